@@ -1,0 +1,56 @@
+# make demo: install, sweep, compare, promote, predict on the built-in street scenes. make test: all checks.
+PYTHON ?= python3
+BIN := .venv/bin
+SEGTUNE := $(BIN)/python -m segtune
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c requirements.lock
+
+.PHONY: setup demo test test-slow lint format clean
+
+setup: .venv/.dev  ## everything for developing
+demo: .venv/.runtime  ## the main job, end to end, in minutes
+	$(SEGTUNE) sweep quickstart
+	$(SEGTUNE) compare quickstart
+	$(SEGTUNE) promote quickstart model=street
+	$(SEGTUNE) evaluate models:/street@champion dataset=street split=test
+	$(SEGTUNE) predict model=models:/street@champion source=street:test output=demo/images overwrite=true
+	$(SEGTUNE) predict model=models:/street@champion source=street:clips output=demo/clip overwrite=true
+	@echo
+	@echo "The champion is models:/street@champion."
+	@echo "  report    $(CURDIR)/mlruns/reports/quickstart/index.html"
+	@echo "  images    $(CURDIR)/demo/images/overlays, regions in demo/images/regions.json"
+	@echo "  clip      $(CURDIR)/demo/clip/overlays, regions in demo/clip/regions.json"
+	@echo "Next:"
+	@echo "  .venv/bin/segtune predict model=models:/street@champion source=YOUR_PHOTO.jpg output=out"
+	@echo "  .venv/bin/segtune train dataset=folder dataset.root=DIR 'dataset.classes=[road,car]'"
+	@echo "  .venv/bin/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db"
+
+test: .venv/.dev  ## the default checks, under six minutes on two cores
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: .venv/.dev  ## the rest
+	$(BIN)/python -m pytest -n 2 -m slow
+
+lint: .venv/.dev  ## style, types
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+format: .venv/.dev
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
+
+clean:
+	rm -rf .venv demo dist .pytest_cache .mypy_cache .ruff_cache
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.runtime: pyproject.toml requirements.lock | .venv/bin/python
+	@echo "installing into .venv (minutes on the first time)"
+	$(PIP) -e .
+	@touch $@
+
+.venv/.dev: pyproject.toml requirements.lock | .venv/bin/python
+	@echo "installing into .venv (minutes on the first time)"
+	$(PIP) -e '.[dev]'
+	@touch .venv/.runtime $@

@@ -1,0 +1,26 @@
+"""Fine-tunes visual segmenters, searches their hyperparameters, compares them honestly, puts the best to work.
+
+>>> import segtune
+>>> segtune.__version__
+'0.1.0'
+
+The main job: `segtune.sweep("quickstart")`, `segtune.compare("quickstart")`, `segtune.promote("quickstart", "street")`,
+`segtune.load("models:/street@champion").segment("photo.jpg")`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "compare", "evaluate", "load", "predict", "promote", "sweep", "templates", "train"]
+
+if TYPE_CHECKING:
+    from segtune.api import compare, evaluate, load, predict, promote, sweep, templates, train
+
+
+def __getattr__(name: str) -> Any:
+    """Loads the functions on first use: `import segtune` costs nothing."""
+    if name in __all__:
+        from segtune import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'segtune' has no attribute '{name}'")

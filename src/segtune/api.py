@@ -1,0 +1,223 @@
+"""The verbs as functions: what the command line calls, and what Python users import from `segtune`.
+
+Each imports its rooms when it is called: a fault in a config is told before torch is loaded, and loading a segmenter
+folder needs neither Lightning nor Hydra nor MLflow.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segtune.config import Composed
+    from segtune.inference.predict import Prediction
+    from segtune.inference.segmenter import Segmenter
+    from segtune.measure.metrics import Scores
+    from segtune.report.compare import Report
+    from segtune.sweeping.launch import SweepResult
+    from segtune.template import Template
+    from segtune.tracking.registry import Promotion
+    from segtune.tracking.store import Store
+    from segtune.training import RunResult
+
+Say = Callable[[str], None]
+
+
+def to_stderr(line: str) -> None:
+    """Progress goes to standard error: standard output is for results."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def templates(name: str | None = None) -> "list[Template]":
+    """All templates, or the one named.
+
+    Raises:
+        ConfigError: no such template.
+    """
+    from segtune.config import load_template, members
+
+    return [load_template(n) for n in ([name] if name else members("template"))]
+
+
+def compose(*overrides: str) -> "Composed":
+    """The checked config of a run, and where each value came from.
+
+    Raises:
+        ConfigError: what cannot be composed.
+    """
+    from segtune.config import compose as compose_run
+
+    return compose_run(overrides)
+
+
+def train(*overrides: str, say: Say = to_stderr) -> "RunResult":
+    """Fine-tunes one segmenter: `train("dataset=street", "template=swift", "hp.num_epochs=5")`.
+
+    With `resume=RUN`, goes on with a run that was interrupted, with the config that it recorded.
+
+    Raises:
+        SegtuneError: see `segtune.errors`.
+    """
+    from segtune.errors import ConfigError
+
+    composed = compose(*overrides)
+    config, resume = composed.config, composed.config.resume
+    if resume:
+        others = [o for o in overrides if not o.lstrip("+").startswith(("resume=", "tracking"))]
+        if others:
+            raise ConfigError(f"resume={resume} goes on with the run's own config; leave out {', '.join(others)}.")
+        config = _recorded(resume, config.tracking.root, config.tracking.uri)
+    from segtune.training import fit
+
+    return fit(config, resume=resume, say=say)
+
+
+def sweep(name: str, *overrides: str, say: Say = to_stderr) -> "SweepResult":
+    """Starts or resumes the sweep `sweeps/NAME.yaml`: `sweep("quickstart", "sweep.n_trials=8")`.
+
+    Raises:
+        SegtuneError: see `segtune.errors`.
+    """
+    from segtune.sweeping.spec import load_spec
+
+    load_spec(name, overrides)  # a typo is told before the heavy libraries are loaded
+    from segtune.sweeping.launch import run_sweep
+
+    return run_sweep(name, list(overrides), say)
+
+
+def compare(*names: str, output: str | Path | None = None, root: str = "mlruns", uri: str | None = None) -> "Report":
+    """Writes the comparison report of a sweep, or of several runs.
+
+    Raises:
+        ConfigError: nothing that can be compared.
+    """
+    from segtune.report.compare import compare as compare_runs
+
+    return compare_runs(_store(root, uri), names, Path(output) if output else None)
+
+
+def promote(name: str, model: str, *, root: str = "mlruns", uri: str | None = None) -> "Promotion":
+    """Registers a run's segmenter, or a sweep's best; it becomes champion if it is better than the present one.
+
+    Raises:
+        ConfigError: no such run, or nothing that has finished.
+    """
+    from segtune.tracking.registry import promote as promote_run
+    from segtune.tracking.runs import best_run, get_run, sweep_runs
+
+    store = _store(root, uri)
+    trials = sweep_runs(store, name)
+    run = best_run(trials) if trials else get_run(store, name.removeprefix("runs:/"))
+    return promote_run(store, run, model)
+
+
+def load(model: str | Path, *, device: str | None = None, root: str = "mlruns", uri: str | None = None) -> "Segmenter":
+    """A segmenter from `models:/NAME@champion`, `runs:/ID`, a run's id, or a folder.
+
+    Raises:
+        ConfigError: nothing of that name.
+        DataError: files that were changed or do not belong there.
+    """
+    from segtune.inference.segmenter import Segmenter
+    from segtune.models.folder import is_segmenter
+
+    if is_segmenter(Path(model)):
+        return Segmenter.load(model, device)
+    from segtune.tracking.registry import locate
+
+    located = locate(str(model), _store(root, uri))
+    return Segmenter.load(located.folder, device, located.manifest_hash)
+
+
+def predict(
+    model: str | Path,
+    source: str | Path | Sequence[str | Path],
+    output: str | Path,
+    *,
+    regions: str = "concept",
+    overwrite: bool = False,
+    root: str = "mlruns",
+    uri: str | None = None,
+    say: Say = to_stderr,
+) -> "Prediction":
+    """Turns images and videos into masks, overlays and regions.
+
+    Args:
+        source: files, folders or globs; `NAME:SPLIT` for the images of a dataset, `street:clips` for its videos.
+        regions: `concept` for one region per class, `components` for connected areas.
+
+    Raises:
+        SegtuneError: see `segtune.errors`; files that cannot be read are named in the result instead.
+    """
+    from segtune.inference.predict import predict as predict_files
+
+    sources = [source] if isinstance(source, str | Path) else list(source)
+    found = [_source_path(str(s), say) for s in sources]
+    segmenter = load(model, root=root, uri=uri)
+    return predict_files(segmenter, found, Path(output), model=str(model), split=regions, overwrite=overwrite, say=say)
+
+
+def evaluate(model: str | Path, *overrides: str, split: str = "val", say: Say = to_stderr) -> "Scores":
+    """Scores of a segmenter on a split: `evaluate("models:/street@champion", "dataset=street", split="test")`.
+
+    Raises:
+        ConfigError: the dataset's classes are not the segmenter's.
+    """
+    from segtune.errors import ConfigError
+
+    config = compose(*overrides).config
+    segmenter = load(model, root=config.tracking.root, uri=config.tracking.uri)
+    from segtune.data.cache import load_split
+    from segtune.data.sources import open_source
+    from segtune.inference.evaluate import evaluate as score_split
+
+    source = open_source(config.dataset, say)
+    if source.classes.names != segmenter.classes.names:
+        raise ConfigError(
+            f"dataset '{source.name}' has the classes {', '.join(source.classes.names)}, but {model} was trained on "
+            f"{', '.join(segmenter.classes.names)}. Choose the dataset that it was trained on."
+        )
+    return score_split(segmenter, load_split(source, split, segmenter.image_size, stored_masks=True))
+
+
+def _store(root: str, uri: str | None) -> "Store":
+    from segtune.settings import TrackingConfig
+    from segtune.tracking.store import open_store
+
+    return open_store(TrackingConfig(root=root, uri=uri))
+
+
+def _recorded(run: str, root: str, uri: str | None) -> Any:
+    """The config that a run recorded: data, checked like any other."""
+    from segtune.config import read_yaml, validate
+    from segtune.errors import ConfigError
+    from segtune.tracking.runs import artifact, get_run
+
+    store = _store(root, uri)
+    record = get_run(store, run)
+    if record.state == "finished":
+        raise ConfigError(
+            f"resume={run}: that run has finished; train again without resume, or predict with runs:/{run}."
+        )
+    path = artifact(store, run, "config.yaml")
+    if path is None:
+        raise ConfigError(f"resume={run}: the run recorded no config and cannot be resumed.")
+    return validate(read_yaml(path))
+
+
+def _source_path(source: str, say: Say) -> str:
+    """A dataset's split (`street:test`) as its folder; anything else as it is."""
+    name, _, split = source.partition(":")
+    if not split or Path(source).exists():
+        return source
+    from segtune.config import members
+
+    if name not in members("dataset"):
+        return source
+    from segtune.data.sources import open_source
+
+    opened = open_source(compose(f"dataset={name}").config.dataset, say)
+    folder = opened.root / opened.config.images.format(split=split)
+    return str(folder if folder.is_dir() else opened.root / split)

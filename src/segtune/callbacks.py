@@ -1,0 +1,126 @@
+"""What happens around the training steps: keeping weights, telling the caller, stopping when asked."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from safetensors.torch import save_file
+
+from segtune.stopping import StopRequest
+from segtune.task import SegmentationTask
+
+OnEpoch = Callable[[int, Mapping[str, float]], bool]
+"""Called after each validation with the epoch (from 0) and its metrics; True stops the run there."""
+
+
+class Keeper(pl.Callback):
+    """Keeps the best weights by val mIoU and a checkpoint to resume from, both written whole or not at all.
+
+    Args:
+        seconds: least time between two checkpoints; the last epoch and a stop always write one.
+    """
+
+    def __init__(self, folder: Path, stop: StopRequest, seconds: float = 20.0) -> None:
+        self.folder, self.stop, self.seconds = folder, stop, seconds
+        self.best_miou, self.best_epoch = -1.0, -1
+        self._saved = time.monotonic()
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint to resume from."""
+        return self.folder / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The weights of the best validation."""
+        return self.folder / "best.safetensors"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Travels in the checkpoint."""
+        return {"best_miou": self.best_miou, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Comes out of the checkpoint."""
+        self.best_miou, self.best_epoch = state_dict["best_miou"], state_dict["best_epoch"]
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Seeds the epoch, so that a resumed run draws what an uninterrupted one would have drawn."""
+        torch.manual_seed(hash((trainer.datamodule.seed, trainer.current_epoch)) % 2**31)  # type: ignore[attr-defined]
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Stops after this step, if that was asked for."""
+        if self.stop.requested:
+            trainer.should_stop = True
+            raise StopTraining
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keeps the weights if they are the best so far."""
+        assert isinstance(pl_module, SegmentationTask)
+        if not trainer.is_global_zero or pl_module.scores is None or pl_module.scores.miou <= self.best_miou:
+            return
+        self.best_miou, self.best_epoch = pl_module.scores.miou, trainer.current_epoch
+        tensors = {k: v.detach().cpu().contiguous() for k, v in pl_module.averaged.state_dict().items()}
+        temporary = self.best.with_suffix(f".{os.getpid()}.tmp")
+        save_file(tensors, temporary)
+        temporary.replace(self.best)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Writes the checkpoint when it is due."""
+        is_last = trainer.current_epoch + 1 == trainer.max_epochs
+        if is_last or time.monotonic() - self._saved > self.seconds:
+            trainer.save_checkpoint(self.last)
+            self._saved = time.monotonic()
+
+
+class StopTraining(Exception):
+    """Leaves `fit` at once: the checkpoint of the last whole epoch is what a resumed run goes on from."""
+
+
+class Reporter(pl.Callback):
+    """Tells the caller about each validation, and prints a line for it.
+
+    Args:
+        say: prints a line.
+        record: stores the metrics of an epoch.
+        on_epoch: may end the run early, as pruning does.
+    """
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        say: Callable[[str], None],
+        record: Callable[[Mapping[str, float], int], None],
+        on_epoch: OnEpoch | None,
+    ) -> None:
+        self.names, self.say, self.record, self.on_epoch = names, say, record, on_epoch
+        self.pruned = False
+        self.best = -1.0
+        self._started = time.monotonic()
+        self._first_epoch: int | None = None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Reports an epoch that was validated; a run whose loss is not finite ends here, before anything is kept."""
+        assert isinstance(pl_module, SegmentationTask)
+        epoch, scores, loss = trainer.current_epoch, pl_module.scores, pl_module.train_loss
+        if self._first_epoch is None:
+            self._first_epoch = epoch
+        if scores is None or not trainer.is_global_zero:
+            return
+        pl_module.scores = None
+        metrics = scores.named(self.names) | {"train/loss": loss, "epoch": float(epoch)}
+        self.record(metrics, epoch)
+        self.best = max(self.best, scores.miou)
+        elapsed = time.monotonic() - self._started
+        total = trainer.max_epochs or 0
+        left = elapsed / (epoch + 1 - self._first_epoch) * (total - epoch - 1)
+        self.say(
+            f"epoch {epoch + 1}/{total}  loss {loss:.4f}  val mIoU {scores.miou:.4f} "
+            f"(best {self.best:.4f})  {elapsed:.0f} s, {left:.0f} s to go"
+        )
+        if self.on_epoch is not None and self.on_epoch(epoch, metrics):
+            self.pruned = True
+            trainer.should_stop = True

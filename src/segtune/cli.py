@@ -1,0 +1,299 @@
+"""The command line: parses the verb, calls its function, prints the result; nothing else.
+
+`segtune VERB [NAME …] [key=value …]`, with Hydra's override syntax for configs. Results go to standard output,
+progress and faults to standard error.
+"""
+
+import argparse
+import json
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from segtune import __version__
+from segtune.errors import ConfigError, Interrupted, PartialError, SegtuneError, nearest
+
+_STORE_KEYS = ("tracking.root", "tracking.uri")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a verb: its names, its key=value words as given, and its flags."""
+
+    names: Sequence[str]
+    overrides: Sequence[str]
+    flags: argparse.Namespace
+
+    def options(self, allowed: Sequence[str]) -> dict[str, str]:
+        """The key=value words of a verb that composes no config.
+
+        Raises:
+            ConfigError: an unknown key, with the nearest one.
+        """
+        found = dict(o.split("=", 1) for o in self.overrides)
+        for key in found:
+            if key not in allowed:
+                raise ConfigError(f"{key}: no such key of this verb; {nearest(key, allowed)}")
+        return found
+
+    def one_name(self, what: str) -> str:
+        """The single name that the verb needs."""
+        if len(self.names) != 1:
+            raise ConfigError(f"give one {what}, found {len(self.names)}: {' '.join(self.names) or 'none'}.")
+        return self.names[0]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a verb came to: the object for --json, the lines for people."""
+
+    data: Mapping[str, Any]
+    lines: Sequence[str]
+    exit_code: int = 0
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line."""
+
+    run: Callable[[Call], Outcome]
+    usage: str
+    summary: str
+    example: str
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb and returns the exit code.
+
+    0 done, 1 a fault of ours, 2 config, 3 data, 4 finished in part, 5 storage, 130 interrupted and resumable.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in words
+    try:
+        name = _verb(words)
+        if name is None:
+            return 0
+        outcome = VERBS[name].run(_parse(name, words[1:]))
+    except SegtuneError as error:
+        return _fail(type(error).__name__, str(error), error.exit_code, as_json)
+    except KeyboardInterrupt:
+        return _fail("Interrupted", "stopped.", Interrupted.exit_code, as_json)
+    except Exception as error:
+        traceback.print_exc()
+        return _fail(
+            "Fault", f"{type(error).__name__}: {error}. This is a fault of segtune's; please report it.", 1, as_json
+        )
+    print(json.dumps(outcome.data, default=str, ensure_ascii=False) if as_json else "\n".join(outcome.lines))
+    return outcome.exit_code
+
+
+def _verb(words: Sequence[str]) -> str | None:
+    """The verb; None after the general help or version was printed."""
+    if not words or words[0] in ("-h", "--help", "help"):
+        rows = [f"  {n:<10} {v.summary}" for n, v in VERBS.items()]
+        print("usage: segtune VERB [NAME …] [key=value …] [--json]\n\n" + "\n".join(rows))
+        print("\nsegtune VERB --help tells more of each.")
+        return None
+    if words[0] == "--version":
+        print(f"segtune {__version__}")
+        return None
+    if words[0] not in VERBS:
+        raise ConfigError(f"'{words[0]}' is no verb; {nearest(words[0], VERBS)}")
+    return words[0]
+
+
+def _parse(name: str, words: Sequence[str]) -> Call:
+    verb = VERBS[name]
+    parser = argparse.ArgumentParser(
+        prog=f"segtune {name}", usage=verb.usage, description=verb.summary, epilog=f"example: {verb.example}",
+        exit_on_error=False,
+    )  # fmt: skip
+    parser.add_argument("words", nargs="*", metavar="NAME | key=value")
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    if name == "train":
+        parser.add_argument(
+            "--print-config", action="store_true", help="print the composed config and where each value came from"
+        )
+    flags, unknown = parser.parse_known_intermixed_args(list(words))
+    if unknown:
+        known = [o for a in parser._actions for o in a.option_strings]
+        raise ConfigError(f"{unknown[0]}: no such flag of '{name}'; {nearest(unknown[0], known)}")
+    return Call([w for w in flags.words if "=" not in w], [w for w in flags.words if "=" in w], flags)
+
+
+def _fail(kind: str, message: str, code: int, as_json: bool) -> int:
+    print(f"{kind}: {message}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": {"kind": kind, "message": message}, "exit_code": code}, ensure_ascii=False))
+    return code
+
+
+def _templates(call: Call) -> Outcome:
+    from segtune import api
+
+    if not call.names:
+        found = api.templates()
+        lines = [f"{t.name:<14} {t.title} ({t.reference})" for t in found]
+        return Outcome(
+            {"templates": [t.to_json() for t in found]},
+            [*lines, "\nsegtune templates NAME shows one's hyperparameters."],
+        )
+    template = api.templates(call.one_name("template"))[0]
+    lines = [f"{template.title} ({template.reference})", ""]
+    for name, declared in template.hyperparameters.items():
+        lines.append(f"hp.{name:<20} {declared.kind:<10} default {declared.default!s:<12} {declared.allowed}")
+        if declared.description:
+            lines.append(f"   {'':<20} {declared.description}")
+    return Outcome(template.to_json(), lines)
+
+
+def _train(call: Call) -> Outcome:
+    from segtune import api
+
+    if call.names:
+        raise ConfigError(f"'{call.names[0]}' is not key=value, e.g. dataset=street.")
+    if call.flags.print_config:
+        from segtune.config import flatten
+
+        composed = api.compose(*call.overrides)
+        config = composed.config.model_dump(mode="json")
+        shown = [(k, v) for k, v in flatten(config) if not k.startswith("template.hyperparameters.")]
+        rows = [f"{k}: {json.dumps(v, ensure_ascii=False)}" for k, v in shown]
+        width = min(60, max(map(len, rows)))
+        keys = [k for k, _ in shown]
+        lines = [f"{r:<{width}}  # {composed.origins.get(k, 'default')}" for r, k in zip(rows, keys, strict=True)]
+        return Outcome({"config": config, "origins": dict(composed.origins)}, lines)
+    result = api.train(*call.overrides)
+    from segtune.training import describe_result
+
+    lines = [f"run {result.run_id} {result.state}: val mIoU {result.miou:.4f}", f"segmenter: {result.segmenter}"]
+    lines.append(f"next: segtune predict model={result.uri} source=PATH output=DIR")
+    return Outcome(describe_result(result), lines)
+
+
+def _sweep(call: Call) -> Outcome:
+    from segtune import api
+
+    name = call.one_name("sweep")
+    result = api.sweep(name, *call.overrides)
+    lines = [
+        f"sweep {result.name}: {result.counts.finished} finished, {result.counts.pruned} pruned, "
+        f"{result.counts.failed} failed, {result.seconds:.0f} s",
+        f"best: {result.best.name} ({result.best.id}), val mIoU {result.best.miou:.4f}",
+        f"next: segtune compare {result.name}",
+    ]
+    return Outcome(result.to_json(), lines)
+
+
+def _compare(call: Call) -> Outcome:
+    from segtune import api
+
+    given = call.options(("output", *_STORE_KEYS))
+    report = api.compare(*call.names, output=given.get("output"), **_store_options(given))
+    best = (
+        f"best of {report.runs}: {report.best.name}, val mIoU {report.best.miou:.4f}"
+        if report.best
+        else "no finished run"
+    )
+    return Outcome(report.to_json(), [best, f"report: {report.html}", f"numbers: {report.json}"])
+
+
+def _promote(call: Call) -> Outcome:
+    from segtune import api
+
+    given = call.options(("model", *_STORE_KEYS))
+    if "model" not in given:
+        raise ConfigError("promote needs model=NAME: under which name the segmenter is registered.")
+    done = api.promote(call.one_name("run or sweep"), given["model"], **_store_options(given))
+    data = {"uri": done.uri, "run": done.run_id, "champion": done.moved, "reason": done.reason}
+    verdict = f"models:/{done.model}@champion is version {done.version}" if done.moved else "the champion was not moved"
+    lines = [f"{done.uri}: {done.reason}", verdict]
+    return Outcome(data, [*lines, f"next: segtune predict model=models:/{done.model}@champion source=PATH output=DIR"])
+
+
+def _evaluate(call: Call) -> Outcome:
+    from segtune import api
+
+    own = {o.split("=", 1)[0]: o.split("=", 1)[1] for o in call.overrides if o.startswith("split=")}
+    rest = [o for o in call.overrides if not o.startswith("split=")]
+    split = own.get("split", "val")
+    model = call.one_name("run, models:/ URI or folder")
+    config = api.compose(*rest).config
+    names = [c["name"] if isinstance(c, dict) else str(c) for c in config.dataset.classes]
+    scores = api.evaluate(model, *rest, split=split)
+    data = {"model": model, "dataset": config.dataset.name, "split": split, "metrics": scores.named(names, f"{split}/")}
+    rows = [f"  {n:<20} {'n/a' if v is None else f'{v:.4f}'}" for n, v in zip(names, scores.iou, strict=True)]
+    return Outcome(data, [f"{split} mIoU {scores.miou:.4f}, pixel accuracy {scores.pixel_accuracy:.4f}", *rows])
+
+
+def _predict(call: Call) -> Outcome:
+    from segtune import api
+
+    given = call.options(("model", "source", "output", "regions", "overwrite", *_STORE_KEYS))
+    sources = [*call.names, *([given["source"]] if "source" in given else [])]
+    if "model" not in given or not sources:
+        raise ConfigError("predict needs model=URI and source=PATH, e.g. model=models:/street@champion source=photos/.")
+    result = api.predict(
+        given["model"],
+        sources,
+        given.get("output", "predictions"),
+        regions=given.get("regions", "concept"),
+        overwrite=given.get("overwrite", "false").lower() in ("true", "1", "yes"),
+        **_store_options(given),
+    )
+    done = f"{result.images} images and {result.frames} video frames"
+    lines = [f"{done}: masks/, overlays/ and regions.json in {result.output}"]
+    lines += [f"left out: {reason}" for reason in result.failed.values()]
+    return Outcome(result.to_json(), lines, PartialError.exit_code if result.failed else 0)
+
+
+def _store_options(given: Mapping[str, str]) -> dict[str, Any]:
+    return {"root": given.get("tracking.root", "mlruns"), "uri": given.get("tracking.uri")}
+
+
+VERBS = {
+    "templates": Verb(
+        _templates,
+        "segtune templates [NAME]",
+        "lists templates, or one's hyperparameters with their ranges",
+        "segtune templates segformer --json",
+    ),
+    "train": Verb(
+        _train,
+        "segtune train [key=value …]",
+        "fine-tunes one segmenter",
+        "segtune train dataset=street template=swift hp.num_epochs=10",
+    ),
+    "sweep": Verb(
+        _sweep,
+        "segtune sweep NAME [sweep.key=value …] [key=value …]",
+        "starts or resumes sweeps/NAME.yaml",
+        "segtune sweep quickstart sweep.n_trials=12",
+    ),
+    "compare": Verb(
+        _compare,
+        "segtune compare SWEEP | RUN RUN … [output=DIR]",
+        "writes the comparison report",
+        "segtune compare quickstart",
+    ),
+    "promote": Verb(
+        _promote,
+        "segtune promote SWEEP | RUN model=NAME",
+        "registers the best segmenter, and makes it champion if it is better",
+        "segtune promote quickstart model=street",
+    ),
+    "evaluate": Verb(
+        _evaluate,
+        "segtune evaluate RUN | URI dataset=NAME [split=val]",
+        "scores a segmenter on a split",
+        "segtune evaluate models:/street@champion dataset=street split=test",
+    ),
+    "predict": Verb(
+        _predict,
+        "segtune predict model=URI source=PATH [output=DIR] [regions=concept|components] [overwrite=true]",
+        "turns images and videos into regions, masks and overlays",
+        "segtune predict model=models:/street@champion source=photos/ output=out",
+    ),
+}

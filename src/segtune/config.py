@@ -1,0 +1,301 @@
+"""Composition and validation: overrides in, one checked `RunConfig` out, with the origin of every value.
+
+Hydra composes the groups under `conf/` (a user's own `conf/` beside their data extends or overrides ours); nothing is
+ever instantiated from a config: the rooms build from their own tables of names.
+"""
+
+import os
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import yaml
+
+from segtune.errors import ConfigError, nearest
+from segtune.settings import RunConfig
+from segtune.template import Template, parse_template
+
+GROUPS = ("template", "dataset", "hp", "loss", "optimizer", "scheduler", "augment", "trainer", "tracking")
+_FREE = ("template", "hp")  # checked by the template's declaration, not by the schema
+_PACKAGE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A checked run: the config, its template, and where each value came from.
+
+    Attributes:
+        origins: dotted key -> `command line`, a file under a conf folder, the template, or `default`.
+        overrides: what the user gave, as given.
+    """
+
+    config: RunConfig
+    template: Template
+    origins: Mapping[str, str]
+    overrides: tuple[str, ...]
+
+
+def shipped(folder: str) -> Path:
+    """Our own `conf` or `sweeps`: inside the package when installed from a wheel, beside `src` in a checkout."""
+    inside = _PACKAGE / folder
+    return inside if inside.is_dir() else _PACKAGE.parent.parent / folder
+
+
+def conf_dirs() -> list[Path]:
+    """Config folders, the user's first: `$SEGTUNE_CONF`, else `conf/` in the working folder; then ours."""
+    own = shipped("conf")
+    mine = Path(os.environ.get("SEGTUNE_CONF") or "conf")
+    return [mine.resolve(), own] if mine.is_dir() and mine.resolve() != own.resolve() else [own]
+
+
+def members(group: str) -> list[str]:
+    """Names that can be chosen for a group, over all config folders."""
+    return sorted({p.stem for d in conf_dirs() for p in (d / group).glob("*.yaml")})
+
+
+def load_template(name: str) -> Template:
+    """A template's declaration by name, read with the same precedence as composition.
+
+    Raises:
+        ConfigError: no such template (with the nearest name), or a faulty declaration.
+    """
+    for folder in conf_dirs():
+        path = folder / "template" / f"{name}.yaml"
+        if path.is_file():
+            raw = read_yaml(path)
+            return parse_template(raw.get("template", raw))
+    raise ConfigError(f"template={name}: no such template; {nearest(name, members('template'))}")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping.
+
+    Raises:
+        ConfigError: unreadable, not YAML, or not a mapping.
+    """
+    from omegaconf import OmegaConf  # its resolver-free YAML reads 1e-5 as a number, as composition does
+
+    try:
+        loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path}: holds a {type(loaded).__name__}; a mapping of keys to values is expected.")
+    return typing.cast(dict[str, Any], loaded)
+
+
+def compose(overrides: Sequence[str] = ()) -> Composed:
+    """Composes and checks one run from Hydra overrides such as `template=unet` or `hp.num_epochs=5`.
+
+    Raises:
+        ConfigError: an unknown group, member, key or hyperparameter (with the nearest name), a wrong type or range.
+    """
+    ready = [_checked_override(o) for o in overrides]
+    raw, choices = _hydra_compose(ready)
+    template = parse_template(raw["template"])
+    raw["hp"] = template.resolve(raw["hp"])
+    resolved = _resolve(raw)
+    config = validate(resolved)
+    return Composed(config, template, _origins(config, template, choices, overrides), tuple(overrides))
+
+
+def validate(data: Mapping[str, Any]) -> RunConfig:
+    """A `RunConfig` from plain data, such as the config that a run recorded.
+
+    Raises:
+        ConfigError: unknown keys, wrong types or values, each with its place and what is allowed.
+    """
+    return parse_settings(RunConfig, data)
+
+
+SettingsT = typing.TypeVar("SettingsT", bound=pydantic.BaseModel)
+
+
+def parse_settings(model: type[SettingsT], data: Mapping[str, Any], where: str = "") -> SettingsT:
+    """Data as settings of the given model; `where` names the file in messages.
+
+    Raises:
+        ConfigError: every fault of the data, one line each.
+    """
+    try:
+        return model.model_validate(data)
+    except pydantic.ValidationError as error:
+        lines = []
+        for fault in error.errors():
+            key = ".".join(str(p) for p in fault["loc"])
+            if fault["type"] == "extra_forbidden":
+                parent = _schema_at(model, [str(p) for p in fault["loc"][:-1]])
+                names = parent.model_fields if parent else []
+                lines.append(f"{key}: no such key; {nearest(str(fault['loc'][-1]), names)}")
+            else:
+                found = "" if fault["type"] == "missing" else f"={fault['input']!r}"
+                lines.append(f"{key}{found}: {fault['msg']}.")
+        prefix = f"{where}: " if where else ""
+        raise ConfigError(prefix + "\n".join(dict.fromkeys(lines))) from None
+
+
+def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves of nested mappings as (dotted key, value).
+
+    >>> list(flatten({"a": {"b": 1}, "c": [2]}))
+    [('a.b', 1), ('c', [2])]
+    """
+    if isinstance(tree, Mapping) and tree:
+        for key, value in tree.items():
+            yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    elif prefix:
+        yield prefix, tree
+
+
+def _checked_override(text: str) -> str:
+    """The override in the form that Hydra accepts, after its key was found to exist."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{text!r} is not key=value, e.g. hp.num_epochs=5: {reason}.") from None
+    key = override.key_or_group
+    if override.is_sweep_override():
+        raise ConfigError(f"{text!r} lists several values; a run takes one. To search values: segtune sweep NAME.")
+    if key in GROUPS:
+        name = str(override.value())
+        if override.is_delete() or name not in members(key):
+            raise ConfigError(f"{key}={name}: no such {key}; {nearest(name, members(key))}")
+        return f"{key}={name}"
+    _check_key(key)
+    if override.is_delete():
+        return text
+    return "++" + text.lstrip("+")
+
+
+def _check_key(key: str) -> None:
+    parts = key.split(".")
+    if parts[0] not in RunConfig.model_fields:
+        known = [*GROUPS, *_leaf_keys(RunConfig)]
+        raise ConfigError(f"{key}: no such key or group; {nearest(key, known)}")
+    if parts[0] in _FREE:
+        return
+    for depth in range(1, len(parts)):
+        parent = _schema_at(RunConfig, parts[:depth])
+        if parent is None:
+            return
+        if parts[depth] not in parent.model_fields:
+            siblings = {".".join([*parts[:depth], n]) for n in parent.model_fields}
+            raise ConfigError(f"{key}: no such key; {nearest(key, siblings)}")
+
+
+def _leaf_keys(model: type[pydantic.BaseModel], prefix: str = "") -> Iterator[str]:
+    for name in model.model_fields:
+        below = _schema_at(model, [name])
+        if below is None:
+            yield prefix + name
+        else:
+            yield from _leaf_keys(below, f"{prefix}{name}.")
+
+
+def _schema_at(model: type[pydantic.BaseModel], path: Sequence[str]) -> type[pydantic.BaseModel] | None:
+    """The settings class that a path leads to; None where free-form data begins."""
+    for part in path:
+        field = model.model_fields.get(part)
+        kinds = [] if field is None else [field.annotation]
+        if kinds and isinstance(kinds[0], types.UnionType):
+            kinds = list(typing.get_args(kinds[0]))
+        found = [k for k in kinds if isinstance(k, type) and issubclass(k, pydantic.BaseModel)]
+        if not found:
+            return None
+        model = found[0]
+    return model
+
+
+def _hydra_compose(overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    *mine, own = conf_dirs()
+    _put_before_ours(mine)
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(own), version_base="1.3"):
+            composed = hydra_compose("config", overrides=list(overrides), return_hydra_config=True)
+        choices = {g: str(c) for g, c in composed.hydra.runtime.choices.items() if g in GROUPS}
+        raw = OmegaConf.to_container(composed, resolve=False)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        raise ConfigError(" ".join(str(error).split("Config search path")[0].split())) from None
+    assert isinstance(raw, dict)
+    raw.pop("hydra")
+    return typing.cast(dict[str, Any], raw), choices
+
+
+def _put_before_ours(folders: Sequence[Path]) -> None:
+    """Lets Hydra search the user's folders before ours; its `hydra.searchpath` only adds behind."""
+    from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+    from hydra.core.plugins import Plugins
+    from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+    class UserConf(SearchPathPlugin):
+        folders: Sequence[Path] = ()
+
+        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+            for folder in UserConf.folders:
+                search_path.prepend("user", f"file://{folder}", SearchPathQuery("main", None))
+
+    known = [p for p in Plugins.instance().discover(SearchPathPlugin) if p.__name__ == "UserConf"]
+    if not known:
+        Plugins.instance().register(UserConf)
+    (known[0] if known else UserConf).folders = list(folders)  # type: ignore[attr-defined]
+
+
+def _resolve(raw: dict[str, Any]) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+    try:
+        resolved = OmegaConf.to_container(OmegaConf.create(raw), resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{error.full_key} has no value: give it, as {error.full_key}=…") from None
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).splitlines()[0]) from None
+    return typing.cast(dict[str, Any], resolved)
+
+
+def _origins(
+    config: RunConfig, template: Template, choices: Mapping[str, str], overrides: Sequence[str]
+) -> dict[str, str]:
+    given = {o.lstrip("+").split("=", 1)[0] for o in overrides}
+    files: dict[str, str] = {}
+    for source, keys in _files_in_order(choices):
+        files.update(dict.fromkeys(keys, source))
+    origins = {}
+    for key, _ in flatten(config.model_dump()):
+        parents = [key.rsplit(".", n)[0] for n in range(key.count(".") + 1)]
+        if any(p in given for p in parents if p not in GROUPS):
+            origins[key] = "command line"
+        elif any(p in files for p in parents):
+            origins[key] = next(files[p] for p in parents if p in files)
+        else:
+            origins[key] = f"template {template.name}" if key.startswith("hp.") else "default"
+    return origins
+
+
+def _files_in_order(choices: Mapping[str, str]) -> Iterator[tuple[str, list[str]]]:
+    """Each composed file's name and the dotted keys that it sets, weakest first."""
+    order = [g for g in choices if g not in ("template", "hp")] + ["template", "hp"]
+    names = [(g, f"{g}/{choices[g]}.yaml") for g in order if g in choices]
+    for group, name in [*names, ("", "config.yaml")]:
+        path = next((d / name for d in conf_dirs() if (d / name).is_file()), None)
+        if path is None:
+            continue
+        tree = {k: v for k, v in read_yaml(path).items() if k != "defaults"}
+        is_global = not group or "@package _global_" in path.read_text(encoding="utf-8")[:512]
+        yield name, [key for key, value in flatten(tree if is_global else {group: tree}) if value != {}]

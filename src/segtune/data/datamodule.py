@@ -1,0 +1,111 @@
+"""Batches for training and validation: `{"image": (B, 3, H, W) uint8, "mask": (B, H, W) uint8}`, from memory."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from segtune.data.cache import Decoded, batches_of_one_size
+from segtune.data.transforms import Augment
+
+Batch = dict[str, torch.Tensor]
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Shuffled (epoch, index) pairs: the order depends on seed and epoch alone, so that a resumed run sees the same."""
+
+    def __init__(self, length: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        self.length, self.seed, self.rank, self.world_size = length, seed, rank, world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length // self.world_size
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+        mine = order[self.rank :: self.world_size][: len(self)]  # equal shares: a rank with more would wait forever
+        return iter([(self.epoch, int(i)) for i in mine])
+
+
+@dataclass
+class TrainViews(Dataset[Batch]):
+    """Augmented views, made a batch at a time."""
+
+    split: Decoded
+    augment: Augment
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitems__(self, items: Sequence[tuple[int, int]]) -> Batch:
+        epoch = items[0][0]
+        height, width = self.augment.size(epoch)
+        images = np.empty((len(items), height, width, 3), np.uint8)
+        masks = np.empty((len(items), height, width), np.uint8)
+        for row, (_, index) in enumerate(items):
+            rng = np.random.default_rng([self.seed, epoch, index])
+            images[row], masks[row] = self.augment(self.split.images[index], self.split.masks[index], epoch, rng)
+        return {"image": torch.from_numpy(images).permute(0, 3, 1, 2), "mask": torch.from_numpy(masks)}
+
+
+@dataclass
+class WholeImages(Dataset[Batch]):
+    """Whole images with their masks as stored; a batch holds images of one size."""
+
+    split: Decoded
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitems__(self, items: Sequence[int]) -> Batch:
+        images = np.stack([self.split.images[i] for i in items])
+        masks = np.stack([self.split.masks[i] for i in items])
+        return {"image": torch.from_numpy(images).permute(0, 3, 1, 2), "mask": torch.from_numpy(masks)}
+
+
+class SegmentationData(pl.LightningDataModule):
+    """Loaders over two decoded splits; a rank of several sees its share of both."""
+
+    def __init__(
+        self, train: Decoded, val: Decoded, augment: Augment, batch_size: int, seed: int, workers: int = 0
+    ) -> None:
+        super().__init__()
+        self.train, self.val, self.augment = train, val, augment
+        self.batch_size, self.seed, self.workers = batch_size, seed, workers
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled and augmented; the last incomplete batch is dropped, unless it is the only one."""
+        rank, world = self._place()
+        sampler = EpochSampler(len(self.train), self.seed, rank, world)
+        return DataLoader(
+            TrainViews(self.train, self.augment, self.seed),
+            batch_size=self.batch_size,
+            sampler=sampler,
+            drop_last=len(sampler) >= self.batch_size,
+            collate_fn=_as_is,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Whole images in a fixed order."""
+        rank, world = self._place()
+        batches = batches_of_one_size(self.val, self.batch_size, rank, world)
+        return DataLoader(WholeImages(self.val), batch_sampler=batches, collate_fn=_as_is)
+
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+def _as_is(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,92 @@
+"""Training augmentation: one affine map for image and mask, one colour map for the image.
+
+Measured on 360x480 PNGs: warping straight into the crop costs a fraction of resizing the whole image and then cropping.
+"""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from segtune.classes import IGNORE_INDEX
+from segtune.settings import AugmentConfig
+
+_FILL = (124, 116, 104)  # ImageNet's mean colour: what lies outside the image, normalised to about zero
+_GREY = np.array([0.299, 0.587, 0.114])
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Draws a random view of an image and its mask.
+
+    Attributes:
+        config: what may vary, and by how much.
+        whole: (height, width) of a view where the config asks for no crops.
+        num_epochs: over which crops grow.
+    """
+
+    config: AugmentConfig
+    whole: tuple[int, int]
+    num_epochs: int
+
+    def size(self, epoch: int) -> tuple[int, int]:
+        """(height, width) of the views of an epoch: crops grow in steps of 32, so that few shapes occur.
+
+        >>> config = AugmentConfig(crop_size=256, crop_start=128, crop_growth=0.5)
+        >>> [Augment(config, (360, 480), 10).size(e)[0] for e in (0, 2, 5, 9)]
+        [128, 160, 256, 256]
+        """
+        full = self.config.crop_size
+        if full is None:
+            return self.whole
+        start = self.config.crop_start or full
+        grown = min(1.0, epoch / max(1.0, self.num_epochs * self.config.crop_growth))
+        side = full if grown >= 1.0 else start + math.floor((full - start) * grown / 32) * 32
+        return side, side
+
+    def __call__(
+        self, image: NDArray[np.uint8], mask: NDArray[np.uint8], epoch: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """A view of image (h, w, 3) and mask (h, w): both at `size(epoch)`; outside the image the mask is ignored."""
+        height, width = self.size(epoch)
+        low, high = self.config.scale
+        zoom = math.exp(rng.uniform(math.log(low), math.log(high))) if high > low else low
+        flip = rng.random() < self.config.hflip
+        y = _offset(image.shape[0], height / zoom, rng)
+        x = _offset(image.shape[1], width / zoom, rng)
+        if (zoom, x, y, flip) != (1.0, 0.0, 0.0, False) or image.shape[:2] != (height, width):
+            step = -1 / zoom if flip else 1 / zoom
+            start = x + (width / zoom if flip else 0.0)
+            # pixel centres: source = (target + 0.5) / zoom + corner - 0.5
+            to_source = np.array([[step, 0, start + 0.5 * step - 0.5], [0, 1 / zoom, y + 0.5 / zoom - 0.5]])
+            inverse = cv2.WARP_INVERSE_MAP
+            image = np.asarray(
+                cv2.warpAffine(image, to_source, (width, height), flags=cv2.INTER_LINEAR | inverse, borderValue=_FILL),
+                np.uint8,
+            )
+            mask = np.asarray(
+                cv2.warpAffine(
+                    mask, to_source, (width, height), flags=cv2.INTER_NEAREST | inverse, borderValue=IGNORE_INDEX
+                ),
+                np.uint8,
+            )
+        if self.config.color_jitter:
+            image = jitter_color(image, self.config.color_jitter, rng)
+        return image, mask
+
+
+def jitter_color(image: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Brightness, contrast and saturation changed by a factor in 1 ± amount each, as one affine map of the colours."""
+    brightness, contrast, saturation = rng.uniform(1 - amount, 1 + amount, 3)
+    mix = saturation * np.eye(3) + (1 - saturation) * _GREY[None, :]
+    offset = 127.0 * (1 - contrast) * brightness
+    matrix = np.concatenate([mix * brightness * contrast, np.full((3, 1), offset)], axis=1)
+    return np.asarray(cv2.transform(image, matrix), np.uint8)
+
+
+def _offset(available: int, window: float, rng: np.random.Generator) -> float:
+    """Where a window starts: anywhere inside the image, or around it where the window is larger."""
+    slack = available - window
+    return float(rng.uniform(min(0.0, slack), max(0.0, slack))) if slack else 0.0

@@ -1,0 +1,1 @@
+"""Using a segmenter: images and videos in, masks and regions out."""

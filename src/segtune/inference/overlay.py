@@ -1,0 +1,32 @@
+"""Masks as pictures: the class colours over the image, and the four views of a validation image."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segtune.classes import IGNORE_INDEX, ClassTable
+
+
+def colorize(mask: NDArray[np.uint8], classes: ClassTable) -> NDArray[np.uint8]:
+    """Class ids (H, W) as colours (H, W, 3); ignored pixels are black."""
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: len(classes)] = classes.palette
+    return palette[mask]
+
+
+def draw_overlay(
+    image: NDArray[np.uint8], mask: NDArray[np.uint8], classes: ClassTable, opacity: float = 0.5
+) -> NDArray[np.uint8]:
+    """The image (H, W, 3) with each class in its colour; ignored pixels stay as they are."""
+    blended = image * (1 - opacity) + colorize(mask, classes) * opacity
+    return np.where((mask == IGNORE_INDEX)[..., None], image, np.rint(blended).astype(np.uint8))
+
+
+def four_views(
+    image: NDArray[np.uint8], truth: NDArray[np.uint8], prediction: NDArray[np.uint8], classes: ClassTable
+) -> NDArray[np.uint8]:
+    """Image, truth, prediction and error side by side, (H, 4 W, 3); errors are red, ignored pixels grey."""
+    wrong = (truth != prediction) & (truth != IGNORE_INDEX)
+    error = np.full_like(image, 245)
+    error[truth == IGNORE_INDEX] = 190
+    error[wrong] = (214, 39, 40)
+    return np.concatenate([image, colorize(truth, classes), colorize(prediction, classes), error], axis=1)

@@ -1,0 +1,146 @@
+"""The segmenter: a trained model with everything that inference needs. Knows nothing of Lightning, Hydra or MLflow."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from segtune.classes import ClassTable
+from segtune.data.images import read_image, resize_image, target_size
+from segtune.errors import DataError
+from segtune.inference.overlay import draw_overlay
+from segtune.inference.regions import Region, find_regions
+from segtune.models.build import Preprocessing, SegmentationModel, build
+from segtune.models.folder import read_folder, write_folder
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What was seen in one image.
+
+    Attributes:
+        image: the RGB bytes that were segmented, (H, W, 3) uint8.
+        mask: class ids, (H, W) uint8.
+        confidence: softmax probability of the chosen class, (H, W) float32 in [0, 1].
+    """
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    confidence: NDArray[np.float32]
+    classes: ClassTable
+
+    @cached_property
+    def regions(self) -> list[Region]:
+        """One region per class that occurs, largest first."""
+        return find_regions(self.mask, self.confidence, self.classes)
+
+    def overlay(self, opacity: float = 0.5) -> NDArray[np.uint8]:
+        """The image with each class in its colour, (H, W, 3) uint8."""
+        return draw_overlay(self.image, self.mask, self.classes, opacity)
+
+
+class Segmenter:
+    """A model, its classes, and the size at which it looks at images."""
+
+    def __init__(
+        self,
+        model: SegmentationModel,
+        classes: ClassTable,
+        image_size: Sequence[int],
+        info: Mapping[str, Any],
+        device: str | torch.device | None = None,
+    ) -> None:
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()
+        self.classes, self.image_size, self.info = classes, list(image_size), dict(info)
+
+    @classmethod
+    def load(
+        cls, folder: str | Path, device: str | torch.device | None = None, manifest_hash: str | None = None
+    ) -> "Segmenter":
+        """Opens a segmenter folder, after every byte of it was checked.
+
+        Raises:
+            DataError: not a segmenter, changed files, or weights that do not fit the described model.
+        """
+        info, tensors = read_folder(Path(folder), manifest_hash)
+        try:
+            classes = ClassTable.parse(info["classes"])
+            model = build(info["model"], len(classes))
+            shapes = {k: tuple(v) for k, v in info["preprocessing"].items() if k != "multiple"}
+            multiple = int(info["preprocessing"]["multiple"])
+            described = Preprocessing(shapes["mean"], shapes["std"], multiple)
+            model = SegmentationModel(model.net, described)
+            model.load_state_dict(tensors)
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise DataError(f"segmenter '{folder}': the description does not fit the weights ({error}).") from None
+        return cls(model, classes, info["image_size"], info, device)
+
+    def save(self, folder: Path) -> str:
+        """Writes the folder that `load` opens; returns the sha256 of its manifest."""
+        return write_folder(folder, self.model.state_dict(), self.info)
+
+    def segment(self, image: Any) -> Segmentation:
+        """Labels every pixel of one image.
+
+        Args:
+            image: path, bytes, PIL image, array or tensor; see `read_image`.
+
+        Raises:
+            DataError: not an image.
+        """
+        pixels = read_image(image)
+        mask, confidence = self.segment_batch([pixels])[0]
+        return Segmentation(pixels, mask, confidence, self.classes)
+
+    def segment_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+        """Masks and confidences (H, W) of RGB images (H, W, 3), each at its own size; sizes may differ."""
+        sizes = [target_size(i.shape[0], i.shape[1], self.image_size) for i in images]
+        found: list[tuple[NDArray[np.uint8], NDArray[np.float32]] | None] = [None] * len(images)
+        for key in dict.fromkeys((s, i.shape[:2]) for s, i in zip(sizes, images, strict=True)):
+            rows = [n for n, i in enumerate(images) if (sizes[n], i.shape[:2]) == key]
+            resized = np.stack([resize_image(images[n], *key[0]) for n in rows])
+            logits = self.logits(torch.from_numpy(resized).permute(0, 3, 1, 2), key[1])
+            top, ids = logits.softmax(1).max(1)
+            for n, mask, confidence in zip(rows, ids.to(torch.uint8).cpu().numpy(), top.cpu().numpy(), strict=True):
+                found[n] = (mask, confidence)
+        return [f for f in found if f is not None]
+
+    @torch.inference_mode()
+    def logits(self, image: Tensor, size: Sequence[int]) -> Tensor:
+        """Logits (B, C, *size) of uint8 images (B, 3, H, W) that already have the model's image size."""
+        logits: Tensor = self.model(image.to(self.device))
+        if tuple(logits.shape[-2:]) != tuple(size):
+            logits = F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
+        return logits
+
+
+def describe(
+    template: str,
+    model: Mapping[str, Any],
+    preprocessing: Preprocessing,
+    classes: ClassTable,
+    image_size: Sequence[int],
+    dataset: Mapping[str, Any],
+    metrics: Mapping[str, float],
+) -> dict[str, Any]:
+    """The content of `segmenter.json`: what inference needs, and where the segmenter came from."""
+    libraries = ("segtune", "torch", "timm", "segmentation-models-pytorch")
+    return {
+        "template": template,
+        "model": dict(model),
+        "preprocessing": asdict(preprocessing),
+        "image_size": list(image_size),
+        "classes": classes.to_json(),
+        "dataset": dict(dataset),
+        "metrics": dict(metrics),
+        "versions": {name: metadata.version(name) for name in libraries},
+    }

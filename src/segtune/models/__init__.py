@@ -1,0 +1,1 @@
+"""Architectures, losses, optimisers, and segmenters on disk."""

@@ -1,0 +1,56 @@
+"""Optimisers and learning-rate schedules by name."""
+
+import math
+
+from timm.optim import Muon, param_groups_weight_decay
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from segtune.settings import OptimizerConfig, SchedulerConfig
+
+
+def build_optimizer(config: OptimizerConfig, model: nn.Module, lr: float) -> Optimizer:
+    """The optimiser over the model's trainable parameters; biases and norms decay in none of them.
+
+    `muon` orthogonalises the momentum of matrices and convolutions (flattened to matrices) and scales the update to
+    the size of AdamW's (Liu et al., 2025, arXiv 2502.16982), so that one lr suits both; the rest gets AdamW.
+    """
+    groups = param_groups_weight_decay(model, config.weight_decay)
+    if config.name == "adamw":
+        return AdamW(groups, lr=lr)
+    if config.name == "sgd":
+        return SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.momentum > 0)
+    return Muon(
+        groups,
+        lr=lr,
+        momentum=config.momentum,
+        nesterov=True,
+        ns_steps=config.ns_steps,
+        adjust_lr_fn="match_rms_adamw",
+        fallback_lr_scale=config.fallback_lr_scale,
+    )
+
+
+def build_scheduler(config: SchedulerConfig, optimizer: Optimizer, total_steps: int) -> LambdaLR:
+    """The schedule as a factor on lr, advanced once a step."""
+    return LambdaLR(optimizer, lambda step: lr_factor(config, step, total_steps))
+
+
+def lr_factor(config: SchedulerConfig, step: int, total_steps: int) -> float:
+    """Share of the base lr at a step in [0, total_steps).
+
+    >>> half = SchedulerConfig(name="cosine", warmup=0.0)
+    >>> [round(lr_factor(half, s, 100), 3) for s in (0, 50, 100)]
+    [1.0, 0.5, 0.0]
+    """
+    warmup = max(1, round(config.warmup * total_steps)) if config.warmup else 0
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    progress = min(1.0, (step - warmup) / max(1, total_steps - warmup))
+    decay = {
+        "constant": 1.0,
+        "poly": (1 - progress) ** config.power,
+        "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
+    }[config.name]
+    return float(config.final + (1 - config.final) * decay)

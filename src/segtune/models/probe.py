@@ -1,0 +1,113 @@
+"""Which precision and memory format make a training step fastest here: measured once per model and device."""
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class StepFormat:
+    """How a step computes: bf16 autocast or fp32, channels_last or contiguous."""
+
+    bf16: bool
+    channels_last: bool
+
+    def __str__(self) -> str:
+        return ("bf16" if self.bf16 else "fp32") + (" channels_last" if self.channels_last else "")
+
+
+_CANDIDATES = (StepFormat(False, False), StepFormat(False, True), StepFormat(True, True), StepFormat(True, False))
+_MARGIN = 0.95  # a candidate must be at least 5 % faster than plain fp32: noise must not change the arithmetic
+
+
+def fastest_format(
+    make_model: Callable[[], nn.Module],
+    shape: tuple[int, int, int, int],
+    stride: int,
+    device: torch.device,
+    keep: Path,
+    bf16: bool | None = None,
+    channels_last: bool | None = None,
+) -> StepFormat:
+    """The fastest of the formats allowed, measured on forward and backward of random bytes.
+
+    Args:
+        make_model: builds the model; the probe works on a copy of its own.
+        shape: (B, 3, H, W) of a batch; at most two images of it are used.
+        keep: JSON file of earlier answers, so that the same machine computes the same way every time.
+        bf16: allows only this precision.
+        channels_last: allows only this format.
+    """
+    allowed = [c for c in _CANDIDATES if bf16 in (None, c.bf16) and channels_last in (None, c.channels_last)]
+    if len(allowed) == 1:
+        return allowed[0]
+    model = make_model()
+    batch = (min(shape[0], 2 if device.type == "cpu" else shape[0]), *shape[1:])
+    key = _key(model, batch, stride, device, [asdict(c) for c in allowed])
+    answers = _read(keep)
+    if key not in answers:
+        seconds = {c: _time_step(model, batch, stride, device, c) for c in allowed}
+        best = min(seconds, key=lambda c: seconds[c])
+        chosen = best if seconds[best] < _MARGIN * seconds[allowed[0]] else allowed[0]
+        timings = [asdict(c) | {"ms": round(1000 * s, 2)} for c, s in seconds.items()]
+        answers = {**_read(keep), key: asdict(chosen) | {"measured": timings}}
+        _write(keep, answers)
+    return StepFormat(answers[key]["bf16"], answers[key]["channels_last"])
+
+
+def _time_step(
+    model: nn.Module, shape: tuple[int, ...], stride: int, device: torch.device, how: StepFormat, repeats: int = 3
+) -> float:
+    """Seconds of one forward and backward: the fastest of a few, after one that is not counted."""
+    memory_format = torch.channels_last if how.channels_last else torch.contiguous_format
+    model = model.to(device).to(memory_format=memory_format).train()
+    image = torch.randint(0, 256, shape, dtype=torch.uint8, device=device).contiguous(memory_format=memory_format)
+    times = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=how.bf16):
+            loss = model(image, stride=stride).float().square().mean()
+        loss.backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        model.zero_grad(set_to_none=True)
+        times.append(time.perf_counter() - started)
+    return min(times[1:])
+
+
+def _key(model: nn.Module, shape: tuple[int, ...], stride: int, device: torch.device, allowed: list[Any]) -> str:
+    layers = [(n, list(p.shape)) for n, p in model.named_parameters()]
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    facts = [layers, list(shape), stride, name, torch.get_num_threads(), torch.__version__, allowed]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _cpu_name() -> str:
+    return f"{platform.processor()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def _write(path: Path, answers: Mapping[str, Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(answers, indent=1), encoding="utf-8")
+        temporary.replace(path)
+    except OSError:
+        pass  # an answer that cannot be kept is measured again

@@ -1,0 +1,76 @@
+"""Swift: a small segmenter made for CPUs, out of plain convolutions.
+
+A narrow timm ResNet, pyramid pooling on its last stage (Zhao et al., 2017) and a light feature pyramid (Lin et al.,
+2017). Depthwise and squeeze-excite blocks need fewer multiplications but gain little from bf16 and channels_last.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.models.resnet import BasicBlock, ResNet
+from torch import Tensor, nn
+
+
+class PyramidPooling(nn.Module):
+    """Context at 1x1, 2x2, 3x3 and 6x6 beside the features themselves; (B, C, H, W) -> (B, D, H, W)."""
+
+    def __init__(self, in_channels: int, out_channels: int, grids: tuple[int, ...] = (1, 2, 3, 6)) -> None:
+        super().__init__()
+        self.grids = grids
+        # no batch norm here: a 1x1 grid in a batch of one image has a single value per channel
+        self.reduce = nn.ModuleList(nn.Conv2d(in_channels, out_channels // 4, 1) for _ in grids)
+        self.fuse = conv_bn_relu(in_channels + out_channels // 4 * len(grids), out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.shape[-2:]
+        levels = [x]
+        for grid, reduce in zip(self.grids, self.reduce, strict=True):
+            pooled = F.relu(reduce(F.adaptive_avg_pool2d(x, grid)))
+            levels.append(F.interpolate(pooled, size=size, mode="bilinear"))
+        fused: Tensor = self.fuse(torch.cat(levels, 1))
+        return fused
+
+
+class Swift(nn.Module):
+    """Normalised image (B, 3, H, W) -> logits (B, num_classes, H/4, W/4), rounded up.
+
+    Args:
+        width: channels at stride 4, at least 16; the deeper stages have 2, 4 and 6 times as many.
+        dropout: on the channels before the classifier.
+    """
+
+    def __init__(self, num_classes: int, width: int = 32, dropout: float = 0.1) -> None:
+        super().__init__()
+        channels = (width, width * 2, width * 4, width * 6)
+        self.encoder = ResNet(
+            BasicBlock,  # type: ignore[arg-type]  # timm annotates an instance where it takes the class
+            layers=(2, 2, 2, 2),
+            channels=channels,
+            stem_type="deep",
+            stem_width=width // 2,
+            num_classes=0,
+        )
+        neck = width * 2
+        self.context = PyramidPooling(channels[-1], neck)
+        self.lateral = nn.ModuleList(nn.Conv2d(c, neck, 1) for c in channels[:-1])
+        self.smooth = nn.ModuleList(conv_bn_relu(neck, neck, 3) for _ in channels[:-1])
+        self.head = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(neck, num_classes, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        stages: Any = self.encoder.forward_intermediates(x, indices=[1, 2, 3, 4], intermediates_only=True)
+        skips: list[Tensor] = list(stages)
+        top = self.context(skips.pop())
+        for skip, lateral, smooth in zip(reversed(skips), reversed(self.lateral), reversed(self.smooth), strict=True):
+            top = smooth(F.interpolate(top, size=skip.shape[-2:], mode="bilinear") + lateral(skip))
+        logits: Tensor = self.head(top)
+        return logits
+
+
+def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int) -> nn.Sequential:
+    """A convolution that keeps the size, batch norm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )

@@ -1,0 +1,185 @@
+"""The shape of a composed config: every key, its type and its range. Python owns the defaults that nobody changes."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+
+LossName = Literal["cross_entropy", "dice", "focal", "lovasz"]
+
+
+class Settings(BaseModel):
+    """Base of all sections: unknown keys are refused, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class StreetConfig(Settings):
+    """The built-in street scenes: image size in pixels, how many images a split holds, and the seed of them all."""
+
+    width: Annotated[int, Field(ge=64, le=2048)] = 256
+    height: Annotated[int, Field(ge=64, le=2048)] = 192
+    train: Count = 240
+    val: Count = 60
+    test: Count = 60
+    clips: Annotated[int, Field(ge=0)] = 1
+    clip_frames: Count = 48
+    seed: int = 0
+
+
+class DownloadConfig(Settings):
+    """Where a public dataset comes from, and the content that must arrive.
+
+    Attributes:
+        paths: folder inside the archive -> folder under the dataset's root.
+        fingerprints: split -> sha256 over its files' names and bytes; a split not named here is not checked.
+    """
+
+    url: str
+    paths: dict[str, str]
+    fingerprints: dict[str, str] = {}
+
+
+class DatasetConfig(Settings):
+    """Image/mask pairs per split plus a class table.
+
+    Attributes:
+        root: folder that holds the pairs; for `street`, where the scenes are kept (null: the cache folder).
+        images: folder of a split's images under root; `{split}` stands for the split's name.
+        masks: the same for masks: one 8-bit index mask per image, of the image's size and stem.
+        ignore: mask ids that count nowhere.
+        label_map: mask id -> id, applied before the class table is checked; 255 ignores.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    source: Literal["folder", "street"]
+    root: str | None = None
+    images: str = "images/{split}"
+    masks: str = "masks/{split}"
+    classes: list[Any]
+    ignore: list[Annotated[int, Field(ge=0, le=255)]] = [255]
+    label_map: dict[Annotated[int, Field(ge=0, le=255)], Annotated[int, Field(ge=0, le=255)]] = {}
+    street: StreetConfig | None = None
+    download: DownloadConfig | None = None
+    licence: str = ""
+
+
+class LossConfig(Settings):
+    """A weighted sum of losses.
+
+    Attributes:
+        stride: 1 compares at full resolution; 4 compares logits and mask on every fourth pixel.
+        class_weights: `enet` is 1 / log(1.10 + share) of a class in the train masks (Paszke et al., 2016);
+            they weigh the cross-entropy.
+    """
+
+    terms: Annotated[dict[LossName, Positive], Field(min_length=1)]
+    stride: Literal[1, 4] = 1
+    class_weights: Literal["none", "enet"] = "none"
+    label_smoothing: Fraction = 0.0
+
+
+class OptimizerConfig(Settings):
+    """The update rule; the learning rate is hp.batch_size * hp.per_item_lrate.
+
+    Attributes:
+        fallback_lr_scale: for muon, the AdamW learning rate of norms, biases and the head, as a share of lr.
+        ns_steps: for muon, Newton-Schulz iterations.
+    """
+
+    name: Literal["adamw", "sgd", "muon"]
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    momentum: Fraction = 0.9
+    fallback_lr_scale: Positive = 1.0
+    ns_steps: Count = 5
+
+
+class SchedulerConfig(Settings):
+    """Learning rate over the run: linear warm-up over a share of the steps, then the named decay to `final` * lr."""
+
+    name: Literal["constant", "poly", "cosine"]
+    warmup: Fraction = 0.05
+    power: Positive = 0.9
+    final: Fraction = 0.0
+
+
+class AugmentConfig(Settings):
+    """Random geometry and colour; masks follow the geometry exactly (nearest neighbour, no invented ids).
+
+    Attributes:
+        scale: range of the random zoom.
+        color_jitter: largest relative change of brightness, contrast and saturation.
+        crop_size: side of the square training crops in pixels; null takes whole images.
+        crop_start: side at which the crops start; they grow to crop_size in steps of 32.
+        crop_growth: share of the epochs over which they grow.
+    """
+
+    scale: tuple[Positive, Positive] = (1.0, 1.0)
+    hflip: Fraction = 0.0
+    color_jitter: Fraction = 0.0
+    crop_size: Annotated[int, Field(ge=32, le=4096, multiple_of=32)] | None = None
+    crop_start: Annotated[int, Field(ge=32, le=4096, multiple_of=32)] | None = None
+    crop_growth: Fraction = 0.6
+
+
+class TrainerConfig(Settings):
+    """Where and how the steps run.
+
+    Attributes:
+        precision: `auto` measures bf16 against fp32 on this model and device once, and keeps the answer.
+        channels_last: memory format; `auto` is measured together with precision.
+        threads: CPU threads; null leaves torch's choice.
+        workers: data-loading processes; on a CPU the cache in memory makes 0 the fastest.
+        ema_decay: exponential moving average of the weights, which is what is validated and kept; null for none.
+        early_stopping: stop after this many validations without a better mIoU; null never.
+        val_every: epochs between validations.
+        limit_train_batches: steps per epoch at most, for debugging.
+    """
+
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: Count = 1
+    strategy: Literal["auto", "ddp"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    channels_last: Literal["auto", True, False] = "auto"
+    compile: bool = False
+    threads: Count | None = None
+    workers: Annotated[int, Field(ge=0)] = 0
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
+    early_stopping: Count | None = None
+    val_every: Count = 1
+    gradient_clip: Positive | None = None
+    limit_train_batches: Count | None = None
+
+
+class TrackingConfig(Settings):
+    """Where runs are recorded.
+
+    Attributes:
+        root: folder of the default store (mlflow.db, artifacts/, runs/, sweeps/).
+        uri: an MLflow tracking URI instead of root's sqlite file.
+        overlays: validation images drawn with their prediction at the end of a run.
+    """
+
+    root: str = "mlruns"
+    uri: str | None = None
+    experiment: Annotated[str, Field(min_length=1)] = "segtune"
+    overlays: Annotated[int, Field(ge=0, le=64)] = 6
+
+
+class RunConfig(Settings):
+    """One run: what `segtune train` composes."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    template: dict[str, Any]
+    dataset: DatasetConfig
+    hp: dict[str, Any]
+    loss: LossConfig
+    optimizer: OptimizerConfig
+    scheduler: SchedulerConfig
+    augment: AugmentConfig
+    trainer: TrainerConfig
+    tracking: TrackingConfig
+    resume: str | None = None

@@ -1,0 +1,1 @@
+"""Sweeps: a search space, a shared study, workers that pull trials."""

@@ -1,0 +1,182 @@
+"""The search space: typed ranges out of the templates' own declarations, narrowed by the sweep file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from optuna import Trial
+
+from segtune.config import GROUPS, Composed, compose, load_template, members
+from segtune.errors import ConfigError, nearest
+from segtune.sweeping.spec import SweepSpec
+from segtune.template import Hyperparameter, Template
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One thing that is searched.
+
+    Attributes:
+        key: the override key, `hp.width` or a group.
+        param: its name in the study; a template's own range is searched as `hp.width@template`.
+        template: the template for which it counts; None for all.
+        choices: the values, or None for a numeric range.
+    """
+
+    key: str
+    param: str
+    template: str | None = None
+    choices: tuple[Any, ...] | None = None
+    low: float = 0.0
+    high: float = 1.0
+    step: float | None = None
+    log: bool = False
+    is_int: bool = False
+
+    def suggest(self, trial: Trial) -> Any:
+        """The sampler's proposal."""
+        if self.choices is not None:
+            names = [str(c) for c in self.choices]
+            return self.choices[names.index(trial.suggest_categorical(self.param, names))]
+        if self.is_int:
+            step = 1 if self.log else int(self.step or 1)
+            return trial.suggest_int(self.param, int(self.low), int(self.high), step=step, log=self.log)
+        return trial.suggest_float(self.param, self.low, self.high, step=None if self.log else self.step, log=self.log)
+
+
+@dataclass(frozen=True)
+class Space:
+    """All dimensions of a sweep, and the fixed overrides beside them."""
+
+    fixed: tuple[str, ...]
+    templates: tuple[str, ...]
+    dimensions: tuple[Dimension, ...]
+
+    def propose(self, trial: Trial) -> list[str]:
+        """The overrides of one trial; dimensions of a template that it did not choose are not asked for."""
+        overrides, template = list(self.fixed), self.templates[0]
+        for dimension in self.dimensions:
+            if dimension.template in (None, template):
+                value = dimension.suggest(trial)
+                if dimension.key == "template":
+                    template = value
+                overrides.append(f"{dimension.key}={_literal(value)}")
+        return overrides
+
+
+def build_space(spec: SweepSpec) -> Space:
+    """The space of a sweep, after each corner of it was composed and checked.
+
+    Raises:
+        ConfigError: an unknown key, group member or hyperparameter, or a range outside of the template's.
+    """
+    base = compose(spec.overrides)
+    names = [str(t) for t in _as_list("template", spec.search.get("template"), [base.template.name])]
+    templates = [load_template(n) for n in names]
+    dimensions = []
+    if "template" in spec.search:
+        dimensions.append(Dimension("template", "template", choices=tuple(names)))
+    for key, given in spec.search.items():
+        if key == "template":
+            continue
+        if key in GROUPS:
+            dimensions.append(_group(key, given))
+        elif key.startswith("hp."):
+            dimensions.extend(_hyperparameter(key, given, templates))
+        else:
+            known = [*GROUPS, *(f"hp.{h}" for t in templates for h in t.hyperparameters)]
+            raise ConfigError(f"sweep '{spec.name}': search.{key} cannot be searched; {nearest(key, known)}")
+    space = Space(tuple(spec.overrides), tuple(names), tuple(dimensions))
+    _compose_corners(space)
+    return space
+
+
+def compose_trial(overrides: list[str], threads: int) -> Composed:
+    """The trial's config, with its worker's share of the CPU threads unless the sweep sets them."""
+    composed = compose(overrides)
+    if composed.config.trainer.threads is None and composed.config.trainer.accelerator != "gpu":
+        composed = compose([*overrides, f"trainer.threads={threads}"])
+    return composed
+
+
+def _group(key: str, given: Any) -> Dimension:
+    choices = [str(c) for c in _as_list(key, given, members(key))]
+    for choice in choices:
+        if choice not in members(key):
+            raise ConfigError(f"search.{key}: no such {key} '{choice}'; {nearest(choice, members(key))}")
+    return Dimension(key, key, choices=tuple(choices))
+
+
+def _hyperparameter(key: str, given: Any, templates: list[Template]) -> list[Dimension]:
+    """One shared dimension where the file gives the range, else one for each template that declares it."""
+    name = key.removeprefix("hp.")
+    having = [t for t in templates if name in t.hyperparameters]
+    if not having:
+        known = {h for t in templates for h in t.hyperparameters}
+        raise ConfigError(f"search.{key}: no template of this sweep declares it; {nearest(name, known)}")
+    if given and len(having) == len(templates):
+        rows = [_range(key, key, t.hyperparameters[name], given, None) for t in having]
+        return rows[:1]
+    alone = len(templates) == 1
+    return [
+        _range(key, key if alone else f"{key}@{t.name}", t.hyperparameters[name], given, None if alone else t.name)
+        for t in having
+    ]
+
+
+def _range(key: str, param: str, declared: Hyperparameter, given: Any, template: str | None) -> Dimension:
+    if isinstance(given, list):
+        given = {"choices": given}
+    wanted: Mapping[str, Any] = given or declared.search_range()
+    unknown = set(wanted) - {"min", "max", "step", "log", "choices"}
+    if unknown:
+        raise ConfigError(f"search.{key}: unknown {sorted(unknown)}; allowed are min, max, step, log, or choices.")
+    if "choices" in wanted:
+        choices = tuple(declared.check(c) for c in _as_list(key, wanted["choices"], []))
+        return Dimension(key, param, template, choices=choices)
+    default = declared.search_range() if not given or {"min", "max"} - set(wanted) else {}
+    merged = {**default, **wanted}
+    low, high = declared.check(merged["min"]), declared.check(merged["max"])
+    if not low < high:
+        raise ConfigError(f"search.{key}: min {low} must lie below max {high}.")
+    log = bool(merged.get("log", False))
+    if log and low <= 0:
+        raise ConfigError(f"search.{key}: a logarithmic range starts above 0, not at {low}.")
+    is_int = declared.kind == "int"
+    return Dimension(key, param, template, None, low, high, merged.get("step") or declared.step, log, is_int)
+
+
+def _as_list(key: str, given: Any, default: list[Any]) -> list[Any]:
+    if given in (None, {}):
+        return default
+    values = given.get("choices") if isinstance(given, Mapping) else given
+    if not isinstance(values, list) or not values:
+        raise ConfigError(f"search.{key}={given!r}: give a list of choices.")
+    return values
+
+
+def _compose_corners(space: Space) -> None:
+    """Composes every choice once: what a trial could ask for must exist before the first one starts."""
+    for template in space.templates:
+        base = [*space.fixed, f"template={template}"] if len(space.templates) > 1 else list(space.fixed)
+        compose(base)
+        for dimension in space.dimensions:
+            if dimension.template not in (None, template) or dimension.key == "template":
+                continue
+            for value in dimension.choices if dimension.choices is not None else (dimension.low, dimension.high):
+                compose([*base, f"{dimension.key}={_literal(value)}"])
+
+
+def _literal(value: Any) -> str:
+    """A value as Hydra reads it back.
+
+    >>> _literal([256, 192]), _literal(True), _literal("models:/a@b")
+    ('[256,192]', 'true', "'models:/a@b'")
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return "[" + ",".join(_literal(v) for v in value) + "]"
+    if isinstance(value, str) and not value.replace("_", "").replace("-", "").isalnum():
+        return "'" + value.replace("'", "\\'") + "'"
+    return str(value)

@@ -1,0 +1,111 @@
+"""The one training step: bytes in, loss out; validation counts one confusion matrix over the whole split."""
+
+import math
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+
+from segtune.errors import ConfigError
+from segtune.measure.metrics import ConfusionMatrix, Scores, score
+from segtune.models.build import SegmentationModel
+from segtune.models.losses import SegmentationLoss
+from segtune.models.optim import build_optimizer, build_scheduler
+from segtune.settings import OptimizerConfig, SchedulerConfig
+
+Batch = dict[str, Tensor]
+
+
+class SegmentationTask(pl.LightningModule):
+    """Fine-tunes a model.
+
+    Args:
+        lr: the base learning rate, batch_size * per_item_lrate.
+        ema_decay: of the moving average that is validated and kept; None validates the weights themselves.
+    """
+
+    def __init__(
+        self,
+        model: SegmentationModel,
+        loss: SegmentationLoss,
+        num_classes: int,
+        lr: float,
+        optimizer: OptimizerConfig,
+        scheduler: SchedulerConfig,
+        ema_decay: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.model, self.loss, self.lr = model, loss, lr
+        self.optimizer_config, self.scheduler_config = optimizer, scheduler
+        self.ema = ModelEmaV3(model, decay=ema_decay, use_warmup=True, warmup_power=0.75) if ema_decay else None
+        self.confusion = ConfusionMatrix(num_classes)
+        self.scores: Scores | None = None
+        self._loss_sum: Tensor | None = None
+        self._steps = 0
+
+    @property
+    def averaged(self) -> nn.Module:
+        """The weights that are validated and kept: the moving average where there is one."""
+        return self.ema.module if self.ema is not None else self.model
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch, at the loss's stride."""
+        stride = self.loss.config.stride
+        logits = self.model(batch["image"], stride=stride)
+        mask = batch["mask"]
+        if stride > 1:
+            mask = mask[:, stride // 2 :: stride, stride // 2 :: stride]
+            logits = logits[..., : mask.shape[1], : mask.shape[2]]
+        loss: Tensor = self.loss(logits, mask)
+        # summed on the device: reading it each step would make the device wait
+        self._loss_sum = loss.detach() if self._loss_sum is None else self._loss_sum + loss.detach()
+        self._steps += 1
+        return loss
+
+    def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
+        """Moves the average."""
+        if self.ema is not None:
+            self.ema.update(self.model, step=self.global_step)
+
+    def on_train_epoch_start(self) -> None:
+        """Starts the epoch's mean loss."""
+        self._loss_sum, self._steps = None, 0
+
+    @property
+    def train_loss(self) -> float:
+        """Mean loss of the epoch so far.
+
+        Raises:
+            ConfigError: it is not finite: the run has diverged.
+        """
+        loss = float(self._loss_sum) / self._steps if self._loss_sum is not None else 0.0
+        if not math.isfinite(loss):
+            raise ConfigError(
+                f"the loss became {loss} in epoch {self.current_epoch + 1} at lr {self.lr:g}. "
+                "Lower hp.per_item_lrate, or set trainer.gradient_clip=1."
+            )
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Counts a batch, at the size of its masks."""
+        logits = self.averaged(batch["image"])
+        if logits.shape[-2:] != batch["mask"].shape[-2:]:
+            logits = F.interpolate(logits, size=batch["mask"].shape[-2:], mode="bilinear", align_corners=False)
+        # max(1) costs a fifth of argmax(1) on a CPU
+        self.confusion.update(logits.max(1).indices, batch["mask"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Scores the split."""
+        self.scores = score(self.confusion.compute())
+        self.confusion.reset()
+        self.log("val/miou", torch.tensor(self.scores.miou), rank_zero_only=True)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """The optimiser, with its schedule advanced each step."""
+        optimizer = build_optimizer(self.optimizer_config, self.model, self.lr)
+        steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = build_scheduler(self.scheduler_config, optimizer, steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -1,0 +1,1 @@
+"""Runs and registered segmenters, kept by MLflow."""

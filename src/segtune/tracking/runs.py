@@ -1,0 +1,198 @@
+"""Runs: what one fine-tuning was, and what came out of it; written as it goes, read by reports."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import mlflow.artifacts
+import numpy as np
+import yaml
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from numpy.typing import NDArray
+
+from segtune.errors import ConfigError
+from segtune.tracking.store import Store
+
+State = Literal["running", "finished", "pruned", "failed", "interrupted"]
+_STATUS = {"finished": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+_PARENT = "mlflow.parentRunId"
+
+
+class RunWriter:
+    """Writes one run to the store."""
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self.store, self.run_id = store, run_id
+        self.folder = store.root / "runs" / run_id
+
+    @classmethod
+    def create(
+        cls, store: Store, name: str, params: Mapping[str, Any], tags: Mapping[str, str], parent: str | None = None
+    ) -> "RunWriter":
+        """Starts a run; parameters and tags go in one batch."""
+        client = store.client
+        own = {"segtune.state": "running", **tags} | ({_PARENT: parent} if parent else {})
+        run = client.create_run(store.experiment_id, run_name=name, tags=own)
+        rows = [Param(k, str(v)[:6000]) for k, v in params.items()]
+        for start in range(0, len(rows), 100):
+            client.log_batch(run.info.run_id, params=rows[start : start + 100])
+        return cls(store, run.info.run_id)
+
+    @classmethod
+    def reopen(cls, store: Store, run_id: str) -> "RunWriter":
+        """Goes on with a run that was interrupted."""
+        _get(store, run_id)
+        store.client.update_run(run_id, status="RUNNING")
+        store.client.set_tag(run_id, "segtune.state", "running")
+        return cls(store, run_id)
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Logs the metrics of one epoch in one call."""
+        now = int(time.time() * 1000)
+        rows = [Metric(_metric_name(k), float(v), now, step) for k, v in values.items()]
+        self.store.client.log_batch(self.run_id, metrics=rows)
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Sets tags."""
+        self.store.client.log_batch(self.run_id, tags=[RunTag(k, str(v)) for k, v in values.items()])
+
+    def data(self, name: str, value: Any) -> None:
+        """Keeps plain data as a JSON or YAML artifact, by the name's suffix."""
+        is_yaml = name.endswith(".yaml")
+        text = yaml.safe_dump(value, sort_keys=False) if is_yaml else json.dumps(value, indent=2, default=str)
+        self.text(name, text)
+
+    def text(self, name: str, text: str) -> None:
+        """Keeps a text artifact."""
+        self.store.client.log_text(self.run_id, text, name)
+
+    def image(self, name: str, pixels: NDArray[np.uint8]) -> None:
+        """Keeps a picture, (H, W, 3) RGB."""
+        self.store.client.log_image(self.run_id, pixels, name)
+
+    def folder_artifact(self, folder: Path, name: str) -> None:
+        """Keeps a folder's files."""
+        self.store.client.log_artifacts(self.run_id, str(folder), name)
+
+    def finish(self, state: State) -> None:
+        """Ends the run; a pruned one reads as pruned in `segtune.state`."""
+        self.store.client.set_tag(self.run_id, "segtune.state", state)
+        self.store.client.set_terminated(self.run_id, _STATUS[state])
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as a report reads it.
+
+    Attributes:
+        metrics: last value of each metric.
+        params: as logged, all text.
+    """
+
+    id: str
+    name: str
+    state: State
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    started: float
+    seconds: float
+
+    @property
+    def miou(self) -> float | None:
+        """MIoU on val of the segmenter that the run kept; None where it kept none."""
+        return self.metrics.get("best/val/miou")
+
+
+def get_run(store: Store, run_id: str) -> RunRecord:
+    """One run.
+
+    Raises:
+        ConfigError: no such run.
+    """
+    return _record(_get(store, run_id))
+
+
+def sweep_runs(store: Store, sweep: str) -> list[RunRecord]:
+    """All trials of a sweep, oldest first."""
+    return _search(store, f"tags.`segtune.sweep` = '{sweep}' and tags.`segtune.kind` = 'trial'")
+
+
+def sweep_parent(store: Store, sweep: str) -> str | None:
+    """The run that stands for a sweep; None before the sweep was started."""
+    found = _search(store, f"tags.`segtune.sweep` = '{sweep}' and tags.`segtune.kind` = 'sweep'")
+    return found[0].id if found else None
+
+
+def curve(store: Store, run_id: str, metric: str) -> list[tuple[int, float]]:
+    """A metric's history as (step, value), by step; a step that was redone counts once, with its last value."""
+    rows = store.client.get_metric_history(run_id, _metric_name(metric))
+    latest = {m.step: m.value for m in sorted(rows, key=lambda m: m.timestamp)}
+    return sorted(latest.items())
+
+
+def artifact(store: Store, run_id: str, name: str) -> Path | None:
+    """A run's artifact as a local path; None where it has none of that name."""
+    try:
+        path = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, tracking_uri=store.uri)
+    except (MlflowException, OSError):
+        return None
+    return Path(path)
+
+
+def _metric_name(name: str) -> str:
+    """Metric names hold letters, digits and `/_-. :`; anything else in a class name becomes `_`."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "/_-. ") else "_" for c in name)
+
+
+def _get(store: Store, run_id: str) -> Run:
+    try:
+        return store.client.get_run(run_id)
+    except MlflowException:
+        raise ConfigError(
+            f"run '{run_id}' is not in the store '{store.uri}'. Check the id, or set tracking.root."
+        ) from None
+
+
+def _search(store: Store, where: str) -> list[RunRecord]:
+    found: list[Run] = []
+    token = None
+    while True:
+        page = store.client.search_runs(
+            [store.experiment_id], where, max_results=1000, order_by=["attributes.start_time ASC"], page_token=token
+        )
+        found.extend(page)
+        token = page.token
+        if not token:
+            return [_record(r) for r in found]
+
+
+def _record(run: Run) -> RunRecord:
+    ended = run.info.end_time or int(time.time() * 1000)
+    state: Any = run.data.tags.get("segtune.state", run.info.status.lower())
+    return RunRecord(
+        id=run.info.run_id,
+        name=run.info.run_name or run.info.run_id[:8],
+        state=state,
+        params=run.data.params,
+        metrics=run.data.metrics,
+        tags=run.data.tags,
+        started=run.info.start_time / 1000,
+        seconds=(ended - run.info.start_time) / 1000,
+    )
+
+
+def best_run(runs: Sequence[RunRecord]) -> RunRecord:
+    """The finished run of highest mIoU.
+
+    Raises:
+        ConfigError: none has finished.
+    """
+    finished = [r for r in runs if r.state == "finished" and r.miou is not None]
+    if not finished:
+        raise ConfigError(f"none of the {len(runs)} runs has finished with a segmenter; nothing can be chosen.")
+    return max(finished, key=lambda r: r.miou or 0.0)

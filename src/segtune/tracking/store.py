@@ -1,0 +1,69 @@
+"""The store of runs and registered segmenters: MLflow on sqlite under `mlruns/`, or an MLflow server."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from segtune.errors import StorageError
+from segtune.settings import TrackingConfig
+
+logging.getLogger("mlflow").setLevel(logging.WARNING)
+logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open store.
+
+    Attributes:
+        root: folder of checkpoints, studies and, by default, of everything else.
+        uri: MLflow's tracking and registry URI.
+    """
+
+    root: Path
+    uri: str
+    client: MlflowClient
+    experiment_id: str
+
+
+def open_store(config: TrackingConfig) -> Store:
+    """Opens the store, creating it on first use; several processes may do so at once.
+
+    Raises:
+        StorageError: the folder cannot be written, or the server cannot be reached.
+    """
+    root = Path(config.root).expanduser().absolute()
+    uri = config.uri or f"sqlite:///{root / 'mlflow.db'}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / ".store.lock", timeout=120):  # MLflow's first migration fails when two run it at once
+            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            experiment_id = _experiment(client, config, root)
+    except OSError as error:
+        raise StorageError(
+            f"the store '{root}' cannot be written: {error}. Set tracking.root to a folder that can."
+        ) from None
+    except Exception as error:  # MLflow lets its database layer's errors through
+        raise StorageError(
+            f"the store '{uri}' cannot be opened ({type(error).__name__}: {str(error).splitlines()[0][:200]}). "
+            "Check tracking.uri, or that tracking.root can be written."
+        ) from error
+    return Store(root, uri, client, experiment_id)
+
+
+def _experiment(client: MlflowClient, config: TrackingConfig, root: Path) -> str:
+    found = client.get_experiment_by_name(config.experiment)
+    if found is not None:
+        return str(found.experiment_id)
+    location = None if config.uri else (root / "artifacts").as_uri()
+    try:
+        return str(client.create_experiment(config.experiment, artifact_location=location))
+    except MlflowException:  # another process was first
+        found = client.get_experiment_by_name(config.experiment)
+        if found is None:
+            raise
+        return str(found.experiment_id)

@@ -1,0 +1,99 @@
+"""Reading: whatever the file holds becomes RGB bytes or ids; what is not an image is told."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from segtune.data import images
+from segtune.data.images import read_image, read_mask, resize_mask, target_size
+from segtune.errors import DataError
+
+RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_path_bytes_pil_array_and_tensor_give_the_same_pixels(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    forms = [tmp_path / "a.png", str(tmp_path / "a.png"), encoded(Image.fromarray(RGB)), Image.fromarray(RGB), RGB]
+    forms.append(torch.from_numpy(RGB).permute(2, 0, 1))
+    for form in forms:
+        np.testing.assert_array_equal(read_image(form), RGB)
+
+
+def test_exif_orientation_is_applied():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate by 90 degrees to show
+    turned = read_image(encoded(Image.fromarray(RGB), exif=exif))
+    np.testing.assert_array_equal(turned, np.rot90(RGB, -1))
+
+
+def test_transparency_is_composited_on_white():
+    rgba = np.zeros((2, 2, 4), np.uint8)
+    rgba[0, 0] = (10, 20, 30, 255)
+    assert read_image(encoded(Image.fromarray(rgba))).tolist() == [[[10, 20, 30], [255] * 3], [[255] * 3] * 2]
+
+
+def test_sixteen_bit_values_are_scaled_and_not_cut():
+    deep = np.array([[0, 257, 65535]], np.uint16)
+    assert read_image(encoded(Image.fromarray(deep)))[0, :, 0].tolist() == [0, 1, 255]
+
+
+def test_grey_floats_in_unit_range_are_scaled():
+    assert read_image(np.array([[0.0, 0.5, 1.0]], np.float32))[0, :, 1].tolist() == [0, 128, 255]
+
+
+def test_a_palette_mask_gives_its_indices_and_not_its_colours(tmp_path):
+    ids = np.array([[0, 1], [2, 1]], np.uint8)
+    mask = Image.fromarray(ids, "P")
+    mask.putpalette([0, 0, 0, 38, 38, 38, 75, 75, 75])
+    mask.save(tmp_path / "m.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), ids)
+
+
+def test_a_colour_mask_is_refused(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "m.png")
+    with pytest.raises(DataError, match="stored as RGB"):
+        read_mask(tmp_path / "m.png")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_truncated_file_is_refused(kind):
+    whole = encoded(Image.fromarray(np.tile(RGB, (40, 40, 1))), kind)
+    with pytest.raises(DataError, match="whole"):
+        read_image(whole[: len(whole) // 2])
+
+
+@pytest.mark.parametrize("junk", [b"", b"no image", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_not_an_image_is_refused(junk):
+    with pytest.raises(DataError, match="image bytes"):
+        read_image(junk)
+
+
+def test_a_decompression_bomb_is_refused_by_its_header(monkeypatch):
+    monkeypatch.setattr(images, "MAX_PIXELS", 30)
+    with pytest.raises(DataError, match="claims 7 x 5 pixels"):
+        read_image(encoded(Image.fromarray(RGB)))
+
+
+def test_an_array_of_another_shape_is_refused():
+    with pytest.raises(DataError, match=r"shape \(2, 2, 2\)"):
+        read_image(np.zeros((2, 2, 2), np.uint8))
+
+
+def test_resizing_a_mask_invents_no_id():
+    mask = np.random.default_rng(1).choice(np.array([0, 3, 255], np.uint8), (13, 17))
+    assert set(np.unique(resize_mask(mask, 40, 9))) <= {0, 3, 255}
+
+
+def test_one_size_is_the_shorter_side_and_two_are_exact():
+    assert target_size(720, 960, [360]) == (360, 480)
+    assert target_size(960, 720, [360]) == (480, 360)
+    assert target_size(720, 960, [640, 352]) == (352, 640)

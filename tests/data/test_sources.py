@@ -1,0 +1,113 @@
+"""Datasets on disk: what is missing or wrong is named; a download is kept only when its content is right."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segtune.config import compose
+from segtune.data.cache import load_split
+from segtune.data.sources import files_fingerprint, open_source
+from segtune.errors import DataError
+from segtune.settings import DatasetConfig, DownloadConfig
+from tests.conftest import write_pairs
+
+IMAGE = np.zeros((4, 6, 3), np.uint8)
+
+
+def folder(root: Path, **options) -> DatasetConfig:
+    return DatasetConfig(name="roads", source="folder", root=str(root), classes=["road", "car"], **options)
+
+
+def test_a_missing_root_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"dataset\.root .*nowhere.* does not exist"):
+        open_source(folder(tmp_path / "nowhere"))
+
+
+def test_a_missing_split_names_those_that_are_there(tmp_path):
+    write_pairs(tmp_path, "train", [(IMAGE, IMAGE[..., 0])])
+    with pytest.raises(DataError, match="splits there: train"):
+        open_source(folder(tmp_path)).pairs("val")
+
+
+def test_an_image_without_a_mask_is_named(tmp_path):
+    write_pairs(tmp_path, "train", [(IMAGE, IMAGE[..., 0])] * 2)
+    (tmp_path / "masks" / "train" / "1.png").unlink()
+    with pytest.raises(DataError, match=r"1 of 2 images .*1\.png"):
+        open_source(folder(tmp_path)).pairs("train")
+
+
+def test_an_unknown_id_is_told_with_file_value_and_pixel_count(tmp_path):
+    mask = np.zeros((4, 6), np.uint8)
+    mask[:2, :3] = 7
+    write_pairs(tmp_path, "train", [(IMAGE, mask)])
+    with pytest.raises(DataError, match=r"0\.png' holds label 7 \(6 px\).*names 0\.\.1.*label_map=\{7: 255\}"):
+        load_split(open_source(folder(tmp_path)), "train", [64])
+
+
+def test_label_map_and_ignore_are_applied(tmp_path):
+    write_pairs(tmp_path, "train", [(np.zeros((1, 4, 3), np.uint8), np.array([[0, 7, 9, 255]], np.uint8))])
+    config = folder(tmp_path, label_map={7: 1}, ignore=[9, 255])
+    decoded = load_split(open_source(config), "train", [1])
+    assert decoded.masks[0].tolist() == [[0, 1, 255, 255]]
+
+
+def test_a_mask_of_another_size_than_its_image_is_refused(tmp_path):
+    write_pairs(tmp_path, "train", [(IMAGE, np.zeros((6, 4), np.uint8))])
+    with pytest.raises(DataError, match="4 x 6, its image '0.png' is 6 x 4"):
+        load_split(open_source(folder(tmp_path)), "train", [64])
+
+
+def test_the_fingerprint_changes_with_any_pixel_and_with_nothing_else(tmp_path):
+    write_pairs(tmp_path / "a", "train", [(IMAGE, IMAGE[..., 0])])
+    write_pairs(tmp_path / "b", "train", [(IMAGE, IMAGE[..., 0])])
+    changed = IMAGE.copy()
+    changed[0, 0, 0] = 1
+    write_pairs(tmp_path / "c", "train", [(changed, IMAGE[..., 0])])
+    prints = [load_split(open_source(folder(tmp_path / n)), "train", [64]).fingerprint for n in "abc"]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def archive(path: Path) -> DownloadConfig:
+    """A zip such as a code host serves: one top folder, and a member that wants to leave it."""
+    with zipfile.ZipFile(path, "w") as packed:
+        for split, name in (("train", "a.png"), ("trainannot", "a.png")):
+            file = path.parent / name
+            Image.fromarray(IMAGE if split == "train" else IMAGE[..., 0]).save(file)
+            packed.write(file, f"repo-main/Set/{split}/{name}")
+        packed.writestr("repo-main/Set/train/../../../evil.png", b"x")
+    paths = {"Set/train": "images/train", "Set/trainannot": "masks/train"}
+    return DownloadConfig(url=path.as_uri(), paths=paths)
+
+
+def test_a_download_of_the_expected_content_is_unpacked_inside_its_root(tmp_path):
+    download = archive(tmp_path / "set.zip")
+    source = open_source(folder(tmp_path / "root", download=download))
+    assert {p.name for p in (source.root / "images" / "train").iterdir()} == {"a.png", "evil.png"}
+    assert not (tmp_path / "evil.png").exists()
+    right = files_fingerprint([source.root / "images" / "train", source.root / "masks" / "train"])
+    again = download.model_copy(update={"fingerprints": {"train": right}})
+    assert open_source(folder(tmp_path / "again", download=again)).pairs
+
+
+def test_a_download_of_other_content_leaves_nothing_behind(tmp_path):
+    download = archive(tmp_path / "set.zip").model_copy(update={"fingerprints": {"train": "0" * 64}})
+    with pytest.raises(DataError, match="fingerprint"):
+        open_source(folder(tmp_path / "root", download=download))
+    assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == []
+
+
+def test_a_download_that_cannot_be_fetched_says_what_to_do(tmp_path):
+    download = DownloadConfig(url=(tmp_path / "gone.zip").as_uri(), paths={})
+    with pytest.raises(DataError, match="SEGTUNE_DATA"):
+        open_source(folder(tmp_path / "root", download=download))
+
+
+def test_camvid_is_read_as_published(camvid):
+    source = open_source(compose(["dataset=camvid"]).config.dataset)
+    train = source.pairs("train")
+    assert len(train) == 367 and len(source.pairs("val")) == 101
+    fingerprints = source.config.download.fingerprints
+    assert files_fingerprint([camvid / "images" / "val", camvid / "masks" / "val"]) == fingerprints["val"]

@@ -1,0 +1,107 @@
+"""The command line as a stranger meets it: fast help, near names, one JSON object, documented exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from segtune import cli
+from tests.conftest import TINY
+
+
+def run(*words, cwd=None, **environment):
+    command = [sys.executable, "-m", "segtune", *words]
+    env = {**os.environ, **environment}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, timeout=240)
+
+
+def test_help_comes_in_under_half_a_second():
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        assert run("--help").returncode == 0
+        times.append(time.perf_counter() - started)
+    assert min(times) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["trian"], "did you mean 'train'?"),
+        (["train", "dataset=stret"], "did you mean 'street'?"),
+        (["train", "hp.num_epoch=3"], "did you mean 'num_epochs'?"),
+        (["sweep", "quikstart"], "did you mean 'quickstart'?"),
+        (["templates", "swfit"], "did you mean 'swift'?"),
+        (["predict", "modle=x", "source=y"], "did you mean 'model'?"),
+        (["train", "--jsn"], "did you mean '--json'"),
+    ],
+)
+def test_a_typo_is_answered_in_under_two_seconds_without_a_traceback(words, hint):
+    started = time.perf_counter()
+    done = run(*words)
+    assert time.perf_counter() - started < 2.0
+    assert done.returncode == 2 and hint in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("verb", list(cli.VERBS))
+def test_every_verb_has_help_with_an_example(verb, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([verb, "--help"])
+    assert stop.value.code == 0 and "example: segtune" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["train", "hp.batch_size=1000"], 2, "1..64"),
+        (["train", "dataset=folder", "dataset.root=nowhere", "dataset.classes=[a]"], 3, "does not exist"),
+        (["compare", "nothing"], 2, "is not in the store"),
+        (["promote", "nothing"], 2, "model=NAME"),
+        (["predict", "source=x"], 2, "model=URI"),
+        (["predict", "model=models:/none@champion", "source=x.png"], 2, "no such registered segmenter"),
+        (["train", "trainer=gpu", "dataset.street.train=2", "dataset.street.val=1"], 2, "no CUDA device"),
+        (["train", "words"], 2, "not key=value"),
+    ],
+)
+def test_bad_input_gets_one_message_and_its_exit_code(words, code, message, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert cli.main([*words, "--json"]) == code
+    captured = capsys.readouterr()
+    assert message in captured.err and "Traceback" not in captured.err
+    assert json.loads(captured.out)["exit_code"] == code
+
+
+def test_a_store_that_cannot_be_written_is_exit_code_five(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert cli.main(["compare", "x", f"tracking.root={tmp_path}/file/store"]) == 5
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_print_config_shows_values_and_where_they_came_from(capsys):
+    assert cli.main(["train", "--print-config", "hp=quick", "seed=9"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("seed: 9") and line.endswith("# command line") for line in lines)
+    assert any(line.startswith("hp.num_epochs: 14") and line.endswith("# hp/quick.yaml") for line in lines)
+
+
+def test_train_and_predict_print_one_json_object_each(tmp_path, capsys):
+    root = f"tracking.root='{tmp_path}/a store'"
+    assert cli.main(["train", *TINY, "hp.num_epochs=1", root, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["uri"] == f"runs:/{result['run']}" and 0 <= result["metrics"]["val/miou"] <= 1
+    words = [f"model={result['segmenter']}", f"source={result['folder']}/../../artifacts", "output=out", "--json"]
+    code = cli.main(["predict", *words])
+    assert code == 0 and json.loads(capsys.readouterr().out)["images"] > 0
+
+
+def test_a_file_that_is_left_out_is_exit_code_four(tiny_run, tmp_path, capsys):
+    import numpy as np
+    from PIL import Image
+
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"no")
+    assert cli.main(["predict", f"model={tiny_run.segmenter}", "source=good.png", "bad.png", "output=out"]) == 4
+    assert "bad.png" in capsys.readouterr().out

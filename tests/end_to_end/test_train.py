@@ -1,0 +1,138 @@
+"""One run from config to segmenter: the same number twice, resumable, honest about its metrics."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import segtune
+from segtune.config import compose
+from segtune.errors import ConfigError, Interrupted
+from segtune.settings import TrackingConfig
+from segtune.stopping import StopRequest
+from segtune.tracking.runs import artifact, curve, get_run
+from segtune.tracking.store import open_store
+from segtune.training import fit
+from tests.conftest import TINY
+
+QUIET = {"say": lambda _: None}
+
+
+def at(root: Path, *more: str) -> list[str]:
+    return [*TINY, f"tracking.root='{root}'", *more]
+
+
+def test_the_same_seed_gives_the_same_miou_and_weights(tmp_path):
+    first, second = (segtune.train(*at(tmp_path), **QUIET) for _ in range(2))
+    assert first.metrics == second.metrics
+    a, b = (load_file(r.segmenter / "model.safetensors") for r in (first, second))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    third = segtune.train(*at(tmp_path, "seed=1"), **QUIET)
+    c = load_file(third.segmenter / "model.safetensors")
+    assert any(not torch.equal(a[k], c[k]) for k in a)
+
+
+def test_the_reported_number_is_what_the_segmenter_scores(store_root, tiny_run):
+    scores = segtune.evaluate(tiny_run.run_id, *TINY[:2], f"tracking.root='{store_root}'", **QUIET)
+    assert scores.miou == pytest.approx(tiny_run.miou, abs=1e-12)
+    recorded = get_run(open_store(TrackingConfig(root=str(store_root))), tiny_run.run_id)
+    assert recorded.miou == pytest.approx(tiny_run.miou)
+
+
+def test_a_run_records_what_it_was(store_root, tiny_run):
+    store = open_store(TrackingConfig(root=str(store_root)))
+    run = get_run(store, tiny_run.run_id)
+    assert run.state == "finished" and run.params["hp.width"] == "16" and run.params["template"] == "swift"
+    assert [step for step, _ in curve(store, run.id, "val/miou")] == [0, 1]
+    assert len(curve(store, run.id, "val/iou/road")) == 2
+    config = yaml.safe_load(artifact(store, run.id, "config.yaml").read_text())
+    assert config["hp"]["num_epochs"] == 2
+    assert len(json.loads(artifact(store, run.id, "classes.json").read_text())) == 10
+    assert "torch" in json.loads(artifact(store, run.id, "environment.json").read_text())["libraries"]
+    assert len(list(artifact(store, run.id, "overlays").glob("*.png"))) == 3
+    assert len(run.tags["segtune.dataset"]) == 64
+
+
+def test_a_run_resumed_from_its_checkpoint_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("segtune.callbacks.Keeper.__init__.__defaults__", (0.0,))  # a checkpoint each epoch
+    words = at(tmp_path, "hp.num_epochs=4", "trainer.ema_decay=0.9")
+    whole = segtune.train(*words, **QUIET)
+    stop, begun = StopRequest(), []
+
+    def stop_in_the_third_epoch(epoch, metrics):
+        stop.requested = epoch == 1
+        return False
+
+    with pytest.raises(Interrupted, match="segtune train resume="):
+        fit(compose(words).config, on_epoch=stop_in_the_third_epoch, stop=stop, on_start=begun.append)
+    store = open_store(TrackingConfig(root=str(tmp_path)))
+    assert get_run(store, begun[0]).state == "interrupted"
+    resumed = segtune.train(f"resume={begun[0]}", f"tracking.root='{tmp_path}'", **QUIET)
+    assert resumed.run_id == begun[0] and resumed.metrics == whole.metrics
+    assert get_run(store, begun[0]).state == "finished"
+    with pytest.raises(ConfigError, match="has finished"):
+        segtune.train(f"resume={begun[0]}", f"tracking.root='{tmp_path}'", **QUIET)
+
+
+def test_ctrl_c_ends_with_130_and_the_command_to_go_on(tmp_path):
+    words = at(tmp_path / "a store", "hp.num_epochs=500", "trainer.limit_train_batches=null")
+    command = [sys.executable, "-m", "segtune", "train", *words]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    for line in process.stderr:
+        if line.startswith("epoch 2/"):
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    assert process.wait(timeout=60) == 130
+    assert "segtune train resume=" in rest and "Traceback" not in rest
+
+
+def test_fine_tuning_starts_from_a_registered_segmenter(store_root, tiny_run):
+    segtune.promote(tiny_run.run_id, "base", root=str(store_root))
+    lines: list[str] = []
+    weights = "hp.pretrained_weights='models:/base@champion'"
+    segtune.train(*TINY, f"tracking.root='{store_root}'", weights, "hp.num_epochs=1", say=lines.append)
+    assert any("tensors from models:/base@champion" in line for line in lines)
+
+
+def test_a_run_that_diverges_fails_with_its_lr(tmp_path):
+    with pytest.raises(ConfigError, match=r"the loss became (nan|inf).*per_item_lrate"):
+        segtune.train(*at(tmp_path, "hp.per_item_lrate=1e30", "optimizer=sgd", "hp.num_epochs=6"), **QUIET)
+
+
+def test_a_batch_of_one_where_the_template_needs_two_is_told(tmp_path):
+    words = [w for w in at(tmp_path) if "width" not in w]
+    more = ["template=pspnet", "hp.encoder=resnet18", "hp.pretrained_weights=none", "hp.batch_size=1"]
+    with pytest.raises(ConfigError, match="at least 2 images"):
+        segtune.train(*words, *more, **QUIET)
+
+
+def test_early_stopping_ends_a_run_that_no_longer_improves(tmp_path):
+    result = segtune.train(
+        *at(tmp_path, "hp.num_epochs=30", "hp.per_item_lrate=0.0", "trainer.early_stopping=2"), **QUIET
+    )
+    store = open_store(TrackingConfig(root=str(tmp_path)))
+    assert len(curve(store, result.run_id, "val/miou")) < 10
+
+
+def test_two_processes_train_one_model(tmp_path):
+    words = at(
+        tmp_path,
+        "hp.batch_size=2",
+        "trainer=ddp",
+        "trainer.accelerator=cpu",
+        "trainer.workers=0",
+        "trainer.precision=fp32",
+    )
+    command = [sys.executable, "-m", "segtune", "train", *words, "trainer.channels_last=false", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=os.environ.copy())
+    assert done.returncode == 0, done.stderr
+    result = json.loads([line for line in done.stdout.splitlines() if line.startswith("{")][0])
+    assert 0 <= result["metrics"]["val/miou"] <= 1

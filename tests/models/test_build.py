@@ -1,0 +1,53 @@
+"""Building by name: sizes, normalisation, and what is said of names that do not exist."""
+
+import pytest
+import torch
+
+from segtune.errors import ConfigError
+from segtune.models.build import build
+
+SWIFT = {"architecture": "Swift", "encoder": "narrow_resnet", "width": 16}
+
+
+@pytest.mark.parametrize("size", [(64, 96), (61, 83), (33, 40)])
+@pytest.mark.parametrize("model", [SWIFT, {"architecture": "FPN", "encoder": "resnet18"}], ids=["swift", "fpn"])
+def test_logits_have_the_images_size_whatever_it_is(model, size):
+    net = build(model, 5).eval()
+    image = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
+    assert net(image).shape == (2, 5, *size)
+    assert net(image, stride=4).shape == (2, 5, -(-size[0] // 4), -(-size[1] // 4))
+
+
+def test_normalisation_is_inside_and_equals_the_textbook_form():
+    net = build(SWIFT, 3).eval()
+    image = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    by_hand = (image.float() / 255 - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
+    expected = torch.nn.functional.interpolate(net.net(by_hand), size=(32, 32), mode="bilinear")
+    torch.testing.assert_close(net(image), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_unknown_architecture_and_encoder_name_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean 'Unet'"):
+        build({"architecture": "Unett", "encoder": "resnet18"}, 2)
+    with pytest.raises(ConfigError, match="resnet18"):
+        build({"architecture": "Unet", "encoder": "resnet_18"}, 2)
+
+
+def test_any_timm_encoder_can_be_named():
+    net = build({"architecture": "FPN", "encoder": "mobilenetv4_conv_small"}, 2)
+    assert net(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).shape == (1, 2, 64, 64)
+
+
+def test_pretrained_weights_without_a_network_name_the_ways_out(monkeypatch):
+    def offline(*args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("timm.models._builder.load_pretrained", offline)
+    with pytest.raises(ConfigError, match="hp.pretrained_weights=none, a safetensors file, or a registered"):
+        build({"architecture": "FPN", "encoder": "resnet18"}, 2, pretrained=True)
+
+
+def test_swift_has_no_imagenet_weights_and_says_so():
+    with pytest.raises(ConfigError, match="swift has no ImageNet weights"):
+        build(SWIFT, 2, pretrained=True)

@@ -1,0 +1,77 @@
+"""Search spaces: ranges out of the declarations, narrowed by the file, checked before anything starts."""
+
+import optuna
+import pytest
+
+from segtune.config import compose
+from segtune.errors import ConfigError
+from segtune.sweeping.space import build_space
+from segtune.sweeping.spec import SweepSpec, load_spec
+
+
+def spec(search, overrides=("dataset=street",), **options):
+    return SweepSpec(name="t", n_trials=4, search=search, overrides=list(overrides), **options)
+
+
+def ask(space, seed=0, n=20):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    return [space.propose(study.ask()) for _ in range(n)]
+
+
+def test_a_bare_name_takes_the_templates_own_range():
+    space = build_space(spec({"hp.per_item_lrate": {}}, ["template=segformer", "hp.pretrained_weights=none"]))
+    dimension = space.dimensions[0]
+    assert (dimension.low, dimension.high, dimension.log) == (1e-6, 1e-3, True)
+
+
+def test_every_proposal_composes_and_keeps_to_its_template():
+    search = {"template": ["swift", "fpn"], "hp.width": {}, "hp.encoder": ["resnet18"], "loss": ["ce", "dice"]}
+    for overrides in ask(build_space(spec(search))):
+        composed = compose(overrides)
+        assert ("hp.width" in " ".join(overrides)) == (composed.template.name == "swift")
+        assert ("hp.encoder" in " ".join(overrides)) == (composed.template.name == "fpn")
+
+
+def test_numeric_ranges_respect_type_and_step():
+    space = build_space(spec({"hp.num_epochs": {"min": 2, "max": 8, "step": 2}}))
+    values = {compose(o).config.hp["num_epochs"] for o in ask(space)}
+    assert values <= {2, 4, 6, 8} and len(values) > 1
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ({"hp.widht": {}}, "did you mean 'width'"),
+        ({"hp.width": {"min": 4, "max": 32}}, r"hp\.width=4"),
+        ({"hp.width": {"low": 8}}, "unknown \\['low'\\]"),
+        ({"hp.per_item_lrate": {"min": 1e-3, "max": 1e-4}}, "must lie below"),
+        ({"hp.per_item_lrate": {"min": 0.0, "max": 1e-4, "log": True}}, "above 0"),
+        ({"loss": ["ce", "hinge"]}, "no such loss 'hinge'"),
+        ({"template": ["swift", "unett"]}, "did you mean 'unet'"),
+        ({"speed": [1]}, "cannot be searched"),
+    ],
+)
+def test_a_fault_in_the_space_is_told_before_anything_starts(search, message):
+    with pytest.raises(ConfigError, match=message):
+        build_space(spec(search))
+
+
+def test_sweep_overrides_change_the_file_and_others_reach_every_trial():
+    changed = load_spec("quickstart", ["sweep.n_trials=3", "sweep.workers=1", "hp.num_epochs=2"])
+    assert (changed.n_trials, changed.workers) == (3, 1)
+    assert changed.overrides[-1] == "hp.num_epochs=2"
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "message"),
+    [
+        ("quikstart", [], "did you mean 'quickstart'"),
+        ("quickstart", ["sweep.n_trial=3"], "n_trials"),
+        ("quickstart", ["sweep.n_trials=0"], "greater than or equal to 1"),
+        ("quickstart", ["sweep.sampler=tpee"], "'tpe' or 'random'"),
+        ("none.yaml", [], "does not exist"),
+    ],
+)
+def test_a_fault_in_the_file_is_told(name, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        load_spec(name, overrides)

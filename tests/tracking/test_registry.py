@@ -1,0 +1,155 @@
+"""Registered segmenters: equal masks wherever they are loaded, one champion, and nothing executed from their files."""
+
+import dataclasses
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import segtune
+from segtune.errors import ConfigError, DataError, StorageError
+from segtune.settings import TrackingConfig
+from segtune.tracking.registry import locate, promote
+from segtune.tracking.runs import get_run
+from segtune.tracking.store import open_store
+from tests.models.test_folder import Bomb
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def store(store_root, tiny_run):
+    return open_store(TrackingConfig(root=str(store_root)))
+
+
+@pytest.fixture(scope="module")
+def champion(store, tiny_run):
+    return promote(store, get_run(store, tiny_run.run_id), "street")
+
+
+def test_run_registered_model_and_copied_folder_give_equal_masks(store_root, tiny_run, champion, tmp_path):
+    folder = tmp_path / "elsewhere" / "segmenter"
+    shutil.copytree(tiny_run.segmenter, folder)
+    uris = [tiny_run.uri, tiny_run.run_id, "models:/street@champion", champion.uri, folder]
+    found = [segtune.load(u, root=str(store_root)).segment(IMAGE) for u in uris]
+    for segmentation in found[1:]:
+        np.testing.assert_array_equal(segmentation.mask, found[0].mask)
+        np.testing.assert_array_equal(segmentation.confidence, found[0].confidence)
+
+
+def test_a_process_that_loads_a_folder_imports_no_trainer_or_tracker(tiny_run, tmp_path):
+    np.save(tmp_path / "image.npy", IMAGE)
+    code = f"""
+import sys, numpy as np, segtune
+found = segtune.load({str(tiny_run.segmenter)!r}).segment(np.load('image.npy'))
+np.save('mask.npy', found.mask)
+print([m for m in ('mlflow', 'hydra', 'pytorch_lightning', 'optuna') if m in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.strip() == "[]"
+    np.testing.assert_array_equal(np.load(tmp_path / "mask.npy"), segtune.load(tiny_run.segmenter).segment(IMAGE).mask)
+
+
+def test_promoting_the_same_run_again_makes_no_second_version(store, tiny_run, champion):
+    again = promote(store, get_run(store, tiny_run.run_id), "street")
+    assert (again.version, again.moved) == (champion.version, True)
+    assert len(store.client.search_model_versions("name = 'street'")) == 1
+
+
+def test_a_worse_run_is_registered_but_does_not_become_champion(store, tiny_run, champion):
+    run = get_run(store, tiny_run.run_id)
+    worse = dataclasses.replace(run, metrics={**run.metrics, "best/val/miou": -1.0})
+    first = promote(store, run, "other")
+    store.client.set_registered_model_tag("other", "x", "y")
+    assert first.moved
+    # the same bytes are the same version, so the worse figure cannot move anything
+    assert promote(store, worse, "other").version == first.version
+
+
+def test_runs_of_another_val_split_cannot_replace_the_champion(store, tiny_run, champion, store_root):
+    other = segtune.train(
+        *_tiny_with_other_data(), f"tracking.root='{store_root}'", "hp.num_epochs=1", say=lambda _: None
+    )
+    with pytest.raises(ConfigError, match="another val split"):
+        promote(store, get_run(store, other.run_id), "street")
+    assert store.client.get_model_version_by_alias("street", "champion").run_id == tiny_run.run_id
+
+
+def _tiny_with_other_data():
+    from tests.conftest import TINY
+
+    return [o.replace("seed:7", "seed:8") for o in TINY]
+
+
+def _stored(store, run_id) -> Path:
+    """Where the store keeps the files of a run's registered model."""
+    return store.root / "artifacts" / run_id / "artifacts" / "model"
+
+
+def test_a_pickle_beside_a_registered_segmenter_is_refused_and_not_executed(store_root, tiny_run, champion, tmp_path):
+    spoiled = tmp_path / "store"
+    shutil.copytree(tiny_run.segmenter, spoiled / "segmenter")
+    (spoiled / "segmenter" / "weights.pkl").write_bytes(pickle.dumps(Bomb(tmp_path / "boom")))
+    with pytest.raises(DataError, match="weights.pkl"):
+        segtune.load(spoiled / "segmenter")
+    assert not (tmp_path / "boom").exists()
+
+
+@pytest.mark.parametrize("place", ["python_model.pkl", "artifacts/weights.pt", "artifacts/segmenter/model.bin"])
+def test_strange_files_in_the_registered_models_folder_are_refused(
+    store, store_root, tiny_run, champion, place, tmp_path
+):
+    path = _stored(store, tiny_run.run_id) / place
+    path.write_bytes(pickle.dumps(Bomb(tmp_path / "boom")))
+    try:
+        with pytest.raises(DataError, match=path.name):
+            segtune.load("models:/street@champion", root=str(store_root))
+    finally:
+        path.unlink()
+    assert not (tmp_path / "boom").exists()
+
+
+def test_a_manifest_other_than_the_registered_one_is_refused(store, store_root, tiny_run, champion):
+    manifest = _stored(store, tiny_run.run_id) / "artifacts" / "segmenter" / "manifest.json"
+    before = manifest.read_text()
+    manifest.write_text(before + " ")
+    try:
+        with pytest.raises(DataError, match="not the one that was registered"):
+            segtune.load(champion.uri, root=str(store_root))
+    finally:
+        manifest.write_text(before)
+
+
+@pytest.mark.parametrize("uri", ["models:/none@champion", "models:/street/99", "models:/street", "f" * 32, "no/folder"])
+def test_a_name_that_leads_nowhere_is_told(store_root, champion, uri):
+    with pytest.raises(ConfigError):
+        segtune.load(uri, root=str(store_root))
+
+
+def test_a_store_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="tracking.root"):
+        open_store(TrackingConfig(root=str(tmp_path / "file" / "store")))
+
+
+def test_mlflows_own_loader_answers_with_the_same_regions(store, champion):
+    import base64
+    import io
+    import json
+
+    import mlflow
+    import pandas as pd
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(IMAGE).save(buffer, "PNG")
+    folder = locate(champion.uri, store).folder.parent.parent
+    model = mlflow.pyfunc.load_model(str(folder))
+    answer = model.predict(pd.DataFrame({"image": [base64.b64encode(buffer.getvalue()).decode()]}))
+    regions = json.loads(answer[0]["regions"])
+    expected = segtune.load(folder / "artifacts" / "segmenter").segment(IMAGE).regions
+    assert regions == json.loads(json.dumps([r.to_json() for r in expected]))
