@@ -58,7 +58,8 @@ def test_it_builds_and_steps_once(name):
     optimizer.step()
     pairs = zip(before, model.parameters(), strict=True)
     reached = [not torch.equal(a, b) for a, b in pairs if b.grad is not None and b.grad.abs().max() > 0]
-    assert torch.isfinite(value) and all(reached) and len(reached) > 0.75 * len(before)
+    # residual branches that start at zero (timm's zero_init_last) pass no gradient in the first step
+    assert torch.isfinite(value) and all(reached) and len(reached) > 0.5 * len(before)
 
 
 def four_images(root, source):
@@ -108,6 +109,7 @@ def overfit(name, root, source):
     return max(best, result.miou)
 
 
+@pytest.mark.slow
 def test_swift_learns_four_images(tmp_path):
     assert overfit("swift", tmp_path / "data", "street") > 0.95
 

@@ -40,7 +40,9 @@ def test_driving_changes_the_view_and_keeps_the_street():
 
 
 def test_no_scene_stands_in_two_splits():
-    seeds = [scene_seed(s, split, i) for s in range(3) for split in ("train", "val", "test", "clips") for i in range(999)]
+    seeds = [
+        scene_seed(s, split, i) for s in range(3) for split in ("train", "val", "test", "clips") for i in range(999)
+    ]
     assert len(seeds) == len(set(seeds))
 
 

@@ -22,6 +22,7 @@ from segtune.tracking.store import open_store
 from segtune.training import fit
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.slow  # minutes on two cores
 QUIET = {"say": lambda _: None}
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 import segtune
+from segtune.data.images import read_image, read_mask
 from segtune.errors import ConfigError, DataError
 from segtune.inference.predict import predict
 
@@ -34,14 +35,14 @@ def test_outputs_mirror_the_input_tree_and_regions_rebuild_the_masks(segmenter, 
     assert result.images == 2 and not result.failed
     document = json.loads((tmp_path / "out" / "regions.json").read_text())
     for row, place in zip(document["images"], ("a/x.png", "b/x.png"), strict=True):
-        stored = np.array(Image.open(tmp_path / "out" / "masks" / place))
+        stored = read_mask(tmp_path / "out" / "masks" / place)
         assert stored.shape == (row["height"], row["width"])
         rebuilt = np.full(stored.shape, 255, np.uint8)
         for region in row["regions"]:
             rebuilt[coco.decode(region["rle"]).astype(bool)] = region["concept"]["id"]
         np.testing.assert_array_equal(rebuilt, stored)
         assert sum(r["area_share"] for r in row["regions"]) == pytest.approx(1.0)
-        assert Image.open(tmp_path / "out" / "overlays" / place).size == (row["width"], row["height"])
+        assert read_image(tmp_path / "out" / "overlays" / place).shape == (row["height"], row["width"], 3)
 
 
 def test_the_mask_equals_a_plain_torch_loop_bit_for_bit(segmenter, tiny_run, tmp_path):

@@ -110,7 +110,9 @@ def _id_lookup(source: Source) -> NDArray[np.int16]:
     lookup[list(source.classes.ignore)] = IGNORE_INDEX
     for stored, target in source.config.label_map.items():
         known = target < len(source.classes) or target in source.classes.ignore
-        lookup[stored] = IGNORE_INDEX if target in source.classes.ignore or target == IGNORE_INDEX else target if known else -1
+        lookup[stored] = (
+            IGNORE_INDEX if target in source.classes.ignore or target == IGNORE_INDEX else target if known else -1
+        )
     return lookup
 
 

@@ -131,7 +131,9 @@ def _array_to_rgb(array: NDArray[Any]) -> NDArray[np.uint8]:
     if array.ndim == 2:
         array = np.repeat(array[:, :, None], 3, axis=2)
     if array.ndim != 3 or array.shape[2] not in (3, 4) or 0 in array.shape:
-        raise DataError(f"an array of shape {array.shape} is no image; allowed: (H, W), (H, W, 1), (H, W, 3), (H, W, 4).")
+        raise DataError(
+            f"an array of shape {array.shape} is no image; allowed: (H, W), (H, W, 1), (H, W, 3), (H, W, 4)."
+        )
     if array.dtype != np.uint8:
         if np.issubdtype(array.dtype, np.floating):
             scale = 255.0 if float(np.nanmax(array)) <= 1.0 else 1.0

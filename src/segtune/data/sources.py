@@ -54,7 +54,9 @@ class Source:
             )
         found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
         if not found:
-            raise DataError(f"dataset '{self.name}': split '{split}' is empty: no image ({', '.join(IMAGE_SUFFIXES)}) in '{folder}'.")
+            raise DataError(
+                f"dataset '{self.name}': split '{split}' is empty: no image ({', '.join(IMAGE_SUFFIXES)}) in '{folder}'."
+            )
         return found
 
     def pairs(self, split: str) -> list[Pair]:
@@ -66,7 +68,11 @@ class Source:
         images = self.images(split)
         image_dir = self.root / self.config.images.format(split=split)
         mask_dir = self.root / self.config.masks.format(split=split)
-        masks = {p.relative_to(mask_dir).with_suffix(""): p for p in mask_dir.rglob("*") if p.suffix.lower() in (".png", ".bmp", ".tif", ".tiff", ".gif")}
+        masks = {
+            p.relative_to(mask_dir).with_suffix(""): p
+            for p in mask_dir.rglob("*")
+            if p.suffix.lower() in (".png", ".bmp", ".tif", ".tiff", ".gif")
+        }
         stems = [(i, i.relative_to(image_dir).with_suffix("")) for i in images]
         lonely = [str(i) for i, stem in stems if stem not in masks]
         if lonely:
@@ -91,11 +97,15 @@ def open_source(config: DatasetConfig, say: Say = lambda _: None) -> Source:
     if config.source == "street":
         return Source(config.name, _street_root(config, say), classes, config)
     if not config.root:
-        raise DataError(f"dataset '{config.name}': dataset.root is not set; give the folder that holds images/ and masks/.")
+        raise DataError(
+            f"dataset '{config.name}': dataset.root is not set; give the folder that holds images/ and masks/."
+        )
     root = Path(config.root).expanduser().absolute()
     if not root.is_dir():
         if config.download is None:
-            raise DataError(f"dataset '{config.name}': dataset.root '{root}' does not exist. Give the folder that holds its images and masks.")
+            raise DataError(
+                f"dataset '{config.name}': dataset.root '{root}' does not exist. Give the folder that holds its images and masks."
+            )
         _download(config.name, config.download, root, say)
     return Source(config.name, root, classes, config)
 
@@ -121,7 +131,9 @@ def _street_root(config: DatasetConfig, say: Say) -> Path:
 
     settings = config.street
     if settings is None:
-        raise DataError(f"dataset '{config.name}': source 'street' needs dataset.street (width, height, train, val, …).")
+        raise DataError(
+            f"dataset '{config.name}': source 'street' needs dataset.street (width, height, train, val, …)."
+        )
     key = hashlib.sha256(json.dumps([street_files.VERSION, settings.model_dump()]).encode()).hexdigest()[:12]
     root = Path(config.root).expanduser().absolute() if config.root else cache_dir() / f"street-{key}"
     if not root.is_dir():
@@ -178,7 +190,9 @@ def _build_folder(root: Path, build: Callable[[Path], None]) -> None:
         root.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
     except OSError as error:
-        raise DataError(f"'{root}' cannot be written: {error}. Set dataset.root or SEGTUNE_CACHE to a folder that can.") from None
+        raise DataError(
+            f"'{root}' cannot be written: {error}. Set dataset.root or SEGTUNE_CACHE to a folder that can."
+        ) from None
     try:
         build(temporary)
         try:

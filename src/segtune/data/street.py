@@ -83,7 +83,9 @@ class Canvas:
         """Paints colour alone: a window, a marking, a shadow on what is there already."""
         cv2.fillPoly(self.image, [self.project(points)], color)
 
-    def disc(self, center: tuple[float, float, float], radius: float, color: Color, label: str, finer: str = "") -> None:
+    def disc(
+        self, center: tuple[float, float, float], radius: float, color: Color, label: str, finer: str = ""
+    ) -> None:
         """Paints a disc of the given radius in metres that faces the camera."""
         angle = np.linspace(0, 2 * np.pi, 14, endpoint=False)
         x, y, z = center
@@ -124,7 +126,11 @@ class Scene:
             while z < 160:
                 length = rng.uniform(8, 18)
                 if rng.random() < 0.35 + 0.5 * self.urban:
-                    add("tower" if rng.random() < 0.15 + 0.4 * self.urban else "house", side * (edge + rng.uniform(0.5, 5)), z)
+                    add(
+                        "tower" if rng.random() < 0.15 + 0.4 * self.urban else "house",
+                        side * (edge + rng.uniform(0.5, 5)),
+                        z,
+                    )
                 z += length + rng.uniform(0, 5)
             for kind, gap, low, high in (("tree", 14, 0.3, 4.0), ("pole", 18, -0.5, 0.2), ("sign", 24, -0.7, 0.1)):
                 z = rng.uniform(4, 4 + gap)
@@ -133,7 +139,11 @@ class Scene:
                     z += rng.uniform(0.5, 1.6) * gap
             z = rng.uniform(4, 14)
             while z < 110:  # people mostly on the pavement, some on the road
-                x = rng.uniform(0.1, self.pavement - 0.2) + self.road if rng.random() < 0.85 else rng.uniform(0, self.road)
+                x = (
+                    rng.uniform(0.1, self.pavement - 0.2) + self.road
+                    if rng.random() < 0.85
+                    else rng.uniform(0, self.road)
+                )
                 add("person", side * x, z, rng.uniform(-1.3, 1.3))
                 z += rng.uniform(3, 16)
             z = rng.uniform(5, 16)
@@ -256,7 +266,12 @@ def _box(
     for level in np.arange(1.2, height - 1.5, 3.0):
         for start in np.arange(z + 1, far - 1.5, 3.0):
             if start > _NEAR:
-                quad = [[x, level, start], [x, level + 1.5, start], [x, level + 1.5, start + 1.4], [x, level, start + 1.4]]
+                quad = [
+                    [x, level, start],
+                    [x, level + 1.5, start],
+                    [x, level + 1.5, start + 1.4],
+                    [x, level, start + 1.4],
+                ]
                 canvas.shade(np.array(quad), glass)
         if z > _NEAR:
             for start in np.arange(1, depth - 1.5, 3.0):
@@ -308,7 +323,12 @@ def _person(canvas: Canvas, x: float, z: float, rng: np.random.Generator) -> Non
     tall = rng.uniform(0.95, 1.25) if finer == "child" else rng.uniform(1.6, 1.9)
     wide, skin = tall * 0.14, _vary(rng, (200, 155, 125), 35)
     for leg in (-1, 1):
-        canvas.fill(_upright(x + leg * wide * 0.55, z, wide * 0.42, 0, tall * 0.5), _vary(rng, (50, 55, 75), 25), "person", finer)
+        canvas.fill(
+            _upright(x + leg * wide * 0.55, z, wide * 0.42, 0, tall * 0.5),
+            _vary(rng, (50, 55, 75), 25),
+            "person",
+            finer,
+        )
     canvas.fill(_upright(x, z, wide, tall * 0.46, tall * 0.84), _pick(rng, _CLOTHES), "person", finer)
     canvas.disc((x, tall * 0.91, z), tall * (0.1 if finer == "child" else 0.075), skin, "person", finer)
 
