@@ -55,7 +55,8 @@ class Source:
         found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
         if not found:
             raise DataError(
-                f"dataset '{self.name}': split '{split}' is empty: no image ({', '.join(IMAGE_SUFFIXES)}) in '{folder}'."
+                f"dataset '{self.name}': split '{split}' is empty: no image in '{folder}' "
+                f"({', '.join(IMAGE_SUFFIXES)})."
             )
         return found
 
@@ -104,7 +105,8 @@ def open_source(config: DatasetConfig, say: Say = lambda _: None) -> Source:
     if not root.is_dir():
         if config.download is None:
             raise DataError(
-                f"dataset '{config.name}': dataset.root '{root}' does not exist. Give the folder that holds its images and masks."
+                f"dataset '{config.name}': dataset.root '{root}' does not exist. "
+                "Give the folder that holds its images and masks."
             )
         _download(config.name, config.download, root, say)
     return Source(config.name, root, classes, config)

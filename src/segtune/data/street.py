@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from segtune.data.street_shapes import Color, Points, flat, noise, pick, upright, vary
+
 CLASSES = ("sky", "building", "road", "pavement", "grass", "tree", "car", "person", "pole", "sign")
 FINER = {
     "building": ("house", "skyscraper"),
@@ -28,9 +30,6 @@ _SMALL_FAR = 32.0  # thin things are drawn up to here: further away they would b
 _PAINTS = [(200, 30, 30), (30, 60, 180), (235, 235, 235), (25, 25, 28), (190, 190, 195), (220, 180, 20), (20, 110, 60)]
 _WALLS = [(168, 110, 88), (190, 180, 160), (140, 140, 150), (205, 170, 120), (120, 95, 90), (96, 112, 130)]
 _CLOTHES = [(180, 40, 50), (40, 70, 150), (60, 60, 60), (220, 200, 60), (70, 130, 80), (230, 230, 230), (110, 60, 130)]
-
-Color = tuple[int, int, int]
-Points = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -179,7 +178,7 @@ class Scene:
         }[self.light]
         ramp = np.linspace(0, 1, canvas.height)[:, None, None] / max(self.horizon, 0.1)
         sky = np.array(top) * (1 - ramp.clip(0, 1)) + np.array(low) * ramp.clip(0, 1)
-        clouds = _noise(rng, canvas.height, canvas.width, 5)[..., None] * rng.uniform(0, 55)
+        clouds = noise(rng, canvas.height, canvas.width, 5)[..., None] * rng.uniform(0, 55)
         canvas.image[:] = (sky + clouds).clip(0, 255).astype(np.uint8)
 
     def _ground(self, canvas: Canvas, rng: np.random.Generator) -> None:
@@ -188,9 +187,9 @@ class Scene:
             return np.array([[left, 0, 0.6], [left, 0, 600], [right, 0, 600], [right, 0, 0.6]], np.float64)
 
         grey = int(rng.integers(60, 115))
-        canvas.fill(strip(-900, 900), _vary(rng, (88, 130, 60), 25), "grass")
+        canvas.fill(strip(-900, 900), vary(rng, (88, 130, 60), 25), "grass")
         edge = self.road + self.pavement
-        canvas.fill(strip(-edge, edge), _vary(rng, (168, 160, 150), 25), "pavement")
+        canvas.fill(strip(-edge, edge), vary(rng, (168, 160, 150), 25), "pavement")
         canvas.fill(strip(-self.road, self.road), (grey, grey, grey + 4), "road", self.surface)
         rows = np.arange(canvas.height, dtype=np.float32)
         below = np.maximum(rows - canvas.horizon, 0.5)
@@ -201,8 +200,8 @@ class Scene:
             self._cobbles(canvas, distance)
         else:
             for z in np.arange(2 + rng.uniform(0, 3), 80, 6):
-                canvas.shade(_flat(-0.08 - self.shift, 0.08 - self.shift, z, z + 2.5), (225, 225, 215))
-        grain = _noise(rng, canvas.height, canvas.width, 2)[..., None] * 22
+                canvas.shade(flat(-0.08 - self.shift, 0.08 - self.shift, z, z + 2.5), (225, 225, 215))
+        grain = noise(rng, canvas.height, canvas.width, 2)[..., None] * 22
         blended = canvas.image[ground].astype(np.float32) + grain[ground]
         canvas.image[ground] = blended.clip(0, 255).astype(np.uint8)
 
@@ -237,15 +236,15 @@ class Scene:
 
 def _house(canvas: Canvas, x: float, z: float, rng: np.random.Generator) -> None:
     height = rng.uniform(4.5, 9)
-    _box(canvas, x, z, rng.uniform(7, 14), rng.uniform(7, 12), height, _vary(rng, _pick(rng, _WALLS), 20), "house", rng)
+    _box(canvas, x, z, rng.uniform(7, 14), rng.uniform(7, 12), height, vary(rng, pick(rng, _WALLS), 20), "house", rng)
     if z > _NEAR:
         side = np.sign(x) or 1.0
         roof = np.array([[x, height, z], [x + side * 10, height, z], [x + side * 5, height + 3, z]], np.float64)
-        canvas.fill(roof, _vary(rng, (125, 60, 45), 25), "building", "house")
+        canvas.fill(roof, vary(rng, (125, 60, 45), 25), "building", "house")
 
 
 def _tower(canvas: Canvas, x: float, z: float, rng: np.random.Generator) -> None:
-    wall = _vary(rng, _pick(rng, _WALLS[2:]), 20)
+    wall = vary(rng, pick(rng, _WALLS[2:]), 20)
     _box(canvas, x, z, rng.uniform(10, 18), rng.uniform(8, 14), rng.uniform(20, 60), wall, "skyscraper", rng)
 
 
@@ -262,7 +261,7 @@ def _box(
     front = np.array([[x, 0, near], [x, height, near], [x + side * depth, height, near], [x + side * depth, 0, near]])
     darker: Color = (int(wall[0] * 0.78), int(wall[1] * 0.78), int(wall[2] * 0.78))
     canvas.fill(front, darker, "building", finer)
-    glass = _vary(rng, (70, 85, 100), 30) if rng.random() < 0.7 else _vary(rng, (235, 215, 150), 20)
+    glass = vary(rng, (70, 85, 100), 30) if rng.random() < 0.7 else vary(rng, (235, 215, 150), 20)
     for level in np.arange(1.2, height - 1.5, 3.0):
         for start in np.arange(z + 1, far - 1.5, 3.0):
             if start > _NEAR:
@@ -282,18 +281,18 @@ def _box(
 def _tree(canvas: Canvas, x: float, z: float, rng: np.random.Generator) -> None:
     if z < _NEAR:
         return
-    height, green = rng.uniform(2.2, 4), _vary(rng, (52, 105, 40), 30)
-    canvas.fill(_upright(x, z, 0.18, 0, height), _vary(rng, (84, 62, 44), 15), "tree")
+    height, green = rng.uniform(2.2, 4), vary(rng, (52, 105, 40), 30)
+    canvas.fill(upright(x, z, 0.18, 0, height), vary(rng, (84, 62, 44), 15), "tree")
     for _ in range(7):
         center = (x + rng.normal(0, 0.7), height + rng.normal(0.8, 0.6), z)
-        canvas.disc(center, rng.uniform(0.6, 1.25), _vary(rng, green, 16), "tree")
+        canvas.disc(center, rng.uniform(0.6, 1.25), vary(rng, green, 16), "tree")
 
 
 def _pole(canvas: Canvas, x: float, z: float, rng: np.random.Generator) -> None:
     if z < _NEAR:
         return
-    height, grey = rng.uniform(5, 8), _vary(rng, (105, 108, 112), 30)
-    canvas.fill(_upright(x, z, rng.uniform(0.11, 0.17), 0, height), grey, "pole")
+    height, grey = rng.uniform(5, 8), vary(rng, (105, 108, 112), 30)
+    canvas.fill(upright(x, z, rng.uniform(0.11, 0.17), 0, height), grey, "pole")
     arm = x - np.sign(x) * 1.4
     bar = np.array([[x, height, z], [arm, height, z], [arm, height - 0.22, z], [x, height - 0.22, z]], np.float64)
     canvas.fill(bar, grey, "pole")
@@ -303,17 +302,17 @@ def _sign(canvas: Canvas, x: float, z: float, rng: np.random.Generator) -> None:
     if z < _NEAR:
         return
     height = rng.uniform(2.2, 2.9)
-    canvas.fill(_upright(x, z, 0.09, 0, height), _vary(rng, (130, 130, 130), 20), "pole")
-    color = _pick(rng, [(205, 30, 40), (20, 70, 180), (240, 200, 30), (25, 130, 60)])
+    canvas.fill(upright(x, z, 0.09, 0, height), vary(rng, (130, 130, 130), 20), "pole")
+    color = pick(rng, [(205, 30, 40), (20, 70, 180), (240, 200, 30), (25, 130, 60)])
     shape = rng.integers(3)
     if shape == 0:
         canvas.disc((x, height, z), 0.45, color, "sign")
     elif shape == 1:
-        canvas.fill(_upright(x, z, 0.45, height - 0.4, height + 0.4), color, "sign")
+        canvas.fill(upright(x, z, 0.45, height - 0.4, height + 0.4), color, "sign")
     else:
         corners = [[x - 0.5, height - 0.4, z], [x + 0.5, height - 0.4, z], [x, height + 0.5, z]]
         canvas.fill(np.array(corners), color, "sign")
-    canvas.shade(_upright(x, z, 0.2, height - 0.08, height + 0.08), (240, 240, 240))
+    canvas.shade(upright(x, z, 0.2, height - 0.08, height + 0.08), (240, 240, 240))
 
 
 def _person(canvas: Canvas, x: float, z: float, rng: np.random.Generator) -> None:
@@ -321,15 +320,15 @@ def _person(canvas: Canvas, x: float, z: float, rng: np.random.Generator) -> Non
         return
     finer = "child" if rng.random() < 0.35 else "adult"
     tall = rng.uniform(0.95, 1.25) if finer == "child" else rng.uniform(1.6, 1.9)
-    wide, skin = tall * 0.14, _vary(rng, (200, 155, 125), 35)
+    wide, skin = tall * 0.14, vary(rng, (200, 155, 125), 35)
     for leg in (-1, 1):
         canvas.fill(
-            _upright(x + leg * wide * 0.55, z, wide * 0.42, 0, tall * 0.5),
-            _vary(rng, (50, 55, 75), 25),
+            upright(x + leg * wide * 0.55, z, wide * 0.42, 0, tall * 0.5),
+            vary(rng, (50, 55, 75), 25),
             "person",
             finer,
         )
-    canvas.fill(_upright(x, z, wide, tall * 0.46, tall * 0.84), _pick(rng, _CLOTHES), "person", finer)
+    canvas.fill(upright(x, z, wide, tall * 0.46, tall * 0.84), pick(rng, _CLOTHES), "person", finer)
     canvas.disc((x, tall * 0.91, z), tall * (0.1 if finer == "child" else 0.075), skin, "person", finer)
 
 
@@ -337,15 +336,15 @@ def _vehicle(kind: str, wide: float, tall: float, long: float) -> Callable[..., 
     def draw(canvas: Canvas, x: float, z: float, rng: np.random.Generator) -> None:
         if z < _NEAR:
             return
-        paint, half, top = _vary(rng, _pick(rng, _PAINTS), 12), wide / 2, tall
+        paint, half, top = vary(rng, pick(rng, _PAINTS), 12), wide / 2, tall
         body = tall * 0.55 if kind == "sedan" else tall
         far = z + long
         inner = -half if x > 0 else half  # the flank that the camera sees
         dark: Color = (int(paint[0] * 0.7), int(paint[1] * 0.7), int(paint[2] * 0.7))
-        shadow = _flat(x - half - 0.1, x + half + 0.1, z, far)
+        shadow = flat(x - half - 0.1, x + half + 0.1, z, far)
         canvas.shade(shadow, (30, 30, 32))
         for edge in (-half, half):
-            canvas.fill(_upright(x + edge * 0.8, z, 0.14, 0, 0.5), (20, 20, 20), "car", kind)
+            canvas.fill(upright(x + edge * 0.8, z, 0.14, 0, 0.5), (20, 20, 20), "car", kind)
         flank = np.array([[x + inner, 0.3, z], [x + inner, body, z], [x + inner, body, far], [x + inner, 0.3, far]])
         canvas.fill(flank, dark, "car", kind)
         if kind == "sedan":
@@ -355,18 +354,18 @@ def _vehicle(kind: str, wide: float, tall: float, long: float) -> Callable[..., 
             ridge = np.array([[x - half * 0.65, top, z + 1.2], [x + half * 0.65, top, z + 1.2],
                               [x + half * 0.65, top - 0.12, z + 1.2], [x - half * 0.65, top - 0.12, z + 1.2]])  # fmt: skip
             canvas.shade(ridge, paint)
-        canvas.fill(_upright(x, z, half, 0.3, body), paint, "car", kind)
+        canvas.fill(upright(x, z, half, 0.3, body), paint, "car", kind)
         if kind == "bus":
-            canvas.shade(_upright(x, z, half * 0.85, tall * 0.5, tall * 0.85), (60, 75, 90))
+            canvas.shade(upright(x, z, half * 0.85, tall * 0.5, tall * 0.85), (60, 75, 90))
             for start in np.arange(z + 0.8, far - 1.2, 1.6):
                 pane = [[x + inner, tall * 0.5, start], [x + inner, tall * 0.85, start],
                         [x + inner, tall * 0.85, start + 1.2], [x + inner, tall * 0.5, start + 1.2]]  # fmt: skip
                 canvas.shade(np.array(pane), (60, 75, 90))
         if kind == "truck":
-            canvas.shade(_upright(x, z, half * 0.92, 0.9, tall * 0.94), (200, 200, 196))
+            canvas.shade(upright(x, z, half * 0.92, 0.9, tall * 0.94), (200, 200, 196))
         lamp = (230, 40, 40) if x > 0 else (250, 245, 210)
         for edge in (-half, half):
-            canvas.shade(_upright(x + edge * 0.78, z, 0.13, 0.62, 0.82), lamp)
+            canvas.shade(upright(x + edge * 0.78, z, 0.13, 0.62, 0.82), lamp)
 
     return draw
 
@@ -383,28 +382,3 @@ _DRAW: dict[str, Callable[..., None]] = {
     "truck": _vehicle("truck", 2.4, 3.1, 7.0),
     "bus": _vehicle("bus", 2.5, 3.2, 11.0),
 }
-
-
-def _upright(x: float, z: float, half: float, low: float, high: float) -> Points:
-    """A rectangle that faces the camera at depth z."""
-    return np.array([[x - half, low, z], [x - half, high, z], [x + half, high, z], [x + half, low, z]], np.float64)
-
-
-def _flat(left: float, right: float, near: float, far: float) -> Points:
-    """A rectangle on the ground."""
-    return np.array([[left, 0, near], [left, 0, far], [right, 0, far], [right, 0, near]], np.float64)
-
-
-def _pick(rng: np.random.Generator, colors: list[Color]) -> Color:
-    return colors[int(rng.integers(len(colors)))]
-
-
-def _vary(rng: np.random.Generator, color: Color, spread: int) -> Color:
-    r, g, b = np.clip(np.array(color) + rng.integers(-spread, spread + 1, 3), 0, 255)
-    return int(r), int(g), int(b)
-
-
-def _noise(rng: np.random.Generator, height: int, width: int, cells: int) -> NDArray[np.float32]:
-    """Smooth noise in [-1, 1], with features of about 2**cells pixels."""
-    coarse = rng.uniform(-1, 1, (height // 2**cells + 2, width // 2**cells + 2)).astype(np.float32)
-    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.float32)
