@@ -22,7 +22,7 @@ from segtune.tracking.store import open_store
 from segtune.training import fit
 from tests.conftest import TINY
 
-pytestmark = pytest.mark.slow  # minutes on two cores
+pytestmark = pytest.mark.slow  # not green yet: some failed when last run, see LOG.md
 QUIET = {"say": lambda _: None}
 
 
