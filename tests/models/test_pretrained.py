@@ -1,6 +1,8 @@
 """Starting from one's own weights: what fits is taken, class by class at the head."""
 
+import huggingface_hub.constants
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
@@ -45,3 +47,18 @@ def test_a_file_that_is_no_safetensors_is_refused(tmp_path):
     (tmp_path / "w.safetensors").write_bytes(b"PK not safetensors")
     with pytest.raises(ConfigError, match="not a safetensors file"):
         take_over(build(SWIFT, 3), tmp_path / "w.safetensors", ["a", "b", "c"])
+
+
+def test_imagenet_weights_come_out_of_the_hubs_cache_where_there_is_no_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody answers there
+    encoder = timm.create_model("resnet10t")
+    repository = tmp_path / f"models--{encoder.pretrained_cfg['hf_hub_id'].replace('/', '--')}"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("abc")
+    (repository / "snapshots" / "abc").mkdir(parents=True)
+    save_file(encoder.state_dict(), repository / "snapshots" / "abc" / "model.safetensors")
+    model = build({"architecture": "FPN", "encoder": "resnet10t"}, 3, pretrained=True)
+    assert torch.equal(model.state_dict()["net.encoder.model.layer4.0.conv1.weight"], encoder.layer4[0].conv1.weight)
+    with pytest.raises(ConfigError, match="resnet18.*cannot be loaded.*Without a network"):
+        build({"architecture": "FPN", "encoder": "resnet18"}, 3, pretrained=True)

@@ -4,6 +4,7 @@ The table below is the only way from a name in a config or a segmenter folder to
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segtune.errors import ConfigError, nearest
+from segtune.models.pretrained import hub_or_cache
 from segtune.models.swift import Swift
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -115,9 +117,10 @@ def _build_smp(
             raise ConfigError(
                 f"hp.encoder={encoder}: dpt takes vision transformers; {nearest(encoder, timm.list_models('vit_*'))}"
             )
+    weights = None if not pretrained else True if name.startswith("tu-") else "imagenet"
     try:
-        weights = "imagenet" if pretrained else None
-        net = _SMP[architecture](encoder_name=name, encoder_weights=weights, classes=num_classes, **options)
+        with hub_or_cache() if pretrained else nullcontext():
+            net = _SMP[architecture](encoder_name=name, encoder_weights=weights, classes=num_classes, **options)
     except Exception as error:  # timm, smp and the hub raise whatever they like
         if pretrained:
             raise ConfigError(
@@ -129,6 +132,9 @@ def _build_smp(
             f"hp.encoder={encoder}: {architecture} cannot be built on it ({_first_line(error)}). "
             "Choose one from: segtune templates " + architecture.lower()
         ) from error
+    if architecture == "DPT":  # the classifier of the transformer is not used: no weight of it is kept or trained
+        transformer: Any = net.encoder
+        transformer.model.norm = transformer.model.head = nn.Identity()
     head = getattr(net, "segmentation_head", None)
     if isinstance(head, nn.Sequential) and isinstance(head[1], nn.Upsample):
         head[1] = (

@@ -1,15 +1,37 @@
-"""Starting from weights that exist: a safetensors file, or the folder of one's own registered segmenter."""
+"""Starting from weights that exist: timm's, a safetensors file, or the folder of one's own registered segmenter."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import huggingface_hub.constants
 import torch
+from huggingface_hub.utils import get_session
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from segtune.errors import ConfigError
 from segtune.models.folder import is_segmenter, read_folder
+
+
+@contextmanager
+def hub_or_cache() -> Iterator[None]:
+    """Loads from the model hub while the block runs, or from its cache alone where the hub does not answer in seconds.
+
+    Left to itself, the hub's client tries for a minute before it says that there is no network.
+    """
+    hub = huggingface_hub.constants
+    before = hub.HF_HUB_OFFLINE
+    try:
+        if not before:
+            get_session().head(hub.ENDPOINT, timeout=5)
+    except Exception:  # whatever its HTTP client raises: no name, no route, no answer, a proxy's refusal
+        hub.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        hub.HF_HUB_OFFLINE = before
 
 
 def take_over(model: nn.Module, path: Path, class_names: Sequence[str]) -> int:
