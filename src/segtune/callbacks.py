@@ -17,6 +17,10 @@ OnEpoch = Callable[[int, Mapping[str, float]], bool]
 """Called after each validation with the epoch (from 0) and its metrics; True stops the run there."""
 
 
+_PATIENCE = 15.0
+"""Seconds without a line after which an epoch without a validation is told, too."""
+
+
 class Keeper(pl.Callback):
     """Keeps the best weights by val mIoU and a checkpoint to resume from, both written whole or not at all.
 
@@ -47,9 +51,10 @@ class Keeper(pl.Callback):
         """Comes out of the checkpoint."""
         self.best_miou, self.best_epoch = state_dict["best_miou"], state_dict["best_epoch"]
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Seeds the epoch, so that a resumed run draws what an uninterrupted one would have drawn."""
-        torch.manual_seed(hash((trainer.datamodule.seed, trainer.current_epoch)) % 2**31)  # type: ignore[attr-defined]
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Seeds the step, so that a resumed run drops out what an uninterrupted one would have dropped."""
+        place = (trainer.datamodule.seed, trainer.global_step, trainer.global_rank)  # type: ignore[attr-defined]
+        torch.manual_seed(hash(place) % 2**31)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Stops after this step, if that was asked for."""
@@ -99,28 +104,34 @@ class Reporter(pl.Callback):
         self.names, self.say, self.record, self.on_epoch = names, say, record, on_epoch
         self.pruned = False
         self.best = -1.0
-        self._started = time.monotonic()
+        self._started = self._told = time.monotonic()
         self._first_epoch: int | None = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Reports an epoch that was validated; a run whose loss is not finite ends here, before anything is kept."""
+        """Reports an epoch that was validated, or that took long; a loss that is not finite ends the run here."""
         assert isinstance(pl_module, SegmentationTask)
         epoch, scores, loss = trainer.current_epoch, pl_module.scores, pl_module.train_loss
         if self._first_epoch is None:
             self._first_epoch = epoch
-        if scores is None or not trainer.is_global_zero:
+        if not trainer.is_global_zero:
+            return
+        elapsed = time.monotonic() - self._started
+        total = trainer.max_epochs or 0
+        left = elapsed / (epoch + 1 - self._first_epoch) * (total - epoch - 1)
+        place, clock = f"epoch {epoch + 1}/{total}  loss {loss:.4f}", f"{elapsed:.0f} s, {left:.0f} s to go"
+        if scores is None:
+            if time.monotonic() - self._told > _PATIENCE:
+                self._tell(f"{place}  {clock}")
             return
         pl_module.scores = None
         metrics = scores.named(self.names) | {"train/loss": loss, "epoch": float(epoch)}
         self.record(metrics, epoch)
         self.best = max(self.best, scores.miou)
-        elapsed = time.monotonic() - self._started
-        total = trainer.max_epochs or 0
-        left = elapsed / (epoch + 1 - self._first_epoch) * (total - epoch - 1)
-        self.say(
-            f"epoch {epoch + 1}/{total}  loss {loss:.4f}  val mIoU {scores.miou:.4f} "
-            f"(best {self.best:.4f})  {elapsed:.0f} s, {left:.0f} s to go"
-        )
+        self._tell(f"{place}  val mIoU {scores.miou:.4f} (best {self.best:.4f})  {clock}")
         if self.on_epoch is not None and self.on_epoch(epoch, metrics):
             self.pruned = True
             trainer.should_stop = True
+
+    def _tell(self, line: str) -> None:
+        self._told = time.monotonic()
+        self.say(line)

@@ -101,7 +101,7 @@ class SegmentationTask(pl.LightningModule):
         """Scores the split."""
         self.scores = score(self.confusion.compute())
         self.confusion.reset()
-        self.log("val/miou", torch.tensor(self.scores.miou), rank_zero_only=True)
+        self.log("val/miou", torch.tensor(self.scores.miou), sync_dist=True)  # what early stopping watches on each rank
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser, with its schedule advanced each step."""

@@ -117,16 +117,18 @@ def fit(
         Interrupted: stopped by the user; the message says how to go on.
     """
     started = time.monotonic()
+    say = say if _rank() == 0 else _silent
+    store = open_store(config.tracking)  # first of all: what cannot be kept need not be computed
     setup = _prepare(config, say)
-    run = _open_run(setup, name, tags or {}, parent, resume)
+    run = _open_run(store, setup, name, tags or {}, parent, resume)
     if on_start:
         on_start(run.run_id)
     stop = stop or StopRequest()
     try:
         with stop.listening():
             reporter, keeper = _run_steps(setup, run, on_epoch, stop, say)
-            if int(os.environ.get("LOCAL_RANK", "0")):  # another rank's work ends here
-                return RunResult(run.run_id, "finished", {"val/miou": keeper.best_miou}, None, run.folder, 0.0)
+            if _rank():  # a process that Lightning started beside this one: what comes after is the first one's
+                raise SystemExit(0)
             if reporter.pruned:
                 return _finish_pruned(run, keeper, started)
             return _finish(setup, run, keeper, started, say)
@@ -157,6 +159,15 @@ def _prepare(config: RunConfig, say: Say) -> _Setup:
         f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {device.type}, {how}"
     )
     return _Setup(config, source, train, val, model, how, device)
+
+
+def _rank() -> int:
+    """Place of this process among those of a distributed run on this machine; 0 where it is alone."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def _silent(line: str) -> None:
+    """Says nothing."""
 
 
 def _device(config: RunConfig) -> torch.device:
@@ -198,10 +209,10 @@ def _augment(config: RunConfig, train: Decoded) -> Augment:
     return Augment(config.augment, (int(whole[0]), int(whole[1])), config.hp["num_epochs"])
 
 
-def _open_run(setup: _Setup, name: str, tags: Mapping[str, str], parent: str | None, resume: str | None) -> RunWriter:
-    config = setup.config
-    store = open_store(config.tracking)
-    if os.environ.get("LOCAL_RANK", "0") != "0":
+def _open_run(
+    store: Store, setup: _Setup, name: str, tags: Mapping[str, str], parent: str | None, resume: str | None
+) -> RunWriter:
+    if _rank():
         return RunWriter(store, os.environ[_RANK_RUN])
     if resume:
         run = RunWriter.reopen(store, resume)
@@ -277,6 +288,7 @@ def _run_steps(
             "Found .* module.s. in eval mode",
             ".*LeafSpec.*",
             ".*lr_scheduler.step.*",
+            "Grad strides do not match",
         ):
             warnings.filterwarnings("ignore", message=text)
         try:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import optuna
@@ -79,13 +78,12 @@ def wait_for(process: subprocess.Popen, text: str) -> None:
 
 def test_a_killed_sweep_resumes_and_ends_with_its_exact_total(tmp_path):
     sweep_file(tmp_path, n_trials=4, epochs=6)
-    process = start(tmp_path)
-    wait_for(process, "epoch 2/6")
-    os.kill(process.pid, signal.SIGKILL)  # the workers find themselves orphaned, and stop after their step
-    process.wait()
-    time.sleep(3)
-    done = start(tmp_path)
-    out, err = done.communicate(timeout=240)
+    with start(tmp_path) as process:
+        wait_for(process, "epoch 2/6")
+        os.kill(process.pid, signal.SIGKILL)  # the workers find themselves orphaned, and stop after their step
+        process.stderr.read()  # until the last of them has closed it
+    with start(tmp_path) as done:
+        out, err = done.communicate(timeout=240)
     assert done.returncode == 0, err
     counts = json.loads(out)["trials"]
     assert counts == {"finished": 4, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
@@ -97,21 +95,21 @@ def test_a_killed_sweep_resumes_and_ends_with_its_exact_total(tmp_path):
 
 def test_a_killed_worker_is_replaced(tmp_path):
     sweep_file(tmp_path, n_trials=3, epochs=6)
-    process = start(tmp_path)
-    wait_for(process, "epoch 1/6")
-    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
-    os.kill(int(children.stdout.split()[0]), signal.SIGKILL)
-    out, err = process.communicate(timeout=240)
+    with start(tmp_path) as process:
+        wait_for(process, "epoch 1/6")
+        children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+        os.kill(int(children.stdout.split()[0]), signal.SIGKILL)
+        out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert json.loads(out)["trials"]["finished"] == 3 and "died" in err
 
 
 def test_ctrl_c_gives_the_trials_back_and_names_the_command(tmp_path):
     sweep_file(tmp_path, n_trials=2, epochs=300)
-    process = start(tmp_path)
-    wait_for(process, "epoch 2/300")
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    with start(tmp_path) as process:
+        wait_for(process, "epoch 2/300")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
     assert process.returncode == 130 and "segtune sweep tiny" in err and "Traceback" not in err
     study = load_study(tmp_path / "mlruns" / "sweeps" / "tiny", "tiny")
     states = {t.state for t in study.trials}

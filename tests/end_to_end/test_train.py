@@ -22,7 +22,6 @@ from segtune.tracking.store import open_store
 from segtune.training import fit
 from tests.conftest import TINY
 
-pytestmark = pytest.mark.slow  # not green yet: some failed when last run, see LOG.md
 QUIET = {"say": lambda _: None}
 
 
@@ -85,13 +84,13 @@ def test_a_run_resumed_from_its_checkpoint_ends_as_an_uninterrupted_one(tmp_path
 def test_ctrl_c_ends_with_130_and_the_command_to_go_on(tmp_path):
     words = at(tmp_path / "a store", "hp.num_epochs=500", "trainer.limit_train_batches=null")
     command = [sys.executable, "-m", "segtune", "train", *words]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    for line in process.stderr:
-        if line.startswith("epoch 2/"):
-            break
-    process.send_signal(signal.SIGINT)
-    rest = process.stderr.read()
-    assert process.wait(timeout=60) == 130
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        for line in process.stderr:
+            if line.startswith("epoch 2/"):
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
     assert "segtune train resume=" in rest and "Traceback" not in rest
 
 
@@ -110,7 +109,7 @@ def test_a_run_that_diverges_fails_with_its_lr(tmp_path):
 
 def test_a_batch_of_one_where_the_template_needs_two_is_told(tmp_path):
     words = [w for w in at(tmp_path) if "width" not in w]
-    more = ["template=pspnet", "hp.encoder=resnet18", "hp.pretrained_weights=none", "hp.batch_size=1"]
+    more = ["template=deeplabv3plus", "hp.encoder=resnet18", "hp.pretrained_weights=none", "hp.batch_size=1"]
     with pytest.raises(ConfigError, match="at least 2 images"):
         segtune.train(*words, *more, **QUIET)
 
@@ -120,7 +119,8 @@ def test_early_stopping_ends_a_run_that_no_longer_improves(tmp_path):
         *at(tmp_path, "hp.num_epochs=30", "hp.per_item_lrate=0.0", "trainer.early_stopping=2"), **QUIET
     )
     store = open_store(TrackingConfig(root=str(tmp_path)))
-    assert len(curve(store, result.run_id, "val/miou")) < 10
+    values = [value for _, value in curve(store, result.run_id, "val/miou")]
+    assert len(values) < 30 and values.index(max(values)) == len(values) - 3
 
 
 def test_two_processes_train_one_model(tmp_path):
@@ -135,5 +135,6 @@ def test_two_processes_train_one_model(tmp_path):
     command = [sys.executable, "-m", "segtune", "train", *words, "trainer.channels_last=false", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=os.environ.copy())
     assert done.returncode == 0, done.stderr
-    result = json.loads([line for line in done.stdout.splitlines() if line.startswith("{")][0])
+    result = json.loads(done.stdout)  # one object: the second process prints nothing
+    assert done.stderr.count("epoch 2/2") == 1
     assert 0 <= result["metrics"]["val/miou"] <= 1

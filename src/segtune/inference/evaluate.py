@@ -21,7 +21,8 @@ def evaluate(
         split: decoded at the segmenter's image size, with stored masks.
         progress: is told how many images are done.
     """
-    confusion = ConfusionMatrix(len(segmenter.classes))
+    # one process evaluates: the other ranks of a distributed run are not waited for
+    confusion = ConfusionMatrix(len(segmenter.classes), sync_on_compute=False)
     done = 0
     for batch in batches_of_one_size(split, batch_size):
         prediction = _predict(segmenter, split, batch)

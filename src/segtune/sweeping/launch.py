@@ -71,8 +71,8 @@ def run_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> Swe
     spec = load_spec(name, overrides)
     space = build_space(spec)
     config = compose(spec.overrides).config
-    open_source(config.dataset, say)  # drawn or found once, before several workers look for it
     store = open_store(config.tracking)
+    open_source(config.dataset, say)  # drawn or found once, before several workers look for it
     folder = store.root / "sweeps" / spec.name
     study = SweepStudy(folder, spec)
     study.check_identity()

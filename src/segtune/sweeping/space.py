@@ -71,6 +71,11 @@ def build_space(spec: SweepSpec) -> Space:
         ConfigError: an unknown key, group member or hyperparameter, or a range outside of the template's.
     """
     base = compose(spec.overrides)
+    if base.config.trainer.devices > 1:
+        raise ConfigError(
+            f"sweep '{spec.name}': trainer.devices={base.config.trainer.devices}, but a trial runs on one device. "
+            "Set trainer.devices=1, and sweep.workers for how many trials run at once."
+        )
     names = [str(t) for t in _as_list("template", spec.search.get("template"), [base.template.name])]
     templates = [load_template(n) for n in names]
     dimensions = []

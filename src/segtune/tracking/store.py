@@ -1,6 +1,7 @@
 """The store of runs and registered segmenters: MLflow on sqlite under `mlruns/`, or an MLflow server."""
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from mlflow.exceptions import MlflowException
 from segtune.errors import StorageError
 from segtune.settings import TrackingConfig
 
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # progress is ours to tell
 logging.getLogger("mlflow").setLevel(logging.WARNING)
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
