@@ -27,8 +27,8 @@ demo: .venv/.runtime  ## the main job, end to end, in minutes
 test: .venv/.dev  ## the default checks, under six minutes on two cores
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-test-slow: .venv/.dev  ## the rest
-	$(BIN)/python -m pytest -n 2 -m slow
+test-slow: .venv/.dev  ## the rest; SLOW= chooses some of them, as pytest's -k
+	$(BIN)/python -m pytest -n 2 -m slow -k "$(SLOW)"
 
 lint: .venv/.dev  ## style, types
 	$(BIN)/python -m ruff check .

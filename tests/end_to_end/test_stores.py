@@ -1,0 +1,90 @@
+"""The stores open in the field's own tools as they are: MLflow's page and scoring server, Optuna's dashboard."""
+
+import base64
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import pytest
+
+import segtune
+from segtune.data.street import Scene
+from segtune.settings import TrackingConfig
+from segtune.sweeping.spec import SweepSpec
+from segtune.sweeping.study import SweepStudy
+from segtune.tracking.store import open_store
+
+pytestmark = pytest.mark.slow
+BIN = Path(sys.executable).parent
+
+
+@contextmanager
+def serving(*words: str, ready: str) -> Iterator[str]:
+    """A server on a free port of this machine, ended with the block; `ready` is the path that answers once it is up."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(BIN / words[0]), *words[1:], "--host", "127.0.0.1", "--port", str(port)]
+    with Path("server.log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        try:
+            for _ in range(240):
+                try:
+                    get(f"http://127.0.0.1:{port}{ready}")
+                    break
+                except OSError:
+                    assert process.poll() is None, Path("server.log").read_text()
+                    time.sleep(0.5)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def get(url: str, data: object = None) -> str:
+    body = None if data is None else json.dumps(data).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        return reply.read().decode()
+
+
+def test_mlflow_models_serve_answers_with_the_segmenters_own_regions(store_root, tiny_run, monkeypatch):
+    segtune.promote(tiny_run.run_id, "served", root=str(store_root))
+    uri = open_store(TrackingConfig(root=str(store_root))).uri
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.setenv(name, uri)
+    image = picture()
+    words = ("mlflow", "models", "serve", "-m", "models:/served@champion", "--env-manager", "local")
+    with serving(*words, ready="/ping") as address:
+        row = {"image": base64.b64encode(image.read_bytes()).decode()}
+        answer = json.loads(get(f"{address}/invocations", {"dataframe_records": [row]}))
+    expected = segtune.load("models:/served@champion", root=str(store_root)).segment(image).regions
+    assert json.loads(answer["predictions"][0]["regions"]) == json.loads(json.dumps([r.to_json() for r in expected]))
+
+
+def test_mlflow_shows_the_runs(store_root, tiny_run):
+    uri = open_store(TrackingConfig(root=str(store_root))).uri
+    with serving("mlflow", "ui", "--backend-store-uri", uri, ready="/health") as address:
+        found = json.loads(get(f"{address}/api/2.0/mlflow/runs/get?run_id={tiny_run.run_id}"))["run"]
+    metrics = {m["key"]: m["value"] for m in found["data"]["metrics"]}
+    assert metrics["best/val/miou"] == pytest.approx(tiny_run.miou)
+
+
+def test_optuna_dashboard_shows_the_study(tmp_path):
+    spec = SweepSpec(name="shown", n_trials=1, search={"hp.width": [16]})
+    study = SweepStudy(tmp_path / "shown", spec)
+    study.study.tell(study.claim(), 0.5)
+    with serving("optuna-dashboard", str(tmp_path / "shown" / "journal.log"), ready="/") as address:
+        studies = json.loads(get(f"{address}/api/studies"))["study_summaries"]
+    assert [s["study_name"] for s in studies] == ["shown"]
+
+
+def picture() -> Path:
+    """A drawn scene as a PNG."""
+    cv2.imwrite("scene.png", Scene(5).render(64, 96).image[..., ::-1])
+    return Path("scene.png")
