@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -56,8 +57,8 @@ def get(url: str, data: object = None) -> str:
 def test_mlflow_models_serve_answers_with_the_segmenters_own_regions(store_root, tiny_run, monkeypatch):
     segtune.promote(tiny_run.run_id, "served", root=str(store_root))
     uri = open_store(TrackingConfig(root=str(store_root))).uri
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
-        monkeypatch.setenv(name, uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("PATH", f"{BIN}{os.pathsep}{os.environ['PATH']}")  # as in an activated environment
     image = picture()
     words = ("mlflow", "models", "serve", "-m", "models:/served@champion", "--env-manager", "local")
     with serving(*words, ready="/ping") as address:

@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import uuid
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,9 +86,11 @@ class SweepStudy:
         if self.spec.sampler == "random":
             return optuna.samplers.RandomSampler(seed=seed)
         startup = max(4, min(10, self.spec.n_trials // 3))
-        return optuna.samplers.TPESampler(
-            seed=seed, n_startup_trials=startup, multivariate=True, group=True, constant_liar=True
-        )
+        with warnings.catch_warnings():  # two of its options are called experimental since years
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.TPESampler(
+                seed=seed, n_startup_trials=startup, multivariate=True, group=True, constant_liar=True
+            )
 
     def check_identity(self) -> None:
         """Refuses to go on with a study that asked another question.

@@ -140,8 +140,8 @@ def _register(store: Store, run: RunRecord, model: str) -> ModelVersion:
 def _save_pyfunc(path: Path, segmenter: Path) -> None:
     """MLflow's own form around the folder, for `mlflow models serve`: code from a file, requirements spelled out."""
     names = ("segtune", "torch", "timm", "segmentation-models-pytorch", "mlflow")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # mlflow asks for type hints and an input example, which it lacks
+    with warnings.catch_warnings(record=True):  # recorded, for mlflow lets them through a filter of its own
+        warnings.simplefilter("ignore", UserWarning)  # it asks for type hints and an input example, which it lacks
         _save(path, segmenter, names)
 
 
