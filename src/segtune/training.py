@@ -2,6 +2,8 @@
 
 import logging
 import os
+import re
+import shlex
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -27,7 +29,7 @@ from segtune.models.build import SegmentationModel, build
 from segtune.models.losses import SegmentationLoss
 from segtune.models.pretrained import take_over
 from segtune.models.probe import StepFormat, fastest_format
-from segtune.settings import RunConfig
+from segtune.settings import RunConfig, TrackingConfig
 from segtune.stopping import StopRequest
 from segtune.task import SegmentationTask
 from segtune.tracking.provenance import environment, git_state
@@ -135,8 +137,7 @@ def fit(
     except (StopTraining, KeyboardInterrupt):
         run.finish("interrupted")
         raise Interrupted(
-            f"run {run.run_id} was stopped. Go on from its last epoch: segtune train resume={run.run_id}"
-            + (f" tracking.root={config.tracking.root}" if config.tracking.root != "mlruns" else "")
+            f"run {run.run_id} was stopped. Go on from its last epoch: {_resume_command(config, run.run_id)}"
         ) from None
     except BaseException:
         run.finish("failed")
@@ -168,6 +169,17 @@ def _rank() -> int:
 
 def _silent(line: str) -> None:
     """Says nothing."""
+
+
+def _resume_command(config: RunConfig, run_id: str) -> str:
+    words = ["segtune", "train", f"resume={run_id}"]
+    usual = TrackingConfig()
+    for key in ("root", "uri"):
+        value = getattr(config.tracking, key)
+        if value != getattr(usual, key):
+            plain = re.fullmatch(r"[\w./-]+", value)
+            words.append(f"tracking.{key}={value}" if plain else f"tracking.{key}='{value}'")  # Hydra's own quotes
+    return shlex.join(words)
 
 
 def _device(config: RunConfig) -> torch.device:

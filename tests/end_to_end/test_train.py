@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -92,6 +93,9 @@ def test_ctrl_c_ends_with_130_and_the_command_to_go_on(tmp_path):
         rest = process.stderr.read()
     assert process.returncode == 130
     assert "segtune train resume=" in rest and "Traceback" not in rest
+    again = shlex.split(rest.split("Go on from its last epoch: ")[1])[1:]  # as a shell reads it, the space in it too
+    config = compose([word for word in again if word.startswith("tracking.root=")]).config
+    assert Path(config.tracking.root) == tmp_path / "a store"
 
 
 def test_fine_tuning_starts_from_a_registered_segmenter(store_root, tiny_run):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -80,7 +81,7 @@ def run_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> Swe
     counts = study.counts()
     say(f"sweep {spec.name}: {counts.finished + counts.pruned + counts.failed} of {spec.n_trials} trials done, "
         f"{spec.workers} workers, searching {', '.join(spec.search)}")  # fmt: skip
-    command = " ".join(["segtune sweep", name, *overrides])
+    command = shlex.join(["segtune", "sweep", name, *overrides])
     if counts.finished + counts.pruned + counts.failed < spec.n_trials:
         _run_workers(spec, folder, parent, study, command)
     return _result(store, spec, study.counts(), parent, time.monotonic() - started)
