@@ -51,6 +51,11 @@ class Keeper(pl.Callback):
         """Comes out of the checkpoint."""
         self.best_miou, self.best_epoch = state_dict["best_miou"], state_dict["best_epoch"]
 
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Has the last epoch validated, whatever `val_every`: what was trained is never left unseen."""
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
+
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Seeds the step, so that a resumed run drops out what an uninterrupted one would have dropped."""
         place = (trainer.datamodule.seed, trainer.global_step, trainer.global_rank)  # type: ignore[attr-defined]

@@ -135,7 +135,7 @@ class TrainerConfig(Settings):
         workers: data-loading processes; on a CPU the cache in memory makes 0 the fastest.
         ema_decay: exponential moving average of the weights, which is what is validated and kept; null for none.
         early_stopping: stop after this many validations without a better mIoU; null never.
-        val_every: epochs between validations.
+        val_every: epochs between validations; the last epoch is always validated.
         limit_train_batches: steps per epoch at most, for debugging.
     """
 

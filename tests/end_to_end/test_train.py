@@ -118,6 +118,11 @@ def test_a_batch_of_one_where_the_template_needs_two_is_told(tmp_path):
         segtune.train(*words, *more, **QUIET)
 
 
+def test_the_last_epoch_is_validated_whatever_val_every_says(tmp_path):
+    result = segtune.train(*at(tmp_path, "hp.num_epochs=3", "trainer.val_every=2"), **QUIET)
+    assert [s for s, _ in curve(open_store(TrackingConfig(root=str(tmp_path))), result.run_id, "val/miou")] == [1, 2]
+
+
 def test_early_stopping_ends_a_run_that_no_longer_improves(tmp_path):
     result = segtune.train(
         *at(tmp_path, "hp.num_epochs=30", "hp.per_item_lrate=0.0", "trainer.early_stopping=2"), **QUIET

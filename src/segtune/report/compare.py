@@ -21,6 +21,7 @@ from segtune.tracking.runs import RunRecord, artifact, curve, get_run, sweep_run
 from segtune.tracking.store import Store
 
 _CURVES, _ROWS, _OVERLAYS = 24, 24, 6
+_COLUMNS = {"template": 0, "hp": 1}  # what a reader looks for first; the rest follows
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ def _class_names(store: Store, run: RunRecord) -> list[str]:
 
 
 def _facts(store: Store, names: Sequence[str], runs: Sequence[RunRecord], classes: Sequence[str]) -> dict[str, Any]:
-    varied = [k for k in sorted({k for r in runs for k in r.params}) if len({r.params.get(k) for r in runs}) > 1]
+    keys = sorted({k for r in runs for k in r.params}, key=lambda k: (_COLUMNS.get(k.split(".")[0], 2), k))
+    varied = [k for k in keys if len({r.params.get(k) for r in runs}) > 1]
     rows = []
     for run in runs:
         path = artifact(store, run.id, "config.yaml")
@@ -158,12 +160,27 @@ def _overlays(store: Store, run: RunRecord) -> dict[str, str]:
 
 def _page(facts: Mapping[str, Any], figures: Sequence[Figure], overlays: Mapping[str, str]) -> str:
     environment = Environment(loader=PackageLoader("segtune", "report"), autoescape=True)
+    environment.filters["short"] = _short
     template = environment.get_template("report.html.j2")
     finished = [r for r in facts["runs"] if r["miou"] is not None]
     return template.render(
         facts=facts, figures=figures, overlays=overlays, best=finished[0] if finished else None, finished=finished,
         plotly=plotly_script(),
     )  # fmt: skip
+
+
+def _short(value: str | None) -> str:
+    """A parameter for a narrow column: numbers with three significant digits.
+
+    >>> _short("0.00021838272691163758"), _short("resnet18"), _short(None)
+    ('0.000218', 'resnet18', '–')
+    """
+    if value is None:
+        return "–"
+    try:
+        return value if value.isdigit() else f"{float(value):.3g}"
+    except ValueError:
+        return value
 
 
 def _write(path: Path, text: str) -> None:
