@@ -57,7 +57,7 @@ def _run_trial(
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> bool:
         trial.report(metrics["val/miou"], epoch)
-        return trial.should_prune()
+        return epoch + 1 < num_epochs and trial.should_prune()  # after its last epoch there is nothing left to save
 
     resume = trial.user_attrs.get(RUN)
     overrides = space.propose(trial)
@@ -70,6 +70,7 @@ def _run_trial(
     tags |= {f"segtune.param.{k}": str(v) for k, v in trial.params.items()}
     try:
         config = compose_trial(overrides, threads).config
+        num_epochs = int(config.hp["num_epochs"])
         result = fit(
             config,
             name=f"{study.spec.name}-{trial.number}",
