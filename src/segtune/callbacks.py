@@ -25,7 +25,7 @@ class Keeper(pl.Callback):
     """Keeps the best weights by val mIoU and a checkpoint to resume from, both written whole or not at all.
 
     Args:
-        seconds: least time between two checkpoints; the last epoch and a stop always write one.
+        seconds: least time between two checkpoints, for short epochs; the last epoch always writes one.
     """
 
     def __init__(self, folder: Path, stop: StopRequest, seconds: float = 20.0) -> None:
@@ -87,7 +87,7 @@ class Keeper(pl.Callback):
 
 
 class StopTraining(Exception):
-    """Leaves `fit` at once: the checkpoint of the last whole epoch is what a resumed run goes on from."""
+    """Leaves `fit` at once: the last checkpoint is what a resumed run goes on from."""
 
 
 class Reporter(pl.Callback):

@@ -137,7 +137,7 @@ def fit(
     except (StopTraining, KeyboardInterrupt):
         run.finish("interrupted")
         raise Interrupted(
-            f"run {run.run_id} was stopped. Go on from its last epoch: {_resume_command(config, run.run_id)}"
+            f"run {run.run_id} was stopped. Go on from its last checkpoint: {_resume_command(config, run.run_id)}"
         ) from None
     except BaseException:
         run.finish("failed")

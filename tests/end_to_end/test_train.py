@@ -93,7 +93,7 @@ def test_ctrl_c_ends_with_130_and_the_command_to_go_on(tmp_path):
         rest = process.stderr.read()
     assert process.returncode == 130
     assert "segtune train resume=" in rest and "Traceback" not in rest
-    again = shlex.split(rest.split("Go on from its last epoch: ")[1])[1:]  # as a shell reads it, the space in it too
+    again = shlex.split(rest.split("Go on from its last checkpoint: ")[1])[1:]  # as a shell reads it
     config = compose([word for word in again if word.startswith("tracking.root=")]).config
     assert Path(config.tracking.root) == tmp_path / "a store"
 
