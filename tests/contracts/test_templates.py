@@ -96,7 +96,7 @@ def test_every_template_learns_four_real_images(name, tmp_path, camvid):
     config = compose(
         [
             *overrides(name), "dataset=camvid", f"dataset.root='{tmp_path / 'data'}'", "dataset.download=null",
-            "loss=ce", "augment=none", "scheduler=cosine", "optimizer.weight_decay=0", "hp.num_epochs=50",
+            "loss=ce_dice", "augment=none", "scheduler=cosine", "optimizer.weight_decay=0", "hp.num_epochs=50",
             f"hp.image_size=[{ENLARGED.get(name, 288)}]", "hp.batch_size=4", f"hp.per_item_lrate={lr / 4}",
             "trainer=cpu", "trainer.threads=1", "trainer.val_every=5", "tracking.overlays=0",
         ]
