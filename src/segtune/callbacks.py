@@ -58,7 +58,8 @@ class Keeper(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Seeds the step, so that a resumed run drops out what an uninterrupted one would have dropped."""
-        place = (trainer.datamodule.seed, trainer.global_step, trainer.global_rank)  # type: ignore[attr-defined]
+        seed = trainer.datamodule.seed  # type: ignore[attr-defined]  # Lightning sets it without declaring it
+        place = (seed, trainer.global_step, trainer.global_rank)
         torch.manual_seed(hash(place) % 2**31)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:

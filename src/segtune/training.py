@@ -140,7 +140,8 @@ def fit(
             f"run {run.run_id} was stopped. Go on from its last checkpoint: {_resume_command(config, run.run_id)}"
         ) from None
     except BaseException:
-        run.finish("failed")
+        if _rank() == 0:  # the others end by leaving, which says nothing about the run
+            run.finish("failed")
         raise
 
 

@@ -75,3 +75,8 @@ def test_sweep_overrides_change_the_file_and_others_reach_every_trial():
 def test_a_fault_in_the_file_is_told(name, overrides, message):
     with pytest.raises(ConfigError, match=message):
         load_spec(name, overrides)
+
+
+def test_a_sweep_over_several_devices_a_trial_is_refused():
+    with pytest.raises(ConfigError, match="trainer.devices=2.*one device"):
+        build_space(spec({"hp.width": {}}, ["dataset=street", "trainer=ddp"]))

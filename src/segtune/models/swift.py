@@ -36,7 +36,7 @@ class Swift(nn.Module):
     """Normalised image (B, 3, H, W) -> logits (B, num_classes, H/4, W/4), rounded up.
 
     Args:
-        width: channels at stride 4; the deeper stages have 2, 4 and 6 times as many. At least 16: the gradient of a
+        width: channels at stride 4; the deeper stages have 2, 4 and 6 times as many. At least 16: training a
             1x1 convolution of stride 2 over fewer channels writes past its memory in torch 2.14 on a CPU (LOG.md).
         dropout: on the channels before the classifier.
     """
