@@ -134,12 +134,13 @@ def fit(
             if reporter.pruned:
                 return _finish_pruned(run, keeper, started)
             return _finish(setup, run, keeper, started, say)
-    except (StopTraining, KeyboardInterrupt):
-        run.finish("interrupted")
-        raise Interrupted(
-            f"run {run.run_id} was stopped. Go on from its last checkpoint: {_resume_command(config, run.run_id)}"
-        ) from None
-    except BaseException:
+    except BaseException as error:
+        # a signal that comes between two steps ends Lightning's loop with SystemExit
+        if isinstance(error, (StopTraining, KeyboardInterrupt)) or (stop.requested and isinstance(error, SystemExit)):
+            run.finish("interrupted")
+            raise Interrupted(
+                f"run {run.run_id} was stopped. Go on from its last checkpoint: {_resume_command(config, run.run_id)}"
+            ) from None
         if _rank() == 0:  # the others end by leaving, which says nothing about the run
             run.finish("failed")
         raise

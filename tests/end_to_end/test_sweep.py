@@ -18,7 +18,7 @@ from segtune.tracking.runs import get_run, sweep_runs
 from segtune.tracking.store import open_store
 from tests.conftest import TINY
 
-pytestmark = pytest.mark.slow  # not green yet: some failed when last run, see LOG.md
+pytestmark = pytest.mark.slow
 QUIET = {"say": lambda _: None}
 
 

@@ -82,6 +82,17 @@ def test_a_run_resumed_from_its_checkpoint_ends_as_an_uninterrupted_one(tmp_path
         segtune.train(f"resume={begun[0]}", f"tracking.root='{tmp_path}'", **QUIET)
 
 
+def test_sigterm_between_two_steps_interrupts_too(tmp_path):
+    def ask_to_stop(epoch, metrics):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return False
+
+    begun = []
+    with pytest.raises(Interrupted, match="segtune train resume="):
+        fit(compose(at(tmp_path)).config, on_epoch=ask_to_stop, on_start=begun.append)
+    assert get_run(open_store(TrackingConfig(root=str(tmp_path))), begun[0]).state == "interrupted"
+
+
 def test_ctrl_c_ends_with_130_and_the_command_to_go_on(tmp_path):
     words = at(tmp_path / "a store", "hp.num_epochs=500", "trainer.limit_train_batches=null")
     command = [sys.executable, "-m", "segtune", "train", *words]
