@@ -79,8 +79,8 @@ def test_paths_with_spaces_and_quotes_survive():
 
 
 def test_lr_is_batch_size_times_per_item_lrate():
-    from segtune.training import _Setup
+    from segtune.setup import Setup
 
     config = compose(["template=segformer", "hp.batch_size=4", "hp.per_item_lrate=1e-3"]).config
-    setup = _Setup(config, *[None] * 6)
+    setup = Setup(config, *[None] * 6)
     assert setup.lr == pytest.approx(4e-3)

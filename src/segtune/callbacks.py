@@ -16,6 +16,8 @@ from segtune.task import SegmentationTask
 OnEpoch = Callable[[int, Mapping[str, float]], bool]
 """Called after each validation with the epoch (from 0) and its metrics; True stops the run there."""
 
+Guard = Callable[[], None]
+"""Called before a write; raises LeaseLost where another worker has taken the run over."""
 
 _PATIENCE = 15.0
 """Seconds without a line after which an epoch without a validation is told, too."""
@@ -25,13 +27,15 @@ class Keeper(pl.Callback):
     """Keeps the best weights by val mIoU and a checkpoint to resume from, both written whole or not at all.
 
     Args:
-        seconds: least time between two checkpoints, for short epochs; the last epoch always writes one.
+        guard: called before anything is written; raises where that is another worker's business by now.
+        share: of the training time that checkpoints may take; each epoch writes one where that takes less.
     """
 
-    def __init__(self, folder: Path, stop: StopRequest, seconds: float = 20.0) -> None:
-        self.folder, self.stop, self.seconds = folder, stop, seconds
+    def __init__(self, folder: Path, stop: StopRequest, guard: Guard = lambda: None, share: float = 0.05) -> None:
+        self.folder, self.stop, self.guard, self.share = folder, stop, guard, share
         self.best_miou, self.best_epoch = -1.0, -1
         self._saved = time.monotonic()
+        self._cost = 0.0
 
     @property
     def last(self) -> Path:
@@ -64,6 +68,7 @@ class Keeper(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Stops after this step, if that was asked for."""
+        self.guard()
         if self.stop.requested:
             trainer.should_stop = True
             raise StopTraining
@@ -73,6 +78,7 @@ class Keeper(pl.Callback):
         assert isinstance(pl_module, SegmentationTask)
         if not trainer.is_global_zero or pl_module.scores is None or pl_module.scores.miou <= self.best_miou:
             return
+        self.guard()
         self.best_miou, self.best_epoch = pl_module.scores.miou, trainer.current_epoch
         tensors = {k: v.detach().cpu().contiguous() for k, v in pl_module.averaged.state_dict().items()}
         temporary = self.best.with_suffix(f".{os.getpid()}.tmp")
@@ -81,10 +87,12 @@ class Keeper(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Writes the checkpoint when it is due."""
-        is_last = trainer.current_epoch + 1 == trainer.max_epochs
-        if is_last or time.monotonic() - self._saved > self.seconds:
+        now, is_last = time.monotonic(), trainer.current_epoch + 1 == trainer.max_epochs
+        if is_last or self._cost <= self.share * (now - self._saved):
+            self.guard()
             trainer.save_checkpoint(self.last)
             self._saved = time.monotonic()
+            self._cost = self._saved - now
 
 
 class StopTraining(Exception):

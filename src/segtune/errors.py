@@ -43,6 +43,14 @@ class Interrupted(SegtuneError):
     exit_code = 130
 
 
+class LeaseLost(SegtuneError):
+    """A trial that another worker has taken over: this one writes nothing more about it."""
+
+
+class Diverged(ConfigError):
+    """A loss that is not finite."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a name that is not known: the closest ones, else the first few that exist.
 

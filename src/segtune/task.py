@@ -9,7 +9,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from segtune.errors import ConfigError
+from segtune.errors import Diverged
 from segtune.measure.metrics import ConfusionMatrix, Scores, score
 from segtune.models.build import SegmentationModel
 from segtune.models.losses import SegmentationLoss
@@ -43,8 +43,7 @@ class SegmentationTask(pl.LightningModule):
         self.ema = ModelEmaV3(model, decay=ema_decay, use_warmup=True, warmup_power=0.75) if ema_decay else None
         self.confusion = ConfusionMatrix(num_classes)
         self.scores: Scores | None = None
-        self._loss_sum: Tensor | None = None
-        self._steps = 0
+        self._losses = _EpochLosses()
 
     @property
     def averaged(self) -> nn.Module:
@@ -60,9 +59,7 @@ class SegmentationTask(pl.LightningModule):
             mask = mask[:, stride // 2 :: stride, stride // 2 :: stride]
             logits = logits[..., : mask.shape[1], : mask.shape[2]]
         loss: Tensor = self.loss(logits, mask)
-        # summed on the device: reading it each step would make the device wait
-        self._loss_sum = loss.detach() if self._loss_sum is None else self._loss_sum + loss.detach()
-        self._steps += 1
+        self._losses.add(loss.detach(), self.global_step, self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 
     def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
@@ -72,22 +69,16 @@ class SegmentationTask(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Starts the epoch's mean loss."""
-        self._loss_sum, self._steps = None, 0
+        self._losses = _EpochLosses()
 
     @property
     def train_loss(self) -> float:
         """Mean loss of the epoch so far.
 
         Raises:
-            ConfigError: it is not finite: the run has diverged.
+            Diverged: it is not finite.
         """
-        loss = float(self._loss_sum) / self._steps if self._loss_sum is not None else 0.0
-        if not math.isfinite(loss):
-            raise ConfigError(
-                f"the loss became {loss} in epoch {self.current_epoch + 1} at lr {self.lr:g}. "
-                "Lower hp.per_item_lrate, or set trainer.gradient_clip=1."
-            )
-        return loss
+        return self._losses.mean()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Counts a batch, at the size of its masks."""
@@ -109,3 +100,37 @@ class SegmentationTask(pl.LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)
         scheduler = build_scheduler(self.scheduler_config, optimizer, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+class _EpochLosses:
+    """The losses of an epoch, summed on the device: reading one each step would make the device wait."""
+
+    def __init__(self) -> None:
+        self._sum: Tensor | None = None
+        self._rates: list[float] = []
+        self._first_step = 0
+
+    def add(self, loss: Tensor, step: int, lr: float) -> None:
+        if self._sum is None:
+            self._sum, self._first_step = torch.zeros_like(loss), step
+            self._good_steps, self._last_good = (
+                torch.zeros_like(loss, dtype=torch.int64),
+                torch.full_like(loss, math.nan),
+            )
+        self._sum += loss
+        good = torch.isfinite(self._sum)  # stays false from the first bad loss on
+        self._good_steps += good
+        self._last_good = torch.where(good, loss, self._last_good)
+        self._rates.append(lr)
+
+    def mean(self) -> float:
+        if self._sum is None:
+            return 0.0
+        total, good = float(self._sum), int(self._good_steps)
+        if not math.isfinite(total):
+            raise Diverged(
+                f"the loss became {total} at step {self._first_step + good + 1} at lr {self._rates[good]:g}; the last "
+                f"finite loss of that epoch was {float(self._last_good):.4g}. Lower hp.per_item_lrate, or set "
+                "trainer.gradient_clip=1."
+            )
+        return total / len(self._rates)

@@ -7,7 +7,7 @@ import shlex
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +16,23 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping
 from safetensors.torch import load_file
 
-from segtune.callbacks import Keeper, OnEpoch, Reporter, StopTraining
+from segtune.callbacks import Guard, Keeper, OnEpoch, Reporter, StopTraining
 from segtune.config import flatten
-from segtune.data.cache import Decoded, load_split
 from segtune.data.datamodule import SegmentationData
-from segtune.data.sources import Source, cache_dir, open_source
-from segtune.data.transforms import Augment
-from segtune.errors import ConfigError, Interrupted
+from segtune.errors import ConfigError, Interrupted, LeaseLost
 from segtune.inference.evaluate import evaluate, overlays
 from segtune.inference.segmenter import Segmenter, describe
-from segtune.models.build import SegmentationModel, build
+from segtune.models.build import build
+from segtune.models.cost import measure_cost
 from segtune.models.losses import SegmentationLoss
-from segtune.models.pretrained import take_over
-from segtune.models.probe import StepFormat, fastest_format
 from segtune.settings import RunConfig, TrackingConfig
+from segtune.setup import Say, Setup, build_augment, device_name, prepare
 from segtune.stopping import StopRequest
 from segtune.task import SegmentationTask
 from segtune.tracking.provenance import environment, git_state
-from segtune.tracking.registry import locate
 from segtune.tracking.runs import RunWriter, State
 from segtune.tracking.store import Store, open_store
 
-Say = Callable[[str], None]
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
 _RANK_RUN = "SEGTUNE_RUN_ID"  # tells the other ranks of a distributed run whose they are
 
@@ -47,8 +42,9 @@ class RunResult:
     """What a run came to.
 
     Attributes:
-        metrics: `val/miou` and `val/iou/<class>` of the kept segmenter; of the last validation for a pruned run.
-        segmenter: its folder; None for a pruned run.
+        metrics: `val/miou` and `val/iou/<class>` of the kept segmenter; the best `val/miou` of a pruned run.
+        segmenter: its folder; None for a run that did not finish.
+        cost: what the model costs, see `models.cost`; not measured for a pruned run without limits.
     """
 
     run_id: str
@@ -57,6 +53,7 @@ class RunResult:
     segmenter: Path | None
     folder: Path
     seconds: float
+    cost: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def uri(self) -> str:
@@ -69,28 +66,6 @@ class RunResult:
         return self.metrics["val/miou"]
 
 
-@dataclass(frozen=True)
-class _Setup:
-    """The objects of one run, before the first step."""
-
-    config: RunConfig
-    source: Source
-    train: Decoded
-    val: Decoded
-    model: SegmentationModel
-    how: StepFormat
-    device: torch.device
-
-    @property
-    def batch_size(self) -> int:
-        return int(self.config.hp["batch_size"])
-
-    @property
-    def lr(self) -> float:
-        """The learning rate: batch_size * per_item_lrate."""
-        return self.batch_size * float(self.config.hp["per_item_lrate"])
-
-
 def fit(
     config: RunConfig,
     *,
@@ -100,6 +75,9 @@ def fit(
     resume: str | None = None,
     on_start: Callable[[str], None] | None = None,
     on_epoch: OnEpoch | None = None,
+    limits: Mapping[str, float] | None = None,
+    guard: Guard = lambda: None,
+    commit: Callable[[RunResult], None] = lambda _: None,
     stop: StopRequest | None = None,
     say: Say = lambda _: None,
 ) -> RunResult:
@@ -111,57 +89,57 @@ def fit(
         resume: id of a run to go on with.
         on_start: is given the run's id before the first step.
         on_epoch: is given each validation's metrics; returning True prunes the run.
+        limits: on the cost of the built model, see `models.cost`; a run beyond one ends before it trains.
+        guard: called before anything is written; raises LeaseLost where the run is no longer this process's.
+        commit: called with the result when all is done but to say so.
         stop: what asks the run to end early; by default Ctrl-C and SIGTERM.
 
     Raises:
         ConfigError: what cannot be built or trained as configured.
         DataError: a dataset that cannot be used.
         Interrupted: stopped by the user; the message says how to go on.
+        LeaseLost: out of `guard` or `commit`; the run is left as it is.
     """
     started = time.monotonic()
     say = say if _rank() == 0 else _silent
     store = open_store(config.tracking)  # first of all: what cannot be kept need not be computed
-    setup = _prepare(config, say)
+    setup = prepare(config, say)
     run = _open_run(store, setup, name, tags or {}, parent, resume)
     if on_start:
         on_start(run.run_id)
     stop = stop or StopRequest()
     try:
         with stop.listening():
-            reporter, keeper = _run_steps(setup, run, on_epoch, stop, say)
-            if _rank():  # a process that Lightning started beside this one: what comes after is the first one's
-                raise SystemExit(0)
-            if reporter.pruned:
-                return _finish_pruned(run, keeper, started)
-            return _finish(setup, run, keeper, started, say)
+            beyond = _beyond(setup, run, limits or {})
+            if beyond:
+                spent = time.monotonic() - started
+                result = RunResult(run.run_id, "infeasible", {}, None, run.folder, spent, beyond)
+            else:
+                reporter, keeper = _run_steps(setup, run, on_epoch, guard, stop, say)
+                if _rank():  # a process that Lightning started beside this one: what comes after is the first one's
+                    raise SystemExit(0)
+                result = (_pruned if reporter.pruned else _measured)(setup, run, keeper, started)
+            guard()
+            commit(result)
+            run.finish(result.state)
+            for name in ("best.safetensors", "last.ckpt"):
+                (run.folder / name).unlink(missing_ok=True)
+            say(_summary(result))
+            return result
+    except LeaseLost:
+        raise
     except BaseException as error:
         # a signal that comes between two steps ends Lightning's loop with SystemExit
         if isinstance(error, (StopTraining, KeyboardInterrupt)) or (stop.requested and isinstance(error, SystemExit)):
+            guard()
             run.finish("interrupted")
             raise Interrupted(
                 f"run {run.run_id} was stopped. Go on from its last checkpoint: {_resume_command(config, run.run_id)}"
             ) from None
         if _rank() == 0:  # the others end by leaving, which says nothing about the run
+            guard()
             run.finish("failed")
         raise
-
-
-def _prepare(config: RunConfig, say: Say) -> _Setup:
-    if config.trainer.threads:
-        torch.set_num_threads(config.trainer.threads)
-    pl.seed_everything(config.seed, workers=True, verbose=False)
-    source = open_source(config.dataset, say)
-    size = config.hp["image_size"]
-    train = load_split(source, "train", size)
-    val = load_split(source, "val", size, stored_masks=True)
-    device = _device(config)
-    model = _initial_model(config, source, say)
-    how = _step_format(config, source, train, device)
-    say(
-        f"{config.template['name']} on {source.name}: {len(train)} train and {len(val)} val images, "
-        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {device.type}, {how}"
-    )
-    return _Setup(config, source, train, val, model, how, device)
 
 
 def _rank() -> int:
@@ -184,47 +162,8 @@ def _resume_command(config: RunConfig, run_id: str) -> str:
     return shlex.join(words)
 
 
-def _device(config: RunConfig) -> torch.device:
-    wanted = config.trainer.accelerator
-    if wanted == "gpu" and not torch.cuda.is_available():
-        raise ConfigError("trainer.accelerator=gpu: torch finds no CUDA device. Use trainer=cpu or trainer=auto.")
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def _initial_model(config: RunConfig, source: Source, say: Say) -> SegmentationModel:
-    weights = str(config.hp.get("pretrained_weights", "none"))
-    model = build(config.template["model"], len(source.classes), pretrained=weights == "imagenet")
-    if weights not in ("none", "imagenet"):
-        store = open_store(config.tracking) if weights.startswith(("models:/", "runs:/")) else None
-        path = locate(weights, store).folder if store or Path(weights).is_dir() else Path(weights)
-        say(f"took {take_over(model, path, source.classes.names)} tensors from {weights}")
-    return model
-
-
-def _step_format(config: RunConfig, source: Source, train: Decoded, device: torch.device) -> StepFormat:
-    trainer = config.trainer
-    height, width = _augment(config, train).size(config.hp["num_epochs"])
-    return fastest_format(
-        lambda: build(config.template["model"], len(source.classes)),
-        (config.hp["batch_size"], 3, height, width),
-        config.loss.stride,
-        device,
-        keep=cache_dir() / "step_formats.json",
-        bf16=None if trainer.precision == "auto" else trainer.precision == "bf16",
-        channels_last=None if trainer.channels_last == "auto" else trainer.channels_last,
-    )
-
-
-def _augment(config: RunConfig, train: Decoded) -> Augment:
-    """Views as large as the images where all have one size, else squares of the shorter side."""
-    shapes = {i.shape[:2] for i in train.images}
-    side = min(min(s) for s in shapes)
-    whole = next(iter(shapes)) if len(shapes) == 1 else (side, side)
-    return Augment(config.augment, (int(whole[0]), int(whole[1])), config.hp["num_epochs"])
-
-
 def _open_run(
-    store: Store, setup: _Setup, name: str, tags: Mapping[str, str], parent: str | None, resume: str | None
+    store: Store, setup: Setup, name: str, tags: Mapping[str, str], parent: str | None, resume: str | None
 ) -> RunWriter:
     if _rank():
         return RunWriter(store, os.environ[_RANK_RUN])
@@ -237,7 +176,7 @@ def _open_run(
     return run
 
 
-def _create_run(store: Store, setup: _Setup, name: str, tags: Mapping[str, str], parent: str | None) -> RunWriter:
+def _create_run(store: Store, setup: Setup, name: str, tags: Mapping[str, str], parent: str | None) -> RunWriter:
     config, git = setup.config, git_state()
     plain = config.model_dump(mode="json")
     sections = ("hp", "loss", "optimizer", "scheduler", "augment", "trainer", "seed")
@@ -255,23 +194,15 @@ def _create_run(store: Store, setup: _Setup, name: str, tags: Mapping[str, str],
     run.data("config.yaml", plain)
     run.data("classes.json", setup.source.classes.to_json())
     run.data(
-        "environment.json", environment() | {"threads": torch.get_num_threads(), "device": _device_name(setup.device)}
+        "environment.json", environment() | {"threads": torch.get_num_threads(), "device": device_name(setup.device)}
     )
     if git:
         run.text("git.diff", f"# commit {git['commit']}\n{git['diff']}")
     return run
 
 
-def _device_name(device: torch.device) -> str:
-    return (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"cpu {torch.backends.cpu.get_cpu_capability()}"
-    )
-
-
 def _run_steps(
-    setup: _Setup, run: RunWriter, on_epoch: OnEpoch | None, stop: StopRequest, say: Say
+    setup: Setup, run: RunWriter, on_epoch: OnEpoch | None, guard: Guard, stop: StopRequest, say: Say
 ) -> tuple[Reporter, Keeper]:
     config, names = setup.config, setup.source.classes.names
     loss = SegmentationLoss(config.loss, setup.train.class_shares(len(names)))
@@ -282,10 +213,10 @@ def _run_steps(
     )
     if config.trainer.compile:
         model.compile()
-    augment = _augment(config, setup.train)
+    augment = build_augment(config, setup.train)
     data = SegmentationData(setup.train, setup.val, augment, setup.batch_size, config.seed, config.trainer.workers)
-    keeper = Keeper(run.folder, stop)
-    reporter = Reporter(names, say, run.metrics, on_epoch)
+    keeper = Keeper(run.folder, stop, guard)
+    reporter = Reporter(names, say, _guarded(run, guard), on_epoch)
     callbacks: list[pl.Callback] = [reporter, keeper]
     if config.trainer.early_stopping:
         callbacks.append(
@@ -317,7 +248,7 @@ def _run_steps(
     return reporter, keeper
 
 
-def _trainer(setup: _Setup, callbacks: list[pl.Callback]) -> pl.Trainer:
+def _trainer(setup: Setup, callbacks: list[pl.Callback]) -> pl.Trainer:
     config = setup.config.trainer
     epochs = int(setup.config.hp["num_epochs"])
     return pl.Trainer(
@@ -340,14 +271,29 @@ def _trainer(setup: _Setup, callbacks: list[pl.Callback]) -> pl.Trainer:
     )
 
 
-def _finish_pruned(run: RunWriter, keeper: Keeper, started: float) -> RunResult:
-    keeper.last.unlink(missing_ok=True)
-    keeper.best.unlink(missing_ok=True)
-    run.finish("pruned")
-    return RunResult(run.run_id, "pruned", {"val/miou": keeper.best_miou}, None, run.folder, time.monotonic() - started)
+def _guarded(run: RunWriter, guard: Guard) -> Callable[[Mapping[str, float], int], None]:
+    def record(metrics: Mapping[str, float], epoch: int) -> None:
+        guard()
+        run.metrics(metrics, epoch)
+
+    return record
 
 
-def _finish(setup: _Setup, run: RunWriter, keeper: Keeper, started: float, say: Say) -> RunResult:
+def _beyond(setup: Setup, run: RunWriter, limits: Mapping[str, float]) -> dict[str, float]:
+    """What the built model costs, where that is more than a limit allows; recorded in any case."""
+    if not limits:
+        return {}
+    cost = measure_cost(setup.model, setup.batch_shape, setup.val_size, setup.device, limits)
+    run.metrics({f"cost/{k}": v for k, v in cost.items()}, 0)
+    return cost if any(cost[k] > limits[k] for k in limits) else {}
+
+
+def _pruned(setup: Setup, run: RunWriter, keeper: Keeper, started: float) -> RunResult:
+    metrics = {"val/miou": keeper.best_miou}
+    return RunResult(run.run_id, "pruned", metrics, None, run.folder, time.monotonic() - started)
+
+
+def _measured(setup: Setup, run: RunWriter, keeper: Keeper, started: float) -> RunResult:
     """Measures the best weights as the segmenter that inference will load, and keeps that."""
     config, classes = setup.config, setup.source.classes
     model = build(config.template["model"], len(classes))
@@ -355,10 +301,12 @@ def _finish(setup: _Setup, run: RunWriter, keeper: Keeper, started: float, say: 
     size = config.hp["image_size"]
     segmenter = Segmenter(model, classes, size, {}, setup.device)
     metrics = evaluate(segmenter, setup.val, setup.batch_size).named(classes.names)
+    cost = measure_cost(segmenter.model, setup.batch_shape, setup.val_size, setup.device, ("latency_ms", "params_m"))
     dataset = {"name": setup.source.name, "train": setup.train.fingerprint, "val": setup.val.fingerprint}
     segmenter.info = describe(
         config.template["name"], config.template["model"], model.preprocessing, classes, size, dataset, metrics
     )
+    keeper.guard()
     digest = segmenter.save(run.folder / "segmenter")
     run.folder_artifact(run.folder / "segmenter", "segmenter")
     count = min(config.tracking.overlays, len(setup.val))
@@ -367,15 +315,19 @@ def _finish(setup: _Setup, run: RunWriter, keeper: Keeper, started: float, say: 
         run.image(f"overlays/{name}.png", pixels)
     seconds = time.monotonic() - started
     run.metrics(
-        {f"best/{k}": v for k, v in metrics.items()} | {"best/epoch": keeper.best_epoch, "seconds": seconds},
+        {f"best/{k}": v for k, v in metrics.items()}
+        | {f"cost/{k}": v for k, v in cost.items()}
+        | {"best/epoch": keeper.best_epoch, "seconds": seconds},
         config.hp["num_epochs"],
     )
     run.tags({"segtune.manifest_sha256": digest})
-    run.finish("finished")
-    keeper.best.unlink(missing_ok=True)
-    keeper.last.unlink(missing_ok=True)
-    say(f"val mIoU {metrics['val/miou']:.4f} (best epoch {keeper.best_epoch + 1}), {seconds:.0f} s")
-    return RunResult(run.run_id, "finished", metrics, run.folder / "segmenter", run.folder, seconds)
+    return RunResult(run.run_id, "finished", metrics, run.folder / "segmenter", run.folder, seconds, cost)
+
+
+def _summary(result: RunResult) -> str:
+    if result.state == "infeasible":
+        return "beyond the constraints: " + ", ".join(f"{k} {v:.4g}" for k, v in result.cost.items())
+    return f"{result.state}: val mIoU {result.miou:.4f}, {result.seconds:.0f} s"
 
 
 def describe_result(result: RunResult) -> dict[str, Any]:
@@ -385,6 +337,7 @@ def describe_result(result: RunResult) -> dict[str, Any]:
         "uri": result.uri,
         "state": result.state,
         "metrics": dict(result.metrics),
+        "cost": dict(result.cost),
         "segmenter": str(result.segmenter) if result.segmenter else None,
         "folder": str(result.folder),
         "seconds": round(result.seconds, 2),

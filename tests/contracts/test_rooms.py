@@ -8,14 +8,14 @@ import segtune
 ROOT = Path(segtune.__file__).parent
 # a room stands above all that come after it
 ROOMS = (
-    "__main__ cli __init__ api report sweeping training callbacks task tracking inference config data models measure "
-    "stopping settings template classes errors"
+    "__main__ cli __init__ api report sweeping training setup callbacks task tracking inference config data models "
+    "measure stopping settings template classes errors"
 ).split()
 HEAVY = {
     "mlflow": {"tracking"},
     "optuna": {"sweeping"},
     "hydra": {"config"},
-    "pytorch_lightning": {"training", "callbacks", "task", "data"},
+    "pytorch_lightning": {"training", "setup", "callbacks", "task", "data"},
 }
 NO_TORCH = {"cli", "api", "config", "settings", "template", "classes", "errors", "sweeping", "report", "__init__"}
 

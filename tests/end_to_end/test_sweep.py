@@ -13,7 +13,7 @@ import pytest
 import segtune
 from segtune.errors import ConfigError, DataError
 from segtune.settings import TrackingConfig
-from segtune.sweeping.study import load_study, trial_rows
+from segtune.sweeping.records import load_study, trial_rows
 from segtune.tracking.runs import get_run, sweep_runs
 from segtune.tracking.store import open_store
 from tests.conftest import TINY

@@ -68,7 +68,7 @@ def test_sweep_overrides_change_the_file_and_others_reach_every_trial():
         ("quikstart", [], "did you mean 'quickstart'"),
         ("quickstart", ["sweep.n_trial=3"], "n_trials"),
         ("quickstart", ["sweep.n_trials=0"], "greater than or equal to 1"),
-        ("quickstart", ["sweep.sampler=tpee"], "'tpe' or 'random'"),
+        ("quickstart", ["sweep.sampler=tpee"], "tpe"),
         ("none.yaml", [], "does not exist"),
     ],
 )

@@ -1,15 +1,25 @@
-"""The study: an exact total, whoever dies; the same question on resume."""
+"""The study: an exact total, whoever dies; nothing twice; the same question on resume."""
 
+import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 
+import optuna
 import pytest
 from optuna.trial import TrialState
 
-from segtune.errors import ConfigError
+from segtune.errors import ConfigError, LeaseLost, SegtuneError
+from segtune.sweeping.lease import Lease
+from segtune.sweeping.records import ERROR, LEASE, OVERRIDES, RUN, front, importance
+from segtune.sweeping.space import Dimension, Space
 from segtune.sweeping.spec import SweepSpec
-from segtune.sweeping.study import RUN, SweepStudy, importance
+from segtune.sweeping.study import SweepStudy
+
+LINE = Space(("fixed=1",), ("swift",), (Dimension("hp.x", "hp.x", low=0.0, high=1.0),))
+FOUR = Space((), ("swift",), (Dimension("hp.n", "hp.n", choices=(1, 2, 3, 4)),))
 
 
 def make_spec(**options):
@@ -22,24 +32,26 @@ WORKER = textwrap.dedent(
     import os, sys, time
     from pathlib import Path
     from segtune.sweeping.spec import SweepSpec
-    from segtune.sweeping.study import RUN, SweepStudy
+    from segtune.sweeping.records import RUN
+    from segtune.sweeping.study import SweepStudy
+    from tests.sweeping.test_study import LINE
     spec = SweepSpec.model_validate_json(sys.argv[2])
     study = SweepStudy(Path(sys.argv[1]), spec)
-    study.start_work()
-    while (trial := study.claim()) is not None:
-        x = trial.suggest_float("x", 0, 1)
-        trial.set_user_attr(RUN, trial.user_attrs.get(RUN, f"run-{trial.number}"))
-        if sys.argv[3] == "die" and trial.number == 1:
+    while (claim := study.claim(LINE)) is not None:
+        claim.trial.set_user_attr(RUN, claim.run or f"run-{claim.trial.number}")
+        if sys.argv[3] == "die" and claim.trial.number == 1:
+            claim.trial.report(0.5, 0)
             os.kill(os.getpid(), 9)
         time.sleep(0.05)
-        study.study.tell(trial, x)
-    study.end_work()
+        study.finish(claim.trial, claim.trial.params["hp.x"])
     """
 )
 
 
 def start(folder, spec, mode="live"):
-    return subprocess.Popen([sys.executable, "-c", WORKER, str(folder), spec.model_dump_json(), mode])
+    command = [sys.executable, "-c", WORKER, str(folder), spec.model_dump_json(), mode]
+    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": root})
 
 
 def test_three_workers_finish_exactly_the_total(tmp_path):
@@ -48,11 +60,10 @@ def test_three_workers_finish_exactly_the_total(tmp_path):
     assert [w.wait(timeout=120) for w in workers] == [0, 0, 0]
     study = SweepStudy(tmp_path, spec)
     assert study.counts().to_json() == {"finished": 9, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
-    values = [t.params["x"] for t in study.study.trials]
-    assert len(set(values)) == 9  # no worker repeats another's proposals
+    assert len({t.params["hp.x"] for t in study.study.trials}) == 9  # no worker repeats another's proposals
 
 
-def test_the_trial_of_a_killed_worker_is_taken_up_again_with_its_run_and_parameters(tmp_path):
+def test_the_trial_of_a_killed_worker_is_taken_up_again_with_its_run_and_curve(tmp_path):
     spec = make_spec(n_trials=3)
     assert start(tmp_path, spec, "die").wait(timeout=120) == -9
     assert start(tmp_path, spec).wait(timeout=120) == 0
@@ -61,44 +72,228 @@ def test_the_trial_of_a_killed_worker_is_taken_up_again_with_its_run_and_paramet
     killed, again = study.study.trials[1], study.study.trials[2]
     assert (killed.state, again.state) == (TrialState.FAIL, TrialState.COMPLETE)
     assert killed.params == again.params and again.user_attrs[RUN] == killed.user_attrs[RUN] == "run-1"
+    assert again.intermediate_values == {0: 0.5}
 
 
-def test_a_trial_that_kills_its_workers_every_time_stays_failed(tmp_path):
-    spec = make_spec(n_trials=1, max_retries=1)
+def let_run_out(claim):
+    claim.trial.set_user_attr(LEASE, {**claim.trial.user_attrs[LEASE], "expires": 0.0})
+
+
+def test_a_trial_that_loses_its_worker_at_one_epoch_every_time_stays_failed(tmp_path):
+    study = SweepStudy(tmp_path, make_spec(n_trials=1, max_retries=1))
     for _ in range(2):
-        study = SweepStudy(tmp_path, spec)  # claims, and never shows a sign of life
-        assert study.claim() is not None
-    study = SweepStudy(tmp_path, spec)
-    assert study.claim() is None
+        let_run_out(study.claim(LINE))
+    assert study.claim(LINE) is None
     assert study.counts().to_json() == {"finished": 0, "pruned": 0, "failed": 1, "running": 0, "waiting": 0}
+    assert "its worker died 2 times" in study.study.trials[-1].user_attrs[ERROR]
+
+
+def test_a_trial_that_gets_further_each_time_may_lose_its_worker_more_often(tmp_path):
+    study = SweepStudy(tmp_path, make_spec(n_trials=1, max_retries=1))
+    for epoch in range(4):
+        claim = study.claim(LINE)
+        claim.trial.set_user_attr(RUN, "run")
+        claim.trial.report(0.1, epoch)
+        let_run_out(claim)
+    claim = study.claim(LINE)
+    assert claim is not None and study.study.trials[-1].intermediate_values == dict.fromkeys(range(4), 0.1)
+
+
+def test_a_worker_killed_while_it_gave_a_trial_up_neither_loses_nor_doubles_it(tmp_path, monkeypatch):
+    study = SweepStudy(tmp_path, make_spec(n_trials=1))
+    let_run_out(study.claim(LINE))
+    monkeypatch.setattr(study.study, "tell", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        study.recover()  # ends right after the next attempt was enqueued
+    other = SweepStudy(tmp_path, make_spec(n_trials=1))
+    claim = other.claim(LINE)
+    other.finish(claim.trial, 0.5)
+    assert other.claim(LINE) is None and other.counts().to_json()["finished"] == other.counts().claimed == 1
 
 
 def test_a_trial_given_back_waits_and_keeps_its_attempts(tmp_path):
-    spec = make_spec(n_trials=1, max_retries=0)
+    study = SweepStudy(tmp_path, make_spec(n_trials=1, max_retries=0))
     for _ in range(4):
-        study = SweepStudy(tmp_path, spec)
-        study.start_work()
-        trial = study.claim()
-        trial.suggest_float("x", 0, 1)
-        study.release(trial)
-        study.end_work()
+        study.release(study.claim(LINE).trial)
     assert study.counts().to_json() == {"finished": 0, "pruned": 0, "failed": 0, "running": 0, "waiting": 1}
 
 
-def test_a_resumed_sweep_must_ask_the_same_question(tmp_path):
-    SweepStudy(tmp_path, make_spec()).check_identity()
-    SweepStudy(tmp_path, make_spec(n_trials=99, workers=1)).check_identity()
+def test_no_configuration_is_given_out_twice_and_a_finite_space_ends(tmp_path):
+    study = SweepStudy(tmp_path, make_spec(n_trials=9))
+    given = []
+    while (claim := study.claim(FOUR)) is not None:
+        given += claim.overrides
+        study.finish(claim.trial, 0.5)
+    assert sorted(given) == ["hp.n=1", "hp.n=2", "hp.n=3", "hp.n=4"] and study.is_complete()
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes", "random", "grid", "qmc"])
+def test_every_sampler_fills_the_total_and_does_not_repeat_itself_on_resume(sampler, tmp_path):
+    space = Space((), ("swift",), (Dimension("hp.n", "hp.n", choices=(1, 2, 3)),
+                                   Dimension("hp.x", "hp.x", low=0.0, high=1.0, step=0.125)))  # fmt: skip
+    seen = []
+    for total in (6, 12):
+        study = SweepStudy(tmp_path, make_spec(n_trials=total, sampler=sampler))
+        while (claim := study.claim(space)) is not None:
+            seen.append(tuple(claim.overrides))
+            study.finish(claim.trial, claim.trial.params["hp.x"])
+    assert len(set(seen)) == len(seen) == 12
+
+
+@pytest.mark.parametrize("pruner", ["median", "halving", "hyperband", "patient"])
+def test_every_pruner_ends_a_hopeless_trial(pruner, tmp_path):
+    study = SweepStudy(tmp_path, make_spec(n_trials=12, pruner=pruner, pruner_warmup=2))
+    pruned = []
+    for number in range(12):
+        claim = study.claim(LINE)
+        value = 0.9 - 0.1 * (number >= 8)  # the last four are worse than all before
+        for epoch in range(12):
+            claim.trial.report(value - 0.01 * epoch * (number >= 8), epoch)
+            if claim.trial.should_prune():
+                pruned.append(number)
+                break
+        study.finish(claim.trial, value)
+    assert pruned and set(pruned) & {8, 9, 10, 11}
+
+
+def test_the_same_error_five_times_in_a_row_stops_the_sweep(tmp_path):
+    study = SweepStudy(tmp_path, make_spec(n_trials=20))
+    for number in range(5):
+        claim = study.claim(LINE)
+        claim.trial.set_user_attr(ERROR, f"Traceback at {number}\nValueError: no")
+        study.finish(claim.trial, state=TrialState.FAIL)
+    with pytest.raises(SegtuneError, match=r"ValueError: no.*segtune retry t"):
+        study.claim(LINE)
+    assert study.retry_failed() == 5 and study.counts().to_json()["waiting"] == 5
+    claim = study.claim(LINE)
+    assert claim.overrides == study.study.trials[0].user_attrs[OVERRIDES]
+
+
+def test_a_resumed_sweep_must_ask_the_same_question_of_the_same_data(tmp_path):
+    SweepStudy(tmp_path, make_spec()).check_identity({"dataset": "a"})
+    SweepStudy(tmp_path, make_spec(n_trials=99, workers=1)).check_identity({"dataset": "a"})
     with pytest.raises(ConfigError, match=r"search: .*sweep\.name="):
-        SweepStudy(tmp_path, make_spec(search={"hp.width": [8]})).check_identity()
+        SweepStudy(tmp_path, make_spec(search={"hp.width": [8]})).check_identity({"dataset": "a"})
+    with pytest.raises(ConfigError, match=r"dataset: a -> b.*allow_drift"):
+        SweepStudy(tmp_path, make_spec()).check_identity({"dataset": "b"})
+    drifted = SweepStudy(tmp_path, make_spec(allow_drift=True))
+    drifted.check_identity({"dataset": "b"})
+    assert drifted.study.user_attrs["drift"] == [{"after_trial": 0, "changed": ["dataset: a -> b"]}]
+
+
+def test_who_lost_the_lease_cannot_finish_the_trial(tmp_path):
+    study, other = (SweepStudy(tmp_path, make_spec(n_trials=1)) for _ in range(2))
+    claim = study.claim(LINE)
+    lease = Lease(study.storage, claim.trial, study.holder, seconds=60)
+    let_run_out(claim)
+    taken = other.claim(LINE)
+    with pytest.raises(LeaseLost):
+        study.finish(claim.trial, 0.9)
+    lease.renewed = -1e9  # long ago
+    with pytest.raises(LeaseLost):
+        lease.check()
+    other.finish(taken.trial, 0.5)
+    assert [t.value for t in other.study.trials if t.state == TrialState.COMPLETE] == [0.5]
+
+
+def test_a_renewed_lease_is_left_alone_and_a_dead_process_on_this_machine_is_not_waited_for(tmp_path):
+    spec = make_spec(n_trials=1, lease=1)
+    study, other = SweepStudy(tmp_path, spec), SweepStudy(tmp_path, spec)
+    claim = study.claim(LINE)
+    with Lease(study.storage, claim.trial, study.holder, seconds=1):
+        time.sleep(2)
+        assert other.claim(LINE) is None
+    study.holder["pid"] = 2**22 + 1  # no such process
+    claim.trial.set_user_attr(LEASE, {**study.holder, "expires": time.time() + 1000})
+    assert other.claim(LINE).overrides == claim.overrides
+
+
+def test_the_front_holds_what_no_other_beats(tmp_path):
+    study = SweepStudy(tmp_path, make_spec(n_trials=3))
+    for value, latency in ((0.5, 10.0), (0.7, 30.0), (0.6, 40.0)):
+        claim = study.claim(LINE)
+        claim.trial.set_user_attr("cost", {"latency_ms": latency, "params_m": 1.0})
+        study.finish(claim.trial, value)
+    assert [(r["miou"], r["latency_ms"]) for r in front(study.study)] == [(0.7, 30.0), (0.5, 10.0)]
+
+
+def test_a_budget_ends_with_whole_trials(tmp_path):
+    study = SweepStudy(tmp_path, make_spec(n_trials=None, budget="4s"))
+    study.begin()
+    begun = time.time()
+    while (claim := study.claim(LINE)) is not None:
+        time.sleep(0.5)
+        study.finish(claim.trial, 0.5)
+    assert time.time() - begun == pytest.approx(4, abs=0.6) and study.is_complete()
+    study.begin()
+    assert study.claim(LINE) is None  # spent is spent
 
 
 def test_importance_finds_the_parameter_that_matters(tmp_path):
-    spec = make_spec(n_trials=30)
-    study = SweepStudy(tmp_path, spec)
-    study.start_work()
-    while (trial := study.claim()) is not None:
-        x, y = trial.suggest_float("x", 0, 1), trial.suggest_float("y", 0, 1)
-        study.study.tell(trial, 10 * x + 0.1 * y)
-    study.end_work()
+    study = SweepStudy(tmp_path, make_spec(n_trials=30))
+    space = Space((), ("swift",), tuple(Dimension(n, n) for n in ("x", "y")))
+    while (claim := study.claim(space)) is not None:
+        study.finish(claim.trial, 10 * claim.trial.params["x"] + 0.1 * claim.trial.params["y"])
     shares = importance(tmp_path, "t")
     assert shares["x"] > 0.9 and importance(tmp_path / "none", "t") == {}
+
+
+def test_a_thousand_trials_are_asked_and_told_in_under_100_ms_each(tmp_path):
+    study = SweepStudy(tmp_path, make_spec(n_trials=1010))
+    rows = [
+        optuna.trial.create_trial(params={"hp.x": n / 1000}, value=n / 1000, user_attrs={OVERRIDES: [str(n)]},
+                                  distributions={"hp.x": optuna.distributions.FloatDistribution(0, 1)})
+        for n in range(1000)
+    ]  # fmt: skip
+    study.study.add_trials(rows)
+    times = []
+    for _ in range(9):
+        begun = time.perf_counter()
+        claim = study.claim(LINE)
+        study.finish(claim.trial, 0.5)
+        times.append(time.perf_counter() - begun)
+    assert sorted(times)[4] < 0.1
+
+
+def test_a_frozen_worker_that_wakes_after_its_lease_writes_nothing(tmp_path):
+    spec = make_spec(n_trials=1, lease=1)
+    sleeper = textwrap.dedent(
+        """
+        import sys, time
+        from pathlib import Path
+        from segtune.errors import LeaseLost
+        from segtune.sweeping.lease import Lease
+        from segtune.sweeping.spec import SweepSpec
+        from segtune.sweeping.study import SweepStudy
+        from tests.sweeping.test_study import LINE
+        study = SweepStudy(Path(sys.argv[1]), SweepSpec.model_validate_json(sys.argv[2]))
+        claim = study.claim(LINE)
+        with Lease(study.storage, claim.trial, study.holder, 1) as lease:
+            print("claimed", flush=True)
+            try:
+                while True:
+                    time.sleep(0.05)
+                    lease.check()
+                    Path(sys.argv[1], "written").write_text(str(time.time()))
+            except LeaseLost:
+                print("lost", flush=True)
+        """
+    )
+    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    command = [sys.executable, "-c", sleeper, str(tmp_path), spec.model_dump_json()]
+    env = {**os.environ, "PYTHONPATH": root}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "claimed\n"
+        time.sleep(1.5)  # renewed in the meantime
+        os.kill(process.pid, signal.SIGSTOP)
+        study = SweepStudy(tmp_path, spec)
+        for _ in range(100):
+            if (claim := study.claim(LINE)) is not None:
+                break
+            time.sleep(0.1)
+        study.finish(claim.trial, 0.5)
+        before = (tmp_path / "written").read_text()
+        os.kill(process.pid, signal.SIGCONT)
+        assert process.stdout.readline() == "lost\n"
+    assert (tmp_path / "written").read_text() == before
+    assert [t.value for t in study.study.trials if t.state == TrialState.COMPLETE] == [0.5]

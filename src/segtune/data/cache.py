@@ -57,6 +57,24 @@ def load_split(source: Source, split: str, image_size: Sequence[int], stored_mas
     return _KEPT[key]
 
 
+def file_fingerprint(source: Source) -> str:
+    """sha256 over the names and bytes of all train and val files and the class table, without decoding any."""
+
+    def digest(pair: Pair) -> bytes:
+        both = hashlib.sha256(_bytes_of(pair.image)).digest() + hashlib.sha256(_bytes_of(pair.mask)).digest()
+        return pair.image.name.encode() + both
+
+    total = _table_hash(source)
+    with ThreadPoolExecutor() as pool:
+        for row in pool.map(digest, [*source.pairs("train"), *source.pairs("val")]):
+            total.update(row)
+    return total.hexdigest()
+
+
+def _table_hash(source: Source) -> "hashlib._Hash":
+    return hashlib.sha256(repr((source.classes.names, source.config.label_map, source.config.ignore)).encode())
+
+
 def batches_of_one_size(split: Decoded, batch_size: int, rank: int = 0, world_size: int = 1) -> list[list[int]]:
     """Indices in batches whose images share a size and whose masks share one; of several ranks, the share of one."""
     groups: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = {}
@@ -89,7 +107,7 @@ def _decode(source: Source, split: str, image_size: Sequence[int], stored_masks:
     pairs = source.pairs(split)
     with ThreadPoolExecutor() as pool:  # decoders release the GIL
         rows = list(pool.map(read, pairs))
-    total = hashlib.sha256(repr((source.classes.names, source.config.label_map, source.config.ignore)).encode())
+    total = _table_hash(source)
     for pair, (_, _, digest) in zip(pairs, rows, strict=True):
         total.update(pair.image.name.encode() + digest)
     names = tuple(p.image.stem for p in pairs)

@@ -16,7 +16,7 @@ from PIL import Image
 from segtune import __version__
 from segtune.errors import ConfigError, StorageError
 from segtune.report.figures import Figure, class_heatmap, importance_bars, learning_curves, plotly_script
-from segtune.sweeping.study import importance
+from segtune.sweeping.records import importance
 from segtune.tracking.runs import RunRecord, artifact, curve, get_run, sweep_runs
 from segtune.tracking.store import Store
 

@@ -1,6 +1,7 @@
 """The search space: typed ranges out of the templates' own declarations, narrowed by the sweep file."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,28 @@ class Dimension:
             return trial.suggest_int(self.param, int(self.low), int(self.high), step=step, log=self.log)
         return trial.suggest_float(self.param, self.low, self.high, step=None if self.log else self.step, log=self.log)
 
+    def values(self) -> Iterable[Any] | None:
+        """Every value that it can take; None where there is no end of them."""
+        if self.choices is not None:
+            return self.choices
+        step = self.step or (1 if self.is_int else None)
+        if step is None or (self.log and not self.is_int):
+            return None
+        if self.log:
+            return range(int(self.low), int(self.high) + 1)
+        count = int((self.high - self.low) / step + 1e-9) + 1
+        values = (self.low + i * step for i in range(count))
+        return (int(v) for v in values) if self.is_int else values
+
+    def holds(self, value: Any) -> bool:
+        """Whether it can take a value."""
+        values = self.values()
+        return self.low <= value <= self.high if values is None else value in values
+
+    def as_param(self, value: Any) -> Any:
+        """A value as the study keeps it."""
+        return str(value) if self.choices is not None else value
+
 
 @dataclass(frozen=True)
 class Space:
@@ -54,10 +77,54 @@ class Space:
 
     def propose(self, trial: Trial) -> list[str]:
         """The overrides of one trial; dimensions of a template that it did not choose are not asked for."""
+        return self._overrides(lambda dimension: dimension.suggest(trial))
+
+    def restore(self, trial: Trial, names: Collection[str]) -> None:
+        """Records again, in a trial that was enqueued with them, the parameters of these names."""
+        for dimension in self.dimensions:
+            if dimension.param in names:
+                dimension.suggest(trial)
+
+    def changed(self, params: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+        """A trial's parameters with another value of one key; without that key where the space does not hold it."""
+        result = dict(params)
+        for dimension in self.dimensions:
+            if dimension.key == key and result.pop(dimension.param, None) is not None and dimension.holds(value):
+                result[dimension.param] = dimension.as_param(value)
+        return result
+
+    def untried(self, tried: Collection[tuple[str, ...]]) -> dict[str, Any] | None:
+        """Parameters of the first configuration that is not among those tried; None where there is none, or no end."""
+        for values in self._configurations():
+            if tuple(self._overrides(lambda d: values[d.param])) not in tried:  # noqa: B023 - called at once
+                return {d.param: d.as_param(values[d.param]) for d in self.dimensions if d.param in values}
+        return None
+
+    def size(self, at_most: int) -> int | None:
+        """How many configurations there are, counted no further than `at_most`; None for no end of them."""
+        if any(d.values() is None for d in self.dimensions):
+            return None
+        return sum(1 for _ in itertools.islice(self._configurations(), at_most))
+
+    def _configurations(self) -> Iterator[dict[str, Any]]:
+        """Every configuration as {param: value} of the dimensions that count in it; none of a space without end."""
+        if any(d.values() is None for d in self.dimensions):
+            return
+        for template in self.templates:
+            counting = [d for d in self.dimensions if d.template in (None, template) and d.key != "template"]
+            own = {"template": template} if self._chooses_template else {}
+            for row in itertools.product(*(d.values() or () for d in counting)):
+                yield own | {d.param: v for d, v in zip(counting, row, strict=True)}
+
+    @property
+    def _chooses_template(self) -> bool:
+        return any(d.key == "template" for d in self.dimensions)
+
+    def _overrides(self, value_of: Callable[[Dimension], Any]) -> list[str]:
         overrides, template = list(self.fixed), self.templates[0]
         for dimension in self.dimensions:
             if dimension.template in (None, template):
-                value = dimension.suggest(trial)
+                value = value_of(dimension)
                 if dimension.key == "template":
                     template = value
                 overrides.append(f"{dimension.key}={_literal(value)}")
@@ -93,7 +160,24 @@ def build_space(spec: SweepSpec) -> Space:
             raise ConfigError(f"sweep '{spec.name}': search.{key} cannot be searched; {nearest(key, known)}")
     space = Space(tuple(spec.overrides), tuple(names), tuple(dimensions))
     _compose_corners(space)
+    _check_size(spec, space)
     return space
+
+
+def _check_size(spec: SweepSpec, space: Space) -> None:
+    if spec.sampler == "grid":
+        endless = [d.key for d in space.dimensions if d.values() is None]
+        if endless:
+            raise ConfigError(
+                f"sweep '{spec.name}': a grid needs a list of choices, or a step, for each search key, and "
+                f"{', '.join(endless)} has neither. Give one, or choose sweep.sampler=qmc, which spreads out as evenly."
+            )
+    size = space.size(at_most=(spec.n_trials or 0) + 1)
+    if spec.n_trials is not None and size is not None and size < spec.n_trials:
+        raise ConfigError(
+            f"sweep '{spec.name}': sweep.n_trials={spec.n_trials}, but its space holds {size} configurations, and none "
+            f"is trained twice. Set sweep.n_trials={size}, or widen the space."
+        )
 
 
 def compose_trial(overrides: list[str], threads: int) -> Composed:

@@ -1,14 +1,33 @@
 """A sweep file: one question, the space that it searches, and how much of it is tried."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from segtune.config import parse_settings, read_yaml, shipped
 from segtune.errors import ConfigError, nearest
-from segtune.settings import Count, Settings
+from segtune.settings import Count, Positive, Settings
+
+
+class Constraints(Settings):
+    """Limits on the built model; a trial beyond one of them ends before it trains.
+
+    Attributes:
+        latency_ms: median of one image through the model, at the image size of the val split, on the trial's device.
+        params_m: parameters, in millions.
+        memory_mb: the most that one training step takes: of the GPU's memory, or of the process on a CPU.
+    """
+
+    latency_ms: Positive | None = None
+    params_m: Positive | None = None
+    memory_mb: Positive | None = None
+
+    def limits(self) -> dict[str, float]:
+        """Those that were set."""
+        return {k: v for k, v in self.model_dump().items() if v is not None}
 
 
 class SweepSpec(Settings):
@@ -16,30 +35,69 @@ class SweepSpec(Settings):
 
     Attributes:
         n_trials: the study's total, whatever is stopped and resumed.
+        budget: time to spend, as `45m`, `2h` or `1h30m`, beside or instead of `n_trials`; whole trials end within a
+            tenth of it where a trial takes no more than a fifth of it.
         workers: processes that pull trials; CPU threads are shared out among them.
-        pruner: `median` stops a trial that is below the median of the others at the same epoch; `halving` keeps the
-            better half at 1, 2, 4 … times `pruner_warmup` epochs.
+        sampler: `tpe`, `gp`, `cmaes`, `random`, `qmc`, or `grid`, which goes through every configuration.
+        pruner: `median` stops a trial that is below the median of the others at the same epoch; `patient` does so only
+            once it has stopped improving; `halving` keeps the better half at 1, 2, 4 … times `pruner_warmup` epochs;
+            `hyperband` runs several of those side by side.
         pruner_warmup: validations before a trial may be pruned.
-        max_retries: how often a trial whose worker died is started again from its last checkpoint.
+        max_retries: how often in a row a trial may lose its worker at one and the same epoch.
+        lease: seconds without a sign of life after which a trial is given to another worker.
+        allow_drift: resume although the space, the dataset or the version changed; the study records it.
+        storage: `postgresql://…`, for workers on several machines; None keeps the study in a file.
+        launcher: what starts the workers: this machine, Slurm or a Ray cluster.
+        cpus: of each worker, for Slurm and Ray.
+        gpus: of each worker, for Slurm and Ray.
+        slurm: submitit's parameters, as `slurm_partition` or `timeout_min`.
+        dry_run: say what would be done, and start nothing.
         overrides: of every trial, as on the command line.
         search: key -> {} for the template's own range, {min, max, step, log}, or a list of choices. Keys are
             `hp.NAME`, `template` and any other config group.
     """
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
-    n_trials: Count
+    n_trials: Count | None = None
+    budget: Annotated[str, Field(pattern=r"^(\d+h)?(\d+m)?(\d+s)?$", min_length=2)] | None = None
     workers: Count = 2
     seed: int = 0
-    sampler: Literal["tpe", "random"] = "tpe"
-    pruner: Literal["none", "median", "halving"] = "median"
+    sampler: Literal["tpe", "gp", "cmaes", "random", "grid", "qmc"] = "tpe"
+    pruner: Literal["none", "median", "halving", "hyperband", "patient"] = "median"
     pruner_warmup: Count = 3
-    max_retries: Annotated[int, Field(ge=0)] = 2
+    max_retries: Annotated[int, Field(ge=0)] = 3
+    lease: Annotated[float, Field(ge=1)] = 60.0
+    allow_drift: bool = False
+    constraints: Constraints = Constraints()
+    storage: str | None = None
+    launcher: Literal["local", "slurm", "ray"] = "local"
+    cpus: Count = 1
+    gpus: Annotated[float, Field(ge=0)] = 0
+    slurm: dict[str, Any] = {}
+    dry_run: bool = False
     overrides: list[str] = []
     search: Annotated[dict[str, Any], Field(min_length=1)]
 
+    @model_validator(mode="after")
+    def _has_an_end(self) -> "SweepSpec":
+        if self.n_trials is None and self.budget is None:
+            raise ValueError("give n_trials, or a budget as 45m")
+        return self
+
+    @property
+    def budget_seconds(self) -> float | None:
+        """The budget in seconds."""
+        if self.budget is None:
+            return None
+        return float(sum(int(n) * _UNITS[u] for n, u in re.findall(r"(\d+)([hms])", self.budget)))
+
     def identity(self) -> dict[str, Any]:
         """What must stay the same when a sweep is resumed: the question, not how fast it is answered."""
-        return self.model_dump(include={"search", "overrides", "seed", "sampler", "pruner", "pruner_warmup"})
+        keys = {"search", "overrides", "seed", "sampler", "pruner", "pruner_warmup", "constraints"}
+        return self.model_dump(include=keys)
+
+
+_UNITS = {"h": 3600, "m": 60, "s": 1}
 
 
 def load_spec(name: str, overrides: Sequence[str] = ()) -> SweepSpec:

@@ -1,239 +1,292 @@
-"""The shared study: trials are claimed one by one, so that the total is exact whatever dies and is started again.
+"""The shared study: trials are claimed one by one under a lease, so that the total is exact whatever dies.
 
-A worker holds an operating-system lock while it lives; the kernel releases it on any kind of death. A RUNNING trial
-whose worker's lock is free is failed and enqueued again with the run that it had begun.
+A trial whose lease ran out, or whose process is gone, is failed and enqueued again with the run that it had begun, by
+whichever worker looks first. Who lost a trial that way finds it finished and can write no more about it: completing a
+trial is compare-and-set in the storage.
 """
 
 import json
-import logging
-import math
-import os
-import uuid
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock, Timeout
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from segtune.errors import ConfigError, StorageError
+from segtune.errors import ConfigError, LeaseLost, SegtuneError
+from segtune.sweeping.lease import identify, is_over
+from segtune.sweeping.records import ERROR, LEASE, OVERRIDES, RETRIED, RUN, Counts, count, counted_trials
+from segtune.sweeping.samplers import build_pruner, build_sampler
+from segtune.sweeping.space import Space
 from segtune.sweeping.spec import SweepSpec
+from segtune.sweeping.storage import open_storage
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-logging.getLogger("optuna").setLevel(logging.WARNING)
-
-_WORKER, _RETRIED, _ATTEMPT = "worker", "retried", "attempt"
-RUN = "run"
+_RETRY_OF, _ATTEMPT, _REACHED = "retry_of", "attempt", "reached"
+_STOP, _IDENTITY, _DRIFT, _DEADLINE, _EXHAUSTED = "stop", "identity", "drift", "deadline", "exhausted"
+_SAME_ERRORS = 5
+_NEW_PROPOSALS = 20  # of the sampler, before the space is gone through for what was not tried yet
 
 
 @dataclass(frozen=True)
-class Counts:
-    """Trials by what became of them; retried attempts are not counted."""
+class Claim:
+    """A trial to run.
 
-    finished: int
-    pruned: int
-    failed: int
-    running: int
-    waiting: int
+    Attributes:
+        run: id of the run that an earlier attempt began; None for the first one.
+        fresh: whether nobody has worked on it before.
+    """
 
-    @property
-    def claimed(self) -> int:
-        """How much of the total is spoken for."""
-        return self.finished + self.pruned + self.failed + self.running + self.waiting
-
-    def to_json(self) -> dict[str, int]:
-        """Plain data."""
-        return {n: getattr(self, n) for n in ("finished", "pruned", "failed", "running", "waiting")}
+    trial: optuna.Trial
+    overrides: list[str]
+    run: str | None
+    fresh: bool
 
 
 class SweepStudy:
-    """A sweep's study on disk, as one process sees it."""
+    """A sweep's study, as one process sees it.
+
+    Raises:
+        StorageError: its storage cannot be read, written or reached.
+    """
 
     def __init__(self, folder: Path, spec: SweepSpec) -> None:
         self.folder, self.spec = folder, spec
-        self.worker = f"{os.uname().nodename}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-        self._claim = FileLock(folder / "claim.lock")
-        self._alive = FileLock(folder / "workers" / f"{self.worker}.lock")
-        self.study = self._open()
-
-    def _open(self) -> optuna.Study:
-        try:
-            (self.folder / "workers").mkdir(parents=True, exist_ok=True)
-            with self._claim:
-                storage = JournalStorage(JournalFileBackend(str(self.folder / "journal.log")))
-                study = optuna.create_study(
-                    study_name=self.spec.name,
-                    storage=storage,
-                    direction="maximize",
-                    load_if_exists=True,
-                    sampler=self._sampler(0),
-                    pruner=_pruner(self.spec),
-                )
-        except OSError as error:
-            raise StorageError(f"the study in '{self.folder}' cannot be written: {error}. Set tracking.root.") from None
-        except (ValueError, KeyError, json.JSONDecodeError) as error:
-            raise StorageError(f"the study '{self.folder / 'journal.log'}' cannot be read: {error}.") from None
-        return study
-
-    def _sampler(self, started: int) -> optuna.samplers.BaseSampler:
-        """Seeded by the trials started so far: neither a second worker nor a resumed sweep repeats a proposal."""
-        seed = (self.spec.seed * 1_000_003 + started * 7919) % 2**32
-        if self.spec.sampler == "random":
-            return optuna.samplers.RandomSampler(seed=seed)
-        startup = max(4, min(10, self.spec.n_trials // 3))
-        with warnings.catch_warnings():  # two of its options are called experimental since years
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.samplers.TPESampler(
-                seed=seed, n_startup_trials=startup, multivariate=True, group=True, constant_liar=True
+        self.holder = identify()
+        self.storage = open_storage(folder, spec.storage, spec.name)
+        with self.storage.exclusive():
+            self.study = optuna.create_study(
+                study_name=spec.name,
+                storage=self.storage.optuna,
+                direction="maximize",
+                load_if_exists=True,
+                sampler=build_sampler(spec, 0),
+                pruner=build_pruner(spec),
             )
 
-    def check_identity(self) -> None:
-        """Refuses to go on with a study that asked another question.
+    def check_identity(self, facts: Mapping[str, str]) -> None:
+        """Refuses to go on with a study that asked another question, or asked it of other data or other code.
+
+        Args:
+            facts: what else has to stay the same: the dataset's fingerprint, our version.
 
         Raises:
-            ConfigError: naming what differs.
+            ConfigError: naming what differs; with `sweep.allow_drift` the study records it and goes on.
         """
-        known = self.study.user_attrs.get("identity")
-        mine = json.loads(json.dumps(self.spec.identity()))
+        known = self.study.user_attrs.get(_IDENTITY)
+        mine = json.loads(json.dumps({**self.spec.identity(), **facts}))
         if known is None:
-            self.study.set_user_attr("identity", mine)
+            self.study.set_user_attr(_IDENTITY, mine)
             return
         changed = [f"{k}: {known.get(k)} -> {v}" for k, v in mine.items() if known.get(k) != v]
-        if changed:
+        if not changed:
+            return
+        if not self.spec.allow_drift:
             raise ConfigError(
                 f"sweep '{self.spec.name}' was started with another configuration: {'; '.join(changed)}. "
-                "Change it back, or give the new question its own name: sweep.name=…"
+                "Change it back, give the new question its own name with sweep.name=…, or go on all the same, on the "
+                "record, with sweep.allow_drift=true."
             )
+        past = self.study.user_attrs.get(_DRIFT, [])
+        self.study.set_user_attr(_DRIFT, [*past, {"after_trial": len(self._trials()), "changed": changed}])
+        self.study.set_user_attr(_IDENTITY, mine)
 
-    def start_work(self) -> None:
-        """Shows this process as a living worker, until it ends."""
-        self._alive.acquire(timeout=10)
+    def claim(self, space: Space, lease_seconds: float | None = None) -> Claim | None:
+        """The next trial to run, an interrupted one first; None when the total is spoken for.
 
-    def end_work(self) -> None:
-        """Takes the sign of life away."""
-        self._alive.release()
-        Path(self._alive.lock_file).unlink(missing_ok=True)
+        No configuration is given out twice.
 
-    def claim(self) -> optuna.Trial | None:
-        """The next trial to run, an interrupted one first; None when the total is spoken for."""
-        with self._claim:
+        Raises:
+            SegtuneError: five trials in a row failed with the same error.
+        """
+        with self.storage.exclusive():
             self._recover()
+            self._check_errors()
             counts = self.counts()
-            if not counts.waiting and counts.claimed >= self.spec.n_trials:
+            if self.stop_asked():
                 return None
-            self.study.sampler = self._sampler(len(self.study.get_trials(deepcopy=False)))
+            if not counts.waiting and (self._is_total(counts) or self._is_spent()):
+                return None
+            seconds = lease_seconds or self.spec.lease
+            return self._ask(space, seconds)
+
+    def _ask(self, space: Space, seconds: float) -> Claim | None:
+        tried = {tuple(t.user_attrs[OVERRIDES]) for t in self.counted() if OVERRIDES in t.user_attrs}
+        for proposal in range(_NEW_PROPOSALS + 1):
+            if self.spec.sampler == "grid" or proposal == _NEW_PROPOSALS:
+                if not any(t.state == TrialState.WAITING for t in self._trials()):
+                    params = space.untried(tried)
+                    if params is None:  # all of a finite space was tried
+                        self.study.set_user_attr(_EXHAUSTED, True)
+                        return None
+                    self.study.enqueue_trial(params)
+            self.study.sampler = build_sampler(self.spec, len(self._trials()))
             trial = self.study.ask()
-            trial.set_user_attr(_WORKER, self.worker)
-            return trial
+            expires = self.storage.now() + seconds
+            trial.set_user_attr(LEASE, {**self.holder, "expires": expires})
+            earlier = trial.user_attrs.get(OVERRIDES)
+            if earlier is not None:
+                self._restore(trial, space)
+                return Claim(trial, list(earlier), trial.user_attrs.get(RUN), fresh=False)
+            overrides = space.propose(trial)
+            if tuple(overrides) not in tried:
+                trial.set_user_attr(OVERRIDES, overrides)
+                return Claim(trial, overrides, None, fresh=True)
+            trial.set_user_attr(RETRIED, True)  # proposed before: it does not count
+            self.study.tell(trial, state=TrialState.FAIL)
+        return None
+
+    def _restore(self, trial: optuna.Trial, space: Space) -> None:
+        """Gives a new attempt the parameters and the learning curve of the one before."""
+        space.restore(trial, self._trials()[trial.number].system_attrs.get("fixed_params", {}))
+        if RUN in trial.user_attrs:
+            before = self._trials()[trial.user_attrs[_RETRY_OF]]
+            for epoch, value in sorted(before.intermediate_values.items()):
+                trial.report(value, epoch)
+
+    def is_complete(self) -> bool:
+        """Whether nothing is left to do: the total is reached, or the budget spent, and no trial is under way."""
+        counts = self.counts()
+        over = self._is_total(counts) or self._is_spent() or self.study.user_attrs.get(_EXHAUSTED, False)
+        return bool(over) and counts.claimed == counts.done
+
+    def begin(self) -> None:
+        """Starts the clock of this session, and takes back that the sweep was asked to stop."""
+        self.ask_to_stop(False)
+        if self.spec.budget_seconds is not None:
+            left = self.spec.budget_seconds - self.spent()
+            self.study.set_user_attr(_DEADLINE, self.storage.now() + left)
+
+    def spent(self) -> float:
+        """Seconds in which at least one trial was under way."""
+        spans = sorted(
+            (t.datetime_start.timestamp(), t.datetime_complete.timestamp())
+            for t in self._trials()
+            if t.datetime_start and t.datetime_complete
+        )
+        total, end = 0.0, 0.0
+        for first, last in spans:
+            total += max(0.0, last - max(first, end))
+            end = max(end, last)
+        return total
+
+    def trial_seconds(self) -> float | None:
+        """Mean duration of the trials that finished at their first attempt; None before the first."""
+        whole = [t for t in self.counted() if t.state == TrialState.COMPLETE and _RETRY_OF not in t.user_attrs]
+        found = [t.duration.total_seconds() for t in whole if t.duration is not None]
+        return sum(found) / len(found) if found else None
+
+    def _is_total(self, counts: Counts) -> bool:
+        return self.spec.n_trials is not None and counts.claimed >= self.spec.n_trials
+
+    def _is_spent(self) -> bool:
+        """Whether one more trial would end further from the budget than no more."""
+        deadline = self.study.user_attrs.get(_DEADLINE)
+        if deadline is None:
+            return False
+        return self.storage.now() + (self.trial_seconds() or 0.0) / 2 >= float(deadline)
+
+    def finish(self, trial: optuna.Trial, value: float | None = None, state: TrialState | None = None) -> None:
+        """Ends a trial, if it is still this worker's.
+
+        Raises:
+            LeaseLost: another worker has it.
+        """
+        try:
+            self.study.tell(trial, value, state)
+        except (UpdateFinishedTrialError, ValueError) as error:
+            if not self._trials()[trial.number].state.is_finished():
+                raise
+            raise LeaseLost(f"trial {trial.number} was taken over by another worker; this one leaves it.") from error
 
     def release(self, trial: optuna.Trial) -> None:
         """Gives an interrupted trial back: it is waiting, to be resumed where it was."""
-        with self._claim:
-            self._requeue(self.study.get_trials(deepcopy=False)[trial.number], died=False)
+        with self.storage.exclusive():
+            frozen = self._trials()[trial.number]
+            if frozen.state == TrialState.RUNNING:
+                self._requeue(frozen, died=False)
+
+    def replace(self, trial: optuna.Trial, overrides: list[str], params: Mapping[str, Any], error: str) -> None:
+        """Fails a trial and enqueues another configuration in its place."""
+        with self.storage.exclusive():
+            attrs = {OVERRIDES: overrides, _RETRY_OF: trial.number, "replaces": error}
+            self.study.enqueue_trial(dict(params), user_attrs=attrs)
+            trial.set_user_attr(ERROR, error)
+            trial.set_user_attr(RETRIED, True)
+            self.finish(trial, state=TrialState.FAIL)
+
+    def retry_failed(self) -> int:
+        """Enqueues every failed trial again; returns how many."""
+        with self.storage.exclusive():
+            failed = [t for t in self.counted() if t.state == TrialState.FAIL and OVERRIDES in t.user_attrs]
+            for trial in failed:
+                self._enqueue_again(trial, attempt=0)
+            past = self.study.user_attrs.get(RETRIED, [])  # a finished trial's own attributes cannot be changed
+            self.study.set_user_attr(RETRIED, sorted({*past, *(t.number for t in failed)}))
+        return len(failed)
+
+    def ask_to_stop(self, wanted: bool = True) -> None:
+        """Asks all workers, wherever they are, to give their trials back and end."""
+        self.study.set_user_attr(_STOP, wanted)
+
+    def stop_asked(self) -> bool:
+        """Whether the sweep was asked to stop."""
+        return bool(self.study.user_attrs.get(_STOP, False))
 
     def counts(self) -> Counts:
         """What became of the trials so far."""
-        states = {s: 0 for s in TrialState}
-        for trial in self.study.get_trials(deepcopy=False):
-            if not trial.user_attrs.get(_RETRIED):
-                states[trial.state] += 1
-        return Counts(
-            finished=states[TrialState.COMPLETE],
-            pruned=states[TrialState.PRUNED],
-            failed=states[TrialState.FAIL],
-            running=states[TrialState.RUNNING],
-            waiting=states[TrialState.WAITING],
-        )
+        return count(self.study)
+
+    def recover(self) -> None:
+        """Enqueues again what nobody works on any more."""
+        with self.storage.exclusive():
+            self._recover()
 
     def _recover(self) -> None:
+        now = self.storage.now()
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if not self._lives(trial.user_attrs.get(_WORKER)):
+            if is_over(trial.user_attrs.get(LEASE), now):
                 self._requeue(trial, died=True)
 
-    def _lives(self, worker: str | None) -> bool:
-        if worker == self.worker:
-            return True
-        path = self.folder / "workers" / f"{worker}.lock"
-        if worker is None or not path.exists():
-            return False
-        try:
-            with FileLock(path, timeout=0):
-                return False
-        except Timeout:
-            return True
+    def _trials(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
+
+    def counted(self) -> list[FrozenTrial]:
+        """Every trial but those that another attempt has replaced."""
+        return counted_trials(self.study)
 
     def _requeue(self, trial: FrozenTrial, died: bool) -> None:
-        """Fails the attempt and enqueues the next one; a trial whose workers died too often stays failed."""
-        attempt = int(trial.user_attrs.get(_ATTEMPT, 0)) + died
-        storage, trial_id = self.study._storage, trial._trial_id
+        """Fails an attempt and enqueues the next; a trial that dies again and again where it is stays failed.
+
+        The next one is enqueued first: whoever is killed in between leaves nothing that is lost or done twice.
+        """
+        reached = max(trial.intermediate_values, default=-1)
+        advanced = reached > int(trial.user_attrs.get(_REACHED, -1))
+        attempt = (0 if advanced else int(trial.user_attrs.get(_ATTEMPT, 0))) + died
         again = attempt <= self.spec.max_retries
-        storage.set_trial_user_attr(trial_id, _RETRIED, again)
-        self.study.tell(trial.number, state=TrialState.FAIL)
         if again:
-            carried = {k: v for k, v in trial.user_attrs.items() if k in (RUN, "overrides")}
-            params = trial.params or trial.system_attrs.get("fixed_params", {})
-            self.study.enqueue_trial(params, user_attrs={**carried, _ATTEMPT: attempt})
+            self._enqueue_again(trial, attempt)
+        storage, trial_id = self.study._storage, trial._trial_id
+        storage.set_trial_user_attr(trial_id, RETRIED, again)
+        if not again:
+            storage.set_trial_user_attr(trial_id, ERROR, f"its worker died {attempt} times at epoch {reached + 1}")
+        self.study.tell(trial.number, state=TrialState.FAIL)
 
+    def _enqueue_again(self, trial: FrozenTrial, attempt: int) -> None:
+        if any(t.user_attrs.get(_RETRY_OF) == trial.number for t in self._trials()):
+            return
+        carried = {k: v for k, v in trial.user_attrs.items() if k in (RUN, OVERRIDES)}
+        reached = max(trial.intermediate_values, default=-1)
+        attrs = {**carried, _ATTEMPT: attempt, _RETRY_OF: trial.number, _REACHED: reached}
+        self.study.enqueue_trial(trial.params or trial.system_attrs.get("fixed_params", {}), user_attrs=attrs)
 
-def _pruner(spec: SweepSpec) -> optuna.pruners.BasePruner:
-    if spec.pruner == "none":
-        return optuna.pruners.NopPruner()
-    if spec.pruner == "halving":
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=spec.pruner_warmup, reduction_factor=2)
-    return optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=spec.pruner_warmup)
-
-
-def importance(folder: Path, name: str) -> Mapping[str, float]:
-    """Share of each searched parameter in the variance of mIoU (fANOVA, Hutter et al., 2014).
-
-    Empty where fewer than four trials finished, or where they share no parameter.
-    """
-    study = load_study(folder, name)
-    if study is None:
-        return {}
-    finished = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
-    if len(finished) < 4:
-        return {}
-    try:
-        found: dict[str, float] = optuna.importance.get_param_importances(
-            study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0)
-        )
-    except (ValueError, RuntimeError):
-        return {}
-    return {k: float(v) for k, v in found.items()}
-
-
-def load_study(folder: Path, name: str) -> optuna.Study | None:
-    """A sweep's study for reading; None where it was never started."""
-    journal = folder / "journal.log"
-    if not journal.is_file():
-        return None
-    storage = JournalStorage(JournalFileBackend(str(journal)))
-    try:
-        return optuna.load_study(study_name=name, storage=storage)
-    except KeyError:
-        return None
-
-
-def trial_rows(study: optuna.Study) -> list[dict[str, Any]]:
-    """Every counted trial as plain data: number, state, value, parameters and run."""
-    rows = []
-    for trial in study.get_trials(deepcopy=False):
-        if trial.user_attrs.get(_RETRIED):
-            continue
-        value = trial.value if trial.state == TrialState.COMPLETE and trial.value is not None else math.nan
-        rows.append(
-            {
-                "number": trial.number,
-                "state": trial.state.name.lower(),
-                "miou": value,
-                "params": dict(trial.params),
-                "run": trial.user_attrs.get(RUN),
-            }
-        )
-    return rows
+    def _check_errors(self) -> None:
+        ended = [t for t in self.counted() if t.state.is_finished()]
+        ended.sort(key=lambda t: t.datetime_complete.timestamp() if t.datetime_complete else 0.0)
+        last = [t.user_attrs.get(ERROR, "").strip().splitlines()[-1:] for t in ended[-_SAME_ERRORS:]]
+        if len(last) == _SAME_ERRORS and last[0] and all(e == last[0] for e in last):
+            raise SegtuneError(
+                f"sweep '{self.spec.name}': the last {_SAME_ERRORS} trials failed with the same error, and so would "
+                f"the next: {last[0][0]} When it is mended: segtune retry {self.spec.name}"
+            )

@@ -1,129 +1,161 @@
-"""One worker: a warm process that pulls trials until the total is spoken for.
+"""One worker: a small supervisor with one warm child that runs trial after trial.
 
-torch, the libraries and the decoded dataset stay in memory between trials.
+The supervisor loads the libraries and forks: a child that dies (killed, out of memory, a crash in native code) costs
+the trial's current epoch, and is replaced in an instant. torch, the libraries and the decoded dataset stay in the
+child's memory between trials.
 """
 
 import json
+import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
-import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import Any
 
-import optuna
-from optuna.trial import TrialState
-
-from segtune.errors import ConfigError, DataError, Interrupted, SegtuneError, StorageError
+from segtune.errors import Interrupted, SegtuneError
 from segtune.stopping import StopRequest
-from segtune.sweeping.space import Space, build_space, compose_trial
+from segtune.sweeping.space import build_space
 from segtune.sweeping.spec import SweepSpec
-from segtune.sweeping.study import RUN, SweepStudy
-from segtune.training import fit
+from segtune.sweeping.study import SweepStudy
+from segtune.sweeping.trial import run_trial
+
+_BARREN = 5  # deaths in a row without having claimed a trial: the next one would die as well
 
 
-def run_worker(spec: SweepSpec, folder: Path, parent: str, threads: int, stop: StopRequest, label: str) -> None:
-    """Pulls and runs trials.
+@dataclass(frozen=True)
+class Task:
+    """What a worker is to do; travels as JSON to wherever it is started.
+
+    Attributes:
+        folder: of the study's file and its locks.
+        parent: run id of the sweep.
+        threads: CPU threads of a trial.
+    """
+
+    spec: SweepSpec
+    folder: Path
+    parent: str
+    threads: int
+
+    def to_json(self) -> str:
+        """The task as text."""
+        data = {"folder": str(self.folder), "parent": self.parent, "threads": self.threads}
+        return json.dumps(data | {"spec": self.spec.model_dump(mode="json")})
+
+    @classmethod
+    def parse(cls, text: str) -> "Task":
+        """Reads `to_json`."""
+        data: dict[str, Any] = json.loads(text)
+        return cls(SweepSpec.model_validate(data["spec"]), Path(data["folder"]), data["parent"], data["threads"])
+
+
+def command(task: Task, label: str) -> list[str]:
+    """The command that starts a worker."""
+    return [sys.executable, "-m", "segtune.sweeping.worker", task.to_json(), label]
+
+
+def pull_trials(task: Task, stop: StopRequest, label: str, on_claim: Callable[[], None] = lambda: None) -> None:
+    """Pulls and runs trials until the total is spoken for.
 
     Args:
-        parent: run id of the sweep.
-        threads: CPU threads of each trial.
         label: what this worker is called in its lines.
+        on_claim: called with each trial that was claimed.
 
     Raises:
         Interrupted: asked to stop; the trial at hand was given back.
-        DataError: the dataset cannot be used, by this trial or any other.
-        StorageError: a store is gone.
+        SegtuneError: what no other trial could avoid.
     """
-    space = build_space(spec)
-    study = SweepStudy(folder, spec)
-    study.start_work()
-    try:
-        while not stop.requested:
-            trial = study.claim()
-            if trial is None:
+    space = build_space(task.spec)
+    study = SweepStudy(task.folder, task.spec)
+    while not stop.requested:
+        claim = study.claim(space)
+        if claim is None:
+            if study.stop_asked():
+                break
+            if study.counts().running == 0:
                 return
-            _run_trial(study, trial, space, parent, threads, stop, label)
-    finally:
-        study.end_work()
-    raise Interrupted(f"sweep {spec.name} was stopped.")
+            time.sleep(0.5)  # one that runs elsewhere may come back
+            continue
+        on_claim()
+        number = claim.trial.number
+
+        def say(line: str, number: int = number) -> None:
+            print(f"[{label} trial {number}] {line}", file=sys.stderr, flush=True)
+
+        run_trial(study, claim, space, task.parent, task.threads, stop, say)
+    raise Interrupted(f"sweep {task.spec.name} was stopped.")
 
 
-def _run_trial(
-    study: SweepStudy, trial: optuna.Trial, space: Space, parent: str, threads: int, stop: StopRequest, label: str
-) -> None:
-    def say(line: str) -> None:
-        print(f"[{label} trial {trial.number}] {line}", file=sys.stderr, flush=True)
+def _child(task: Task, label: str, has_claimed: Event, supervisor: int) -> None:
+    """The warm child; ends with an exit code of the command line's."""
+    stop = StopRequest()
+    threading.Thread(target=_stop_when_orphaned, args=(stop, supervisor), daemon=True).start()
+    with stop.listening():
+        try:
+            pull_trials(task, stop, label, has_claimed.set)
+        except (Interrupted, KeyboardInterrupt):
+            sys.exit(Interrupted.exit_code)
+        except SegtuneError as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            sys.exit(error.exit_code)
 
-    def on_epoch(epoch: int, metrics: dict[str, float]) -> bool:
-        trial.report(metrics["val/miou"], epoch)
-        return epoch + 1 < num_epochs and trial.should_prune()  # after its last epoch there is nothing left to save
 
-    resume = trial.user_attrs.get(RUN)
-    overrides = space.propose(trial)
-    trial.set_user_attr("overrides", overrides)
-    say(
-        (f"goes on with run {resume}: " if resume else "")
-        + ", ".join(f"{k}={_short(v)}" for k, v in trial.params.items())
-    )
-    tags = {"segtune.kind": "trial", "segtune.sweep": study.spec.name, "segtune.trial": str(trial.number)}
-    tags |= {f"segtune.param.{k}": str(v) for k, v in trial.params.items()}
+def supervise(task: Task, label: str, stop: StopRequest) -> int:
+    """Keeps one child at work until the sweep's total is spoken for; returns its exit code."""
+    # a fork is warm in an instant; where forking is unsafe each child loads the libraries itself
+    context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    launcher, barren = os.getppid(), 0
+    while True:
+        has_claimed = context.Event()
+        child: BaseProcess = context.Process(target=_child, args=(task, label, has_claimed, os.getpid()))
+        child.start()
+        code = _wait(child, stop, launcher)
+        if code >= 0 or stop.requested:
+            return Interrupted.exit_code if code < 0 else code
+        barren = 0 if has_claimed.is_set() else barren + 1
+        if barren == _BARREN:
+            print(f"[{label}] died {_BARREN} times in a row before its first trial", file=sys.stderr, flush=True)
+            return 1
+        name = signal.Signals(-code).name
+        print(f"[{label}] its process died ({name}); its trial is taken up again", file=sys.stderr, flush=True)
+
+
+def _wait(child: BaseProcess, stop: StopRequest, launcher: int) -> int:
+    """The child's exit code, once it ended; a stop is passed on to it."""
+    told = False
     try:
-        config = compose_trial(overrides, threads).config
-        num_epochs = int(config.hp["num_epochs"])
-        result = fit(
-            config,
-            name=f"{study.spec.name}-{trial.number}",
-            tags=tags,
-            parent=parent,
-            resume=resume,
-            on_start=lambda run: trial.set_user_attr(RUN, run),
-            on_epoch=on_epoch,  # type: ignore[arg-type]  # a plain dict is a Mapping
-            stop=stop,
-            say=say,
-        )
-    except (Interrupted, DataError, StorageError):
-        study.release(trial)
-        raise
-    except Exception as error:  # one trial's fault must not end the sweep
-        reason = str(error) if isinstance(error, SegtuneError) else traceback.format_exc()
-        trial.set_user_attr("error", reason[-4000:])
-        study.study.tell(trial, state=TrialState.FAIL)
-        say(f"failed: {reason.strip().splitlines()[-1]}")
-        return
-    if result.state == "pruned":
-        study.study.tell(trial, state=TrialState.PRUNED)
-        say("pruned")
-    else:
-        study.study.tell(trial, result.miou)
-
-
-def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+        while child.is_alive():
+            if os.getppid() != launcher:  # who started this process was killed
+                stop.requested = True
+            if stop.requested and not told:
+                told = True
+                child.terminate()
+            child.join(0.1)
+    except KeyboardInterrupt:  # the second Ctrl-C
+        child.kill()
+        child.join()
+    return child.exitcode or 0
 
 
 def _stop_when_orphaned(stop: StopRequest, parent: int) -> None:
-    """A worker whose launcher was killed ends after its step, as if asked to."""
+    """A child whose supervisor was killed ends after its step, as if asked to."""
     while os.getppid() == parent:
-        time.sleep(1.0)
+        time.sleep(0.5)
     stop.requested = True
 
 
-def main(path: str, label: str) -> int:
-    """Entry of a worker process; `path` is the JSON that the launcher wrote."""
-    task = json.loads(Path(path).read_text(encoding="utf-8"))
+def main(text: str, label: str) -> int:
+    """Entry of a worker process; `text` is a task as JSON."""
     stop = StopRequest()
-    threading.Thread(target=_stop_when_orphaned, args=(stop, os.getppid()), daemon=True).start()
-    try:
-        with stop.listening():
-            spec = SweepSpec.model_validate(task["spec"])
-            run_worker(spec, Path(task["folder"]), task["parent"], task["threads"], stop, label)
-    except (Interrupted, KeyboardInterrupt):
-        return Interrupted.exit_code
-    except (ConfigError, DataError, StorageError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    with stop.listening():
+        return supervise(Task.parse(text), label, stop)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,14 @@ from numpy.typing import NDArray
 from segtune.errors import ConfigError
 from segtune.tracking.store import Store
 
-State = Literal["running", "finished", "pruned", "failed", "interrupted"]
-_STATUS = {"finished": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+State = Literal["running", "finished", "pruned", "infeasible", "failed", "interrupted"]
+_STATUS = {
+    "finished": "FINISHED",
+    "pruned": "FINISHED",
+    "infeasible": "FINISHED",
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+}
 _PARENT = "mlflow.parentRunId"
 
 
@@ -115,6 +121,11 @@ def get_run(store: Store, run_id: str) -> RunRecord:
         ConfigError: no such run.
     """
     return _record(_get(store, run_id))
+
+
+def delete_run(store: Store, run_id: str) -> None:
+    """Takes a run out of every list; MLflow keeps it as deleted."""
+    store.client.delete_run(run_id)
 
 
 def sweep_runs(store: Store, sweep: str) -> list[RunRecord]:

@@ -1,0 +1,132 @@
+"""One trial: its configuration is fine-tuned under a lease, pruned, measured and told to the study."""
+
+import re
+import traceback
+from collections.abc import Callable, Mapping
+
+import optuna
+from optuna.trial import TrialState
+
+from segtune.errors import DataError, Interrupted, LeaseLost, SegtuneError, StorageError
+from segtune.stopping import StopRequest
+from segtune.sweeping.lease import Lease
+from segtune.sweeping.records import ERROR, RUN
+from segtune.sweeping.space import Space, compose_trial
+from segtune.sweeping.study import Claim, SweepStudy
+from segtune.training import RunResult, fit
+
+Say = Callable[[str], None]
+_MEMORY = re.compile(r"out of memory|can't allocate memory|bad alloc|std::bad_alloc", re.IGNORECASE)
+TRIAL = "segtune.trial"
+
+
+def run_trial(
+    study: SweepStudy, claim: Claim, space: Space, parent: str, threads: int, stop: StopRequest, say: Say
+) -> None:
+    """Runs a claimed trial to its end, or gives it back when `stop` asks for that.
+
+    Args:
+        parent: run id of the sweep.
+        threads: CPU threads of the trial.
+
+    Raises:
+        Interrupted: asked to stop; the trial was given back.
+        DataError: the dataset cannot be used, by this trial or any other.
+        StorageError: a store is gone.
+    """
+    trial = claim.trial
+    spec = study.spec
+
+    def look_for_stop() -> None:
+        stop.requested = stop.requested or study.stop_asked()
+
+    try:
+        with Lease(study.storage, trial, study.holder, spec.lease, look_for_stop) as lease:
+            try:
+                _fit(study, claim, parent, threads, stop, lease, say)
+            except (Interrupted, DataError, StorageError):
+                study.release(trial)
+                raise
+            except LeaseLost:
+                raise
+            except Exception as error:  # one trial's fault must not end the sweep
+                _failed(study, claim, space, error, say)
+    except LeaseLost as error:
+        say(str(error))
+
+
+def _fit(study: SweepStudy, claim: Claim, parent: str, threads: int, stop: StopRequest, lease: Lease, say: Say) -> None:
+    trial = claim.trial
+    config = compose_trial(claim.overrides, threads).config
+    num_epochs = int(config.hp["num_epochs"])
+
+    def on_epoch(epoch: int, metrics: Mapping[str, float]) -> bool:
+        trial.report(metrics["val/miou"], epoch)
+        return epoch + 1 < num_epochs and trial.should_prune()  # after its last epoch there is nothing left to save
+
+    def commit(result: RunResult) -> None:
+        lease.check()
+        _tell(study, trial, result)
+
+    begun = f"goes on with run {claim.run}: " if claim.run else ""
+    say(begun + ", ".join(f"{k}={_short(v)}" for k, v in trial.params.items()))
+    tags = {"segtune.kind": "trial", "segtune.sweep": study.spec.name, TRIAL: str(trial.number)}
+    tags |= {f"segtune.param.{k}": str(v) for k, v in trial.params.items()}
+    fit(
+        config,
+        name=f"{study.spec.name}-{trial.number}",
+        tags=tags,
+        parent=parent,
+        resume=claim.run,
+        on_start=lambda run: trial.set_user_attr(RUN, run),
+        on_epoch=on_epoch,
+        limits=study.spec.constraints.limits(),
+        guard=lease.check,
+        commit=commit,
+        stop=stop,
+        say=say,
+    )
+
+
+def _tell(study: SweepStudy, trial: optuna.Trial, result: RunResult) -> None:
+    cost = dict(result.cost)
+    trial.set_user_attr("cost", cost)
+    for name, limit in study.spec.constraints.limits().items():
+        if name in cost:
+            trial.set_constraint(name, cost[name] / limit - 1.0)
+    if result.state == "finished":
+        study.finish(trial, result.miou)
+    else:
+        trial.set_user_attr("ended", result.state)
+        study.finish(trial, state=TrialState.PRUNED)
+
+
+def _failed(study: SweepStudy, claim: Claim, space: Space, error: Exception, say: Say) -> None:
+    """Ends a trial that raised; one that ran out of memory is tried once more with half the batch."""
+    reason = str(error) if isinstance(error, SegtuneError) else traceback.format_exc()[-4000:]
+    say(f"failed: {reason.strip().splitlines()[-1]}")
+    halved = _half_batch(claim) if isinstance(error, MemoryError | RuntimeError) and _is_memory(error) else None
+    if halved is None:
+        claim.trial.set_user_attr(ERROR, reason)
+        study.finish(claim.trial, state=TrialState.FAIL)
+        return
+    overrides, batch_size = halved
+    params = space.changed(claim.trial.params, "hp.batch_size", batch_size)
+    say(f"out of memory: goes on as a configuration of its own with hp.batch_size={batch_size}, lr per item kept")
+    study.replace(claim.trial, overrides, params, reason)
+
+
+def _is_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or bool(_MEMORY.search(str(error)))
+
+
+def _half_batch(claim: Claim) -> tuple[list[str], int] | None:
+    """The overrides with half the batch; None where that was tried already, or no half is left."""
+    batch_size = int(compose_trial(claim.overrides, 1).config.hp["batch_size"])
+    if batch_size < 2 or any(o.startswith("++hp.batch_size=") for o in claim.overrides):
+        return None
+    return [*claim.overrides, f"++hp.batch_size={batch_size // 2}"], batch_size // 2
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,91 @@
+"""What becomes of a trial: pruned, infeasible, out of memory, diverged."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+import segtune
+from segtune.errors import SegtuneError
+from segtune.settings import TrackingConfig
+from segtune.stopping import StopRequest
+from segtune.sweeping import trial as trials
+from segtune.sweeping.records import ERROR, OVERRIDES, RUN
+from segtune.sweeping.space import build_space
+from segtune.sweeping.spec import SweepSpec
+from segtune.sweeping.study import SweepStudy
+from segtune.tracking.runs import get_run
+from segtune.tracking.store import open_store
+from segtune.training import RunResult
+from tests.conftest import TINY
+
+PARENT_OF_NONE = ""
+
+
+class Sweep:
+    """A study with its space, whose trials are run one by one in this process."""
+
+    def __init__(self, folder: Path, **options):
+        values = {"name": "t", "n_trials": 1, "pruner": "none", "search": {"hp.width": [16]}, "overrides": TINY}
+        self.spec = SweepSpec(**{**values, **options})
+        self.space, self.study = build_space(self.spec), SweepStudy(folder, self.spec)
+
+    def run(self) -> optuna.trial.FrozenTrial:
+        claim = self.study.claim(self.space)
+        stop = StopRequest()
+        trials.run_trial(self.study, claim, self.space, PARENT_OF_NONE, 1, stop, say=lambda _: None)
+        return self.study.study.trials[claim.trial.number]
+
+
+def test_a_trial_may_be_pruned_after_each_epoch_but_its_last(tmp_path, monkeypatch):
+    sweep = Sweep(tmp_path, overrides=["dataset=street", "hp.num_epochs=3"])
+    sweep.study.study.pruner = optuna.pruners.ThresholdPruner(lower=0.9)  # would prune every value below
+    answers = []
+
+    def fit(config, on_epoch, commit, **_):
+        answers.extend(on_epoch(epoch, {"val/miou": 0.5}) for epoch in range(3))
+        commit(RunResult("run", "finished", {"val/miou": 0.5}, Path(), Path(), 1.0))
+
+    monkeypatch.setattr(trials, "fit", fit)
+    assert sweep.run().value == 0.5 and answers == [True, True, False]
+
+
+def test_an_infeasible_trial_ends_before_it_trains_and_teaches_the_sampler(tmp_path):
+    sweep = Sweep(tmp_path, constraints={"params_m": 0.1, "latency_ms": 1e6})
+    trial = sweep.run()
+    assert trial.state == TrialState.PRUNED and not trial.intermediate_values
+    assert trial.constraints["params_m"] > 0 > trial.constraints["latency_ms"]
+    run = get_run(open_store(TrackingConfig()), trial.user_attrs[RUN])
+    assert run.state == "infeasible" and run.metrics["cost/params_m"] > 0.1 and run.miou is None
+
+
+def test_a_feasible_trial_keeps_its_cost(tmp_path):
+    trial = Sweep(tmp_path, constraints={"params_m": 10, "memory_mb": 1e5}).run()
+    assert trial.state == TrialState.COMPLETE and trial.constraints["params_m"] < 0
+    assert set(trial.user_attrs["cost"]) == {"params_m", "latency_ms"}
+
+
+def test_out_of_memory_goes_on_once_with_half_the_batch_and_the_same_lr_per_item(tmp_path, monkeypatch):
+    sizes = []
+
+    def fit(config, **_):
+        sizes.append((config.hp["batch_size"], config.hp["per_item_lrate"]))
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(trials, "fit", fit)
+    sweep = Sweep(tmp_path, search={"hp.batch_size": [3, 8], "hp.width": [16]})
+    first, second = sweep.run(), sweep.run()
+    assert [s for s, _ in sizes] in ([3, 1], [8, 4]) and sizes[0][1] == sizes[1][1]
+    assert sweep.study.counts().to_json() == {"finished": 0, "pruned": 0, "failed": 1, "running": 0, "waiting": 0}
+    assert first.user_attrs[OVERRIDES] != second.user_attrs[OVERRIDES]
+    assert "hp.batch_size" not in second.params and second.params["hp.width"] == "16"  # half of it is no choice
+    assert "can't allocate memory" in second.user_attrs[ERROR]
+
+
+def test_a_diverged_trial_fails_with_its_step_and_is_not_registered(tmp_path):
+    more = ["hp.per_item_lrate=1e30", "optimizer=sgd"]
+    trial = Sweep(tmp_path, overrides=[w for w in TINY if "lrate" not in w] + more).run()
+    assert trial.state == TrialState.FAIL and "at step " in trial.user_attrs[ERROR] and trial.value is None
+    with pytest.raises(SegtuneError):
+        segtune.promote(trial.user_attrs[RUN], "t")
