@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from segtune.inference.segmenter import Segmenter
     from segtune.measure.metrics import Scores
     from segtune.report.compare import Report
-    from segtune.sweeping.launch import SweepResult
+    from segtune.sweeping.launch import SweepPlan, SweepResult
+    from segtune.sweeping.progress import Progress
     from segtune.template import Template
     from segtune.tracking.registry import Promotion
     from segtune.tracking.store import Store
@@ -73,8 +74,22 @@ def train(*overrides: str, say: Say = to_stderr) -> "RunResult":
     return fit(config, resume=resume, say=say)
 
 
+def plan_sweep(name: str, *overrides: str, say: Say = to_stderr) -> "SweepPlan":
+    """The space, the forecast and the compute of a sweep; starts nothing.
+
+    Raises:
+        SegtuneError: see `segtune.errors`.
+    """
+    from segtune.sweeping.spec import load_spec
+
+    load_spec(name, overrides)
+    from segtune.sweeping.launch import plan_sweep as plan
+
+    return plan(name, list(overrides), say)
+
+
 def sweep(name: str, *overrides: str, say: Say = to_stderr) -> "SweepResult":
-    """Starts or resumes the sweep `sweeps/NAME.yaml`: `sweep("quickstart", "sweep.n_trials=8")`.
+    """Starts, joins or resumes the sweep `sweeps/NAME.yaml`: `sweep("quickstart", "sweep.n_trials=8")`.
 
     Raises:
         SegtuneError: see `segtune.errors`.
@@ -85,6 +100,55 @@ def sweep(name: str, *overrides: str, say: Say = to_stderr) -> "SweepResult":
     from segtune.sweeping.launch import run_sweep
 
     return run_sweep(name, list(overrides), say)
+
+
+def status(name: str, *, root: str = "mlruns", storage: str | None = None) -> "Progress":
+    """How far a sweep is, wherever it runs.
+
+    Raises:
+        ConfigError: it was never started here.
+    """
+    from segtune.sweeping.control import sweep_status
+
+    return sweep_status(name, root, storage)
+
+
+def stop(name: str, *, root: str = "mlruns", storage: str | None = None, wait: float = 0.0) -> "Progress":
+    """Asks a sweep's workers to give their trials back and end; `sweep` goes on from there.
+
+    Args:
+        wait: seconds to wait for them at most.
+
+    Raises:
+        ConfigError: it was never started here.
+    """
+    from segtune.sweeping.control import stop_sweep
+
+    return stop_sweep(name, root, storage, wait)
+
+
+def retry(name: str, *, root: str = "mlruns", storage: str | None = None) -> int:
+    """Enqueues a sweep's failed trials again, for `sweep` or its workers to take up; returns how many.
+
+    Raises:
+        ConfigError: it was never started here.
+    """
+    from segtune.sweeping.control import retry_failed
+
+    return retry_failed(name, root, storage)
+
+
+def worker(name: str, *, root: str = "mlruns", uri: str | None = None, storage: str | None = None) -> "Progress":
+    """One more worker for a sweep that was started elsewhere, until its total is spoken for.
+
+    Raises:
+        ConfigError: it was never started here.
+        Interrupted: stopped by the user; its trial was given back.
+    """
+    from segtune.settings import TrackingConfig
+    from segtune.sweeping.control import add_worker
+
+    return add_worker(name, TrackingConfig(root=root, uri=uri), storage)
 
 
 def compare(*names: str, output: str | Path | None = None, root: str = "mlruns", uri: str | None = None) -> "Report":

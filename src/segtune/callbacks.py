@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from safetensors.torch import save_file
 
+from segtune.patience import patiently
 from segtune.stopping import StopRequest
 from segtune.task import SegmentationTask
 
@@ -82,7 +83,7 @@ class Keeper(pl.Callback):
         self.best_miou, self.best_epoch = pl_module.scores.miou, trainer.current_epoch
         tensors = {k: v.detach().cpu().contiguous() for k, v in pl_module.averaged.state_dict().items()}
         temporary = self.best.with_suffix(f".{os.getpid()}.tmp")
-        save_file(tensors, temporary)
+        patiently(lambda: save_file(tensors, temporary))
         temporary.replace(self.best)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -90,7 +91,7 @@ class Keeper(pl.Callback):
         now, is_last = time.monotonic(), trainer.current_epoch + 1 == trainer.max_epochs
         if is_last or self._cost <= self.share * (now - self._saved):
             self.guard()
-            trainer.save_checkpoint(self.last)
+            patiently(lambda: trainer.save_checkpoint(self.last))  # a full disk, perhaps
             self._saved = time.monotonic()
             self._cost = self._saved - now
 

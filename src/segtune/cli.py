@@ -116,6 +116,8 @@ def _parse(name: str, words: Sequence[str]) -> Call:
         parser.add_argument(
             "--print-config", action="store_true", help="print the composed config and where each value came from"
         )
+    if name == "sweep":
+        parser.add_argument("--dry-run", action="store_true", help="print space, forecast and compute; start nothing")
     flags, unknown = parser.parse_known_intermixed_args(list(words))
     if unknown:
         known = [o for a in parser._actions for o in a.option_strings]
@@ -177,6 +179,9 @@ def _sweep(call: Call) -> Outcome:
     from segtune import api
 
     name = call.one_name("sweep")
+    if call.flags.dry_run or "sweep.dry_run=true" in call.overrides:
+        plan = api.plan_sweep(name, *call.overrides)
+        return Outcome(plan.to_json(), plan.lines())
     result = api.sweep(name, *call.overrides)
     lines = [
         f"sweep {result.name}: {result.counts.finished} finished, {result.counts.pruned} pruned, "
@@ -185,6 +190,42 @@ def _sweep(call: Call) -> Outcome:
         f"next: segtune compare {result.name}",
     ]
     return Outcome(result.to_json(), lines)
+
+
+def _status(call: Call) -> Outcome:
+    from segtune import api
+
+    state = api.status(call.one_name("sweep"), **_study_options(call))
+    return Outcome(state.to_json(), state.lines())
+
+
+def _stop(call: Call) -> Outcome:
+    from segtune import api
+
+    name = call.one_name("sweep")
+    state = api.stop(name, wait=60.0, **_study_options(call))
+    return Outcome(state.to_json(), [*state.lines(), f"asked to stop. Go on with: segtune sweep {name}"])
+
+
+def _retry(call: Call) -> Outcome:
+    from segtune import api
+
+    name = call.one_name("sweep")
+    count = api.retry(name, **_study_options(call))
+    return Outcome({"sweep": name, "retried": count}, [f"{count} failed trials wait again. Next: segtune sweep {name}"])
+
+
+def _worker(call: Call) -> Outcome:
+    from segtune import api
+
+    given = call.options(("sweep.storage", *_STORE_KEYS))
+    state = api.worker(call.one_name("sweep"), storage=given.get("sweep.storage"), **_store_options(given))
+    return Outcome(state.to_json(), state.lines())
+
+
+def _study_options(call: Call) -> dict[str, Any]:
+    given = call.options(("tracking.root", "sweep.storage"))
+    return {"root": given.get("tracking.root", "mlruns"), "storage": given.get("sweep.storage")}
 
 
 def _compare(call: Call) -> Outcome:
@@ -269,8 +310,21 @@ VERBS = {
     "sweep": Verb(
         _sweep,
         "segtune sweep NAME [sweep.key=value …] [key=value …]",
-        "starts or resumes sweeps/NAME.yaml",
+        "starts, joins or resumes sweeps/NAME.yaml",
         "segtune sweep quickstart sweep.n_trials=12",
+    ),
+    "status": Verb(
+        _status, "segtune status SWEEP", "how far a sweep is, wherever it runs", "segtune status quickstart"
+    ),
+    "stop": Verb(
+        _stop, "segtune stop SWEEP", "has a sweep's workers give their trials back and end", "segtune stop quickstart"
+    ),
+    "retry": Verb(_retry, "segtune retry SWEEP", "tries a sweep's failed trials again", "segtune retry quickstart"),
+    "worker": Verb(
+        _worker,
+        "segtune worker SWEEP [sweep.storage=URL]",
+        "one more worker for a sweep that runs",
+        "segtune worker camvid_templates",
     ),
     "compare": Verb(
         _compare,

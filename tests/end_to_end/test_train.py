@@ -117,9 +117,7 @@ def test_fine_tuning_starts_from_a_registered_segmenter(store_root, tiny_run):
 
 
 def test_a_run_that_diverges_fails_with_its_lr(tmp_path):
-    with pytest.raises(
-        ConfigError, match=r"became (nan|inf) at step \d+ at lr .*last finite loss.*per_item_lrate"
-    ):
+    with pytest.raises(ConfigError, match=r"became (nan|inf) at step \d+ at lr .*last finite loss.*per_item_lrate"):
         segtune.train(*at(tmp_path, "hp.per_item_lrate=1e30", "optimizer=sgd", "hp.num_epochs=6"), **QUIET)
 
 

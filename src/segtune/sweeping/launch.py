@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,14 +15,17 @@ from segtune import __version__
 from segtune.config import compose
 from segtune.data.cache import file_fingerprint
 from segtune.data.sources import open_source
-from segtune.errors import Interrupted, PartialError, SegtuneError
+from segtune.errors import Interrupted, PartialError, SegtuneError, StorageError
+from segtune.forecast import forecast_seconds
+from segtune.patience import patiently
 from segtune.sweeping.launchers import LAUNCHERS
-from segtune.sweeping.records import Counts, front, run_states
-from segtune.sweeping.space import Space, build_space
+from segtune.sweeping.progress import Progress, live_panel, progress
+from segtune.sweeping.records import Counts, front, load_study, run_states
+from segtune.sweeping.space import Space, build_space, compose_trial
 from segtune.sweeping.spec import SweepSpec, load_spec
 from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.worker import Task
-from segtune.tracking.runs import RunRecord, RunWriter, best_run, delete_run, sweep_parent, sweep_runs
+from segtune.tracking.runs import RunRecord, RunWriter, best_run, delete_run, deliver_held, sweep_parent, sweep_runs
 from segtune.tracking.store import Store, open_store
 
 Say = Callable[[str], None]
@@ -91,14 +95,79 @@ def run_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> Swe
     return _result(store, study, parent, time.monotonic() - started)
 
 
+@dataclass(frozen=True)
+class SweepPlan:
+    """What a sweep would do.
+
+    Attributes:
+        size: configurations in the space; None for no end of them.
+        trial_seconds: of one trial that is not pruned.
+        measured: on what that rests.
+        wall_seconds: at most, of what is left to do; a budget's own where that is less.
+    """
+
+    name: str
+    space: Space
+    size: int | None
+    left: int | None
+    workers: int
+    trial_seconds: float
+    measured: str
+    wall_seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        data = {k: getattr(self, k) for k in ("size", "left", "workers", "trial_seconds", "measured", "wall_seconds")}
+        return {"sweep": self.name, "space": [vars(d) for d in self.space.dimensions], **data}
+
+    def lines(self) -> list[str]:
+        """For people."""
+        size = "no end of configurations" if self.size is None else f"{self.size:,} configurations"
+        rows = [f"sweep {self.name} would search {size}:", *(f"  {d.describe()}" for d in self.space.dimensions)]
+        left = "as many trials as the budget allows" if self.left is None else f"{self.left} trials left"
+        rows.append(f"{left}, {self.workers} at a time, each {self.trial_seconds:.0f} s unpruned ({self.measured})")
+        return [*rows, f"at most {self.wall_seconds / 60:.1f} minutes; nothing was started"]
+
+
+def plan_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> SweepPlan:
+    """The space, the forecast and the compute of a sweep; starts and writes nothing of it.
+
+    Raises:
+        ConfigError: a fault in the sweep file.
+        DataError: a dataset that cannot be used.
+    """
+    spec = load_spec(name, overrides)
+    space = build_space(spec)
+    config = compose_trial(spec.overrides, _threads(spec)).config
+    folder = Path(config.tracking.root).expanduser().absolute() / "sweeps" / spec.name
+    study = SweepStudy(folder, spec) if load_study(folder, spec.name, spec.storage) else None
+    seconds, measured = study.trial_seconds() if study else None, "the mean of those that finished"
+    if seconds is None:
+        say("timing a few steps of the default configuration")
+        seconds, measured = forecast_seconds(config), "from a few steps of the default configuration, alone"
+    done = study.counts().done if study else 0
+    left = None if spec.n_trials is None else max(0, spec.n_trials - done)
+    bounds = [] if left is None else [-(-left // spec.workers) * seconds]
+    bounds += [] if spec.budget_seconds is None else [spec.budget_seconds - (study.spent() if study else 0.0)]
+    size = space.size(at_most=1_000_000)
+    return SweepPlan(spec.name, space, size, left, spec.workers, seconds, measured, max(0.0, min(bounds)))
+
+
 def _threads(spec: SweepSpec) -> int:
     return spec.cpus if spec.launcher != "local" else max(1, (os.cpu_count() or 1) // spec.workers)
 
 
 def _run_workers(task: Task, store: Store, study: SweepStudy, command: str) -> None:
-    stopped = False
+    def read() -> Progress:
+        return progress(study.study, task.spec.n_trials, task.spec.workers)
+
+    stopped, launch = False, LAUNCHERS[task.spec.launcher]
     try:
-        LAUNCHERS[task.spec.launcher](task)
+        if sys.stderr.isatty():
+            with (task.folder / "workers.log").open("a", encoding="utf-8") as log, live_panel(read) as tick:
+                launch(task, tick, log)
+        else:
+            launch(task, lambda: None, None)
     except Interrupted:
         stopped = True
     finally:
@@ -123,6 +192,10 @@ def _parent_run(store: Store, spec: SweepSpec, space: Space, folder: Path) -> st
 
 def _settle(store: Store, study: SweepStudy) -> None:
     """Gives every run that nobody works on the state of its trial; what a killed worker had barely begun is deleted."""
+    try:
+        patiently(lambda: _deliver_all(store))
+    except ConnectionError as error:
+        raise StorageError(f"{error}. It is kept, and sent when the same command is given again.") from None
     states = run_states(study.study)
     for run in sweep_runs(store, study.spec.name):
         state = states.get(run.id)
@@ -130,6 +203,12 @@ def _settle(store: Store, study: SweepStudy) -> None:
             delete_run(store, run.id)
         elif state not in (None, "running", run.state):
             RunWriter(store, run.id).finish(state)  # type: ignore[arg-type]  # a State
+
+
+def _deliver_all(store: Store) -> None:
+    left = deliver_held(store)
+    if left:
+        raise ConnectionError(f"the tracking server '{store.uri}' is away, and {left} runs wait to be sent")
 
 
 def _result(store: Store, study: SweepStudy, parent: str, seconds: float) -> SweepResult:

@@ -4,11 +4,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import IO
 
 from segtune.errors import Interrupted, SegtuneError
 from segtune.stopping import StopRequest
 from segtune.sweeping.worker import Task, command
 
+Launcher = Callable[[Task, Callable[[], None], IO[str] | None], None]
 _FATAL = (2, 3, 5)  # exit codes of a worker that met what no other trial could avoid
 _YOUNG, _RESTARTS = 20.0, 5  # a worker that dies within so many seconds, so often in a row, will never live
 
@@ -21,14 +23,27 @@ class SweepStopped(SegtuneError):
         self.exit_code = code
 
 
-def launch_local(task: Task) -> None:
+def launch_local(
+    task: Task, tick: Callable[[], None] = lambda: None, log: IO[str] | None = None, label: str = ""
+) -> None:
     """Keeps `sweep.workers` processes alive on this machine until the total is reached; passes a stop on to them.
+
+    Args:
+        tick: called ten times a second while they work.
+        log: where their lines go; None for standard error.
+        label: in their names, for workers that join a sweep.
 
     Raises:
         Interrupted: by Ctrl-C or SIGTERM; the trials at hand were given back.
         SweepStopped: a worker met a fault that every trial would meet.
     """
-    workers = {n: _start(task, n) for n in range(task.spec.workers)}
+
+    def start(number: int) -> subprocess.Popen[bytes]:
+        """A worker process in a session of its own: Ctrl-C reaches it through this one, once."""
+        words = command(task, f"worker {label or number}")
+        return subprocess.Popen(words, start_new_session=True, stdin=subprocess.DEVNULL, stderr=log)
+
+    workers = {n: start(n) for n in range(task.spec.workers)}
     begun, young = dict.fromkeys(workers, time.monotonic()), dict.fromkeys(workers, 0)
     stop, told = StopRequest(), False
     try:
@@ -49,8 +64,9 @@ def launch_local(task: Task) -> None:
                         continue
                     young[number] = young[number] + 1 if time.monotonic() - begun[number] < _YOUNG else 0
                     if young[number] <= _RESTARTS:
-                        print(f"[worker {number}] died (exit code {code}) and is replaced", file=sys.stderr)
-                        workers[number], begun[number] = _start(task, number), time.monotonic()
+                        print(f"[worker {number}] died (exit code {code}) and is replaced", file=log or sys.stderr)
+                        workers[number], begun[number] = start(number), time.monotonic()
+                tick()
                 time.sleep(0.1)
     except KeyboardInterrupt:  # the second Ctrl-C
         stop.requested = True
@@ -63,10 +79,5 @@ def launch_local(task: Task) -> None:
         raise Interrupted("stopped.")
 
 
-def _start(task: Task, number: int) -> subprocess.Popen[bytes]:
-    """A worker process in a session of its own: Ctrl-C reaches it through the launcher, once."""
-    return subprocess.Popen(command(task, f"worker {number}"), start_new_session=True, stdin=subprocess.DEVNULL)
-
-
-LAUNCHERS: dict[str, Callable[[Task], None]] = {"local": launch_local}
+LAUNCHERS: dict[str, Launcher] = {"local": launch_local}
 """By the name in `sweep.launcher`."""

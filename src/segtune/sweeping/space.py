@@ -57,6 +57,14 @@ class Dimension:
         values = (self.low + i * step for i in range(count))
         return (int(v) for v in values) if self.is_int else values
 
+    def describe(self) -> str:
+        """The dimension as people read it."""
+        only = f" (for {self.template})" if self.template else ""
+        if self.choices is not None:
+            return f"{self.key}: {', '.join(str(c) for c in self.choices)}{only}"
+        scale = ", logarithmic" if self.log else f", step {self.step:g}" if self.step else ""
+        return f"{self.key}: {self.low:g} to {self.high:g}{scale}{only}"
+
     def holds(self, value: Any) -> bool:
         """Whether it can take a value."""
         values = self.values()

@@ -1,20 +1,23 @@
 """Where a study lives: a journal file on this machine, or a PostgreSQL database that many machines reach."""
 
 import hashlib
+import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from filelock import FileLock
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 
 from segtune.errors import ConfigError, StorageError
+from segtune.patience import patiently
 
 
 @dataclass(frozen=True)
@@ -46,17 +49,21 @@ def open_storage(folder: Path, url: str | None, name: str) -> StudyStorage:
     return _database(url, name) if url else _journal(folder)
 
 
+def _patient(storage: BaseStorage) -> BaseStorage:
+    patient: Any = _Patient(storage)
+    return patient  # type: ignore[no-any-return]
+
+
 def _journal(folder: Path) -> StudyStorage:
     path = folder / "journal.log"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock: Any = _KernelLock(folder / "journal.lock")
-        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+        storage = JournalStorage(_JournalFile(path))
     except OSError as error:
         raise StorageError(f"the study in '{folder}' cannot be written: {error}. Set tracking.root.") from None
     except (ValueError, KeyError) as error:
         raise StorageError(f"the study '{path}' cannot be read: {error}.") from None
-    return StudyStorage(storage, lambda: FileLock(folder / "claim.lock"), time.time)
+    return StudyStorage(_patient(storage), lambda: FileLock(folder / "claim.lock"), time.time)
 
 
 class _KernelLock:
@@ -71,6 +78,57 @@ class _KernelLock:
 
     def release(self) -> None:
         self._lock.release()
+
+
+class _JournalFile(JournalFileBackend):
+    """Optuna's journal, whose lines are written whole or not at all: half of one would spoil the file for good."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.lock = path, _KernelLock(path.with_suffix(".lock"))
+        lock: Any = self.lock
+        super().__init__(str(path), lock_obj=lock)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Appends lines; after a fault on the way, such as a full disk, the file is as it was."""
+        text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
+        self.lock.acquire()
+        try:
+            with self.path.open("r+b") as file:
+                size = _end_of_last_line(file)
+                try:
+                    file.seek(size)
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+                except OSError:
+                    os.truncate(self.path, size)
+                    raise
+        finally:
+            self.lock.release()
+
+
+def _end_of_last_line(file: IO[bytes]) -> int:
+    """Where the last whole line ends: what stands behind it, somebody was killed while writing."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        file.seek(end - 1)
+        if file.read(1) == b"\n":
+            break
+        end -= 1
+    return end
+
+
+class _Patient:
+    """A storage whose every call waits for what passes: a full disk, a lock, a server that is away."""
+
+    def __init__(self, storage: BaseStorage) -> None:
+        self._storage = storage
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._storage, name)
+        if not callable(found):
+            return found
+        return lambda *args, **options: patiently(lambda: found(*args, **options))
 
 
 def _database(url: str, name: str) -> StudyStorage:
@@ -102,7 +160,7 @@ def _database(url: str, name: str) -> StudyStorage:
             found = connection.execute(sqlalchemy.text("SELECT extract(epoch FROM clock_timestamp())"))
             return float(found.scalar_one())
 
-    return StudyStorage(storage, lambda: _advisory_lock(engine, key), now)
+    return StudyStorage(_patient(get_storage(storage)), lambda: _advisory_lock(engine, key), now)
 
 
 @contextmanager

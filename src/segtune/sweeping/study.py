@@ -24,6 +24,7 @@ from segtune.sweeping.spec import SweepSpec
 from segtune.sweeping.storage import open_storage
 
 _RETRY_OF, _ATTEMPT, _REACHED = "retry_of", "attempt", "reached"
+SPEC = "spec"
 _STOP, _IDENTITY, _DRIFT, _DEADLINE, _EXHAUSTED = "stop", "identity", "drift", "deadline", "exhausted"
 _SAME_ERRORS = 5
 _NEW_PROPOSALS = 20  # of the sampler, before the space is gone through for what was not tried yet
@@ -154,6 +155,7 @@ class SweepStudy:
     def begin(self) -> None:
         """Starts the clock of this session, and takes back that the sweep was asked to stop."""
         self.ask_to_stop(False)
+        self.study.set_user_attr(SPEC, self.spec.model_dump(mode="json"))
         if self.spec.budget_seconds is not None:
             left = self.spec.budget_seconds - self.spent()
             self.study.set_user_attr(_DEADLINE, self.storage.now() + left)

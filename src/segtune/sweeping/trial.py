@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 from segtune.errors import DataError, Interrupted, LeaseLost, SegtuneError, StorageError
 from segtune.stopping import StopRequest
 from segtune.sweeping.lease import Lease
+from segtune.sweeping.progress import NUM_EPOCHS
 from segtune.sweeping.records import ERROR, RUN
 from segtune.sweeping.space import Space, compose_trial
 from segtune.sweeping.study import Claim, SweepStudy
@@ -59,6 +60,7 @@ def _fit(study: SweepStudy, claim: Claim, parent: str, threads: int, stop: StopR
     trial = claim.trial
     config = compose_trial(claim.overrides, threads).config
     num_epochs = int(config.hp["num_epochs"])
+    trial.set_user_attr(NUM_EPOCHS, num_epochs)
 
     def on_epoch(epoch: int, metrics: Mapping[str, float]) -> bool:
         trial.report(metrics["val/miou"], epoch)

@@ -1,12 +1,15 @@
 """Runs: what one fine-tuning was, and what came out of it; written as it goes, read by reports."""
 
+import base64
 import json
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import mlflow.artifacts
 import numpy as np
 import yaml
@@ -15,6 +18,8 @@ from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
 from segtune.errors import ConfigError
+from segtune.patience import patiently
+from segtune.tracking.outbox import Message, Outbox
 from segtune.tracking.store import Store
 
 State = Literal["running", "finished", "pruned", "infeasible", "failed", "interrupted"]
@@ -26,45 +31,47 @@ _STATUS = {
     "interrupted": "KILLED",
 }
 _PARENT = "mlflow.parentRunId"
+_OUTBOX = "outbox.jsonl"
 
 
 class RunWriter:
-    """Writes one run to the store."""
+    """Writes one run to the store; what cannot be sent because the server is away is sent later."""
 
     def __init__(self, store: Store, run_id: str) -> None:
         self.store, self.run_id = store, run_id
         self.folder = store.root / "runs" / run_id
+        self._outbox = Outbox(self.folder / _OUTBOX, self._deliver)
 
     @classmethod
     def create(
         cls, store: Store, name: str, params: Mapping[str, Any], tags: Mapping[str, str], parent: str | None = None
     ) -> "RunWriter":
-        """Starts a run; parameters and tags go in one batch."""
+        """Starts a run, once the server can be reached; parameters and tags go in one batch."""
         client = store.client
         own = {"segtune.state": "running", **tags} | ({_PARENT: parent} if parent else {})
-        run = client.create_run(store.experiment_id, run_name=name, tags=own)
-        rows = [Param(k, str(v)[:6000]) for k, v in params.items()]
+        run = patiently(lambda: client.create_run(store.experiment_id, run_name=name, tags=own))
+        writer = cls(store, run.info.run_id)
+        rows = [(k, str(v)[:6000]) for k, v in params.items()]
         for start in range(0, len(rows), 100):
-            client.log_batch(run.info.run_id, params=rows[start : start + 100])
-        return cls(store, run.info.run_id)
+            writer._outbox.send({"params": dict(rows[start : start + 100])})
+        return writer
 
     @classmethod
     def reopen(cls, store: Store, run_id: str) -> "RunWriter":
         """Goes on with a run that was interrupted."""
-        _get(store, run_id)
-        store.client.update_run(run_id, status="RUNNING")
-        store.client.set_tag(run_id, "segtune.state", "running")
-        return cls(store, run_id)
+        patiently(lambda: _get(store, run_id))
+        writer = cls(store, run_id)
+        writer._outbox.send({"state": "running"})
+        return writer
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Logs the metrics of one epoch in one call."""
-        now = int(time.time() * 1000)
-        rows = [Metric(_metric_name(k), float(v), now, step) for k, v in values.items()]
-        self.store.client.log_batch(self.run_id, metrics=rows)
+        rows = {_metric_name(k): float(v) for k, v in values.items()}
+        self._outbox.send({"metrics": rows, "step": step, "time": int(time.time() * 1000)})
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Sets tags."""
-        self.store.client.log_batch(self.run_id, tags=[RunTag(k, str(v)) for k, v in values.items()])
+        self._outbox.send({"tags": {k: str(v) for k, v in values.items()}})
 
     def data(self, name: str, value: Any) -> None:
         """Keeps plain data as a JSON or YAML artifact, by the name's suffix."""
@@ -74,20 +81,49 @@ class RunWriter:
 
     def text(self, name: str, text: str) -> None:
         """Keeps a text artifact."""
-        self.store.client.log_text(self.run_id, text, name)
+        self._outbox.send({"text": text, "name": name})
 
     def image(self, name: str, pixels: NDArray[np.uint8]) -> None:
         """Keeps a picture, (H, W, 3) RGB."""
-        self.store.client.log_image(self.run_id, pixels, name)
+        _, png = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+        self._outbox.send({"png": base64.b64encode(png.tobytes()).decode(), "name": name})
 
     def folder_artifact(self, folder: Path, name: str) -> None:
         """Keeps a folder's files."""
-        self.store.client.log_artifacts(self.run_id, str(folder), name)
+        self._outbox.send({"folder": str(folder), "name": name})
 
     def finish(self, state: State) -> None:
         """Ends the run; a pruned one reads as pruned in `segtune.state`."""
-        self.store.client.set_tag(self.run_id, "segtune.state", state)
-        self.store.client.set_terminated(self.run_id, _STATUS[state])
+        self._outbox.send({"state": state})
+
+    def _deliver(self, message: Message) -> None:
+        client, run_id = self.store.client, self.run_id
+        if "params" in message:
+            client.log_batch(run_id, params=[Param(k, v) for k, v in message["params"].items()])
+        elif "metrics" in message:
+            now, step = message["time"], message["step"]
+            client.log_batch(run_id, metrics=[Metric(k, v, now, step) for k, v in message["metrics"].items()])
+        elif "tags" in message:
+            client.log_batch(run_id, tags=[RunTag(k, v) for k, v in message["tags"].items()])
+        elif "state" in message:
+            client.set_tag(run_id, "segtune.state", message["state"])
+            client.update_run(run_id, status=_STATUS.get(message["state"], "FINISHED"))
+        elif "folder" in message:
+            client.log_artifacts(run_id, message["folder"], message["name"])
+        elif "text" in message:
+            client.log_text(run_id, message["text"], message["name"])
+        else:
+            png = base64.b64decode(message["png"])
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / Path(message["name"]).name
+                path.write_bytes(png)
+                client.log_artifact(run_id, str(path), str(Path(message["name"]).parent))
+
+
+def deliver_held(store: Store) -> int:
+    """Sends what was held back of any run while the server was away; returns how many runs still wait."""
+    writers = [RunWriter(store, p.parent.name) for p in (store.root / "runs").glob(f"*/{_OUTBOX}")]
+    return sum(not w._outbox.flush() for w in writers)
 
 
 @dataclass(frozen=True)

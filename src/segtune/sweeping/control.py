@@ -1,0 +1,82 @@
+"""A sweep that runs elsewhere, or ran before: how far it is, an end to it, another try, one more worker."""
+
+import os
+import time
+from pathlib import Path
+
+from segtune.errors import ConfigError
+from segtune.settings import TrackingConfig
+from segtune.sweeping.launchers import launch_local
+from segtune.sweeping.progress import Progress, progress
+from segtune.sweeping.records import load_study
+from segtune.sweeping.spec import SweepSpec
+from segtune.sweeping.study import SPEC, SweepStudy
+from segtune.sweeping.worker import Task
+from segtune.tracking.runs import sweep_parent
+from segtune.tracking.store import open_store
+
+
+def sweep_status(name: str, root: str, storage: str | None = None) -> Progress:
+    """How far a sweep is.
+
+    Raises:
+        ConfigError: it was never started here.
+    """
+    study = _open(name, root, storage)
+    return progress(study.study, study.spec.n_trials, study.spec.workers)
+
+
+def stop_sweep(name: str, root: str, storage: str | None = None, wait: float = 0.0) -> Progress:
+    """Asks all workers of a sweep, wherever they are, to give their trials back and end.
+
+    Args:
+        wait: seconds to wait for them at most.
+
+    Raises:
+        ConfigError: it was never started here.
+    """
+    study = _open(name, root, storage)
+    study.ask_to_stop()
+    deadline = time.monotonic() + wait
+    while study.counts().running and time.monotonic() < deadline:
+        time.sleep(0.5)
+        study.recover()
+    return progress(study.study, study.spec.n_trials, study.spec.workers)
+
+
+def retry_failed(name: str, root: str, storage: str | None = None) -> int:
+    """Enqueues the failed trials of a sweep again; returns how many.
+
+    Raises:
+        ConfigError: it was never started here.
+    """
+    return _open(name, root, storage).retry_failed()
+
+
+def add_worker(name: str, tracking: TrackingConfig, storage: str | None = None) -> Progress:
+    """Works for a sweep that was started elsewhere, until its total is spoken for.
+
+    Raises:
+        ConfigError: it was never started in this store.
+        Interrupted: stopped by the user; its trial was given back.
+    """
+    study = _open(name, tracking.root, storage)
+    parent = sweep_parent(open_store(tracking), name)
+    if parent is None:
+        raise ConfigError(f"sweep '{name}' has no run in this store; start it with: segtune sweep {name}")
+    threads = max(1, (os.cpu_count() or 1) // study.spec.workers)
+    own = study.spec.model_copy(update={"workers": 1, "storage": storage})
+    launch_local(Task(own, study.folder, parent, threads), label=f"{os.uname().nodename}-{os.getpid()}")
+    return sweep_status(name, tracking.root, storage)
+
+
+def _open(name: str, root: str, storage: str | None) -> SweepStudy:
+    folder = Path(root).expanduser().absolute() / "sweeps" / name
+    found = load_study(folder, name, storage)
+    if found is None or SPEC not in found.user_attrs:
+        where = "that database" if storage else f"'{root}'"
+        raise ConfigError(
+            f"sweep '{name}' was never started in {where}. Start it with: segtune sweep {name}, or say where it is "
+            "with tracking.root= or sweep.storage="
+        )
+    return SweepStudy(folder, SweepSpec.model_validate(found.user_attrs[SPEC]))

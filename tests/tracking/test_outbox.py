@@ -1,0 +1,62 @@
+"""What cannot be sent while the tracking server is away arrives later, once, in its order."""
+
+import pytest
+from mlflow.exceptions import MlflowException
+
+from segtune.settings import TrackingConfig
+from segtune.tracking.outbox import Outbox
+from segtune.tracking.runs import RunWriter, curve, deliver_held, get_run
+from segtune.tracking.store import open_store
+
+
+class Server:
+    """Takes messages, when it is there."""
+
+    def __init__(self):
+        self.away, self.got = False, []
+
+    def deliver(self, message):
+        if self.away:
+            raise ConnectionError("connection refused")
+        self.got.append(message["n"])
+
+
+def test_messages_are_held_back_and_delivered_once_in_order(tmp_path, monkeypatch):
+    monkeypatch.setattr("segtune.tracking.outbox._PAUSE", 0.0)
+    server = Server()
+    box = Outbox(tmp_path / "run" / "outbox.jsonl", server.deliver)
+    box.send({"n": 0})
+    server.away = True
+    box.send({"n": 1})
+    box.send({"n": 2})
+    assert server.got == [0] and not box.flush()
+    server.away = False
+    again = Outbox(box.path, server.deliver)  # another process
+    again.send({"n": 3})
+    assert again.flush() and server.got == [0, 1, 2, 3] and not box.path.exists()
+
+
+def test_a_fault_of_ours_is_not_held_back(tmp_path):
+    def refuse(message):
+        raise ValueError("no such metric")
+
+    with pytest.raises(ValueError, match="no such metric"):
+        Outbox(tmp_path / "outbox.jsonl", refuse).send({"n": 0})
+
+
+def test_a_run_that_ends_while_the_server_is_away_is_whole_afterwards(tmp_path, monkeypatch):
+    store = open_store(TrackingConfig(root=str(tmp_path)))
+    run = RunWriter.create(store, "r", {"a": 1}, {})
+
+    def away(*_, **__):
+        raise MlflowException("API request failed with exception HTTPConnectionPool: Max retries exceeded")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store.client), "log_batch", away)
+        run.metrics({"val/miou": 0.4}, 0)
+        run.text("note.txt", "after it")
+        run.finish("finished")
+        assert get_run(store, run.run_id).state == "running"
+    assert deliver_held(store) == 0
+    assert get_run(store, run.run_id).state == "finished" and curve(store, run.run_id, "val/miou") == [(0, 0.4)]
+    assert deliver_held(store) == 0 and not list((tmp_path / "runs" / run.run_id).glob("outbox.jsonl"))
