@@ -4,6 +4,7 @@ Hydra composes the groups under `conf/` (a user's own `conf/` beside their data 
 ever instantiated from a config: the rooms build from their own tables of names.
 """
 
+import functools
 import os
 import types
 import typing
@@ -29,14 +30,19 @@ class Composed:
     """A checked run: the config, its template, and where each value came from.
 
     Attributes:
-        origins: dotted key -> `command line`, a file under a conf folder, the template, or `default`.
+        choices: the member that was taken of each group.
         overrides: what the user gave, as given.
     """
 
     config: RunConfig
     template: Template
-    origins: Mapping[str, str]
+    choices: Mapping[str, str]
     overrides: tuple[str, ...]
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """Dotted key -> `command line`, a file under a conf folder, the template, or `default`."""
+        return _origins(self.config, self.template, self.choices, self.overrides)
 
 
 def shipped(folder: str) -> Path:
@@ -100,7 +106,7 @@ def compose(overrides: Sequence[str] = ()) -> Composed:
     raw["hp"] = template.resolve(raw["hp"])
     resolved = _resolve(raw)
     config = validate(resolved)
-    return Composed(config, template, _origins(config, template, choices, overrides), tuple(overrides))
+    return Composed(config, template, choices, tuple(overrides))
 
 
 def validate(data: Mapping[str, Any]) -> RunConfig:
@@ -215,6 +221,34 @@ def _schema_at(model: type[pydantic.BaseModel], path: Sequence[str]) -> type[pyd
 
 
 def _hydra_compose(overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The groups as Hydra composes them, then the values; a sweep's trials differ in the values alone."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    groups = tuple(o.input_line or "" for o in parsed if o.key_or_group in GROUPS or o.is_delete())
+    raw, choices = _compose_groups(groups, _conf_state())
+    composed = OmegaConf.create(raw)
+    try:
+        for override in parsed:
+            if override.input_line not in groups:
+                OmegaConf.update(composed, override.key_or_group, override.value(), merge=True, force_add=True)
+        values = OmegaConf.to_container(composed, resolve=False)
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).splitlines()[0]) from None
+    return typing.cast(dict[str, Any], values), dict(choices)
+
+
+def _conf_state() -> tuple[tuple[str, int], ...]:
+    """Every config file with its time of change: what a composition depends on."""
+    return tuple(sorted((str(p), p.stat().st_mtime_ns) for d in conf_dirs() for p in d.rglob("*.yaml")))
+
+
+@functools.lru_cache(maxsize=64)
+def _compose_groups(
+    overrides: tuple[str, ...], state: tuple[tuple[str, int], ...]
+) -> tuple[dict[str, Any], dict[str, str]]:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra

@@ -138,7 +138,7 @@ def plan_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> Sw
     """
     spec = load_spec(name, overrides)
     space = build_space(spec)
-    config = compose_trial(spec.overrides, _threads(spec)).config
+    config = compose_trial(spec.overrides, _threads(spec))
     folder = Path(config.tracking.root).expanduser().absolute() / "sweeps" / spec.name
     study = SweepStudy(folder, spec) if load_study(folder, spec.name, spec.storage) else None
     seconds, measured = study.trial_seconds() if study else None, "the mean of those that finished"

@@ -109,7 +109,7 @@ def _running(trial: FrozenTrial, trials: list[FrozenTrial]) -> RunningTrial:
 def _eta(trials: list[FrozenTrial], counts: Counts, total: int | None, workers: int) -> tuple[float, float] | None:
     """Trials to go at the mean duration of those that ended; one that runs counts as half."""
     ended = [t.duration.total_seconds() for t in trials if t.state.is_finished() and t.duration is not None]
-    if total is None or len(ended) < 2:
+    if total is None or len(ended) < 2 or counts.done >= total:
         return None
     left = max(0.0, total - counts.done - counts.running / 2)
     return left * statistics.mean(ended) / workers, left**0.5 * statistics.stdev(ended) / workers

@@ -7,8 +7,9 @@ from typing import Any
 
 from optuna import Trial
 
-from segtune.config import GROUPS, Composed, compose, load_template, members
+from segtune.config import GROUPS, compose, load_template, members
 from segtune.errors import ConfigError, nearest
+from segtune.settings import RunConfig
 from segtune.sweeping.spec import SweepSpec
 from segtune.template import Hyperparameter, Template
 
@@ -188,12 +189,13 @@ def _check_size(spec: SweepSpec, space: Space) -> None:
         )
 
 
-def compose_trial(overrides: list[str], threads: int) -> Composed:
+def compose_trial(overrides: list[str], threads: int) -> RunConfig:
     """The trial's config, with its worker's share of the CPU threads unless the sweep sets them."""
-    composed = compose(overrides)
-    if composed.config.trainer.threads is None and composed.config.trainer.accelerator != "gpu":
-        composed = compose([*overrides, f"trainer.threads={threads}"])
-    return composed
+    config = compose(overrides).config
+    if config.trainer.threads is None and config.trainer.accelerator != "gpu":
+        trainer = config.trainer.model_copy(update={"threads": threads})
+        config = config.model_copy(update={"trainer": trainer})
+    return config
 
 
 def _group(key: str, given: Any) -> Dimension:

@@ -58,7 +58,7 @@ def run_trial(
 
 def _fit(study: SweepStudy, claim: Claim, parent: str, threads: int, stop: StopRequest, lease: Lease, say: Say) -> None:
     trial = claim.trial
-    config = compose_trial(claim.overrides, threads).config
+    config = compose_trial(claim.overrides, threads)
     num_epochs = int(config.hp["num_epochs"])
     trial.set_user_attr(NUM_EPOCHS, num_epochs)
 
@@ -124,7 +124,7 @@ def _is_memory(error: Exception) -> bool:
 
 def _half_batch(claim: Claim) -> tuple[list[str], int] | None:
     """The overrides with half the batch; None where that was tried already, or no half is left."""
-    batch_size = int(compose_trial(claim.overrides, 1).config.hp["batch_size"])
+    batch_size = int(compose_trial(claim.overrides, 1).hp["batch_size"])
     if batch_size < 2 or any(o.startswith("++hp.batch_size=") for o in claim.overrides):
         return None
     return [*claim.overrides, f"++hp.batch_size={batch_size // 2}"], batch_size // 2

@@ -1,0 +1,155 @@
+"""What a sweep adds to the trials themselves: from one trial to the next, in the study, in the tracking.
+
+    python benchmarks/sweep_overhead.py [--trials 12] [--data camvid] [--epochs 2] [--in-one-study 1000]
+
+One warm worker in this process; the data is decoded and the step format known after the first trial, which does not
+count. The share of study and tracking calls is given for a trial of 60 s.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import optuna
+
+from segtune.config import compose
+from segtune.stopping import StopRequest
+from segtune.sweeping.lease import Lease
+from segtune.sweeping.records import OVERRIDES
+from segtune.sweeping.space import Dimension, Space
+from segtune.sweeping.spec import SweepSpec
+from segtune.sweeping.study import SweepStudy
+from segtune.sweeping.worker import Task, pull_trials
+from segtune.task import SegmentationTask
+from segtune.tracking.outbox import Outbox
+from segtune.tracking.runs import RunWriter
+from segtune.tracking.store import open_store
+
+
+class Watch:
+    """Notes when trials are told and take their first step, and how long study and tracking calls take."""
+
+    def __init__(self) -> None:
+        self.told: list[float] = []
+        self.stepped: list[float] = []
+        self.spent: list[float] = []
+        self._new = True
+
+    def install(self) -> None:
+        finish, step = SweepStudy.finish, SegmentationTask.on_train_batch_end
+
+        def timed_finish(study, *args, **options):
+            finish(study, *args, **options)
+            self.told.append(time.perf_counter())
+            self._new = True
+
+        def timed_step(task, *args):
+            if self._new:
+                self._new = False
+                self.stepped.append(time.perf_counter())
+                self.spent.append(0.0)
+            return step(task, *args)
+
+        SweepStudy.finish, SegmentationTask.on_train_batch_end = self._counted(timed_finish), timed_step
+        for owner, name in ((SweepStudy, "claim"), (Lease, "renew"), (optuna.Trial, "report"),
+                            (optuna.Trial, "should_prune"), (optuna.Trial, "set_user_attr"),
+                            (Outbox, "send"), (RunWriter, "create")):  # fmt: skip
+            original = owner.__dict__[name]
+            if isinstance(original, classmethod):
+                setattr(owner, name, classmethod(self._counted(original.__func__)))
+            else:
+                setattr(owner, name, self._counted(original))
+
+    def _counted(self, call):
+        depth = [0]
+
+        def timed(*args, **options):
+            started, depth[0] = time.perf_counter(), depth[0] + 1
+            try:
+                return call(*args, **options)
+            finally:
+                depth[0] -= 1
+                if self.spent and not depth[0]:
+                    self.spent[-1] += time.perf_counter() - started
+
+        return timed
+
+
+def between_trials(trials: int, data: str, epochs: int) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        spec = SweepSpec(
+            name="overhead",
+            n_trials=trials,
+            pruner="none",
+            overrides=[f"dataset={data}", "template=swift", "trainer=cpu", "hp=quick", f"hp.num_epochs={epochs}",
+                       "trainer.limit_train_batches=4", "tracking.overlays=1", f"tracking.root={root}"],
+            search={"hp.per_item_lrate": {"min": 1e-3, "max": 4e-3, "log": True}, "hp.width": [16, 24]},
+        )  # fmt: skip
+        store = open_store(compose(spec.overrides).config.tracking)
+        parent = RunWriter.create(store, "overhead", {}, {})
+        watch = Watch()
+        watch.install()
+        task = Task(spec, Path(root) / "sweeps" / "overhead", parent.run_id, 1)
+        pull_trials(task, StopRequest(), "benchmark")
+    gaps = [step - told for told, step in zip(watch.told, watch.stepped[1:], strict=False)]
+    share = [100 * s / 60 for s in watch.spent[1:-1]]
+    print(f"| figure ({trials} trials on {data}) | median | least | most | target |")
+    print("| --- | --- | --- | --- | --- |")
+    print(row("tell of one trial to the first step of the next, s", gaps, "0.5", 2))
+    print(row("study and tracking calls, % of a trial of 60 s", share, "2", 2))
+
+
+def in_one_study(trials: int) -> None:
+    space = Space((), ("swift",), tuple(Dimension(f"hp.x{n}", f"hp.x{n}") for n in range(4)))
+    with tempfile.TemporaryDirectory() as root:
+        spec = SweepSpec(name="large", n_trials=trials + 20, search={"hp.width": {}})
+        study = SweepStudy(Path(root), spec)
+        distributions = {d.param: optuna.distributions.FloatDistribution(0, 1) for d in space.dimensions}
+        rows = []
+        for number in range(trials):
+            params = {p: (number * 0.37 + n * 0.11) % 1 for n, p in enumerate(distributions)}
+            reports = {epoch: 0.01 * epoch for epoch in range(10)}
+            trial = optuna.trial.create_trial(
+                params=params,
+                distributions=distributions,
+                value=params["hp.x0"],
+                intermediate_values=reports,
+                user_attrs={OVERRIDES: [str(number)]},
+            )
+            rows.append(trial)
+        study.study.add_trials(rows)
+        times: dict[str, list[float]] = {"ask": [], "report and ask the pruner": [], "tell": []}
+        for _ in range(20):
+            started = time.perf_counter()
+            claim = study.claim(space)
+            asked = time.perf_counter()
+            claim.trial.report(0.5, 5)
+            claim.trial.should_prune()
+            reported = time.perf_counter()
+            study.finish(claim.trial, 0.5)
+            for name, seconds in zip(
+                times, (asked - started, reported - asked, time.perf_counter() - reported), strict=True
+            ):
+                times[name].append(1000 * seconds)
+    print(f"\n| in a study of {trials} trials, ms | median | least | most | target |")
+    print("| --- | --- | --- | --- | --- |")
+    for name, values in times.items():
+        print(row(name, values, "100", 1))
+
+
+def row(name: str, values: list[float], target: str, digits: int) -> str:
+    figures = (statistics.median(values), min(values), max(values))
+    return f"| {name} | " + " | ".join(f"{v:.{digits}f}" for v in figures) + f" | under {target} |"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--data", default="street")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--in-one-study", type=int, default=1000)
+    options = parser.parse_args()
+    between_trials(options.trials, options.data, options.epochs)
+    in_one_study(options.in_one_study)
