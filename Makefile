@@ -4,7 +4,7 @@ BIN := .venv/bin
 SEGTUNE := $(BIN)/python -m segtune
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c requirements.lock
 
-.PHONY: setup demo test test-slow lint format clean
+.PHONY: setup demo test test-slow test-services lint format clean
 
 setup: .venv/.dev  ## everything for developing
 demo: .venv/.runtime  ## the main job, end to end, in minutes
@@ -25,10 +25,13 @@ demo: .venv/.runtime  ## the main job, end to end, in minutes
 	@echo "  .venv/bin/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db"
 
 test: .venv/.dev  ## the default checks, under six minutes on two cores
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not services and not ray"
 
 test-slow: .venv/.dev  ## the rest; SLOW= chooses some of them, as pytest's -k
 	$(BIN)/python -m pytest -n 2 -m slow -k "$(SLOW)"
+
+test-services: .venv/.dev  ## sweeps on PostgreSQL, an MLflow server, submitit and a Ray cluster
+	$(BIN)/python -m pytest -m "services or ray"
 
 lint: .venv/.dev  ## style, types
 	$(BIN)/python -m ruff check .

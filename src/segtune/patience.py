@@ -6,6 +6,8 @@ from typing import TypeVar
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
+from segtune.errors import StorageError
+
 Result = TypeVar("Result")
 
 PATIENCE = 900.0
@@ -23,6 +25,8 @@ def is_passing(error: BaseException) -> bool:
     >>> is_passing(OSError(28, "No space left on device")), is_passing(FileNotFoundError(2, "gone"))
     (True, False)
     """
+    if isinstance(error, StorageError) and error.__cause__ is not None:
+        return is_passing(error.__cause__)
     if isinstance(error, OSError) and error.errno in _ERRNO:
         return True
     if getattr(error, "error_code", None) in _CODES:  # MLflow's

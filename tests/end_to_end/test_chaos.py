@@ -16,13 +16,13 @@ from optuna.trial import TrialState
 from segtune.config import compose
 from segtune.settings import TrackingConfig
 from segtune.sweeping.records import RUN, load_study
-from segtune.tracking.runs import get_run, sweep_runs
+from segtune.tracking.runs import curve, get_run, sweep_runs
 from segtune.tracking.store import open_store
 from segtune.training import fit
 from tests.conftest import TINY
 
 
-def write_sweep(folder: Path, n_trials: int) -> None:
+def write_sweep(folder: Path, n_trials: int, overrides: list[str], **options: object) -> None:
     (folder / "sweeps").mkdir()
     data = {
         "n_trials": n_trials,
@@ -30,8 +30,9 @@ def write_sweep(folder: Path, n_trials: int) -> None:
         "sampler": "random",
         "pruner": "none",
         "max_retries": 50,
-        "overrides": [*TINY, "hp.num_epochs=3", "trainer.threads=1", "tracking.overlays=0"],
+        "overrides": [*TINY, "hp.num_epochs=3", "trainer.threads=1", "tracking.overlays=0", *overrides],
         "search": {"hp.per_item_lrate": {"min": 1e-4, "max": 1e-2, "log": True}, "hp.width": [16, 24]},
+        **options,
     }
     (folder / "sweeps" / "chaos.yaml").write_text(json.dumps(data))
 
@@ -42,50 +43,64 @@ def start(folder: Path) -> subprocess.Popen:
         return subprocess.Popen(command, cwd=folder, stdout=out, stderr=err, start_new_session=True)
 
 
-def kill_one(launcher: subprocess.Popen, dice: random.Random) -> bool:
+def workers_of(folder: Path) -> list[psutil.Process]:
+    """Supervisors and their children, wherever a launcher has put them on this machine."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if "segtune.sweeping.worker" in words and any(str(folder) in w for w in words):
+            found.append(process)
+    return found
+
+
+def kill_one(folder: Path, launcher: subprocess.Popen, dice: random.Random) -> bool:
     """Kills a trial's process, else its supervisor, now and then the launcher; whether there was one to kill."""
     try:
-        below = psutil.Process(launcher.pid).children(recursive=True)
-        trials = [p for p in below if not p.children()]
-        group = [psutil.Process(launcher.pid)] if dice.random() < 0.05 else below if dice.random() < 0.15 else trials
-        victim = dice.choice(group)
-        victim.send_signal(signal.SIGKILL)
+        workers = workers_of(folder)
+        trials = [p for p in workers if not p.children()]
+        draw = dice.random()
+        group = [psutil.Process(launcher.pid)] if draw < 0.05 else workers if draw < 0.2 else trials
+        dice.choice(group).send_signal(signal.SIGKILL)
     except (psutil.NoSuchProcess, IndexError):
         return False
     return True
 
 
-def survive(folder: Path, n_trials: int, kills: int, seed: int) -> None:
-    write_sweep(folder, n_trials)
+def survive(folder: Path, n_trials: int, kills: int, seed: int, *overrides: str, **options: object) -> None:
+    write_sweep(folder, n_trials, list(overrides), **options)
     dice, left, launcher = random.Random(seed), kills, start(folder)
-    journal = folder / "mlruns" / "sweeps" / "chaos" / "journal.log"
     while launcher.poll() != 0:
         if launcher.poll() is not None:
             assert launcher.returncode == -signal.SIGKILL, (folder / "err").read_text()
             launcher = start(folder)  # the same command goes on
-        if left and journal.is_file() and kill_one(launcher, dice):
+        if left and workers_of(folder) and kill_one(folder, launcher, dice):
             left -= 1
         time.sleep(dice.uniform(0.1, 0.9))
     assert left == 0, f"over before the last {left} kills"
-    check(folder, n_trials)
+    check(folder, n_trials, TrackingConfig(root=str(folder / "mlruns"), **dict(uri_of(overrides))), options)
 
 
-def check(folder: Path, n_trials: int) -> None:
+def uri_of(overrides: tuple[str, ...]) -> list[tuple[str, str]]:
+    return [("uri", o.partition("=")[2]) for o in overrides if o.startswith("tracking.uri=")]
+
+
+def check(folder: Path, n_trials: int, tracking: TrackingConfig, options: dict) -> None:
     counts = json.loads((folder / "out").read_text())["trials"]
     assert counts == {"finished": n_trials, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
-    study = load_study(folder / "mlruns" / "sweeps" / "chaos", "chaos")
+    study = load_study(folder / "mlruns" / "sweeps" / "chaos", "chaos", options.get("storage"))
     trials = study.get_trials(deepcopy=False)
     finished = [t for t in trials if t.state == TrialState.COMPLETE]
     assert len(finished) == n_trials and not [t for t in trials if not t.state.is_finished()]
     assert len({tuple(t.user_attrs["overrides"]) for t in finished}) == n_trials
-    store = open_store(TrackingConfig(root=str(folder / "mlruns")))
+    store = open_store(tracking)
     runs = {r.id: r for r in sweep_runs(store, "chaos")}
     assert {t.user_attrs[RUN] for t in finished} == set(runs)
     assert {r.state for r in runs.values()} == {"finished"}
     assert {store.client.get_run(r).info.status for r in runs} == {"FINISHED"}
     os.chdir(folder)
     for trial in finished:
-        whole = fit(compose([*trial.user_attrs["overrides"], "tracking.root=alone"]).config)
+        words = [o for o in trial.user_attrs["overrides"] if not o.startswith("tracking.uri=")]
+        whole = fit(compose([*words, "tracking.root=alone"]).config)
         assert whole.miou == trial.value == pytest.approx(get_run(store, trial.user_attrs[RUN]).miou, abs=0)
 
 
@@ -98,3 +113,57 @@ def test_a_sweep_survives_fifteen_kills(tmp_path):
 @pytest.mark.timeout(900)
 def test_a_sweep_survives_a_hundred_kills(tmp_path):
     survive(tmp_path, n_trials=60, kills=100, seed=4)
+
+
+@pytest.mark.services
+@pytest.mark.timeout(600)
+def test_a_sweep_on_postgresql_and_an_mlflow_server_survives_kills(tmp_path, postgresql, mlflow_server):
+    survive(tmp_path, 16, 10, 5, f"tracking.uri={mlflow_server.uri}", storage=postgresql)
+
+
+@pytest.mark.services
+@pytest.mark.timeout(600)
+def test_a_sweep_through_submitit_survives_kills(tmp_path, postgresql):
+    pytest.importorskip("submitit", reason="needs submitit: pip install 'segtune[slurm]'")
+    survive(tmp_path, 12, 6, 6, storage=postgresql, launcher="slurm", slurm={"cluster": "local"})
+
+
+@pytest.mark.services
+@pytest.mark.timeout(600)
+def test_a_tracking_server_that_goes_away_gets_everything_later(tmp_path, mlflow_server):
+    write_sweep(tmp_path, 8, [f"tracking.uri={mlflow_server.uri}", "hp.num_epochs=6"])
+    launcher = start(tmp_path)
+    while "epoch 2/" not in (tmp_path / "err").read_text():
+        time.sleep(0.1)
+    mlflow_server.stop()
+    time.sleep(12)
+    mlflow_server.start()
+    assert launcher.wait(timeout=400) == 0, (tmp_path / "err").read_text()
+    check(tmp_path, 8, TrackingConfig(root=str(tmp_path / "mlruns"), uri=mlflow_server.uri), {})
+    store = open_store(TrackingConfig(root=str(tmp_path / "mlruns"), uri=mlflow_server.uri))
+    for run in sweep_runs(store, "chaos"):
+        assert [step for step, _ in curve(store, run.id, "val/miou")] == list(range(6))
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_a_ray_cluster_that_loses_a_node_ends_with_the_exact_total(tmp_path, postgresql, monkeypatch):
+    pytest.importorskip("ray", reason="needs Ray: pip install 'segtune[ray]'")
+    from ray.cluster_utils import Cluster
+
+    small = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=small)
+    try:
+        nodes = [cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20) for _ in range(2)]
+        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+        options = {"storage": postgresql, "launcher": "ray", "workers": 3}
+        write_sweep(tmp_path, 12, [], **options)
+        launcher = start(tmp_path)
+        deadline = time.monotonic() + 240
+        while len(workers_of(tmp_path)) < 6 and time.monotonic() < deadline:  # a supervisor and a child each
+            time.sleep(0.2)
+        cluster.remove_node(nodes[0], allow_graceful=False)
+        assert launcher.wait(timeout=300) == 0, (tmp_path / "err").read_text()
+        check(tmp_path, 12, TrackingConfig(root=str(tmp_path / "mlruns")), options)
+    finally:
+        cluster.shutdown()

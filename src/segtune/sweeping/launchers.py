@@ -1,17 +1,22 @@
 """What starts a sweep's workers: this machine, Slurm, or a Ray cluster. Each worker is the same command everywhere."""
 
+import logging
+import math
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from typing import IO
 
-from segtune.errors import Interrupted, SegtuneError
+from segtune.errors import ConfigError, Interrupted, SegtuneError
 from segtune.stopping import StopRequest
+from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.worker import Task, command
 
 Launcher = Callable[[Task, Callable[[], None], IO[str] | None], None]
 _FATAL = (2, 3, 5)  # exit codes of a worker that met what no other trial could avoid
+_KILLED = -1  # any signal
+_LOST_JOBS = 100  # workers of a cluster that were lost and started again
 _YOUNG, _RESTARTS = 20.0, 5  # a worker that dies within so many seconds, so often in a row, will never live
 
 
@@ -58,8 +63,7 @@ def launch_local(
                     if code is None:
                         continue
                     del workers[number]
-                    if code in (*_FATAL, 1):
-                        raise SweepStopped(code)
+                    _check_code(code)
                     if code in (0, Interrupted.exit_code) or stop.requested:
                         continue
                     young[number] = young[number] + 1 if time.monotonic() - begun[number] < _YOUNG else 0
@@ -79,5 +83,107 @@ def launch_local(
         raise Interrupted("stopped.")
 
 
-LAUNCHERS: dict[str, Launcher] = {"local": launch_local}
+def launch_slurm(task: Task, tick: Callable[[], None] = lambda: None, log: IO[str] | None = None) -> None:
+    """Submits the workers to Slurm as an array; a preempted one gives its trial back and is queued again.
+
+    `sweep.slurm` takes submitit's parameters; `{cluster: local}` runs the jobs on this machine.
+
+    Raises:
+        ConfigError: submitit is not installed, or Slurm is not here.
+        Interrupted: by Ctrl-C or SIGTERM; the workers were asked to stop.
+        SweepStopped: a worker met a fault that every trial would meet.
+    """
+    try:
+        import submitit
+
+        from segtune.sweeping.slurm_worker import SlurmWorker
+    except ModuleNotFoundError:
+        raise ConfigError("sweep.launcher=slurm needs submitit: pip install 'segtune[slurm]'") from None
+    options = dict(task.spec.slurm)
+    try:
+        executor = submitit.AutoExecutor(folder=task.folder / "slurm", cluster=options.pop("cluster", "slurm"))
+        own = {"name": f"segtune-{task.spec.name}", "cpus_per_task": task.spec.cpus, "timeout_min": 24 * 60}
+        gpus = {"gpus_per_node": math.ceil(task.spec.gpus)} if task.spec.gpus else {}
+        executor.update_parameters(**own | gpus | options)
+    except (RuntimeError, NameError) as error:
+        raise ConfigError(f"sweep.launcher=slurm: {error}. Start it where sbatch is, or set sweep.slurm.") from None
+    with executor.batch():
+        jobs = {n: executor.submit(SlurmWorker(task, f"worker {n}")) for n in range(task.spec.workers)}
+    lost = 0
+
+    def look() -> bool:
+        nonlocal lost
+        for number, job in list(jobs.items()):
+            if not job.done():
+                continue
+            del jobs[number]
+            code = _KILLED if job.exception() else _check_code(job.result())
+            if code == _KILLED and lost < _LOST_JOBS:
+                lost += 1
+                jobs[number] = executor.submit(SlurmWorker(task, f"worker {number}"))
+        return bool(jobs)
+
+    _wait_for_remote(task, look, tick)
+
+
+def launch_ray(task: Task, tick: Callable[[], None] = lambda: None, log: IO[str] | None = None) -> None:
+    """Runs the workers as tasks of the Ray cluster at RAY_ADDRESS, else of one on this machine.
+
+    Ray starts a worker again elsewhere when its node is lost.
+
+    Raises:
+        ConfigError: Ray is not installed, or no cluster answers.
+        Interrupted: by Ctrl-C or SIGTERM; the workers were asked to stop.
+        SweepStopped: a worker met a fault that every trial would meet.
+    """
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise ConfigError("sweep.launcher=ray needs Ray: pip install 'segtune[ray]'") from None
+    try:
+        ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as error:
+        raise ConfigError(f"sweep.launcher=ray: {error}. Set RAY_ADDRESS, or start one: ray start --head") from None
+
+    @ray.remote(num_cpus=task.spec.cpus, num_gpus=task.spec.gpus, max_retries=_LOST_JOBS, scheduling_strategy="SPREAD")
+    def work(words: list[str]) -> int:
+        return subprocess.run(words, stdin=subprocess.DEVNULL).returncode
+
+    waiting = [work.remote(command(task, f"worker {n}")) for n in range(task.spec.workers)]
+    lost = 0
+
+    def look() -> bool:
+        nonlocal waiting, lost
+        done, waiting = ray.wait(waiting, timeout=0)
+        for code in ray.get(done):
+            if _check_code(code) == _KILLED and lost < _LOST_JOBS:
+                lost += 1
+                waiting.append(work.remote(command(task, f"worker again {lost}")))
+        return bool(waiting)
+
+    _wait_for_remote(task, look, tick)
+
+
+def _wait_for_remote(task: Task, look: Callable[[], bool], tick: Callable[[], None]) -> None:
+    """Waits for workers on other machines; a stop reaches them through the study."""
+    stop, told = StopRequest(), False
+    with stop.listening():
+        while look():
+            if stop.requested and not told:
+                told = True
+                SweepStudy(task.folder, task.spec).ask_to_stop()
+            tick()
+            time.sleep(0.2)
+    if stop.requested:
+        raise Interrupted("stopped.")
+
+
+def _check_code(code: int) -> int:
+    """The exit code of a worker that ended well, or was killed; raises for what no other would do better."""
+    if code in (*_FATAL, 1):
+        raise SweepStopped(code)
+    return _KILLED if code < 0 else code
+
+
+LAUNCHERS: dict[str, Launcher] = {"local": launch_local, "slurm": launch_slurm, "ray": launch_ray}
 """By the name in `sweep.launcher`."""

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -160,7 +161,10 @@ def _database(url: str, name: str) -> StudyStorage:
             found = connection.execute(sqlalchemy.text("SELECT extract(epoch FROM clock_timestamp())"))
             return float(found.scalar_one())
 
-    return StudyStorage(_patient(get_storage(storage)), lambda: _advisory_lock(engine, key), now)
+    patient = _patient(get_storage(storage))
+    for pool in (engine, storage.engine):
+        weakref.finalize(patient, pool.dispose)  # closes its connections with the last who uses the study
+    return StudyStorage(patient, lambda: _advisory_lock(engine, key), now)
 
 
 @contextmanager

@@ -19,12 +19,15 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
+from segtune.config import compose
 from segtune.errors import Interrupted, SegtuneError
+from segtune.patience import patiently
 from segtune.stopping import StopRequest
 from segtune.sweeping.space import build_space
 from segtune.sweeping.spec import SweepSpec
 from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.trial import run_trial
+from segtune.tracking.store import open_store
 
 _BARREN = 5  # deaths in a row without having claimed a trial: the next one would die as well
 
@@ -74,6 +77,8 @@ def pull_trials(task: Task, stop: StopRequest, label: str, on_claim: Callable[[]
     """
     space = build_space(task.spec)
     study = SweepStudy(task.folder, task.spec)
+    tracking = compose(task.spec.overrides).config.tracking
+    patiently(lambda: open_store(tracking), lambda line: print(f"[{label}] {line}", file=sys.stderr, flush=True))
     while not stop.requested:
         claim = study.claim(space)
         if claim is None:

@@ -43,6 +43,9 @@ def open_store(config: TrackingConfig) -> Store:
     """
     root = Path(config.root).expanduser().absolute()
     uri = config.uri or f"sqlite:///{root / 'mlflow.db'}"
+    key = (os.getpid(), root, uri, config.experiment)
+    if key in _OPEN and (config.uri or (root / "mlflow.db").is_file()):
+        return _OPEN[key]
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / ".store.lock", timeout=120):  # MLflow's first migration fails when two run it at once
@@ -57,7 +60,12 @@ def open_store(config: TrackingConfig) -> Store:
             f"the store '{uri}' cannot be opened ({type(error).__name__}: {str(error).splitlines()[0][:200]}). "
             "Check tracking.uri, or that tracking.root can be written."
         ) from error
-    return Store(root, uri, client, experiment_id)
+    _OPEN[key] = Store(root, uri, client, experiment_id)
+    return _OPEN[key]
+
+
+_OPEN: dict[tuple[int, Path, str, str], Store] = {}
+"""Stores that this process has opened: a second call costs nothing."""
 
 
 def _experiment(client: MlflowClient, config: TrackingConfig, root: Path) -> str:
