@@ -1,12 +1,13 @@
 """What starts a sweep's workers: this machine, Slurm, or a Ray cluster. Each worker is the same command everywhere."""
 
+import contextlib
 import logging
 import math
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import IO
+from typing import IO, Any
 
 from segtune.errors import ConfigError, Interrupted, SegtuneError
 from segtune.stopping import StopRequest
@@ -140,15 +141,19 @@ def launch_ray(task: Task, tick: Callable[[], None] = lambda: None, log: IO[str]
         import ray
     except ModuleNotFoundError:
         raise ConfigError("sweep.launcher=ray needs Ray: pip install 'segtune[ray]'") from None
+    with contextlib.redirect_stdout(sys.stderr):  # Ray's own notices: standard output is for results
+        _pull_on_ray(task, ray, tick)
+        ray.shutdown()
+
+
+def _pull_on_ray(task: Task, ray: Any, tick: Callable[[], None]) -> None:
     try:
         ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
         raise ConfigError(f"sweep.launcher=ray: {error}. Set RAY_ADDRESS, or start one: ray start --head") from None
-
-    @ray.remote(num_cpus=task.spec.cpus, num_gpus=task.spec.gpus, max_retries=_LOST_JOBS, scheduling_strategy="SPREAD")
-    def work(words: list[str]) -> int:
-        return subprocess.run(words, stdin=subprocess.DEVNULL).returncode
-
+    # a lost node's tasks are started again by Ray itself
+    options = {"num_cpus": task.spec.cpus, "num_gpus": task.spec.gpus, "max_retries": _LOST_JOBS}
+    work = ray.remote(**options, scheduling_strategy="SPREAD")(_run_worker)
     waiting = [work.remote(command(task, f"worker {n}")) for n in range(task.spec.workers)]
     lost = 0
 
@@ -162,6 +167,10 @@ def launch_ray(task: Task, tick: Callable[[], None] = lambda: None, log: IO[str]
         return bool(waiting)
 
     _wait_for_remote(task, look, tick)
+
+
+def _run_worker(words: list[str]) -> int:
+    return subprocess.run(words, stdin=subprocess.DEVNULL).returncode
 
 
 def _wait_for_remote(task: Task, look: Callable[[], bool], tick: Callable[[], None]) -> None:
