@@ -51,7 +51,7 @@ def build_pruner(spec: SweepSpec) -> BasePruner:
     build: dict[str, Callable[[], BasePruner]] = {
         "none": optuna.pruners.NopPruner,
         "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=warmup),
-        "halving": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=warmup, reduction_factor=2),
+        "halving": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=warmup, reduction_factor=3),
         "hyperband": lambda: optuna.pruners.HyperbandPruner(min_resource=warmup, reduction_factor=3),
         "patient": lambda: optuna.pruners.PatientPruner(
             optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=warmup), patience=warmup

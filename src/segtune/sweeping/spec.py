@@ -40,7 +40,7 @@ class SweepSpec(Settings):
         workers: processes that pull trials; CPU threads are shared out among them.
         sampler: `tpe`, `gp`, `cmaes`, `random`, `qmc`, or `grid`, which goes through every configuration.
         pruner: `median` stops a trial that is below the median of the others at the same epoch; `patient` does so only
-            once it has stopped improving; `halving` keeps the better half at 1, 2, 4 … times `pruner_warmup` epochs;
+            once it has stopped improving; `halving` keeps the best third at 1, 3, 9 … times `pruner_warmup` epochs;
             `hyperband` runs several of those side by side.
         pruner_warmup: validations before a trial may be pruned.
         max_retries: how often in a row a trial may lose its worker at one and the same epoch.
