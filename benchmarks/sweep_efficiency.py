@@ -56,9 +56,8 @@ def compute(data: str, seeds: int, trials: int, epochs: int) -> None:
         shares.append(reached / spent if reached else math.inf)
         had = f"{reached} epochs | {shares[-1]:.2f}" if reached else f"not within {used} epochs | -"
         print(f"| {seed} | {100 * target:.1f} | {spent} | {had} | {100 * final:.1f} |", flush=True)
-    print(
-        f"Share of the epochs: median {statistics.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f}), target 1/3"
-    )
+    low, middle, high = min(shares), statistics.median(shares), max(shares)
+    print(f"Share of the epochs: median {middle:.2f} ({low:.2f} to {high:.2f}), target 1/3")
 
 
 def search(

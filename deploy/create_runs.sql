@@ -1,0 +1,2 @@
+-- MLflow's own database beside the one of the studies
+CREATE DATABASE runs;

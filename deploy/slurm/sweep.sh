@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# A sweep on Slurm: this job is the launcher, small and long; it submits the workers as an array and waits for them.
+#   sbatch deploy/slurm/sweep.sh NAME postgresql://USER:PASSWORD@HOST/studies http://HOST:5000
+# The checkout and tracking.root lie on a file system that all nodes share. Given again after any end, it goes on.
+#SBATCH --job-name=segtune
+#SBATCH --cpus-per-task=1
+#SBATCH --mem=4G
+#SBATCH --time=3-00:00:00
+#SBATCH --signal=B:TERM@120
+set -euo pipefail
+name=$1 storage=$2 tracking=$3
+
+# exec: Slurm's TERM reaches segtune itself, which asks the workers to give their trials back
+exec .venv/bin/segtune sweep "$name" \
+  sweep.launcher=slurm sweep.workers=8 sweep.cpus=8 sweep.gpus=1 \
+  "sweep.slurm={slurm_partition: gpu, timeout_min: 720, mem_gb: 32}" \
+  "sweep.storage=$storage" "tracking.uri=$tracking"
