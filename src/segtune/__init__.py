@@ -11,10 +11,39 @@ The main job: `segtune.sweep("quickstart")`, `segtune.compare("quickstart")`, `s
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compare", "evaluate", "load", "predict", "promote", "sweep", "templates", "train"]
+__all__ = [
+    "__version__",
+    "compare",
+    "evaluate",
+    "load",
+    "plan_sweep",
+    "predict",
+    "promote",
+    "retry",
+    "status",
+    "stop",
+    "sweep",
+    "templates",
+    "train",
+    "worker",
+]
 
 if TYPE_CHECKING:
-    from segtune.api import compare, evaluate, load, predict, promote, sweep, templates, train
+    from segtune.api import (
+        compare,
+        evaluate,
+        load,
+        plan_sweep,
+        predict,
+        promote,
+        retry,
+        status,
+        stop,
+        sweep,
+        templates,
+        train,
+        worker,
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -89,3 +89,21 @@ def test_a_diverged_trial_fails_with_its_step_and_is_not_registered(tmp_path):
     assert trial.state == TrialState.FAIL and "at step " in trial.user_attrs[ERROR] and trial.value is None
     with pytest.raises(SegtuneError):
         segtune.promote(trial.user_attrs[RUN], "t")
+
+
+def test_a_trial_that_another_worker_finished_is_left_alone_and_so_is_its_run(tmp_path, monkeypatch):
+    sweep = Sweep(tmp_path)
+    report = optuna.Trial.report
+
+    def taken_over(trial, value, step):
+        sweep.study.study.tell(trial.number, state=TrialState.FAIL)  # by a janitor
+        report(trial, value, step)
+
+    monkeypatch.setattr(optuna.Trial, "report", taken_over)
+    lines = []
+    claim = sweep.study.claim(sweep.space)
+    trials.run_trial(sweep.study, claim, sweep.space, PARENT_OF_NONE, 1, StopRequest(), lines.append)
+    assert "taken over" in lines[-1]
+    trial = sweep.study.study.trials[0]
+    assert ERROR not in trial.user_attrs
+    assert get_run(open_store(TrackingConfig()), trial.user_attrs[RUN]).state == "running"  # the other's to end

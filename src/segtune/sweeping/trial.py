@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Callable, Mapping
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from segtune.errors import DataError, Interrupted, LeaseLost, SegtuneError, StorageError
@@ -16,9 +17,9 @@ from segtune.sweeping.space import Space, compose_trial
 from segtune.sweeping.study import Claim, SweepStudy
 from segtune.training import RunResult, fit
 
+_TAKEN_OVER = "was taken over by another worker; this one leaves it"
 Say = Callable[[str], None]
 _MEMORY = re.compile(r"out of memory|can't allocate memory|bad alloc|std::bad_alloc", re.IGNORECASE)
-TRIAL = "segtune.trial"
 
 
 def run_trial(
@@ -36,24 +37,19 @@ def run_trial(
         StorageError: a store is gone.
     """
     trial = claim.trial
-    spec = study.spec
-
-    def look_for_stop() -> None:
-        stop.requested = stop.requested or study.stop_asked()
-
     try:
-        with Lease(study.storage, trial, study.holder, spec.lease, look_for_stop) as lease:
+        with Lease(study.storage, trial, study.holder, study.spec.lease, lambda: _look(study, stop)) as lease:
             try:
                 _fit(study, claim, parent, threads, stop, lease, say)
             except (Interrupted, DataError, StorageError):
                 study.release(trial)
                 raise
-            except LeaseLost:
+            except (LeaseLost, UpdateFinishedTrialError):
                 raise
             except Exception as error:  # one trial's fault must not end the sweep
                 _failed(study, claim, space, error, say)
-    except LeaseLost as error:
-        say(str(error))
+    except (LeaseLost, UpdateFinishedTrialError):
+        say(_TAKEN_OVER)
 
 
 def _fit(study: SweepStudy, claim: Claim, parent: str, threads: int, stop: StopRequest, lease: Lease, say: Say) -> None:
@@ -63,7 +59,12 @@ def _fit(study: SweepStudy, claim: Claim, parent: str, threads: int, stop: StopR
     trial.set_user_attr(NUM_EPOCHS, num_epochs)
 
     def on_epoch(epoch: int, metrics: Mapping[str, float]) -> bool:
-        trial.report(metrics["val/miou"], epoch)
+        lease.check()
+        try:
+            trial.report(metrics["val/miou"], epoch)
+        except UpdateFinishedTrialError:
+            raise LeaseLost(_TAKEN_OVER) from None
+        _look(study, stop)
         return epoch + 1 < num_epochs and trial.should_prune()  # after its last epoch there is nothing left to save
 
     def commit(result: RunResult) -> None:
@@ -72,7 +73,7 @@ def _fit(study: SweepStudy, claim: Claim, parent: str, threads: int, stop: StopR
 
     begun = f"goes on with run {claim.run}: " if claim.run else ""
     say(begun + ", ".join(f"{k}={_short(v)}" for k, v in trial.params.items()))
-    tags = {"segtune.kind": "trial", "segtune.sweep": study.spec.name, TRIAL: str(trial.number)}
+    tags = {"segtune.kind": "trial", "segtune.sweep": study.spec.name, "segtune.trial": str(trial.number)}
     tags |= {f"segtune.param.{k}": str(v) for k, v in trial.params.items()}
     fit(
         config,
@@ -88,6 +89,11 @@ def _fit(study: SweepStudy, claim: Claim, parent: str, threads: int, stop: StopR
         stop=stop,
         say=say,
     )
+
+
+def _look(study: SweepStudy, stop: StopRequest) -> None:
+    """Passes on what was asked from another shell."""
+    stop.requested = stop.requested or study.stop_asked()
 
 
 def _tell(study: SweepStudy, trial: optuna.Trial, result: RunResult) -> None:
