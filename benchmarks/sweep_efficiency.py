@@ -33,9 +33,9 @@ from segtune.tracking.store import open_store
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 EPOCHS, WORKERS = 9, 4  # of the simulated sweeps
 SMALL = {
-    "street": ["dataset=street", "dataset.street={width:128,height:96,train:120,val:40,test:2,clips:1,clip_frames:2}",
+    "street": ["dataset=street", "dataset.street={width:128,height:96,train:64,val:24,test:2,clips:1,clip_frames:2}",
                "hp.image_size=[96]"],
-    "camvid": ["dataset=camvid", "hp.image_size=[96]"],
+    "camvid": ["dataset=camvid", "hp.image_size=[96]", "trainer.limit_train_batches=12"],
 }  # fmt: skip
 SEARCH = {
     "hp.per_item_lrate": {"min": 1e-5, "max": 3e-2, "log": True},
@@ -170,7 +170,7 @@ if __name__ == "__main__":
     parser.add_argument("what", choices=["compute", "scheduling"])
     parser.add_argument("--data", default="street", choices=sorted(SMALL))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--trials", type=int, default=16)
+    parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--epochs", type=int, default=9)
     options = parser.parse_args()
     if options.what == "compute":

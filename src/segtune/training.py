@@ -25,6 +25,7 @@ from segtune.inference.segmenter import Segmenter, describe
 from segtune.models.build import build
 from segtune.models.cost import measure_cost
 from segtune.models.losses import SegmentationLoss
+from segtune.patience import patiently
 from segtune.settings import RunConfig, TrackingConfig
 from segtune.setup import Say, Setup, build_augment, device_name, prepare
 from segtune.stopping import StopRequest
@@ -307,7 +308,7 @@ def _measured(setup: Setup, run: RunWriter, keeper: Keeper, started: float) -> R
         config.template["name"], config.template["model"], model.preprocessing, classes, size, dataset, metrics
     )
     keeper.guard()
-    digest = segmenter.save(run.folder / "segmenter")
+    digest = patiently(lambda: segmenter.save(run.folder / "segmenter"))
     run.folder_artifact(run.folder / "segmenter", "segmenter")
     count = min(config.tracking.overlays, len(setup.val))
     chosen = [i * len(setup.val) // count for i in range(count)]

@@ -50,25 +50,44 @@ def count_pairs(prediction: Tensor, target: Tensor, num_classes: int) -> Tensor:
     return counts.view(num_classes + 1, num_classes)[:num_classes]
 
 
+PerClass = tuple[float | None, ...]
+"""A figure for each class in [0, 1]; None where it is not defined."""
+
+
 @dataclass(frozen=True)
 class Scores:
-    """What a confusion matrix says.
+    """What a confusion matrix says; every figure lies in [0, 1].
 
     Attributes:
-        miou: mean intersection over union of the classes that occur in target or prediction, in [0, 1].
+        miou: mean intersection over union of the classes that occur in target or prediction.
         iou: per class, None where a class occurs in neither.
         pixel_accuracy: share of counted pixels that are right.
         pixels: target pixels per class.
+        mean_dice: mean Dice coefficient of the same classes.
+        fwiou: IoU weighted by each class's share of the target pixels.
+        dice: per class, 2 TP / (2 TP + FP + FN).
+        precision: per class, None where it was never predicted.
+        recall: per class, None where it does not occur in the target.
     """
 
     miou: float
-    iou: tuple[float | None, ...]
+    iou: PerClass
     pixel_accuracy: float
     pixels: tuple[int, ...]
+    mean_dice: float
+    fwiou: float
+    dice: PerClass
+    precision: PerClass
+    recall: PerClass
 
     def named(self, names: Sequence[str], prefix: str = "val/") -> dict[str, float]:
         """Flat metrics under their logged names; absent classes are left out."""
-        row = {f"{prefix}miou": self.miou, f"{prefix}pixel_accuracy": self.pixel_accuracy}
+        row = {
+            f"{prefix}miou": self.miou,
+            f"{prefix}pixel_accuracy": self.pixel_accuracy,
+            f"{prefix}mean_dice": self.mean_dice,
+            f"{prefix}fwiou": self.fwiou,
+        }
         return row | {f"{prefix}iou/{n}": v for n, v in zip(names, self.iou, strict=True) if v is not None}
 
 
@@ -79,11 +98,27 @@ def score(matrix: Tensor) -> Scores:
     (0.75, 0.8, None)
     """
     counts = matrix.double()
-    hit = counts.diagonal()
-    union = counts.sum(0) + counts.sum(1) - hit
-    present = union > 0
-    iou = hit / union.clamp(min=1)
-    miou = float(iou[present].mean()) if bool(present.any()) else 0.0
-    total = float(counts.sum())
-    per_class = tuple(float(v) if p else None for v, p in zip(iou, present, strict=True))
-    return Scores(miou, per_class, float(hit.sum()) / total if total else 0.0, tuple(int(c) for c in matrix.sum(1)))
+    hit, target, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
+    union, total = target + predicted - hit, float(counts.sum())
+    iou, dice = _ratio(hit, union), _ratio(2 * hit, target + predicted)
+    weighted = sum(float(t) * v for t, v in zip(target, iou, strict=True) if v is not None)
+    return Scores(
+        miou=_mean(iou),
+        iou=iou,
+        pixel_accuracy=float(hit.sum()) / total if total else 0.0,
+        pixels=tuple(int(c) for c in matrix.sum(1)),
+        mean_dice=_mean(dice),
+        fwiou=weighted / total if total else 0.0,
+        dice=dice,
+        precision=_ratio(hit, predicted),
+        recall=_ratio(hit, target),
+    )
+
+
+def _ratio(part: Tensor, whole: Tensor) -> PerClass:
+    return tuple(float(p / w) if w else None for p, w in zip(part, whole, strict=True))
+
+
+def _mean(values: PerClass) -> float:
+    defined = [v for v in values if v is not None]
+    return sum(defined) / len(defined) if defined else 0.0

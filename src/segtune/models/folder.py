@@ -46,7 +46,7 @@ def write_folder(folder: Path, tensors: Mapping[str, Tensor], description: Mappi
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
-        raise StorageError(f"segmenter folder '{folder}' cannot be written: {error}") from None
+        raise StorageError(f"segmenter folder '{folder}' cannot be written: {error}") from error
     return hashlib.sha256(manifest.encode()).hexdigest()
 
 

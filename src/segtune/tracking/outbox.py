@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from segtune.patience import is_passing
+from segtune.patience import is_passing, patiently
 
 Message = Mapping[str, Any]
 _PAUSE = 5.0  # seconds between two tries to reach a server that is away
@@ -60,6 +60,9 @@ class Outbox:
         return True
 
     def _keep(self, message: Message) -> None:
+        patiently(lambda: self._append(message))  # the disk may be what is full
+
+    def _append(self, message: Message) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.path}.lock"), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(message) + "\n")
