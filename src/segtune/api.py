@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segtune.config import Composed
+    from segtune.inference.evaluate import Evaluation
     from segtune.inference.predict import Prediction
     from segtune.inference.segmenter import Segmenter
-    from segtune.measure.metrics import Scores
     from segtune.report.compare import Report
     from segtune.sweeping.launch import SweepPlan, SweepResult
     from segtune.sweeping.progress import Progress
@@ -223,8 +223,8 @@ def predict(
     return predict_files(segmenter, found, Path(output), model=str(model), split=regions, overwrite=overwrite, say=say)
 
 
-def evaluate(model: str | Path, *overrides: str, split: str = "val", say: Say = to_stderr) -> "Scores":
-    """Scores of a segmenter on a split: `evaluate("models:/street@champion", "dataset=street", split="test")`.
+def evaluate(model: str | Path, *overrides: str, split: str = "val", say: Say = to_stderr) -> "Evaluation":
+    """What a segmenter does on a split: `evaluate("models:/street@champion", "dataset=street", split="test").scores`.
 
     Raises:
         ConfigError: the dataset's classes are not the segmenter's.
@@ -243,7 +243,8 @@ def evaluate(model: str | Path, *overrides: str, split: str = "val", say: Say = 
             f"dataset '{source.name}' has the classes {', '.join(source.classes.names)}, but {model} was trained on "
             f"{', '.join(segmenter.classes.names)}. Choose the dataset that it was trained on."
         )
-    return score_split(segmenter, load_split(source, split, segmenter.image_size, stored_masks=True))
+    decoded = load_split(source, split, segmenter.image_size, stored_masks=True)
+    return score_split(segmenter, decoded, groups=config.dataset.groups)
 
 
 def _store(root: str, uri: str | None) -> "Store":

@@ -9,7 +9,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from segtune import __version__
@@ -263,10 +263,17 @@ def _evaluate(call: Call) -> Outcome:
     model = call.one_name("run, models:/ URI or folder")
     config = api.compose(*rest).config
     names = [c["name"] if isinstance(c, dict) else str(c) for c in config.dataset.classes]
-    scores = api.evaluate(model, *rest, split=split)
-    data = {"model": model, "dataset": config.dataset.name, "split": split, "metrics": scores.named(names, f"{split}/")}
+    done = api.evaluate(model, *rest, split=split)
+    scores, interval = done.scores, done.interval
+    data: dict[str, Any] = {"model": model, "dataset": config.dataset.name, "split": split}
+    data |= {"metrics": scores.named(names, f"{split}/")}
+    data |= {"images": len(done.names), "interval": interval and asdict(interval)}
+    units = f"{len(done.names)} images" + (f" in {len(set(done.groups))} groups" if done.groups else "")
+    spread = f" [{interval.low:.4f}, {interval.high:.4f}]" if interval else ""
     rows = [f"  {n:<20} {'n/a' if v is None else f'{v:.4f}'}" for n, v in zip(names, scores.iou, strict=True)]
-    return Outcome(data, [f"{split} mIoU {scores.miou:.4f}, pixel accuracy {scores.pixel_accuracy:.4f}", *rows])
+    head = f"{split} mIoU {scores.miou:.4f}{spread}, pixel accuracy {scores.pixel_accuracy:.4f}; {units}"
+    how = "the interval is of 10,000 bootstrap resamples, 95 %" if interval else "one group alone gives no interval"
+    return Outcome(data, [head, *rows, how])
 
 
 def _predict(call: Call) -> Outcome:

@@ -1,8 +1,9 @@
 """The shape of a composed config: every key, its type and its range. Python owns the defaults that nobody changes."""
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -15,6 +16,14 @@ class Settings(BaseModel):
     """Base of all sections: unknown keys are refused, values are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+def _compiles(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"no regular expression: {error}") from None
+    return pattern
 
 
 class StreetConfig(Settings):
@@ -52,6 +61,8 @@ class DatasetConfig(Settings):
         masks: the same for masks: one 8-bit index mask per image, of the image's size and stem.
         ignore: mask ids that count nowhere.
         label_map: mask id -> id, applied before the class table is checked; 255 ignores.
+        groups: pattern whose first match in an image's name is its group (video, scene, patient): images of one group
+            are no independent evidence, and intervals take that into account.
     """
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
@@ -62,6 +73,7 @@ class DatasetConfig(Settings):
     classes: list[Any]
     ignore: list[Annotated[int, Field(ge=0, le=255)]] = [255]
     label_map: dict[Annotated[int, Field(ge=0, le=255)], Annotated[int, Field(ge=0, le=255)]] = {}
+    groups: Annotated[str, AfterValidator(_compiles)] | None = None
     street: StreetConfig | None = None
     download: DownloadConfig | None = None
     licence: str = ""

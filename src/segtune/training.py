@@ -301,7 +301,7 @@ def _measured(setup: Setup, run: RunWriter, keeper: Keeper, started: float) -> R
     model.load_state_dict(load_file(keeper.best))
     size = config.hp["image_size"]
     segmenter = Segmenter(model, classes, size, {}, setup.device)
-    metrics = evaluate(segmenter, setup.val, setup.batch_size).named(classes.names)
+    metrics = evaluate(segmenter, setup.val, setup.batch_size).scores.named(classes.names)
     cost = measure_cost(segmenter.model, setup.batch_shape, setup.val_size, setup.device, ("latency_ms", "params_m"))
     dataset = {"name": setup.source.name, "train": setup.train.fingerprint, "val": setup.val.fingerprint}
     segmenter.info = describe(

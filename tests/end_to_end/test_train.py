@@ -41,8 +41,9 @@ def test_the_same_seed_gives_the_same_miou_and_weights(tmp_path):
 
 
 def test_the_reported_number_is_what_the_segmenter_scores(store_root, tiny_run):
-    scores = segtune.evaluate(tiny_run.run_id, *TINY[:2], f"tracking.root='{store_root}'", **QUIET)
-    assert scores.miou == pytest.approx(tiny_run.miou, abs=1e-12)
+    done = segtune.evaluate(tiny_run.run_id, *TINY[:2], f"tracking.root='{store_root}'", **QUIET)
+    assert done.interval.low <= done.scores.miou <= done.interval.high and len(done.names) == done.interval.units == 3
+    assert done.scores.miou == pytest.approx(tiny_run.miou, abs=1e-12)
     recorded = get_run(open_store(TrackingConfig(root=str(store_root))), tiny_run.run_id)
     assert recorded.miou == pytest.approx(tiny_run.miou)
 
