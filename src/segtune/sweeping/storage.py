@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 from urllib.parse import urlsplit
 
 from filelock import FileLock
@@ -51,8 +51,7 @@ def open_storage(folder: Path, url: str | None, name: str) -> StudyStorage:
 
 
 def _patient(storage: BaseStorage) -> BaseStorage:
-    patient: Any = _Patient(storage)
-    return patient  # type: ignore[no-any-return]
+    return cast(BaseStorage, _Patient(storage))
 
 
 def _journal(folder: Path) -> StudyStorage:
