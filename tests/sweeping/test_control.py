@@ -27,6 +27,7 @@ def test_status_tells_how_far_it_is(study, capsys):
     assert main(["status", "t", "--json"]) == 0
     state = json.loads(capsys.readouterr().out)
     assert state["trials"] == {"finished": 1, "pruned": 0, "failed": 1, "running": 0, "waiting": 0}
+    assert state["errors"] == [{"trial": 1, "error": "no luck"}]
     assert state["best"] == {"trial": 0, "val/miou": 0.5} and state["n_trials"] == 4
 
 

@@ -18,7 +18,7 @@ from segtune.data.sources import open_source
 from segtune.errors import Interrupted, PartialError, SegtuneError, StorageError
 from segtune.forecast import forecast_seconds
 from segtune.patience import patiently
-from segtune.sweeping.launchers import LAUNCHERS
+from segtune.sweeping.launchers import LAUNCHERS, SweepStopped
 from segtune.sweeping.progress import Progress, live_panel, progress
 from segtune.sweeping.records import Counts, front, load_study, run_states
 from segtune.sweeping.space import Space, build_space, compose_trial
@@ -170,6 +170,11 @@ def _run_workers(task: Task, store: Store, study: SweepStudy, command: str) -> N
             launch(task, lambda: None, None)
     except Interrupted:
         stopped = True
+    except SweepStopped:
+        if sys.stderr.isatty():  # its reason went where the panel could not be disturbed
+            lines = (task.folder / "workers.log").read_text(encoding="utf-8").splitlines()
+            print("\n".join(lines[-3:]), file=sys.stderr)
+        raise
     finally:
         study.recover()
         _settle(store, study)

@@ -13,9 +13,10 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from segtune.sweeping.records import Counts, count, counted_trials
+from segtune.sweeping.records import ERROR, Counts, count, counted_trials
 
 NUM_EPOCHS = "num_epochs"
+_SHOWN = 5  # failed trials, in the lines for people
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Progress:
     Attributes:
         total: trials asked for; None where a budget decides.
         best: number and mIoU of the best finished trial.
+        errors: number and reason, in one line, of the failed trials.
         eta: seconds to go, and their standard deviation; None before two trials have ended.
     """
 
@@ -50,6 +52,7 @@ class Progress:
     total: int | None
     best: tuple[int, float] | None
     running: tuple[RunningTrial, ...]
+    errors: tuple[tuple[int, str], ...]
     eta: tuple[float, float] | None
 
     def to_json(self) -> dict[str, Any]:
@@ -59,6 +62,7 @@ class Progress:
             "trials": self.counts.to_json(),
             "n_trials": self.total,
             "best": None if self.best is None else {"trial": self.best[0], "val/miou": self.best[1]},
+            "errors": [{"trial": n, "error": e} for n, e in self.errors],
             "running": [asdict(r) for r in self.running],
             "eta_seconds": None if self.eta is None else {"mean": self.eta[0], "std": self.eta[1]},
         }
@@ -73,6 +77,7 @@ class Progress:
         if self.best:
             rows.append(f"best: trial {self.best[0]}, val mIoU {self.best[1]:.4f}")
         rows += [f"trial {r.number}: {_epoch(r)}, {_miou(r)}" for r in self.running]
+        rows += [f"trial {n} failed: {e}" for n, e in self.errors[-_SHOWN:]]
         if self.eta:
             rows.append(f"to go: {_clock(self.eta[0])} ± {_clock(self.eta[1])}")
         return rows
@@ -90,8 +95,13 @@ def progress(study: optuna.Study, n_trials: int | None, workers: int) -> Progres
         n_trials,
         best,
         running,
+        tuple((t.number, _last_line(t)) for t in trials if t.state == TrialState.FAIL),
         _eta(trials, counts, n_trials, workers),
     )
+
+
+def _last_line(trial: FrozenTrial) -> str:
+    return (str(trial.user_attrs.get(ERROR, "")).strip().splitlines() or ["no reason recorded"])[-1]
 
 
 def _running(trial: FrozenTrial, trials: list[FrozenTrial]) -> RunningTrial:
