@@ -13,7 +13,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from segtune.sweeping.records import ERROR, Counts, count, counted_trials
+from segtune.sweeping.records import Counts, count, counted_trials, last_line
 
 NUM_EPOCHS = "num_epochs"
 _SHOWN = 5  # failed trials, in the lines for people
@@ -95,13 +95,9 @@ def progress(study: optuna.Study, n_trials: int | None, workers: int) -> Progres
         n_trials,
         best,
         running,
-        tuple((t.number, _last_line(t)) for t in trials if t.state == TrialState.FAIL),
+        tuple((t.number, last_line(t)) for t in trials if t.state == TrialState.FAIL),
         _eta(trials, counts, n_trials, workers),
     )
-
-
-def _last_line(trial: FrozenTrial) -> str:
-    return (str(trial.user_attrs.get(ERROR, "")).strip().splitlines() or ["no reason recorded"])[-1]
 
 
 def _running(trial: FrozenTrial, trials: list[FrozenTrial]) -> RunningTrial:

@@ -15,7 +15,7 @@ from segtune.sweeping.storage import open_storage
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 logging.getLogger("optuna").setLevel(logging.WARNING)
 
-RUN, OVERRIDES, ERROR, LEASE, RETRIED = "run", "overrides", "error", "lease", "retried"
+RUN, OVERRIDES, ERROR, DIVERGED, LEASE, RETRIED = "run", "overrides", "error", "diverged", "lease", "retried"
 """User attributes of a trial; RETRIED, of those whose place another attempt has taken, also of the study."""
 
 
@@ -49,6 +49,11 @@ def counted_trials(study: optuna.Study) -> list[FrozenTrial]:
     by_hand = set(study.user_attrs.get(RETRIED, []))
     trials = study.get_trials(deepcopy=False)
     return [t for t in trials if not t.user_attrs.get(RETRIED) and t.number not in by_hand]
+
+
+def last_line(trial: FrozenTrial) -> str:
+    """Why a trial failed, in one line."""
+    return (str(trial.user_attrs.get(ERROR, "")).strip().splitlines() or ["no reason recorded"])[-1]
 
 
 def count(study: optuna.Study) -> Counts:

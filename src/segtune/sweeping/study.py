@@ -6,6 +6,7 @@ trial is compare-and-set in the storage.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,18 @@ from optuna.trial import FrozenTrial, TrialState
 
 from segtune.errors import ConfigError, LeaseLost, SegtuneError
 from segtune.sweeping.lease import identify, is_over
-from segtune.sweeping.records import ERROR, LEASE, OVERRIDES, RETRIED, RUN, Counts, count, counted_trials
+from segtune.sweeping.records import (
+    DIVERGED,
+    ERROR,
+    LEASE,
+    OVERRIDES,
+    RETRIED,
+    RUN,
+    Counts,
+    count,
+    counted_trials,
+    last_line,
+)
 from segtune.sweeping.samplers import build_pruner, build_sampler
 from segtune.sweeping.space import Space
 from segtune.sweeping.spec import SweepSpec
@@ -286,9 +298,19 @@ class SweepStudy:
     def _check_errors(self) -> None:
         ended = [t for t in self.counted() if t.state.is_finished()]
         ended.sort(key=lambda t: t.datetime_complete.timestamp() if t.datetime_complete else 0.0)
-        last = [t.user_attrs.get(ERROR, "").strip().splitlines()[-1:] for t in ended[-_SAME_ERRORS:]]
-        if len(last) == _SAME_ERRORS and last[0] and all(e == last[0] for e in last):
+        last = [_signature(t) for t in ended[-_SAME_ERRORS:]]
+        if len(last) == _SAME_ERRORS and last[0] is not None and len(set(last)) == 1:
             raise SegtuneError(
                 f"sweep '{self.spec.name}': the last {_SAME_ERRORS} trials failed with the same error, and so would "
-                f"the next: {last[0][0]} When it is mended: segtune retry {self.spec.name}"
+                f"the next: {last_line(ended[-1])} When it is mended: segtune retry {self.spec.name}"
             )
+
+
+def _signature(trial: FrozenTrial) -> str | None:
+    """What makes two errors the same: their last line, whatever numbers it names; None for no error.
+
+    A loss that diverged says something about the configuration, not about the sweep.
+    """
+    if ERROR not in trial.user_attrs or trial.user_attrs.get(DIVERGED):
+        return None
+    return re.sub(r"\d+", "#", last_line(trial))

@@ -8,11 +8,11 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from segtune.errors import DataError, Interrupted, LeaseLost, SegtuneError, StorageError
+from segtune.errors import DataError, Diverged, Interrupted, LeaseLost, SegtuneError, StorageError
 from segtune.stopping import StopRequest
 from segtune.sweeping.lease import Lease
 from segtune.sweeping.progress import NUM_EPOCHS
-from segtune.sweeping.records import ERROR, RUN
+from segtune.sweeping.records import DIVERGED, ERROR, RUN
 from segtune.sweeping.space import Space, compose_trial
 from segtune.sweeping.study import Claim, SweepStudy
 from segtune.training import RunResult, fit
@@ -116,6 +116,7 @@ def _failed(study: SweepStudy, claim: Claim, space: Space, error: Exception, say
     halved = _half_batch(claim) if isinstance(error, MemoryError | RuntimeError) and _is_memory(error) else None
     if halved is None:
         claim.trial.set_user_attr(ERROR, reason)
+        claim.trial.set_user_attr(DIVERGED, isinstance(error, Diverged))
         study.finish(claim.trial, state=TrialState.FAIL)
         return
     overrides, batch_size = halved
