@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from optuna.trial import TrialState
 
 from segtune import __version__
 from segtune.config import compose
@@ -20,7 +21,7 @@ from segtune.forecast import forecast_seconds
 from segtune.patience import patiently
 from segtune.sweeping.launchers import LAUNCHERS, SweepStopped
 from segtune.sweeping.progress import Progress, live_panel, progress
-from segtune.sweeping.records import Counts, front, load_study, run_states
+from segtune.sweeping.records import RUN, Counts, front, load_study, run_states
 from segtune.sweeping.space import Space, build_space, compose_trial
 from segtune.sweeping.spec import SweepSpec, load_spec
 from segtune.sweeping.study import SweepStudy
@@ -201,11 +202,14 @@ def _settle(store: Store, study: SweepStudy) -> None:
         patiently(lambda: _deliver_all(store))
     except ConnectionError as error:
         raise StorageError(f"{error}. It is kept, and sent when the same command is given again.") from None
+    running = [t for t in study.counted() if t.state == TrialState.RUNNING]
+    begins = any(RUN not in t.user_attrs for t in running)  # a run that no trial names yet may be its
     states = run_states(study.study)
     for run in sweep_runs(store, study.spec.name):
         state = states.get(run.id)
         if state is None and run.state == "running":
-            delete_run(store, run.id)
+            if not begins:
+                delete_run(store, run.id)
         elif state not in (None, "running", run.state):
             RunWriter(store, run.id).finish(state)  # type: ignore[arg-type]  # a State
 

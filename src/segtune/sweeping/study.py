@@ -105,7 +105,7 @@ class SweepStudy:
         self.study.set_user_attr(_DRIFT, [*past, {"after_trial": len(self._trials()), "changed": changed}])
         self.study.set_user_attr(_IDENTITY, mine)
 
-    def claim(self, space: Space, lease_seconds: float | None = None) -> Claim | None:
+    def claim(self, space: Space) -> Claim | None:
         """The next trial to run, an interrupted one first; None when the total is spoken for.
 
         No configuration is given out twice.
@@ -121,10 +121,9 @@ class SweepStudy:
                 return None
             if not counts.waiting and (self._is_total(counts) or self._is_spent()):
                 return None
-            seconds = lease_seconds or self.spec.lease
-            return self._ask(space, seconds)
+            return self._ask(space)
 
-    def _ask(self, space: Space, seconds: float) -> Claim | None:
+    def _ask(self, space: Space) -> Claim | None:
         tried = {tuple(t.user_attrs[OVERRIDES]) for t in self.counted() if OVERRIDES in t.user_attrs}
         for proposal in range(_NEW_PROPOSALS + 1):
             if self.spec.sampler == "grid" or proposal == _NEW_PROPOSALS:
@@ -136,7 +135,7 @@ class SweepStudy:
                     self.study.enqueue_trial(params)
             self.study.sampler = build_sampler(self.spec, len(self._trials()))
             trial = self.study.ask()
-            expires = self.storage.now() + seconds
+            expires = self.storage.now() + self.spec.lease
             trial.set_user_attr(LEASE, {**self.holder, "expires": expires})
             earlier = trial.user_attrs.get(OVERRIDES)
             if earlier is not None:
@@ -167,6 +166,7 @@ class SweepStudy:
     def begin(self) -> None:
         """Starts the clock of this session, and takes back that the sweep was asked to stop."""
         self.ask_to_stop(False)
+        self.study.set_user_attr(_EXHAUSTED, False)
         self.study.set_user_attr(SPEC, self.spec.model_dump(mode="json"))
         if self.spec.budget_seconds is not None:
             left = self.spec.budget_seconds - self.spent()
