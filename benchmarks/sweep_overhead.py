@@ -18,7 +18,7 @@ from segtune.config import compose
 from segtune.stopping import StopRequest
 from segtune.sweeping.lease import Lease
 from segtune.sweeping.records import OVERRIDES
-from segtune.sweeping.space import Dimension, Space
+from segtune.sweeping.space import Dimension, Space, build_space
 from segtune.sweeping.spec import SweepSpec
 from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.worker import Task, pull_trials
@@ -92,7 +92,7 @@ def between_trials(trials: int, data: str, epochs: int) -> None:
         watch = Watch()
         watch.install()
         task = Task(spec, Path(root) / "sweeps" / "overhead", parent.run_id, 1)
-        pull_trials(task, StopRequest(), "benchmark")
+        pull_trials(task, build_space(spec), StopRequest(), "benchmark")
     gaps = [step - told for told, step in zip(watch.told, watch.stepped[1:], strict=False)]
     share = [100 * s / 60 for s in watch.spent[1:-1]]
     print(f"| figure ({trials} trials on {data}) | median | least | most | target |")

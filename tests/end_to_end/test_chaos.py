@@ -57,9 +57,10 @@ def kill_one(folder: Path, launcher: subprocess.Popen, dice: random.Random) -> b
     """Kills a trial's process, else its supervisor, now and then the launcher; whether there was one to kill."""
     try:
         workers = workers_of(folder)
-        trials = [p for p in workers if not p.children()]
+        supervisors = {p.pid for p in workers}
+        trials = [p for p in workers if p.ppid() in supervisors]
         draw = dice.random()
-        group = [psutil.Process(launcher.pid)] if draw < 0.05 else workers if draw < 0.2 else trials
+        group = [psutil.Process(launcher.pid)] if draw < 0.05 else workers if draw < 0.15 else trials
         dice.choice(group).send_signal(signal.SIGKILL)
     except (psutil.NoSuchProcess, IndexError):
         return False

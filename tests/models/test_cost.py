@@ -26,7 +26,7 @@ class Slow(nn.Module):
 def test_parameters_and_latency():
     cost = measure_cost(Slow(0.02), (1, 3, 8, 8), (8, 8), CPU, ("params_m", "latency_ms"))
     assert set(cost) == {"params_m", "latency_ms"}
-    assert cost["params_m"] == 216e-6 and cost["latency_ms"] == pytest.approx(20, abs=10)
+    assert cost["params_m"] == 216e-6 and cost["latency_ms"] >= 20
 
 
 def test_memory_of_a_step_is_weights_times_four_and_the_input_that_the_convolution_keeps():

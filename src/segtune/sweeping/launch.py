@@ -202,10 +202,11 @@ def _settle(store: Store, study: SweepStudy) -> None:
         patiently(lambda: _deliver_all(store))
     except ConnectionError as error:
         raise StorageError(f"{error}. It is kept, and sent when the same command is given again.") from None
+    runs = sweep_runs(store, study.spec.name)  # before the trials are read: a run that is younger is not touched
     running = [t for t in study.counted() if t.state == TrialState.RUNNING]
     begins = any(RUN not in t.user_attrs for t in running)  # a run that no trial names yet may be its
     states = run_states(study.study)
-    for run in sweep_runs(store, study.spec.name):
+    for run in runs:
         state = states.get(run.id)
         if state is None and run.state == "running":
             if not begins:

@@ -18,7 +18,7 @@ Launcher = Callable[[Task, Callable[[], None], IO[str] | None], None]
 _FATAL = (2, 3, 5)  # exit codes of a worker that met what no other trial could avoid
 _KILLED = -1  # any signal
 _LOST_JOBS = 100  # workers of a cluster that were lost and started again
-_YOUNG, _RESTARTS = 20.0, 5  # a worker that dies within so many seconds, so often in a row, will never live
+_YOUNG, _RESTARTS = 20.0, 10  # a worker that dies within so many seconds, so often in a row, will never live
 
 
 class SweepStopped(SegtuneError):

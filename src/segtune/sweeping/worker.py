@@ -23,13 +23,13 @@ from segtune.config import compose
 from segtune.errors import Interrupted, SegtuneError
 from segtune.patience import patiently
 from segtune.stopping import StopRequest
-from segtune.sweeping.space import build_space
+from segtune.sweeping.space import Space, build_space
 from segtune.sweeping.spec import SweepSpec
 from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.trial import run_trial
 from segtune.tracking.store import open_store
 
-_BARREN = 5  # deaths in a row without having claimed a trial: the next one would die as well
+_BARREN = 20  # deaths in a row without having claimed a trial: the next one would die as well
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,13 @@ def command(task: Task, label: str) -> list[str]:
     return [sys.executable, "-m", "segtune.sweeping.worker", task.to_json(), label]
 
 
-def pull_trials(task: Task, stop: StopRequest, label: str, on_claim: Callable[[], None] = lambda: None) -> None:
+def pull_trials(
+    task: Task, space: Space, stop: StopRequest, label: str, on_claim: Callable[[], None] = lambda: None
+) -> None:
     """Pulls and runs trials until the total is spoken for.
 
     Args:
+        space: of the task's sweep.
         label: what this worker is called in its lines.
         on_claim: called with each trial that was claimed.
 
@@ -75,7 +78,6 @@ def pull_trials(task: Task, stop: StopRequest, label: str, on_claim: Callable[[]
         Interrupted: asked to stop; the trial at hand was given back.
         SegtuneError: what no other trial could avoid.
     """
-    space = build_space(task.spec)
     study = SweepStudy(task.folder, task.spec)
     tracking = compose(task.spec.overrides).config.tracking
     patiently(lambda: open_store(tracking), lambda line: print(f"[{label}] {line}", file=sys.stderr, flush=True))
@@ -98,13 +100,13 @@ def pull_trials(task: Task, stop: StopRequest, label: str, on_claim: Callable[[]
     raise Interrupted(f"sweep {task.spec.name} was stopped.")
 
 
-def _child(task: Task, label: str, has_claimed: Event, supervisor: int) -> None:
+def _child(task: Task, space: Space, label: str, has_claimed: Event, supervisor: int) -> None:
     """The warm child; ends with an exit code of the command line's."""
     stop = StopRequest()
     threading.Thread(target=_stop_when_orphaned, args=(stop, supervisor), daemon=True).start()
     with stop.listening():
         try:
-            pull_trials(task, stop, label, has_claimed.set)
+            pull_trials(task, space, stop, label, has_claimed.set)
         except (Interrupted, KeyboardInterrupt):
             sys.exit(Interrupted.exit_code)
         except SegtuneError as error:
@@ -117,9 +119,10 @@ def supervise(task: Task, label: str, stop: StopRequest) -> int:
     # a fork is warm in an instant; where forking is unsafe each child loads the libraries itself
     context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     launcher, barren = os.getppid(), 0
+    space = build_space(task.spec)  # once, for all children
     while True:
         has_claimed = context.Event()
-        child: BaseProcess = context.Process(target=_child, args=(task, label, has_claimed, os.getpid()))
+        child: BaseProcess = context.Process(target=_child, args=(task, space, label, has_claimed, os.getpid()))
         child.start()
         code = _wait(child, stop, launcher)
         if code >= 0 or stop.requested:
