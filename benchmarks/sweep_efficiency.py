@@ -44,13 +44,13 @@ SEARCH = {
 }
 
 
-def compute(data: str, seeds: int, trials: int, epochs: int) -> None:
+def compute(data: str, seeds: range, trials: int, epochs: int) -> None:
     print(
         f"\n| {data}, seed | random search: mIoU | epochs | TPE with halving: had it after | of all | mIoU at its end |"
     )
     print("| --- | --- | --- | --- | --- | --- |", flush=True)
     shares = []
-    for seed in range(seeds):
+    for seed in seeds:
         target, spent, _ = search(data, seed, "random", "none", trials, epochs, math.inf)
         final, used, reached = search(data, seed, "tpe", "halving", 20 * trials, epochs, trials * epochs, target)
         shares.append(reached / spent if reached else math.inf)
@@ -170,10 +170,12 @@ if __name__ == "__main__":
     parser.add_argument("what", choices=["compute", "scheduling"])
     parser.add_argument("--data", default="street", choices=sorted(SMALL))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--epochs", type=int, default=9)
     options = parser.parse_args()
     if options.what == "compute":
-        compute(options.data, options.seeds, options.trials, options.epochs)
+        seeds = range(options.first_seed, options.first_seed + options.seeds)
+        compute(options.data, seeds, options.trials, options.epochs)
     else:
         scheduling(options.seeds, options.trials)

@@ -110,12 +110,14 @@ def test_every_template_learns_four_real_images(name, tmp_path, camvid):
         return best > 0.95
 
     lr, scheduler = RATE.get(name, (1e-3, "constant"))
+    epochs, averaged = (50, []) if name in RATE else (60, ["trainer.ema_decay=0.95"])
     config = compose(
         [
             *overrides(name), "dataset=camvid", f"dataset.root='{tmp_path / 'data'}'", "dataset.download=null",
-            "loss=ce_dice", "augment=none", f"scheduler={scheduler}", "optimizer.weight_decay=0", "hp.num_epochs=50",
-            f"hp.image_size=[{ENLARGED.get(name, 288)}]", "hp.batch_size=4", f"hp.per_item_lrate={lr / 4}",
-            "trainer=cpu", "trainer.threads=1", "trainer.val_every=5", "tracking.overlays=0",
+            "loss=ce_dice", "augment=none", f"scheduler={scheduler}", "optimizer.weight_decay=0",
+            f"hp.num_epochs={epochs}", f"hp.image_size=[{ENLARGED.get(name, 288)}]", "hp.batch_size=4",
+            f"hp.per_item_lrate={lr / 4}",
+            "trainer=cpu", "trainer.threads=1", "trainer.val_every=5", "tracking.overlays=0", *averaged,
         ]
     ).config  # fmt: skip
     fit(config, on_epoch=learned)
