@@ -22,6 +22,7 @@ from segtune.settings import TrackingConfig
 from segtune.sweeping.spec import SweepSpec
 from segtune.sweeping.study import SweepStudy
 from segtune.tracking.store import open_store
+from tests.sweeping.test_study import LINE
 
 pytestmark = pytest.mark.slow
 BIN = Path(sys.executable).parent
@@ -86,7 +87,7 @@ def test_mlflow_shows_the_runs(store_root, tiny_run):
 def test_optuna_dashboard_shows_the_study(tmp_path):
     spec = SweepSpec(name="shown", n_trials=1, search={"hp.width": [16]})
     study = SweepStudy(tmp_path / "shown", spec)
-    study.study.tell(study.claim(), 0.5)
+    study.finish(study.claim(LINE).trial, 0.5)
     with serving("optuna-dashboard", str(tmp_path / "shown" / "journal.log"), ready="/") as address:
         studies = json.loads(get(f"{address}/api/studies"))["study_summaries"]
     assert [s["study_name"] for s in studies] == ["shown"]
