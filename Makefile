@@ -31,7 +31,7 @@ test-slow: .venv/.dev  ## the rest; SLOW= chooses some of them, as pytest's -k
 	$(BIN)/python -m pytest -n 2 -m slow -k "$(SLOW)"
 
 test-services: .venv/.dev  ## sweeps on PostgreSQL, an MLflow server, submitit and a Ray cluster
-	$(BIN)/python -m pytest -n 2 -m "services or ray"
+	$(BIN)/python -m pytest -m "services or ray"
 
 lint: .venv/.dev  ## style, types
 	$(BIN)/python -m ruff check .

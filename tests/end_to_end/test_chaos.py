@@ -105,7 +105,7 @@ def check(folder: Path, n_trials: int, tracking: TrackingConfig, options: dict) 
         assert whole.miou == trial.value == pytest.approx(get_run(store, trial.user_attrs[RUN]).miou, abs=0)
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(600)
 def test_a_sweep_survives_fifteen_kills(tmp_path):
     survive(tmp_path, n_trials=30, kills=15, seed=3)
 

@@ -197,11 +197,11 @@ def test_who_lost_the_lease_cannot_finish_the_trial(tmp_path):
 
 
 def test_a_renewed_lease_is_left_alone_and_a_dead_process_on_this_machine_is_not_waited_for(tmp_path):
-    spec = make_spec(n_trials=1, lease=1)
+    spec = make_spec(n_trials=1, lease=3)
     study, other = SweepStudy(tmp_path, spec), SweepStudy(tmp_path, spec)
     claim = study.claim(LINE)
-    with Lease(study.storage, claim.trial, study.holder, seconds=1):
-        time.sleep(2)
+    with Lease(study.storage, claim.trial, study.holder, seconds=3):
+        time.sleep(4)
         assert other.claim(LINE) is None
     study.holder["pid"] = 2**22 + 1  # no such process
     claim.trial.set_user_attr(LEASE, {**study.holder, "expires": time.time() + 1000})
@@ -218,13 +218,13 @@ def test_the_front_holds_what_no_other_beats(tmp_path):
 
 
 def test_a_budget_ends_with_whole_trials(tmp_path):
-    study = SweepStudy(tmp_path, make_spec(n_trials=None, budget="4s"))
+    study = SweepStudy(tmp_path, make_spec(n_trials=None, budget="8s"))
     study.begin()
     begun = time.time()
     while (claim := study.claim(LINE)) is not None:
-        time.sleep(0.5)
+        time.sleep(1)
         study.finish(claim.trial, 0.5)
-    assert time.time() - begun == pytest.approx(4, abs=0.6) and study.is_complete()
+    assert time.time() - begun == pytest.approx(8, abs=1.2) and study.is_complete()
     study.begin()
     assert study.claim(LINE) is None  # spent is spent
 
