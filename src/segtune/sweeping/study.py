@@ -48,13 +48,11 @@ class Claim:
 
     Attributes:
         run: id of the run that an earlier attempt began; None for the first one.
-        fresh: whether nobody has worked on it before.
     """
 
     trial: optuna.Trial
     overrides: list[str]
     run: str | None
-    fresh: bool
 
 
 class SweepStudy:
@@ -140,11 +138,11 @@ class SweepStudy:
             earlier = trial.user_attrs.get(OVERRIDES)
             if earlier is not None:
                 self._restore(trial, space)
-                return Claim(trial, list(earlier), trial.user_attrs.get(RUN), fresh=False)
+                return Claim(trial, list(earlier), trial.user_attrs.get(RUN))
             overrides = space.propose(trial)
             if tuple(overrides) not in tried:
                 trial.set_user_attr(OVERRIDES, overrides)
-                return Claim(trial, overrides, None, fresh=True)
+                return Claim(trial, overrides, None)
             trial.set_user_attr(RETRIED, True)  # proposed before: it does not count
             self.study.tell(trial, state=TrialState.FAIL)
         return None
