@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segtune.config import Composed
-    from segtune.inference.evaluate import Evaluation
     from segtune.inference.predict import Prediction
     from segtune.inference.segmenter import Segmenter
+    from segtune.measure.evidence import Evidence
     from segtune.report.compare import Report
     from segtune.sweeping.launch import SweepPlan, SweepResult
     from segtune.sweeping.progress import Progress
@@ -223,28 +223,23 @@ def predict(
     return predict_files(segmenter, found, Path(output), model=str(model), split=regions, overwrite=overwrite, say=say)
 
 
-def evaluate(model: str | Path, *overrides: str, split: str = "val", say: Say = to_stderr) -> "Evaluation":
+def evaluate(
+    model: str | Path, *overrides: str, split: str = "val", purpose: str = "evaluate", say: Say = to_stderr
+) -> "Evidence":
     """What a segmenter does on a split: `evaluate("models:/street@champion", "dataset=street", split="test").scores`.
+
+    The evidence is kept with the segmenter's run, and the read with the dataset's entry in the store.
+
+    Args:
+        purpose: why the split is read, for the record.
 
     Raises:
         ConfigError: the dataset's classes are not the segmenter's.
     """
-    from segtune.errors import ConfigError
-
     config = compose(*overrides).config
-    segmenter = load(model, root=config.tracking.root, uri=config.tracking.uri)
-    from segtune.data.cache import load_split
-    from segtune.data.sources import open_source
-    from segtune.inference.evaluate import evaluate as score_split
+    from segtune.evaluation import evaluate_model
 
-    source = open_source(config.dataset, say)
-    if source.classes.names != segmenter.classes.names:
-        raise ConfigError(
-            f"dataset '{source.name}' has the classes {', '.join(source.classes.names)}, but {model} was trained on "
-            f"{', '.join(segmenter.classes.names)}. Choose the dataset that it was trained on."
-        )
-    decoded = load_split(source, split, segmenter.image_size, stored_masks=True)
-    return score_split(segmenter, decoded, groups=config.dataset.groups)
+    return evaluate_model(config, str(model), split, purpose, say)
 
 
 def _store(root: str, uri: str | None) -> "Store":

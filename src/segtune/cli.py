@@ -257,23 +257,15 @@ def _promote(call: Call) -> Outcome:
 def _evaluate(call: Call) -> Outcome:
     from segtune import api
 
-    own = {o.split("=", 1)[0]: o.split("=", 1)[1] for o in call.overrides if o.startswith("split=")}
-    rest = [o for o in call.overrides if not o.startswith("split=")]
-    split = own.get("split", "val")
+    own: dict[str, Any] = dict(o.split("=", 1) for o in call.overrides if o.startswith(("split=", "purpose=")))
+    rest = [o for o in call.overrides if not o.startswith(("split=", "purpose="))]
     model = call.one_name("run, models:/ URI or folder")
-    config = api.compose(*rest).config
-    names = [c["name"] if isinstance(c, dict) else str(c) for c in config.dataset.classes]
-    done = api.evaluate(model, *rest, split=split)
-    scores, interval = done.scores, done.interval
-    data: dict[str, Any] = {"model": model, "dataset": config.dataset.name, "split": split}
-    data |= {"metrics": scores.named(names, f"{split}/")}
-    data |= {"images": len(done.names), "interval": interval and asdict(interval)}
-    units = f"{len(done.names)} images" + (f" in {len(set(done.groups))} groups" if done.groups else "")
-    spread = f" [{interval.low:.4f}, {interval.high:.4f}]" if interval else ""
-    rows = [f"  {n:<20} {'n/a' if v is None else f'{v:.4f}'}" for n, v in zip(names, scores.iou, strict=True)]
-    head = f"{split} mIoU {scores.miou:.4f}{spread}, pixel accuracy {scores.pixel_accuracy:.4f}; {units}"
-    how = "the interval is of 10,000 bootstrap resamples, 95 %" if interval else "one group alone gives no interval"
-    return Outcome(data, [head, *rows, how])
+    done = api.evaluate(model, *rest, **own)
+    split = done.origin.split
+    data: dict[str, Any] = {"model": model, "dataset": done.origin.dataset, "split": split}
+    data |= {"metrics": done.metrics(f"{split}/"), "images": len(done.names)}
+    data |= {"interval": done.interval and asdict(done.interval), "cost": dict(done.origin.cost)}
+    return Outcome(data, done.lines())
 
 
 def _predict(call: Call) -> Outcome:
@@ -347,8 +339,8 @@ VERBS = {
     ),
     "evaluate": Verb(
         _evaluate,
-        "segtune evaluate RUN | URI dataset=NAME [split=val]",
-        "scores a segmenter on a split",
+        "segtune evaluate RUN | URI dataset=NAME [split=val] [purpose=WHY]",
+        "scores a segmenter on a split, and keeps the evidence",
         "segtune evaluate models:/street@champion dataset=street split=test",
     ),
     "predict": Verb(

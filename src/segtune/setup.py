@@ -117,12 +117,3 @@ def build_augment(config: RunConfig, train: Decoded) -> Augment:
     side = min(min(s) for s in shapes)
     whole = next(iter(shapes)) if len(shapes) == 1 else (side, side)
     return Augment(config.augment, (int(whole[0]), int(whole[1])), config.hp["num_epochs"])
-
-
-def device_name(device: torch.device) -> str:
-    """What a device is called where it was made."""
-    return (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"cpu {torch.backends.cpu.get_cpu_capability()}"
-    )

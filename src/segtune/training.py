@@ -20,14 +20,15 @@ from segtune.callbacks import Guard, Keeper, OnEpoch, Reporter, StopTraining
 from segtune.config import flatten
 from segtune.data.datamodule import SegmentationData
 from segtune.errors import ConfigError, Interrupted, LeaseLost
-from segtune.inference.evaluate import evaluate, overlays
+from segtune.evaluation import keep, measure, signed
+from segtune.inference.evaluate import overlays
 from segtune.inference.segmenter import Segmenter, describe
 from segtune.models.build import build
-from segtune.models.cost import measure_cost
+from segtune.models.cost import device_name, measure_cost
 from segtune.models.losses import SegmentationLoss
 from segtune.patience import patiently
 from segtune.settings import RunConfig, TrackingConfig
-from segtune.setup import Say, Setup, build_augment, device_name, prepare
+from segtune.setup import Say, Setup, build_augment, prepare
 from segtune.stopping import StopRequest
 from segtune.task import SegmentationTask
 from segtune.tracking.provenance import environment, git_state
@@ -301,8 +302,8 @@ def _measured(setup: Setup, run: RunWriter, keeper: Keeper, started: float) -> R
     model.load_state_dict(load_file(keeper.best))
     size = config.hp["image_size"]
     segmenter = Segmenter(model, classes, size, {}, setup.device)
-    metrics = evaluate(segmenter, setup.val, setup.batch_size).scores.named(classes.names)
-    cost = measure_cost(segmenter.model, setup.batch_shape, setup.val_size, setup.device, ("latency_ms", "params_m"))
+    evidence = measure(segmenter, setup.source, "val", setup.val)
+    metrics, cost = evidence.metrics("val/"), evidence.origin.cost
     dataset = {"name": setup.source.name, "train": setup.train.fingerprint, "val": setup.val.fingerprint}
     segmenter.info = describe(
         config.template["name"], config.template["model"], model.preprocessing, classes, size, dataset, metrics
@@ -310,6 +311,7 @@ def _measured(setup: Setup, run: RunWriter, keeper: Keeper, started: float) -> R
     keeper.guard()
     digest = patiently(lambda: segmenter.save(run.folder / "segmenter"))
     run.folder_artifact(run.folder / "segmenter", "segmenter")
+    keep(run, signed(evidence, run.folder / "segmenter"), setup.val)
     count = min(config.tracking.overlays, len(setup.val))
     chosen = [i * len(setup.val) // count for i in range(count)]
     for name, pixels in overlays(segmenter, setup.val, chosen).items():

@@ -7,13 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segtune.measure.statistics import holm, miou_difference, miou_interval
+from segtune.measure.statistics import bootstrap, holm
 
 
 def plain_miou(matrix):
     hit = np.diag(matrix).astype(float)
     union = matrix.sum(0) + matrix.sum(1) - hit
     return (hit[union > 0] / union[union > 0]).mean()
+
+
+def miou_interval(matrices, groups=None, **how):
+    return bootstrap([[matrices]], groups, **how).interval(0)
+
+
+def miou_difference(ours, theirs, **how):
+    return bootstrap([[ours], [theirs]], **how).difference(0, 1)
 
 
 def images(rng, number, classes, accuracy, spread=0.15):
@@ -51,6 +59,14 @@ def test_a_group_is_drawn_as_a_whole():
     alone, grouped = miou_interval(frames), miou_interval(frames, [n // 20 for n in range(100)])
     assert grouped.units == 5 and grouped.high - grouped.low > 3 * (alone.high - alone.low)
     assert grouped.value == alone.value
+
+
+def test_seeds_are_averaged_and_resampled_together():
+    rng = np.random.default_rng(0)
+    one, two = noisy_pair(rng, 0.0, number=20)
+    draws = bootstrap([[one, two], [one], [two]], resamples=50)
+    np.testing.assert_allclose(draws.values[0], draws.values[1:].mean())
+    np.testing.assert_allclose(draws.resampled[:, 0], draws.resampled[:, 1:].mean(1))
 
 
 def noisy_pair(rng, effect, number=233, classes=11):

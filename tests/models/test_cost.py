@@ -29,6 +29,11 @@ def test_parameters_and_latency():
     assert cost["params_m"] == 216e-6 and cost["latency_ms"] >= 20
 
 
+def test_operations_counted_by_hand():
+    cost = measure_cost(Slow(), (1, 3, 8, 8), (8, 8), CPU, ["gflops"])
+    assert cost == {"gflops": 2 * 8 * (3 * 3 * 3) * (8 * 8) / 1e9}
+
+
 def test_memory_of_a_step_is_weights_times_four_and_the_input_that_the_convolution_keeps():
     model = Slow().eval()
     cost = measure_cost(model, (2, 3, 16, 32), (8, 8), CPU, ["memory_mb"])

@@ -1,7 +1,7 @@
 """A split decoded once and kept in memory as bytes, checked while it is read."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +69,29 @@ def file_fingerprint(source: Source) -> str:
         for row in pool.map(digest, [*source.pairs("train"), *source.pairs("val")]):
             total.update(row)
     return total.hexdigest()
+
+
+_DIGESTS: dict[tuple[object, ...], Mapping[str, bytes]] = {}
+
+
+def _image_digests(source: Source, split: str) -> Mapping[str, bytes]:
+    """sha256 of each image file's bytes, by the image's name; kept, for trial after trial asks."""
+    key = (source.root, split, source.config.model_dump_json())
+    if key not in _DIGESTS:
+        pairs = source.pairs(split)
+        with ThreadPoolExecutor() as pool:
+            hashes = pool.map(lambda p: hashlib.sha256(_bytes_of(p.image)).digest(), pairs)
+            _DIGESTS[key] = {p.image.stem: h for p, h in zip(pairs, hashes, strict=True)}
+    return _DIGESTS[key]
+
+
+def duplicates_in_train(source: Source, split: str) -> tuple[str, ...] | None:
+    """Images of a split whose bytes lie in the train split too; None where there is no train split to look at."""
+    try:
+        train = set(_image_digests(source, "train").values())
+    except DataError:
+        return None
+    return tuple(name for name, digest in _image_digests(source, split).items() if digest in train)
 
 
 def _table_hash(source: Source) -> "hashlib._Hash":

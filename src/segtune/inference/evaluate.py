@@ -1,54 +1,41 @@
-"""Scores of a segmenter on a split: the same code and the same model that inference uses."""
+"""What a segmenter does on a split: the same code and the same model that inference uses."""
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from segtune.data.cache import Decoded, batches_of_one_size
+from segtune.data.images import resize_image
 from segtune.inference.overlay import four_views
 from segtune.inference.segmenter import Segmenter
-from segtune.measure.metrics import Scores, count_pairs, score
-from segtune.measure.statistics import Interval, miou_interval
+from segtune.measure.boundary import boundary_counts
+from segtune.measure.calibration import Calibration
+from segtune.measure.evidence import Evidence, Origin
+from segtune.measure.metrics import count_pairs
 
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What a segmenter did on a split, image by image.
-
-    Attributes:
-        names: of the images.
-        matrices: (N, C, C) int64 confusion matrices of single images; rows are targets.
-        groups: of each image, such as its video; None where images stand alone.
-    """
-
-    names: tuple[str, ...]
-    matrices: NDArray[np.int64]
-    groups: tuple[str, ...] | None
-
-    @property
-    def scores(self) -> Scores:
-        """Of the whole split."""
-        return score(torch.from_numpy(self.matrices.sum(0)))
-
-    @property
-    def interval(self) -> Interval | None:
-        """Of the mIoU, at 95 %; None where a single image, or a single group, tells nothing of the spread."""
-        if len(set(self.groups or self.names)) < 2:
-            return None
-        return miou_interval(self.matrices, self.groups)
+_SURE = 0.9
+_SHOWN = 400  # images of a split that reports can show
+_SMALL = 320  # pixels of their longer side there
 
 
 def evaluate(
     segmenter: Segmenter,
     split: Decoded,
-    batch_size: int = 8,
+    *,
+    dataset: str = "",
+    split_name: str = "val",
     groups: str | None = None,
+    cost: Mapping[str, float] | None = None,
+    device: str = "",
+    duplicates: Sequence[str] | None = None,
+    batch_size: int = 8,
     progress: Callable[[int], None] = lambda _: None,
-) -> Evaluation:
+) -> Evidence:
     """Compares all images of a split, each at the size of its stored mask.
 
     Args:
@@ -56,16 +43,49 @@ def evaluate(
         groups: pattern whose first match in an image's name is its group.
         progress: is told how many images are done.
     """
-    classes = len(segmenter.classes)
-    matrices = np.zeros((len(split), classes, classes), np.int64)
-    done = 0
+    classes, number = len(segmenter.classes), len(split)
+    matrices = np.zeros((number, classes, classes), np.int64)
+    outlines = np.zeros((number, 2, classes), np.int64)
+    disputed, masks, done = np.zeros(number), {}, 0
+    calibrations: list[Calibration] = []
+    shown = set(shown_images(number))
     for batch in batches_of_one_size(split, batch_size):
-        for index, prediction in zip(batch, _predict(segmenter, split, batch), strict=True):
-            matrices[index] = count_pairs(prediction, torch.from_numpy(split.masks[index]), classes).numpy()
+        predicted, confidence = _predict(segmenter, split, batch)
+        for index, ids, sure in zip(batch, predicted, confidence, strict=True):
+            truth = split.masks[index]
+            matrices[index] = count_pairs(torch.from_numpy(ids), torch.from_numpy(truth), classes).numpy()
+            outlines[index] = boundary_counts(ids, truth, classes)
+            calibrations.append(Calibration.count(sure, ids, truth))
+            counted = int(matrices[index].sum())
+            wrong = np.count_nonzero((ids != truth) & (truth < classes) & (sure >= _SURE))
+            disputed[index] = wrong / counted if counted else 0.0
+            if index in shown:
+                masks[split.names[index]] = small(ids)
         done += len(batch)
         progress(done)
+    origin = Origin(
+        dataset, split_name, split.fingerprint, tuple(segmenter.classes.names), "", dict(cost or {}), device,
+        None if duplicates is None else tuple(duplicates), datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )  # fmt: skip
     found = None if groups is None else tuple(_group(groups, name) for name in split.names)
-    return Evaluation(split.names, matrices, found)
+    sizes = np.array([m.shape for m in split.masks], np.int64)
+    total = sum(calibrations[1:], start=calibrations[0])
+    return Evidence(origin, split.names, found, sizes, matrices, outlines, total, disputed, masks)
+
+
+def shown_images(number: int) -> list[int]:
+    """Indices of the images that reports can show: all, or 400 evenly chosen."""
+    count = min(number, _SHOWN)
+    return [i * number // count for i in range(count)]
+
+
+def small(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A mask (H, W) or an image (H, W, 3), shrunk to 320 pixels at its longer side; masks keep their ids."""
+    height, width = pixels.shape[:2]
+    scale = min(1.0, _SMALL / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    how = cv2.INTER_NEAREST if pixels.ndim == 2 else cv2.INTER_AREA
+    return np.asarray(cv2.resize(pixels, size, interpolation=how), np.uint8)
 
 
 def _group(pattern: str, name: str) -> str:
@@ -75,18 +95,19 @@ def _group(pattern: str, name: str) -> str:
 
 def overlays(segmenter: Segmenter, split: Decoded, indices: Sequence[int]) -> dict[str, NDArray[np.uint8]]:
     """Image, truth, prediction and error of chosen images, by name; images whose mask has another size are resized."""
-    from segtune.data.images import resize_image
-
     views = {}
     for index in indices:
-        prediction = _predict(segmenter, split, [index])[0].numpy()
+        prediction = _predict(segmenter, split, [index])[0][0]
         truth = split.masks[index]
         image = resize_image(split.images[index], *truth.shape)
         views[split.names[index]] = four_views(image, truth, prediction, segmenter.classes)
     return views
 
 
-def _predict(segmenter: Segmenter, split: Decoded, batch: Sequence[int]) -> torch.Tensor:
+def _predict(
+    segmenter: Segmenter, split: Decoded, batch: Sequence[int]
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Ids and confidences, (B, H, W)."""
     images = torch.from_numpy(np.stack([split.images[i] for i in batch])).permute(0, 3, 1, 2)
-    logits = segmenter.logits(images, split.masks[batch[0]].shape)
-    return logits.max(1).indices.to(torch.uint8).cpu()
+    top, ids = segmenter.logits(images, split.masks[batch[0]].shape).softmax(1).max(1)
+    return ids.to(torch.uint8).cpu().numpy(), top.cpu().numpy()

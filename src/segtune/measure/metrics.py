@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -36,18 +38,33 @@ class ConfusionMatrix(Metric):
 
 
 def count_pairs(prediction: Tensor, target: Tensor, num_classes: int) -> Tensor:
-    """Confusion matrix (C, C) of two id tensors of one shape; a target of 255 is left out.
+    """Confusion matrix (C, C) int64 of two id tensors of one shape; a target of 255 is left out. C <= 180.
 
-    Counted as one `bincount` over int16 indices, the fastest form measured on a CPU; C <= 180 keeps them in range.
+    On a CPU OpenCV's histogram of byte pairs counts, at half the cost of `bincount` over combined indices.
 
     >>> count_pairs(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 255]), 2).tolist()
     [[1, 0], [0, 1]]
     """
+    if prediction.device.type == "cpu":
+        return _count_bytes(prediction.to(torch.uint8), target.to(torch.uint8), num_classes)
     # ignored pixels go to row C, which is dropped
     rows = target.to(torch.int16).masked_fill(target == IGNORE_INDEX, num_classes)
     index = rows.mul_(num_classes).add_(prediction.to(torch.int16))
     counts = torch.bincount(index.flatten(), minlength=(num_classes + 1) * num_classes)
     return counts.view(num_classes + 1, num_classes)[:num_classes]
+
+
+def _count_bytes(prediction: Tensor, target: Tensor, num_classes: int) -> Tensor:
+    total = np.zeros((num_classes, num_classes), np.int64)
+    rows = zip(torch.split(target.reshape(-1), _EXACT), torch.split(prediction.reshape(-1), _EXACT), strict=True)
+    for pair in rows:
+        both = [p.numpy()[None] for p in pair]
+        # pixels out of the range, such as 255, are in no bin
+        total += cv2.calcHist(both, [0, 1], None, [num_classes] * 2, [0, num_classes] * 2).astype(np.int64)
+    return torch.from_numpy(total)
+
+
+_EXACT = 1 << 24  # pixels at a time: OpenCV gives counts as float32
 
 
 PerClass = tuple[float | None, ...]
@@ -103,11 +120,11 @@ def score(matrix: Tensor) -> Scores:
     iou, dice = _ratio(hit, union), _ratio(2 * hit, target + predicted)
     weighted = sum(float(t) * v for t, v in zip(target, iou, strict=True) if v is not None)
     return Scores(
-        miou=_mean(iou),
+        miou=mean_of(iou),
         iou=iou,
         pixel_accuracy=float(hit.sum()) / total if total else 0.0,
         pixels=tuple(int(c) for c in matrix.sum(1)),
-        mean_dice=_mean(dice),
+        mean_dice=mean_of(dice),
         fwiou=weighted / total if total else 0.0,
         dice=dice,
         precision=_ratio(hit, predicted),
@@ -119,6 +136,7 @@ def _ratio(part: Tensor, whole: Tensor) -> PerClass:
     return tuple(float(p / w) if w else None for p, w in zip(part, whole, strict=True))
 
 
-def _mean(values: PerClass) -> float:
+def mean_of(values: PerClass) -> float:
+    """Mean over the classes for which a figure is defined; 0 where there is none."""
     defined = [v for v in values if v is not None]
     return sum(defined) / len(defined) if defined else 0.0

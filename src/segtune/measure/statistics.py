@@ -1,8 +1,9 @@
-"""How sure a difference between two segmenters is, from the confusion matrices of single images.
+"""How sure a figure or a difference is, from the confusion matrices of single images.
 
-The estimator is the difference of dataset-level mIoU: the matrices of all images are summed, then scored. Its interval
-comes from a paired bootstrap (Efron & Tibshirani, 1993, ch. 13): each resample draws images with replacement, the same
-ones for both. Where images belong to groups (frames of a video, slices of a patient), whole groups are drawn.
+The estimator is the dataset-level mIoU: the matrices of all images are summed, then scored; of several seeds the mean.
+Its interval comes from a paired bootstrap (Efron & Tibshirani, 1993, ch. 13): each resample draws images with
+replacement, the same ones for every segmenter and seed. Where images belong to groups (frames of a video, slices of a
+patient), whole groups are drawn. It tells what other images would change, and nothing of what other seeds would.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+RESAMPLES = 10_000
 _CHUNK = 1000  # resamples at a time: bounds the memory, and fits the caches
 
 
@@ -40,53 +42,60 @@ class Interval:
         return self.low > 0 or self.high < 0
 
 
-def miou_interval(
-    matrices: NDArray[np.int64],
+@dataclass(frozen=True)
+class Draws:
+    """The mIoU of K segmenters on the images as they are, and on resamples of them that all share.
+
+    Attributes:
+        values: (K,), each the mean over its seeds, in [0, 1].
+        resampled: (R, K).
+        units: images, or groups where they were given.
+    """
+
+    values: NDArray[np.float64]
+    resampled: NDArray[np.float64]
+    units: int
+
+    def interval(self, index: int, level: float = 0.95) -> Interval:
+        """Of one segmenter's mIoU."""
+        return _interval(self.values[index], self.resampled[:, index], level, self.units)
+
+    def difference(self, index: int, other: int, level: float = 0.95) -> Interval:
+        """Of a segmenter's mIoU minus another's, in [-1, 1]."""
+        draws = self.resampled[:, index] - self.resampled[:, other]
+        return _interval(self.values[index] - self.values[other], draws, level, self.units)
+
+
+def bootstrap(
+    segmenters: Sequence[Sequence[NDArray[np.int64]]],
     groups: Sequence[object] | None = None,
-    resamples: int = 10_000,
-    level: float = 0.95,
+    resamples: int = RESAMPLES,
     seed: int = 0,
-) -> Interval:
-    """Dataset-level mIoU in [0, 1] with its interval.
+) -> Draws:
+    """Measures segmenters on resamples of the images that they were all scored on.
 
     Args:
-        matrices: (N, C, C) of single images, rows are targets.
+        segmenters: of each, the confusion matrices (N, C, C) of its seeds; rows are targets, images in one order.
         groups: of each image; whole groups are drawn.
-        level: of the interval, in (0, 1).
 
     Raises:
-        ValueError: no images, or not one group per image.
+        ValueError: no images, not one group per image, or matrices of other images or other truths.
     """
-    parts = _parts(matrices, groups)
-    draws = np.concatenate([_miou(w @ parts) for w in _weights(len(parts), resamples, seed)])
-    return _interval(float(_miou(parts.sum(0, keepdims=True))[0]), draws, level, len(parts))
+    first = segmenters[0][0]
+    for matrices in (m for seeds in segmenters for m in seeds):
+        if matrices.shape != first.shape or not np.array_equal(matrices.sum(2), first.sum(2)):
+            raise ValueError("all segmenters must have been measured on the same images with the same truth")
+    parts = [_parts(m, groups) for seeds in segmenters for m in seeds]
+    units, width = parts[0].shape
+    stacked = np.concatenate(parts, axis=1)
+    ends = np.cumsum([len(seeds) for seeds in segmenters])[:-1]
 
+    def measure(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        single = _miou(sums.reshape(-1, width)).reshape(len(sums), len(parts))
+        return np.stack([s.mean(1) for s in np.split(single, ends, axis=1)], axis=1)
 
-def miou_difference(
-    ours: NDArray[np.int64],
-    theirs: NDArray[np.int64],
-    groups: Sequence[object] | None = None,
-    resamples: int = 10_000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Interval:
-    """Difference of dataset-level mIoU, ours minus theirs, in [-1, 1], on the same images.
-
-    Args:
-        ours: (N, C, C) of single images, rows are targets.
-        theirs: the same images, in the same order.
-        groups: of each image; whole groups are drawn.
-        level: of the interval, in (0, 1).
-
-    Raises:
-        ValueError: matrices of other images or other truths.
-    """
-    if ours.shape != theirs.shape or not np.array_equal(ours.sum(2), theirs.sum(2)):
-        raise ValueError("both segmenters must have been measured on the same images with the same truth")
-    a, b = _parts(ours, groups), _parts(theirs, groups)
-    draws = np.concatenate([_miou(w @ a) - _miou(w @ b) for w in _weights(len(a), resamples, seed)])
-    value = float(_miou(a.sum(0, keepdims=True))[0] - _miou(b.sum(0, keepdims=True))[0])
-    return _interval(value, draws, level, len(a))
+    draws = np.concatenate([measure(w @ stacked) for w in _weights(units, resamples, seed)])
+    return Draws(measure(stacked.sum(0, keepdims=True))[0], draws, units)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

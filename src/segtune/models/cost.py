@@ -4,8 +4,10 @@ import statistics
 import time
 from collections.abc import Collection
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 _LATENCY_RUNS = 7
 
@@ -22,9 +24,9 @@ def measure_cost(
     Args:
         batch_shape: (B, 3, H, W) of a training step.
         image_size: (H, W) of the image whose latency is taken.
-        wanted: of `params_m` (parameters, in millions), `latency_ms` (median of seven single images, after two to
-            warm up), `memory_mb` (weights, gradients, two optimiser states and what a step keeps for its backward pass,
-            in fp32).
+        wanted: of `params_m` (parameters, in millions), `latency_ms` (median over single images, see `latency`),
+            `gflops` (1e9 floating-point operations for one image; a multiply-add is two), `memory_mb` (weights,
+            gradients, two optimiser states and what a step keeps for its backward pass, in fp32).
     """
     was_training = model.training
     model.to(device)
@@ -33,7 +35,9 @@ def measure_cost(
         if "params_m" in wanted:
             found["params_m"] = sum(p.numel() for p in model.parameters()) / 1e6
         if "latency_ms" in wanted:
-            found["latency_ms"] = _latency_ms(model, image_size, device)
+            found["latency_ms"] = latency(model, image_size, device)[0]
+        if "gflops" in wanted:
+            found["gflops"] = _gflops(model, image_size, device)
         if "memory_mb" in wanted:
             found["memory_mb"] = _memory_mb(model, batch_shape, device)
     finally:
@@ -42,17 +46,43 @@ def measure_cost(
 
 
 @torch.inference_mode()
-def _latency_ms(model: nn.Module, image_size: tuple[int, int], device: torch.device) -> float:
+def latency(
+    model: nn.Module, image_size: tuple[int, int], device: torch.device, seconds: float = 0.0
+) -> tuple[float, float]:
+    """Median and 95th percentile, in ms, of the time that a single image of one size takes.
+
+    Seven of them after two to warm up, or more for `seconds`, 200 at most.
+    """
     image = torch.zeros((1, 3, *image_size), dtype=torch.uint8, device=device)
+    was_training = model.training
     model.eval()
-    times = []
-    for _ in range(_LATENCY_RUNS + 2):
+    times: list[float] = []
+    begun = time.perf_counter()
+    while len(times) < _LATENCY_RUNS + 2 or (len(times) < 202 and time.perf_counter() - begun < seconds):
         started = time.perf_counter()
         model(image)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - started)
-    return 1000 * statistics.median(times[2:])
+    model.train(was_training)
+    return 1000 * statistics.median(times[2:]), 1000 * float(np.percentile(times[2:], 95))
+
+
+@torch.inference_mode()
+def _gflops(model: nn.Module, image_size: tuple[int, int], device: torch.device) -> float:
+    model.eval()
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros((1, 3, *image_size), dtype=torch.uint8, device=device))
+    return float(counter.get_total_flops()) / 1e9
+
+
+def device_name(device: torch.device) -> str:
+    """What a device is called where it was made."""
+    return (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"cpu {torch.backends.cpu.get_cpu_capability()}"
+    )
 
 
 def _memory_mb(model: nn.Module, batch_shape: tuple[int, int, int, int], device: torch.device) -> float:

@@ -49,10 +49,11 @@ class Promotion:
 
 @dataclass(frozen=True)
 class Located:
-    """A segmenter folder on this machine, and the manifest hash that the registry recorded for it."""
+    """A segmenter folder on this machine, the manifest hash that the registry recorded for it, and whose it is."""
 
     folder: Path
     manifest_hash: str | None = None
+    run_id: str | None = None
 
 
 def promote(store: Store, run: RunRecord, model: str) -> Promotion:
@@ -101,7 +102,7 @@ def locate(uri: str, store: Store | None = None) -> Located:
         found = artifact(store, run.id, "segmenter")
         if found is None:
             raise ConfigError(f"run {run.id} kept no segmenter (its state is '{run.state}').")
-        return Located(found, run.tags.get(_HASH))
+        return Located(found, run.tags.get(_HASH), run.id)
     version = _version(store, uri)
     try:
         source = store.client.get_model_version_download_uri(version.name, version.version)
@@ -114,7 +115,7 @@ def locate(uri: str, store: Store | None = None) -> Located:
         raise DataError(
             f"{uri}: '{path}' holds {strange}, which do not belong to a registered segmenter; it is not loaded."
         )
-    return Located(path / "artifacts" / "segmenter", version.tags.get(_HASH))
+    return Located(path / "artifacts" / "segmenter", version.tags.get(_HASH), version.run_id)
 
 
 def _register(store: Store, run: RunRecord, model: str) -> ModelVersion:

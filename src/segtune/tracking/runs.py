@@ -166,12 +166,12 @@ def delete_run(store: Store, run_id: str) -> None:
 
 def sweep_runs(store: Store, sweep: str) -> list[RunRecord]:
     """All trials of a sweep, oldest first."""
-    return _search(store, f"tags.`segtune.sweep` = '{sweep}' and tags.`segtune.kind` = 'trial'")
+    return search_runs(store, f"tags.`segtune.sweep` = '{sweep}' and tags.`segtune.kind` = 'trial'")
 
 
 def sweep_parent(store: Store, sweep: str) -> str | None:
     """The run that stands for a sweep; None before the sweep was started."""
-    found = _search(store, f"tags.`segtune.sweep` = '{sweep}' and tags.`segtune.kind` = 'sweep'")
+    found = search_runs(store, f"tags.`segtune.sweep` = '{sweep}' and tags.`segtune.kind` = 'sweep'")
     return found[0].id if found else None
 
 
@@ -205,7 +205,8 @@ def _get(store: Store, run_id: str) -> Run:
         ) from None
 
 
-def _search(store: Store, where: str) -> list[RunRecord]:
+def search_runs(store: Store, where: str) -> list[RunRecord]:
+    """Runs by MLflow's filter, oldest first."""
     found: list[Run] = []
     token = None
     while True:

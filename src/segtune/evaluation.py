@@ -1,0 +1,95 @@
+"""Measures a segmenter on a split and keeps the evidence with its run; every read of a split is on record first."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segtune.data.cache import Decoded, duplicates_in_train, load_split
+from segtune.data.images import resize_image
+from segtune.data.sources import Source, open_source
+from segtune.errors import ConfigError
+from segtune.inference.evaluate import evaluate, shown_images, small
+from segtune.inference.segmenter import Segmenter
+from segtune.measure.evidence import Evidence
+from segtune.models.cost import device_name, latency, measure_cost
+from segtune.models.folder import MANIFEST, WEIGHTS, file_hash
+from segtune.patience import is_passing
+from segtune.settings import RunConfig
+from segtune.tracking.datasets import keep_pictures, record_read
+from segtune.tracking.registry import locate
+from segtune.tracking.runs import RunWriter
+from segtune.tracking.store import open_store
+
+
+def evaluate_model(
+    config: RunConfig, model: str, split: str, purpose: str = "evaluate", say: Callable[[str], None] = lambda _: None
+) -> Evidence:
+    """What a registered segmenter, a run's or a folder's does on a split of `config.dataset`.
+
+    Evidence is kept with the run that the segmenter came from; of a mere folder it is only returned.
+
+    Raises:
+        ConfigError: no such segmenter, or the dataset's classes are not its own.
+        DataError: files that were changed, or a split that cannot be used.
+    """
+    store = open_store(config.tracking)
+    located = locate(model, store)
+    segmenter = Segmenter.load(located.folder, manifest_hash=located.manifest_hash)
+    source = open_source(config.dataset, say)
+    if source.classes.names != segmenter.classes.names:
+        raise ConfigError(
+            f"dataset '{source.name}' has the classes {', '.join(source.classes.names)}, but {model} was trained on "
+            f"{', '.join(segmenter.classes.names)}. Choose the dataset that it was trained on."
+        )
+    data = load_split(source, split, segmenter.image_size, stored_masks=True)
+    record_read(store, source.name, split, data.fingerprint, located.run_id or str(located.folder), purpose)
+    found = signed(measure(segmenter, source, split, data, seconds=2.0), located.folder)
+    if located.run_id:
+        keep(RunWriter(store, located.run_id), found, data)
+    else:
+        say(f"'{located.folder}' belongs to no run: its evidence is not kept, and reports cannot show it")
+    return found
+
+
+def measure(segmenter: Segmenter, source: Source, split: str, data: Decoded, seconds: float = 0.2) -> Evidence:
+    """Evidence of a segmenter, with what it costs on this device.
+
+    Args:
+        seconds: to take its latency for.
+    """
+    height, width = data.images[0].shape[:2]
+    size, device = (height, width), segmenter.device
+    cost = measure_cost(segmenter.model, (1, 3, *size), size, device, ("params_m", "gflops"))
+    cost["latency_ms"], cost["latency_p95_ms"] = latency(segmenter.model, size, device, seconds)
+    return evaluate(
+        segmenter, data, dataset=source.name, split_name=split, groups=source.config.groups, cost=cost,
+        device=device_name(device), duplicates=duplicates_in_train(source, split),
+    )  # fmt: skip
+
+
+def signed(evidence: Evidence, folder: Path) -> Evidence:
+    """The evidence with the bytes that it is about: the manifest's hash and the size of the weights."""
+    cost = {**evidence.origin.cost, "size_mb": (folder / WEIGHTS).stat().st_size / 1e6}
+    return replace(evidence, origin=replace(evidence.origin, segmenter=file_hash(folder / MANIFEST), cost=cost))
+
+
+def keep(run: RunWriter, evidence: Evidence, data: Decoded) -> None:
+    """Keeps evidence with its run, and small pictures of the split with the dataset's entry in the store."""
+    origin = evidence.origin
+    folder = run.folder / "evidence" / f"{origin.split}-{origin.fingerprint[:12]}"
+    evidence.save(folder)
+    run.folder_artifact(folder, f"evidence/{folder.name}")
+    run.tags({f"segtune.evidence.{origin.split}": folder.name})
+
+    def pictures() -> dict[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+        pairs = ((data.names[i], data.images[i], data.masks[i]) for i in shown_images(len(data)))
+        return {name: (small(resize_image(image, *mask.shape)), small(mask)) for name, image, mask in pairs}
+
+    try:
+        keep_pictures(run.store, origin.dataset, origin.split, origin.fingerprint, pictures)
+    except Exception as error:
+        if not is_passing(error):  # the next run that is measured on the split keeps them
+            raise

@@ -1,0 +1,59 @@
+"""Evidence: what is read back is what was written, and its figures are those of the plain counts."""
+
+import json
+
+import numpy as np
+import pytest
+
+from segtune.errors import DataError
+from segtune.measure.calibration import Calibration
+from segtune.measure.evidence import Evidence, Origin
+
+
+def evidence(rng, names=("a", "b/ü", "c"), classes=("road", "car"), groups=None, **origin):
+    """Evidence of a segmenter that guesses, of images of 8x10 pixels."""
+    number, count = len(names), len(classes)
+    matrices = rng.integers(0, 40, (number, count, count))
+    confidence, ids = rng.random((number, 80), np.float32), rng.integers(0, count, (number, 80)).astype(np.uint8)
+    told = {"dataset": "d", "split": "val", "fingerprint": "f" * 64, "segmenter": "s" * 64, "cost": {"params_m": 1.0}}
+    told |= {"device": "cpu", "duplicates": (), "made": "2026-01-01T00:00:00+00:00"}
+    return Evidence(
+        Origin(**{**told, "classes": classes, **origin}), names, groups, np.full((number, 2), (8, 10)), matrices,
+        rng.integers(0, 9, (number, 2, count)), Calibration.count(confidence, ids, ids[::-1]), rng.random(number),
+        {names[1]: ids[0].reshape(8, 10)},
+    )  # fmt: skip
+
+
+def test_what_is_read_back_is_what_was_written(tmp_path):
+    made = evidence(np.random.default_rng(0), groups=("v", "v", "w"))
+    made.save(tmp_path / "e")
+    read = Evidence.load(tmp_path / "e")
+    assert (read.origin, read.names, read.groups) == (made.origin, made.names, made.groups)
+    for field in ("sizes", "matrices", "outlines", "disputed"):
+        np.testing.assert_array_equal(getattr(read, field), getattr(made, field))
+    assert read.metrics() == made.metrics() and read.calibration.points() == made.calibration.points()
+    assert list(read.masks) == ["b/ü"]
+    np.testing.assert_array_equal(read.masks["b/ü"], made.masks["b/ü"])
+
+
+def test_images_are_ranked_by_the_miou_of_each():
+    made = evidence(np.random.default_rng(1))
+    for matrix, found in zip(made.matrices, made.image_miou, strict=True):
+        hit = np.diag(matrix)
+        assert found == pytest.approx(np.mean(hit / (matrix.sum(0) + matrix.sum(1) - hit)))
+
+
+def test_one_group_gives_no_interval():
+    assert evidence(np.random.default_rng(0), groups=("v", "v", "v")).interval is None
+    assert evidence(np.random.default_rng(0), groups=("v", "v", "w")).interval.units == 2
+
+
+def test_damaged_evidence_and_one_of_another_version_are_told(tmp_path):
+    evidence(np.random.default_rng(0)).save(tmp_path / "e")
+    told = json.loads((tmp_path / "e" / "evidence.json").read_text())
+    (tmp_path / "e" / "evidence.json").write_text(json.dumps({**told, "schema_version": 99}))
+    with pytest.raises(DataError, match="schema version 99"):
+        Evidence.load(tmp_path / "e")
+    (tmp_path / "e" / "evidence.json").write_text("{")
+    with pytest.raises(DataError, match="Measure again"):
+        Evidence.load(tmp_path / "e")

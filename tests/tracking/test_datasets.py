@@ -1,0 +1,54 @@
+"""A dataset's entry: every read is there, however many ask at once, and pictures are kept once."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import segtune
+from segtune.settings import TrackingConfig
+from segtune.tracking.datasets import keep_pictures, pictures, reads, record_read
+from segtune.tracking.runs import artifact, get_run
+from segtune.tracking.store import open_store
+from tests.conftest import TINY
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(TrackingConfig(root=str(tmp_path / "store")))
+
+
+def test_reads_at_once_are_all_on_record(store):
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda n: record_read(store, "d", "test", "f1", f"run{n}", "evaluate"), range(12)))
+    record_read(store, "d", "test", "f2", "other", "gate")
+    assert {r.run for r in reads(store, "f1")} == {f"run{n}" for n in range(12)}
+    assert [(r.run, r.purpose) for r in reads(store, "f2")] == [("other", "gate")]
+
+
+def test_pictures_are_drawn_once_and_read_by_name(store):
+    image, truth = np.full((4, 6, 3), 90, np.uint8), np.arange(24, dtype=np.uint8).reshape(4, 6)
+    drawn = []
+
+    def draw():
+        drawn.append(1)
+        return {"a/b": (image, truth), "c": (image, truth)}
+
+    keep_pictures(store, "d", "val", "f", draw)
+    keep_pictures(store, "d", "val", "f", draw)
+    found = pictures(store, "f", ["a/b", "gone"])
+    assert len(drawn) == 1 and list(found) == ["a/b"]
+    np.testing.assert_array_equal(found["a/b"][1], truth)  # truths are exact
+    assert np.abs(found["a/b"][0].astype(int) - 90).max() <= 2
+
+
+def test_evaluating_on_test_is_recorded_with_its_run_and_leaves_evidence(store_root, tiny_run):
+    store = open_store(TrackingConfig(root=str(store_root)))
+    found = segtune.evaluate(
+        tiny_run.run_id, *TINY[:2], f"tracking.root='{store_root}'", split="test", purpose="look", say=lambda _: None
+    )
+    last = reads(store, found.origin.fingerprint)[-1]
+    assert (last.run, last.purpose) == (tiny_run.run_id, "look")
+    folder = get_run(store, tiny_run.run_id).tags["segtune.evidence.test"]
+    assert artifact(store, tiny_run.run_id, f"evidence/{folder}") is not None
+    assert found.origin.duplicates == () and found.origin.cost["size_mb"] > 0
