@@ -10,8 +10,8 @@ setup: .venv/.dev  ## everything for developing
 demo: .venv/.runtime  ## the main job, end to end, in minutes
 	$(SEGTUNE) sweep quickstart
 	$(SEGTUNE) compare quickstart
+	$(SEGTUNE) evaluate quickstart dataset=street split=test
 	$(SEGTUNE) promote quickstart model=street
-	$(SEGTUNE) evaluate models:/street@champion dataset=street split=test
 	$(SEGTUNE) predict model=models:/street@champion source=street:test output=demo/images overwrite=true
 	$(SEGTUNE) predict model=models:/street@champion source=street:clips output=demo/clip overwrite=true
 	@echo

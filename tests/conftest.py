@@ -38,6 +38,10 @@ TINY = [
 ]
 
 
+# a gate that lets two epochs through: rules are tried in tests/tracking/test_gate.py
+OPEN_GATE = ["gate=val", "gate.max_ece=null", "gate.min_gain=null", "gate.max_class_drop=null"]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Scenes and step formats of the tests stay out of the user's cache."""

@@ -4,6 +4,7 @@ Each imports its rooms when it is called: a fault in a config is told before tor
 folder needs neither Lightning nor Hydra nor MLflow.
 """
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
     from segtune.inference.segmenter import Segmenter
     from segtune.measure.evidence import Evidence
     from segtune.report.compare import Report
+    from segtune.report.confirm import Confirmation
     from segtune.sweeping.launch import SweepPlan, SweepResult
     from segtune.sweeping.progress import Progress
     from segtune.template import Template
-    from segtune.tracking.registry import Promotion
+    from segtune.tracking.promotion import Promotion
     from segtune.tracking.store import Store
     from segtune.training import RunResult
 
@@ -71,7 +73,8 @@ def train(*overrides: str, say: Say = to_stderr) -> "RunResult":
         config = _recorded(resume, config.tracking.root, config.tracking.uri)
     from segtune.training import fit
 
-    return fit(config, resume=resume, say=say)
+    command = {} if resume else {"segtune.command": shlex.join(["segtune", "train", *overrides])}
+    return fit(config, tags=command, resume=resume, say=say)
 
 
 def plan_sweep(name: str, *overrides: str, say: Say = to_stderr) -> "SweepPlan":
@@ -151,30 +154,83 @@ def worker(name: str, *, root: str = "mlruns", uri: str | None = None, storage: 
     return add_worker(name, TrackingConfig(root=root, uri=uri), storage)
 
 
-def compare(*names: str, output: str | Path | None = None, root: str = "mlruns", uri: str | None = None) -> "Report":
-    """Writes the comparison report of a sweep, or of several runs.
+def compare(
+    *names: str,
+    baseline: str | None = None,
+    split: str = "val",
+    output: str | Path | None = None,
+    root: str = "mlruns",
+    uri: str | None = None,
+) -> "Report":
+    """Writes the comparison report of sweeps, `NAME:confirmed`, runs and registered versions.
+
+    Args:
+        baseline: name or run id of the candidate that the others are compared with; by default the first of two that
+            were named, else the best.
+        split: whose evidence is compared.
 
     Raises:
-        ConfigError: nothing that can be compared.
+        ConfigError: nothing that can be compared: an unfinished run, no evidence, other classes or splits.
+        StorageError: the report cannot be written.
     """
     from segtune.report.compare import compare as compare_runs
 
-    return compare_runs(_store(root, uri), names, Path(output) if output else None)
+    return compare_runs(_store(root, uri), names, Path(output) if output else None, baseline, split)
 
 
-def promote(name: str, model: str, *, root: str = "mlruns", uri: str | None = None) -> "Promotion":
-    """Registers a run's segmenter, or a sweep's best; it becomes champion if it is better than the present one.
+def promote(name: str, model: str, *gate: str, root: str = "mlruns", uri: str | None = None) -> "Promotion":
+    """Registers a run's segmenter, or a sweep's best; it becomes champion if the gate lets it.
+
+    Its model card is kept with the run, as `README.md`.
+
+    Args:
+        gate: `gate=NAME` for another file of `conf/gate/`, `gate.KEY=VALUE` for another limit.
 
     Raises:
-        ConfigError: no such run, or nothing that has finished.
+        ConfigError: no such run, nothing that has finished, or an unknown rule.
     """
-    from segtune.tracking.registry import promote as promote_run
+    from segtune.config import load_gate
+
+    rules = load_gate(gate)
+    from segtune.report.card import keep_card
+    from segtune.tracking.promotion import promote as promote_run
     from segtune.tracking.runs import best_run, get_run, sweep_runs
 
     store = _store(root, uri)
     trials = sweep_runs(store, name)
     run = best_run(trials) if trials else get_run(store, name.removeprefix("runs:/"))
-    return promote_run(store, run, model)
+    promotion = promote_run(store, run, model, rules)
+    keep_card(store, run, rules.split)
+    return promotion
+
+
+def rollback(model: str, *, root: str = "mlruns", uri: str | None = None) -> tuple[int, int]:
+    """Goes back to the champion before the present one; returns (version now, version before).
+
+    Raises:
+        ConfigError: no such model, or no champion before this one.
+    """
+    from segtune.tracking.promotion import rollback as roll_back
+
+    return roll_back(_store(root, uri), model)
+
+
+def confirm(
+    name: str, *, top: int = 3, seeds: int = 3, root: str = "mlruns", uri: str | None = None, say: Say = to_stderr
+) -> "Confirmation":
+    """Trains a sweep's best configurations again on fresh seeds, and says how much the search flattered them.
+
+    Args:
+        top: how many configurations.
+        seeds: how many fresh seeds of each; what is there already is not trained again.
+
+    Raises:
+        ConfigError: no such sweep, or none of its trials has finished.
+        Interrupted: stopped by the user; the same call goes on from there.
+    """
+    from segtune.report.confirm import confirm as confirm_sweep
+
+    return confirm_sweep(_store(root, uri), name, top, seeds, say)
 
 
 def load(model: str | Path, *, device: str | None = None, root: str = "mlruns", uri: str | None = None) -> "Segmenter":

@@ -9,7 +9,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from segtune import __version__
@@ -37,6 +37,10 @@ class Call:
             if key not in allowed:
                 raise ConfigError(f"{key}: no such key of this verb; {nearest(key, allowed)}")
         return found
+
+    def without(self, words: Sequence[str]) -> "Call":
+        """The call less some of its key=value words."""
+        return replace(self, overrides=[o for o in self.overrides if o not in words])
 
     def one_name(self, what: str) -> str:
         """The single name that the verb needs."""
@@ -116,6 +120,8 @@ def _parse(name: str, words: Sequence[str]) -> Call:
         parser.add_argument(
             "--print-config", action="store_true", help="print the composed config and where each value came from"
         )
+    if name == "compare":
+        parser.add_argument("--baseline", help="name or run id of the candidate that the others are compared with")
     if name == "sweep":
         parser.add_argument("--dry-run", action="store_true", help="print space, forecast and compute; start nothing")
     flags, unknown = parser.parse_known_intermixed_args(list(words))
@@ -231,27 +237,53 @@ def _study_options(call: Call) -> dict[str, Any]:
 def _compare(call: Call) -> Outcome:
     from segtune import api
 
-    given = call.options(("output", *_STORE_KEYS))
-    report = api.compare(*call.names, output=given.get("output"), **_store_options(given))
-    best = (
-        f"best of {report.runs}: {report.best.name}, val mIoU {report.best.miou:.4f}"
-        if report.best
-        else "no finished run"
-    )
-    return Outcome(report.to_json(), [best, f"report: {report.html}", f"numbers: {report.json}"])
+    given = call.options(("baseline", "split", "output", *_STORE_KEYS))
+    own = {k: given[k] for k in ("baseline", "split", "output") if k in given}
+    own |= {"baseline": call.flags.baseline} if call.flags.baseline else {}
+    report = api.compare(*call.names, **own, **_store_options(given))
+    said = [*report.facts["verdict"], *(f"! {w}" for w in report.facts["warnings"])]
+    lines = [*(said or ["no run has finished yet"]), f"report: {report.html}", f"numbers: {report.json}, {report.csv}"]
+    return Outcome(report.to_json(), lines)
 
 
 def _promote(call: Call) -> Outcome:
     from segtune import api
 
-    given = call.options(("model", *_STORE_KEYS))
+    gate = [o for o in call.overrides if o.startswith(("gate=", "gate."))]
+    given = call.without(gate).options(("model", "gate", *_STORE_KEYS))
     if "model" not in given:
         raise ConfigError("promote needs model=NAME: under which name the segmenter is registered.")
-    done = api.promote(call.one_name("run or sweep"), given["model"], **_store_options(given))
-    data = {"uri": done.uri, "run": done.run_id, "champion": done.moved, "reason": done.reason}
-    verdict = f"models:/{done.model}@champion is version {done.version}" if done.moved else "the champion was not moved"
-    lines = [f"{done.uri}: {done.reason}", verdict]
-    return Outcome(data, [*lines, f"next: segtune predict model=models:/{done.model}@champion source=PATH output=DIR"])
+    done = api.promote(call.one_name("run or sweep"), given["model"], *gate, **_store_options(given))
+    lines = [*(v.line() for v in done.verdicts), f"{done.uri} {done.reason}"]
+    if done.moved:
+        lines.append(f"next: segtune predict model=models:/{done.model}@champion source=PATH output=DIR")
+    return Outcome(done.to_json(), lines, 0 if done.moved else PartialError.exit_code)
+
+
+def _rollback(call: Call) -> Outcome:
+    from segtune import api
+
+    given = call.options(("model", *_STORE_KEYS))
+    if "model" not in given:
+        raise ConfigError("rollback needs model=NAME: whose champion is to be the one before.")
+    now, before = api.rollback(given["model"], **_store_options(given))
+    line = f"models:/{given['model']}@champion is version {now} again, as before version {before}"
+    return Outcome({"model": given["model"], "version": now, "before": before}, [line])
+
+
+def _confirm(call: Call) -> Outcome:
+    from segtune import api
+
+    given = call.options(("top", "seeds", *_STORE_KEYS))
+    counts: dict[str, Any] = {k: _count(k, given[k]) for k in ("top", "seeds") if k in given}
+    done = api.confirm(call.one_name("sweep"), **counts, **_store_options(given))
+    return Outcome(done.to_json(), done.lines())
+
+
+def _count(key: str, text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise ConfigError(f"{key}={text}: a whole number of at least 1 is expected.")
+    return int(text)
 
 
 def _evaluate(call: Call) -> Outcome:
@@ -327,19 +359,31 @@ VERBS = {
     ),
     "compare": Verb(
         _compare,
-        "segtune compare SWEEP | RUN RUN … [output=DIR]",
+        "segtune compare SWEEP | RUN | URI … [--baseline NAME] [split=val] [output=DIR]",
         "writes the comparison report",
         "segtune compare quickstart",
     ),
     "promote": Verb(
         _promote,
-        "segtune promote SWEEP | RUN model=NAME",
-        "registers the best segmenter, and makes it champion if it is better",
+        "segtune promote SWEEP | RUN model=NAME [gate=NAME] [gate.KEY=VALUE …]",
+        "registers a segmenter, and makes it champion if the gate lets it",
         "segtune promote quickstart model=street",
+    ),
+    "rollback": Verb(
+        _rollback,
+        "segtune rollback model=NAME",
+        "goes back to the champion before the present one",
+        "segtune rollback model=street",
+    ),
+    "confirm": Verb(
+        _confirm,
+        "segtune confirm SWEEP [top=3] [seeds=3]",
+        "trains a sweep's best again on fresh seeds, and states its optimism",
+        "segtune confirm quickstart top=2 seeds=3",
     ),
     "evaluate": Verb(
         _evaluate,
-        "segtune evaluate RUN | URI dataset=NAME [split=val] [purpose=WHY]",
+        "segtune evaluate SWEEP | RUN | URI dataset=NAME [split=val] [purpose=WHY]",
         "scores a segmenter on a split, and keeps the evidence",
         "segtune evaluate models:/street@champion dataset=street split=test",
     ),

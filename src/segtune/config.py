@@ -17,7 +17,7 @@ import pydantic
 import yaml
 
 from segtune.errors import ConfigError, nearest
-from segtune.settings import RunConfig
+from segtune.settings import GateConfig, RunConfig
 from segtune.template import Template, parse_template
 
 GROUPS = ("template", "dataset", "hp", "loss", "optimizer", "scheduler", "augment", "trainer", "tracking")
@@ -142,6 +142,24 @@ def parse_settings(model: type[SettingsT], data: Mapping[str, Any], where: str =
                 lines.append(f"{key}{found}: {fault['msg']}.")
         prefix = f"{where}: " if where else ""
         raise ConfigError(prefix + "\n".join(dict.fromkeys(lines))) from None
+
+
+def load_gate(overrides: Sequence[str] = ()) -> GateConfig:
+    """The promotion gate: `gate=NAME` chooses a file of `conf/gate/`, `gate.KEY=VALUE` changes a rule.
+
+    Raises:
+        ConfigError: an unknown member, rule or value.
+    """
+    from omegaconf import OmegaConf
+
+    given = dict(o.split("=", 1) for o in overrides)
+    name = given.pop("gate", "default")
+    found = [d / "gate" / f"{name}.yaml" for d in conf_dirs() if (d / "gate" / f"{name}.yaml").is_file()]
+    if not found:
+        raise ConfigError(f"gate={name}: no such gate; {nearest(name, members('gate'))}")
+    changed = OmegaConf.from_dotlist([f"{k.removeprefix('gate.')}={v}" for k, v in given.items()])
+    values = OmegaConf.to_container(OmegaConf.merge(read_yaml(found[0]), changed))
+    return parse_settings(GateConfig, typing.cast(dict[str, Any], values), "gate")
 
 
 def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

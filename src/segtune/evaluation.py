@@ -20,14 +20,14 @@ from segtune.patience import is_passing
 from segtune.settings import RunConfig
 from segtune.tracking.datasets import keep_pictures, record_read
 from segtune.tracking.registry import locate
-from segtune.tracking.runs import RunWriter
+from segtune.tracking.runs import RunWriter, best_run, sweep_runs
 from segtune.tracking.store import open_store
 
 
 def evaluate_model(
     config: RunConfig, model: str, split: str, purpose: str = "evaluate", say: Callable[[str], None] = lambda _: None
 ) -> Evidence:
-    """What a registered segmenter, a run's or a folder's does on a split of `config.dataset`.
+    """What a segmenter does on a split of `config.dataset`: a registered one, a run's, a sweep's best, or a folder.
 
     Evidence is kept with the run that the segmenter came from; of a mere folder it is only returned.
 
@@ -36,7 +36,8 @@ def evaluate_model(
         DataError: files that were changed, or a split that cannot be used.
     """
     store = open_store(config.tracking)
-    located = locate(model, store)
+    trials = sweep_runs(store, model)
+    located = locate(best_run(trials).id if trials else model, store)
     segmenter = Segmenter.load(located.folder, manifest_hash=located.manifest_hash)
     source = open_source(config.dataset, say)
     if source.classes.names != segmenter.classes.names:

@@ -181,6 +181,21 @@ class TrackingConfig(Settings):
     overlays: Annotated[int, Field(ge=0, le=64)] = 6
 
 
+class GateConfig(Settings):
+    """What a segmenter must show before it becomes champion; a limit of null is not asked for. See `conf/gate/`."""
+
+    split: Annotated[str, Field(min_length=1)] = "test"
+    min_gain: float | None = 0.0
+    max_class_drop: Annotated[float, Field(ge=0.0)] | None = 0.05
+    max_ece: Fraction | None = 0.15
+    max_latency_ms: Positive | None = None
+    max_size_mb: Positive | None = None
+    max_params_m: Positive | None = None
+    min_export_agreement: Fraction | None = 0.999
+    provenance: bool = True
+    untouched: bool = True
+
+
 class RunConfig(Settings):
     """One run: what `segtune train` composes."""
 

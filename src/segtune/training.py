@@ -16,6 +16,7 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping
 from safetensors.torch import load_file
 
+from segtune import __version__
 from segtune.callbacks import Guard, Keeper, OnEpoch, Reporter, StopTraining
 from segtune.config import flatten
 from segtune.data.datamodule import SegmentationData
@@ -189,7 +190,9 @@ def _create_run(store: Store, setup: Setup, name: str, tags: Mapping[str, str], 
         "segtune.dataset": setup.val.fingerprint,
         "segtune.dataset.train": setup.train.fingerprint,
         "segtune.format": str(setup.how),
+        "segtune.version": __version__,
     } | ({"mlflow.source.git.commit": git["commit"]} if git else {})
+    own |= {"segtune.git.dirty": str(bool(git["diff"])).lower()} if git else {}
     run = RunWriter.create(
         store, name or f"{config.template['name']}-{config.dataset.name}", params, own | dict(tags), parent
     )

@@ -22,6 +22,7 @@ from segtune.settings import TrackingConfig
 from segtune.sweeping.spec import SweepSpec
 from segtune.sweeping.study import SweepStudy
 from segtune.tracking.store import open_store
+from tests.conftest import OPEN_GATE
 from tests.sweeping.test_study import LINE
 
 pytestmark = pytest.mark.slow
@@ -57,7 +58,7 @@ def get(url: str, data: object = None) -> str:
 
 
 def test_mlflow_models_serve_answers_with_the_segmenters_own_regions(store_root, tiny_run, monkeypatch):
-    segtune.promote(tiny_run.run_id, "served", root=str(store_root))
+    segtune.promote(tiny_run.run_id, "served", *OPEN_GATE, root=str(store_root))
     uri = open_store(TrackingConfig(root=str(store_root))).uri
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     # as many threads as here: sums in another order end in other last digits

@@ -16,7 +16,7 @@ from segtune.settings import TrackingConfig
 from segtune.sweeping.records import load_study, trial_rows
 from segtune.tracking.runs import get_run, sweep_runs
 from segtune.tracking.store import open_store
-from tests.conftest import TINY
+from tests.conftest import OPEN_GATE, TINY
 
 pytestmark = pytest.mark.slow
 QUIET = {"say": lambda _: None}
@@ -48,8 +48,8 @@ def test_sweep_compare_promote_predict(tmp_path):
     assert {r["run"]: r["miou"] for r in rows} == {r.id: pytest.approx(r.miou) for r in runs}
 
     report = segtune.compare("tiny")
-    assert report.best.id == result.best.id and "Hyperparameter importance" in report.html.read_text()
-    promotion = segtune.promote("tiny", "street")
+    assert report.best.first.id == result.best.id and "Hyperparameter importance" in report.html.read_text()
+    promotion = segtune.promote("tiny", "street", *OPEN_GATE)
     assert promotion.moved and promotion.run_id == result.best.id
     done = segtune.predict("models:/street@champion", "street:clips", "out", **QUIET)
     assert done.frames > 0

@@ -21,7 +21,7 @@ from segtune.stopping import StopRequest
 from segtune.tracking.runs import artifact, curve, get_run
 from segtune.tracking.store import open_store
 from segtune.training import fit
-from tests.conftest import TINY
+from tests.conftest import OPEN_GATE, TINY
 
 QUIET = {"say": lambda _: None}
 
@@ -110,7 +110,7 @@ def test_ctrl_c_ends_with_130_and_the_command_to_go_on(tmp_path):
 
 
 def test_fine_tuning_starts_from_a_registered_segmenter(store_root, tiny_run):
-    segtune.promote(tiny_run.run_id, "base", root=str(store_root))
+    segtune.promote(tiny_run.run_id, "base", *OPEN_GATE, root=str(store_root))
     lines: list[str] = []
     weights = "hp.pretrained_weights='models:/base@champion'"
     segtune.train(*TINY, f"tracking.root='{store_root}'", weights, "hp.num_epochs=1", say=lines.append)

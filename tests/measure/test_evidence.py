@@ -10,16 +10,17 @@ from segtune.measure.calibration import Calibration
 from segtune.measure.evidence import Evidence, Origin
 
 
-def evidence(rng, names=("a", "b/ü", "c"), classes=("road", "car"), groups=None, **origin):
+def evidence(rng, names=("a", "b/ü", "c"), classes=("road", "car"), groups=None, matrices=None, **origin):
     """Evidence of a segmenter that guesses, of images of 8x10 pixels."""
     number, count = len(names), len(classes)
-    matrices = rng.integers(0, 40, (number, count, count))
+    matrices = rng.integers(0, 40, (number, count, count)) if matrices is None else matrices
     confidence, ids = rng.random((number, 80), np.float32), rng.integers(0, count, (number, 80)).astype(np.uint8)
+    truth = np.where(rng.random((number, 80)) < confidence, ids, (ids + 1) % count).astype(np.uint8)  # well calibrated
     told = {"dataset": "d", "split": "val", "fingerprint": "f" * 64, "segmenter": "s" * 64, "cost": {"params_m": 1.0}}
     told |= {"device": "cpu", "duplicates": (), "made": "2026-01-01T00:00:00+00:00"}
     return Evidence(
         Origin(**{**told, "classes": classes, **origin}), names, groups, np.full((number, 2), (8, 10)), matrices,
-        rng.integers(0, 9, (number, 2, count)), Calibration.count(confidence, ids, ids[::-1]), rng.random(number),
+        rng.integers(0, 9, (number, 2, count)), Calibration.count(confidence, ids, truth), rng.random(number),
         {names[1]: ids[0].reshape(8, 10)},
     )  # fmt: skip
 

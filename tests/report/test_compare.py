@@ -1,18 +1,18 @@
-"""The report: self-contained, the store's numbers and no others, hostile names shown as text."""
+"""The report: self-contained, the evidence's numbers and no others, hostile names shown as text, and honest words."""
 
+import csv
 import json
 import re
 
+import numpy as np
 import pytest
 
-from segtune.classes import ClassTable
-from segtune.errors import ConfigError
+from segtune.errors import ConfigError, StorageError
 from segtune.report.compare import compare
 from segtune.settings import TrackingConfig
-from segtune.tracking.runs import RunWriter
+from segtune.tracking.datasets import record_read
 from segtune.tracking.store import open_store
-
-EVIL = "<script>alert(1)</script>"
+from tests.report.fakes import EVIL, fake_run, matrices
 
 
 @pytest.fixture
@@ -20,60 +20,131 @@ def store(tmp_path):
     return open_store(TrackingConfig(root=str(tmp_path / "store")))
 
 
-def fake_run(store, name, miou, state="finished", sweep="s", dataset="d"):
-    tags = {"segtune.kind": "trial", "segtune.sweep": sweep, "segtune.dataset": dataset}
-    run = RunWriter.create(store, name, {"hp.width": name[-1], "hp.same": "1"}, tags)
-    run.data("classes.json", ClassTable.parse(["road", EVIL]).to_json())
-    run.data("config.yaml", {"seed": 3})
-    for epoch in range(3):
-        run.metrics({"val/miou": miou * (epoch + 1) / 3, "epoch": epoch}, epoch)
-    if state == "finished":
-        run.metrics({"best/val/miou": miou, "best/val/iou/road": miou}, 3)
-    run.finish(state)
-    return run.run_id
+def miou(counts):
+    total = counts.sum(0)
+    hit = np.diag(total)
+    return float((hit / (total.sum(0) + total.sum(1) - hit)).mean())
 
 
 def test_the_page_needs_no_network_and_shows_hostile_names_as_text(store):
-    fake_run(store, EVIL + "1", 0.5)
-    fake_run(store, "b2", 0.7)
-    report = compare(store, ["s"])
-    page = report.html.read_text()
+    fake_run(store, EVIL + "1", 0.5, sweep="s")
+    fake_run(store, "b2", 0.7, sweep="s")
+    page = compare(store, ["s"]).html.read_text()
     body = re.sub(r"<script>.*?</script>", "", page, flags=re.S)
     assert EVIL not in page.replace("<\\/script", "") and "&lt;script&gt;" in body
     assert not re.search(r"""(src|href)=["'](https?:)?//""", body)
 
 
-def test_the_numbers_are_the_stores(store):
-    best = fake_run(store, "a1", 0.71)
-    fake_run(store, "b2", 0.62)
-    fake_run(store, "c3", 0.3, state="pruned")
+def test_the_numbers_are_those_of_the_evidence_in_json_csv_and_card(store):
+    counts = matrices(0.8, seed=5)
+    best = fake_run(store, "a1", sweep="s", counts=counts)
+    fake_run(store, "b2", 0.6, sweep="s")
+    fake_run(store, "c3", 0.3, state="pruned", sweep="s")
     report = compare(store, ["s"])
     facts = json.loads(report.json.read_text())
-    assert [r["miou"] for r in facts["runs"]] == [0.71, 0.62, None]
-    assert facts["runs"][0]["run"] == best == report.best.id
-    assert facts["runs"][2]["last_val_miou"] == pytest.approx(0.3)
-    assert facts["varied"] == ["hp.width"] and facts["runs"][0]["iou"] == {"road": 0.71, EVIL: None}
+    first = facts["candidates"][0]
+    assert first["runs"][0]["run"] == best == report.best.first.id and first["trials"] == 3
+    assert first["miou"] == pytest.approx(miou(counts), abs=1e-12)
+    assert first["interval"]["low"] < first["miou"] < first["interval"]["high"]
+    assert [o["state"] for o in facts["others"]] == ["pruned"]
+    rows = list(csv.DictReader(report.csv.read_text().splitlines()))
+    assert float(rows[0]["miou"]) == first["miou"] and len(rows) == 2
+    card = (report.html.parent / "README.md").read_text()
+    assert f"mIoU **{100 * first['miou']:.1f}**" in card and f"value: {round(first['miou'], 6)}" in card
 
 
-def test_single_runs_are_compared_by_id(store):
-    ids = [fake_run(store, "a1", 0.4, sweep="x"), fake_run(store, "b2", 0.5, sweep="y")]
-    assert compare(store, ids).runs == 2
+def test_two_runs_that_differ_by_noise_alone_are_not_distinguishable(store):
+    one, two = fake_run(store, "a1", 0.80, seed=1), fake_run(store, "b2", 0.80, seed=2)
+    said = compare(store, [one, two]).facts["verdict"][0]
+    assert re.fullmatch(r"not distinguishable: b2 against a1, [+-]\d\.\d mIoU \[-\d\.\d, \d\.\d\], 120 val images, "
+                        r"1 seed\.", said)  # fmt: skip
 
 
-def test_runs_of_different_val_splits_are_not_compared(store):
-    fake_run(store, "a1", 0.4)
-    fake_run(store, "b2", 0.5, dataset="other")
-    with pytest.raises(ConfigError, match="different val splits"):
-        compare(store, ["s"])
+def test_the_second_of_two_is_told_better_than_the_first_and_a_baseline_turns_it_round(store):
+    one, two = fake_run(store, "a1", 0.70), fake_run(store, "b2", 0.75)
+    assert compare(store, [one, two]).facts["verdict"][0].startswith("b2 better than a1 by +")
+    assert compare(store, [one, two], baseline="b2").facts["verdict"][0].startswith("a1 worse than b2 by -")
+    with pytest.raises(ConfigError, match="no such candidate"):
+        compare(store, [one, two], baseline="zz")
 
 
-@pytest.mark.parametrize("names", [[], ["nowhere"]])
+def test_runs_that_differ_in_their_seed_alone_are_one_candidate(store):
+    same = {"hp.width": 8}
+    ids = [fake_run(store, f"w-{n}", 0.7, seed=n, params=same) for n in range(3)] + [fake_run(store, "other", 0.6)]
+    facts = compare(store, ids).facts
+    best = facts["candidates"][0]
+    assert len(best["runs"]) == 3 and best["seed_deviation"] > 0 and len(facts["candidates"]) == 2
+    assert best["miou"] == pytest.approx(np.mean([r["miou"] for r in best["runs"]]))
+    assert any("no significance claimed" in w for w in facts["warnings"])
+
+
+def test_frames_of_one_video_give_no_interval_and_the_words_say_so(store):
+    ids = [fake_run(store, "a1", 0.7, groups=("v",) * 120), fake_run(store, "b2", 0.8, groups=("v",) * 120)]
+    facts = compare(store, ids).facts
+    assert facts["method"] is None and "No interval" in facts["verdict"][0]
+    assert any("one group" in w for w in facts["warnings"])
+
+
+def test_what_flatters_is_warned_of(store):
+    counts = matrices(0.7, number=60)
+    counts[:, 2] = counts[:, :, 2] = 0
+    fake_run(store, "a1", sweep="s", counts=counts, duplicates=("img3",))
+    fake_run(store, "b2", sweep="s", state="failed")
+    record_read(store, "d", "test", "g" * 64, "early", "look")
+    one = fake_run(store, "c3", counts=counts, duplicates=("img3",))
+    warnings = " ".join(compare(store, ["s", one]).facts["warnings"])
+    for said in (
+        "train split too",
+        "no pixel of sky",
+        "60 images are few",
+        "one seed",
+        "read 1 times",
+        "out of 2 trials, c3 out of 1",
+    ):
+        assert said in warnings, said
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"classes": ("road", EVIL, "sea")}, "different class tables"),
+        ({"fingerprint": "e" * 64}, "different splits"),
+        ({"split": None}, "no evidence on the val split.*segtune evaluate"),
+        ({"state": "failed"}, "is failed and kept no segmenter"),
+        ({"state": "running"}, "is running and kept no segmenter"),
+    ],
+    ids=["classes", "split", "no evidence", "failed", "unfinished"],
+)
+def test_what_cannot_be_compared_is_told_and_nothing_is_written(store, other, told):
+    ids = [fake_run(store, "a1", 0.4), fake_run(store, "b2", 0.5, **other)]
+    with pytest.raises(ConfigError, match=told):
+        compare(store, ids)
+    assert not (store.root / "reports").exists()
+
+
+def test_a_path_that_cannot_be_written_is_told(store, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="output=DIR"):
+        compare(store, [fake_run(store, "a1")], tmp_path / "file" / "report")
+
+
+@pytest.mark.parametrize("names", [[], ["nowhere"], ["s:confirmed"]])
 def test_nothing_to_compare_is_told(store, names):
     with pytest.raises(ConfigError):
         compare(store, names)
 
 
 def test_a_sweep_without_a_finished_run_gives_a_page_that_says_so(store):
-    fake_run(store, "a1", 0.4, state="failed")
+    fake_run(store, "a1", 0.4, state="failed", sweep="s")
     report = compare(store, ["s"])
     assert report.best is None and "No run has finished yet" in report.html.read_text()
+
+
+def test_the_card_is_read_by_the_hub_s_own_reader(store):
+    from huggingface_hub import ModelCard
+
+    report = compare(store, [fake_run(store, "a|<b>1", 0.8)])
+    card = ModelCard.load(report.html.parent / "README.md")
+    result = {r.metric_type: r.metric_value for r in card.data.eval_results}
+    assert result["mean_iou"] == pytest.approx(report.best.miou, abs=1e-6) and card.data.model_name == "a|<b>1"
+    assert "<b>" not in card.text and "CC0" in card.text and "segtune train seed=0" in card.text

@@ -63,7 +63,7 @@ def test_an_infeasible_trial_ends_before_it_trains_and_teaches_the_sampler(tmp_p
 def test_a_feasible_trial_keeps_its_cost(tmp_path):
     trial = Sweep(tmp_path, constraints={"params_m": 10, "memory_mb": 1e5}).run()
     assert trial.state == TrialState.COMPLETE and trial.constraints["params_m"] < 0
-    assert set(trial.user_attrs["cost"]) == {"params_m", "latency_ms"}
+    assert set(trial.user_attrs["cost"]) >= {"params_m", "latency_ms"}
 
 
 def test_out_of_memory_goes_on_once_with_half_the_batch_and_the_same_lr_per_item(tmp_path, monkeypatch):

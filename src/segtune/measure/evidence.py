@@ -182,11 +182,13 @@ class _Masks(Mapping[str, NDArray[np.uint8]]):
     """Masks by image name, read one by one."""
 
     def __init__(self, path: Path, names: tuple[str, ...]) -> None:
-        self._file = np.load(path)
-        self._keys = {names[int(key)]: key for key in self._file.files}
+        self._path = path
+        with np.load(path) as file:
+            self._keys = {names[int(key)]: key for key in file.files}
 
     def __getitem__(self, name: str) -> NDArray[np.uint8]:
-        return np.asarray(self._file[self._keys[name]])
+        with np.load(self._path) as file:
+            return np.asarray(file[self._keys[name]])
 
     def __iter__(self) -> Any:
         return iter(self._keys)

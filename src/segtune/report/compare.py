@@ -1,172 +1,202 @@
-"""The comparison report: one HTML file that opens from disk, and the same numbers as JSON."""
+"""The comparison report: one HTML file that opens from disk, and the same numbers as JSON and CSV."""
 
-import base64
+import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import yaml
+import numpy as np
 from jinja2 import Environment, PackageLoader
-from PIL import Image
 
-from segtune import __version__
-from segtune.errors import ConfigError, StorageError
-from segtune.report.figures import Figure, class_heatmap, importance_bars, learning_curves, plotly_script
-from segtune.sweeping.records import importance
-from segtune.tracking.runs import RunRecord, artifact, curve, get_run, sweep_runs
+from segtune.classes import ClassTable
+from segtune.errors import ConfigError, StorageError, nearest
+from segtune.report.candidates import Candidate, Comparison, collect
+from segtune.report.card import card_text
+from segtune.report.facts import gather
+from segtune.report.figures import Figure, comparison_figures, plotly_script
+from segtune.report.pictures import Picture, choose_pictures
+from segtune.report.sweep_figures import sweep_figures
+from segtune.report.words import points
+from segtune.sweeping.records import importance, load_study, trial_rows
+from segtune.tracking.runs import artifact, curve
 from segtune.tracking.store import Store
 
-_CURVES, _ROWS, _OVERLAYS = 24, 24, 6
-_COLUMNS = {"template": 0, "hp": 1}  # what a reader looks for first; the rest follows
+_CURVES, _DIFFERING, _RELIABILITY = 60, 8, 5
 
 
 @dataclass(frozen=True)
 class Report:
-    """Where a report lies, and its best run."""
+    """Where a report lies, and what it says.
+
+    Attributes:
+        facts: the content of its JSON file.
+        best: the candidate of highest mIoU; None where no run has finished.
+    """
 
     html: Path
     json: Path
-    best: RunRecord | None
-    runs: int
+    csv: Path
+    facts: Mapping[str, Any]
+    best: Candidate | None
 
     def to_json(self) -> dict[str, Any]:
         """The result as one JSON object, for scripts."""
-        data: dict[str, Any] = {"html": str(self.html), "json": str(self.json), "runs": self.runs}
+        data: dict[str, Any] = {"html": str(self.html), "json": str(self.json), "csv": str(self.csv)}
+        data |= {"runs": self.runs, "verdict": self.facts["verdict"], "warnings": self.facts["warnings"]}
         if self.best is None:
             return data
-        return data | {"run": self.best.id, "uri": f"runs:/{self.best.id}", "metrics": {"val/miou": self.best.miou}}
+        return data | {"run": self.best.first.id, "uri": f"runs:/{self.best.first.id}",
+                       "metrics": {f"{self.facts['split']['name']}/miou": self.best.miou}}  # fmt: skip
+
+    @property
+    def runs(self) -> int:
+        """How many runs it tells of."""
+        return sum(len(c["runs"]) for c in self.facts["candidates"]) + len(self.facts["others"])
 
 
-def compare(store: Store, names: Sequence[str], output: Path | None = None) -> Report:
-    """Compares the trials of sweeps, or single runs by id.
+def compare(
+    store: Store, names: Sequence[str], output: Path | None = None, baseline: str | None = None, split: str = "val"
+) -> Report:
+    """Compares the trials of sweeps, single runs and registered versions.
 
     Args:
         output: folder of the report; by default `reports/NAME` in the store's root.
+        baseline: name or run id of the candidate that the others are compared with; by default the first of two that
+            were named, else the best.
 
     Raises:
-        ConfigError: no such sweep or run, nothing to compare yet, or runs of different class tables or val splits.
+        ConfigError: nothing to compare, or what cannot be compared; see `collect`.
         StorageError: the report cannot be written.
     """
-    runs = _collect(store, names)
-    finished = sorted((r for r in runs if r.miou is not None), key=lambda r: -(r.miou or 0))
-    _check_comparable(store, finished)
-    ordered = finished + [r for r in runs if r.miou is None]
-    figures, classes = _figures(store, names, ordered, finished)
-    facts = _facts(store, names, ordered, classes)
-    folder = output or store.root / "reports" / "-".join(n[:32] for n in names)[:100]
-    page = _page(facts, figures, _overlays(store, finished[0]) if finished else {})
+    comparison = collect(store, names, split)
+    base = _baseline(comparison, names, baseline)
+    facts = gather(store, comparison, names, base)
+    facts["differs"] = _differs(store, comparison.candidates[:_DIFFERING])
+    folder = output or store.root / "reports" / "-".join(n[:32].replace("/", "_") for n in names)[:100]
+    files = {
+        "index.html": _page(store, comparison, facts, base),
+        "report.json": json.dumps(facts, indent=1, ensure_ascii=False),
+        "runs.csv": _csv(facts),
+    }
+    if comparison.candidates:
+        files["README.md"] = card_text(facts, facts["candidates"][0])
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / "report.json", json.dumps(facts, indent=1, ensure_ascii=False))
-        _write(folder / "index.html", page)
+        for name, text in files.items():
+            temporary = folder / f".{name}.part"
+            temporary.write_text(text, encoding="utf-8")
+        for name in files:  # all of them are whole before the first takes its place
+            (folder / f".{name}.part").replace(folder / name)
     except OSError as error:
         raise StorageError(f"the report '{folder}' cannot be written: {error}. Set output=DIR.") from None
-    return Report(folder / "index.html", folder / "report.json", finished[0] if finished else None, len(ordered))
+    best = comparison.candidates[0] if comparison.candidates else None
+    return Report(folder / "index.html", folder / "report.json", folder / "runs.csv", facts, best)
 
 
-def _collect(store: Store, names: Sequence[str]) -> list[RunRecord]:
-    runs: dict[str, RunRecord] = {}
-    for name in names:
-        of_sweep = sweep_runs(store, name)
-        for run in of_sweep or [get_run(store, name.removeprefix("runs:/"))]:
-            runs[run.id] = run
-    if not runs:
-        raise ConfigError("compare needs the name of a sweep or ids of runs.")
-    return list(runs.values())
+def _baseline(comparison: Comparison, names: Sequence[str], wanted: str | None) -> Candidate | None:
+    candidates = comparison.candidates
+    if not candidates:
+        return None
+    if wanted is None:
+        wanted = names[0] if len(names) == 2 and len(candidates) == 2 else candidates[0].name
+    wanted = wanted.removeprefix("runs:/")
+    for candidate in candidates:
+        if wanted == candidate.name or any(r.id.startswith(wanted) or r.name == wanted for r in candidate.runs):
+            return candidate
+    if wanted == names[0]:  # a sweep or a version, of which one candidate is left
+        return candidates[0]
+    raise ConfigError(f"baseline={wanted}: no such candidate; {nearest(wanted, [c.name for c in candidates])}")
 
 
-def _check_comparable(store: Store, runs: Sequence[RunRecord]) -> None:
-    datasets = {r.tags.get("segtune.dataset"): r for r in runs}
-    if len(datasets) > 1:
-        rows = "; ".join(f"{r.name}: {r.params.get('dataset.name')} ({str(d)[:12]})" for d, r in datasets.items())
-        raise ConfigError(f"these runs were measured on different val splits and cannot be compared: {rows}.")
+def _differs(store: Store, candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """What differs between candidates: configuration, data, code, environment, a row for each key."""
+    columns = []
+    for candidate in candidates:
+        run = candidate.first
+        path = artifact(store, run.id, "environment.json")
+        environment = json.loads(path.read_text(encoding="utf-8")) if path else {}
+        told = dict(run.params) | {f"library {k}": v for k, v in environment.pop("libraries", {}).items()}
+        told |= {f"machine {k}": str(v) for k, v in environment.items()}
+        told |= {
+            "train split": run.tags.get("segtune.dataset.train", "")[:12],
+            "code": run.tags.get("mlflow.source.git.commit", "")[:12] or run.tags.get("segtune.version", ""),
+            "uncommitted changes": run.tags.get("segtune.git.dirty", ""),
+        }
+        told["seed"] = ", ".join(str(r.params.get("seed")) for r in candidate.runs)
+        columns.append(told)
+    keys = sorted({k for c in columns for k in c}, key=lambda k: (k.startswith(("library", "machine")), k))
+    rows = {k: [c.get(k) for c in columns] for k in keys if len({c.get(k) for c in columns}) > 1}
+    return {"candidates": [c.name for c in candidates], "rows": rows}
 
 
-def _figures(
-    store: Store, names: Sequence[str], ordered: Sequence[RunRecord], finished: Sequence[RunRecord]
-) -> tuple[list[Figure], list[str]]:
-    curves = {r.name: curve(store, r.id, "val/miou") for r in ordered[:_CURVES]}
-    curves = {n: points for n, points in curves.items() if points}
-    figures = [learning_curves(curves, [r.name for r in ordered if r.state == "pruned" and r.name in curves])]
-    classes: list[str] = []
-    if finished:
-        classes = _class_names(store, finished[0])
-        rows = [[r.metrics.get(f"best/val/iou/{c}") for c in classes] for r in finished[:_ROWS]]
-        figures.insert(0, class_heatmap([r.name for r in finished[:_ROWS]], classes, rows))
-    shares: Mapping[str, float] = {}
-    if len(names) == 1:
-        shares = importance(store.root / "sweeps" / names[0], names[0])
-    if shares:
-        figures.append(importance_bars(shares))
-    return figures, classes
-
-
-def _class_names(store: Store, run: RunRecord) -> list[str]:
-    path = artifact(store, run.id, "classes.json")
-    return [c["name"] for c in json.loads(path.read_text(encoding="utf-8"))] if path else []
-
-
-def _facts(store: Store, names: Sequence[str], runs: Sequence[RunRecord], classes: Sequence[str]) -> dict[str, Any]:
-    keys = sorted({k for r in runs for k in r.params}, key=lambda k: (_COLUMNS.get(k.split(".")[0], 2), k))
-    varied = [k for k in keys if len({r.params.get(k) for r in runs}) > 1]
-    rows = []
-    for run in runs:
-        path = artifact(store, run.id, "config.yaml")
-        config = yaml.safe_load(path.read_text(encoding="utf-8")) if path else {}
-        rows.append(
-            {
-                "run": run.id,
-                "name": run.name,
-                "state": run.state,
-                "miou": run.miou,
-                "last_val_miou": run.metrics.get("val/miou"),
-                "iou": {c: run.metrics.get(f"best/val/iou/{c}") for c in classes},
-                "epochs": int(run.metrics["epoch"]) + 1 if "epoch" in run.metrics else None,
-                "seconds": round(run.seconds, 1),
-                "seed": config.get("seed"),
-                "params": {k: run.params.get(k) for k in varied},
-                "dataset": run.params.get("dataset.name"),
-                "commit": run.tags.get("mlflow.source.git.commit"),
-            }
-        )
-    return {
-        "segtune": __version__,
-        "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "compared": list(names),
-        "store": store.uri,
-        "varied": varied,
-        "classes": list(classes),
-        "runs": rows,
-    }
-
-
-def _overlays(store: Store, run: RunRecord) -> dict[str, str]:
-    """The best run's validation images as data URIs."""
-    folder = artifact(store, run.id, "overlays")
-    if folder is None:
-        return {}
-    pictures = {}
-    for path in sorted(folder.glob("*.png"))[:_OVERLAYS]:
-        with Image.open(path) as image:
-            buffer = io.BytesIO()
-            image.convert("RGB").save(buffer, "JPEG", quality=88)
-        pictures[path.stem] = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-    return pictures
-
-
-def _page(facts: Mapping[str, Any], figures: Sequence[Figure], overlays: Mapping[str, str]) -> str:
+def _page(store: Store, comparison: Comparison, facts: Mapping[str, Any], base: Candidate | None) -> str:
+    figures: list[Figure] = []
+    pictures: list[Picture] = []
+    candidates = comparison.candidates
+    if candidates:
+        best = candidates[0]
+        shown = {c.name: c for c in [best, *([base] if base else []), *candidates][: _RELIABILITY + 1]}
+        curves = {n: c.evidence[0].calibration.points() for n, c in list(shown.items())[:_RELIABILITY]}
+        matrix = np.sum([e.matrices.sum(0) for e in best.evidence], axis=0)
+        figures = comparison_figures(facts, {"matrix": matrix.tolist(), "reliability": curves})
+        other = base if base is not best else candidates[1] if len(candidates) > 1 else None
+        pictures = choose_pictures(store, best, other, _classes(store, best))
+    figures += _of_sweep(store, comparison)
     environment = Environment(loader=PackageLoader("segtune", "report"), autoescape=True)
-    environment.filters["short"] = _short
-    template = environment.get_template("report.html.j2")
-    finished = [r for r in facts["runs"] if r["miou"] is not None]
-    return template.render(
-        facts=facts, figures=figures, overlays=overlays, best=finished[0] if finished else None, finished=finished,
-        plotly=plotly_script(),
+    environment.filters |= {"short": _short, "points": points}
+    keys = sorted({k for c in facts["candidates"] for k in c["params"]} - {"seed"}, key=_first_what_is_looked_for)
+    varied = [k for k in keys if len({c["params"].get(k) for c in facts["candidates"]}) > 1]
+    return environment.get_template("report.html.j2").render(
+        facts=facts, figures=figures, pictures=pictures, varied=varied, best=(facts["candidates"] or [None])[0],
+        plotly=plotly_script(), sweep=comparison.sweeps[0] if len(comparison.sweeps) == 1 else None,
     )  # fmt: skip
+
+
+def _of_sweep(store: Store, comparison: Comparison) -> list[Figure]:
+    runs = [r for c in comparison.candidates for r in c.runs] + list(comparison.others)
+    curves = {r.name: points for r in runs[:_CURVES] if (points := curve(store, r.id, "val/miou"))}
+    pruned = [r.name for r in runs if r.state == "pruned"]
+    study, shares = None, {}
+    if len(comparison.sweeps) == 1:
+        name = comparison.sweeps[0]
+        folder = store.root / "sweeps" / name
+        study, shares = load_study(folder, name), dict(importance(folder, name))
+    return sweep_figures(trial_rows(study) if study else [], curves, pruned, shares)
+
+
+def _classes(store: Store, candidate: Candidate) -> ClassTable:
+    path = artifact(store, candidate.first.id, "classes.json")
+    if path is None:
+        return ClassTable.parse(list(candidate.evidence[0].origin.classes))
+    return ClassTable.parse(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _csv(facts: Mapping[str, Any]) -> str:
+    """A row for each run: figures in [0, 1]."""
+    buffer = io.StringIO()
+    classes = [c["name"] for c in facts.get("split", {}).get("classes", [])]
+    keys = sorted({k for c in facts["candidates"] for k in c["params"]})
+    figures = ("boundary_iou", "ece", "mean_dice", "pixel_accuracy", "fwiou")
+    costs = ("params_m", "gflops", "latency_ms", "latency_p95_ms", "size_mb")
+    writer = csv.writer(buffer)
+    writer.writerow(["candidate", "run", "seed", "miou", "low", "high", *figures, *costs, "device", "seconds", "trials",
+                     *(f"iou/{c}" for c in classes), *keys])  # fmt: skip
+    for row in facts["candidates"]:
+        interval = row["interval"] or {"low": "", "high": ""}
+        for run in row["runs"]:
+            writer.writerow(
+                [row["name"], run["run"], run["seed"], run["miou"], interval["low"], interval["high"],
+                 *(row[f] for f in figures), *(row["cost"].get(c, "") for c in costs), row["device"], run["seconds"],
+                 row["trials"], *(row["iou"][c] for c in classes), *(row["params"].get(k, "") for k in keys)]
+            )  # fmt: skip
+    return buffer.getvalue()
+
+
+def _first_what_is_looked_for(key: str) -> tuple[int, str]:
+    return {"template": 0, "hp": 1}.get(key.split(".")[0], 2), key
 
 
 def _short(value: str | None) -> str:
@@ -181,9 +211,3 @@ def _short(value: str | None) -> str:
         return value if value.isdigit() else f"{float(value):.3g}"
     except ValueError:
         return value
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

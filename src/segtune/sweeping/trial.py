@@ -1,6 +1,7 @@
 """One trial: its configuration is fine-tuned under a lease, pruned, measured and told to the study."""
 
 import re
+import shlex
 import traceback
 from collections.abc import Callable, Mapping
 
@@ -74,6 +75,8 @@ def _fit(study: SweepStudy, claim: Claim, parent: str, threads: int, stop: StopR
     begun = f"goes on with run {claim.run}: " if claim.run else ""
     say(begun + ", ".join(f"{k}={_short(v)}" for k, v in trial.params.items()))
     tags = {"segtune.kind": "trial", "segtune.sweep": study.spec.name, "segtune.trial": str(trial.number)}
+    words = ["segtune", "train", *claim.overrides, *([f"trainer.threads={threads}"] if config.trainer.threads else [])]
+    tags["segtune.command"] = shlex.join(words)
     tags |= {f"segtune.param.{k}": str(v) for k, v in trial.params.items()}
     fit(
         config,

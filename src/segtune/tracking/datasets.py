@@ -9,7 +9,7 @@ import json
 import tempfile
 import uuid
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,7 +22,7 @@ from PIL import Image
 
 from segtune.errors import StorageError
 from segtune.patience import patiently
-from segtune.tracking.runs import artifact, search_runs
+from segtune.tracking.runs import RunRecord, artifact, search_runs
 from segtune.tracking.store import Store
 
 _READ = "segtune.read."
@@ -68,8 +68,19 @@ def record_read(store: Store, dataset: str, split: str, fingerprint: str, run: s
 
 def reads(store: Store, fingerprint: str) -> list[Read]:
     """All reads of a split, oldest first."""
+    return _reads(search_runs(store, _of(fingerprint)))
+
+
+def reads_of_test(store: Store, dataset: str) -> list[Read]:
+    """All reads of the test splits that a dataset of that name has had, oldest first."""
+    name = dataset.replace("'", "\\'")
+    kind = "tags.`segtune.kind` = 'dataset' and tags.`segtune.split` = 'test'"
+    return _reads(search_runs(store, f"{kind} and tags.`segtune.dataset.name` = '{name}'"))
+
+
+def _reads(entries: Sequence[RunRecord]) -> list[Read]:
     found = []
-    for entry in search_runs(store, _of(fingerprint)):
+    for entry in entries:
         told = [json.loads(v) for k, v in entry.tags.items() if k.startswith(_READ)]
         found += [Read(str(t["time"]), str(t["run"]), str(t["purpose"])) for t in told]
     return sorted(found, key=lambda r: r.time)
@@ -118,6 +129,7 @@ def _entry(store: Store, dataset: str, split: str, fingerprint: str) -> str:
         if found:
             return found[0].id
         tags = {"segtune.kind": "dataset", "segtune.dataset": fingerprint, "segtune.split": split}
+        tags["segtune.dataset.name"] = dataset
         run = store.client.create_run(store.experiment_id, run_name=f"{dataset} {split}", tags=tags)
         store.client.update_run(run.info.run_id, status="FINISHED")
         return str(run.info.run_id)

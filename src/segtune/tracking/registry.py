@@ -1,4 +1,4 @@
-"""Registered segmenters: versions of a name, one of them the champion."""
+"""Registered segmenters: versions of a name, each of one run and the same bytes."""
 
 import os
 import tempfile
@@ -21,30 +21,9 @@ from segtune.tracking.runs import RunRecord, artifact, get_run
 from segtune.tracking.store import Store
 
 CHAMPION = "champion"
-_HASH = "segtune.manifest_sha256"
+MANIFEST_HASH = "segtune.manifest_sha256"
 _PYFUNC_FILES = {"MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "pyfunc_model.py",
                  "registered_model_meta", "artifacts", "metadata"}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Promotion:
-    """What `promote` did.
-
-    Attributes:
-        moved: whether the champion is this version now.
-        reason: in words, with the figures.
-    """
-
-    model: str
-    version: int
-    run_id: str
-    moved: bool
-    reason: str
-
-    @property
-    def uri(self) -> str:
-        """The registered version, `models:/NAME/VERSION`."""
-        return f"models:/{self.model}/{self.version}"
 
 
 @dataclass(frozen=True)
@@ -54,33 +33,6 @@ class Located:
     folder: Path
     manifest_hash: str | None = None
     run_id: str | None = None
-
-
-def promote(store: Store, run: RunRecord, model: str) -> Promotion:
-    """Registers a run's segmenter (once), and makes it champion if its val mIoU beats the present one's.
-
-    Raises:
-        ConfigError: the run kept no segmenter, or the champion was measured on other data.
-    """
-    version = _register(store, run, model)
-    number = int(version.version)
-    champion = _champion(store, model)
-    if champion is None:
-        return _move(store, run, model, number, "first version")
-    if int(champion.version) == number:
-        return Promotion(model, number, run.id, True, "is the champion already")
-    present = get_run(store, champion.run_id or "")
-    old, new = present.tags.get("segtune.dataset"), run.tags.get("segtune.dataset")
-    if old != new:
-        raise ConfigError(
-            f"model '{model}': the champion (version {champion.version}) was measured on another val split "
-            f"({present.params.get('dataset.name')}, {str(old)[:12]}) than run {run.id[:8]} "
-            f"({run.params.get('dataset.name')}, {str(new)[:12]}); they cannot be compared. Use another model=NAME."
-        )
-    figures = f"val mIoU {run.miou or 0:.4f} against {present.miou or 0:.4f} of version {champion.version}"
-    if (run.miou or 0.0) > (present.miou or 0.0):
-        return _move(store, run, model, number, figures)
-    return Promotion(model, number, run.id, False, f"the champion stays: {figures}")
 
 
 def locate(uri: str, store: Store | None = None) -> Located:
@@ -102,7 +54,7 @@ def locate(uri: str, store: Store | None = None) -> Located:
         found = artifact(store, run.id, "segmenter")
         if found is None:
             raise ConfigError(f"run {run.id} kept no segmenter (its state is '{run.state}').")
-        return Located(found, run.tags.get(_HASH), run.id)
+        return Located(found, run.tags.get(MANIFEST_HASH), run.id)
     version = _version(store, uri)
     try:
         source = store.client.get_model_version_download_uri(version.name, version.version)
@@ -115,11 +67,24 @@ def locate(uri: str, store: Store | None = None) -> Located:
         raise DataError(
             f"{uri}: '{path}' holds {strange}, which do not belong to a registered segmenter; it is not loaded."
         )
-    return Located(path / "artifacts" / "segmenter", version.tags.get(_HASH), version.run_id)
+    return Located(path / "artifacts" / "segmenter", version.tags.get(MANIFEST_HASH), version.run_id)
 
 
-def _register(store: Store, run: RunRecord, model: str) -> ModelVersion:
-    """The version of this run and these bytes: the one that exists, else a new one."""
+def version_run(store: Store, uri: str) -> str:
+    """Id of the run that a registered version came from.
+
+    Raises:
+        ConfigError: no such version.
+    """
+    return str(_version(store, uri).run_id)
+
+
+def register(store: Store, run: RunRecord, model: str) -> ModelVersion:
+    """The version of this run and these bytes: the one that exists, else a new one.
+
+    Raises:
+        ConfigError: the run kept no segmenter, or a name that MLflow does not take.
+    """
     client = store.client
     folder = locate(run.id, store).folder
     digest = file_hash(folder / MANIFEST)
@@ -128,14 +93,24 @@ def _register(store: Store, run: RunRecord, model: str) -> ModelVersion:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise ConfigError(f"model={model}: {error.message}") from None
-    for version in client.search_model_versions(f"name = '{model}'"):
-        if version.run_id == run.id and version.tags.get(_HASH) == digest:
-            return version
+    if found := _versions(store, run, model, digest):
+        return found[0]
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "model"
         _save_pyfunc(path, folder)
         client.log_artifacts(run.id, str(path), "model")
-    return client.create_model_version(model, f"runs:/{run.id}/model", run.id, tags={_HASH: digest})
+    made = client.create_model_version(model, f"runs:/{run.id}/model", run.id, tags={MANIFEST_HASH: digest})
+    first = _versions(store, run, model, digest)[0]
+    if first.version != made.version:  # another machine was first: its version stays
+        client.delete_model_version(model, made.version)
+    return first
+
+
+def _versions(store: Store, run: RunRecord, model: str, digest: str) -> list[ModelVersion]:
+    """Versions of one run and the same bytes, the oldest first."""
+    found = store.client.search_model_versions(f"name = '{model}'")
+    same = [v for v in found if v.run_id == run.id and v.tags.get(MANIFEST_HASH) == digest]
+    return sorted(same, key=lambda v: int(v.version))
 
 
 def _save_pyfunc(path: Path, segmenter: Path) -> None:
@@ -158,12 +133,8 @@ def _save(path: Path, segmenter: Path, names: Sequence[str]) -> None:
     )
 
 
-def _move(store: Store, run: RunRecord, model: str, version: int, reason: str) -> Promotion:
-    store.client.set_registered_model_alias(model, CHAMPION, str(version))
-    return Promotion(model, version, run.id, True, reason)
-
-
-def _champion(store: Store, model: str) -> ModelVersion | None:
+def champion_of(store: Store, model: str) -> ModelVersion | None:
+    """The version that is champion; None where there is none."""
     try:
         return store.client.get_model_version_by_alias(model, CHAMPION)
     except MlflowException:

@@ -94,7 +94,7 @@ class RunWriter:
 
     def finish(self, state: State) -> None:
         """Ends the run; a pruned one reads as pruned in `segtune.state`."""
-        self._outbox.send({"state": state})
+        self._outbox.send({"state": state, "time": int(time.time() * 1000)})
 
     def _deliver(self, message: Message) -> None:
         client, run_id = self.store.client, self.run_id
@@ -107,7 +107,10 @@ class RunWriter:
             client.log_batch(run_id, tags=[RunTag(k, v) for k, v in message["tags"].items()])
         elif "state" in message:
             client.set_tag(run_id, "segtune.state", message["state"])
-            client.update_run(run_id, status=_STATUS.get(message["state"], "FINISHED"))
+            if message["state"] == "running":
+                client.update_run(run_id, status="RUNNING")
+            else:
+                client.set_terminated(run_id, _STATUS[message["state"]], end_time=message.get("time"))
         elif "folder" in message:
             client.log_artifacts(run_id, message["folder"], message["name"])
         elif "text" in message:

@@ -1,0 +1,166 @@
+"""What a report compares: segmenters with the seeds they were trained on, and the evidence of each."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from segtune.errors import ConfigError
+from segtune.measure.evidence import Evidence
+from segtune.tracking.evidence import how_to_measure, load_evidence
+from segtune.tracking.registry import version_run
+from segtune.tracking.runs import RunRecord, get_run, search_runs, sweep_runs
+from segtune.tracking.store import Store
+
+_FREE = ("seed", "trainer.threads", "trainer.workers")  # what may differ between the seeds of one candidate
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One segmenter of a comparison: runs that differ in their seed alone.
+
+    Attributes:
+        evidence: of each run, on the same split.
+        trials: that were spent on the search which it came out of; 1 for a run that was not searched.
+        sweep: whose trial it is.
+    """
+
+    name: str
+    runs: tuple[RunRecord, ...]
+    evidence: tuple[Evidence, ...]
+    trials: int
+    sweep: str | None
+
+    @property
+    def first(self) -> RunRecord:
+        """The run that stands for it where one must."""
+        return self.runs[0]
+
+    @cached_property
+    def mious(self) -> tuple[float, ...]:
+        """MIoU of each seed."""
+        return tuple(e.scores.miou for e in self.evidence)
+
+    @property
+    def miou(self) -> float:
+        """Mean over its seeds."""
+        return sum(self.mious) / len(self.mious)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that was asked to be compared.
+
+    Attributes:
+        candidates: best first.
+        others: trials of a sweep that kept no segmenter: pruned, failed, still running.
+    """
+
+    candidates: tuple[Candidate, ...]
+    others: tuple[RunRecord, ...]
+    sweeps: tuple[str, ...]
+    split: str
+
+
+def collect(store: Store, names: Sequence[str], split: str = "val") -> Comparison:
+    """Finds what the names stand for: sweeps, `NAME:confirmed`, runs, registered versions.
+
+    Args:
+        split: whose evidence is compared.
+
+    Raises:
+        ConfigError: nothing of that name, a run that is not finished or left no evidence, or runs whose classes or
+            splits differ.
+    """
+    if not names:
+        raise ConfigError("compare needs the name of a sweep, ids of runs, or models:/NAME@champion.")
+    runs: dict[str, RunRecord] = {}
+    sweeps: list[str] = []
+    others: list[RunRecord] = []
+    for name in names:
+        found = _resolve(store, name)
+        if len(found) > 1 or found[0].tags.get("segtune.sweep") == name:
+            sweeps += [name] if found[0].tags.get("segtune.kind") == "trial" else []
+            others += [r for r in found if r.miou is None]
+        elif found[0].miou is None:
+            run = found[0]
+            raise ConfigError(
+                f"run {run.id} ({run.name}) is {run.state} and kept no segmenter; leave it out, or finish it first: "
+                f"segtune train resume={run.id}."
+            )
+        runs |= {r.id: r for r in found if r.miou is not None}
+    kept = {r.id: _evidence(store, r, split) for r in runs.values()}
+    _check(runs, kept)
+    trials = Counter[str]()
+    for sweep in {s for r in runs.values() if (s := _searched_in(r))}:
+        trials[sweep] = len(sweep_runs(store, sweep))
+    candidates = sorted(_grouped(list(runs.values()), kept, trials), key=lambda c: -c.miou)
+    return Comparison(tuple(_distinct(candidates)), tuple(others), tuple(sweeps), split)
+
+
+def _resolve(store: Store, name: str) -> list[RunRecord]:
+    if name.startswith("models:/"):
+        return [get_run(store, version_run(store, name))]
+    sweep, _, what = name.partition(":")
+    if what == "confirmed":
+        found = search_runs(store, f"tags.`segtune.confirms` = '{sweep}'")
+        if not found:
+            raise ConfigError(f"{name}: nothing of sweep '{sweep}' was confirmed yet. Run: segtune confirm {sweep}.")
+        return found
+    return sweep_runs(store, name) or [get_run(store, name.removeprefix("runs:/"))]
+
+
+def _evidence(store: Store, run: RunRecord, split: str) -> Evidence:
+    found = load_evidence(store, run, split)
+    if found is None:
+        raise ConfigError(
+            f"run {run.id} ({run.name}) has no evidence on the {split} split. Measure it first: "
+            f"{how_to_measure(run, split)}."
+        )
+    return found
+
+
+def _check(runs: Mapping[str, RunRecord], kept: Mapping[str, Evidence]) -> None:
+    for what, told in (("class tables", _classes), ("splits", _split)):
+        seen = {told(e): (runs[i].name, i) for i, e in kept.items()}
+        if len(seen) > 1:
+            rows = "; ".join(f"{name} ({i[:8]}): {text}" for text, (name, i) in list(seen.items())[:4])
+            raise ConfigError(
+                f"these runs were measured with different {what} and cannot be compared: {rows}. Compare runs of one "
+                "dataset, or measure all on the same: segtune evaluate RUN dataset=NAME."
+            )
+
+
+def _classes(evidence: Evidence) -> str:
+    names = evidence.origin.classes
+    return ", ".join(names[:12]) + (f", … ({len(names)})" if len(names) > 12 else "")
+
+
+def _split(evidence: Evidence) -> str:
+    origin = evidence.origin
+    return f"{origin.dataset} {origin.split} ({len(evidence.names)} images, fingerprint {origin.fingerprint[:12]})"
+
+
+def _grouped(runs: Sequence[RunRecord], kept: Mapping[str, Evidence], trials: Mapping[str, int]) -> list[Candidate]:
+    groups: dict[tuple[object, ...], list[RunRecord]] = {}
+    for run in runs:
+        config = tuple(sorted((k, v) for k, v in run.params.items() if k not in _FREE))
+        # the same run twice, or two runs of one seed, stay apart: only other seeds tell of other seeds
+        twin = sum(r.params.get("seed") == run.params.get("seed") for r in groups.get((config, 0), []))
+        key = (config, 0) if not twin else (config, run.id)
+        groups.setdefault(key, []).append(run)
+    found = []
+    for same in groups.values():
+        sweep = _searched_in(same[0])
+        name = same[0].name if len(same) == 1 else same[0].tags.get("segtune.candidate", same[0].name)
+        found.append(Candidate(name, tuple(same), tuple(kept[r.id] for r in same), trials.get(sweep or "", 1), sweep))
+    return found
+
+
+def _searched_in(run: RunRecord) -> str | None:
+    return run.tags.get("segtune.sweep") or run.tags.get("segtune.confirms")
+
+
+def _distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
+    count = Counter(c.name for c in candidates)
+    return [c if count[c.name] == 1 else replace(c, name=f"{c.name} {c.first.id[:6]}") for c in candidates]

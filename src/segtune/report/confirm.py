@@ -1,0 +1,137 @@
+"""Confirmation: a sweep's best configurations, trained again on fresh seeds; how much the search flattered them."""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from segtune.config import read_yaml, validate
+from segtune.errors import ConfigError
+from segtune.report.compare import Report, compare
+from segtune.tracking.runs import RunRecord, artifact, search_runs, sweep_runs
+from segtune.tracking.store import Store
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """One configuration of the top.
+
+    Attributes:
+        searched: val mIoU that its trial reached.
+        mious: val mIoU of each fresh seed.
+    """
+
+    trial: RunRecord
+    searched: float
+    mious: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean of the fresh seeds."""
+        return mean(self.mious)
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What confirming a sweep came to.
+
+    Attributes:
+        rows: best of the search first.
+        report: of the fresh runs.
+    """
+
+    sweep: str
+    rows: tuple[Confirmed, ...]
+    report: Report
+
+    @property
+    def optimism(self) -> float:
+        """The search's best value minus the confirmed mean of the same configuration."""
+        return self.rows[0].searched - self.rows[0].mean
+
+    @property
+    def best(self) -> Confirmed:
+        """The configuration of the highest confirmed mean."""
+        return max(self.rows, key=lambda r: r.mean)
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as one JSON object, for scripts."""
+        rows = [{"trial": r.trial.name, "run": r.trial.id, "searched": r.searched, "confirmed": list(r.mious),
+                 "mean": r.mean} for r in self.rows]  # fmt: skip
+        return {"sweep": self.sweep, "optimism": self.optimism, "rows": rows, "best": self.best.trial.name,
+                "report": self.report.to_json()}  # fmt: skip
+
+    def lines(self) -> list[str]:
+        """For people."""
+        rows = [f"  {'trial':<24} search   fresh seeds, mean and each"]
+        for row in self.rows:
+            fresh = " ".join(f"{m:.4f}" for m in row.mious)
+            rows.append(f"  {row.trial.name:<24} {row.searched:.4f}   {row.mean:.4f}  ({fresh})")
+        told = (
+            f"optimism of the search: its best value lies {100 * self.optimism:+.1f} points of mIoU from the mean of "
+            f"{len(self.rows[0].mious)} fresh seeds of the same configuration"
+        )
+        return [*rows, told, f"best on fresh seeds: {self.best.trial.name}", f"report: {self.report.html}"]
+
+
+def confirm(store: Store, sweep: str, top: int, seeds: int, say: Say) -> Confirmation:
+    """Trains the top configurations of a sweep on seeds that no trial had, and compares those runs.
+
+    What an earlier call trained is taken as it is, and what it left unfinished is gone on with.
+
+    Raises:
+        ConfigError: no such sweep, none of its trials has finished, or a trial without its config.
+        Interrupted: stopped by the user.
+    """
+    trials = sweep_runs(store, sweep)
+    ranked = sorted((t for t in trials if t.miou is not None), key=lambda t: -(t.miou or 0.0))[:top]
+    if not ranked:
+        raise ConfigError(f"sweep '{sweep}' has no finished trial in '{store.uri}'; nothing can be confirmed.")
+    used = {int(t.params["seed"]) for t in trials if t.params.get("seed", "").isdigit()}
+    fresh = fresh_seeds(sweep, seeds, used)
+    rows = []
+    for n, trial in enumerate(ranked, start=1):
+        say(f"{n} of {len(ranked)}: {trial.name}, {trial.miou:.4f} in the search")
+        mious = tuple(_run(store, sweep, trial, seed, say) for seed in fresh)
+        rows.append(Confirmed(trial, trial.miou or 0.0, mious))
+    return Confirmation(sweep, tuple(rows), compare(store, [f"{sweep}:confirmed"]))
+
+
+def fresh_seeds(sweep: str, count: int, used: set[int]) -> list[int]:
+    """The same seeds for the same sweep whenever it is asked, none of them used by it.
+
+    >>> fresh_seeds("a", 2, set()) == fresh_seeds("a", 3, set())[:2]
+    True
+    """
+    first = zlib.crc32(sweep.encode()) % 1_000_000
+    found: list[int] = []
+    while len(found) < count:
+        first += 1
+        if first not in used:
+            found.append(first)
+    return found
+
+
+def _run(store: Store, sweep: str, trial: RunRecord, seed: int, say: Say) -> float:
+    """Val mIoU of one fresh run."""
+    from segtune.training import fit
+
+    where = f"tags.`segtune.confirms` = '{sweep}' and tags.`segtune.candidate` = '{trial.name}'"
+    there = [r for r in search_runs(store, where) if r.params.get("seed") == str(seed)]
+    done = next((r for r in there if r.miou is not None), None)
+    if done is not None and done.miou is not None:
+        say(f"seed {seed}: done before, val mIoU {done.miou:.4f}")
+        return done.miou
+    path = artifact(store, trial.id, "config.yaml")
+    if path is None:
+        raise ConfigError(f"trial {trial.name} ({trial.id}) recorded no config and cannot be trained again.")
+    config = validate(read_yaml(path)).model_copy(update={"seed": seed, "resume": None})
+    begun = next((r.id for r in there if r.state in ("interrupted", "running")), None)
+    tags = {"segtune.kind": "confirm", "segtune.confirms": sweep, "segtune.candidate": trial.name}
+    if "segtune.command" in trial.tags:
+        tags["segtune.command"] = f"{trial.tags['segtune.command']} seed={seed}"
+    say(f"seed {seed}" + (f": goes on with run {begun}" if begun else ""))
+    return fit(config, name=f"{trial.name}-seed{seed}", tags=tags, resume=begun, say=say).miou

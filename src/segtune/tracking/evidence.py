@@ -1,0 +1,21 @@
+"""The evidence that a run left on a split."""
+
+from segtune.measure.evidence import Evidence
+from segtune.tracking.runs import RunRecord, artifact
+from segtune.tracking.store import Store
+
+
+def load_evidence(store: Store, run: RunRecord, split: str) -> Evidence | None:
+    """What was measured of a run's segmenter on a split; None where nothing was.
+
+    Raises:
+        DataError: damaged.
+    """
+    folder = run.tags.get(f"segtune.evidence.{split}")
+    path = artifact(store, run.id, f"evidence/{folder}") if folder else None
+    return None if path is None else Evidence.load(path)
+
+
+def how_to_measure(run: RunRecord, split: str) -> str:
+    """The command that leaves it."""
+    return f"segtune evaluate {run.id} dataset={run.params.get('dataset.name')} split={split}"

@@ -1,0 +1,122 @@
+"""Promotion: a run's segmenter is registered, judged by the gate, and made champion if every rule passes."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from filelock import FileLock
+
+from segtune.errors import ConfigError
+from segtune.settings import GateConfig
+from segtune.tracking.gate import Contender, Verdict, judge
+from segtune.tracking.registry import CHAMPION, MANIFEST_HASH, champion_of, register
+from segtune.tracking.runs import RunRecord, RunWriter, get_run
+from segtune.tracking.store import Store
+
+_HISTORY = "segtune.champions"
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What `promote` did.
+
+    Attributes:
+        moved: whether the champion is this version now.
+        reason: in words.
+        verdicts: of each rule; empty for one that is champion already.
+    """
+
+    model: str
+    version: int
+    run_id: str
+    moved: bool
+    reason: str
+    verdicts: Sequence[Verdict] = ()
+
+    @property
+    def uri(self) -> str:
+        """The registered version, `models:/NAME/VERSION`."""
+        return f"models:/{self.model}/{self.version}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as one JSON object, for scripts."""
+        rules = [v.to_json() for v in self.verdicts]
+        told = {"uri": self.uri, "model": self.model, "version": self.version, "run": self.run_id}
+        return told | {"champion": self.moved, "reason": self.reason, "rules": rules}
+
+
+def promote(store: Store, run: RunRecord, model: str, gate: GateConfig) -> Promotion:
+    """Registers a run's segmenter (once), and makes it champion if every rule of the gate passes.
+
+    The decision is kept with the run, as `promotions/MODEL-vVERSION-TIME.json`.
+
+    Raises:
+        ConfigError: the run kept no segmenter.
+        DataError: evidence that is damaged.
+    """
+    with _lock(store):
+        version = register(store, run, model)
+        number = int(version.version)
+        champion = champion_of(store, model)
+        if champion is not None and int(champion.version) == number:
+            return Promotion(model, number, run.id, True, "is the champion already")
+        runs = {str(v.run_id) for v in store.client.search_model_versions(f"name = '{model}'")}
+        contender = Contender(run, version.tags[MANIFEST_HASH], frozenset(runs))
+        present = get_run(store, str(champion.run_id)) if champion else None
+        verdicts = judge(store, contender, present, gate)
+        failed = [v.rule for v in verdicts if v.passed is False]
+        if failed:
+            stays = f"version {champion.version} stays champion" if champion else "there is no champion"
+            result = Promotion(model, number, run.id, False, f"{stays}: {', '.join(failed)} failed", verdicts)
+        else:
+            _make_champion(store, model, number)
+            reason = f"takes over from version {champion.version}" if champion else "is the first champion"
+            result = Promotion(model, number, run.id, True, reason, verdicts)
+        now = datetime.now(timezone.utc)
+        told = {"time": now.isoformat(timespec="seconds"), "gate": gate.model_dump(), **result.to_json()}
+        told["before"] = champion and int(champion.version)
+        RunWriter(store, run.id).data(f"promotions/{model}-v{number}-{now:%Y%m%dT%H%M%S%f}.json", told)
+        return result
+
+
+def rollback(store: Store, model: str) -> tuple[int, int]:
+    """Makes the champion before the present one champion again; returns (version now, version before).
+
+    Raises:
+        ConfigError: no such model, or no champion before this one.
+    """
+    with _lock(store):
+        champion = champion_of(store, model)
+        if champion is None:
+            raise ConfigError(f"model={model}: no champion is registered under that name.")
+        known = {int(v.version) for v in store.client.search_model_versions(f"name = '{model}'")}
+        present, history = int(champion.version), _history(store, model)
+        earlier = [v for v in history[:-1] if v in known and v != present]
+        if not earlier:
+            raise ConfigError(
+                f"model={model}: version {present} is the first champion; there is none before it to go back to."
+            )
+        _set_history(store, model, earlier)
+        store.client.set_registered_model_alias(model, CHAMPION, str(earlier[-1]))
+        return earlier[-1], present
+
+
+def _lock(store: Store) -> FileLock:
+    return FileLock(store.root / ".registry.lock", timeout=300)
+
+
+def _make_champion(store: Store, model: str, version: int) -> None:
+    store.client.set_registered_model_alias(model, CHAMPION, str(version))
+    _set_history(store, model, [*_history(store, model), version])
+
+
+def _history(store: Store, model: str) -> list[int]:
+    """Versions that were champion, in order."""
+    told = store.client.get_registered_model(model).tags.get(_HISTORY, "[]")
+    return [int(v) for v in json.loads(told)]
+
+
+def _set_history(store: Store, model: str, versions: Sequence[int]) -> None:
+    store.client.set_registered_model_tag(model, _HISTORY, json.dumps(list(versions)))

@@ -1,0 +1,170 @@
+"""The gate: each rule rejects the case built for it while the champion stays; one version each, and a way back."""
+
+import json
+import multiprocessing
+
+import numpy as np
+import pytest
+
+from segtune.config import load_gate
+from segtune.errors import ConfigError
+from segtune.models.folder import write_folder
+from segtune.settings import GateConfig, TrackingConfig
+from segtune.tracking.datasets import record_read
+from segtune.tracking.promotion import promote, rollback
+from segtune.tracking.registry import champion_of
+from segtune.tracking.runs import RunWriter, artifact, get_run
+from segtune.tracking.store import open_store
+from tests.models.test_folder import TENSORS
+from tests.report.fakes import add_evidence, fake_run, matrices
+
+GATE = GateConfig()
+TEST = "c" * 64
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(TrackingConfig(root=str(tmp_path / "store")))
+
+
+def make_folder(folder, note):
+    """A segmenter folder whose bytes are like no other's."""
+    return write_folder(folder, TENSORS, {"template": note, "preprocessing": {}, "image_size": [64]})
+
+
+def contender(store, name, quality=0.8, counts=None, *, tags=None, **origin):
+    """A run with a segmenter folder, and evidence of it on test."""
+    run = RunWriter(store, fake_run(store, name, quality, tags=tags))
+    digest = make_folder(run.folder / "segmenter", note=name)
+    run.folder_artifact(run.folder / "segmenter", "segmenter")
+    found = matrices(quality, seed=sum(map(ord, name))) if counts is None else counts
+    add_evidence(store, run, found, "test", **{"segmenter": digest, "fingerprint": TEST, **origin})
+    return get_run(store, run.run_id)
+
+
+def failed(promotion):
+    return {v.rule for v in promotion.verdicts if v.passed is False}
+
+
+@pytest.fixture
+def champion(store):
+    run = contender(store, "champion1", 0.80)
+    promotion = promote(store, run, "m", GATE)
+    assert promotion.moved and promotion.version == 1
+    return run
+
+
+def test_a_better_one_takes_over_and_the_decision_is_kept(store, champion):
+    run = contender(store, "better2", 0.85)
+    promotion = promote(store, run, "m", GATE)
+    assert promotion.moved and int(champion_of(store, "m").version) == 2 and failed(promotion) == set()
+    kept = list(artifact(store, run.id, "promotions").glob("*.json"))
+    told = json.loads(kept[0].read_text())
+    assert told["champion"] and told["before"] == 1 and told["gate"]["split"] == "test"
+    assert {r["rule"] for r in told["rules"]} >= {"min_gain", "max_ece", "untouched"}
+
+
+def weak_class():
+    counts = matrices(0.9, seed=9)
+    lost = counts[:, 2, 2] // 2
+    counts[:, 2, 2] -= lost
+    counts[:, 2, 0] += lost
+    return counts
+
+
+CASES = {
+    "min_gain": ({"quality": 0.80}, {}),
+    "max_class_drop": ({"counts": weak_class()}, {"min_gain": None}),
+    "max_latency_ms": ({"quality": 0.9}, {"max_latency_ms": 4.0}),
+    "max_size_mb": ({"quality": 0.9}, {"max_size_mb": 3.0}),
+    "max_params_m": ({"quality": 0.9}, {"max_params_m": 0.5}),
+    "max_ece": ({"quality": 0.9}, {"max_ece": 0.001}),
+    "provenance": ({"quality": 0.9, "tags": {"segtune.version": ""}}, {}),
+    "evidence": ({"quality": 0.9, "segmenter": "other weights"}, {}),
+}
+
+
+@pytest.mark.parametrize("rule", CASES)
+def test_each_rule_rejects_the_case_built_for_it_and_the_champion_stays(store, champion, rule):
+    how, gate = CASES[rule]
+    promotion = promote(store, contender(store, "rival7", **how), "m", GATE.model_copy(update=gate))
+    assert failed(promotion) == {rule} and not promotion.moved
+    assert int(champion_of(store, "m").version) == 1 and promotion.version == 2
+
+
+def test_an_export_that_differs_is_rejected(store, champion):
+    run = contender(store, "rival7", 0.9)
+    RunWriter(store, run.id).data("exports/onnx.json", {"format": "onnx", "agreement": 0.97})
+    assert failed(promote(store, run, "m", GATE)) == {"min_export_agreement"}
+
+
+def test_a_test_split_that_was_searched_on_is_rejected(store, champion):
+    run = contender(store, "rival7", 0.9)
+    record_read(store, "d", "test", TEST, run.id, "evaluate")
+    record_read(store, "d", "test", TEST, champion.id, "evaluate")
+    record_read(store, "d", "test", TEST, "another", "evaluate")
+    assert failed(promote(store, run, "m", GATE)) == {"untouched"}
+
+
+def test_without_evidence_nothing_passes_and_the_command_is_told(store, champion):
+    run = RunWriter(store, fake_run(store, "rival7", 0.9))
+    make_folder(run.folder / "segmenter", note="x")
+    run.folder_artifact(run.folder / "segmenter", "segmenter")
+    promotion = promote(store, get_run(store, run.run_id), "m", GATE)
+    assert {"evidence", "min_gain", "untouched"} <= failed(promotion)
+    assert f"segtune evaluate {run.run_id} dataset=d split=test" in promotion.verdicts[0].figure
+
+
+def test_a_champion_measured_on_other_data_is_no_measure(store, champion):
+    promotion = promote(store, contender(store, "rival7", 0.9, fingerprint="d" * 64), "m", GATE)
+    assert failed(promotion) == {"min_gain", "max_class_drop"}
+    assert any("measured on d (dddddddddddd)" in v.figure for v in promotion.verdicts)
+
+
+def test_rollback_goes_back_as_far_as_there_are_champions(store, champion):
+    promote(store, contender(store, "better2", 0.85), "m", GATE)
+    promote(store, contender(store, "better3", 0.90), "m", GATE)
+    assert rollback(store, "m") == (2, 3) and rollback(store, "m") == (1, 2)
+    assert int(champion_of(store, "m").version) == 1
+    with pytest.raises(ConfigError, match="none before it"):
+        rollback(store, "m")
+    with pytest.raises(ConfigError, match="no champion"):
+        rollback(store, "nothing")
+
+
+def _promote(root, run_id, start):
+    from segtune.tracking.store import open_store as open_again
+
+    store = open_again(TrackingConfig(root=root))
+    run = get_run(store, run_id)
+    start.wait()
+    promote(store, run, "raced", GATE)
+
+
+def test_three_processes_that_promote_one_run_make_one_version(store):
+    run = contender(store, "a1")
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(3)
+    processes = [context.Process(target=_promote, args=(str(store.root), run.id, start)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [p.exitcode for p in processes] == [0, 0, 0]
+    assert [v.version for v in store.client.search_model_versions("name = 'raced'")] == [1]
+
+
+def test_every_file_of_the_gate_is_read_and_a_typo_is_told():
+    assert load_gate() == GATE and load_gate(["gate=val"]).split == "val"
+    assert load_gate(["gate.max_ece=0.5", "gate.min_gain=null"]).min_gain is None
+    faults = [("gate=vall", "did you mean 'val'"), ("gate.max_eec=1", "max_ece"), ("gate.max_ece=7", "max_ece=7")]
+    for word, told in faults:
+        with pytest.raises(ConfigError, match=told):
+            load_gate([word])
+
+
+def test_images_of_one_group_cannot_show_a_gain(store):
+    for name, quality in (("a1", 0.8), ("b2", 0.9)):
+        last = promote(store, contender(store, name, quality, groups=("v",) * 120), "g", GATE)
+    assert failed(last) == {"min_gain"}
+    assert np.all([v.passed is not False for v in last.verdicts if v.rule != "min_gain"])
