@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,8 +158,10 @@ def _page(store: Store, comparison: Comparison, facts: Mapping[str, Any], base: 
 
 def _of_sweep(store: Store, comparison: Comparison) -> list[Figure]:
     runs = [r for c in comparison.candidates for r in c.runs] + list(comparison.others)
-    curves = {r.name: points for r in runs[:_CURVES] if (points := curve(store, r.id, "val/miou"))}
-    pruned = [r.name for r in runs if r.state == "pruned"]
+    count = Counter(r.name for r in runs)
+    names = {r.id: r.name if count[r.name] == 1 else f"{r.name} {r.id[:6]}" for r in runs}
+    curves = {names[r.id]: points for r in runs[:_CURVES] if (points := curve(store, r.id, "val/miou"))}
+    pruned = [names[r.id] for r in runs if r.state == "pruned"]
     study, shares = None, {}
     if len(comparison.sweeps) == 1:
         name = comparison.sweeps[0]

@@ -71,14 +71,14 @@ def class_heatmap(facts: Facts) -> Figure:
     rows, classes = facts["candidates"][:_MOST_ROWS], facts["split"]["classes"]
     values = [[None if v is None else 100 * v for v in row["iou"].values()] for row in rows]
     known = [(c["name"], v) for c, v in zip(classes, values[0], strict=True) if v is not None]
-    words = "IoU in points of each class in each candidate; below a class, its share of the pixels and its images."
+    words = "IoU in points of each class in each candidate; beside a class, its share of the pixels and its images."
     if known:
         low, high = min(known, key=lambda k: k[1]), max(known, key=lambda k: k[1])
         words += (
             f" In {rows[0]['name']} the weakest is {low[0]} ({low[1]:.1f}), the strongest {high[0]} ({high[1]:.1f})."
         )
     total = sum(c["pixels"] for c in classes) or 1
-    labels = [f"{html.escape(c['name'])}<br>{100 * c['pixels'] / total:.1f} %<br>{c['images']} img" for c in classes]
+    labels = [f"{html.escape(c['name'])} ({100 * c['pixels'] / total:.1f} %, {c['images']} img)" for c in classes]
     figure = _heatmap(values, labels, [r["name"] for r in rows], "IoU", zmin=0, zmax=100, colorscale="Viridis")
     return finished("classes", "IoU per class (points)", words, figure)
 

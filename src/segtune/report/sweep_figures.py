@@ -3,9 +3,11 @@
 import html
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from segtune.report.figures import PALETTE, Figure, finished
@@ -54,7 +56,7 @@ def learning_curves(curves: Mapping[str, Sequence[tuple[int, float]]], pruned: S
             marker={"size": [4] * (len(points) - 1) + [9 if dotted else 5], "symbol": "x" if dotted else "circle"},
         )
     ends = {n: max(v for _, v in points) for n, points in curves.items() if points}
-    words = f"{len(curves)} runs; {len(set(pruned) & set(curves))} of them were pruned."
+    words = f"Runs: {len(curves)}, of which pruned: {len(set(pruned) & set(curves))}."
     if ends:
         best = max(ends, key=lambda n: ends[n])
         words += f" The highest value is {100 * ends[best]:.1f}, reached by {best}."
@@ -92,21 +94,36 @@ def importance_bars(importance: Mapping[str, float]) -> Figure:
 
 
 def parallel_coordinates(trials: Rows, varied: Sequence[str]) -> Figure:
-    """A line for each finished trial across the parameters that varied, coloured by mIoU."""
+    """A line for each finished trial across the parameters that varied, coloured by mIoU.
+
+    Drawn as plain lines: plotly's own parallel coordinates want WebGL, which not every browser has.
+    """
     shown = [k for k in varied if all(k in t["params"] for t in trials)][:_MOST_SLICES]
-    values = [100 * t["miou"] for t in trials]
-    dimensions = [_axis(k, [t["params"][k] for t in trials]) for k in shown]
-    figure = go.Figure(
-        go.Parcoords(
-            line={"color": values, "colorscale": "Viridis", "showscale": True},
-            dimensions=[*dimensions, {"label": "val mIoU", "values": values}],
-        )
-    )
-    figure.update_layout(height=420)
+    mious = [100 * t["miou"] for t in trials]
+    axes = [*(_axis([t["params"][k] for t in trials]) for k in shown), _axis(mious)]
+    labels = [*map(html.escape, shown), "val mIoU"]
+    figure = go.Figure()
+    order = sorted(range(len(trials)), key=lambda n: mious[n])  # the best on top
+    for n in order:
+        heights = [axis.heights[n] for axis in axes]
+        color = sample_colorscale("Viridis", [axes[-1].heights[n]])[0]
+        name = f"trial {trials[n]['number']}: {mious[n]:.1f}"
+        figure.add_scatter(
+            x=list(range(len(axes))), y=heights, mode="lines", line={"color": color}, name=name,
+            hovertemplate=f"{name}<extra></extra>",
+        )  # fmt: skip
+    for place, axis in enumerate(axes):
+        figure.add_vline(x=place, line={"color": "#a0aec0", "width": 1})
+        for height, text in axis.ticks:
+            figure.add_annotation(x=place, y=height, text=html.escape(text), showarrow=False, xshift=4, xanchor="left",
+                                  font={"size": 11}, bgcolor="rgba(255,255,255,0.7)")  # fmt: skip
+    figure.update_xaxes(tickvals=list(range(len(axes))), ticktext=labels, showgrid=False, zeroline=False)
+    figure.update_yaxes(visible=False)
+    figure.update_layout(height=420, showlegend=False)
     words = f"Each line is one of {len(trials)} finished trials; bright lines have a high val mIoU (points). " + (
         f"Axes: {', '.join(shown)}." if shown else "No parameter is shared by all of them."
     )
-    return finished("parallel", "Parameters of the trials", words, figure)
+    return finished("parallel", "Parameters of the trials (val mIoU in points)", words, figure)
 
 
 def slices(trials: Rows, varied: Sequence[str]) -> Figure:
@@ -134,17 +151,24 @@ def _varied(trials: Rows) -> list[str]:
     return [k for k in keys if len({str(t["params"][k]) for t in trials if k in t["params"]}) > 1]
 
 
-def _axis(key: str, values: Sequence[Any]) -> dict[str, Any]:
-    label = html.escape(key)
+@dataclass(frozen=True)
+class _Axis:
+    """One axis of the parallel coordinates: a height in [0, 1] for each trial, and labelled heights."""
+
+    heights: Sequence[float]
+    ticks: Sequence[tuple[float, str]]
+
+
+def _axis(values: Sequence[Any]) -> _Axis:
     if any(isinstance(v, str | bool) for v in values):
         known = sorted({str(v) for v in values})
-        return {"label": label, "values": [known.index(str(v)) for v in values], "tickvals": list(range(len(known))),
-                "ticktext": [html.escape(k) for k in known]}  # fmt: skip
-    if _spans_decades(values):
-        exponents = [math.log10(v) for v in values]
-        ticks = range(math.floor(min(exponents)), math.ceil(max(exponents)) + 1)
-        return {"label": label, "values": exponents, "tickvals": list(ticks), "ticktext": [f"1e{t}" for t in ticks]}
-    return {"label": label, "values": list(values)}
+        step = 1 / max(1, len(known) - 1)
+        return _Axis([known.index(str(v)) * step for v in values], [(n * step, k) for n, k in enumerate(known)])
+    scale = math.log if _spans_decades(values) else float
+    low, high = scale(min(values)), scale(max(values))
+    span = high - low or 1.0
+    ends = [(0.0, f"{min(values):.3g}"), (1.0, f"{max(values):.3g}")]
+    return _Axis([(scale(v) - low) / span for v in values], ends)
 
 
 def _spans_decades(values: Sequence[Any]) -> bool:

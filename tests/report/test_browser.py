@@ -1,0 +1,82 @@
+"""The page in a real browser, from disk: no request, no error, hostile names as text, and a word for every figure."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, IntDistribution
+
+from segtune.report.compare import compare
+from segtune.settings import TrackingConfig
+from segtune.sweeping.storage import open_storage
+from segtune.tracking.store import open_store
+from tests.report.fakes import EVIL, fake_run
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.skipif(BROWSER is None, reason="needs a headless browser: apt-get install chromium"),
+    pytest.mark.timeout(240),
+]
+FIGURES = {"miou", "classes", "differences", "confusion", "reliability", "pareto", "curves", "history", "importance",
+           "parallel", "slices"}  # fmt: skip
+# tells, once all is drawn, how wide the page is and what it asked for beside itself
+PROBE = """<script>addEventListener('load', () => setTimeout(() => document.title = JSON.stringify({
+  width: document.documentElement.scrollWidth, inner: innerWidth,
+  asked: performance.getEntriesByType('resource').map(e => e.name).filter(n => !/^(data|blob):/.test(n))}), 4000))
+</script></body>"""
+
+
+@pytest.fixture
+def report(tmp_path):
+    store = open_store(TrackingConfig(root=str(tmp_path / "a store")))
+    storage = open_storage(store.root / "sweeps" / "s", None, "s").optuna
+    study = optuna.create_study(study_name="s", direction="maximize", storage=storage)
+    space = {f"loss {EVIL}": CategoricalDistribution([EVIL, "ce"]), "hp.width": IntDistribution(0, 9)}
+    for n in range(6):
+        fake_run(store, f"{EVIL}{n}", 0.5 + n / 30, sweep="s", params={"loss": f"{EVIL}{n}"})
+        params = {f"loss {EVIL}": [EVIL, "ce"][n % 2], "hp.width": n}
+        study.add_trial(optuna.trial.create_trial(value=0.5 + n / 30, params=params, distributions=space))
+    return compare(store, ["s"])
+
+
+def browse(report, *options):
+    """What chromium prints and what it complains of."""
+    words = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", *options]
+    words += ["--virtual-time-budget=15000", "--enable-logging=stderr"]
+    words += [f"--user-data-dir={report.html.parent / 'profile'}", report.html.as_uri()]
+    return subprocess.run(words, capture_output=True, text=True, timeout=180, check=True)
+
+
+@pytest.mark.parametrize("width", [1280, 500])  # no window is narrower than 500 in a headless chromium
+def test_it_opens_from_disk_without_an_error_a_request_or_a_script_of_others(report, width):
+    report.html.write_text(report.html.read_text().replace("</body>", PROBE))
+    done = browse(report, "--dump-dom", f"--window-size={width},900")
+    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
+    told = json.loads(html.unescape(re.search(r"<title>(.*?)</title>", done.stdout)[1]))
+    assert told["asked"] == [] and told["width"] <= told["inner"]
+    drawn = re.findall(r'<div class="plot js-plotly-plot" id="(\w+)"', done.stdout)
+    assert set(drawn) == FIGURES
+    text = re.sub(r"<script>.*?</script>", "", done.stdout, flags=re.S)
+    assert "<script>alert" not in text and "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+
+
+def test_every_figure_has_a_title_with_its_unit_and_words(report):
+    text = report.html.read_text()
+    titles = dict(re.findall(r'<h2 id="(\w+)-title">([^<]+)</h2>', text))
+    assert set(titles) == FIGURES
+    unitless = {"parallel", "pareto", "importance"}  # their axes have several, or name it
+    assert all(re.search(r"\((points|%|share)", title) for key, title in titles.items() if key not in unitless)
+    for key in FIGURES:
+        words = re.search(rf'<figcaption id="{key}-words">([^<]+)', text)
+        assert words and len(words[1]) > 15
+    assert all("alt=" in image for image in re.findall(r"<img [^>]+>", text))
+
+
+def test_a_pdf_comes_out_of_it(report):
+    path = report.html.parent / "report.pdf"
+    browse(report, f"--print-to-pdf={path}")
+    assert path.read_bytes()[:5] == b"%PDF-" and path.stat().st_size > 50_000
