@@ -8,8 +8,8 @@ import segtune
 ROOT = Path(segtune.__file__).parent
 # a room stands above all that come after it
 ROOMS = (
-    "__main__ cli __init__ api report sweeping training forecast evaluation setup callbacks task tracking inference "
-    "config data models measure stopping patience settings template classes errors"
+    "__main__ cli verbs __init__ api report sweeping training forecast evaluation setup callbacks task tracking "
+    "inference config data models measure stopping patience settings template classes errors"
 ).split()
 HEAVY = {
     "mlflow": {"tracking"},
@@ -17,7 +17,19 @@ HEAVY = {
     "hydra": {"config"},
     "pytorch_lightning": {"training", "setup", "callbacks", "task", "data"},
 }
-NO_TORCH = {"cli", "api", "config", "settings", "template", "classes", "errors", "sweeping", "report", "__init__"}
+NO_TORCH = {
+    "cli",
+    "verbs",
+    "api",
+    "config",
+    "settings",
+    "template",
+    "classes",
+    "errors",
+    "sweeping",
+    "report",
+    "__init__",
+}
 
 
 def imports() -> list[tuple[Path, str, str, bool]]:

@@ -1,0 +1,319 @@
+"""The verbs of the command line: each calls its function in `api`, and says what came of it."""
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from segtune.errors import ConfigError, PartialError, nearest
+
+_STORE_KEYS = ("tracking.root", "tracking.uri")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a verb: its names, its key=value words as given, and its flags."""
+
+    names: Sequence[str]
+    overrides: Sequence[str]
+    flags: argparse.Namespace
+
+    def options(self, allowed: Sequence[str]) -> dict[str, str]:
+        """The key=value words of a verb that composes no config.
+
+        Raises:
+            ConfigError: an unknown key, with the nearest one.
+        """
+        found = dict(o.split("=", 1) for o in self.overrides)
+        for key in found:
+            if key not in allowed:
+                raise ConfigError(f"{key}: no such key of this verb; {nearest(key, allowed)}")
+        return found
+
+    def without(self, words: Sequence[str]) -> "Call":
+        """The call less some of its key=value words."""
+        return replace(self, overrides=[o for o in self.overrides if o not in words])
+
+    def one_name(self, what: str) -> str:
+        """The single name that the verb needs."""
+        if len(self.names) != 1:
+            raise ConfigError(f"give one {what}, found {len(self.names)}: {' '.join(self.names) or 'none'}.")
+        return self.names[0]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a verb came to: the object for --json, the lines for people."""
+
+    data: Mapping[str, Any]
+    lines: Sequence[str]
+    exit_code: int = 0
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line."""
+
+    run: Callable[[Call], Outcome]
+    usage: str
+    summary: str
+    example: str
+
+
+def _templates(call: Call) -> Outcome:
+    from segtune import api
+
+    if not call.names:
+        found = api.templates()
+        lines = [f"{t.name:<14} {t.title} ({t.reference})" for t in found]
+        return Outcome(
+            {"templates": [t.to_json() for t in found]},
+            [*lines, "\nsegtune templates NAME shows one's hyperparameters."],
+        )
+    template = api.templates(call.one_name("template"))[0]
+    lines = [f"{template.title} ({template.reference})", ""]
+    for name, declared in template.hyperparameters.items():
+        lines.append(f"hp.{name:<20} {declared.kind:<10} default {declared.default!s:<12} {declared.allowed}")
+        if declared.description:
+            lines.append(f"   {'':<20} {declared.description}")
+    return Outcome(template.to_json(), lines)
+
+
+def _train(call: Call) -> Outcome:
+    from segtune import api
+
+    if call.names:
+        raise ConfigError(f"'{call.names[0]}' is not key=value, e.g. dataset=street.")
+    if call.flags.print_config:
+        from segtune.config import flatten
+
+        composed = api.compose(*call.overrides)
+        config = composed.config.model_dump(mode="json")
+        shown = [(k, v) for k, v in flatten(config) if not k.startswith("template.hyperparameters.")]
+        rows = [f"{k}: {json.dumps(v, ensure_ascii=False)}" for k, v in shown]
+        width = min(60, max(map(len, rows)))
+        keys = [k for k, _ in shown]
+        lines = [f"{r:<{width}}  # {composed.origins.get(k, 'default')}" for r, k in zip(rows, keys, strict=True)]
+        return Outcome({"config": config, "origins": dict(composed.origins)}, lines)
+    result = api.train(*call.overrides)
+    from segtune.training import describe_result
+
+    lines = [f"run {result.run_id} {result.state}: val mIoU {result.miou:.4f}", f"segmenter: {result.segmenter}"]
+    lines.append(f"next: segtune predict model={result.uri} source=PATH output=DIR")
+    return Outcome(describe_result(result), lines)
+
+
+def _sweep(call: Call) -> Outcome:
+    from segtune import api
+
+    name = call.one_name("sweep")
+    if call.flags.dry_run or "sweep.dry_run=true" in call.overrides:
+        plan = api.plan_sweep(name, *call.overrides)
+        return Outcome(plan.to_json(), plan.lines())
+    result = api.sweep(name, *call.overrides)
+    lines = [
+        f"sweep {result.name}: {result.counts.finished} finished, {result.counts.pruned} pruned, "
+        f"{result.counts.failed} failed, {result.seconds:.0f} s",
+        f"best: {result.best.name} ({result.best.id}), val mIoU {result.best.miou:.4f}",
+        f"next: segtune compare {result.name}",
+    ]
+    return Outcome(result.to_json(), lines)
+
+
+def _status(call: Call) -> Outcome:
+    from segtune import api
+
+    state = api.status(call.one_name("sweep"), **_study_options(call))
+    return Outcome(state.to_json(), state.lines())
+
+
+def _stop(call: Call) -> Outcome:
+    from segtune import api
+
+    name = call.one_name("sweep")
+    state = api.stop(name, wait=60.0, **_study_options(call))
+    return Outcome(state.to_json(), [*state.lines(), f"asked to stop. Go on with: segtune sweep {name}"])
+
+
+def _retry(call: Call) -> Outcome:
+    from segtune import api
+
+    name = call.one_name("sweep")
+    count = api.retry(name, **_study_options(call))
+    return Outcome({"sweep": name, "retried": count}, [f"{count} failed trials wait again. Next: segtune sweep {name}"])
+
+
+def _worker(call: Call) -> Outcome:
+    from segtune import api
+
+    given = call.options(("sweep.storage", *_STORE_KEYS))
+    state = api.worker(call.one_name("sweep"), storage=given.get("sweep.storage"), **_store_options(given))
+    return Outcome(state.to_json(), state.lines())
+
+
+def _study_options(call: Call) -> dict[str, Any]:
+    given = call.options(("tracking.root", "sweep.storage"))
+    return {"root": given.get("tracking.root", "mlruns"), "storage": given.get("sweep.storage")}
+
+
+def _compare(call: Call) -> Outcome:
+    from segtune import api
+
+    given = call.options(("baseline", "split", "output", *_STORE_KEYS))
+    own = {k: given[k] for k in ("baseline", "split", "output") if k in given}
+    own |= {"baseline": call.flags.baseline} if call.flags.baseline else {}
+    report = api.compare(*call.names, **own, **_store_options(given))
+    said = [*report.facts["verdict"], *(f"! {w}" for w in report.facts["warnings"])]
+    lines = [*(said or ["no run has finished yet"]), f"report: {report.html}", f"numbers: {report.json}, {report.csv}"]
+    return Outcome(report.to_json(), lines)
+
+
+def _promote(call: Call) -> Outcome:
+    from segtune import api
+
+    gate = [o for o in call.overrides if o.startswith(("gate=", "gate."))]
+    given = call.without(gate).options(("model", "gate", *_STORE_KEYS))
+    if "model" not in given:
+        raise ConfigError("promote needs model=NAME: under which name the segmenter is registered.")
+    done = api.promote(call.one_name("run or sweep"), given["model"], *gate, **_store_options(given))
+    lines = [*(v.line() for v in done.verdicts), f"{done.uri} {done.reason}"]
+    if done.moved:
+        lines.append(f"next: segtune predict model=models:/{done.model}@champion source=PATH output=DIR")
+    return Outcome(done.to_json(), lines, 0 if done.moved else PartialError.exit_code)
+
+
+def _rollback(call: Call) -> Outcome:
+    from segtune import api
+
+    given = call.options(("model", *_STORE_KEYS))
+    if "model" not in given:
+        raise ConfigError("rollback needs model=NAME: whose champion is to be the one before.")
+    now, before = api.rollback(given["model"], **_store_options(given))
+    line = f"models:/{given['model']}@champion is version {now} again, as before version {before}"
+    return Outcome({"model": given["model"], "version": now, "before": before}, [line])
+
+
+def _confirm(call: Call) -> Outcome:
+    from segtune import api
+
+    given = call.options(("top", "seeds", *_STORE_KEYS))
+    counts: dict[str, Any] = {k: _count(k, given[k]) for k in ("top", "seeds") if k in given}
+    done = api.confirm(call.one_name("sweep"), **counts, **_store_options(given))
+    return Outcome(done.to_json(), done.lines())
+
+
+def _count(key: str, text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise ConfigError(f"{key}={text}: a whole number of at least 1 is expected.")
+    return int(text)
+
+
+def _evaluate(call: Call) -> Outcome:
+    from segtune import api
+
+    own: dict[str, Any] = dict(o.split("=", 1) for o in call.overrides if o.startswith(("split=", "purpose=")))
+    rest = [o for o in call.overrides if not o.startswith(("split=", "purpose="))]
+    model = call.one_name("run, models:/ URI or folder")
+    done = api.evaluate(model, *rest, **own)
+    split = done.origin.split
+    data: dict[str, Any] = {"model": model, "dataset": done.origin.dataset, "split": split}
+    data |= {"metrics": done.metrics(f"{split}/"), "images": len(done.names)}
+    data |= {"interval": done.interval and asdict(done.interval), "cost": dict(done.origin.cost)}
+    return Outcome(data, done.lines())
+
+
+def _predict(call: Call) -> Outcome:
+    from segtune import api
+
+    given = call.options(("model", "source", "output", "regions", "overwrite", *_STORE_KEYS))
+    sources = [*call.names, *([given["source"]] if "source" in given else [])]
+    if "model" not in given or not sources:
+        raise ConfigError("predict needs model=URI and source=PATH, e.g. model=models:/street@champion source=photos/.")
+    result = api.predict(
+        given["model"],
+        sources,
+        given.get("output", "predictions"),
+        regions=given.get("regions", "concept"),
+        overwrite=given.get("overwrite", "false").lower() in ("true", "1", "yes"),
+        **_store_options(given),
+    )
+    done = f"{result.images} images and {result.frames} video frames"
+    lines = [f"{done}: masks/, overlays/ and regions.json in {result.output}"]
+    lines += [f"left out: {reason}" for reason in result.failed.values()]
+    return Outcome(result.to_json(), lines, PartialError.exit_code if result.failed else 0)
+
+
+def _store_options(given: Mapping[str, str]) -> dict[str, Any]:
+    return {"root": given.get("tracking.root", "mlruns"), "uri": given.get("tracking.uri")}
+
+
+VERBS = {
+    "templates": Verb(
+        _templates,
+        "segtune templates [NAME]",
+        "lists templates, or one's hyperparameters with their ranges",
+        "segtune templates segformer --json",
+    ),
+    "train": Verb(
+        _train,
+        "segtune train [key=value …]",
+        "fine-tunes one segmenter",
+        "segtune train dataset=street template=swift hp.num_epochs=10",
+    ),
+    "sweep": Verb(
+        _sweep,
+        "segtune sweep NAME [sweep.key=value …] [key=value …]",
+        "starts, joins or resumes sweeps/NAME.yaml",
+        "segtune sweep quickstart sweep.n_trials=12",
+    ),
+    "status": Verb(
+        _status, "segtune status SWEEP", "how far a sweep is, wherever it runs", "segtune status quickstart"
+    ),
+    "stop": Verb(
+        _stop, "segtune stop SWEEP", "has a sweep's workers give their trials back and end", "segtune stop quickstart"
+    ),
+    "retry": Verb(_retry, "segtune retry SWEEP", "tries a sweep's failed trials again", "segtune retry quickstart"),
+    "worker": Verb(
+        _worker,
+        "segtune worker SWEEP [sweep.storage=URL]",
+        "one more worker for a sweep that runs",
+        "segtune worker camvid_templates",
+    ),
+    "compare": Verb(
+        _compare,
+        "segtune compare SWEEP | RUN | URI … [--baseline NAME] [split=val] [output=DIR]",
+        "writes the comparison report",
+        "segtune compare quickstart",
+    ),
+    "promote": Verb(
+        _promote,
+        "segtune promote SWEEP | RUN model=NAME [gate=NAME] [gate.KEY=VALUE …]",
+        "registers a segmenter, and makes it champion if the gate lets it",
+        "segtune promote quickstart model=street",
+    ),
+    "rollback": Verb(
+        _rollback,
+        "segtune rollback model=NAME",
+        "goes back to the champion before the present one",
+        "segtune rollback model=street",
+    ),
+    "confirm": Verb(
+        _confirm,
+        "segtune confirm SWEEP [top=3] [seeds=3]",
+        "trains a sweep's best again on fresh seeds, and states its optimism",
+        "segtune confirm quickstart top=2 seeds=3",
+    ),
+    "evaluate": Verb(
+        _evaluate,
+        "segtune evaluate SWEEP | RUN | URI dataset=NAME [split=val] [purpose=WHY]",
+        "scores a segmenter on a split, and keeps the evidence",
+        "segtune evaluate models:/street@champion dataset=street split=test",
+    ),
+    "predict": Verb(
+        _predict,
+        "segtune predict model=URI source=PATH [output=DIR] [regions=concept|components] [overwrite=true]",
+        "turns images and videos into regions, masks and overlays",
+        "segtune predict model=models:/street@champion source=photos/ output=out",
+    ),
+}
