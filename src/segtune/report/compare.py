@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ def compare(
     base = _baseline(comparison, names, baseline)
     facts = gather(store, comparison, names, base)
     facts["differs"] = _differs(store, comparison.candidates[:_DIFFERING])
-    folder = output or store.root / "reports" / "-".join(n[:32].replace("/", "_") for n in names)[:100]
+    folder = output or store.root / "reports" / "-".join(re.sub(r"[^\w.@-]", "-", n[:32]) for n in names)[:100]
     files = {
         "index.html": _page(store, comparison, facts, base),
         "report.json": json.dumps(facts, indent=1, ensure_ascii=False),
