@@ -7,6 +7,7 @@ On disk it is `evidence.json` (what and when), `numbers.npz` (sparse confusion m
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,12 @@ class Evidence:
     disputed: NDArray[np.float64]
     masks: Mapping[str, NDArray[np.uint8]]
 
-    @property
+    @cached_property
     def scores(self) -> Scores:
         """Of the whole split."""
         return score(torch.from_numpy(self.matrices.sum(0)))
 
-    @property
+    @cached_property
     def boundary_iou(self) -> tuple[float | None, ...]:
         """Per class, over the whole split."""
         return boundary_iou(self.outlines.sum(0))
@@ -90,12 +91,12 @@ class Evidence:
         """How many images, or groups where there are any, can be drawn."""
         return len(set(self.groups or self.names))
 
-    @property
+    @cached_property
     def interval(self) -> Interval | None:
         """Of the mIoU, at 95 %; None where a single image, or a single group, tells nothing of the spread."""
         return bootstrap([[self.matrices]], self.groups).interval(0) if self.units > 1 else None
 
-    @property
+    @cached_property
     def image_miou(self) -> NDArray[np.float64]:
         """(N,) mIoU of single images, to rank them by; it is not what the split's mIoU is the mean of."""
         hit = np.diagonal(self.matrices, axis1=1, axis2=2)

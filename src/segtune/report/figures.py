@@ -171,7 +171,7 @@ def finished(key: str, title: str, words: str, figure: go.Figure, x: str = "", y
     """A figure of the page out of plotly's, in the report's looks."""
     figure.update_layout(
         template="plotly_white",
-        margin={"l": 60, "r": 20, "t": 20, "b": 50},
+        margin={"l": 60, "r": 20, "t": 34, "b": 50},
         font={"family": "system-ui, sans-serif", "size": 13},
         legend={"orientation": "h", "y": -0.2},
     )
@@ -198,7 +198,8 @@ def _heatmap(
         colorbar={"title": bar}, xgap=1, ygap=1, **shown,
     )  # fmt: skip
     figure = go.Figure(heatmap)
-    figure.update_yaxes(autorange="reversed")
+    figure.update_yaxes(autorange="reversed", dtick=1)
+    figure.update_xaxes(dtick=1)  # every class is named, however narrow the page
     figure.update_layout(height=170 + 30 * len(rows))
     return figure
 

@@ -43,11 +43,10 @@ def verdict_words(facts: Mapping[str, Any]) -> list[str]:
     if not others:
         i = best["interval"]
         return [f"{best['name']}: {points(best['miou'])} mIoU [{points(i['low'])}, {points(i['high'])}], {sample}."]
-    if len(others) <= 3:
-        said = [f"{difference_words(r, base)}, {sample}." for r in others]
+    if len(others) == 1:
+        said = [f"{difference_words(others[0], base)}, {sample}."]
     else:
-        i = next(r["interval"] for r in rows if r["name"] == base)
-        value = next(r["miou"] for r in rows if r["name"] == base)
+        value, i = next((r["miou"], r["interval"]) for r in rows if r["name"] == base)
         said = [f"{base}: {points(value)} mIoU [{points(i['low'])}, {points(i['high'])}], {sample}."]
         apart = [r for r in others if r["difference"]["distinguishable"]]
         listed_as = {
