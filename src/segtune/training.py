@@ -45,7 +45,8 @@ class RunResult:
     """What a run came to.
 
     Attributes:
-        metrics: `val/miou` and `val/iou/<class>` of the kept segmenter; the best `val/miou` of a pruned run.
+        metrics: `val/miou`, `val/iou/<class>` and the rest of `Evidence.metrics`, of the kept segmenter; the
+            best `val/miou` of a pruned run.
         segmenter: its folder; None for a run that did not finish.
         cost: what the model costs, see `models.cost`; not measured for a pruned run without limits.
     """

@@ -90,18 +90,12 @@ def four_windows(root: Path, camvid: Path) -> None:
     write_pairs(root, "val", pairs)
 
 
-SHORT_OF_IT = {"pspnet": 0.934, "dpt": 0.942}  # what they reached (LOG.md)
-
-
-def learners() -> list[object]:
-    """The templates; those that do not reach 0.95 yet are expected to fail, and say how far they came."""
-    far = {n: pytest.mark.xfail(reason=f"{n} reached {v}") for n, v in SHORT_OF_IT.items()}
-    return [pytest.param(n, marks=far[n]) if n in far else n for n in TEMPLATES]
+SHORT_OF_IT = {"pspnet": 0.934, "dpt": 0.942}  # what they reached (LOG.md); to lose it is a failure
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("name", learners())
+@pytest.mark.parametrize("name", TEMPLATES)
 def test_every_template_learns_four_real_images(name, tmp_path, camvid):
     four_windows(tmp_path / "data", camvid)
     best = 0.0
@@ -120,6 +114,9 @@ def test_every_template_learns_four_real_images(name, tmp_path, camvid):
         ]
     ).config  # fmt: skip
     fit(config, on_epoch=learned)
+    if name in SHORT_OF_IT and best <= 0.95:
+        assert best > SHORT_OF_IT[name] - 0.02, "it had come further"
+        pytest.xfail(f"{name} reached {best:.3f} of 0.95")
     assert best > 0.95
 
 

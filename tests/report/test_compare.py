@@ -128,7 +128,7 @@ def test_a_path_that_cannot_be_written_is_told(store, tmp_path):
         compare(store, [fake_run(store, "a1")], tmp_path / "file" / "report")
 
 
-@pytest.mark.parametrize("names", [[], ["nowhere"], ["s:confirmed"]])
+@pytest.mark.parametrize("names", [[], ["nowhere"], ["s:confirmed"], ["it's"], ["it's:confirmed"], ["'\""]])
 def test_nothing_to_compare_is_told(store, names):
     with pytest.raises(ConfigError):
         compare(store, names)

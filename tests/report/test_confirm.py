@@ -1,6 +1,7 @@
 """Confirmation: fresh seeds of the best, each trained once, and the optimism of the search."""
 
 import pytest
+from filelock import FileLock
 
 import segtune
 from segtune.config import compose
@@ -16,7 +17,7 @@ QUIET = {"say": lambda _: None}
 
 
 def confirmed_runs():
-    return search_runs(open_store(TrackingConfig()), "tags.`segtune.confirms` = 's'")
+    return search_runs(open_store(TrackingConfig()), {"segtune.confirms": "s"})
 
 
 @pytest.fixture
@@ -60,6 +61,13 @@ def _stopped_at_once(listening):
         return listening(self)
 
     return stopped
+
+
+def test_two_do_not_confirm_at_once(sweep):
+    with FileLock(open_store(TrackingConfig()).root / "sweeps" / "s" / "confirm.lock"):
+        with pytest.raises(ConfigError, match="another process"):
+            segtune.confirm("s", top=1, seeds=1, **QUIET)
+    assert confirmed_runs() == []
 
 
 def test_a_sweep_that_never_was_is_told():

@@ -7,7 +7,7 @@ import pytest
 
 import segtune
 from segtune.settings import TrackingConfig
-from segtune.tracking.datasets import keep_pictures, pictures, reads, record_read
+from segtune.tracking.datasets import keep_pictures, pictures, reads, reads_of_test, record_read
 from segtune.tracking.runs import artifact, get_run
 from segtune.tracking.store import open_store
 from tests.conftest import TINY
@@ -22,6 +22,8 @@ def test_reads_at_once_are_all_on_record(store):
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda n: record_read(store, "d", "test", "f1", f"run{n}", "evaluate"), range(12)))
     record_read(store, "d", "test", "f2", "other", "gate")
+    record_read(store, "it's", "test", "f3", "quoted", "look")
+    assert [r.run for r in reads_of_test(store, "it's")] == ["quoted"] and len(reads_of_test(store, "d")) == 13
     assert {r.run for r in reads(store, "f1")} == {f"run{n}" for n in range(12)}
     assert [(r.run, r.purpose) for r in reads(store, "f2")] == [("other", "gate")]
 

@@ -59,7 +59,6 @@ class Comparison:
     candidates: tuple[Candidate, ...]
     others: tuple[RunRecord, ...]
     sweeps: tuple[str, ...]
-    split: str
 
 
 def collect(store: Store, names: Sequence[str], split: str = "val") -> Comparison:
@@ -95,7 +94,7 @@ def collect(store: Store, names: Sequence[str], split: str = "val") -> Compariso
     for sweep in {s for r in runs.values() if (s := _searched_in(r))}:
         trials[sweep] = len(sweep_runs(store, sweep))
     candidates = sorted(_grouped(list(runs.values()), kept, trials), key=lambda c: -c.miou)
-    return Comparison(tuple(_distinct(candidates)), tuple(others), tuple(sweeps), split)
+    return Comparison(tuple(_distinct(candidates)), tuple(others), tuple(sweeps))
 
 
 def _resolve(store: Store, name: str) -> list[RunRecord]:
@@ -103,7 +102,7 @@ def _resolve(store: Store, name: str) -> list[RunRecord]:
         return [get_run(store, version_run(store, name))]
     sweep, _, what = name.partition(":")
     if what == "confirmed":
-        found = search_runs(store, f"tags.`segtune.confirms` = '{sweep}'")
+        found = search_runs(store, {"segtune.confirms": sweep})
         if not found:
             raise ConfigError(f"{name}: nothing of sweep '{sweep}' was confirmed yet. Run: segtune confirm {sweep}.")
         return found

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from segtune.config import read_yaml, validate
 from segtune.errors import ConfigError
 from segtune.report.compare import Report, compare
@@ -83,7 +85,8 @@ def confirm(store: Store, sweep: str, top: int, seeds: int, say: Say) -> Confirm
     What an earlier call trained is taken as it is, and what it left unfinished is gone on with.
 
     Raises:
-        ConfigError: no such sweep, none of its trials has finished, or a trial without its config.
+        ConfigError: no such sweep, none of its trials has finished, a trial without its config, or another process
+            confirms it.
         Interrupted: stopped by the user.
     """
     trials = sweep_runs(store, sweep)
@@ -93,10 +96,15 @@ def confirm(store: Store, sweep: str, top: int, seeds: int, say: Say) -> Confirm
     used = {int(t.params["seed"]) for t in trials if t.params.get("seed", "").isdigit()}
     fresh = fresh_seeds(sweep, seeds, used)
     rows = []
-    for n, trial in enumerate(ranked, start=1):
-        say(f"{n} of {len(ranked)}: {trial.name}, {trial.miou:.4f} in the search")
-        mious = tuple(_run(store, sweep, trial, seed, say) for seed in fresh)
-        rows.append(Confirmed(trial, trial.miou or 0.0, mious))
+    try:
+        # what is unfinished is gone on with: not what another process has in hand
+        with FileLock(store.root / "sweeps" / sweep / "confirm.lock", timeout=0):
+            for n, trial in enumerate(ranked, start=1):
+                say(f"{n} of {len(ranked)}: {trial.name}, {trial.miou:.4f} in the search")
+                mious = tuple(_run(store, sweep, trial, seed, say) for seed in fresh)
+                rows.append(Confirmed(trial, trial.miou or 0.0, mious))
+    except Timeout:
+        raise ConfigError(f"sweep '{sweep}' is being confirmed by another process; wait for it, or end it.") from None
     return Confirmation(sweep, tuple(rows), compare(store, [f"{sweep}:confirmed"]))
 
 
@@ -119,8 +127,8 @@ def _run(store: Store, sweep: str, trial: RunRecord, seed: int, say: Say) -> flo
     """Val mIoU of one fresh run."""
     from segtune.training import fit
 
-    where = f"tags.`segtune.confirms` = '{sweep}' and tags.`segtune.candidate` = '{trial.name}'"
-    there = [r for r in search_runs(store, where) if r.params.get("seed") == str(seed)]
+    same = {"segtune.confirms": sweep, "segtune.candidate": trial.name}
+    there = [r for r in search_runs(store, same) if r.params.get("seed") == str(seed)]
     done = next((r for r in there if r.miou is not None), None)
     if done is not None and done.miou is not None:
         say(f"seed {seed}: done before, val mIoU {done.miou:.4f}")
@@ -130,7 +138,7 @@ def _run(store: Store, sweep: str, trial: RunRecord, seed: int, say: Say) -> flo
         raise ConfigError(f"trial {trial.name} ({trial.id}) recorded no config and cannot be trained again.")
     config = validate(read_yaml(path)).model_copy(update={"seed": seed, "resume": None})
     begun = next((r.id for r in there if r.state in ("interrupted", "running")), None)
-    tags = {"segtune.kind": "confirm", "segtune.confirms": sweep, "segtune.candidate": trial.name}
+    tags = {"segtune.kind": "confirm", **same}
     if "segtune.command" in trial.tags:
         tags["segtune.command"] = f"{trial.tags['segtune.command']} seed={seed}"
     say(f"seed {seed}" + (f": goes on with run {begun}" if begun else ""))

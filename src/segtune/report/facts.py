@@ -1,4 +1,4 @@
-"""The facts of a comparison: one JSON object that the page, the CSV file, the model card and the gate all read."""
+"""The facts of a comparison: one JSON object that the page, the CSV file and the model card all read."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ def gather(store: Store, comparison: Comparison, names: Sequence[str], baseline:
 
     Args:
         names: as the user gave them.
-        baseline: that the others are compared with; by default the first named of two, else the best.
+        baseline: that the others are compared with; by default the best.
     """
     candidates = comparison.candidates
     facts: dict[str, Any] = {

@@ -63,6 +63,7 @@ def miou_dots(facts: Facts) -> Figure:
         figure.add_scatter(x=seeds, y=[name] * len(seeds), mode="markers", marker={"size": 9, "color": PALETTE[0]})
     figure.update_layout(height=130 + 26 * len(rows), showlegend=False)
     words = f"{_listed(rows)}. A dot is a seed; the line is the 95 % interval over images."
+    words += _left_out(facts["candidates"])
     return finished("miou", f"mIoU on {facts['split']['name']} (points)", words, figure, x="mIoU (points)")
 
 
@@ -77,6 +78,7 @@ def class_heatmap(facts: Facts) -> Figure:
         words += (
             f" In {rows[0]['name']} the weakest is {low[0]} ({low[1]:.1f}), the strongest {high[0]} ({high[1]:.1f})."
         )
+    words += _left_out(facts["candidates"])
     total = sum(c["pixels"] for c in classes) or 1
     labels = [f"{html.escape(c['name'])} ({100 * c['pixels'] / total:.1f} %, {c['images']} img)" for c in classes]
     figure = _heatmap(values, labels, [r["name"] for r in rows], "IoU", zmin=0, zmax=100, colorscale="Viridis")
@@ -96,6 +98,7 @@ def class_differences(facts: Facts) -> Figure:
         values, labels, [r["name"] for r in rows], "difference", zmin=-widest, zmax=widest, colorscale="RdBu", sign="+"
     )
     words = f"IoU per class minus that of {facts['baseline']}, in points; blue is better than it, red is worse."
+    words += _left_out([r for r in facts["candidates"] if r is not base])
     return finished("differences", f"Difference to {facts['baseline']} per class (points)", words, figure)
 
 
@@ -211,6 +214,10 @@ def _front(rows: Sequence[tuple[float, float, str]]) -> list[tuple[float, float,
         if not front or row[1] > front[-1][1]:
             front.append(row)
     return front
+
+
+def _left_out(rows: Sequence[Mapping[str, Any]]) -> str:
+    return f" The best {_MOST_ROWS} of {len(rows)} are drawn." if len(rows) > _MOST_ROWS else ""
 
 
 def _listed(rows: Sequence[Mapping[str, Any]]) -> str:

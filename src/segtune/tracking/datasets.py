@@ -73,9 +73,8 @@ def reads(store: Store, fingerprint: str) -> list[Read]:
 
 def reads_of_test(store: Store, dataset: str) -> list[Read]:
     """All reads of the test splits that a dataset of that name has had, oldest first."""
-    name = dataset.replace("'", "\\'")
-    kind = "tags.`segtune.kind` = 'dataset' and tags.`segtune.split` = 'test'"
-    return _reads(search_runs(store, f"{kind} and tags.`segtune.dataset.name` = '{name}'"))
+    tags = {"segtune.kind": "dataset", "segtune.split": "test", "segtune.dataset.name": dataset}
+    return _reads(search_runs(store, tags))
 
 
 def _reads(entries: Sequence[RunRecord]) -> list[Read]:
@@ -119,8 +118,8 @@ def pictures(
     return {}
 
 
-def _of(fingerprint: str) -> str:
-    return f"tags.`segtune.kind` = 'dataset' and tags.`segtune.dataset` = '{fingerprint}'"
+def _of(fingerprint: str) -> dict[str, str]:
+    return {"segtune.kind": "dataset", "segtune.dataset": fingerprint}
 
 
 def _entry(store: Store, dataset: str, split: str, fingerprint: str) -> str:

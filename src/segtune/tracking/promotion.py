@@ -12,7 +12,7 @@ from segtune.errors import ConfigError
 from segtune.settings import GateConfig
 from segtune.tracking.gate import Contender, Verdict, judge
 from segtune.tracking.registry import CHAMPION, MANIFEST_HASH, champion_of, register
-from segtune.tracking.runs import RunRecord, RunWriter, get_run
+from segtune.tracking.runs import RunRecord, RunWriter, get_run, quoted
 from segtune.tracking.store import Store
 
 _HISTORY = "segtune.champions"
@@ -62,7 +62,7 @@ def promote(store: Store, run: RunRecord, model: str, gate: GateConfig) -> Promo
         champion = champion_of(store, model)
         if champion is not None and int(champion.version) == number:
             return Promotion(model, number, run.id, True, "is the champion already")
-        runs = {str(v.run_id) for v in store.client.search_model_versions(f"name = '{model}'")}
+        runs = {str(v.run_id) for v in store.client.search_model_versions(f"name = {quoted(model)}")}
         contender = Contender(run, version.tags[MANIFEST_HASH], frozenset(runs))
         present = get_run(store, str(champion.run_id)) if champion else None
         verdicts = judge(store, contender, present, gate)
@@ -91,7 +91,7 @@ def rollback(store: Store, model: str) -> tuple[int, int]:
         champion = champion_of(store, model)
         if champion is None:
             raise ConfigError(f"model={model}: no champion is registered under that name.")
-        known = {int(v.version) for v in store.client.search_model_versions(f"name = '{model}'")}
+        known = {int(v.version) for v in store.client.search_model_versions(f"name = {quoted(model)}")}
         present, history = int(champion.version), _history(store, model)
         earlier = [v for v in history[:-1] if v in known and v != present]
         if not earlier:

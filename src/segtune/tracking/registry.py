@@ -17,7 +17,7 @@ from mlflow.types import ColSpec, DataType, Schema
 
 from segtune.errors import ConfigError, DataError
 from segtune.models.folder import MANIFEST, file_hash, is_segmenter
-from segtune.tracking.runs import RunRecord, artifact, get_run
+from segtune.tracking.runs import RunRecord, artifact, get_run, quoted
 from segtune.tracking.store import Store
 
 CHAMPION = "champion"
@@ -108,7 +108,7 @@ def register(store: Store, run: RunRecord, model: str) -> ModelVersion:
 
 def _versions(store: Store, run: RunRecord, model: str, digest: str) -> list[ModelVersion]:
     """Versions of one run and the same bytes, the oldest first."""
-    found = store.client.search_model_versions(f"name = '{model}'")
+    found = store.client.search_model_versions(f"name = {quoted(model)}")
     same = [v for v in found if v.run_id == run.id and v.tags.get(MANIFEST_HASH) == digest]
     return sorted(same, key=lambda v: int(v.version))
 

@@ -169,12 +169,12 @@ def delete_run(store: Store, run_id: str) -> None:
 
 def sweep_runs(store: Store, sweep: str) -> list[RunRecord]:
     """All trials of a sweep, oldest first."""
-    return search_runs(store, f"tags.`segtune.sweep` = '{sweep}' and tags.`segtune.kind` = 'trial'")
+    return search_runs(store, {"segtune.sweep": sweep, "segtune.kind": "trial"})
 
 
 def sweep_parent(store: Store, sweep: str) -> str | None:
     """The run that stands for a sweep; None before the sweep was started."""
-    found = search_runs(store, f"tags.`segtune.sweep` = '{sweep}' and tags.`segtune.kind` = 'sweep'")
+    found = search_runs(store, {"segtune.sweep": sweep, "segtune.kind": "sweep"})
     return found[0].id if found else None
 
 
@@ -208,8 +208,27 @@ def _get(store: Store, run_id: str) -> Run:
         ) from None
 
 
-def search_runs(store: Store, where: str) -> list[RunRecord]:
-    """Runs by MLflow's filter, oldest first."""
+def quoted(text: str) -> str:
+    r"""A text as MLflow's filters take it; they know no escapes.
+
+    Raises:
+        ConfigError: a text with quotes of both kinds.
+
+    >>> quoted("quickstart"), quoted("it's")
+    ("'quickstart'", '"it\'s"')
+    """
+    if "'" in text and '"' in text:
+        raise ConfigError(f"{text}: a name may hold single or double quotes, not both.")
+    return f'"{text}"' if "'" in text else f"'{text}'"
+
+
+def search_runs(store: Store, tags: Mapping[str, str]) -> list[RunRecord]:
+    """Runs that have these tags, oldest first.
+
+    Raises:
+        ConfigError: a value that MLflow's filters cannot hold.
+    """
+    where = " and ".join(f"tags.`{key}` = {quoted(value)}" for key, value in tags.items())
     found: list[Run] = []
     token = None
     while True:
