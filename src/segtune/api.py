@@ -261,22 +261,32 @@ def predict(
     root: str = "mlruns",
     uri: str | None = None,
     say: Say = to_stderr,
+    **look: Any,
 ) -> "Prediction":
-    """Turns images and videos into masks, overlays and regions.
+    """Turns images and videos into regions, masks and overlays.
 
     Args:
-        source: files, folders or globs; `NAME:SPLIT` for the images of a dataset, `street:clips` for its videos.
+        source: files, folders or globs, `-` for standard input; `NAME:SPLIT` for the images of a dataset,
+            `street:clips` for its videos.
         regions: `concept` for one region per class, `components` for connected areas.
+        look: formats, min_area, tile, overlap, tta, sample_ms, smooth, max_pixels; see `inference.predict.Options`.
 
     Raises:
         SegtuneError: see `segtune.errors`; files that cannot be read are named in the result instead.
     """
+    from segtune.inference.pace import Pace
+    from segtune.inference.predict import Options
     from segtune.inference.predict import predict as predict_files
 
+    options = Options(split=regions, **look)
     sources = [source] if isinstance(source, str | Path) else list(source)
     found = [_source_path(str(s), say) for s in sources]
     segmenter = load(model, root=root, uri=uri)
-    return predict_files(segmenter, found, Path(output), model=str(model), split=regions, overwrite=overwrite, say=say)
+    with Pace(say) as pace:
+        return predict_files(
+            segmenter, found, Path(output), model=str(model), options=options, overwrite=overwrite, say=pace.say,
+            progress=pace,
+        )  # fmt: skip
 
 
 def evaluate(

@@ -226,7 +226,8 @@ def _evaluate(call: Call) -> Outcome:
 def _predict(call: Call) -> Outcome:
     from segtune import api
 
-    given = call.options(("model", "source", "output", "regions", "overwrite", *_STORE_KEYS))
+    own = ("model", "source", "output", "regions", "overwrite")
+    given = call.options((*own, *_LOOKS, *_STORE_KEYS))
     sources = [*call.names, *([given["source"]] if "source" in given else [])]
     if "model" not in given or not sources:
         raise ConfigError("predict needs model=URI and source=PATH, e.g. model=models:/street@champion source=photos/.")
@@ -236,12 +237,34 @@ def _predict(call: Call) -> Outcome:
         given.get("output", "predictions"),
         regions=given.get("regions", "concept"),
         overwrite=given.get("overwrite", "false").lower() in ("true", "1", "yes"),
+        **{k: _look(k, given[k]) for k in _LOOKS if k in given},
         **_store_options(given),
     )
     done = f"{result.images} images and {result.frames} video frames"
-    lines = [f"{done}: masks/, overlays/ and regions.json in {result.output}"]
+    lines = [f"{done}: regions.json and the rest in {result.output}"]
+    lines += [f"partial: {name}: {what}" for name, what in result.partial.items()]
     lines += [f"left out: {reason}" for reason in result.failed.values()]
-    return Outcome(result.to_json(), lines, PartialError.exit_code if result.failed else 0)
+    incomplete = result.failed or result.partial
+    return Outcome(result.to_json(), lines, PartialError.exit_code if incomplete else 0)
+
+
+_LOOKS: dict[str, Callable[[str], Any]] = {
+    "formats": lambda text: tuple(f.strip() for f in text.strip("[]").split(",") if f.strip()),
+    "min_area": int,
+    "tile": int,
+    "overlap": float,
+    "tta": str,
+    "sample_ms": float,
+    "smooth": str,
+    "max_pixels": int,
+}
+
+
+def _look(key: str, text: str) -> Any:
+    try:
+        return _LOOKS[key](text)
+    except ValueError:
+        raise ConfigError(f"{key}={text}: a number is expected.") from None
 
 
 def _store_options(given: Mapping[str, str]) -> dict[str, Any]:
@@ -312,7 +335,9 @@ VERBS = {
     ),
     "predict": Verb(
         _predict,
-        "segtune predict model=URI source=PATH [output=DIR] [regions=concept|components] [overwrite=true]",
+        "segtune predict model=URI source=PATH|- [output=DIR] [regions=concept|components] [min_area=16] "
+        "[formats=masks,overlays,coco,geojson,yolo,clarifai] [tile=512] [overlap=0.25] [tta=none|flip|scales] "
+        "[sample_ms=MS] [smooth=none|exponential|flow] [max_pixels=N] [overwrite=true]",
         "turns images and videos into regions, masks and overlays",
         "segtune predict model=models:/street@champion source=photos/ output=out",
     ),

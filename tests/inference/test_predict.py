@@ -1,18 +1,21 @@
-"""predict: files, folders and videos in; masks, overlays and regions out; a bad file is named and the rest go on."""
+"""predict on images: outputs mirror the input; a bad file is named and the rest go on; a stopped call resumes."""
 
 import json
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
+from jsonschema import validate
 from PIL import Image
 from pycocotools import mask as coco
 
 import segtune
 from segtune.data.images import read_image, read_mask
-from segtune.errors import ConfigError, DataError
-from segtune.inference.predict import predict
+from segtune.errors import ConfigError, DataError, Interrupted
+from segtune.inference import predict as module
+from segtune.inference.predict import Options, predict
+from segtune.inference.regions import SCHEMA, read_document
+from segtune.inference.tiling import Tiling
 
 RNG = np.random.default_rng(0)
 
@@ -67,35 +70,6 @@ def test_a_batch_of_mixed_sizes_equals_one_by_one(segmenter):
         assert (segmenter.segment(image).mask == mask).mean() > 0.999  # batched convolutions may round another way
 
 
-def test_every_frame_has_its_number_and_time_and_the_overlay_keeps_the_timing(segmenter, tiny_run, tmp_path):
-    times = [0, 40, 80, 200, 240]
-    path = clip_with_times(tmp_path / "c.mp4", times)
-    result = predict(segmenter, [str(path)], tmp_path / "out")
-    assert result.frames == 5
-    frames = json.loads((tmp_path / "out" / "regions.json").read_text())["videos"][0]["frames"]
-    assert [f["number"] for f in frames] == [0, 1, 2, 3, 4]
-    assert [round(f["time"] * 1000) for f in frames] == times
-    with av.open(str(tmp_path / "out" / "overlays" / "c.mp4")) as container:
-        drawn = [round(float(f.pts * f.time_base) * 1000) for f in container.decode(video=0)]
-    assert [t - drawn[0] for t in drawn] == times
-    assert len(list((tmp_path / "out" / "masks" / "c").glob("*.png"))) == 5
-
-
-def clip_with_times(path: Path, times: list[int]) -> Path:
-    from fractions import Fraction
-
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 50, 38, "yuv420p"
-        stream.codec_context.time_base = Fraction(1, 1000)
-        for milliseconds in times:
-            frame = av.VideoFrame.from_ndarray(np.full((38, 50, 3), milliseconds % 255, np.uint8), format="rgb24")
-            frame.pts, frame.time_base = milliseconds, Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
-
-
 def test_a_bad_file_is_named_and_the_rest_go_on(segmenter, tmp_path):
     photo(tmp_path / "in" / "good.png")
     (tmp_path / "in" / "bad.png").write_bytes(b"no image")
@@ -130,3 +104,127 @@ def test_two_inputs_of_one_stem_do_not_share_an_output(segmenter, tmp_path):
 def test_a_source_that_leads_nowhere_is_told(segmenter, tmp_path):
     with pytest.raises(DataError, match="no such file"):
         predict(segmenter, [str(tmp_path / "none*")], tmp_path / "out")
+
+
+def test_every_format_is_written_where_the_input_lay_and_the_document_fits_its_schema(segmenter, tmp_path):
+    photo(tmp_path / "in" / "a b" / "x.y.png")
+    formats = ("masks", "overlays", "coco", "geojson", "yolo", "clarifai")
+    predict(segmenter, [str(tmp_path / "in")], tmp_path / "out", model="m", options=Options(formats=formats))
+    files = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    place = "a b/x.y"
+    assert files == {
+        "regions.json", "coco.json", f"masks/{place}.png", f"overlays/{place}.png", f"geojson/{place}.geojson",
+        f"yolo/{place}.txt", "yolo/data.yaml", f"clarifai/{place}.json",
+    }  # fmt: skip
+    document = read_document(tmp_path / "out" / "regions.json")
+    validate(document, json.loads(SCHEMA.read_text()))
+    assert document["images"][0]["regions"][0]["polygons"]
+
+
+def test_another_schema_version_is_refused(tmp_path):
+    (tmp_path / "regions.json").write_text('{"schema_version": 99}')
+    with pytest.raises(DataError, match="schema version 99; this segtune reads 2"):
+        read_document(tmp_path / "regions.json")
+
+
+def test_a_stopped_call_goes_on_where_it_was(segmenter, tmp_path, monkeypatch):
+    for n in range(5):
+        photo(tmp_path / "in" / f"{n}.png")
+    seen: list[str] = []
+    original = type(segmenter).segment
+
+    def counted(self, image, **how):
+        seen.append("x")
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return original(self, image, **how)
+
+    monkeypatch.setattr(type(segmenter), "segment", counted)
+    with pytest.raises(KeyboardInterrupt):
+        predict(segmenter, [str(tmp_path / "in")], tmp_path / "out")
+    assert not (tmp_path / "out" / "regions.json").exists()
+    said: list[str] = []
+    result = predict(segmenter, [str(tmp_path / "in")], tmp_path / "out", say=said.append)
+    assert result.images == 5 and len(seen) == 3 + 3 and "2 of 5 files are finished" in said[0]
+    rows = read_document(tmp_path / "out" / "regions.json")["images"]
+    assert [Path(r["file"]).name for r in rows] == [f"{n}.png" for n in range(5)]
+    assert not list((tmp_path / "out").rglob(".*"))
+
+
+def test_an_asked_stop_ends_with_the_command_to_go_on(segmenter, tmp_path, monkeypatch):
+    for n in range(4):
+        photo(tmp_path / "in" / f"{n}.png")
+
+    class Asked(module.StopRequest):
+        def __init__(self) -> None:
+            super().__init__()
+            self.requested = True
+
+    monkeypatch.setattr(module, "StopRequest", Asked)
+    with pytest.raises(Interrupted, match="same command goes on"):
+        predict(segmenter, [str(tmp_path / "in")], tmp_path / "out")
+    monkeypatch.undo()
+    with pytest.raises(ConfigError, match=r"other settings \(split: concept -> components\)"):
+        predict(segmenter, [str(tmp_path / "in")], tmp_path / "out", options=Options(split="components"))
+
+
+def test_a_file_that_changed_since_is_predicted_again(segmenter, tmp_path, monkeypatch):
+    paths = [photo(tmp_path / "in" / f"{n}.png") for n in range(2)]
+    monkeypatch.setattr(module.Writer, "summaries", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        predict(segmenter, [str(tmp_path / "in")], tmp_path / "out")
+    monkeypatch.undo()
+    photo(paths[0], 20, 30)
+    predict(segmenter, [str(tmp_path / "in")], tmp_path / "out")
+    rows = read_document(tmp_path / "out" / "regions.json")["images"]
+    assert sorted((r["height"], r["width"]) for r in rows) == [(20, 30), (40, 60)]
+
+
+def test_standard_input_takes_the_bytes_of_an_image(segmenter, tmp_path, monkeypatch):
+    import io
+    from types import SimpleNamespace
+
+    content = photo(tmp_path / "x.png").read_bytes()
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+    predict(segmenter, ["-"], tmp_path / "out")
+    assert read_document(tmp_path / "out" / "regions.json")["images"][0]["file"] == "stdin"
+    assert (tmp_path / "out" / "masks" / "stdin.png").is_file()
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"")))
+    with pytest.raises(DataError, match="standard input is empty"):
+        predict(segmenter, ["-"], tmp_path / "out2")
+
+
+def test_a_bomb_is_refused_by_its_header_and_the_limit_can_be_set(segmenter, tmp_path):
+    path = photo(tmp_path / "x.png", 40, 60)
+    with pytest.raises(DataError, match=r"claims 60 x 40 pixels; at most 1,000"):
+        predict(segmenter, [str(path)], tmp_path / "out", options=Options(max_pixels=1000))
+
+
+def test_a_large_tiff_is_read_in_windows_and_told_what_it_cannot_be_written_as(segmenter, tmp_path, monkeypatch):
+    monkeypatch.setattr("segtune.inference.large.MAX_WHOLE", 1000)
+    path = photo(tmp_path / "x.tif", 70, 90)
+    options = Options(tile=64, formats=("masks", "overlays", "geojson", "coco"))
+    predict(segmenter, [str(path)], tmp_path / "out", options=options)
+    row = read_document(tmp_path / "out" / "regions.json")["images"][0]
+    whole = segmenter.segment(path, tiling=Tiling(64, 0.25))
+    np.testing.assert_array_equal(read_mask(tmp_path / "out" / "masks" / "x.tif"), whole.mask)
+    assert [r["rle"]["counts"] for r in row["regions"]] == [r.rle["counts"] for r in whole.regions]
+    with pytest.raises(DataError, match="it does not give yolo"):
+        predict(segmenter, [str(path)], tmp_path / "out2", options=Options(formats=("yolo",)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "component"}, "did you mean 'components'"),
+        ({"formats": ("cocoo",)}, "did you mean 'coco'"),
+        ({"tta": "flips"}, "did you mean 'flip'"),
+        ({"smooth": "flw"}, "did you mean 'flow'"),
+        ({"sample_ms": 0.0}, "above 0"),
+        ({"min_area": 0}, "at least 1"),
+        ({"tile": 64, "smooth": "flow"}, "leave out tile"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        Options(**options)

@@ -19,7 +19,7 @@ MAX_PIXELS = 200_000_000
 Image.MAX_IMAGE_PIXELS = None  # our own check, above, comes first and names the file
 
 
-def read_image(source: Any) -> NDArray[np.uint8]:
+def read_image(source: Any, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """An image as (H, W, 3) uint8 RGB.
 
     EXIF orientation is applied, transparency is composited on white, 16-bit values are scaled to 8.
@@ -27,6 +27,7 @@ def read_image(source: Any) -> NDArray[np.uint8]:
     Args:
         source: path, bytes, PIL image, array (H, W), (H, W, 1|3|4), or tensor (3, H, W) in uint8, uint16 or
             floats in [0, 1].
+        max_pixels: more than these are not decoded, judged by the header.
 
     Raises:
         DataError: not an image, truncated, too large, or an array of another shape.
@@ -35,7 +36,7 @@ def read_image(source: Any) -> NDArray[np.uint8]:
         return _pil_to_rgb(source, "image")
     if isinstance(source, str | Path | bytes | bytearray):
         name = "image bytes" if isinstance(source, bytes | bytearray) else str(source)
-        return _pil_to_rgb(_open(source, name), name)
+        return _pil_to_rgb(_open(source, name, max_pixels), name)
     if hasattr(source, "detach"):
         source = source.detach().cpu().numpy()
         if source.ndim == 3 and source.shape[0] in (1, 3, 4):
@@ -96,17 +97,18 @@ def target_size(height: int, width: int, image_size: Sequence[int]) -> tuple[int
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _open(source: str | Path | bytes | bytearray, name: str) -> Image.Image:
+def _open(source: str | Path | bytes | bytearray, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(source) if isinstance(source, bytes | bytearray) else source)
     except FileNotFoundError:
         raise DataError(f"'{name}': no such file.") from None
     except (OSError, ValueError, SyntaxError) as error:
         raise DataError(f"'{name}' is not an image that can be read: {error}") from None
-    if image.width * image.height > MAX_PIXELS:
+    if image.width * image.height > max_pixels:
+        image.close()
         raise DataError(
-            f"'{name}' claims {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are decoded. "
-            "Cut it into smaller images."
+            f"'{name}' claims {image.width} x {image.height} pixels; at most {max_pixels:,} are decoded. "
+            "Cut it into smaller images, or raise max_pixels where you trust the file."
         )
     return image
 
@@ -122,6 +124,7 @@ def _pil_to_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
             image = Image.alpha_composite(white, layer)
         return np.array(image.convert("RGB"), dtype=np.uint8)
     except (OSError, ValueError, SyntaxError) as error:
+        image.close()
         raise DataError(f"'{name}' did not decode whole: {error}") from None
 
 

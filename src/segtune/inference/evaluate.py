@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from segtune.data.cache import Decoded, batches_of_one_size
 from segtune.data.images import resize_image
 from segtune.inference.overlay import four_views
-from segtune.inference.segmenter import Segmenter
+from segtune.inference.segmenter import Segmenter, decide
 from segtune.measure.boundary import boundary_counts
 from segtune.measure.calibration import Calibration
 from segtune.measure.evidence import Evidence, Origin
@@ -109,5 +109,5 @@ def _predict(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Ids and confidences, (B, H, W)."""
     images = torch.from_numpy(np.stack([split.images[i] for i in batch])).permute(0, 3, 1, 2)
-    top, ids = segmenter.logits(images, split.masks[batch[0]].shape).softmax(1).max(1)
-    return ids.to(torch.uint8).cpu().numpy(), top.cpu().numpy()
+    found = decide(segmenter.logits(images, split.masks[batch[0]].shape))
+    return np.stack([ids for ids, _ in found]), np.stack([sure for _, sure in found])

@@ -1,24 +1,90 @@
-"""Files, folders and videos in; masks, overlays and regions out. A bad file is reported and the rest go on."""
+"""Files, folders and videos in; masks, overlays and regions out.
 
-import glob
+Decoding runs ahead of the model and writing behind it. A bad file is reported and the rest go on; what is finished is
+kept, and the same call goes on from there.
+"""
+
+import hashlib
 import json
-import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from segtune.data.images import IMAGE_SUFFIXES
-from segtune.errors import ConfigError, DataError, StorageError
-from segtune.inference.regions import SCHEMA_VERSION, find_regions
+from segtune.data.images import MAX_PIXELS, read_image
+from segtune.errors import ConfigError, DataError, Interrupted, StorageError, nearest
+from segtune.inference import journal
+from segtune.inference.averaging import AVERAGES
+from segtune.inference.formats import FORMATS
+from segtune.inference.inputs import Input, opened
+from segtune.inference.journal import Journal
+from segtune.inference.large import geojson_of, georeference, is_large, segment_large
+from segtune.inference.pipeline import Behind, mapped
+from segtune.inference.predict_video import segment_video
+from segtune.inference.regions import SPLITS, Region, find_regions
 from segtune.inference.segmenter import Segmentation, Segmenter
-from segtune.inference.video import VIDEO_SUFFIXES, segment_video
+from segtune.inference.temporal import SMOOTHINGS
+from segtune.inference.tiling import Tiling
+from segtune.inference.writing import FOLDERS, Writer, write_png
+from segtune.stopping import StopRequest
 
 Say = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
+"""(what is counted, how many are done, how many there are)."""
+Refine = Callable[[Segmentation, list[Region]], list[Region]]
+"""What a workflow makes of the regions of an image."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How inputs are looked at, and what is written.
+
+    Attributes:
+        split: `concept` or `components`; see `find_regions`.
+        min_area: components of fewer pixels are left out.
+        formats: names in FORMATS; regions.json is always written.
+        tile: side of the tiles in which each image is looked at, at its own size; None tiles only what is too large.
+        overlap: share of a tile's side that it has in common with the next.
+        tta: a name in AVERAGES.
+        sample_ms: of a video, one frame every so many milliseconds; None takes every frame.
+        smooth: a name in SMOOTHINGS, for videos.
+        max_pixels: images whose header claims more are refused.
+
+    Raises:
+        ConfigError: an unknown name, or a number outside its range.
+    """
+
+    split: str = "concept"
+    min_area: int = 16
+    formats: tuple[str, ...] = ("masks", "overlays", "regions")
+    tile: int | None = None
+    overlap: float = 0.25
+    tta: str = "none"
+    sample_ms: float | None = None
+    smooth: str = "none"
+    max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        """Checks names and ranges."""
+        closed = (("regions", self.split, SPLITS), ("tta", self.tta, AVERAGES), ("smooth", self.smooth, SMOOTHINGS))
+        for key, value, allowed in (*closed, *(("formats", f, FORMATS) for f in self.formats)):
+            if value not in allowed:
+                raise ConfigError(f"{key}={value}: {nearest(value, allowed)} (allowed: {', '.join(allowed)})")
+        for key, number, least in (("min_area", self.min_area, 1), ("max_pixels", self.max_pixels, 1)):
+            if number < least:
+                raise ConfigError(f"{key}={number}: at least {least} is expected.")
+        if self.sample_ms is not None and self.sample_ms <= 0:
+            raise ConfigError(f"sample_ms={self.sample_ms}: milliseconds above 0 are expected.")
+        if self.tiling and self.smooth != "none":
+            raise ConfigError(f"smooth={self.smooth} looks at whole frames; leave out tile={self.tile}.")
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """None where only images that are too large are tiled."""
+        return None if self.tile is None else Tiling(self.tile, self.overlap)
 
 
 @dataclass
@@ -26,47 +92,21 @@ class Prediction:
     """What `predict` wrote.
 
     Attributes:
+        images: how many there are, with those of an earlier call that was interrupted.
+        frames: of all videos.
         failed: file -> why it was left out.
+        partial: video -> what is missing of it.
     """
 
     output: Path
     images: int = 0
     frames: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    partial: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The result as one JSON object, for scripts."""
-        return {
-            "output": str(self.output),
-            "regions": str(self.output / "regions.json"),
-            "images": self.images,
-            "frames": self.frames,
-            "failed": self.failed,
-        }
-
-
-def find_inputs(sources: Sequence[str]) -> list[tuple[Path, Path]]:
-    """The files that paths, folders (searched whole) and globs lead to, each with its place in the output.
-
-    Raises:
-        DataError: a source that leads nowhere, or to no image or video.
-    """
-    found: list[tuple[Path, Path]] = []
-    for source in sources:
-        path = Path(source).expanduser()
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
-            found.extend((p, p.relative_to(path)) for p in inside)
-            if not inside:
-                raise DataError(f"source '{source}' is a folder without images or videos.")
-        elif path.is_file():
-            found.append((path, Path(path.name)))
-        else:
-            matches = sorted(Path(m) for m in glob.glob(source, recursive=True) if os.path.isfile(m))
-            if not matches:
-                raise DataError(f"source '{source}': no such file, and no file matches it.")
-            found.extend((m, Path(m.name)) for m in matches)
-    return found
+        return asdict(self) | {"output": str(self.output), "regions": str(self.output / "regions.json")}
 
 
 def predict(
@@ -75,101 +115,198 @@ def predict(
     output: Path,
     *,
     model: str = "",
-    split: str = "concept",
+    options: Options | None = None,
     overwrite: bool = False,
+    refine: Refine | None = None,
     say: Say = lambda _: None,
+    progress: Progress = lambda *_: None,
 ) -> Prediction:
-    """Writes `masks/`, `overlays/` and `regions.json` for all inputs; outputs mirror the input's folders.
+    """Writes `regions.json` and the formats asked for; outputs mirror the input's folders.
 
     Args:
+        sources: paths, folders, globs, `-` for standard input.
         model: the URI that regions.json names.
-        split: `concept` or `components`; see `find_regions`.
         overwrite: replace the results of an earlier call.
+        refine: what becomes of the regions before they are written.
+        progress: is told how far the files are, and within a video how far its frames are.
 
     Raises:
-        ConfigError: the output holds results already, or an unknown split.
+        ConfigError: the output holds results already, or unfinished ones with other settings.
         DataError: no input, or none that could be read.
+        Interrupted: stopped by the user; the same call goes on from there.
         StorageError: the output cannot be written.
     """
-    if split not in ("concept", "components"):
-        raise ConfigError(f"split={split}: allowed are concept and components.")
-    inputs = find_inputs(sources)
-    target = output / "regions.json"
-    if target.exists() and not overwrite:
+    options = options or Options()
+    with opened(sources) as inputs:
+        try:
+            _make_room(output, overwrite)
+            settings = _settings(segmenter, model, options)
+            job = _Job(segmenter, inputs, output, options, settings, refine, say, progress)
+            return job.run(model)
+        except OSError as error:
+            raise StorageError(f"output '{output}' cannot be written: {error}.") from None
+
+
+def _make_room(output: Path, overwrite: bool) -> None:
+    target, unfinished = output / "regions.json", output / journal.NAME
+    if overwrite:
+        unfinished.unlink(missing_ok=True)
+        target.unlink(missing_ok=True)
+        for path in (output / "regions").rglob("*.jsonl"):
+            path.unlink()
+    elif target.exists():
         raise ConfigError(f"output '{output}' holds results already. Choose another output=DIR, or add overwrite=true.")
-    result = Prediction(output)
-    images: list[dict[str, Any]] = []
-    videos: list[dict[str, Any]] = []
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        for number, (path, place) in enumerate(inputs, 1):
-            try:
-                if path.suffix.lower() in VIDEO_SUFFIXES:
-                    videos.append(_one_video(segmenter, path, _unique(place, inputs), output, split, say))
-                    result.frames += len(videos[-1]["frames"])
+    elif not unfinished.exists():
+        taken = [f for f in FOLDERS.values() if (output / f).is_dir() and any((output / f).iterdir())]
+        if taken:
+            raise ConfigError(
+                f"output '{output}' holds {', '.join(taken)} of something else. Choose another output=DIR, "
+                "or add overwrite=true."
+            )
+    output.mkdir(parents=True, exist_ok=True)
+
+
+def _settings(segmenter: Segmenter, model: str, options: Options) -> dict[str, Any]:
+    """What must be the same for a later call to go on with this one."""
+    described = json.dumps(dict(segmenter.info), sort_keys=True, default=str)
+    digest = hashlib.sha256(described.encode()).hexdigest()[:16]
+    return {"model": model, "segmenter": digest, **asdict(options)}
+
+
+class _Job:
+    """One call of `predict`."""
+
+    def __init__(
+        self, segmenter: Segmenter, inputs: list[Input], output: Path, options: Options, settings: Mapping[str, Any],
+        refine: Refine | None, say: Say, progress: Progress,
+    ) -> None:  # fmt: skip
+        self.segmenter, self.inputs, self.options = segmenter, inputs, options
+        self.settings, self.refine, self.say, self.progress = settings, refine, say, progress
+        self.output, self.writer = output, Writer(output, options.formats, segmenter.classes)
+        self.result = Prediction(output)
+        self.stop = StopRequest()
+
+    def run(self, model: str) -> Prediction:
+        """All inputs that an earlier call has not finished, then the summary."""
+        stamps = {i.name: list(i.stamp) for i in self.inputs}
+        with Journal(self.output / journal.NAME, self.settings) as log, self.stop.listening():
+            before = {row["name"] for row in log.rows() if stamps.get(row["name"]) == row["stamp"]}
+            todo = [i for i in self.inputs if i.name not in before]
+            if before:
+                self.say(f"goes on: {len(before)} of {len(self.inputs)} files are finished already")
+            self._images([i for i in todo if not i.video], log, len(before))
+            self._videos([i for i in todo if i.video], log)
+
+            def current(kind: str) -> Iterator[dict[str, Any]]:
+                """Rows of the files as they are now; read again each time, for they may be many."""
+                lines = (line for line in log.rows() if stamps.get(line["name"]) == line["stamp"])
+                return (line["row"] for line in lines if kind in line["row"])
+
+            videos = list(current("frames_file"))
+            self.result.images = sum(1 for _ in current("regions"))
+            self.result.frames = sum(v["frames"] for v in videos)
+            self.result.partial = {v["file"]: v["partial"] for v in videos if v["partial"]}
+            if self.result.images or videos:
+                self.writer.summaries(model, current("regions"), videos, self.result.failed)
+        (self.output / journal.NAME).unlink()
+        if not self.result.images and not videos:
+            first = next(iter(self.result.failed.values()))
+            raise DataError(f"none of {len(self.inputs)} files could be read; the first: {first}")
+        return self.result
+
+    def _images(self, inputs: list[Input], log: Journal, done: int) -> None:
+        def finished(outcome: tuple[Input, dict[str, Any] | DataError]) -> None:
+            nonlocal done
+            item, row = outcome
+            if isinstance(row, DataError):
+                self._left_out(item, row)
+            else:
+                log.add({"name": item.name, "stamp": list(item.stamp), "row": row})
+            done += 1
+            self.progress("files", done, len(self.inputs))
+
+        with Behind(finished) as behind:
+            for item, pixels in mapped(self._decode, inputs):
+                self._check_stop()
+                if pixels is None:
+                    behind.submit(self._large, item)
+                elif isinstance(pixels, DataError):
+                    behind.submit(lambda *outcome: outcome, item, pixels)
                 else:
-                    images.append(_one_image(segmenter, path, _unique(place, inputs), output, split))
-                    result.images += 1
+                    found = self.segmenter.segment(pixels, tiling=self.options.tiling, tta=self.options.tta)
+                    behind.submit(self._write, item, found)
+
+    def _decode(self, item: Input) -> tuple[Input, NDArray[np.uint8] | DataError | None]:
+        """The image's pixels; None where it is too large for memory; the error where it is none."""
+        try:
+            return item, None if is_large(item.path) else read_image(item.path, self.options.max_pixels)
+        except DataError as error:
+            return item, error
+
+    def _write(self, item: Input, found: Segmentation) -> tuple[Input, dict[str, Any] | DataError]:
+        try:
+            regions = self.regions(found)
+        except DataError as error:
+            return item, error
+        place = georeference(item.path) if "geojson" in self.options.formats else None
+        self.writer.picture(item.place, found)
+        self.writer.shapes(item.place, regions, place)
+        self.writer.clarifai_image(item.place, item.name, regions)
+        return item, _row(item, found.mask.shape, [r.to_json() for r in regions])
+
+    def _large(self, item: Input) -> tuple[Input, dict[str, Any] | DataError]:
+        """An image that is read in windows: its mask is a GeoTIFF, its overlay small, its regions one per class."""
+        options, writer = self.options, self.writer
+        unfit = [f for f in options.formats if f in ("yolo", "clarifai")]
+        unfit += ["components"] * (options.split != "concept") + ["a workflow's steps"] * (self.refine is not None)
+        if unfit:
+            return item, DataError(
+                f"'{item.name}' is too large to be held in memory and is read in windows. That gives masks, overlays, "
+                f"regions, coco and geojson by concept; it does not give {', '.join(unfit)}."
+            )
+        mask = writer.path("masks", item.place, ".tif")
+        try:
+            size, regions, overlay = segment_large(self.segmenter, item.path, mask, options.tiling, options.tta)
+        except DataError as error:
+            return item, error
+        if "overlays" in options.formats:
+            write_png(writer.path("overlays", item.place, ".png"), overlay)
+        if "geojson" in options.formats:
+            writer.large_geojson(item.place, geojson_of(mask, self.segmenter.classes), georeference(item.path))
+        if "masks" not in options.formats:
+            mask.unlink()
+        return item, _row(item, size, [r.to_json(polygons=False) for r in regions])
+
+    def regions(self, found: Segmentation) -> list[Region]:
+        """Of an image or a frame, as the options and the workflow want them."""
+        options = self.options
+        regions = find_regions(found.mask, found.confidence, found.classes, options.split, options.min_area)
+        return self.refine(found, regions) if self.refine else regions
+
+    def _videos(self, inputs: list[Input], log: Journal) -> None:
+        for item in inputs:
+            self._check_stop()
+            try:
+                row = segment_video(
+                    self.segmenter, item, self.writer, self.settings, self.options, self.regions, self.stop,
+                    self.progress, self.say,
+                )  # fmt: skip
+                log.add({"name": item.name, "stamp": list(item.stamp), "row": row})
             except DataError as error:
-                result.failed[str(path)] = str(error)
-                say(f"left out: {error}")
-            if number % 20 == 0 or number == len(inputs):
-                say(f"{number}/{len(inputs)} files")
-        head = {"schema_version": SCHEMA_VERSION, "model": model, "classes": segmenter.classes.to_json()}
-        body = {"images": images, "videos": videos, "failed": result.failed}
-        _write_text(target, json.dumps({**head, **body}, ensure_ascii=False, indent=1))
-    except OSError as error:
-        raise StorageError(f"output '{output}' cannot be written: {error}.") from None
-    if not images and not videos:
-        raise DataError(f"none of {len(inputs)} files could be read; the first: {next(iter(result.failed.values()))}")
-    return result
+                self._left_out(item, error)
+
+    def _left_out(self, item: Input, error: DataError) -> None:
+        self.result.failed[item.name] = str(error)
+        self.say(f"left out: {error}")
+
+    def _check_stop(self) -> None:
+        if self.stop.requested:
+            raise Interrupted(
+                f"stopped; what is finished lies in '{self.output}'. The same command goes on from there."
+            )
 
 
-def _one_image(segmenter: Segmenter, path: Path, place: Path, output: Path, split: str) -> dict[str, Any]:
-    found = segmenter.segment(path)
-    write_png(output / "masks" / place.with_suffix(".png"), found.mask)
-    write_png(output / "overlays" / place.with_suffix(".png"), found.overlay())
-    height, width = found.mask.shape
-    return {"file": str(path), "width": width, "height": height, "regions": _regions(found, split)}
-
-
-def _one_video(segmenter: Segmenter, path: Path, place: Path, output: Path, split: str, say: Say) -> dict[str, Any]:
-    overlay = output / "overlays" / place.with_suffix(".mp4")
-    overlay.parent.mkdir(parents=True, exist_ok=True)
-    frames: list[dict[str, Any]] = []
-    size = (0, 0)
-
-    def progress(done: int) -> None:
-        if done % 50 == 0:
-            say(f"{path.name}: {done} frames")
-
-    for frame, found in segment_video(segmenter, path, overlay, progress):
-        write_png(output / "masks" / place.with_suffix("") / f"{frame.number:06d}.png", found.mask)
-        frames.append({"number": frame.number, "time": round(frame.time, 6), "regions": _regions(found, split)})
-        size = found.mask.shape
-    return {"file": str(path), "width": size[1], "height": size[0], "frames": frames}
-
-
-def _regions(found: Segmentation, split: str) -> list[dict[str, Any]]:
-    regions = found.regions if split == "concept" else find_regions(found.mask, found.confidence, found.classes, split)
-    return [r.to_json() for r in regions]
-
-
-def _unique(place: Path, inputs: Iterable[tuple[Path, Path]]) -> Path:
-    """The place, with the suffix in its name where two inputs would share an output (a.jpg beside a.png)."""
-    same = [p for _, p in inputs if p.with_suffix("") == place.with_suffix("")]
-    return place if len(same) == 1 else place.with_name(place.name.replace(".", "_"))
-
-
-def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Writes a PNG whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    Image.fromarray(pixels).save(temporary, format="PNG", compress_level=3)
-    temporary.replace(path)
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+def _row(item: Input, size: Sequence[int], regions: list[dict[str, Any]]) -> dict[str, Any]:
+    """An image's row of regions.json."""
+    place = item.place.as_posix()
+    return {"file": item.name, "place": place, "width": size[1], "height": size[0], "regions": regions}

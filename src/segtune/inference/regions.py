@@ -1,19 +1,39 @@
 """Regions: the labelled areas of a mask, as data that other programs read.
 
-One schema, version 1: concept, area share, mean confidence, box and the mask as COCO run lengths.
+One schema, version 2, in `regions.schema.json`. A concept is what the segmenter saw; finer concepts are what labelers
+added, the most confident first.
 """
 
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
+from shapely import Polygon
+from shapely.affinity import translate
 
 from segtune.classes import IGNORE_INDEX, ClassTable
+from segtune.errors import DataError
+from segtune.inference.polygons import TOLERANCE, to_polygons, to_rings
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+SCHEMA = Path(__file__).with_name("regions.schema.json")
+SPLITS = ("concept", "components")
+
+
+@dataclass(frozen=True)
+class Concept:
+    """What a region shows: an id in its class table, a name, and how sure the labeler is, in [0, 1]."""
+
+    id: int
+    name: str
+    confidence: float
 
 
 @dataclass(frozen=True)
@@ -21,11 +41,14 @@ class Region:
     """One labelled area.
 
     Attributes:
+        id: its place among the regions of its image or frame.
         concept_id: the class id.
         area_share: pixels of the region over pixels of the image, in (0, 1].
         mean_confidence: mean over the region of the softmax probability of its class, in [0, 1].
         box: x, y, width, height in pixels, the smallest that holds the region.
         rle: COCO's compressed run lengths, {"size": [H, W], "counts": str}.
+        finer: finer concepts, the most confident first; empty where no labeler looked.
+        track: the same number in every frame of a video that shows the region; None for images.
     """
 
     id: int
@@ -34,17 +57,60 @@ class Region:
     area_share: float
     mean_confidence: float
     box: tuple[int, int, int, int]
-    rle: dict[str, Any]
+    rle: Mapping[str, Any]
+    finer: tuple[Concept, ...] = ()
+    track: int | None = None
 
     def mask(self) -> NDArray[np.bool_]:
         """The region's pixels, (H, W)."""
-        return np.asarray(coco_mask.decode(self.rle), bool)
+        return np.asarray(coco_mask.decode(dict(self.rle)), bool)
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data, with the concept as {id, name}."""
-        row = asdict(self)
-        row["concept"] = {"id": row.pop("concept_id"), "name": self.concept}
-        return row | {"box": list(self.box)}
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the image."""
+        return int(self.rle["size"][0]), int(self.rle["size"][1])
+
+    @cached_property
+    def polygons(self) -> list[Polygon]:
+        """Its outline with holes, within a pixel of the mask's; `to_polygons(region.mask())` gives the exact one."""
+        x, y, width, height = self.box
+        part = np.zeros((height + 2, width + 2), bool)  # cut out: the outline of a small region should cost little
+        part[1:-1, 1:-1] = self.mask()[y : y + height, x : x + width]
+        return [translate(p, x - 1, y - 1) for p in to_polygons(part, TOLERANCE)]
+
+    @property
+    def label(self) -> str:
+        """The finest name that is known."""
+        return self.finer[0].name if self.finer else self.concept
+
+    def to_json(self, polygons: bool = True) -> dict[str, Any]:
+        """Plain data, as `regions.schema.json` describes it."""
+        row: dict[str, Any] = {
+            "id": self.id,
+            "concept": {"id": self.concept_id, "name": self.concept},
+            "area_share": self.area_share,
+            "mean_confidence": self.mean_confidence,
+            "box": list(self.box),
+            "rle": dict(self.rle),
+        }
+        if polygons:
+            row["polygons"] = [to_rings(p) for p in self.polygons]
+        if self.finer:
+            row["finer"] = [{"id": c.id, "name": c.name, "confidence": c.confidence} for c in self.finer]
+        if self.track is not None:
+            row["track"] = self.track
+        return row
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> "Region":
+        """The region that `to_json` described."""
+        finer = tuple(Concept(c["id"], c["name"], c["confidence"]) for c in row.get("finer", ()))
+        x, y, width, height = row["box"]
+        concept = row["concept"]
+        return cls(
+            row["id"], concept["id"], concept["name"], row["area_share"], row["mean_confidence"],
+            (x, y, width, height), row["rle"], finer, row.get("track"),
+        )  # fmt: skip
 
 
 def find_regions(
@@ -65,19 +131,62 @@ def find_regions(
     Raises:
         ValueError: another split.
     """
-    if split not in ("concept", "components"):
+    if split not in SPLITS:
         raise ValueError(f"split={split!r}: allowed are 'concept' and 'components'.")
-    areas: list[tuple[int, NDArray[np.uint8]]] = []
+    areas: list[tuple[int, int, NDArray[np.uint8]]] = []
     for concept in (int(c) for c in np.unique(mask) if c != IGNORE_INDEX):
         whole = (mask == concept).astype(np.uint8)
         if split == "concept":
-            areas.append((concept, whole))
+            areas.append((concept, int(np.count_nonzero(whole)), whole))
             continue
-        count, labels = cv2.connectedComponents(whole, connectivity=8)
-        parts = ((labels == n).astype(np.uint8) for n in range(1, count))
-        areas.extend((concept, part) for part in parts if int(part.sum()) >= min_area)
-    areas.sort(key=lambda a: (-int(a[1].sum()), a[0]))
-    return [_describe(n, concept, area, confidence, classes) for n, (concept, area) in enumerate(areas)]
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(whole, connectivity=8)
+        for number in range(1, len(stats)):
+            pixels = int(stats[number, cv2.CC_STAT_AREA])
+            if pixels >= min_area:
+                areas.append((concept, pixels, (labels == number).astype(np.uint8)))
+    areas.sort(key=lambda a: (-a[1], a[0]))
+    return [_describe(n, concept, area, confidence, classes) for n, (concept, _, area) in enumerate(areas)]
+
+
+def paint(regions: Iterable[Region], height: int, width: int) -> NDArray[np.uint8]:
+    """The mask (H, W) that regions were found in: class ids, 255 where there is none; smaller ones lie on top."""
+    mask = np.full((height, width), IGNORE_INDEX, np.uint8)
+    for region in sorted(regions, key=lambda r: -r.area_share):
+        mask[region.mask()] = region.concept_id
+    return mask
+
+
+def renumbered(regions: Iterable[Region]) -> list[Region]:
+    """The regions with ids that are their places again, after some were taken out."""
+    return [replace(r, id=n) for n, r in enumerate(regions)]
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """A `regions.json`, whose rows `Region.from_json` takes.
+
+    Raises:
+        DataError: unreadable, or of another schema version.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"'{path}' is no regions file that can be read: {error}.") from None
+    check_version(found, str(path))
+    return dict(found)
+
+
+def check_version(found: Any, name: str) -> None:
+    """Refuses regions of a schema that this segtune does not know.
+
+    Raises:
+        DataError: naming the version found and the one that is read.
+    """
+    version = found.get("schema_version") if isinstance(found, dict) else None
+    if version != SCHEMA_VERSION:
+        raise DataError(
+            f"'{name}' has schema version {version!r}; this segtune reads {SCHEMA_VERSION}. "
+            "Read it with the segtune that wrote it, or predict again."
+        )
 
 
 def _describe(

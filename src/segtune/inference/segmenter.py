@@ -1,6 +1,6 @@
 """The segmenter: a trained model with everything that inference needs. Knows nothing of Lightning, Hydra or MLflow."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import metadata
@@ -16,8 +16,10 @@ from torch import Tensor
 from segtune.classes import ClassTable
 from segtune.data.images import read_image, resize_image, target_size
 from segtune.errors import DataError
+from segtune.inference.averaging import averaged
 from segtune.inference.overlay import draw_overlay
 from segtune.inference.regions import Region, find_regions
+from segtune.inference.tiling import MAX_WHOLE, Part, ReadWindow, Tiling, blended, windows_of
 from segtune.models.build import Preprocessing, SegmentationModel, build
 from segtune.models.folder import read_folder, write_folder
 
@@ -88,39 +90,67 @@ class Segmenter:
         """Writes the folder that `load` opens; returns the sha256 of its manifest."""
         return write_folder(folder, self.model.state_dict(), self.info)
 
-    def segment(self, image: Any) -> Segmentation:
+    def segment(self, image: Any, *, tiling: Tiling | None = None, tta: str = "none") -> Segmentation:
         """Labels every pixel of one image.
 
         Args:
             image: path, bytes, PIL image, array or tensor; see `read_image`.
+            tiling: looks at the image in tiles at its own size; without it, only images of more than MAX_WHOLE pixels
+                are tiled, and the others are brought to the model's image size.
+            tta: test-time augmentation, a name in `averaging.AVERAGES`.
 
         Raises:
             DataError: not an image.
+            ConfigError: an unknown name.
         """
         pixels = read_image(image)
-        mask, confidence = self.segment_batch([pixels])[0]
+        height, width = pixels.shape[:2]
+        if tiling is None and height * width <= MAX_WHOLE:
+            mask, confidence = self.segment_batch([pixels], tta)[0]
+            return Segmentation(pixels, mask, confidence, self.classes)
+        mask, confidence = np.empty((height, width), np.uint8), np.empty((height, width), np.float32)
+        for part in self.parts(windows_of(pixels), (height, width), tiling or Tiling(), tta):
+            ids, sure = decide(part.logits[None])[0]
+            rows, columns = slice(part.top, part.top + ids.shape[0]), slice(part.left, part.left + ids.shape[1])
+            mask[rows, columns], confidence[rows, columns] = ids, sure
         return Segmentation(pixels, mask, confidence, self.classes)
 
-    def segment_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+    def parts(self, read: ReadWindow, size: tuple[int, int], tiling: Tiling, tta: str = "none") -> Iterator[Part]:
+        """The logits of an image of any size (height, width), tiled and blended; see `tiling.blended`."""
+
+        def infer(window: NDArray[np.uint8]) -> Tensor:
+            image = torch.from_numpy(np.ascontiguousarray(window)).permute(2, 0, 1)[None]
+            return self.logits(image, window.shape[:2], tta)[0]
+
+        return blended(read, size, tiling, self.model.preprocessing.multiple, len(self.classes), infer)
+
+    def segment_batch(
+        self, images: Sequence[NDArray[np.uint8]], tta: str = "none"
+    ) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
         """Masks and confidences (H, W) of RGB images (H, W, 3), each at its own size; sizes may differ."""
         sizes = [target_size(i.shape[0], i.shape[1], self.image_size) for i in images]
         found: list[tuple[NDArray[np.uint8], NDArray[np.float32]] | None] = [None] * len(images)
         for key in dict.fromkeys((s, i.shape[:2]) for s, i in zip(sizes, images, strict=True)):
             rows = [n for n, i in enumerate(images) if (sizes[n], i.shape[:2]) == key]
             resized = np.stack([resize_image(images[n], *key[0]) for n in rows])
-            logits = self.logits(torch.from_numpy(resized).permute(0, 3, 1, 2), key[1])
-            top, ids = logits.softmax(1).max(1)
-            for n, mask, confidence in zip(rows, ids.to(torch.uint8).cpu().numpy(), top.cpu().numpy(), strict=True):
-                found[n] = (mask, confidence)
+            logits = self.logits(torch.from_numpy(resized).permute(0, 3, 1, 2), key[1], tta)
+            for n, decided in zip(rows, decide(logits), strict=True):
+                found[n] = decided
         return [f for f in found if f is not None]
 
     @torch.inference_mode()
-    def logits(self, image: Tensor, size: Sequence[int]) -> Tensor:
+    def logits(self, image: Tensor, size: Sequence[int], tta: str = "none") -> Tensor:
         """Logits (B, C, *size) of uint8 images (B, 3, H, W) that already have the model's image size."""
-        logits: Tensor = self.model(image.to(self.device))
+        logits = averaged(self.model, image.to(self.device), tta)
         if tuple(logits.shape[-2:]) != tuple(size):
             logits = F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
         return logits
+
+
+def decide(logits: Tensor) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+    """Class ids and their softmax probabilities, each (H, W), of logits (B, C, H, W)."""
+    top, ids = logits.softmax(1).max(1)
+    return list(zip(ids.to(torch.uint8).cpu().numpy(), top.cpu().numpy(), strict=True))
 
 
 def describe(

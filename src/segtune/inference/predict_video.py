@@ -1,0 +1,153 @@
+"""One video to its outputs: decoding, model and writing overlap; a line per frame, so that a stopped run resumes."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from segtune.data.images import read_mask, resize_image, target_size
+from segtune.errors import Interrupted
+from segtune.inference.inputs import Input
+from segtune.inference.journal import Journal, read_lines
+from segtune.inference.overlay import draw_overlay
+from segtune.inference.pipeline import Behind, ahead
+from segtune.inference.regions import SCHEMA_VERSION, Region, paint
+from segtune.inference.segmenter import Segmentation, Segmenter, decide
+from segtune.inference.temporal import WARM_UP, Smoother, Tracker
+from segtune.inference.video import OverlayWriter, Video, VideoFrame
+from segtune.inference.writing import Writer
+from segtune.stopping import StopRequest
+
+if TYPE_CHECKING:
+    from segtune.inference.predict import Options
+
+
+def segment_video(
+    segmenter: Segmenter,
+    item: Input,
+    writer: Writer,
+    settings: Mapping[str, Any],
+    options: "Options",
+    regions_of: Callable[[Segmentation], list[Region]],
+    stop: StopRequest,
+    progress: Callable[[str, int, int], None],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Segments a video's frames and writes them as they come; returns its row of regions.json.
+
+    Raises:
+        DataError: not a video, or one without a frame that decodes.
+        Interrupted: stopped by the user; frames that are written are not computed again.
+    """
+    video = Video(item.path, options.sample_ms)
+    lines = writer.output / "regions" / item.place.parent / f"{item.place.name}.jsonl"
+    lines.parent.mkdir(parents=True, exist_ok=True)
+    head = {"schema_version": SCHEMA_VERSION, "file": item.name, "stamp": list(item.stamp), "settings": dict(settings)}
+    if next(read_lines(lines), head).get("stamp") != head["stamp"]:
+        lines.unlink()  # the file was replaced by another since
+    smoother = None if options.smooth == "none" else Smoother(options.smooth)
+    tracker = Tracker()
+    count, size, seconds = 0, (0, 0), 0.0
+    with ExitStack() as open_files:
+        log = open_files.enter_context(Journal(lines, head))
+        resumed = _Stored(log)
+        if resumed.last >= 0:
+            say(f"{item.name}: goes on after frame {resumed.last}")
+        overlay = None
+        if "overlays" in writer.formats:
+            overlay = open_files.enter_context(OverlayWriter(writer.path("overlays", item.place, ".mp4"), video))
+        pictures = open_files.enter_context(Behind[None](lambda _: None, depth=6))
+        rows = open_files.enter_context(Behind[dict[str, Any]](log.add, depth=6))
+        for frame in ahead(iter(video)):
+            if stop.requested:
+                raise Interrupted(
+                    f"stopped at frame {frame.number} of '{item.name}'; what is finished lies in '{writer.output}'. "
+                    "The same command goes on from there."
+                )
+            if resumed.holds(frame):
+                regions = resumed.regions
+                tracker.seen(regions)
+                if smoother and frame.number > resumed.last - WARM_UP:
+                    _segment(segmenter, frame.image, smoother, options)
+                if overlay:
+                    mask = _stored_mask(writer, item, frame, regions)
+                    picture = draw_overlay(frame.image, mask, segmenter.classes)
+                    pictures.submit(overlay.write, picture, frame.clock)
+            else:
+                found = _segment(segmenter, frame.image, smoother, options)
+                rows.submit(_row, frame, found, item, writer, regions_of, tracker)
+                if overlay:
+                    pictures.submit(_draw, overlay, found, frame)
+            count, size, seconds = count + 1, frame.image.shape[:2], frame.time
+            progress(f"frames of {item.place.name}", frame.number + 1, max(video.expected, frame.number + 1))
+    row = {
+        "file": item.name, "place": item.place.as_posix(), "width": size[1], "height": size[0], "frames": count,
+        "frames_file": lines.relative_to(writer.output).as_posix(), "seconds": round(seconds, 6),
+        "promised_seconds": video.promised, "partial": video.partial,
+    }  # fmt: skip
+    if smoother and resumed.last < 0:
+        row["flicker"] = {"before": smoother.before.share, "after": smoother.after.share}
+    if video.partial:
+        say(f"{item.name}: partial, {video.partial}")
+    writer.clarifai_video(item.place, item.name, lines)
+    return row
+
+
+class _Stored:
+    """The frames that an earlier call has written, in step with the video."""
+
+    def __init__(self, log: Journal) -> None:
+        self.last = max((row["number"] for row in log.rows()), default=-1)
+        self._rows: Iterator[dict[str, Any]] = log.rows()
+        self.regions: list[Region] = []
+
+    def holds(self, frame: VideoFrame) -> bool:
+        """Whether the frame is written; if so, `regions` are its."""
+        if frame.number > self.last:
+            return False
+        row = next(self._rows)
+        self.regions = [Region.from_json(r) for r in row["regions"]]
+        return True
+
+
+def _segment(
+    segmenter: Segmenter, image: NDArray[np.uint8], smoother: Smoother | None, options: "Options"
+) -> Segmentation:
+    if smoother is None:
+        return segmenter.segment(image, tiling=options.tiling, tta=options.tta)
+    size = target_size(image.shape[0], image.shape[1], segmenter.image_size)
+    small = resize_image(image, *size)
+    logits = segmenter.logits(torch.from_numpy(small).permute(2, 0, 1)[None], size, options.tta)
+    with torch.inference_mode():
+        logits = smoother.step(logits, small)
+        logits = F.interpolate(logits, size=image.shape[:2], mode="bilinear", align_corners=False)
+    mask, confidence = decide(logits)[0]
+    return Segmentation(image, mask, confidence, segmenter.classes)
+
+
+def _draw(overlay: OverlayWriter, found: Segmentation, frame: VideoFrame) -> None:
+    overlay.write(found.overlay(), frame.clock)
+
+
+def _row(
+    frame: VideoFrame,
+    found: Segmentation,
+    item: Input,
+    writer: Writer,
+    regions_of: Callable[[Segmentation], list[Region]],
+    tracker: Tracker,
+) -> dict[str, Any]:
+    regions = tracker.update(regions_of(found))
+    place = item.place / f"{frame.number:06d}"
+    writer.mask(place, found.mask)
+    writer.shapes(place, regions)
+    return {"number": frame.number, "time": round(frame.time, 6), "regions": [r.to_json() for r in regions]}
+
+
+def _stored_mask(writer: Writer, item: Input, frame: VideoFrame, regions: list[Region]) -> NDArray[np.uint8]:
+    path = writer.path("masks", item.place / f"{frame.number:06d}", ".png")
+    return read_mask(path) if path.is_file() else paint(regions, *frame.image.shape[:2])

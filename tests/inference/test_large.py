@@ -1,0 +1,115 @@
+"""TIFFs larger than memory: the same masks and regions as in memory, where the image lies, in little memory."""
+
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import rasterio
+from pycocotools import mask as coco_mask
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.transform import from_origin
+from rasterio.windows import Window
+from shapely.geometry import shape
+
+from segtune.inference import large
+from segtune.inference.regions import find_regions
+from segtune.inference.tiling import Tiling
+from tests.inference.test_tiling import CLASSES, segmenter  # noqa: F401  # the fixture
+
+RNG = np.random.default_rng(0)
+
+
+def tiff(path: Path, image: np.ndarray, **extra: object) -> Path:
+    height, width, bands = image.shape
+    profile = {"driver": "GTiff", "height": height, "width": width, "count": bands, "dtype": image.dtype, **extra}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, "w", **profile) as target:
+            target.write(np.moveaxis(image, 2, 0))
+    return path
+
+
+@pytest.fixture
+def small_limit(monkeypatch):
+    monkeypatch.setattr(large, "MAX_WHOLE", 10_000)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_windows_of_a_file_give_the_same_as_the_image_in_memory(segmenter, small_limit, tmp_path, dtype):  # noqa: F811
+    scale = 257 if dtype == "uint16" else 1
+    image = cv2.resize(RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8), (700, 600))
+    place = from_origin(500_000, 4_000_000, 0.5, 0.5)
+    path = tiff(tmp_path / "a b.tif", image.astype(dtype) * scale, transform=place, crs="EPSG:32633")
+    assert large.is_large(path)
+    size, regions, overlay = large.segment_large(segmenter, path, tmp_path / "out" / "mask.tif", Tiling(128, 0.25))
+    whole = segmenter.segment(image, tiling=Tiling(128, 0.25))
+    with rasterio.open(tmp_path / "out" / "mask.tif") as mask:
+        np.testing.assert_array_equal(mask.read(1), whole.mask)
+        assert mask.transform == place and mask.crs.to_epsg() == 32633
+    expected = find_regions(whole.mask, whole.confidence, CLASSES)
+    assert [(r.concept, r.rle["counts"], r.box) for r in regions] == [
+        (r.concept, r.rle["counts"], r.box) for r in expected
+    ]
+    for found, same in zip(regions, expected, strict=True):
+        assert found.mean_confidence == pytest.approx(same.mean_confidence, abs=1e-5)
+        assert found.area_share == pytest.approx(same.area_share)
+    assert size == (600, 700) and overlay.shape == (600, 700, 3)
+    georeference = large.georeference(path)
+    assert georeference.transform == place and georeference.crs == "urn:ogc:def:crs:EPSG::32633"
+    shapes = list(large.geojson_of(tmp_path / "out" / "mask.tif", CLASSES))
+    assert sum(shape(f["geometry"]).area for f in shapes) == pytest.approx(600 * 700 * 0.25)
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_run_lengths_of_strips_equal_pycocotools_on_the_whole_mask():
+    for width in (1, 5, 64):
+        mask = cv2.resize(RNG.integers(0, 3, (9, 11), dtype=np.uint8), (133, 70), interpolation=cv2.INTER_NEAREST)
+        strips = (mask[:, x : x + width] for x in range(0, mask.shape[1], width))
+        values, lengths = large.run_lengths(strips)
+        for concept in range(3):
+            expected = coco_mask.encode(np.asfortranarray(mask == concept, np.uint8))["counts"].decode()
+            assert large.to_rle(values, lengths, concept, mask.shape)["counts"] == expected
+
+
+def test_small_palette_and_other_files_are_not_read_in_windows(small_limit, tmp_path):
+    assert not large.is_large(tiff(tmp_path / "small.tif", np.zeros((20, 30, 3), np.uint8)))
+    (tmp_path / "broken.tif").write_bytes(b"II*\0 nothing")
+    assert not large.is_large(tmp_path / "broken.tif")
+    floats = tiff(tmp_path / "float.tif", np.zeros((200, 300, 1), np.float32))
+    assert not large.is_large(floats) and large.georeference(floats) is None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_twenty_thousand_pixels_square_stay_under_two_gigabytes(tmp_path):
+    path, side = tmp_path / "large.tif", 20_000
+    profile = {"driver": "GTiff", "height": side, "width": side, "count": 3, "dtype": "uint8", "tiled": True,
+               "blockxsize": 512, "blockysize": 512, "compress": "deflate",
+               "transform": from_origin(0, 0, 1, 1)}  # fmt: skip
+    with rasterio.open(path, "w", **profile) as target:
+        for top in range(0, side, 2000):
+            coarse = RNG.integers(0, 256, (20, 200, 3), dtype=np.uint8)
+            band = cv2.resize(coarse, (side, 2000), interpolation=cv2.INTER_NEAREST)
+            target.write(np.moveaxis(band, 2, 0), window=Window(0, top, side, 2000))
+    code = f"""
+import json, resource
+from pathlib import Path
+from segtune.inference.large import segment_large
+from segtune.inference.segmenter import Segmenter
+from segtune.models.build import Preprocessing, SegmentationModel
+from tests.inference.test_tiling import CLASSES, Equivariant
+segmenter = Segmenter(SegmentationModel(Equivariant(), Preprocessing(multiple=4)), CLASSES, [360], {{}})
+size, regions, _ = segment_large(segmenter, Path({str(path)!r}), Path({str(tmp_path / "mask.tif")!r}))
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps([size, sum(r.area_share for r in regions), peak]))
+"""
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    size, covered, peak = json.loads(done.stdout.splitlines()[-1])
+    assert size == [side, side] and covered == pytest.approx(1.0)
+    assert peak < 2e9
