@@ -16,11 +16,11 @@ from segtune.errors import ConfigError, nearest
 from segtune.inference.regions import Region
 
 SMOOTHINGS = ("none", "exponential", "flow")
-WARM_UP = 24
-"""Frames after which what came before them no longer shows (0.7 ** 24 = 0.0002)."""
+WARM_UP = 12
+"""Frames after which what came before them no longer shows (0.5 ** 12 = 0.0002)."""
 
-_KEPT = 0.7  # of the smoothed logits, where the pixel was seen before
-_SAME = 24.0  # grey values by which a pixel may differ from where it came from
+_KEPT = 0.5  # of the smoothed logits, where the pixel was seen before
+_SAME = 10.0  # grey values by which a pixel may differ from where it came from
 _LEAST_IOU = 0.1
 _PATIENCE = 8  # frames that a track outlives its region
 
@@ -38,7 +38,7 @@ class Smoother:
             raise ConfigError(f"smooth={how}: {nearest(how, SMOOTHINGS)}")
         self.how = how
         self.before, self.after = Flicker(), Flicker()
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._grey: NDArray[np.uint8] | None = None
         self._state: Tensor | None = None
 
