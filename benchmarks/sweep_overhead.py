@@ -22,7 +22,7 @@ from segtune.sweeping.space import Dimension, Space, build_space
 from segtune.sweeping.spec import SweepSpec
 from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.worker import Task, pull_trials
-from segtune.task import SegmentationTask
+from segtune.task import FineTuning
 from segtune.tracking.outbox import Outbox
 from segtune.tracking.runs import RunWriter
 from segtune.tracking.store import open_store
@@ -38,7 +38,7 @@ class Watch:
         self._new = True
 
     def install(self) -> None:
-        finish, step = SweepStudy.finish, SegmentationTask.on_train_batch_end
+        finish, step = SweepStudy.finish, FineTuning.on_train_batch_end
 
         def timed_finish(study, *args, **options):
             finish(study, *args, **options)
@@ -52,7 +52,7 @@ class Watch:
                 self.spent.append(0.0)
             return step(task, *args)
 
-        SweepStudy.finish, SegmentationTask.on_train_batch_end = self._counted(timed_finish), timed_step
+        SweepStudy.finish, FineTuning.on_train_batch_end = self._counted(timed_finish), timed_step
         for owner, name in ((SweepStudy, "claim"), (Lease, "renew"), (optuna.Trial, "report"),
                             (optuna.Trial, "should_prune"), (optuna.Trial, "set_user_attr"),
                             (Outbox, "send"), (RunWriter, "create")):  # fmt: skip

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from segtune.patience import patiently
 from segtune.stopping import StopRequest
-from segtune.task import SegmentationTask
+from segtune.task import FineTuning
 
 OnEpoch = Callable[[int, Mapping[str, float]], bool]
 """Called after each validation with the epoch (from 0) and its metrics; True stops the run there."""
@@ -76,7 +76,7 @@ class Keeper(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keeps the weights if they are the best so far."""
-        assert isinstance(pl_module, SegmentationTask)
+        assert isinstance(pl_module, FineTuning)
         if not trainer.is_global_zero or pl_module.scores is None or pl_module.scores.miou <= self.best_miou:
             return
         self.guard()
@@ -124,7 +124,7 @@ class Reporter(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Reports an epoch that was validated, or that took long; a loss that is not finite ends the run here."""
-        assert isinstance(pl_module, SegmentationTask)
+        assert isinstance(pl_module, FineTuning)
         epoch, scores, loss = trainer.current_epoch, pl_module.scores, pl_module.train_loss
         if self._first_epoch is None:
             self._first_epoch = epoch

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from segtune.data.cache import Decoded, duplicates_in_train, load_split
+from segtune.data.cache import Decoded, duplicates_in_train
 from segtune.data.images import resize_image
 from segtune.data.sources import Source, open_source
 from segtune.errors import ConfigError
-from segtune.inference.evaluate import evaluate, shown_images, small
+from segtune.inference.evaluate import shown_images, small
 from segtune.inference.segmenter import Segmenter
+from segtune.kinds import Segmenters, kind_of
 from segtune.measure.evidence import Evidence
 from segtune.models.cost import device_name, latency, measure_cost
 from segtune.models.folder import MANIFEST, WEIGHTS, file_hash
@@ -39,15 +40,15 @@ def evaluate_model(
     trials = sweep_runs(store, model)
     located = locate(best_run(trials).id if trials else model, store)
     segmenter = Segmenter.load(located.folder, manifest_hash=located.manifest_hash)
-    source = open_source(config.dataset, say)
+    kind, source = kind_of(config), open_source(config.dataset, say)
     if source.classes.names != segmenter.classes.names:
         raise ConfigError(
             f"dataset '{source.name}' has the classes {', '.join(source.classes.names)}, but {model} was trained on "
             f"{', '.join(segmenter.classes.names)}. Choose the dataset that it was trained on."
         )
-    data = load_split(source, split, segmenter.image_size, stored_masks=True)
+    data = kind.load(source, split, segmenter.image_size, stored_masks=True)
     record_read(store, source.name, split, data.fingerprint, located.run_id or str(located.folder), purpose)
-    found = signed(measure(segmenter, source, split, data, seconds=2.0), located.folder)
+    found = signed(measure(kind, segmenter, source, split, data, seconds=2.0), located.folder)
     if located.run_id:
         keep(RunWriter(store, located.run_id), found, data)
     else:
@@ -55,7 +56,9 @@ def evaluate_model(
     return found
 
 
-def measure(segmenter: Segmenter, source: Source, split: str, data: Decoded, seconds: float = 0.2) -> Evidence:
+def measure(
+    kind: Segmenters, segmenter: Segmenter, source: Source, split: str, data: Decoded, seconds: float = 0.2
+) -> Evidence:
     """Evidence of a segmenter, with what it costs on this device.
 
     Args:
@@ -65,7 +68,7 @@ def measure(segmenter: Segmenter, source: Source, split: str, data: Decoded, sec
     size, device = (height, width), segmenter.device
     cost = measure_cost(segmenter.model, (1, 3, *size), size, device, ("params_m", "gflops"))
     cost["latency_ms"], cost["latency_p95_ms"] = latency(segmenter.model, size, device, seconds)
-    return evaluate(
+    return kind.evaluate(
         segmenter, data, dataset=source.name, split_name=split, groups=source.config.groups, cost=cost,
         device=device_name(device), duplicates=duplicates_in_train(source, split),
     )  # fmt: skip

@@ -22,18 +22,18 @@ def forecast_seconds(config: RunConfig) -> float:
         DataError: a dataset that cannot be used.
     """
     setup = prepare(config, lambda _: None)
-    model, loss = setup.model, SegmentationLoss(config.loss, setup.train.class_shares(len(setup.source.classes)))
+    model, loss = setup.model, SegmentationLoss(config.loss, setup.train.class_shares(len(setup.classes)))
     memory_format = torch.channels_last if setup.how.channels_last else torch.contiguous_format
     model = model.to(setup.device).to(memory_format=memory_format)
     optimizer = build_optimizer(config.optimizer, model, setup.lr)
     image = torch.zeros(setup.batch_shape, dtype=torch.uint8, device=setup.device)
     mask = torch.zeros((setup.batch_shape[0], *setup.batch_shape[2:]), dtype=torch.uint8, device=setup.device)
-    stride = config.loss.stride
+    batch = setup.kind.collate({"image": image, "mask": mask})
     times = []
     for _ in range(_STEPS + 1):
         started = time.perf_counter()
         with torch.autocast(setup.device.type, torch.bfloat16, enabled=setup.how.bf16):
-            loss(model(image, stride=stride), mask[:, stride // 2 :: stride, stride // 2 :: stride]).backward()
+            torch.autograd.backward(setup.kind.loss_of(model, loss, batch))
         optimizer.step()
         optimizer.zero_grad()
         _wait(setup.device)

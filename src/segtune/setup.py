@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from torch import nn
 
-from segtune.data.cache import Decoded, load_split
-from segtune.data.sources import Source, cache_dir, open_source
+from segtune.classes import ClassTable
+from segtune.data.cache import Decoded
+from segtune.data.sources import Source, open_source
 from segtune.data.transforms import Augment
 from segtune.errors import ConfigError
-from segtune.models.build import SegmentationModel, build
+from segtune.kinds import Segmenters, kind_of
 from segtune.models.pretrained import take_over
-from segtune.models.probe import StepFormat, fastest_format
+from segtune.models.probe import StepFormat
 from segtune.settings import RunConfig
 from segtune.tracking.registry import locate
 from segtune.tracking.store import open_store
@@ -26,10 +28,12 @@ class Setup:
     """The objects of one run, before the first step."""
 
     config: RunConfig
+    kind: Segmenters
     source: Source
+    classes: ClassTable
     train: Decoded
     val: Decoded
-    model: SegmentationModel
+    model: nn.Module
     how: StepFormat
     device: torch.device
 
@@ -67,17 +71,19 @@ def prepare(config: RunConfig, say: Say) -> Setup:
         torch.set_num_threads(config.trainer.threads)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     source = open_source(config.dataset, say)
-    size = config.hp["image_size"]
-    train = load_split(source, "train", size)
-    val = load_split(source, "val", size, stored_masks=True)
+    kind, size = kind_of(config), config.hp["image_size"]
+    classes = kind.classes(source)
+    train = kind.load(source, "train", size)
+    val = kind.load(source, "val", size, stored_masks=True)
     device = _device(config)
-    model = _initial_model(config, source, say)
-    how = _step_format(config, source, train, device)
+    model = _initial_model(config, kind, classes, say)
+    height, width = build_augment(config, train).size(config.hp["num_epochs"])
+    how = kind.step_format(config, len(classes), (config.hp["batch_size"], 3, height, width), device)
     say(
         f"{config.template['name']} on {source.name}: {len(train)} train and {len(val)} val images, "
         f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {device.type}, {how}"
     )
-    return Setup(config, source, train, val, model, how, device)
+    return Setup(config, kind, source, classes, train, val, model, how, device)
 
 
 def _device(config: RunConfig) -> torch.device:
@@ -87,28 +93,14 @@ def _device(config: RunConfig) -> torch.device:
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _initial_model(config: RunConfig, source: Source, say: Say) -> SegmentationModel:
+def _initial_model(config: RunConfig, kind: Segmenters, classes: ClassTable, say: Say) -> nn.Module:
     weights = str(config.hp.get("pretrained_weights", "none"))
-    model = build(config.template["model"], len(source.classes), pretrained=weights == "imagenet")
+    model = kind.build(config.template["model"], len(classes), pretrained=weights == "imagenet")
     if weights not in ("none", "imagenet"):
         store = open_store(config.tracking) if weights.startswith(("models:/", "runs:/")) else None
         path = locate(weights, store).folder if store or Path(weights).is_dir() else Path(weights)
-        say(f"took {take_over(model, path, source.classes.names)} tensors from {weights}")
+        say(f"took {take_over(model, path, classes.names)} tensors from {weights}")
     return model
-
-
-def _step_format(config: RunConfig, source: Source, train: Decoded, device: torch.device) -> StepFormat:
-    trainer = config.trainer
-    height, width = build_augment(config, train).size(config.hp["num_epochs"])
-    return fastest_format(
-        lambda: build(config.template["model"], len(source.classes)),
-        (config.hp["batch_size"], 3, height, width),
-        config.loss.stride,
-        device,
-        keep=cache_dir() / "step_formats.json",
-        bf16=None if trainer.precision == "auto" else trainer.precision == "bf16",
-        channels_last=None if trainer.channels_last == "auto" else trainer.channels_last,
-    )
 
 
 def build_augment(config: RunConfig, train: Decoded) -> Augment:

@@ -1,17 +1,19 @@
-"""The one training step: bytes in, loss out; validation counts one confusion matrix over the whole split."""
+"""The one training step: bytes in, loss out; validation counts one confusion matrix over the whole split.
+
+What a batch's loss is, and what of it is counted, is the business of the kind of model (`kinds`).
+"""
 
 import math
+from collections.abc import Callable
 
 import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from segtune.errors import Diverged
 from segtune.measure.metrics import ConfusionMatrix, Scores, score
-from segtune.models.build import SegmentationModel
 from segtune.models.losses import SegmentationLoss
 from segtune.models.optim import build_optimizer, build_scheduler
 from segtune.settings import OptimizerConfig, SchedulerConfig
@@ -19,18 +21,22 @@ from segtune.settings import OptimizerConfig, SchedulerConfig
 Batch = dict[str, Tensor]
 
 
-class SegmentationTask(pl.LightningModule):
+class FineTuning(pl.LightningModule):
     """Fine-tunes a model.
 
     Args:
+        loss_of: the loss of (model, loss, batch), a scalar.
+        pairs_of: predicted and true ids of (model, batch), two tensors of one shape; 255 is not counted.
         lr: the base learning rate, batch_size * per_item_lrate.
         ema_decay: of the moving average that is validated and kept; None validates the weights themselves.
     """
 
     def __init__(
         self,
-        model: SegmentationModel,
+        model: nn.Module,
         loss: SegmentationLoss,
+        loss_of: Callable[[nn.Module, SegmentationLoss, Batch], Tensor],
+        pairs_of: Callable[[nn.Module, Batch], tuple[Tensor, Tensor]],
         num_classes: int,
         lr: float,
         optimizer: OptimizerConfig,
@@ -39,6 +45,7 @@ class SegmentationTask(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.model, self.loss, self.lr = model, loss, lr
+        self.loss_of, self.pairs_of = loss_of, pairs_of
         self.optimizer_config, self.scheduler_config = optimizer, scheduler
         self.ema = ModelEmaV3(model, decay=ema_decay, use_warmup=True, warmup_power=0.75) if ema_decay else None
         self.confusion = ConfusionMatrix(num_classes)
@@ -51,14 +58,8 @@ class SegmentationTask(pl.LightningModule):
         return self.ema.module if self.ema is not None else self.model
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one batch, at the loss's stride."""
-        stride = self.loss.config.stride
-        logits = self.model(batch["image"], stride=stride)
-        mask = batch["mask"]
-        if stride > 1:
-            mask = mask[:, stride // 2 :: stride, stride // 2 :: stride]
-            logits = logits[..., : mask.shape[1], : mask.shape[2]]
-        loss: Tensor = self.loss(logits, mask)
+        """The loss of one batch."""
+        loss = self.loss_of(self.model, self.loss, batch)
         self._losses.add(loss.detach(), self.global_step, self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 
@@ -81,12 +82,8 @@ class SegmentationTask(pl.LightningModule):
         return self._losses.mean()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Counts a batch, at the size of its masks."""
-        logits = self.averaged(batch["image"])
-        if logits.shape[-2:] != batch["mask"].shape[-2:]:
-            logits = F.interpolate(logits, size=batch["mask"].shape[-2:], mode="bilinear", align_corners=False)
-        # max(1) costs a fifth of argmax(1) on a CPU
-        self.confusion.update(logits.max(1).indices, batch["mask"])
+        """Counts a batch."""
+        self.confusion.update(*self.pairs_of(self.averaged, batch))
 
     def on_validation_epoch_end(self) -> None:
         """Scores the split."""

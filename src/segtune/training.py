@@ -22,16 +22,13 @@ from segtune.config import flatten
 from segtune.data.datamodule import SegmentationData
 from segtune.errors import ConfigError, Interrupted, LeaseLost
 from segtune.evaluation import keep, measure, signed
-from segtune.inference.evaluate import overlays
-from segtune.inference.segmenter import Segmenter, describe
-from segtune.models.build import build
 from segtune.models.cost import device_name, measure_cost
 from segtune.models.losses import SegmentationLoss
 from segtune.patience import patiently
 from segtune.settings import RunConfig, TrackingConfig
 from segtune.setup import Say, Setup, build_augment, prepare
 from segtune.stopping import StopRequest
-from segtune.task import SegmentationTask
+from segtune.task import FineTuning
 from segtune.tracking.provenance import environment, git_state
 from segtune.tracking.runs import RunWriter, State
 from segtune.tracking.store import Store, open_store
@@ -198,7 +195,7 @@ def _create_run(store: Store, setup: Setup, name: str, tags: Mapping[str, str], 
         store, name or f"{config.template['name']}-{config.dataset.name}", params, own | dict(tags), parent
     )
     run.data("config.yaml", plain)
-    run.data("classes.json", setup.source.classes.to_json())
+    run.data("classes.json", setup.classes.to_json())
     run.data(
         "environment.json", environment() | {"threads": torch.get_num_threads(), "device": device_name(setup.device)}
     )
@@ -210,17 +207,20 @@ def _create_run(store: Store, setup: Setup, name: str, tags: Mapping[str, str], 
 def _run_steps(
     setup: Setup, run: RunWriter, on_epoch: OnEpoch | None, guard: Guard, stop: StopRequest, say: Say
 ) -> tuple[Reporter, Keeper]:
-    config, names = setup.config, setup.source.classes.names
+    config, kind, names = setup.config, setup.kind, setup.classes.names
     loss = SegmentationLoss(config.loss, setup.train.class_shares(len(names)))
     memory_format = torch.channels_last if setup.how.channels_last else torch.contiguous_format
     model = setup.model.to(memory_format=memory_format)
-    task = SegmentationTask(
-        model, loss, len(names), setup.lr, config.optimizer, config.scheduler, config.trainer.ema_decay
-    )
+    task = FineTuning(
+        model, loss, kind.loss_of, kind.pairs_of, len(names), setup.lr, config.optimizer, config.scheduler,
+        config.trainer.ema_decay,
+    )  # fmt: skip
     if config.trainer.compile:
         model.compile()
     augment = build_augment(config, setup.train)
-    data = SegmentationData(setup.train, setup.val, augment, setup.batch_size, config.seed, config.trainer.workers)
+    data = SegmentationData(
+        setup.train, setup.val, augment, setup.batch_size, config.seed, config.trainer.workers, kind.collate
+    )
     keeper = Keeper(run.folder, stop, guard)
     reporter = Reporter(names, say, _guarded(run, guard), on_epoch)
     callbacks: list[pl.Callback] = [reporter, keeper]
@@ -301,24 +301,22 @@ def _pruned(setup: Setup, run: RunWriter, keeper: Keeper, started: float) -> Run
 
 def _measured(setup: Setup, run: RunWriter, keeper: Keeper, started: float) -> RunResult:
     """Measures the best weights as the segmenter that inference will load, and keeps that."""
-    config, classes = setup.config, setup.source.classes
-    model = build(config.template["model"], len(classes))
+    config, kind, classes = setup.config, setup.kind, setup.classes
+    model = kind.build(config.template["model"], len(classes))
     model.load_state_dict(load_file(keeper.best))
     size = config.hp["image_size"]
-    segmenter = Segmenter(model, classes, size, {}, setup.device)
-    evidence = measure(segmenter, setup.source, "val", setup.val)
+    segmenter = kind.finished(model, classes, size, setup.device)
+    evidence = measure(kind, segmenter, setup.source, "val", setup.val)
     metrics, cost = evidence.metrics("val/"), evidence.origin.cost
     dataset = {"name": setup.source.name, "train": setup.train.fingerprint, "val": setup.val.fingerprint}
-    segmenter.info = describe(
-        config.template["name"], config.template["model"], model.preprocessing, classes, size, dataset, metrics
-    )
+    segmenter.describe(config.template, dataset, metrics)
     keeper.guard()
     digest = patiently(lambda: segmenter.save(run.folder / "segmenter"))
     run.folder_artifact(run.folder / "segmenter", "segmenter")
     keep(run, signed(evidence, run.folder / "segmenter"), setup.val)
     count = min(config.tracking.overlays, len(setup.val))
     chosen = [i * len(setup.val) // count for i in range(count)]
-    for name, pixels in overlays(segmenter, setup.val, chosen).items():
+    for name, pixels in kind.overlays(segmenter, setup.val, chosen).items():
         run.image(f"overlays/{name}.png", pixels)
     seconds = time.monotonic() - started
     run.metrics(

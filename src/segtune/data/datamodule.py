@@ -1,8 +1,7 @@
 """Batches for training and validation: `{"image": (B, 3, H, W) uint8, "mask": (B, H, W) uint8}`, from memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -73,12 +72,24 @@ class WholeImages(Dataset[Batch]):
 
 
 class SegmentationData(pl.LightningDataModule):
-    """Loaders over two decoded splits; a rank of several sees its share of both."""
+    """Loaders over two decoded splits; a rank of several sees its share of both.
+
+    Args:
+        collate: adds to a batch of image and mask what else a step needs.
+    """
 
     def __init__(
-        self, train: Decoded, val: Decoded, augment: Augment, batch_size: int, seed: int, workers: int = 0
+        self,
+        train: Decoded,
+        val: Decoded,
+        augment: Augment,
+        batch_size: int,
+        seed: int,
+        workers: int = 0,
+        collate: Callable[[Batch], Batch] = lambda batch: batch,
     ) -> None:
         super().__init__()
+        self.collate = collate
         self.train, self.val, self.augment = train, val, augment
         self.batch_size, self.seed, self.workers = batch_size, seed, workers
 
@@ -91,7 +102,7 @@ class SegmentationData(pl.LightningDataModule):
             batch_size=self.batch_size,
             sampler=sampler,
             drop_last=len(sampler) >= self.batch_size,
-            collate_fn=_as_is,
+            collate_fn=self.collate,  # type: ignore[arg-type]  # the views are made a batch at a time
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -101,11 +112,7 @@ class SegmentationData(pl.LightningDataModule):
         """Whole images in a fixed order."""
         rank, world = self._place()
         batches = batches_of_one_size(self.val, self.batch_size, rank, world)
-        return DataLoader(WholeImages(self.val), batch_sampler=batches, collate_fn=_as_is)
+        return DataLoader(WholeImages(self.val), batch_sampler=batches, collate_fn=self.collate)  # type: ignore[arg-type]  # the same
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-
-
-def _as_is(batch: Any) -> Any:
-    return batch

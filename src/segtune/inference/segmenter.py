@@ -23,6 +23,8 @@ from segtune.inference.tiling import MAX_WHOLE, Part, ReadWindow, Tiling, blende
 from segtune.models.build import Preprocessing, SegmentationModel, build
 from segtune.models.folder import read_folder, write_folder
 
+_LIBRARIES = ("segtune", "torch", "timm", "segmentation-models-pytorch")
+
 
 @dataclass(frozen=True)
 class Segmentation:
@@ -90,6 +92,19 @@ class Segmenter:
         """Writes the folder that `load` opens; returns the sha256 of its manifest."""
         return write_folder(folder, self.model.state_dict(), self.info)
 
+    def describe(self, template: Mapping[str, Any], dataset: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """Notes in `info`, which `save` writes, how to build the model and where it came from."""
+        self.info = {
+            "template": template["name"],
+            "model": dict(template["model"]),
+            "preprocessing": asdict(self.model.preprocessing),
+            "image_size": self.image_size,
+            "classes": self.classes.to_json(),
+            "dataset": dict(dataset),
+            "metrics": dict(metrics),
+            "versions": {name: metadata.version(name) for name in _LIBRARIES},
+        }
+
     def segment(self, image: Any, *, tiling: Tiling | None = None, tta: str = "none") -> Segmentation:
         """Labels every pixel of one image.
 
@@ -151,26 +166,3 @@ def decide(logits: Tensor) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]
     """Class ids and their softmax probabilities, each (H, W), of logits (B, C, H, W)."""
     top, ids = logits.softmax(1).max(1)
     return list(zip(ids.to(torch.uint8).cpu().numpy(), top.cpu().numpy(), strict=True))
-
-
-def describe(
-    template: str,
-    model: Mapping[str, Any],
-    preprocessing: Preprocessing,
-    classes: ClassTable,
-    image_size: Sequence[int],
-    dataset: Mapping[str, Any],
-    metrics: Mapping[str, float],
-) -> dict[str, Any]:
-    """The content of `segmenter.json`: what inference needs, and where the segmenter came from."""
-    libraries = ("segtune", "torch", "timm", "segmentation-models-pytorch")
-    return {
-        "template": template,
-        "model": dict(model),
-        "preprocessing": asdict(preprocessing),
-        "image_size": list(image_size),
-        "classes": classes.to_json(),
-        "dataset": dict(dataset),
-        "metrics": dict(metrics),
-        "versions": {name: metadata.version(name) for name in libraries},
-    }
