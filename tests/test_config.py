@@ -82,5 +82,5 @@ def test_lr_is_batch_size_times_per_item_lrate():
     from segtune.setup import Setup
 
     config = compose(["template=segformer", "hp.batch_size=4", "hp.per_item_lrate=1e-3"]).config
-    setup = Setup(config, *[None] * 6)
+    setup = Setup(config, *[None] * 8)
     assert setup.lr == pytest.approx(4e-3)

@@ -20,6 +20,7 @@ __all__ = [
     "plan_sweep",
     "predict",
     "promote",
+    "promote_workflow",
     "retry",
     "rollback",
     "status",
@@ -28,6 +29,7 @@ __all__ = [
     "templates",
     "train",
     "worker",
+    "workflow",
 ]
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
         plan_sweep,
         predict,
         promote,
+        promote_workflow,
         retry,
         rollback,
         status,
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
         templates,
         train,
         worker,
+        workflow,
     )
 
 

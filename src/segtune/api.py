@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segtune.config import Composed
+    from segtune.inference.labeler import RegionLabeler
     from segtune.inference.predict import Prediction
     from segtune.inference.segmenter import Segmenter
+    from segtune.inference.workflow import Workflow
     from segtune.measure.evidence import Evidence
     from segtune.report.compare import Report
     from segtune.report.confirm import Confirmation
@@ -233,30 +235,62 @@ def confirm(
     return confirm_sweep(_store(root, uri), name, top, seeds, say)
 
 
-def load(model: str | Path, *, device: str | None = None, root: str = "mlruns", uri: str | None = None) -> "Segmenter":
-    """A segmenter from `models:/NAME@champion`, `runs:/ID`, a run's id, or a folder.
+def load(
+    model: str | Path, *, device: str | None = None, root: str = "mlruns", uri: str | None = None
+) -> "Segmenter | RegionLabeler | Workflow":
+    """A segmenter, labeler or workflow from `models:/NAME@champion`, `runs:/ID`, a run's id, or a folder.
 
     Raises:
         ConfigError: nothing of that name.
         DataError: files that were changed or do not belong there.
     """
-    from segtune.inference.segmenter import Segmenter
+    from segtune.inference.models import open_model
     from segtune.models.folder import is_segmenter
 
     if is_segmenter(Path(model)):
-        return Segmenter.load(model, device)
+        return open_model(Path(model), device)
     from segtune.tracking.registry import locate
 
     located = locate(str(model), _store(root, uri))
-    return Segmenter.load(located.folder, device, located.manifest_hash)
+    return open_model(located.folder, device, located.manifest_hash)
+
+
+def workflow(name: str, *overrides: str, root: str = "mlruns", uri: str | None = None) -> "Workflow":
+    """The workflow of `conf/workflow/NAME.yaml`, put together: `workflow("driving").segment("photo.jpg")`.
+
+    Args:
+        overrides: `workflow.KEY=VALUE`, as `workflow.segmenter=models:/mine/3`.
+
+    Raises:
+        ConfigError: an unknown name or key, a part that is not there, or one that does not fit the segmenter.
+    """
+    from segtune.workflows import assemble
+
+    return assemble(name, overrides, _store(root, uri))
+
+
+def promote_workflow(
+    name: str, model: str, *overrides: str, root: str = "mlruns", uri: str | None = None
+) -> "Promotion":
+    """Registers a workflow, with the bytes of all its parts, as one model and makes it champion.
+
+    No gate judges it: its segmenter and labelers were judged.
+
+    Raises:
+        ConfigError: see `workflow`; or a name that MLflow does not take.
+    """
+    from segtune.workflows import assemble, register_workflow
+
+    store = _store(root, uri)
+    return register_workflow(assemble(name, overrides, store), model, store)
 
 
 def predict(
-    model: str | Path,
+    model: "str | Path | Workflow",
     source: str | Path | Sequence[str | Path],
     output: str | Path,
     *,
-    regions: str = "concept",
+    regions: str | None = None,
     overwrite: bool = False,
     root: str = "mlruns",
     uri: str | None = None,
@@ -266,26 +300,38 @@ def predict(
     """Turns images and videos into regions, masks and overlays.
 
     Args:
+        model: a segmenter or workflow: URI, run, folder, or what `workflow` gave.
         source: files, folders or globs, `-` for standard input; `NAME:SPLIT` for the images of a dataset,
             `street:clips` for its videos.
-        regions: `concept` for one region per class, `components` for connected areas.
-        look: formats, min_area, tile, overlap, tta, sample_ms, smooth, max_pixels; see `inference.predict.Options`.
+        regions: `concept` for one region per class, `components` for connected areas; None for what the workflow
+            says, else `concept`.
+        look: formats, min_area, tile, overlap, tta, sample_ms, smooth, max_pixels; see `inference.options.Options`.
 
     Raises:
         SegtuneError: see `segtune.errors`; files that cannot be read are named in the result instead.
     """
+    from segtune.errors import ConfigError
+    from segtune.inference.labeler import RegionLabeler
+    from segtune.inference.options import Options
     from segtune.inference.pace import Pace
-    from segtune.inference.predict import Options
     from segtune.inference.predict import predict as predict_files
+    from segtune.inference.workflow import Workflow
 
-    options = Options(split=regions, **look)
+    Options(**look)  # a typo is told before anything is loaded
     sources = [source] if isinstance(source, str | Path) else list(source)
     found = [_source_path(str(s), say) for s in sources]
-    segmenter = load(model, root=root, uri=uri)
+    opened = model if isinstance(model, Workflow) else load(model, root=root, uri=uri)
+    if isinstance(opened, RegionLabeler):
+        raise ConfigError(f"model={model} is a labeler, which sees no regions by itself: use it in a workflow.")
+    whole = opened if isinstance(opened, Workflow) else None
+    segmenter = opened.segmenter if isinstance(opened, Workflow) else opened
+    given = {**look, "split": regions} if regions else look
+    options = whole.options(given) if whole else Options(**given)
+    name = f"workflow {model.name}" if isinstance(model, Workflow) else str(model)
     with Pace(say) as pace:
         return predict_files(
-            segmenter, found, Path(output), model=str(model), options=options, overwrite=overwrite, say=pace.say,
-            progress=pace,
+            segmenter, found, Path(output), model=name, options=options, overwrite=overwrite, workflow=whole,
+            say=pace.say, progress=pace,
         )  # fmt: skip
 
 

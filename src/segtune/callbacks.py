@@ -107,6 +107,7 @@ class Reporter(pl.Callback):
         say: prints a line.
         record: stores the metrics of an epoch.
         on_epoch: may end the run early, as pruning does.
+        unit: what is counted.
     """
 
     def __init__(
@@ -115,7 +116,9 @@ class Reporter(pl.Callback):
         say: Callable[[str], None],
         record: Callable[[Mapping[str, float], int], None],
         on_epoch: OnEpoch | None,
+        unit: str = "pixel",
     ) -> None:
+        self.unit = unit
         self.names, self.say, self.record, self.on_epoch = names, say, record, on_epoch
         self.pruned = False
         self.best = -1.0
@@ -139,7 +142,7 @@ class Reporter(pl.Callback):
                 self._tell(f"{place}  {clock}")
             return
         pl_module.scores = None
-        metrics = scores.named(self.names) | {"train/loss": loss, "epoch": float(epoch)}
+        metrics = scores.named(self.names, unit=self.unit) | {"train/loss": loss, "epoch": float(epoch)}
         self.record(metrics, epoch)
         self.best = max(self.best, scores.miou)
         self._tell(f"{place}  val mIoU {scores.miou:.4f} (best {self.best:.4f})  {clock}")

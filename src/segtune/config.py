@@ -20,7 +20,7 @@ from segtune.errors import ConfigError, nearest
 from segtune.settings import GateConfig, RunConfig
 from segtune.template import Template, parse_template
 
-GROUPS = ("template", "dataset", "hp", "loss", "optimizer", "scheduler", "augment", "trainer", "tracking")
+GROUPS = ("kind", "template", "dataset", "hp", "loss", "optimizer", "scheduler", "augment", "trainer", "tracking")
 _FREE = ("template", "hp")  # checked by the template's declaration, not by the schema
 _PACKAGE = Path(__file__).parent
 
@@ -106,7 +106,20 @@ def compose(overrides: Sequence[str] = ()) -> Composed:
     raw["hp"] = template.resolve(raw["hp"])
     resolved = _resolve(raw)
     config = validate(resolved)
+    _check_kind(config, template)
     return Composed(config, template, choices, tuple(overrides))
+
+
+def _check_kind(config: RunConfig, template: Template) -> None:
+    """That template, kind and the labeler's section belong together."""
+    if template.kind != config.kind:
+        fitting = ", ".join(n for n in members("template") if load_template(n).kind == config.kind)
+        raise ConfigError(
+            f"template={template.name} makes a {template.kind}, kind={config.kind} asks for another: give "
+            f"kind={template.kind}, or one of its templates: {fitting}."
+        )
+    if (config.labeler is None) == (config.kind == "labeler"):
+        raise ConfigError("labeler.concept belongs to kind=labeler: give both, as kind=labeler labeler.concept=car.")
 
 
 def validate(data: Mapping[str, Any]) -> RunConfig:
@@ -150,16 +163,28 @@ def load_gate(overrides: Sequence[str] = ()) -> GateConfig:
     Raises:
         ConfigError: an unknown member, rule or value.
     """
-    from omegaconf import OmegaConf
+    name = dict(o.split("=", 1) for o in overrides).get("gate", "default")
+    return parse_settings(GateConfig, load_member("gate", name, overrides), "gate")
 
-    given = dict(o.split("=", 1) for o in overrides)
-    name = given.pop("gate", "default")
-    found = [d / "gate" / f"{name}.yaml" for d in conf_dirs() if (d / "gate" / f"{name}.yaml").is_file()]
+
+def load_member(group: str, name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """A file of `conf/GROUP/` that is no part of a run's composition, with `GROUP.KEY=VALUE` overrides applied.
+
+    Raises:
+        ConfigError: no such member, with the nearest name, or an override that cannot be read.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    found = [d / group / f"{name}.yaml" for d in conf_dirs() if (d / group / f"{name}.yaml").is_file()]
     if not found:
-        raise ConfigError(f"gate={name}: no such gate; {nearest(name, members('gate'))}")
-    changed = OmegaConf.from_dotlist([f"{k.removeprefix('gate.')}={v}" for k, v in given.items()])
-    values = OmegaConf.to_container(OmegaConf.merge(read_yaml(found[0]), changed))
-    return parse_settings(GateConfig, typing.cast(dict[str, Any], values), "gate")
+        raise ConfigError(f"{group}={name}: no such {group}; {nearest(name, members(group))}")
+    given = [o.removeprefix(f"{group}.") for o in overrides if o.startswith(f"{group}.")]
+    try:
+        values = OmegaConf.merge(read_yaml(found[0]), OmegaConf.from_dotlist(given))
+        return typing.cast(dict[str, Any], OmegaConf.to_container(values, resolve=True))
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        raise ConfigError(f"{group}={name}: {' '.join(given)}: {str(error).splitlines()[0]}") from None
 
 
 def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -12,8 +12,11 @@ from segtune.data.images import resize_image
 from segtune.data.sources import Source, open_source
 from segtune.errors import ConfigError
 from segtune.inference.evaluate import shown_images, small
+from segtune.inference.labeler import RegionLabeler
+from segtune.inference.models import open_model
 from segtune.inference.segmenter import Segmenter
-from segtune.kinds import Segmenters, kind_of
+from segtune.inference.workflow import Workflow
+from segtune.kinds import Kind, kind_of_model
 from segtune.measure.evidence import Evidence
 from segtune.models.cost import device_name, latency, measure_cost
 from segtune.models.folder import MANIFEST, WEIGHTS, file_hash
@@ -39,11 +42,14 @@ def evaluate_model(
     store = open_store(config.tracking)
     trials = sweep_runs(store, model)
     located = locate(best_run(trials).id if trials else model, store)
-    segmenter = Segmenter.load(located.folder, manifest_hash=located.manifest_hash)
-    kind, source = kind_of(config), open_source(config.dataset, say)
-    if source.classes.names != segmenter.classes.names:
+    segmenter = open_model(located.folder, manifest_hash=located.manifest_hash)
+    if isinstance(segmenter, Workflow):
+        raise ConfigError(f"'{model}' is a workflow; evaluate its segmenter and its labelers one by one.")
+    kind, source = kind_of_model(segmenter), open_source(config.dataset, say)
+    classes = kind.classes(source)
+    if classes.names != segmenter.classes.names:
         raise ConfigError(
-            f"dataset '{source.name}' has the classes {', '.join(source.classes.names)}, but {model} was trained on "
+            f"dataset '{source.name}' has the classes {', '.join(classes.names)}, but {model} was trained on "
             f"{', '.join(segmenter.classes.names)}. Choose the dataset that it was trained on."
         )
     data = kind.load(source, split, segmenter.image_size, stored_masks=True)
@@ -57,7 +63,7 @@ def evaluate_model(
 
 
 def measure(
-    kind: Segmenters, segmenter: Segmenter, source: Source, split: str, data: Decoded, seconds: float = 0.2
+    kind: Kind, segmenter: Segmenter | RegionLabeler, source: Source, split: str, data: Decoded, seconds: float = 0.2
 ) -> Evidence:
     """Evidence of a segmenter, with what it costs on this device.
 

@@ -1,6 +1,7 @@
 """The kinds of model that are fine-tuned, swept, compared and registered alike, and what is particular to each."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,15 @@ from torch import Tensor, nn
 from segtune.classes import ClassTable
 from segtune.data.cache import Decoded, load_split
 from segtune.data.datamodule import Batch
+from segtune.data.finer import finer_classes, load_finer, with_regions
 from segtune.data.sources import Source, cache_dir
 from segtune.inference.evaluate import evaluate, overlays
+from segtune.inference.evaluate_regions import evaluate_regions, overlays_of_regions
+from segtune.inference.labeler import RegionLabeler
 from segtune.inference.segmenter import Segmenter
 from segtune.measure.evidence import Evidence
-from segtune.models.build import build
+from segtune.models.build import SegmentationModel, build
+from segtune.models.labeler import RegionModel, build_labeler
 from segtune.models.losses import SegmentationLoss
 from segtune.models.probe import StepFormat, fastest_format
 from segtune.settings import RunConfig
@@ -24,6 +29,8 @@ from segtune.settings import RunConfig
 
 class Segmenters:
     """Models that give every pixel a class."""
+
+    unit = "pixel"
 
     def classes(self, source: Source) -> ClassTable:
         """The dataset's."""
@@ -78,7 +85,8 @@ class Segmenters:
         self, model: nn.Module, classes: ClassTable, image_size: Sequence[int], device: torch.device
     ) -> Segmenter:
         """A segmenter."""
-        return Segmenter(model, classes, image_size, {}, device)  # type: ignore[arg-type]  # what `build` made
+        assert isinstance(model, SegmentationModel)
+        return Segmenter(model, classes, image_size, {}, device)
 
     def evaluate(self, model: Any, split: Decoded, **facts: Any) -> Evidence:
         """Pixel by pixel."""
@@ -89,6 +97,72 @@ class Segmenters:
         return overlays(model, split, indices)
 
 
-def kind_of(config: RunConfig) -> Segmenters:
+@dataclass(frozen=True)
+class Labelers:
+    """Models that give the regions of one class its finer labels."""
+
+    concept: str
+    min_area: int
+    unit = "region"
+
+    def classes(self, source: Source) -> ClassTable:
+        """The finer labels of the class."""
+        return finer_classes(source, self.concept)
+
+    def load(self, source: Source, split: str, image_size: Sequence[int], stored_masks: bool = False) -> Decoded:
+        """The images that show such regions; their masks hold finer ids."""
+        return load_finer(source, split, self.concept, image_size, self.min_area, stored_masks)
+
+    def build(self, model: Mapping[str, Any], num_classes: int, pretrained: bool = False) -> nn.Module:
+        """See `models.labeler`."""
+        return build_labeler(model, num_classes, pretrained)
+
+    def step_format(
+        self, config: RunConfig, num_classes: int, shape: tuple[int, int, int, int], device: torch.device
+    ) -> StepFormat:
+        """As the config says; `auto` is fp32 on a CPU and bf16 on a GPU."""
+        trainer = config.trainer
+        bf16 = device.type == "cuda" if trainer.precision == "auto" else trainer.precision == "bf16"
+        return StepFormat(bf16, True if trainer.channels_last == "auto" else trainer.channels_last)
+
+    def collate(self, batch: Batch) -> Batch:
+        """The regions of the masks, numbered, and their labels."""
+        return with_regions(batch, self.min_area)
+
+    def loss_of(self, model: nn.Module, loss: SegmentationLoss, batch: Batch) -> Tensor:
+        """Of the regions, as if each were a pixel."""
+        logits = model(batch["image"], batch["regions"])
+        found: Tensor = loss(logits.T[None, :, None], batch["labels"][None, None])
+        return found
+
+    def pairs_of(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Of the regions."""
+        return model(batch["image"], batch["regions"]).argmax(1), batch["labels"]
+
+    def finished(
+        self, model: nn.Module, classes: ClassTable, image_size: Sequence[int], device: torch.device
+    ) -> RegionLabeler:
+        """A labeler."""
+        assert isinstance(model, RegionModel)
+        return RegionLabeler(model, self.concept, classes, image_size, self.min_area, {}, device)
+
+    def evaluate(self, model: Any, split: Decoded, **facts: Any) -> Evidence:
+        """Region by region."""
+        return evaluate_regions(model, split, **facts)
+
+    def overlays(self, model: Any, split: Decoded, indices: Sequence[int]) -> dict[str, NDArray[np.uint8]]:
+        """Image, true finer labels, predicted ones, error."""
+        return overlays_of_regions(model, split, indices)
+
+
+Kind = Segmenters | Labelers
+
+
+def kind_of(config: RunConfig) -> Kind:
     """What a config trains."""
-    return Segmenters()
+    return Labelers(config.labeler.concept, config.labeler.min_area) if config.labeler else Segmenters()
+
+
+def kind_of_model(model: Segmenter | RegionLabeler) -> Kind:
+    """What a finished model is."""
+    return Labelers(model.concept, model.min_area) if isinstance(model, RegionLabeler) else Segmenters()

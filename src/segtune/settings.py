@@ -60,6 +60,7 @@ class DatasetConfig(Settings):
         images: folder of a split's images under root; `{split}` stands for the split's name.
         masks: the same for masks: one 8-bit index mask per image, of the image's size and stem.
         ignore: mask ids that count nowhere.
+        finer: the same for finer masks: at each pixel the place of its finer label among its class's, 255 for none.
         label_map: mask id -> id, applied before the class table is checked; 255 ignores.
         groups: pattern whose first match in an image's name is its group (video, scene, patient): images of one group
             are no independent evidence, and intervals take that into account.
@@ -70,6 +71,7 @@ class DatasetConfig(Settings):
     root: str | None = None
     images: str = "images/{split}"
     masks: str = "masks/{split}"
+    finer: str | None = None
     classes: list[Any]
     ignore: list[Annotated[int, Field(ge=0, le=255)]] = [255]
     label_map: dict[Annotated[int, Field(ge=0, le=255)], Annotated[int, Field(ge=0, le=255)]] = {}
@@ -196,9 +198,28 @@ class GateConfig(Settings):
     untouched: bool = True
 
 
-class RunConfig(Settings):
-    """One run: what `segtune train` composes."""
+class LabelerConfig(Settings):
+    """What a labeler tells apart: the finer labels of one class.
 
+    Attributes:
+        concept: the class.
+        min_area: regions of fewer pixels are neither learned from nor counted.
+    """
+
+    concept: Annotated[str, Field(min_length=1)]
+    min_area: Count = 16
+
+
+class RunConfig(Settings):
+    """One run: what `segtune train` composes.
+
+    Attributes:
+        kind: whether pixels or regions are labelled.
+        labeler: for kind=labeler.
+    """
+
+    kind: Literal["segmenter", "labeler"] = "segmenter"
+    labeler: LabelerConfig | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     template: dict[str, Any]
     dataset: DatasetConfig

@@ -13,7 +13,7 @@ from segtune.data.cache import Decoded
 from segtune.data.sources import Source, open_source
 from segtune.data.transforms import Augment
 from segtune.errors import ConfigError
-from segtune.kinds import Segmenters, kind_of
+from segtune.kinds import Kind, kind_of
 from segtune.models.pretrained import take_over
 from segtune.models.probe import StepFormat
 from segtune.settings import RunConfig
@@ -28,7 +28,7 @@ class Setup:
     """The objects of one run, before the first step."""
 
     config: RunConfig
-    kind: Segmenters
+    kind: Kind
     source: Source
     classes: ClassTable
     train: Decoded
@@ -93,7 +93,7 @@ def _device(config: RunConfig) -> torch.device:
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _initial_model(config: RunConfig, kind: Segmenters, classes: ClassTable, say: Say) -> nn.Module:
+def _initial_model(config: RunConfig, kind: Kind, classes: ClassTable, say: Say) -> nn.Module:
     weights = str(config.hp.get("pretrained_weights", "none"))
     model = kind.build(config.template["model"], len(classes), pretrained=weights == "imagenet")
     if weights not in ("none", "imagenet"):

@@ -117,6 +117,7 @@ class Template:
     """An architecture and the hyperparameters that it declares.
 
     Attributes:
+        kind: `segmenter`, or `labeler` for one that labels regions.
         model: how to build it, with `${hp.…}` where a hyperparameter chooses.
     """
 
@@ -125,6 +126,7 @@ class Template:
     reference: str
     model: Mapping[str, Any]
     hyperparameters: Mapping[str, Hyperparameter]
+    kind: str = "segmenter"
 
     def resolve(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
         """The declared defaults with the chosen values on top, each checked.
@@ -149,6 +151,7 @@ class Template:
             rows[name] = {"type": declared.kind, "default": declared.default} | row
         return {
             "name": self.name,
+            "kind": self.kind,
             "title": self.title,
             "reference": self.reference,
             "model": dict(self.model),
@@ -162,14 +165,14 @@ def parse_template(raw: Mapping[str, Any]) -> Template:
     Raises:
         ConfigError: a missing or unknown key, or a default outside its own range.
     """
-    unknown = set(raw) - {"name", "title", "reference", "model", "hyperparameters"}
+    unknown = set(raw) - {"name", "kind", "title", "reference", "model", "hyperparameters"}
     missing = {"name", "model", "hyperparameters"} - set(raw)
     if unknown or missing:
         raise ConfigError(
             f"template {raw.get('name', '?')!r}: "
             + (f"unknown keys {sorted(unknown)}; " if unknown else "")
             + (f"missing keys {sorted(missing)}; " if missing else "")
-            + "a template has name, title, reference, model, hyperparameters."
+            + "a template has name, kind, title, reference, model, hyperparameters."
         )
     declared = {}
     for name, row in raw["hyperparameters"].items():
@@ -186,4 +189,11 @@ def parse_template(raw: Mapping[str, Any]) -> Template:
         hyperparameter = Hyperparameter(name=name, **values)
         hyperparameter.check(hyperparameter.default)
         declared[name] = hyperparameter
-    return Template(raw["name"], raw.get("title", ""), raw.get("reference", ""), raw["model"], declared)
+    return Template(
+        raw["name"],
+        raw.get("title", ""),
+        raw.get("reference", ""),
+        raw["model"],
+        declared,
+        raw.get("kind", "segmenter"),
+    )

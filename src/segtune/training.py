@@ -46,6 +46,7 @@ class RunResult:
             best `val/miou` of a pruned run.
         segmenter: its folder; None for a run that did not finish.
         cost: what the model costs, see `models.cost`; not measured for a pruned run without limits.
+        kind: `segmenter` or `labeler`.
     """
 
     run_id: str
@@ -55,6 +56,7 @@ class RunResult:
     folder: Path
     seconds: float
     cost: Mapping[str, float] = field(default_factory=dict)
+    kind: str = "segmenter"
 
     @property
     def uri(self) -> str:
@@ -222,7 +224,7 @@ def _run_steps(
         setup.train, setup.val, augment, setup.batch_size, config.seed, config.trainer.workers, kind.collate
     )
     keeper = Keeper(run.folder, stop, guard)
-    reporter = Reporter(names, say, _guarded(run, guard), on_epoch)
+    reporter = Reporter(names, say, _guarded(run, guard), on_epoch, kind.unit)
     callbacks: list[pl.Callback] = [reporter, keeper]
     if config.trainer.early_stopping:
         callbacks.append(
@@ -326,7 +328,7 @@ def _measured(setup: Setup, run: RunWriter, keeper: Keeper, started: float) -> R
         config.hp["num_epochs"],
     )
     run.tags({"segtune.manifest_sha256": digest})
-    return RunResult(run.run_id, "finished", metrics, run.folder / "segmenter", run.folder, seconds, cost)
+    return RunResult(run.run_id, "finished", metrics, run.folder / "segmenter", run.folder, seconds, cost, config.kind)
 
 
 def _summary(result: RunResult) -> str:

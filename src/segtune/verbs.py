@@ -99,8 +99,10 @@ def _train(call: Call) -> Outcome:
     result = api.train(*call.overrides)
     from segtune.training import describe_result
 
-    lines = [f"run {result.run_id} {result.state}: val mIoU {result.miou:.4f}", f"segmenter: {result.segmenter}"]
-    lines.append(f"next: segtune predict model={result.uri} source=PATH output=DIR")
+    kind = result.kind
+    lines = [f"run {result.run_id} {result.state}: val mIoU {result.miou:.4f}", f"{kind}: {result.segmenter}"]
+    use = f"segtune predict model={result.uri} source=PATH output=DIR"
+    lines.append(f"next: {use if kind == 'segmenter' else f'name {result.uri} among the labelers of a workflow'}")
     return Outcome(describe_result(result), lines)
 
 
@@ -173,9 +175,15 @@ def _promote(call: Call) -> Outcome:
     from segtune import api
 
     gate = [o for o in call.overrides if o.startswith(("gate=", "gate."))]
-    given = call.without(gate).options(("model", "gate", *_STORE_KEYS))
+    changes = [o for o in call.overrides if o.startswith("workflow.")]
+    given = call.without([*gate, *changes]).options(("model", "gate", "workflow", *_STORE_KEYS))
     if "model" not in given:
         raise ConfigError("promote needs model=NAME: under which name the segmenter is registered.")
+    if "workflow" in given:
+        if call.names or gate:
+            raise ConfigError("promote workflow=NAME takes no run and no gate: its parts were judged.")
+        done = api.promote_workflow(given["workflow"], given["model"], *changes, **_store_options(given))
+        return Outcome(done.to_json(), [f"{done.uri} {done.reason}"])
     done = api.promote(call.one_name("run or sweep"), given["model"], *gate, **_store_options(given))
     lines = [*(v.line() for v in done.verdicts), f"{done.uri} {done.reason}"]
     if done.moved:
@@ -226,18 +234,26 @@ def _evaluate(call: Call) -> Outcome:
 def _predict(call: Call) -> Outcome:
     from segtune import api
 
-    own = ("model", "source", "output", "regions", "overwrite")
-    given = call.options((*own, *_LOOKS, *_STORE_KEYS))
+    own = ("model", "workflow", "source", "output", "regions", "overwrite")
+    changes = [o for o in call.overrides if o.startswith("workflow.")]
+    given = call.without(changes).options((*own, *_LOOKS, *_STORE_KEYS))
     sources = [*call.names, *([given["source"]] if "source" in given else [])]
-    if "model" not in given or not sources:
-        raise ConfigError("predict needs model=URI and source=PATH, e.g. model=models:/street@champion source=photos/.")
+    if ("model" in given) == ("workflow" in given) or not sources:
+        raise ConfigError(
+            "predict needs source=PATH, and either model=URI or workflow=NAME, e.g. model=models:/street@champion "
+            "source=photos/."
+        )
+    if changes and "workflow" not in given:
+        raise ConfigError(f"{changes[0]}: changes a workflow; name it with workflow=NAME.")
+    looks = {k: _look(k, given[k]) for k in _LOOKS if k in given}
+    named = given.get("workflow")
     result = api.predict(
-        given["model"],
+        api.workflow(named, *changes, **_store_options(given)) if named else given["model"],
         sources,
         given.get("output", "predictions"),
-        regions=given.get("regions", "concept"),
+        regions=given.get("regions"),
         overwrite=given.get("overwrite", "false").lower() in ("true", "1", "yes"),
-        **{k: _look(k, given[k]) for k in _LOOKS if k in given},
+        **looks,
         **_store_options(given),
     )
     done = f"{result.images} images and {result.frames} video frames"
@@ -281,7 +297,7 @@ VERBS = {
     "train": Verb(
         _train,
         "segtune train [key=value …]",
-        "fine-tunes one segmenter",
+        "fine-tunes one segmenter, or a labeler of its regions (kind=labeler)",
         "segtune train dataset=street template=swift hp.num_epochs=10",
     ),
     "sweep": Verb(
@@ -311,7 +327,7 @@ VERBS = {
     ),
     "promote": Verb(
         _promote,
-        "segtune promote SWEEP | RUN model=NAME [gate=NAME] [gate.KEY=VALUE …]",
+        "segtune promote SWEEP | RUN | workflow=NAME model=NAME [gate=NAME] [gate.KEY=VALUE …]",
         "registers a segmenter, and makes it champion if the gate lets it",
         "segtune promote quickstart model=street",
     ),
@@ -335,9 +351,10 @@ VERBS = {
     ),
     "predict": Verb(
         _predict,
-        "segtune predict model=URI source=PATH|- [output=DIR] [regions=concept|components] [min_area=16] "
-        "[formats=masks,overlays,coco,geojson,yolo,clarifai] [tile=512] [overlap=0.25] [tta=none|flip|scales] "
-        "[sample_ms=MS] [smooth=none|exponential|flow] [max_pixels=N] [overwrite=true]",
+        "segtune predict model=URI | workflow=NAME source=PATH|- [output=DIR] [workflow.KEY=VALUE …] "
+        "[regions=concept|components] [min_area=16] [formats=masks,overlays,coco,geojson,yolo,clarifai] [tile=512] "
+        "[overlap=0.25] [tta=none|flip|scales] [sample_ms=MS] [smooth=none|exponential|flow] [max_pixels=N] "
+        "[overwrite=true]",
         "turns images and videos into regions, masks and overlays",
         "segtune predict model=models:/street@champion source=photos/ output=out",
     ),

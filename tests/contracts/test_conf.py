@@ -8,7 +8,11 @@ from segtune.sweeping.spec import load_spec
 
 MEMBERS = [(g, m) for g in GROUPS for m in members(g)]
 SWEEPS = sorted(p.stem for p in shipped("sweeps").glob("*.yaml"))
-NEEDED = {("dataset", "folder"): ["dataset.root=x", "dataset.classes=[a,b]"]}
+NEEDED = {
+    ("dataset", "folder"): ["dataset.root=x", "dataset.classes=[a,b]"],
+    ("kind", "labeler"): ["labeler.concept=car"],
+    ("template", "mask_pool"): ["kind=labeler", "labeler.concept=car"],
+}
 
 
 @pytest.mark.parametrize(("group", "member"), MEMBERS, ids=[f"{g}-{m}" for g, m in MEMBERS])

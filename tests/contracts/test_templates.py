@@ -16,7 +16,7 @@ from segtune.models.optim import build_optimizer
 from segtune.training import fit
 from tests.conftest import write_pairs
 
-TEMPLATES = members("template")
+TEMPLATES = [n for n in members("template") if load_template(n).kind == "segmenter"]
 SMALL = {"swift": ["hp.width=16"], "upernet": ["hp.encoder=resnet18"], "dpt": ["hp.encoder=vit_tiny_patch16_224"]}
 # How each learns four images by heart within its epochs (LOG.md); 96 rows are enlarged to 288, where nothing is said,
 # so that logits at stride 4 or 8 can follow a pole that is two pixels wide.
@@ -29,7 +29,7 @@ RECIPES = {
     "deeplabv3plus": _PLAIN, "fpn": _PLAIN, "linknet": _PLAIN,
     "unetplusplus": [*_FALLING, "++hp.image_size=[192]", "++hp.num_epochs=80"],
     "pspnet": [*_FALLING, "++hp.image_size=[480]", "++hp.num_epochs=120"],
-    "dpt": [*_FALLING, "++hp.image_size=[192]", "++hp.num_epochs=100"],
+    "dpt": [*_FALLING, "++hp.image_size=[256]", "++hp.num_epochs=130"],
 }  # fmt: skip
 REQUIRED = {"image_size", "batch_size", "num_epochs", "per_item_lrate", "pretrained_weights"}
 
@@ -90,7 +90,7 @@ def four_windows(root: Path, camvid: Path) -> None:
     write_pairs(root, "val", pairs)
 
 
-SHORT_OF_IT = {"pspnet": 0.934, "dpt": 0.942}  # what they reached (LOG.md); to lose it is a failure
+SHORT_OF_IT = {"pspnet": 0.934}  # what they reached (LOG.md); to lose it is a failure
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from segtune.classes import ClassTable
 from segtune.data.cache import Decoded, batches_of_one_size
 from segtune.data.images import resize_image
 from segtune.inference.overlay import four_views
@@ -63,11 +64,8 @@ def evaluate(
                 masks[split.names[index]] = small(ids)
         done += len(batch)
         progress(done)
-    origin = Origin(
-        dataset, split_name, split.fingerprint, tuple(segmenter.classes.names), "", dict(cost or {}), device,
-        None if duplicates is None else tuple(duplicates), datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    )  # fmt: skip
-    found = None if groups is None else tuple(_group(groups, name) for name in split.names)
+    origin = origin_of(segmenter.classes, split, dataset, split_name, cost, device, duplicates)
+    found = None if groups is None else tuple(group_of(groups, name) for name in split.names)
     sizes = np.array([m.shape for m in split.masks], np.int64)
     total = sum(calibrations[1:], start=calibrations[0])
     return Evidence(origin, split.names, found, sizes, matrices, outlines, total, disputed, masks)
@@ -88,7 +86,26 @@ def small(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(pixels, size, interpolation=how), np.uint8)
 
 
-def _group(pattern: str, name: str) -> str:
+def origin_of(
+    classes: ClassTable,
+    split: Decoded,
+    dataset: str,
+    split_name: str,
+    cost: Mapping[str, float] | None,
+    device: str,
+    duplicates: Sequence[str] | None,
+    unit: str = "pixel",
+) -> Origin:
+    """What was measured on what, now; of which segmenter is noted once it is saved."""
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return Origin(
+        dataset, split_name, split.fingerprint, tuple(classes.names), "", dict(cost or {}), device,
+        None if duplicates is None else tuple(duplicates), now, unit,
+    )  # fmt: skip
+
+
+def group_of(pattern: str, name: str) -> str:
+    """The first match of a pattern in an image's name, or the name."""
     match = re.search(pattern, name)
     return match.group(0) if match else name
 

@@ -30,3 +30,11 @@ def four_views(
     error[truth == IGNORE_INDEX] = 190
     error[wrong] = (214, 39, 40)
     return np.concatenate([image, colorize(truth, classes), colorize(prediction, classes), error], axis=1)
+
+
+def on_white(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture (H, W, 3 or 4) without its alpha channel, white where it is clear."""
+    if picture.shape[2] == 3:
+        return picture
+    share = picture[..., 3:] / 255.0
+    return np.asarray(np.rint(picture[..., :3] * share + 255 * (1 - share)), np.uint8)

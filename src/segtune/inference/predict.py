@@ -14,77 +14,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segtune.data.images import MAX_PIXELS, read_image
-from segtune.errors import ConfigError, DataError, Interrupted, StorageError, nearest
+from segtune.data.images import read_image
+from segtune.errors import ConfigError, DataError, Interrupted, StorageError
 from segtune.inference import journal
-from segtune.inference.averaging import AVERAGES
-from segtune.inference.formats import FORMATS
 from segtune.inference.inputs import Input, opened
 from segtune.inference.journal import Journal
 from segtune.inference.large import geojson_of, georeference, is_large, segment_large
+from segtune.inference.options import Options
 from segtune.inference.pipeline import Behind, mapped
 from segtune.inference.predict_video import segment_video
-from segtune.inference.regions import SPLITS, Region, find_regions
+from segtune.inference.regions import Region, find_regions
 from segtune.inference.segmenter import Segmentation, Segmenter
-from segtune.inference.temporal import SMOOTHINGS
-from segtune.inference.tiling import Tiling
+from segtune.inference.workflow import Workflow
 from segtune.inference.writing import FOLDERS, Writer, write_png
 from segtune.stopping import StopRequest
 
 Say = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
 """(what is counted, how many are done, how many there are)."""
-Refine = Callable[[Segmentation, list[Region]], list[Region]]
-"""What a workflow makes of the regions of an image."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How inputs are looked at, and what is written.
-
-    Attributes:
-        split: `concept` or `components`; see `find_regions`.
-        min_area: components of fewer pixels are left out.
-        formats: names in FORMATS; regions.json is always written.
-        tile: side of the tiles in which each image is looked at, at its own size; None tiles only what is too large.
-        overlap: share of a tile's side that it has in common with the next.
-        tta: a name in AVERAGES.
-        sample_ms: of a video, one frame every so many milliseconds; None takes every frame.
-        smooth: a name in SMOOTHINGS, for videos.
-        max_pixels: images whose header claims more are refused.
-
-    Raises:
-        ConfigError: an unknown name, or a number outside its range.
-    """
-
-    split: str = "concept"
-    min_area: int = 16
-    formats: tuple[str, ...] = ("masks", "overlays", "regions")
-    tile: int | None = None
-    overlap: float = 0.25
-    tta: str = "none"
-    sample_ms: float | None = None
-    smooth: str = "none"
-    max_pixels: int = MAX_PIXELS
-
-    def __post_init__(self) -> None:
-        """Checks names and ranges."""
-        closed = (("regions", self.split, SPLITS), ("tta", self.tta, AVERAGES), ("smooth", self.smooth, SMOOTHINGS))
-        for key, value, allowed in (*closed, *(("formats", f, FORMATS) for f in self.formats)):
-            if value not in allowed:
-                raise ConfigError(f"{key}={value}: {nearest(value, allowed)} (allowed: {', '.join(allowed)})")
-        for key, number, least in (("min_area", self.min_area, 1), ("max_pixels", self.max_pixels, 1)):
-            if number < least:
-                raise ConfigError(f"{key}={number}: at least {least} is expected.")
-        if self.sample_ms is not None and self.sample_ms <= 0:
-            raise ConfigError(f"sample_ms={self.sample_ms}: milliseconds above 0 are expected.")
-        if self.tiling and self.smooth != "none":
-            raise ConfigError(f"smooth={self.smooth} looks at whole frames; leave out tile={self.tile}.")
-
-    @property
-    def tiling(self) -> Tiling | None:
-        """None where only images that are too large are tiled."""
-        return None if self.tile is None else Tiling(self.tile, self.overlap)
 
 
 @dataclass
@@ -117,7 +64,7 @@ def predict(
     model: str = "",
     options: Options | None = None,
     overwrite: bool = False,
-    refine: Refine | None = None,
+    workflow: Workflow | None = None,
     say: Say = lambda _: None,
     progress: Progress = lambda *_: None,
 ) -> Prediction:
@@ -127,7 +74,7 @@ def predict(
         sources: paths, folders, globs, `-` for standard input.
         model: the URI that regions.json names.
         overwrite: replace the results of an earlier call.
-        refine: what becomes of the regions before they are written.
+        workflow: whose segmenter this is; filters, labels and edits.
         progress: is told how far the files are, and within a video how far its frames are.
 
     Raises:
@@ -140,8 +87,8 @@ def predict(
     with opened(sources) as inputs:
         try:
             _make_room(output, overwrite)
-            settings = _settings(segmenter, model, options)
-            job = _Job(segmenter, inputs, output, options, settings, refine, say, progress)
+            settings = _settings(segmenter, model, options, workflow)
+            job = _Job(segmenter, inputs, output, options, settings, workflow, say, progress)
             return job.run(model)
         except OSError as error:
             raise StorageError(f"output '{output}' cannot be written: {error}.") from None
@@ -166,9 +113,9 @@ def _make_room(output: Path, overwrite: bool) -> None:
     output.mkdir(parents=True, exist_ok=True)
 
 
-def _settings(segmenter: Segmenter, model: str, options: Options) -> dict[str, Any]:
+def _settings(segmenter: Segmenter, model: str, options: Options, workflow: Workflow | None) -> dict[str, Any]:
     """What must be the same for a later call to go on with this one."""
-    described = json.dumps(dict(segmenter.info), sort_keys=True, default=str)
+    described = workflow.identity() if workflow else json.dumps(dict(segmenter.info), sort_keys=True, default=str)
     digest = hashlib.sha256(described.encode()).hexdigest()[:16]
     return {"model": model, "segmenter": digest, **asdict(options)}
 
@@ -178,11 +125,12 @@ class _Job:
 
     def __init__(
         self, segmenter: Segmenter, inputs: list[Input], output: Path, options: Options, settings: Mapping[str, Any],
-        refine: Refine | None, say: Say, progress: Progress,
+        workflow: Workflow | None, say: Say, progress: Progress,
     ) -> None:  # fmt: skip
         self.segmenter, self.inputs, self.options = segmenter, inputs, options
-        self.settings, self.refine, self.say, self.progress = settings, refine, say, progress
-        self.output, self.writer = output, Writer(output, options.formats, segmenter.classes)
+        self.settings, self.workflow, self.say, self.progress = settings, workflow, say, progress
+        classes = workflow.classes if workflow else segmenter.classes
+        self.output, self.writer = output, Writer(output, options.formats, classes)
         self.result = Prediction(output)
         self.stop = StopRequest()
 
@@ -207,7 +155,8 @@ class _Job:
             self.result.frames = sum(v["frames"] for v in videos)
             self.result.partial = {v["file"]: v["partial"] for v in videos if v["partial"]}
             if self.result.images or videos:
-                self.writer.summaries(model, current("regions"), videos, self.result.failed)
+                pinned = self.workflow.pinned() if self.workflow else None
+                self.writer.summaries(model, current("regions"), videos, self.result.failed, pinned)
         (self.output / journal.NAME).unlink()
         if not self.result.images and not videos:
             first = next(iter(self.result.failed.values()))
@@ -252,13 +201,17 @@ class _Job:
         self.writer.picture(item.place, found)
         self.writer.shapes(item.place, regions, place)
         self.writer.clarifai_image(item.place, item.name, regions)
-        return item, _row(item, found.mask.shape, [r.to_json() for r in regions])
+        row = _row(item, found.mask.shape, [r.to_json() for r in regions])
+        if self.workflow and (edited := self.workflow.edit(found, regions)):
+            self.writer.edited(item.place, edited.picture)
+            row["facts"] = edited.facts
+        return item, row
 
     def _large(self, item: Input) -> tuple[Input, dict[str, Any] | DataError]:
         """An image that is read in windows: its mask is a GeoTIFF, its overlay small, its regions one per class."""
         options, writer = self.options, self.writer
         unfit = [f for f in options.formats if f in ("yolo", "clarifai")]
-        unfit += ["components"] * (options.split != "concept") + ["a workflow's steps"] * (self.refine is not None)
+        unfit += ["components"] * (options.split != "concept") + ["a workflow's steps"] * (self.workflow is not None)
         if unfit:
             return item, DataError(
                 f"'{item.name}' is too large to be held in memory and is read in windows. That gives masks, overlays, "
@@ -281,15 +234,15 @@ class _Job:
         """Of an image or a frame, as the options and the workflow want them."""
         options = self.options
         regions = find_regions(found.mask, found.confidence, found.classes, options.split, options.min_area)
-        return self.refine(found, regions) if self.refine else regions
+        return self.workflow.refine(found, regions) if self.workflow else regions
 
     def _videos(self, inputs: list[Input], log: Journal) -> None:
         for item in inputs:
             self._check_stop()
             try:
                 row = segment_video(
-                    self.segmenter, item, self.writer, self.settings, self.options, self.regions, self.stop,
-                    self.progress, self.say,
+                    self.segmenter, item, self.writer, self.settings, self.options, self.regions, self.workflow,
+                    self.stop, self.progress, self.say,
                 )  # fmt: skip
                 log.add({"name": item.name, "stamp": list(item.stamp), "row": row})
             except DataError as error:

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,17 +14,16 @@ from segtune.data.images import read_mask, resize_image, target_size
 from segtune.errors import Interrupted
 from segtune.inference.inputs import Input
 from segtune.inference.journal import Journal, read_lines
-from segtune.inference.overlay import draw_overlay
+from segtune.inference.options import Options
+from segtune.inference.overlay import draw_overlay, on_white
 from segtune.inference.pipeline import Behind, ahead
 from segtune.inference.regions import SCHEMA_VERSION, Region, paint
 from segtune.inference.segmenter import Segmentation, Segmenter, decide
 from segtune.inference.temporal import WARM_UP, Smoother, Tracker
 from segtune.inference.video import OverlayWriter, Video, VideoFrame
+from segtune.inference.workflow import Workflow
 from segtune.inference.writing import Writer
 from segtune.stopping import StopRequest
-
-if TYPE_CHECKING:
-    from segtune.inference.predict import Options
 
 
 def segment_video(
@@ -31,8 +31,9 @@ def segment_video(
     item: Input,
     writer: Writer,
     settings: Mapping[str, Any],
-    options: "Options",
+    options: Options,
     regions_of: Callable[[Segmentation], list[Region]],
+    workflow: Workflow | None,
     stop: StopRequest,
     progress: Callable[[str, int, int], None],
     say: Callable[[str], None],
@@ -60,8 +61,15 @@ def segment_video(
         overlay = None
         if "overlays" in writer.formats:
             overlay = open_files.enter_context(OverlayWriter(writer.path("overlays", item.place, ".mp4"), video))
+        edit = None
+        if workflow and workflow.config.edits:
+            edit = _Edits(
+                workflow, open_files.enter_context(OverlayWriter(writer.path("edited", item.place, ".mp4"), video))
+            )
         pictures = open_files.enter_context(Behind[None](lambda _: None, depth=6))
-        rows = open_files.enter_context(Behind[dict[str, Any]](log.add, depth=6))
+        rows = open_files.enter_context(
+            Behind[dict[str, Any] | None](lambda row: log.add(row) if row else None, depth=6)
+        )
         for frame in ahead(iter(video)):
             if stop.requested:
                 raise Interrupted(
@@ -77,9 +85,11 @@ def segment_video(
                     mask = _stored_mask(writer, item, frame, regions)
                     picture = draw_overlay(frame.image, mask, segmenter.classes)
                     pictures.submit(overlay.write, picture, frame.clock)
+                if edit:
+                    rows.submit(_again, edit, frame, _stored_mask(writer, item, frame, regions), segmenter, regions)
             else:
                 found = _segment(segmenter, frame.image, smoother, options)
-                rows.submit(_row, frame, found, item, writer, regions_of, tracker)
+                rows.submit(_row, frame, found, item, writer, regions_of, tracker, edit)
                 if overlay:
                     pictures.submit(_draw, overlay, found, frame)
             count, size, seconds = count + 1, frame.image.shape[:2], frame.time
@@ -115,7 +125,7 @@ class _Stored:
 
 
 def _segment(
-    segmenter: Segmenter, image: NDArray[np.uint8], smoother: Smoother | None, options: "Options"
+    segmenter: Segmenter, image: NDArray[np.uint8], smoother: Smoother | None, options: Options
 ) -> Segmentation:
     if smoother is None:
         return segmenter.segment(image, tiling=options.tiling, tta=options.tta)
@@ -140,12 +150,37 @@ def _row(
     writer: Writer,
     regions_of: Callable[[Segmentation], list[Region]],
     tracker: Tracker,
+    edit: "_Edits | None",
 ) -> dict[str, Any]:
     regions = tracker.update(regions_of(found))
     place = item.place / f"{frame.number:06d}"
     writer.mask(place, found.mask)
     writer.shapes(place, regions)
-    return {"number": frame.number, "time": round(frame.time, 6), "regions": [r.to_json() for r in regions]}
+    row = {"number": frame.number, "time": round(frame.time, 6), "regions": [r.to_json() for r in regions]}
+    return row | {"facts": edit.write(frame, found, regions)} if edit else row
+
+
+@dataclass(frozen=True)
+class _Edits:
+    """A workflow's edits of a video, frame after frame."""
+
+    workflow: Workflow
+    video: OverlayWriter
+
+    def write(self, frame: VideoFrame, found: Segmentation, regions: list[Region]) -> Mapping[str, Any]:
+        """Writes the edited frame; returns what the edits stated."""
+        edited = self.workflow.edit(found, regions)
+        assert edited is not None
+        self.video.write(on_white(edited.picture), frame.clock)
+        return edited.facts
+
+
+def _again(
+    edit: _Edits, frame: VideoFrame, mask: NDArray[np.uint8], segmenter: Segmenter, regions: list[Region]
+) -> None:
+    """Edits a frame whose regions an earlier call has written."""
+    found = Segmentation(frame.image, mask, np.ones(mask.shape, np.float32), segmenter.classes)
+    edit.write(frame, found, regions)
 
 
 def _stored_mask(writer: Writer, item: Input, frame: VideoFrame, regions: list[Region]) -> NDArray[np.uint8]:

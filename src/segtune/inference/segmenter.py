@@ -76,6 +76,22 @@ class Segmenter:
             DataError: not a segmenter, changed files, or weights that do not fit the described model.
         """
         info, tensors = read_folder(Path(folder), manifest_hash)
+        return cls.from_parts(info, tensors, device, str(folder))
+
+    @classmethod
+    def from_parts(
+        cls, info: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str | torch.device | None, name: str
+    ) -> "Segmenter":
+        """Out of a description and weights; `name` is for messages.
+
+        Raises:
+            DataError: they do not belong together, or are no segmenter's.
+        """
+        if info.get("kind", "segmenter") != "segmenter":
+            raise DataError(
+                f"'{name}' is no segmenter but a {info['kind']}"
+                + (": use it in a workflow (conf/workflow/)." if info["kind"] == "labeler" else ".")
+            )
         try:
             classes = ClassTable.parse(info["classes"])
             model = build(info["model"], len(classes))
@@ -83,9 +99,9 @@ class Segmenter:
             multiple = int(info["preprocessing"]["multiple"])
             described = Preprocessing(shapes["mean"], shapes["std"], multiple)
             model = SegmentationModel(model.net, described)
-            model.load_state_dict(tensors)
+            model.load_state_dict(dict(tensors))
         except (KeyError, TypeError, RuntimeError) as error:
-            raise DataError(f"segmenter '{folder}': the description does not fit the weights ({error}).") from None
+            raise DataError(f"segmenter '{name}': the description does not fit the weights ({error}).") from None
         return cls(model, classes, info["image_size"], info, device)
 
     def save(self, folder: Path) -> str:
@@ -102,7 +118,7 @@ class Segmenter:
             "classes": self.classes.to_json(),
             "dataset": dict(dataset),
             "metrics": dict(metrics),
-            "versions": {name: metadata.version(name) for name in _LIBRARIES},
+            "versions": versions(),
         }
 
     def segment(self, image: Any, *, tiling: Tiling | None = None, tta: str = "none") -> Segmentation:
@@ -166,3 +182,8 @@ def decide(logits: Tensor) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]
     """Class ids and their softmax probabilities, each (H, W), of logits (B, C, H, W)."""
     top, ids = logits.softmax(1).max(1)
     return list(zip(ids.to(torch.uint8).cpu().numpy(), top.cpu().numpy(), strict=True))
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that a model's weights depend on."""
+    return {name: metadata.version(name) for name in _LIBRARIES}

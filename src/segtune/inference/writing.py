@@ -17,8 +17,9 @@ from segtune.inference.large import Georeference
 from segtune.inference.regions import SCHEMA_VERSION, Region
 from segtune.inference.segmenter import Segmentation
 
-FOLDERS = {"masks": "masks", "overlays": "overlays", "geojson": "geojson", "yolo": "yolo", "clarifai": "clarifai"}
-"""Format -> its folder under the output; regions.json and coco.json are single files."""
+FOLDERS = {"masks": "masks", "overlays": "overlays", "geojson": "geojson", "yolo": "yolo", "clarifai": "clarifai",
+           "edited": "edited"}  # fmt: skip
+"""What is written -> its folder under the output; regions.json and coco.json are single files."""
 
 
 class Writer:
@@ -37,6 +38,10 @@ class Writer:
         self.mask(place, found.mask)
         if "overlays" in self.formats:
             write_png(self.path("overlays", place, ".png"), found.overlay())
+
+    def edited(self, place: Path, picture: NDArray[np.uint8]) -> None:
+        """What a workflow's edits made of the image."""
+        write_png(self.path("edited", place, ".png"), picture)
 
     def mask(self, place: Path, mask: NDArray[np.uint8]) -> None:
         """The mask as an index PNG."""
@@ -83,11 +88,12 @@ class Writer:
 
     def summaries(
         self, model: str, images: Iterable[Mapping[str, Any]], videos: Sequence[Mapping[str, Any]],
-        failed: Mapping[str, str],
+        failed: Mapping[str, str], workflow: Mapping[str, Any] | None = None,
     ) -> Path:  # fmt: skip
         """`regions.json`, row by row, and what else stands for all inputs together."""
         target = self.output / "regions.json"
         head = {"schema_version": SCHEMA_VERSION, "model": model, "classes": self.classes.to_json()}
+        head |= {"workflow": workflow} if workflow else {}
         kept = list(images) if "coco" in self.formats else images
         with whole(target) as file:
             file.write(json.dumps(head, ensure_ascii=False, indent=1)[:-2] + ',\n "images": [')

@@ -38,6 +38,7 @@ class Origin:
         device: that the latency was taken on.
         duplicates: images of the split whose bytes lie in the train split too; None where that was not looked at.
         made: ISO time.
+        unit: what the matrices count: `pixel`, or `region` for a labeler.
     """
 
     dataset: str
@@ -49,6 +50,7 @@ class Origin:
     device: str
     duplicates: tuple[str, ...] | None
     made: str
+    unit: str = "pixel"
 
 
 @dataclass(frozen=True)
@@ -105,22 +107,24 @@ class Evidence:
         return np.asarray(iou.sum(1) / np.maximum((union > 0).sum(1), 1))
 
     def metrics(self, prefix: str = "") -> dict[str, float]:
-        """All figures under their logged names; absent classes are left out."""
-        outlines = mean_of(self.boundary_iou)
-        named = self.scores.named(self.origin.classes, prefix)
-        return named | {f"{prefix}boundary_iou": outlines, f"{prefix}ece": self.calibration.error}
+        """All figures under their logged names; absent classes are left out, regions have no outlines of their own."""
+        named = self.scores.named(self.origin.classes, prefix, self.origin.unit)
+        named |= {f"{prefix}boundary_iou": mean_of(self.boundary_iou)} if self.origin.unit == "pixel" else {}
+        return named | {f"{prefix}ece": self.calibration.error}
 
     def lines(self) -> list[str]:
         """For people."""
         scores, interval, split = self.scores, self.interval, self.origin.split
         spread = f" [{interval.low:.4f}, {interval.high:.4f}]" if interval else ""
         images = f"{len(self.names)} images" + (f" in {self.units} groups" if self.groups else "")
+        unit = self.origin.unit
+        outlines = f"boundary IoU {mean_of(self.boundary_iou):.4f}, " if unit == "pixel" else ""
         rows = zip(self.origin.classes, scores.iou, self.boundary_iou, strict=True)
         cells = [(n, *("n/a" if v is None else f"{v:.4f}" for v in values)) for n, *values in rows]
         how = "the interval is of 10,000 bootstrap resamples, 95 %" if interval else "one group alone gives no interval"
         return [
-            f"{split} mIoU {scores.miou:.4f}{spread}, pixel accuracy {scores.pixel_accuracy:.4f}, boundary IoU "
-            f"{mean_of(self.boundary_iou):.4f}, calibration error {self.calibration.error:.4f}; {images}",
+            f"{split} mIoU {scores.miou:.4f}{spread}, {unit} accuracy {scores.pixel_accuracy:.4f}, {outlines}"
+            f"calibration error {self.calibration.error:.4f}; {images}",
             f"  {'class':<20} IoU     boundary IoU",
             *(f"  {n:<20} {iou:<7} {outline}" for n, iou, outline in cells),
             how,
@@ -166,6 +170,7 @@ class Evidence:
             origin = Origin(
                 **{k: told[k] for k in ("dataset", "split", "fingerprint", "segmenter", "cost", "device", "made")},
                 classes=classes, duplicates=None if duplicates is None else tuple(duplicates),
+                unit=told.get("unit", "pixel"),
             )  # fmt: skip
             return cls(
                 origin, names, tuple(told["groups"]) if told["groups"] else None, numbers["sizes"], matrices,

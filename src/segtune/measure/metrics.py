@@ -97,11 +97,15 @@ class Scores:
     precision: PerClass
     recall: PerClass
 
-    def named(self, names: Sequence[str], prefix: str = "val/") -> dict[str, float]:
-        """Flat metrics under their logged names; absent classes are left out."""
+    def named(self, names: Sequence[str], prefix: str = "val/", unit: str = "pixel") -> dict[str, float]:
+        """Flat metrics under their logged names; absent classes are left out.
+
+        Args:
+            unit: what the matrix counted.
+        """
         row = {
             f"{prefix}miou": self.miou,
-            f"{prefix}pixel_accuracy": self.pixel_accuracy,
+            f"{prefix}{unit}_accuracy": self.pixel_accuracy,
             f"{prefix}mean_dice": self.mean_dice,
             f"{prefix}fwiou": self.fwiou,
         }

@@ -103,7 +103,7 @@ def build(model: Mapping[str, Any], num_classes: int, pretrained: bool = False) 
         return SegmentationModel(Swift(num_classes, **options), Preprocessing(multiple=4))
     net = _build_smp(architecture, encoder, num_classes, pretrained, options)
     multiple = int(net.encoder.output_stride)  # type: ignore[union-attr, arg-type]  # every smp encoder has it
-    mean, std = _statistics(encoder)
+    mean, std = statistics(encoder)
     return SegmentationModel(net, Preprocessing(mean, std, multiple))
 
 
@@ -158,7 +158,8 @@ def encoder_name(encoder: str) -> str:
     return f"tu-{encoder}"
 
 
-def _statistics(encoder: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+def statistics(encoder: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and standard deviation that an encoder's pretrained weights expect; ImageNet's where timm knows none."""
     found = timm.get_pretrained_cfg(encoder, allow_unregistered=True) if timm.is_model(encoder.split(".")[0]) else None
     return (tuple(found.mean), tuple(found.std)) if found else (IMAGENET_MEAN, IMAGENET_STD)  # type: ignore[return-value]
 

@@ -57,7 +57,7 @@ def _metadata(facts: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     }
     figures = {"mIoU": ("mean_iou", row["miou"]), "boundary IoU": ("boundary_iou", row["boundary_iou"]),
                "expected calibration error": ("ece", row["ece"]),
-               "pixel accuracy": ("accuracy", row["pixel_accuracy"])}  # fmt: skip
+               f"{row['unit']} accuracy": ("accuracy", row["pixel_accuracy"])}  # fmt: skip
     results = [
         EvalResult(**shared, metric_type=kind, metric_name=name, metric_value=round(value, 6))
         for name, (kind, value) in figures.items()

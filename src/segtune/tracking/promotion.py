@@ -81,6 +81,20 @@ def promote(store: Store, run: RunRecord, model: str, gate: GateConfig) -> Promo
         return result
 
 
+def crown(store: Store, run: RunRecord, model: str) -> Promotion:
+    """Registers what a run kept and makes it champion unjudged: for workflows, whose parts were judged.
+
+    Raises:
+        ConfigError: a name that MLflow does not take.
+    """
+    with _lock(store):
+        number = int(register(store, run, model).version)
+        champion = champion_of(store, model)
+        if champion is None or int(champion.version) != number:
+            _make_champion(store, model, number)
+        return Promotion(model, number, run.id, True, "is champion: a workflow, whose parts were judged")
+
+
 def rollback(store: Store, model: str) -> tuple[int, int]:
     """Makes the champion before the present one champion again; returns (version now, version before).
 

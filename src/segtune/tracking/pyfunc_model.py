@@ -5,20 +5,25 @@ Input: rows with `image`, a file's bytes in base64. Output: rows with `regions`,
 
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import mlflow
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from segtune.inference.segmenter import Segmenter
+from segtune.inference.labeler import RegionLabeler
+from segtune.inference.models import open_model
 
 
 class SegmenterModel(PythonModel):
-    """The segmenter behind MLflow's `predict`."""
+    """The segmenter or workflow behind MLflow's `predict`."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Opens the segmenter folder among the model's artifacts."""
-        self.segmenter = Segmenter.load(context.artifacts["segmenter"])
+        """Opens the folder among the model's artifacts."""
+        model = open_model(Path(context.artifacts["segmenter"]))
+        if isinstance(model, RegionLabeler):
+            raise TypeError("a labeler sees no regions by itself: register a workflow that uses it")
+        self.segmenter = model
 
     def predict(self, context: PythonModelContext, model_input: Any, params: dict[str, Any] | None = None) -> list[Any]:
         """Regions of each image."""

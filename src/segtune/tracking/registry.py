@@ -28,11 +28,16 @@ _PYFUNC_FILES = {"MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt",
 
 @dataclass(frozen=True)
 class Located:
-    """A segmenter folder on this machine, the manifest hash that the registry recorded for it, and whose it is."""
+    """A segmenter folder on this machine, the manifest hash that the registry recorded for it, and whose it is.
+
+    Attributes:
+        pinned: leads to the same bytes tomorrow: `models:/NAME/VERSION`, `runs:/ID`, or the folder.
+    """
 
     folder: Path
     manifest_hash: str | None = None
     run_id: str | None = None
+    pinned: str = ""
 
 
 def locate(uri: str, store: Store | None = None) -> Located:
@@ -48,13 +53,13 @@ def locate(uri: str, store: Store | None = None) -> Located:
             raise ConfigError(
                 f"'{uri}' is no segmenter: give models:/NAME@champion, runs:/ID, or a folder that holds {MANIFEST}."
             )
-        return Located(folder)
+        return Located(folder, pinned=str(folder.absolute()))
     if not uri.startswith("models:/"):
         run = get_run(store, uri.removeprefix("runs:/").split("/")[0])
         found = artifact(store, run.id, "segmenter")
         if found is None:
             raise ConfigError(f"run {run.id} kept no segmenter (its state is '{run.state}').")
-        return Located(found, run.tags.get(MANIFEST_HASH), run.id)
+        return Located(found, run.tags.get(MANIFEST_HASH), run.id, f"runs:/{run.id}")
     version = _version(store, uri)
     try:
         source = store.client.get_model_version_download_uri(version.name, version.version)
@@ -67,7 +72,8 @@ def locate(uri: str, store: Store | None = None) -> Located:
         raise DataError(
             f"{uri}: '{path}' holds {strange}, which do not belong to a registered segmenter; it is not loaded."
         )
-    return Located(path / "artifacts" / "segmenter", version.tags.get(MANIFEST_HASH), version.run_id)
+    pinned = f"models:/{version.name}/{version.version}"
+    return Located(path / "artifacts" / "segmenter", version.tags.get(MANIFEST_HASH), version.run_id, pinned)
 
 
 def version_run(store: Store, uri: str) -> str:

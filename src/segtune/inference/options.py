@@ -1,0 +1,60 @@
+"""How `predict` looks at its inputs, and what it writes."""
+
+from dataclasses import dataclass
+
+from segtune.data.images import MAX_PIXELS
+from segtune.errors import ConfigError, nearest
+from segtune.inference.averaging import AVERAGES
+from segtune.inference.formats import FORMATS
+from segtune.inference.regions import SPLITS
+from segtune.inference.temporal import SMOOTHINGS
+from segtune.inference.tiling import Tiling
+
+
+@dataclass(frozen=True)
+class Options:
+    """How inputs are looked at, and what is written.
+
+    Attributes:
+        split: `concept` or `components`; see `find_regions`.
+        min_area: components of fewer pixels are left out.
+        formats: names in FORMATS; regions.json is always written.
+        tile: side of the tiles in which each image is looked at, at its own size; None tiles only what is too large.
+        overlap: share of a tile's side that it has in common with the next.
+        tta: a name in AVERAGES.
+        sample_ms: of a video, one frame every so many milliseconds; None takes every frame.
+        smooth: a name in SMOOTHINGS, for videos.
+        max_pixels: images whose header claims more are refused.
+
+    Raises:
+        ConfigError: an unknown name, or a number outside its range.
+    """
+
+    split: str = "concept"
+    min_area: int = 16
+    formats: tuple[str, ...] = ("masks", "overlays", "regions")
+    tile: int | None = None
+    overlap: float = 0.25
+    tta: str = "none"
+    sample_ms: float | None = None
+    smooth: str = "none"
+    max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        """Checks names and ranges."""
+        closed = (("regions", self.split, SPLITS), ("tta", self.tta, AVERAGES), ("smooth", self.smooth, SMOOTHINGS))
+        for key, value, allowed in (*closed, *(("formats", f, FORMATS) for f in self.formats)):
+            if value not in allowed:
+                raise ConfigError(f"{key}={value}: {nearest(value, allowed)} (allowed: {', '.join(allowed)})")
+        for key, number, least in (("min_area", self.min_area, 1), ("max_pixels", self.max_pixels, 1)):
+            if number < least:
+                raise ConfigError(f"{key}={number}: at least {least} is expected.")
+        if self.sample_ms is not None and self.sample_ms <= 0:
+            raise ConfigError(f"sample_ms={self.sample_ms}: milliseconds above 0 are expected.")
+        if self.tiling and self.smooth != "none":
+            raise ConfigError(f"smooth={self.smooth} looks at whole frames; leave out tile={self.tile}.")
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """None where only images that are too large are tiled."""
+        return None if self.tile is None else Tiling(self.tile, self.overlap)

@@ -1,0 +1,100 @@
+"""A labeler through the same commands as a segmenter: trained, swept, compared, promoted; and how good it is."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import segtune
+from segtune.config import compose
+from segtune.data.sources import open_source
+from segtune.errors import ConfigError
+from segtune.inference.labeler import RegionLabeler
+from tests.conftest import SCENES
+
+QUIET = {"say": lambda _: None}
+LABELER = [
+    *SCENES, "kind=labeler", "labeler.concept=building", "trainer=debug", "hp.encoder=resnet10t", "hp.width=16",
+    "hp.pretrained_weights=none", "hp.image_size=[64]", "hp.batch_size=3", "hp.num_epochs=2",
+]  # fmt: skip
+
+
+def test_the_same_commands_train_sweep_compare_evaluate_and_promote_it(tmp_path):
+    root = f"tracking.root='{tmp_path}'"
+    run = segtune.train(*LABELER, root, **QUIET)
+    assert run.kind == "labeler" and set(run.metrics) >= {"val/miou", "val/region_accuracy", "val/ece"}
+    assert "val/boundary_iou" not in run.metrics
+    again = segtune.train(*LABELER, root, **QUIET)
+    assert again.metrics == run.metrics
+    measured = segtune.evaluate(run.run_id, *LABELER[:2], root, **QUIET)
+    assert measured.scores.miou == pytest.approx(run.miou) and "region accuracy" in measured.lines()[0]
+    (tmp_path / "finer.yaml").write_text(
+        f"n_trials: 2\nworkers: 1\nsampler: random\noverrides: {json.dumps(LABELER)}\nsearch: {{hp.width: [16, 32]}}\n"
+    )
+    swept = segtune.sweep(str(tmp_path / "finer.yaml"), root, **QUIET)
+    assert swept.counts.finished == 2
+    report = segtune.compare(run.run_id, again.run_id, root=str(tmp_path))
+    assert "house" in report.html.read_text()
+    gate = ["gate=val", "gate.max_ece=null", "gate.min_gain=null", "gate.max_class_drop=null"]
+    assert segtune.promote(run.run_id, "houses", *gate, root=str(tmp_path)).moved
+    loaded = segtune.load("models:/houses@champion", root=str(tmp_path))
+    assert isinstance(loaded, RegionLabeler) and loaded.concept == "building"
+    with pytest.raises(ConfigError, match="is a labeler, which sees no regions by itself"):
+        segtune.predict("models:/houses@champion", "street:test", tmp_path / "out", root=str(tmp_path), **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["kind=labeler"], "labeler.concept has no value"),
+        (["kind=labeler", "labeler.concept=car", "template=unet"], "one of its templates: mask_pool"),
+        (["template=mask_pool"], "give kind=labeler"),
+        (["labeler.concept=car"], "labeler.concept belongs to kind=labeler"),
+        (["kind=labeller", "labeler.concept=car"], "did you mean 'labeler'"),
+    ],
+)
+def test_kind_template_and_concept_must_fit(overrides, words):
+    with pytest.raises(ConfigError, match=words):
+        compose(overrides)
+
+
+def test_a_concept_without_finer_labels_names_those_that_have_some(tmp_path):
+    with pytest.raises(ConfigError, match="with finer labels: building, road, car, person"):
+        segtune.train(*LABELER, "labeler.concept=sky", f"tracking.root='{tmp_path}'", **QUIET)
+
+
+HELD_OUT = [
+    "dataset=street", "kind=labeler", "labeler.concept=car", "hp.image_size=[192]", "hp.pretrained_weights=none",
+    "hp.num_epochs=12", "trainer=cpu", "trainer.val_every=4", "tracking.overlays=0",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_finer_labels_of_cars_on_held_out_scenes(tmp_path):
+    root = f"tracking.root='{tmp_path}'"
+    run = segtune.train(*HELD_OUT, root, **QUIET)
+    found = segtune.evaluate(run.run_id, "dataset=street", root, split="test", **QUIET)
+    assert found.matrices.sum() > 150
+    assert found.scores.pixel_accuracy >= 0.9  # of regions: they are what the matrix counts
+
+
+@pytest.mark.slow
+def test_a_labeler_that_learned_shuffled_labels_knows_no_more_than_the_commonest(tmp_path):
+    source = open_source(compose(["dataset=street"]).config.dataset)
+    wrong, rng = tmp_path / "wrong", np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        (wrong / split).mkdir(parents=True)
+        for path in sorted((source.root / "finer" / split).glob("*.png")):
+            finer = np.asarray(Image.open(path))
+            if split == "train":  # each car of a scene gets a label by lot, as often as the true ones are
+                mask = np.asarray(Image.open(source.root / "masks" / split / path.name))
+                lot = rng.choice(3, 256, p=[0.6, 0.2, 0.2])
+                finer = np.where((mask == 6) & (finer != 255), lot[finer], finer).astype(np.uint8)
+            Image.fromarray(finer).save(wrong / split / path.name)
+    root = f"tracking.root='{tmp_path}'"
+    overrides = [*HELD_OUT, f"dataset.finer='{wrong}/{{split}}'", "hp.num_epochs=4"]
+    run = segtune.train(*overrides, root, **QUIET)
+    found = segtune.evaluate(run.run_id, "dataset=street", root, split="test", **QUIET)
+    commonest = found.matrices.sum(0).sum(1).max() / found.matrices.sum()
+    assert found.scores.pixel_accuracy <= commonest + 0.03

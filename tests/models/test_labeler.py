@@ -1,0 +1,87 @@
+"""Mask pooling: a region's row is the mean of its own pixels' features, whatever else is in the batch."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from segtune.errors import ConfigError
+from segtune.models.build import Preprocessing
+from segtune.models.labeler import RegionModel, _pooled, build_labeler, region_form
+
+OPTIONS = {"architecture": "MaskPool", "encoder": "resnet10t", "width": 16}
+
+
+def numbered(*boxes: tuple[int, int, int, int], size: tuple[int, int] = (32, 48)) -> torch.Tensor:
+    numbers = torch.zeros(size, dtype=torch.int32)
+    for n, (left, top, width, height) in enumerate(boxes, 1):
+        numbers[top : top + height, left : left + width] = n
+    return numbers
+
+
+def test_features_are_averaged_over_each_regions_own_pixels():
+    features = torch.randn(5, 32, 48, generator=torch.Generator().manual_seed(0))
+    regions = numbered((3, 4, 10, 7), (20, 10, 25, 20))
+    rows, _ = _pooled(features, regions, (32.0, 48.0))
+    for n in (1, 2):
+        expected = features[:, regions == n].mean(1)
+        torch.testing.assert_close(rows[n - 1, :5], expected)
+    torch.testing.assert_close(rows[0, 5:10], features[:, 4:6, 3:13].mean((1, 2)))  # its upper third: 7 rows, 4 to 10
+    torch.testing.assert_close(rows[0, 20:], features.mean((1, 2)))
+
+
+def test_a_coarse_cell_counts_by_the_pixels_that_it_shares_with_the_region():
+    features = torch.arange(4.0).view(1, 1, 4)  # one row of four cells, each 4 x 4 pixels of 4 x 16
+    regions = numbered((2, 0, 8, 4), size=(4, 16))  # half of cell 0, all of cell 1, half of cell 2
+    row, _ = _pooled(features, regions, (1.0, 4.0))
+    assert row[0, 0] == pytest.approx((0 * 2 + 1 * 4 + 2 * 2) / 8)
+
+
+def test_form_says_where_a_region_lies_and_how_it_is_shaped():
+    y, x = torch.nonzero(numbered((12, 8, 24, 12)), as_tuple=True)
+    form = region_form(torch.zeros(len(y), dtype=torch.long), y, x, 1, (32, 48))[0]
+    expected = [24 / 48, 14 / 32, 12 / 48, 8 / 32, 36 / 48, 20 / 32, 1.0, np.log(24 * 12 / (32 * 48)), np.log(0.5)]
+    torch.testing.assert_close(form, torch.tensor(expected, dtype=form.dtype))
+
+
+def test_a_region_gets_the_same_row_alone_and_among_others():
+    torch.manual_seed(0)
+    model = build_labeler(OPTIONS, 3).eval()
+    images = torch.randint(0, 256, (2, 3, 50, 70), dtype=torch.uint8)
+    first, second = numbered((5, 5, 20, 20), (40, 8, 9, 9), size=(50, 70)), numbered((0, 0, 70, 50), size=(50, 70))
+    with torch.inference_mode():
+        together = model(images, torch.stack([first, torch.where(second > 0, second + 2, 0)]))
+        alone = [model(images[:1], (first == 2).int()[None]), model(images[1:], second[None])]
+    assert together.shape == (3, 3)
+    torch.testing.assert_close(together[1:], torch.cat(alone), atol=1e-5, rtol=1e-4)
+
+
+def test_images_alone_are_regions_and_an_image_without_any_gives_no_row():
+    model = build_labeler(OPTIONS, 3).train()
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    assert model(images).shape == (2, 3)
+    none = model(images, torch.zeros(2, 64, 64, dtype=torch.int32))
+    assert none.shape == (0, 3)
+    (none.sum() * 0.0).backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_levels_finer_than_stride_4_are_not_used():
+    class Levels(nn.Module):
+        class feature_info:  # noqa: N801 - timm's name
+            reduction = staticmethod(lambda: [2, 4, 8])
+            channels = staticmethod(lambda: [3, 5, 7])
+
+    assert RegionModel(Levels(), 4, 2, Preprocessing()).levels == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"architecture": "MaskPol"}, "labelers are MaskPool"),
+        ({"encoder": "resnet19"}, "did you mean 'resnet18'"),
+    ],
+)
+def test_what_cannot_be_built_is_said(change, words):
+    with pytest.raises(ConfigError, match=words):
+        build_labeler(OPTIONS | change, 2)
