@@ -130,9 +130,11 @@ class Labelers:
         return with_regions(batch, self.min_area)
 
     def loss_of(self, model: nn.Module, loss: SegmentationLoss, batch: Batch) -> Tensor:
-        """Of the regions, as if each were a pixel."""
-        logits = model(batch["image"], batch["regions"])
-        found: Tensor = loss(logits.T[None, :, None], batch["labels"][None, None])
+        """Of the regions, as if each were a pixel, and of the places."""
+        assert isinstance(model, RegionModel)
+        logits, places = model.both(batch["image"], batch["regions"])
+        mask = F.interpolate(batch["mask"][:, None], size=places.shape[-2:], mode="nearest-exact")[:, 0]
+        found: Tensor = loss(logits.T[None, :, None], batch["labels"][None, None]) + loss(places, mask)
         return found
 
     def pairs_of(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -8,10 +8,10 @@ import torch
 
 from segtune.classes import ClassTable
 from segtune.errors import DataError
-from segtune.inference.labeler import RegionLabeler
+from segtune.inference.labeler import RegionLabeler, divided
 from segtune.inference.models import open_model
 from segtune.inference.regions import find_regions
-from segtune.inference.segmenter import Segmenter
+from segtune.inference.segmenter import Segmentation, Segmenter
 from segtune.models.labeler import build_labeler
 
 MODEL = {"architecture": "MaskPool", "encoder": "resnet10t", "width": 16}
@@ -26,11 +26,12 @@ def labeler() -> RegionLabeler:
     return made
 
 
-def seen() -> tuple[np.ndarray, list]:
+def seen() -> tuple[Segmentation, list]:
     image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
     mask = np.zeros((60, 90), np.uint8)
     mask[10:30, 10:40] = mask[35:55, 50:80] = 1
-    return image, find_regions(mask, np.ones(mask.shape, np.float32), CLASSES, "components")
+    found = Segmentation(image, mask, np.full(mask.shape, 0.8, np.float32), CLASSES)
+    return found, find_regions(mask, found.confidence, CLASSES, "components")
 
 
 def test_regions_of_the_concept_get_their_finer_concepts_and_the_others_none():
@@ -81,6 +82,55 @@ def test_an_unknown_kind_is_refused(tmp_path):
 
 
 def test_regions_of_another_image_are_refused():
-    _, regions = seen()
+    image, regions = seen()
+    small = Segmentation(image.image[:30], image.mask[:30], image.confidence[:30], CLASSES)
     with pytest.raises(DataError, match="belongs to an image of"):
-        labeler().label(np.zeros((30, 30, 3), np.uint8), regions)
+        labeler().label(small, regions)
+
+
+def test_an_area_is_parted_along_its_seam_and_specks_go_to_their_neighbours():
+    area = np.zeros((40, 60), bool)
+    area[10:30, 10:50] = True
+    ids = np.zeros(area.shape, np.uint8)
+    ids[:, 30:] = 2
+    ids[12:14, 12:14] = 1  # a speck
+    ids[15, 49] = 0  # and another, at the far end
+    left, right = divided(area, ids, 16)
+    assert left.sum() == right.sum() == 20 * 20 and left[12, 12] and right[15, 49]
+    assert np.array_equal(left | right, area) and not (left & right).any()
+    assert [a.sum() for a in divided(area, np.zeros_like(ids), 16)] == [800]
+
+
+class TwoKinds(RegionLabeler):
+    """Knows sedans by red and buses by blue, place by place and region by region; what is small belongs to a sedan."""
+
+    def __init__(self) -> None:
+        self.concept, self.min_area = "car", 16
+        self.classes = ClassTable.parse(["sedan", "truck", "bus"])
+
+    def _places(self, image):
+        return np.where(image[..., 2] > image[..., 0], 2, 0).astype(np.uint8)
+
+    def chances(self, image, numbers):
+        parts = [image[numbers == n] for n in range(1, numbers.max() + 1)]
+        blue = [float((p[:, 2] > p[:, 0]).mean()) if len(p) > 50 else 0.0 for p in parts]
+        return np.array([[1 - b, 0, b] for b in blue], np.float32)
+
+
+def test_a_region_that_shows_two_cars_becomes_two_when_divided():
+    mask = np.zeros((60, 90), np.uint8)
+    mask[20:40, 20:60] = 1
+    image = np.zeros((60, 90, 3), np.uint8)
+    image[:, :40, 0] = image[:, 40:, 2] = 200
+    image[25:30, 25:30] = (0, 0, 200)  # a blue window in the red car: two seams, but one thing in the end
+    found = Segmentation(image, mask, np.full(mask.shape, 0.8, np.float32), CLASSES)
+    regions = find_regions(mask, found.confidence, CLASSES, "components")
+    whole = TwoKinds().label(found, regions)
+    assert [r.concept for r in whole] == ["road", "car"]
+    parts = TwoKinds().label(found, regions, divide=True)
+    assert [r.id for r in parts] == list(range(len(parts)))
+    cars = {r.label: r for r in parts if r.concept == "car"}
+    assert cars["bus"].area_share * mask.size == 20 * 20
+    assert sum(r.area_share for r in parts if r.concept == "car") == pytest.approx(whole[1].area_share)
+    assert sum(r.concept == "car" for r in parts) == 2
+    assert cars["sedan"].mean_confidence == pytest.approx(0.8)

@@ -5,16 +5,19 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segtune.classes import ClassTable
-from segtune.data.images import read_image, resize_image, target_size
+from segtune.classes import IGNORE_INDEX, ClassTable
+from segtune.data.finer import number_regions
+from segtune.data.images import resize_image, target_size
 from segtune.errors import DataError
-from segtune.inference.regions import Concept, Region
-from segtune.inference.segmenter import versions
+from segtune.inference.regions import Concept, Region, describe_area, renumbered
+from segtune.inference.segmenter import Segmentation, versions
 from segtune.models.build import Preprocessing
 from segtune.models.folder import read_folder, write_folder
 from segtune.models.labeler import RegionModel, build_labeler
@@ -98,41 +101,107 @@ class RegionLabeler:
             "versions": versions(),
         }
 
-    def label(self, image: Any, regions: Sequence[Region]) -> list[Region]:
-        """The regions in the same order, those of the concept with their finer concepts.
+    def label(self, found: Segmentation, regions: Sequence[Region], divide: bool = False) -> list[Region]:
+        """The regions, those of the concept with their finer concepts.
 
         Args:
-            image: path, bytes, PIL image, array or tensor of the regions' size; see `read_image`.
-            regions: of one mask: they share no pixel.
+            found: what the segmenter saw.
+            regions: of its mask: they share no pixel.
+            divide: part a region along the seams of what it shows, as two cars that overlap, and number all anew.
 
         Raises:
-            DataError: not an image, or regions of another size.
+            DataError: regions of another image.
         """
-        pixels = read_image(image)
-        chosen = [n for n, r in enumerate(regions) if r.concept == self.concept]
-        height, width = pixels.shape[:2]
-        numbers = np.zeros((height, width), np.int32)
-        for count, place in enumerate(chosen, 1):
-            if regions[place].size != (height, width):
+        height, width = found.mask.shape
+        for region in regions:
+            if region.size != (height, width):
                 raise DataError(
-                    f"region {regions[place].id} belongs to an image of {regions[place].size} (rows, "
-                    f"columns), this one has {height, width}."
+                    f"region {region.id} belongs to an image of {region.size} (rows, columns), this one has "
+                    f"{height, width}."
                 )
-            numbers[regions[place].mask()] = count
-        if not chosen:
+        mine = [r for r in regions if r.concept == self.concept]
+        if not mine:
             return list(regions)
-        found = list(regions)
-        for place, chances in zip(chosen, self.chances(pixels, numbers), strict=True):
-            order = np.argsort(-chances, kind="stable")[:_SHOWN]
-            names = self.classes.names
-            finer = tuple(Concept(int(k), names[k], float(chances[k])) for k in order)
-            found[place] = replace(regions[place], finer=finer)
-        return found
+        areas = [(r, r.mask()) for r in mine]
+        if divide:
+            ids = self._places(found.image)
+            areas = [(r, part) for r, area in areas for part in divided(area, ids, self.min_area)]
+        chances = self.chances(found.image, _numbered([a for _, a in areas]))
+        if divide:
+            areas, chances = _joined(areas, chances)
+        labelled = []
+        for (region, area), row in zip(areas, chances, strict=True):
+            order = np.argsort(-row, kind="stable")[:_SHOWN]
+            finer = tuple(Concept(int(k), self.classes.names[k], float(row[k])) for k in order)
+            if divide:
+                region = describe_area(region.id, region.concept_id, area, found.confidence, found.classes)
+            labelled.append(replace(region, finer=finer))
+        if not divide:
+            by_id = {r.id: r for r in labelled}
+            return [by_id.get(r.id, r) for r in regions]
+        rest = [r for r in regions if r.concept != self.concept]
+        return renumbered(sorted([*rest, *labelled], key=lambda r: -r.area_share))
+
+    @torch.inference_mode()
+    def _places(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The finer id (H, W) that each place would have."""
+        none = torch.zeros(1, *image.shape[:2], dtype=torch.int32, device=self.device)
+        places = self.model.both(self._batch(image), none)[1]
+        whole = F.interpolate(places, size=image.shape[:2], mode="bilinear", align_corners=False)
+        return np.asarray(whole.argmax(1)[0].to(torch.uint8).cpu().numpy())
+
+    def _batch(self, image: NDArray[np.uint8]) -> Tensor:
+        resized = resize_image(image, *target_size(image.shape[0], image.shape[1], self.image_size))
+        return torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None].to(self.device)
 
     @torch.inference_mode()
     def chances(self, image: NDArray[np.uint8], numbers: NDArray[np.int32]) -> NDArray[np.float32]:
         """Softmax probabilities (R, F) of the regions 1..R of an image (H, W, 3), numbered in (H, W) int32."""
-        resized = resize_image(image, *target_size(image.shape[0], image.shape[1], self.image_size))
-        batch = torch.from_numpy(np.ascontiguousarray(resized)).permute(2, 0, 1)[None]
-        logits = self.model(batch.to(self.device), torch.from_numpy(numbers)[None].to(self.device))
+        logits = self.model(self._batch(image), torch.from_numpy(numbers)[None].to(self.device))
         return np.asarray(logits.softmax(1).cpu().numpy())
+
+
+def divided(area: NDArray[np.bool_], ids: NDArray[np.uint8], min_area: int) -> list[NDArray[np.bool_]]:
+    """An area (H, W) in parts of one id each, of at least `min_area` pixels; what is smaller goes to the nearest part.
+
+    Args:
+        ids: (H, W).
+    """
+    found = number_regions(np.where(area, ids, IGNORE_INDEX).astype(np.uint8), min_area)
+    if len(found.labels) < 2:
+        return [area]
+    _, nearest = cv2.distanceTransformWithLabels(
+        (found.numbers == 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    number_of = np.zeros(int(nearest.max()) + 1, np.int32)
+    number_of[nearest[found.numbers > 0]] = found.numbers[found.numbers > 0]
+    whole = np.where(area, number_of[nearest], 0)
+    return [whole == n for n in range(1, len(found.labels) + 1)]
+
+
+def _numbered(areas: Sequence[NDArray[np.bool_]]) -> NDArray[np.int32]:
+    numbers = np.zeros(areas[0].shape, np.int32)
+    for number, area in enumerate(areas, 1):
+        numbers[area] = number
+    return numbers
+
+
+def _joined(
+    areas: Sequence[tuple[Region, NDArray[np.bool_]]], chances: NDArray[np.float32]
+) -> tuple[list[tuple[Region, NDArray[np.bool_]]], NDArray[np.float32]]:
+    """Parts of one region that got the same label are one again where they touch; chances by their areas."""
+    joined: list[tuple[Region, NDArray[np.bool_]]] = []
+    rows: list[NDArray[np.float32]] = []
+    groups: dict[tuple[int, int], list[int]] = {}
+    for place, ((region, _), row) in enumerate(zip(areas, chances, strict=True)):
+        groups.setdefault((region.id, int(row.argmax())), []).append(place)
+    for places in groups.values():
+        region = areas[places[0]][0]
+        together = np.any([areas[p][1] for p in places], axis=0)
+        count, labels = cv2.connectedComponents(together.astype(np.uint8), connectivity=8)
+        for number in range(1, count):
+            area = labels == number
+            weights = np.array([np.count_nonzero(areas[p][1] & area) for p in places], np.float32)
+            joined.append((region, area))
+            rows.append((weights @ chances[places] / weights.sum()).astype(np.float32))
+    return joined, np.stack(rows)

@@ -148,6 +148,17 @@ def find_regions(
     return [_describe(n, concept, area, confidence, classes) for n, (concept, _, area) in enumerate(areas)]
 
 
+def describe_area(
+    number: int, concept: int, area: NDArray[np.bool_], confidence: NDArray[np.float32], classes: ClassTable
+) -> Region:
+    """An area (H, W) as a region.
+
+    Args:
+        confidence: (H, W) in [0, 1].
+    """
+    return _describe(number, concept, area.astype(np.uint8), confidence, classes)
+
+
 def paint(regions: Iterable[Region], height: int, width: int) -> NDArray[np.uint8]:
     """The mask (H, W) that regions were found in: class ids, 255 where there is none; smaller ones lie on top."""
     mask = np.full((height, width), IGNORE_INDEX, np.uint8)

@@ -47,7 +47,7 @@ class WorkflowConfig(Settings):
     Attributes:
         segmenter: `models:/NAME/VERSION`, `models:/NAME@champion`, `runs:/ID` or a folder.
         regions: `concept` or `components`.
-        labelers: the same for labelers, each of another concept.
+        labelers: the same for labelers, each of another concept; they divide components that show several things.
         edits: see `inference.edits`, in their order.
         look: options of `predict` (formats, smooth, tta …) where the call gives no others.
     """
@@ -178,7 +178,7 @@ class Workflow:
         """The regions that pass the filter, with their finer concepts, numbered anew."""
         kept = renumbered(r for r in regions if self._passes(r, found.mask.size))
         for labeler in self.labelers:
-            kept = labeler.label(found.image, kept)
+            kept = labeler.label(found, kept, divide=self.config.regions == "components")
         return kept
 
     def edit(self, found: Segmentation, regions: list[Region]) -> Edited | None:

@@ -3,6 +3,7 @@
 bytes (B, 3, H, W) and region numbers (B, h, w) -> logits (R, num_classes), a row per region.
 """
 
+import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -25,7 +26,8 @@ class RegionModel(nn.Module):
     """Pools features over regions, and classifies what it pooled.
 
     Features of all levels from stride 4 on are brought to one width and summed. Their mean over each region, over its
-    upper, middle and lower third, and over the image, beside the region's form, goes through a small perceptron.
+    upper, middle and lower third, and over the image, beside the region's form, goes through a small perceptron. A
+    second head says of each place what would be seen there: it finds the seams of regions that show several things.
     """
 
     mean: Tensor
@@ -42,6 +44,7 @@ class RegionModel(nn.Module):
         self.head = nn.Sequential(
             nn.Linear((_PARTS + 1) * width, width), nn.GELU(), nn.Dropout(0.1), nn.Linear(width, num_classes)
         )
+        self.places = nn.Conv2d(width, num_classes, 1)
         for name in ("mean", "std"):
             values = torch.tensor(getattr(preprocessing, name)).mul(255.0).view(1, 3, 1, 1)
             self.register_buffer(name, values, persistent=False)
@@ -57,6 +60,13 @@ class RegionModel(nn.Module):
         if regions is None:
             each = torch.arange(1, len(image) + 1, dtype=torch.int32, device=image.device)
             regions = each.view(-1, 1, 1).expand(-1, *image.shape[-2:])
+        return self.both(image, regions)[0]
+
+    def both(self, image: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of the regions (R, num_classes), and of the places (B, num_classes, H / s, W / s), rounded up.
+
+        s is the stride of the finest level that is used, 4 for most encoders.
+        """
         height, width = image.shape[-2:]
         x = (image - self.mean) / self.std
         multiple = self.preprocessing.multiple
@@ -67,8 +77,9 @@ class RegionModel(nn.Module):
             features = features + F.interpolate(lateral(found[level]), size=features.shape[-2:], mode="nearest")
         scale = (features.shape[-2] / x.shape[-2] * height, features.shape[-1] / x.shape[-1] * width)
         pooled, forms = zip(*[_pooled(f, r, scale) for f, r in zip(features, regions, strict=True)], strict=True)
-        logits: Tensor = self.head(torch.cat([self.norm(torch.cat(pooled)), self.form(torch.cat(forms))], 1))
-        return logits
+        logits = self.head(torch.cat([self.norm(torch.cat(pooled)), self.form(torch.cat(forms))], 1))
+        places = self.places(features)[..., : math.ceil(scale[0]), : math.ceil(scale[1])]
+        return logits, places
 
 
 def _pooled(features: Tensor, regions: Tensor, scale: tuple[float, float]) -> tuple[Tensor, Tensor]:
