@@ -6,6 +6,7 @@ progress and faults to standard error.
 
 import argparse
 import json
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -36,7 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(
             "Fault", f"{type(error).__name__}: {error}. This is a fault of segtune's; please report it.", 1, as_json
         )
-    print(json.dumps(outcome.data, default=str, ensure_ascii=False) if as_json else "\n".join(outcome.lines))
+    try:
+        print(json.dumps(outcome.data, default=str, ensure_ascii=False) if as_json else "\n".join(outcome.lines))
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads, as `head`, has enough; nor may the interpreter flush on its way out
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return outcome.exit_code
 
 

@@ -181,9 +181,11 @@ def load_member(group: str, name: str, overrides: Sequence[str] = ()) -> dict[st
         raise ConfigError(f"{group}={name}: no such {group}; {nearest(name, members(group))}")
     given = [o.removeprefix(f"{group}.") for o in overrides if o.startswith(f"{group}.")]
     try:
-        values = OmegaConf.merge(read_yaml(found[0]), OmegaConf.from_dotlist(given))
+        values = OmegaConf.create(read_yaml(found[0]))
+        for key, _, text in (g.partition("=") for g in given):  # keys may go through lists: edits.0.camera.height
+            OmegaConf.update(values, key, OmegaConf.from_dotlist([f"value={text}"]).value, force_add=True)
         return typing.cast(dict[str, Any], OmegaConf.to_container(values, resolve=True))
-    except (OmegaConfBaseException, yaml.YAMLError) as error:
+    except (OmegaConfBaseException, yaml.YAMLError, IndexError) as error:
         raise ConfigError(f"{group}={name}: {' '.join(given)}: {str(error).splitlines()[0]}") from None
 
 

@@ -1,7 +1,8 @@
 """The kinds of model that are fine-tuned, swept, compared and registered alike, and what is particular to each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,16 +49,8 @@ class Segmenters:
         self, config: RunConfig, num_classes: int, shape: tuple[int, int, int, int], device: torch.device
     ) -> StepFormat:
         """Measured once per model and machine, unless the config says."""
-        trainer = config.trainer
-        return fastest_format(
-            lambda: build(config.template["model"], num_classes),
-            shape,
-            config.loss.stride,
-            device,
-            keep=cache_dir() / "step_formats.json",
-            bf16=None if trainer.precision == "auto" else trainer.precision == "bf16",
-            channels_last=None if trainer.channels_last == "auto" else trainer.channels_last,
-        )
+        make = partial(build, config.template["model"], num_classes)
+        return _step_format(config, make, shape, config.loss.stride, device)
 
     def collate(self, batch: Batch) -> Batch:
         """Nothing more."""
@@ -120,10 +113,9 @@ class Labelers:
     def step_format(
         self, config: RunConfig, num_classes: int, shape: tuple[int, int, int, int], device: torch.device
     ) -> StepFormat:
-        """As the config says; `auto` is fp32 on a CPU and bf16 on a GPU."""
-        trainer = config.trainer
-        bf16 = device.type == "cuda" if trainer.precision == "auto" else trainer.precision == "bf16"
-        return StepFormat(bf16, True if trainer.channels_last == "auto" else trainer.channels_last)
+        """Measured once per model and machine, unless the config says."""
+        make = partial(build_labeler, config.template["model"], num_classes)
+        return _step_format(config, make, shape, None, device)
 
     def collate(self, batch: Batch) -> Batch:
         """The regions of the masks, numbered, and their labels."""
@@ -158,6 +150,21 @@ class Labelers:
 
 
 Kind = Segmenters | Labelers
+
+
+def _step_format(
+    config: RunConfig,
+    make: Callable[[], nn.Module],
+    shape: tuple[int, int, int, int],
+    stride: int | None,
+    device: torch.device,
+) -> StepFormat:
+    trainer = config.trainer
+    return fastest_format(
+        make, shape, stride, device, keep=cache_dir() / "step_formats.json",
+        bf16=None if trainer.precision == "auto" else trainer.precision == "bf16",
+        channels_last=None if trainer.channels_last == "auto" else trainer.channels_last,
+    )  # fmt: skip
 
 
 def kind_of(config: RunConfig) -> Kind:

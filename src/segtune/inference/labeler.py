@@ -23,6 +23,8 @@ from segtune.models.folder import read_folder, write_folder
 from segtune.models.labeler import RegionModel, build_labeler
 
 _SHOWN = 5  # finer concepts that a region keeps
+_LEAST_PART = 4  # parts of fewer times `min_area` pixels are none
+_BLUR = 2.0  # pixels
 
 
 class RegionLabeler:
@@ -124,10 +126,13 @@ class RegionLabeler:
             return list(regions)
         areas = [(r, r.mask()) for r in mine]
         if divide:
-            ids = self._places(found.image)
-            areas = [(r, part) for r, area in areas for part in divided(area, ids, self.min_area)]
+            places = self.places(found.image)
+            ids = places.argmax(0).astype(np.uint8)
+            areas = [(r, part) for r, area in areas for part in divided(area, ids, _LEAST_PART * self.min_area)]
         chances = self.chances(found.image, _numbered([a for _, a in areas]))
         if divide:
+            chances = np.sqrt(chances * np.stack([places[:, a].mean(1) for _, a in areas]))
+            chances /= chances.sum(1, keepdims=True)
             areas, chances = _joined(areas, chances)
         labelled = []
         for (region, area), row in zip(areas, chances, strict=True):
@@ -143,12 +148,12 @@ class RegionLabeler:
         return renumbered(sorted([*rest, *labelled], key=lambda r: -r.area_share))
 
     @torch.inference_mode()
-    def _places(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The finer id (H, W) that each place would have."""
+    def places(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities (F, H, W) of what would be seen at each place of an image (H, W, 3), a little blurred."""
         none = torch.zeros(1, *image.shape[:2], dtype=torch.int32, device=self.device)
-        places = self.model.both(self._batch(image), none)[1]
-        whole = F.interpolate(places, size=image.shape[:2], mode="bilinear", align_corners=False)
-        return np.asarray(whole.argmax(1)[0].to(torch.uint8).cpu().numpy())
+        logits = self.model.both(self._batch(image), none)[1]
+        whole = F.interpolate(logits, size=image.shape[:2], mode="bilinear", align_corners=False)
+        return np.stack([cv2.GaussianBlur(p, (0, 0), _BLUR) for p in whole.softmax(1)[0].cpu().numpy()])
 
     def _batch(self, image: NDArray[np.uint8]) -> Tensor:
         resized = resize_image(image, *target_size(image.shape[0], image.shape[1], self.image_size))

@@ -100,12 +100,12 @@ def _pooled(features: Tensor, regions: Tensor, scale: tuple[float, float]) -> tu
     third = ((y + 0.5 - top) / (bottom - top) * 3).long().clamp(0, 2)
     cells, place = rows * columns, row * columns + column
     thirds = torch.bincount((number * 3 + third) * cells + place, minlength=3 * count * cells).view(count, 3, cells)
-    thirds = thirds.to(features.dtype)
+    thirds = thirds.float()
     whole = thirds.sum(1, keepdim=True)
     # a third without a pixel, as of a ring or of something one pixel high, stands for the whole
     weight = torch.cat([whole, torch.where(thirds.sum(2, keepdim=True) > 0, thirds, whole)], 1)
     weight = (weight / weight.sum(2, keepdim=True)).view(4 * count, cells)
-    means = (weight @ features.reshape(depth, cells).T).view(count, 4 * depth)
+    means = (weight.to(features.dtype) @ features.reshape(depth, cells).T).view(count, 4 * depth)
     around = features.mean((1, 2)).expand(count, -1)
     return torch.cat([means, around], 1), form.to(means.dtype)
 

@@ -32,7 +32,7 @@ _MARGIN = 0.95  # a candidate must be at least 5 % faster than plain fp32: noise
 def fastest_format(
     make_model: Callable[[], nn.Module],
     shape: tuple[int, int, int, int],
-    stride: int,
+    stride: int | None,
     device: torch.device,
     keep: Path,
     bf16: bool | None = None,
@@ -43,6 +43,7 @@ def fastest_format(
     Args:
         make_model: builds the model; the probe works on a copy of its own.
         shape: (B, 3, H, W) of a batch; at most two images of it are used.
+        stride: of the loss; None for a model that takes images alone.
         keep: JSON file of earlier answers, so that the same machine computes the same way every time.
         bf16: allows only this precision.
         channels_last: allows only this format.
@@ -65,7 +66,12 @@ def fastest_format(
 
 
 def _time_step(
-    model: nn.Module, shape: tuple[int, ...], stride: int, device: torch.device, how: StepFormat, repeats: int = 3
+    model: nn.Module,
+    shape: tuple[int, ...],
+    stride: int | None,
+    device: torch.device,
+    how: StepFormat,
+    repeats: int = 3,
 ) -> float:
     """Seconds of one forward and backward: the fastest of a few, after one that is not counted."""
     memory_format = torch.channels_last if how.channels_last else torch.contiguous_format
@@ -75,7 +81,7 @@ def _time_step(
     for _ in range(repeats + 1):
         started = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=how.bf16):
-            loss = model(image, stride=stride).float().square().mean()
+            loss = (model(image) if stride is None else model(image, stride=stride)).float().square().mean()
         loss.backward()
         if device.type == "cuda":
             torch.cuda.synchronize()
@@ -84,7 +90,7 @@ def _time_step(
     return min(times[1:])
 
 
-def _key(model: nn.Module, shape: tuple[int, ...], stride: int, device: torch.device, allowed: list[Any]) -> str:
+def _key(model: nn.Module, shape: tuple[int, ...], stride: int | None, device: torch.device, allowed: list[Any]) -> str:
     layers = [(n, list(p.shape)) for n, p in model.named_parameters()]
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
     facts = [layers, list(shape), stride, name, torch.get_num_threads(), torch.__version__, allowed]
