@@ -105,3 +105,23 @@ def test_a_file_that_is_left_out_is_exit_code_four(tiny_run, tmp_path, capsys):
     (tmp_path / "bad.png").write_bytes(b"no")
     assert cli.main(["predict", f"model={tiny_run.segmenter}", "source=good.png", "bad.png", "output=out"]) == 4
     assert "bad.png" in capsys.readouterr().out
+
+
+def test_a_reader_that_has_enough_is_no_fault():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "segtune", "templates"], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_predict_takes_a_model_or_a_workflow_and_promote_a_run_or_a_workflow(capsys):
+    assert cli.main(["predict", "source=x"]) == 2 and "either model=URI or workflow=NAME" in capsys.readouterr().err
+    assert cli.main(["predict", "model=a", "workflow=driving", "source=x"]) == 2
+    capsys.readouterr()
+    assert cli.main(["predict", "model=a", "source=x", "workflow.filter.min_area=3"]) == 2
+    assert "changes a workflow; name it" in capsys.readouterr().err
+    assert cli.main(["promote", "RUN", "workflow=driving", "model=m"]) == 2
+    assert "takes no run and no gate" in capsys.readouterr().err

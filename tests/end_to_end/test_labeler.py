@@ -8,9 +8,13 @@ from PIL import Image
 
 import segtune
 from segtune.config import compose
+from segtune.data.finer import number_regions
+from segtune.data.images import read_mask
 from segtune.data.sources import open_source
 from segtune.errors import ConfigError
 from segtune.inference.labeler import RegionLabeler
+from segtune.inference.regions import find_regions
+from segtune.inference.segmenter import Segmenter
 from tests.conftest import SCENES
 
 QUIET = {"say": lambda _: None}
@@ -72,11 +76,43 @@ HELD_OUT = [
 
 @pytest.mark.slow
 def test_finer_labels_of_cars_on_held_out_scenes(tmp_path):
+    """Given true regions, and end to end: what a segmenter saw, parted and labelled."""
     root = f"tracking.root='{tmp_path}'"
     run = segtune.train(*HELD_OUT, root, **QUIET)
     found = segtune.evaluate(run.run_id, "dataset=street", root, split="test", **QUIET)
     assert found.matrices.sum() > 150
     assert found.scores.pixel_accuracy >= 0.9  # of regions: they are what the matrix counts
+    seen = segtune.train("dataset=street", "template=swift", "hp=quick", "trainer=cpu", root, **QUIET)
+    right, pixels, named, regions = end_to_end(
+        segtune.load(seen.uri, root=str(tmp_path)), segtune.load(run.uri, root=str(tmp_path))
+    )
+    assert right / pixels >= 0.8 and named / regions >= 0.8
+
+
+def end_to_end(segmenter: Segmenter, labeler: RegionLabeler) -> tuple[int, int, int, int]:
+    """Pixels of the concept with their true finer label, all of them, and the same of true regions of 100 pixels.
+
+    A region is right if the commonest label at its pixels, where that of none counts too, is its own.
+    """
+    source = open_source(compose(["dataset=street"]).config.dataset)
+    concept = source.classes.names.index(labeler.concept)
+    right = pixels = named = regions = 0
+    for pair in source.pairs("test"):
+        mask = read_mask(pair.mask)
+        finer = np.where(mask == concept, read_mask(source.root / "finer" / "test" / pair.mask.name), 255)
+        found = segmenter.segment(pair.image)
+        painted = np.full(mask.shape, 255, np.uint8)
+        seen = find_regions(found.mask, found.confidence, found.classes, "components")
+        for region in labeler.label(found, seen, divide=True):
+            if region.finer:
+                painted[region.mask()] = region.finer[0].id
+        right += np.count_nonzero((painted == finer) & (finer != 255))
+        pixels += np.count_nonzero(finer != 255)
+        truth = number_regions(finer.astype(np.uint8), 100)
+        for number, label in enumerate(truth.labels, 1):
+            named += np.bincount(painted[truth.numbers == number], minlength=256).argmax() == label
+            regions += 1
+    return right, pixels, int(named), regions
 
 
 @pytest.mark.slow

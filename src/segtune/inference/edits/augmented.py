@@ -54,8 +54,12 @@ class Place(Settings):
         if not stands:
             return picture, facts
         colours, alpha = self._sprite(size) if self.sprite else self._box(size)
+        rows, columns = np.nonzero(alpha)
         hidden = [r for r, mask in nearer if (mask & (alpha > 0)).any()]
-        cover = soft_alpha(found.image, hiding, 2) if hidden else np.zeros(size)
+        cover = np.zeros(size)
+        if hidden:  # edges matter where the object is seen
+            around = np.s_[max(0, rows.min() - 8) : rows.max() + 9, max(0, columns.min() - 8) : columns.max() + 9]
+            cover[around] = soft_alpha(found.image[around], hiding[around], 2)
         shadow = self._shadow(size) * ground
         shaded = np.rint(picture[..., :3] * (1 - 0.45 * shadow[..., None])).astype(np.uint8)
         shaded = np.concatenate([shaded, picture[..., 3:]], 2)
