@@ -45,7 +45,11 @@ def test_outputs_mirror_the_input_tree_and_regions_rebuild_the_masks(segmenter, 
             rebuilt[coco.decode(region["rle"]).astype(bool)] = region["concept"]["id"]
         np.testing.assert_array_equal(rebuilt, stored)
         assert sum(r["area_share"] for r in row["regions"]) == pytest.approx(1.0)
-        assert read_image(tmp_path / "out" / "overlays" / place).shape == (row["height"], row["width"], 3)
+        assert read_image((tmp_path / "out" / "overlays" / place).with_suffix(".jpg")).shape == (
+            row["height"],
+            row["width"],
+            3,
+        )
 
 
 def test_the_mask_equals_a_plain_torch_loop_bit_for_bit(segmenter, tiny_run, tmp_path):
@@ -108,12 +112,12 @@ def test_a_source_that_leads_nowhere_is_told(segmenter, tmp_path):
 
 def test_every_format_is_written_where_the_input_lay_and_the_document_fits_its_schema(segmenter, tmp_path):
     photo(tmp_path / "in" / "a b" / "x.y.png")
-    formats = ("masks", "overlays", "coco", "geojson", "yolo", "clarifai")
+    formats = ("masks", "overlays", "regions", "coco", "geojson", "yolo", "clarifai")
     predict(segmenter, [str(tmp_path / "in")], tmp_path / "out", model="m", options=Options(formats=formats))
     files = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file()}
     place = "a b/x.y"
     assert files == {
-        "regions.json", "coco.json", f"masks/{place}.png", f"overlays/{place}.png", f"geojson/{place}.geojson",
+        "regions.json", "coco.json", f"masks/{place}.png", f"overlays/{place}.jpg", f"geojson/{place}.geojson",
         f"yolo/{place}.txt", "yolo/data.yaml", f"clarifai/{place}.json",
     }  # fmt: skip
     document = read_document(tmp_path / "out" / "regions.json")

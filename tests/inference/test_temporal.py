@@ -99,11 +99,13 @@ def test_a_car_hidden_for_some_frames_keeps_its_number_and_one_gone_for_long_doe
     assert tracker.update(frame((7, 10, 20, 20)))[0].track != car.track
 
 
-def test_stored_frames_put_a_tracker_where_it_was():
-    frames = [frame((5 + n, 10, 20, 20), (60, 30, 18, 18))[: 1 + (n != 2)] for n in range(6)]
+@pytest.mark.parametrize("gone", [range(2, 3), range(1, 12)], ids=["for a frame", "for long"])
+def test_stored_frames_put_a_tracker_where_it_was(gone):
+    frames = [frame((5 + n, 10, 20, 20), (60, 30, 18, 18))[: 1 + (n not in gone)] for n in range(16)]
     whole = Tracker()
     expected = [whole.update(f) for f in frames]
     resumed = Tracker()
-    for stored in expected[:3]:
+    for stored in expected[:12]:
         resumed.seen(stored)
-    assert [resumed.update(f) for f in frames[3:]] == expected[3:]
+    assert [resumed.update(f) for f in frames[12:]] == expected[12:]
+    assert (len({r.track for f in expected for r in f}) == 3) == (len(gone) > 8)

@@ -1,5 +1,6 @@
 """Masks as pictures: the class colours over the image, and the four views of a validation image."""
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,8 +18,10 @@ def draw_overlay(
     image: NDArray[np.uint8], mask: NDArray[np.uint8], classes: ClassTable, opacity: float = 0.5
 ) -> NDArray[np.uint8]:
     """The image (H, W, 3) with each class in its colour; ignored pixels stay as they are."""
-    blended = image * (1 - opacity) + colorize(mask, classes) * opacity
-    return np.where((mask == IGNORE_INDEX)[..., None], image, np.rint(blended).astype(np.uint8))
+    blended = np.asarray(cv2.addWeighted(image, 1 - opacity, colorize(mask, classes), opacity, 0), np.uint8)
+    if (ignored := mask == IGNORE_INDEX).any():
+        blended[ignored] = image[ignored]
+    return blended
 
 
 def four_views(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from rasterio.features import rasterize, shapes
 from rasterio.transform import IDENTITY
@@ -26,11 +27,17 @@ def to_polygons(mask: NDArray[np.bool_] | NDArray[np.uint8], tolerance: float = 
     >>> [(p.area, len(p.interiors)) for p in to_polygons(np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]]))]
     [(8.0, 1)]
     """
-    area = np.asarray(mask, bool)
-    found = [shape(s) for s, _ in shapes(area.astype(np.uint8), mask=area, connectivity=4)]
-    if tolerance:
-        found = [p.simplify(tolerance) for p in found]
-    return sorted(found, key=lambda p: -p.area)
+    return polygons_of(np.asarray(mask, bool).astype(np.uint8), tolerance).get(1, [])
+
+
+def polygons_of(numbers: NDArray[np.uint8] | NDArray[np.int32], tolerance: float = 0.0) -> dict[int, list[Polygon]]:
+    """The same for all areas of one number each in one pass over (H, W): number -> polygons; 0 is no area."""
+    drawn = [(shape(s), int(value)) for s, value in shapes(numbers, mask=numbers > 0, connectivity=4)]
+    polygons = shapely.simplify([p for p, _ in drawn], tolerance) if tolerance else [p for p, _ in drawn]
+    found: dict[int, list[Polygon]] = {}
+    for polygon, (_, value) in zip(polygons, drawn, strict=True):
+        found.setdefault(value, []).append(polygon)
+    return {value: sorted(some, key=lambda p: -p.area) for value, some in found.items()}
 
 
 def to_mask(polygons: Sequence[Polygon], height: int, width: int) -> NDArray[np.bool_]:
@@ -67,4 +74,5 @@ def one_path(polygon: Polygon) -> Ring:
 
 
 def _ring(ring: Any) -> Ring:
-    return [[float(x), float(y)] for x, y in ring.coords]
+    coordinates: Ring = shapely.get_coordinates(ring).tolist()
+    return coordinates

@@ -26,7 +26,7 @@ from segtune.inference.predict_video import segment_video
 from segtune.inference.regions import Region, find_regions
 from segtune.inference.segmenter import Segmentation, Segmenter
 from segtune.inference.workflow import Workflow
-from segtune.inference.writing import FOLDERS, Writer, write_png
+from segtune.inference.writing import FOLDERS, Writer, write_jpeg
 from segtune.stopping import StopRequest
 
 Say = Callable[[str], None]
@@ -201,7 +201,7 @@ class _Job:
         self.writer.picture(item.place, found)
         self.writer.shapes(item.place, regions, place)
         self.writer.clarifai_image(item.place, item.name, regions)
-        row = _row(item, found.mask.shape, [r.to_json() for r in regions])
+        row = _row(item, found.mask.shape, [r.to_json("regions" in self.options.formats) for r in regions])
         if self.workflow and (edited := self.workflow.edit(found, regions)):
             self.writer.edited(item.place, edited.picture)
             row["facts"] = edited.facts
@@ -223,7 +223,7 @@ class _Job:
         except DataError as error:
             return item, error
         if "overlays" in options.formats:
-            write_png(writer.path("overlays", item.place, ".png"), overlay)
+            write_jpeg(writer.path("overlays", item.place, ".jpg"), overlay)
         if "geojson" in options.formats:
             writer.large_geojson(item.place, geojson_of(mask, self.segmenter.classes), georeference(item.path))
         if "masks" not in options.formats:

@@ -156,7 +156,8 @@ def _row(
     place = item.place / f"{frame.number:06d}"
     writer.mask(place, found.mask)
     writer.shapes(place, regions)
-    row = {"number": frame.number, "time": round(frame.time, 6), "regions": [r.to_json() for r in regions]}
+    row = {"number": frame.number, "time": round(frame.time, 6), "regions": []}
+    row["regions"] = [r.to_json("regions" in writer.formats) for r in regions]
     return row | {"facts": edit.write(frame, found, regions)} if edit else row
 
 

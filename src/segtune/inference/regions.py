@@ -5,9 +5,9 @@ added, the most confident first.
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from shapely import Polygon
-from shapely.affinity import translate
 
 from segtune.classes import IGNORE_INDEX, ClassTable
 from segtune.errors import DataError
-from segtune.inference.polygons import TOLERANCE, to_polygons, to_rings
+from segtune.inference.polygons import TOLERANCE, polygons_of, to_polygons, to_rings
 
 SCHEMA_VERSION = 2
 SCHEMA = Path(__file__).with_name("regions.schema.json")
@@ -49,6 +48,7 @@ class Region:
         rle: COCO's compressed run lengths, {"size": [H, W], "counts": str}.
         finer: finer concepts, the most confident first; empty where no labeler looked.
         track: the same number in every frame of a video that shows the region; None for images.
+        outline: gives its polygons where those of the whole mask are found together; None finds them from `rle`.
     """
 
     id: int
@@ -60,6 +60,7 @@ class Region:
     rle: Mapping[str, Any]
     finer: tuple[Concept, ...] = ()
     track: int | None = None
+    outline: Callable[[], list[Polygon]] | None = field(default=None, compare=False, repr=False)
 
     def mask(self) -> NDArray[np.bool_]:
         """The region's pixels, (H, W)."""
@@ -73,10 +74,7 @@ class Region:
     @cached_property
     def polygons(self) -> list[Polygon]:
         """Its outline with holes, within a pixel of the mask's; `to_polygons(region.mask())` gives the exact one."""
-        x, y, width, height = self.box
-        part = np.zeros((height + 2, width + 2), bool)  # cut out: the outline of a small region should cost little
-        part[1:-1, 1:-1] = self.mask()[y : y + height, x : x + width]
-        return [translate(p, x - 1, y - 1) for p in to_polygons(part, TOLERANCE)]
+        return self.outline() if self.outline else to_polygons(self.mask(), TOLERANCE)
 
     @property
     def label(self) -> str:
@@ -145,7 +143,32 @@ def find_regions(
             if pixels >= min_area:
                 areas.append((concept, pixels, (labels == number).astype(np.uint8)))
     areas.sort(key=lambda a: (-a[1], a[0]))
-    return [_describe(n, concept, area, confidence, classes) for n, (concept, _, area) in enumerate(areas)]
+    outlines = _Outlines([area for _, _, area in areas])
+    return [
+        replace(_describe(n, concept, area, confidence, classes), outline=partial(outlines.of, n))
+        for n, (concept, _, area) in enumerate(areas)
+    ]
+
+
+class _Outlines:
+    """The polygons of all regions of a mask, found in one pass when the first is asked for."""
+
+    def __init__(self, areas: list[NDArray[np.uint8]]) -> None:
+        self._areas = areas
+
+    @cached_property
+    def _found(self) -> dict[int, list[Polygon]]:
+        if not self._areas:
+            return {}
+        numbers = np.zeros(self._areas[0].shape, np.int32)
+        for number, area in enumerate(self._areas, 1):
+            numbers[area > 0] = number
+        self._areas = []  # they are large
+        return polygons_of(numbers, TOLERANCE)
+
+    def of(self, number: int) -> list[Polygon]:
+        """Of the region that was number `number`, from 0."""
+        return self._found[number + 1]
 
 
 def describe_area(

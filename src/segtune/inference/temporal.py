@@ -134,12 +134,15 @@ class Tracker:
                 tracks[region.id] = self._next
                 self._next += 1
             found.append(replace(region, track=tracks[region.id]))
-        self._known |= {r.track: (r, self._frame) for r in found if r.track is not None}
-        self._known = {t: k for t, k in self._known.items() if self._frame - k[1] <= _PATIENCE}
+        self._remember(found)
         return found
 
     def seen(self, regions: Sequence[Region]) -> None:
         """Takes in a frame whose regions have their tracks already."""
         self._frame += 1
-        self._known |= {r.track: (r, self._frame) for r in regions if r.track is not None}
+        self._remember(regions)
         self._next = max([self._next, *(r.track + 1 for r in regions if r.track is not None)])
+
+    def _remember(self, regions: Sequence[Region]) -> None:
+        self._known |= {r.track: (r, self._frame) for r in regions if r.track is not None}
+        self._known = {t: k for t, k in self._known.items() if self._frame - k[1] <= _PATIENCE}

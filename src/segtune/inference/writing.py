@@ -37,7 +37,7 @@ class Writer:
         """The mask as an index PNG, and the overlay."""
         self.mask(place, found.mask)
         if "overlays" in self.formats:
-            write_png(self.path("overlays", place, ".png"), found.overlay())
+            write_jpeg(self.path("overlays", place, ".jpg"), found.overlay())
 
     def edited(self, place: Path, picture: NDArray[np.uint8]) -> None:
         """What a workflow's edits made of the image."""
@@ -127,6 +127,17 @@ def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
     temporary = path.with_name(f".{path.name}.part")
     try:
         Image.fromarray(pixels).save(temporary, format="PNG", compress_level=3)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_jpeg(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Writes a picture (H, W, 3) to look at, whole or not at all; JPEG costs a fortieth of PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        Image.fromarray(pixels).save(temporary, format="JPEG", quality=92)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
