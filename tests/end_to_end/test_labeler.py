@@ -70,7 +70,7 @@ def test_a_concept_without_finer_labels_names_those_that_have_some(tmp_path):
 
 HELD_OUT = [
     "dataset=street", "kind=labeler", "labeler.concept=car", "hp.image_size=[192]", "hp.pretrained_weights=none",
-    "hp.num_epochs=12", "trainer=cpu", "trainer.val_every=4", "tracking.overlays=0",
+    "hp.encoder=resnet10t", "hp.num_epochs=12", "trainer=cpu", "trainer.val_every=4", "tracking.overlays=0",
 ]  # fmt: skip
 
 
@@ -80,12 +80,14 @@ def test_finer_labels_of_cars_on_held_out_scenes(tmp_path):
     root = f"tracking.root='{tmp_path}'"
     run = segtune.train(*HELD_OUT, root, **QUIET)
     found = segtune.evaluate(run.run_id, "dataset=street", root, split="test", **QUIET)
+    print(f"given true regions: {found.scores.pixel_accuracy:.3f} of {found.matrices.sum()}")
     assert found.matrices.sum() > 150
     assert found.scores.pixel_accuracy >= 0.9  # of regions: they are what the matrix counts
     seen = segtune.train("dataset=street", "template=swift", "hp=quick", "trainer=cpu", root, **QUIET)
     right, pixels, named, regions = end_to_end(
         segtune.load(seen.uri, root=str(tmp_path)), segtune.load(run.uri, root=str(tmp_path))
     )
+    print(f"end to end: {right / pixels:.3f} of the pixels, {named / regions:.3f} of {regions} regions of 100 pixels")
     assert right / pixels >= 0.8 and named / regions >= 0.8
 
 
@@ -133,4 +135,5 @@ def test_a_labeler_that_learned_shuffled_labels_knows_no_more_than_the_commonest
     run = segtune.train(*overrides, root, **QUIET)
     found = segtune.evaluate(run.run_id, "dataset=street", root, split="test", **QUIET)
     commonest = found.matrices.sum(0).sum(1).max() / found.matrices.sum()
+    print(f"wrong on purpose: {found.scores.pixel_accuracy:.3f}, the commonest label: {commonest:.3f}")
     assert found.scores.pixel_accuracy <= commonest + 0.03

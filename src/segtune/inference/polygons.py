@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from rasterio.features import rasterize, shapes
 from rasterio.transform import IDENTITY
 from shapely import Polygon
-from shapely.geometry import shape
 
 Ring = list[list[float]]
 TOLERANCE = 0.75
@@ -32,12 +31,18 @@ def to_polygons(mask: NDArray[np.bool_] | NDArray[np.uint8], tolerance: float = 
 
 def polygons_of(numbers: NDArray[np.uint8] | NDArray[np.int32], tolerance: float = 0.0) -> dict[int, list[Polygon]]:
     """The same for all areas of one number each in one pass over (H, W): number -> polygons; 0 is no area."""
-    drawn = [(shape(s), int(value)) for s, value in shapes(numbers, mask=numbers > 0, connectivity=4)]
+    drawn = [(_polygon(s["coordinates"]), int(value)) for s, value in shapes(numbers, mask=numbers > 0, connectivity=4)]
     polygons = shapely.simplify([p for p, _ in drawn], tolerance) if tolerance else [p for p, _ in drawn]
     found: dict[int, list[Polygon]] = {}
     for polygon, (_, value) in zip(polygons, drawn, strict=True):
         found.setdefault(value, []).append(polygon)
     return {value: sorted(some, key=lambda p: -p.area) for value, some in found.items()}
+
+
+def _polygon(rings: Any) -> Polygon:
+    """Of rings as GeoJSON has them, through arrays: point by point costs four times as much."""
+    exterior, *holes = (shapely.linearrings(np.array(ring)) for ring in rings)
+    return shapely.polygons(exterior, holes=holes or None)
 
 
 def to_mask(polygons: Sequence[Polygon], height: int, width: int) -> NDArray[np.bool_]:

@@ -131,40 +131,52 @@ def find_regions(
     """
     if split not in SPLITS:
         raise ValueError(f"split={split!r}: allowed are 'concept' and 'components'.")
-    areas: list[tuple[int, int, NDArray[np.uint8]]] = []
-    for concept in (int(c) for c in np.unique(mask) if c != IGNORE_INDEX):
-        whole = (mask == concept).astype(np.uint8)
-        if split == "concept":
-            areas.append((concept, int(np.count_nonzero(whole)), whole))
-            continue
-        _, labels, stats, _ = cv2.connectedComponentsWithStats(whole, connectivity=8)
-        for number in range(1, len(stats)):
-            pixels = int(stats[number, cv2.CC_STAT_AREA])
-            if pixels >= min_area:
-                areas.append((concept, pixels, (labels == number).astype(np.uint8)))
-    areas.sort(key=lambda a: (-a[1], a[0]))
-    outlines = _Outlines([area for _, _, area in areas])
-    return [
-        replace(_describe(n, concept, area, confidence, classes), outline=partial(outlines.of, n))
-        for n, (concept, _, area) in enumerate(areas)
-    ]
+    numbers, found = _number(mask, split, min_area)
+    if not found:
+        return []
+    order = sorted(range(len(found)), key=lambda n: (-found[n][1], found[n][0]))
+    place = np.zeros(len(found) + 1, np.int32)
+    place[np.array(order) + 1] = np.arange(1, len(found) + 1)
+    numbers = place[numbers]
+    sure = np.bincount(numbers.ravel(), confidence.ravel(), len(found) + 1)[1:]
+    columns = np.asfortranarray(numbers)  # as run lengths go
+    outlines = _Outlines(numbers)
+    regions = []
+    for number, (concept, pixels) in enumerate(found[n] for n in order):
+        area = (columns == number + 1).view(np.uint8)
+        region = _describe(number, concept, area, pixels, float(sure[number]), classes)
+        regions.append(replace(region, outline=partial(outlines.of, number)))
+    return regions
+
+
+def _number(mask: NDArray[np.uint8], split: str, min_area: int) -> tuple[NDArray[np.int32], list[tuple[int, int]]]:
+    """Numbers (H, W) of the areas from 1, 0 where there is none, and of each the concept and how many pixels it has."""
+    counts = np.bincount(mask.ravel(), minlength=256)
+    concepts = [int(c) for c in np.flatnonzero(counts) if c != IGNORE_INDEX]
+    if split == "concept":
+        lookup = np.zeros(256, np.int32)
+        lookup[concepts] = np.arange(1, len(concepts) + 1)
+        return lookup[mask], [(c, int(counts[c])) for c in concepts]
+    numbers, found = np.zeros(mask.shape, np.int32), list[tuple[int, int]]()
+    for concept in concepts:
+        count, labels, stats, _ = cv2.connectedComponentsWithStats((mask == concept).astype(np.uint8), connectivity=8)
+        large = [n for n in range(1, count) if stats[n, cv2.CC_STAT_AREA] >= min_area]
+        lookup = np.zeros(count, np.int32)
+        lookup[large] = len(found) + np.arange(1, len(large) + 1)
+        numbers += lookup[labels]  # areas share no pixel
+        found += [(concept, int(stats[n, cv2.CC_STAT_AREA])) for n in large]
+    return numbers, found
 
 
 class _Outlines:
     """The polygons of all regions of a mask, found in one pass when the first is asked for."""
 
-    def __init__(self, areas: list[NDArray[np.uint8]]) -> None:
-        self._areas = areas
+    def __init__(self, numbers: NDArray[np.int32]) -> None:
+        self._numbers = numbers
 
     @cached_property
     def _found(self) -> dict[int, list[Polygon]]:
-        if not self._areas:
-            return {}
-        numbers = np.zeros(self._areas[0].shape, np.int32)
-        for number, area in enumerate(self._areas, 1):
-            numbers[area > 0] = number
-        self._areas = []  # they are large
-        return polygons_of(numbers, TOLERANCE)
+        return polygons_of(self._numbers, TOLERANCE)
 
     def of(self, number: int) -> list[Polygon]:
         """Of the region that was number `number`, from 0."""
@@ -179,7 +191,8 @@ def describe_area(
     Args:
         confidence: (H, W) in [0, 1].
     """
-    return _describe(number, concept, area.astype(np.uint8), confidence, classes)
+    sure = float(confidence[area].sum(dtype=np.float64))
+    return _describe(number, concept, area.astype(np.uint8), int(area.sum()), sure, classes)
 
 
 def paint(regions: Iterable[Region], height: int, width: int) -> NDArray[np.uint8]:
@@ -224,16 +237,17 @@ def check_version(found: Any, name: str) -> None:
 
 
 def _describe(
-    number: int, concept: int, area: NDArray[np.uint8], confidence: NDArray[np.float32], classes: ClassTable
+    number: int, concept: int, area: NDArray[np.uint8], pixels: int, sure: float, classes: ClassTable
 ) -> Region:
+    """An area (H, W) of so many pixels as a region; `sure` is the sum of their confidences."""
     rle = coco_mask.encode(np.asfortranarray(area))
     x, y, width, height = (int(v) for v in coco_mask.toBbox(rle))
     return Region(
         id=number,
         concept_id=concept,
         concept=classes.names[concept],
-        area_share=float(area.mean()),
-        mean_confidence=float(confidence[area.astype(bool)].mean()),
+        area_share=pixels / area.size,
+        mean_confidence=sure / pixels,
         box=(x, y, width, height),
         rle={"size": [int(s) for s in rle["size"]], "counts": rle["counts"].decode("ascii")},
     )
