@@ -177,3 +177,31 @@ def test_a_picture_can_stand_there_instead(tmp_path):
     rows = np.flatnonzero((picture[:, 80] == (0, 0, 255)).all(1))
     assert facts["visible_share"] == pytest.approx(1.0)
     assert len(rows) == pytest.approx(160 * 1.8 / 8, abs=3)  # focal x tall / away
+
+
+EDITS = [
+    {"do": "blur", "of": ["car"], "rest": True},
+    {"do": "replace", "of": ["sky"]},
+    {"do": "remove", "of": ["car"]},
+    {"do": "move", "of": ["car"], "by": (0.1, 0.0)},
+    {"do": "free_space", "obstacles": ["car"]},
+    {"do": "place", "at": (0.0, 8.0), "camera": CAMERA},
+]
+
+
+@pytest.mark.parametrize("told", EDITS, ids=lambda e: e["do"])
+def test_an_edit_after_a_cut_out_keeps_it_cut_out(told):
+    found, regions = street((50, 50, 40, 30))
+    cut, _ = edit(do="cut_out", of=["car", "road"]).apply(found.image, found, regions)
+    picture, _ = edit(**told).apply(cut, found, regions)
+    assert picture.shape == cut.shape and picture.dtype == np.uint8
+    assert (picture[100:, :, 3] > 250).all()  # the road stays
+    if told["do"] in ("remove", "move", "free_space"):
+        assert np.array_equal(picture[..., 3], cut[..., 3])
+
+
+@pytest.mark.parametrize("told", EDITS, ids=lambda e: e["do"])
+def test_edits_of_what_is_not_there_leave_a_picture(told):
+    found, _ = street()
+    picture, facts = edit(**told).apply(found.image, found, [])
+    assert picture.shape == found.image.shape and isinstance(facts, dict)

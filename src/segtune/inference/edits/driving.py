@@ -40,8 +40,8 @@ class FreeSpace(Settings):
         road, stands = area(chosen(regions, self.road), size), chosen(regions, self.obstacles)
         free = free_road(road)
         seen = sorted((self._obstacle(r, road, size) for r in stands), key=lambda o: float(o["metres"]))
-        shown = picture.copy()
-        shown[free] = (0.55 * shown[free][:, :3] + 0.45 * np.array(_FREE)).astype(np.uint8) if free.any() else 0
+        shown = picture[..., :3].copy()
+        shown[free] = np.rint(0.55 * shown[free] + 0.45 * np.array(_FREE)).astype(np.uint8)
         for one in seen:
             x, y, wide, tall = one["box"]
             cv2.rectangle(
@@ -53,7 +53,7 @@ class FreeSpace(Settings):
             "obstacles": seen,
             "counts": dict(Counter(r.label for r in regions)),
         }
-        return shown, facts
+        return np.concatenate([shown, picture[..., 3:]], 2), facts
 
     def _obstacle(self, region: Region, road: np.ndarray, size: tuple[int, int]) -> Facts:
         x, y, wide, tall = region.box
