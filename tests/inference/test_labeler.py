@@ -108,7 +108,10 @@ class TwoKinds(RegionLabeler):
         self.concept, self.min_area = "car", 16
         self.classes = ClassTable.parse(["sedan", "truck", "bus"])
 
-    def places(self, image):
+    def encode(self, image):
+        return image
+
+    def places(self, image, size):
         blue = (image[..., 2] > image[..., 0]).astype(np.float32)
         return np.stack([0.95 - 0.9 * blue, 0 * blue + 0.05, 0.05 + 0.9 * blue]) / 1.05
 
@@ -135,3 +138,14 @@ def test_a_region_that_shows_two_cars_becomes_two_when_divided():
     assert sum(r.area_share for r in parts if r.concept == "car") == pytest.approx(whole[1].area_share)
     assert sum(r.concept == "car" for r in parts) == 2
     assert cars["sedan"].mean_confidence == pytest.approx(0.8)
+
+
+def test_many_regions_get_the_rows_that_they_get_one_by_one():
+    made, rng = labeler(), np.random.default_rng(0)
+    encoded = made.encode(rng.integers(0, 256, (60, 90, 3), dtype=np.uint8))
+    numbers = (np.arange(15 * 9).reshape(15, 9) + 1).astype(np.int32).repeat(4, 0).repeat(10, 1)
+    together = made.chances(encoded, numbers)
+    assert together.shape == (135, 3)
+    for n in (1, 64, 65, 135):
+        alone = made.chances(encoded, (numbers == n).astype(np.int32))
+        np.testing.assert_allclose(together[n - 1], alone[0], atol=1e-6)

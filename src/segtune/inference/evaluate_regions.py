@@ -77,7 +77,7 @@ def _labelled(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8]]:
     """Predicted labels, their probabilities and the true ones, each (R,), and the predicted ones painted (H, W)."""
     truth = number_regions(split.masks[index], labeler.min_area)
-    chances = labeler.chances(split.images[index], truth.numbers)
+    chances = labeler.chances(labeler.encode(split.images[index]), truth.numbers)
     predicted = chances.argmax(1).astype(np.uint8)
     painted = np.append(np.uint8(IGNORE_INDEX), predicted)[truth.numbers]
     return predicted, chances.max(1), truth.labels, painted

@@ -20,11 +20,13 @@ from segtune.inference.regions import Concept, Region, describe_area, renumbered
 from segtune.inference.segmenter import Segmentation, versions
 from segtune.models.build import Preprocessing
 from segtune.models.folder import read_folder, write_folder
-from segtune.models.labeler import RegionModel, build_labeler
+from segtune.models.labeler import Encoded, RegionModel, build_labeler
 
 _SHOWN = 5  # finer concepts that a region keeps
 _LEAST_PART = 4  # parts of fewer times `min_area` pixels are none
 _BLUR = 2.0  # pixels
+_LEAST = 1e-6  # of a probability: two heads that are sure of different labels must not leave nothing
+_AT_ONCE = 64  # regions that are pooled together: each takes as much memory as the features have places
 
 
 class RegionLabeler:
@@ -124,14 +126,14 @@ class RegionLabeler:
         mine = [r for r in regions if r.concept == self.concept]
         if not mine:
             return list(regions)
-        areas = [(r, r.mask()) for r in mine]
+        areas, encoded = [(r, r.mask()) for r in mine], self.encode(found.image)
         if divide:
-            places = self.places(found.image)
+            places = self.places(encoded, (height, width))
             ids = places.argmax(0).astype(np.uint8)
             areas = [(r, part) for r, area in areas for part in divided(area, ids, _LEAST_PART * self.min_area)]
-        chances = self.chances(found.image, _numbered([a for _, a in areas]))
+        chances = self.chances(encoded, _numbered([a for _, a in areas]))
         if divide:
-            chances = np.sqrt(chances * np.stack([places[:, a].mean(1) for _, a in areas]))
+            chances = np.sqrt((chances + _LEAST) * np.stack([places[:, a].mean(1) for _, a in areas]))
             chances /= chances.sum(1, keepdims=True)
             areas, chances = _joined(areas, chances)
         labelled = []
@@ -148,22 +150,26 @@ class RegionLabeler:
         return renumbered(sorted([*rest, *labelled], key=lambda r: -r.area_share))
 
     @torch.inference_mode()
-    def places(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities (F, H, W) of what would be seen at each place of an image (H, W, 3), a little blurred."""
-        none = torch.zeros(1, *image.shape[:2], dtype=torch.int32, device=self.device)
-        logits = self.model.both(self._batch(image), none)[1]
-        whole = F.interpolate(logits, size=image.shape[:2], mode="bilinear", align_corners=False)
-        return np.stack([cv2.GaussianBlur(p, (0, 0), _BLUR) for p in whole.softmax(1)[0].cpu().numpy()])
-
-    def _batch(self, image: NDArray[np.uint8]) -> Tensor:
+    def encode(self, image: NDArray[np.uint8]) -> Encoded:
+        """What the model sees of an image (H, W, 3)."""
         resized = resize_image(image, *target_size(image.shape[0], image.shape[1], self.image_size))
-        return torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None].to(self.device)
+        return self.model.encode(torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None].to(self.device))
 
     @torch.inference_mode()
-    def chances(self, image: NDArray[np.uint8], numbers: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Softmax probabilities (R, F) of the regions 1..R of an image (H, W, 3), numbered in (H, W) int32."""
-        logits = self.model(self._batch(image), torch.from_numpy(numbers)[None].to(self.device))
-        return np.asarray(logits.softmax(1).cpu().numpy())
+    def places(self, encoded: Encoded, size: tuple[int, int]) -> NDArray[np.float32]:
+        """Probabilities (F, *size) of what would be seen at each place of an image, a little blurred."""
+        logits = F.interpolate(self.model.of_places(encoded), size=size, mode="bilinear", align_corners=False)
+        return np.stack([cv2.GaussianBlur(p, (0, 0), _BLUR) for p in logits.softmax(1)[0].cpu().numpy()])
+
+    @torch.inference_mode()
+    def chances(self, encoded: Encoded, numbers: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Softmax probabilities (R, F) of the regions 1..R of an image, numbered in (H, W) int32."""
+        rows = []
+        for first in range(0, int(numbers.max(initial=0)), _AT_ONCE):
+            some = np.where((numbers > first) & (numbers <= first + _AT_ONCE), numbers, 0)
+            logits = self.model.of_regions(encoded, torch.from_numpy(some)[None].to(self.device))
+            rows.append(logits.softmax(1).cpu().numpy())
+        return np.concatenate(rows) if rows else np.zeros((0, len(self.classes)), np.float32)
 
 
 def divided(area: NDArray[np.bool_], ids: NDArray[np.uint8], min_area: int) -> list[NDArray[np.bool_]]:

@@ -6,7 +6,7 @@ bytes (B, 3, H, W) and region numbers (B, h, w) -> logits (R, num_classes), a ro
 import math
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm
 import torch
@@ -20,6 +20,14 @@ from segtune.models.pretrained import hub_or_cache
 ARCHITECTURES = ("MaskPool",)
 _FORM = 9  # figures of `region_form`
 _PARTS = 5  # means of features: region, its thirds, image
+
+
+class Encoded(NamedTuple):
+    """Features (B, D, h, w), and how many of their rows and columns the images cover: what lies beyond is padding."""
+
+    features: Tensor
+    rows: float
+    columns: float
 
 
 class RegionModel(nn.Module):
@@ -60,13 +68,15 @@ class RegionModel(nn.Module):
         if regions is None:
             each = torch.arange(1, len(image) + 1, dtype=torch.int32, device=image.device)
             regions = each.view(-1, 1, 1).expand(-1, *image.shape[-2:])
-        return self.both(image, regions)[0]
+        return self.of_regions(self.encode(image), regions)
 
     def both(self, image: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the regions (R, num_classes), and of the places (B, num_classes, H / s, W / s), rounded up.
+        """Logits of the regions (R, num_classes) and of the places, see `of_places`."""
+        encoded = self.encode(image)
+        return self.of_regions(encoded, regions), self.of_places(encoded)
 
-        s is the stride of the finest level that is used, 4 for most encoders.
-        """
+    def encode(self, image: Tensor) -> Encoded:
+        """Features of images (B, 3, H, W) uint8, which both heads look at."""
         height, width = image.shape[-2:]
         x = (image - self.mean) / self.std
         multiple = self.preprocessing.multiple
@@ -75,11 +85,20 @@ class RegionModel(nn.Module):
         features = self.lateral[0](found[self.levels[0]])
         for level, lateral in zip(self.levels[1:], list(self.lateral)[1:], strict=True):
             features = features + F.interpolate(lateral(found[level]), size=features.shape[-2:], mode="nearest")
-        scale = (features.shape[-2] / x.shape[-2] * height, features.shape[-1] / x.shape[-1] * width)
-        pooled, forms = zip(*[_pooled(f, r, scale) for f, r in zip(features, regions, strict=True)], strict=True)
-        logits = self.head(torch.cat([self.norm(torch.cat(pooled)), self.form(torch.cat(forms))], 1))
-        places = self.places(features)[..., : math.ceil(scale[0]), : math.ceil(scale[1])]
-        return logits, places
+        return Encoded(features, features.shape[-2] / x.shape[-2] * height, features.shape[-1] / x.shape[-1] * width)
+
+    def of_regions(self, encoded: Encoded, regions: Tensor) -> Tensor:
+        """Logits (R, num_classes) of regions (B, h, w), see `forward`."""
+        scale = encoded.rows, encoded.columns
+        rows = [_pooled(f, r, scale) for f, r in zip(encoded.features, regions, strict=True)]
+        pooled, forms = zip(*rows, strict=True)
+        logits: Tensor = self.head(torch.cat([self.norm(torch.cat(pooled)), self.form(torch.cat(forms))], 1))
+        return logits
+
+    def of_places(self, encoded: Encoded) -> Tensor:
+        """Logits (B, num_classes, H / s, W / s), rounded up, at the stride s of the finest level, mostly 4."""
+        logits: Tensor = self.places(encoded.features)
+        return logits[..., : math.ceil(encoded.rows), : math.ceil(encoded.columns)]
 
 
 def _pooled(features: Tensor, regions: Tensor, scale: tuple[float, float]) -> tuple[Tensor, Tensor]:
