@@ -12,6 +12,7 @@ from segtune.inference.labeler import RegionLabeler, divided
 from segtune.inference.models import open_model
 from segtune.inference.regions import find_regions
 from segtune.inference.segmenter import Segmentation, Segmenter
+from segtune.models.folder import read_folder
 from segtune.models.labeler import build_labeler
 
 MODEL = {"architecture": "MaskPool", "encoder": "resnet10t", "width": 16}
@@ -61,7 +62,7 @@ def test_each_kind_of_folder_opens_as_what_it_is(tmp_path, tiny_run):
     with pytest.raises(DataError, match="is no segmenter but a labeler: use it in a workflow"):
         Segmenter.load(tmp_path / "labeler")
     with pytest.raises(DataError, match="is no labeler but a segmenter"):
-        RegionLabeler.load(tiny_run.segmenter)
+        RegionLabeler.from_parts(*read_folder(tiny_run.segmenter), "cpu", "folder")
 
 
 def test_a_changed_byte_is_refused(tmp_path):

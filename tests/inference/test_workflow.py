@@ -79,7 +79,7 @@ def test_saved_it_is_one_folder_that_does_the_same(fine, scene, tmp_path):
     data[-1] ^= 1
     weights.write_bytes(bytes(data))
     with pytest.raises(DataError, match="was changed after it was saved"):
-        Workflow.load(tmp_path / "whole")
+        open_model(tmp_path / "whole")
 
 
 def test_predict_writes_pictures_facts_and_what_was_used_and_the_schema_holds(fine, tmp_path):

@@ -19,7 +19,7 @@ from segtune.errors import DataError
 from segtune.inference.regions import Concept, Region, describe_area, renumbered
 from segtune.inference.segmenter import Segmentation, versions
 from segtune.models.build import Preprocessing
-from segtune.models.folder import read_folder, write_folder
+from segtune.models.folder import write_folder
 from segtune.models.labeler import Encoded, RegionModel, build_labeler
 
 _SHOWN = 5  # finer concepts that a region keeps
@@ -52,18 +52,6 @@ class RegionLabeler:
         self.min_area, self.info = min_area, dict(info)
 
     @classmethod
-    def load(
-        cls, folder: str | Path, device: str | torch.device | None = None, manifest_hash: str | None = None
-    ) -> "RegionLabeler":
-        """Opens a labeler folder, after every byte of it was checked.
-
-        Raises:
-            DataError: not a labeler, changed files, or weights that do not fit the described model.
-        """
-        info, tensors = read_folder(Path(folder), manifest_hash)
-        return cls.from_parts(info, tensors, device, str(folder))
-
-    @classmethod
     def from_parts(
         cls, info: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str | torch.device | None, name: str
     ) -> "RegionLabeler":
@@ -86,7 +74,7 @@ class RegionLabeler:
         return cls(model, info["concept"], classes, info["image_size"], info["min_area"], info, device)
 
     def save(self, folder: Path) -> str:
-        """Writes the folder that `load` opens; returns the sha256 of its manifest."""
+        """Writes the folder that `open_model` opens; returns the sha256 of its manifest."""
         return write_folder(folder, self.model.state_dict(), self.info)
 
     def describe(self, template: Mapping[str, Any], dataset: Mapping[str, Any], metrics: Mapping[str, float]) -> None:

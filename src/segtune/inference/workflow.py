@@ -21,7 +21,7 @@ from segtune.inference.labeler import RegionLabeler
 from segtune.inference.options import Options
 from segtune.inference.regions import Region, find_regions, renumbered
 from segtune.inference.segmenter import Segmentation, Segmenter
-from segtune.models.folder import read_folder, write_folder
+from segtune.models.folder import write_folder
 from segtune.settings import Count, Fraction, Settings
 
 
@@ -206,23 +206,11 @@ class Workflow:
         return {"name": self.name, "config": self.config.model_dump(mode="json"), "parts": self.parts}
 
     def save(self, folder: Path) -> str:
-        """Writes the folder that `load` opens, with the weights of all parts; returns the sha256 of its manifest."""
+        """Writes the folder that `open_model` opens, with all weights; returns the sha256 of its manifest."""
         tensors = {f"{n}.{k}": v for n, m in enumerate(self.models) for k, v in m.model.state_dict().items()}
         models = [dict(m.info) for m in self.models]
         described = {"kind": "workflow", "classes": self.classes.to_json(), **self.pinned(), "models": models}
         return write_folder(folder, tensors, described)
-
-    @classmethod
-    def load(
-        cls, folder: str | Path, device: str | torch.device | None = None, manifest_hash: str | None = None
-    ) -> "Workflow":
-        """Opens a workflow folder, after every byte of it was checked.
-
-        Raises:
-            DataError: not a workflow, changed files, or weights that do not fit.
-        """
-        info, tensors = read_folder(Path(folder), manifest_hash)
-        return cls.from_parts(info, tensors, device, str(folder))
 
     @classmethod
     def from_parts(

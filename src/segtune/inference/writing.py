@@ -123,21 +123,19 @@ def frames_of(path: Path) -> Iterator[dict[str, Any]]:
 
 def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
     """Writes a PNG whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        Image.fromarray(pixels).save(temporary, format="PNG", compress_level=3)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    _write_picture(path, pixels, format="PNG", compress_level=3)
 
 
 def write_jpeg(path: Path, pixels: NDArray[np.uint8]) -> None:
     """Writes a picture (H, W, 3) to look at, whole or not at all; JPEG costs a fortieth of PNG."""
+    _write_picture(path, pixels, format="JPEG", quality=92)
+
+
+def _write_picture(path: Path, pixels: NDArray[np.uint8], **how: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     try:
-        Image.fromarray(pixels).save(temporary, format="JPEG", quality=92)
+        Image.fromarray(pixels).save(temporary, **how)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
