@@ -70,11 +70,13 @@ def test_a_concept_without_finer_labels_names_those_that_have_some(tmp_path):
 
 HELD_OUT = [
     "dataset=street", "kind=labeler", "labeler.concept=car", "hp.image_size=[192]", "hp.pretrained_weights=none",
-    "hp.encoder=resnet10t", "hp.num_epochs=12", "trainer=cpu", "trainer.val_every=4", "tracking.overlays=0",
+    "hp.encoder=resnet10t", "hp.num_epochs=12", "trainer=cpu", "trainer.threads=1", "trainer.val_every=4",
+    "tracking.overlays=0",
 ]  # fmt: skip
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_finer_labels_of_cars_on_held_out_scenes(tmp_path):
     """Given true regions, and end to end: what a segmenter saw, parted and labelled."""
     root = f"tracking.root='{tmp_path}'"
@@ -118,6 +120,7 @@ def end_to_end(segmenter: Segmenter, labeler: RegionLabeler) -> tuple[int, int, 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_labeler_that_learned_shuffled_labels_knows_no_more_than_the_commonest(tmp_path):
     source = open_source(compose(["dataset=street"]).config.dataset)
     wrong, rng = tmp_path / "wrong", np.random.default_rng(0)

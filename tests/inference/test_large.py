@@ -90,14 +90,14 @@ def test_twenty_thousand_pixels_square_stay_under_two_gigabytes(tmp_path):
     path, side = tmp_path / "large.tif", 20_000
     profile = {"driver": "GTiff", "height": side, "width": side, "count": 3, "dtype": "uint8", "tiled": True,
                "blockxsize": 512, "blockysize": 512, "compress": "deflate",
-               "transform": from_origin(0, 0, 1, 1)}  # fmt: skip
+               "transform": from_origin(500_000, 5_000_000, 0.5, 0.5)}  # fmt: skip
     with rasterio.open(path, "w", **profile) as target:
         for top in range(0, side, 2000):
             coarse = RNG.integers(0, 256, (20, 200, 3), dtype=np.uint8)
             band = cv2.resize(coarse, (side, 2000), interpolation=cv2.INTER_NEAREST)
             target.write(np.moveaxis(band, 2, 0), window=Window(0, top, side, 2000))
     code = f"""
-import json, resource
+import json, re
 from pathlib import Path
 from segtune.inference.large import segment_large
 from segtune.inference.segmenter import Segmenter
@@ -105,7 +105,8 @@ from segtune.models.build import Preprocessing, SegmentationModel
 from tests.inference.test_tiling import CLASSES, Equivariant
 segmenter = Segmenter(SegmentationModel(Equivariant(), Preprocessing(multiple=4)), CLASSES, [360], {{}})
 size, regions, _ = segment_large(segmenter, Path({str(path)!r}), Path({str(tmp_path / "mask.tif")!r}))
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# not ru_maxrss: that of a process just started is its parent's
+peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
 print(json.dumps([size, sum(r.area_share for r in regions), peak]))
 """
     root = Path(__file__).parents[2]
