@@ -57,7 +57,7 @@ def compose(*overrides: str) -> "Composed":
 
 
 def train(*overrides: str, say: Say = to_stderr) -> "RunResult":
-    """Fine-tunes one segmenter: `train("dataset=street", "template=swift", "hp.num_epochs=5")`.
+    """Fine-tunes a segmenter, or a labeler: `train("dataset=street", "template=swift", "hp.num_epochs=5")`.
 
     With `resume=RUN`, goes on with a run that was interrupted, with the config that it recorded.
 

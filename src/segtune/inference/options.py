@@ -18,7 +18,7 @@ class Options:
     Attributes:
         split: `concept` or `components`; see `find_regions`.
         min_area: components of fewer pixels are left out.
-        formats: names in FORMATS; regions.json is always written.
+        formats: names in FORMATS; regions.json is always written, with polygons where `regions` is among them.
         tile: side of the tiles in which each image is looked at, at its own size; None tiles only what is too large.
         overlap: share of a tile's side that it has in common with the next.
         tta: a name in AVERAGES.

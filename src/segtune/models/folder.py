@@ -1,4 +1,4 @@
-"""A segmenter on disk is data, never code: weights, a description, and a manifest with the hash of each file.
+"""A segmenter, labeler or workflow on disk is data, never code: weights, a description, a manifest with their hashes.
 
 Reading one builds from our own table of names; a changed byte, a missing file or one too many is refused.
 """
