@@ -42,7 +42,9 @@ def bare_loop(config: RunConfig) -> float:
     source = open_source(config.dataset)
     train = load_split(source, "train", config.hp["image_size"])
     val = load_split(source, "val", config.hp["image_size"], stored_masks=True)
-    data = SegmentationData(train, val, build_augment(config, train), config.hp["batch_size"], config.seed)
+    data = SegmentationData(
+        train, val, build_augment(config, train, len(source.classes)), config.hp["batch_size"], config.seed
+    )
     model = build(config.template["model"], len(source.classes)).to(memory_format=torch.channels_last).train()
     loss = SegmentationLoss(config.loss, train.class_shares(len(source.classes)))
     optimizer = build_optimizer(config.optimizer, model, config.hp["batch_size"] * config.hp["per_item_lrate"])

@@ -69,10 +69,19 @@ def tiny_run(store_root: Path) -> RunResult:
 
 
 @pytest.fixture
-def camvid() -> Path:
-    """The folder of CamVid under SEGTUNE_DATA."""
-    root = Path(os.environ.get("SEGTUNE_DATA", "")) / "camvid"
+def data_root() -> Path:
+    """The folder that SEGTUNE_DATA names."""
+    root = Path(os.environ.get("SEGTUNE_DATA", ""))
     if not os.environ.get("SEGTUNE_DATA") or not root.is_dir():
+        pytest.skip("needs real data: set SEGTUNE_DATA to the folder that holds it")
+    return root
+
+
+@pytest.fixture
+def camvid(data_root: Path) -> Path:
+    """The folder of CamVid under SEGTUNE_DATA."""
+    root = data_root / "camvid"
+    if not root.is_dir():
         pytest.skip("needs CamVid: set SEGTUNE_DATA to the folder that holds camvid/")
     return root
 

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 __all__ = [
     "__version__",
+    "check",
     "compare",
     "confirm",
     "evaluate",
+    "import_dataset",
     "load",
     "plan_sweep",
     "predict",
     "promote",
     "promote_workflow",
+    "rank_labels",
     "retry",
     "rollback",
     "status",
@@ -52,11 +55,19 @@ if TYPE_CHECKING:
         worker,
         workflow,
     )
+    from segtune.datasets import check, import_dataset, rank_labels
+
+
+_DATASETS = ("check", "import_dataset", "rank_labels")
 
 
 def __getattr__(name: str) -> Any:
     """Loads the functions on first use: `import segtune` costs nothing."""
     if name in __all__:
+        if name in _DATASETS:
+            from segtune import datasets
+
+            return getattr(datasets, name)
         from segtune import api
 
         return getattr(api, name)

@@ -313,9 +313,9 @@ def predict(
     from segtune.errors import ConfigError
     from segtune.inference.labeler import RegionLabeler
     from segtune.inference.options import Options
-    from segtune.inference.pace import Pace
     from segtune.inference.predict import predict as predict_files
     from segtune.inference.workflow import Workflow
+    from segtune.pace import Pace
 
     Options(**look)  # a typo is told before anything is loaded
     sources = [source] if isinstance(source, str | Path) else list(source)

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 from segtune import __version__
 from segtune.errors import ConfigError, Interrupted, SegtuneError, nearest
-from segtune.verbs import VERBS, Call
+from segtune.verbs import VERBS
+from segtune.verbs.call import Call
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,6 +75,13 @@ def _parse(name: str, words: Sequence[str]) -> Call:
         )
     if name == "compare":
         parser.add_argument("--baseline", help="name or run id of the candidate that the others are compared with")
+    if name == "check":
+        parser.add_argument(
+            "--fix", action="store_true", help="write what repairs the dataset; changes none of its files"
+        )
+        parser.add_argument(
+            "--labels", action="store_true", help="rank the images whose truth a trained model disputes: run=RUN"
+        )
     if name == "sweep":
         parser.add_argument("--dry-run", action="store_true", help="print space, forecast and compute; start nothing")
     flags, unknown = parser.parse_known_intermixed_args(list(words))

@@ -20,7 +20,9 @@ from segtune.errors import ConfigError, nearest
 from segtune.settings import GateConfig, RunConfig
 from segtune.template import Template, parse_template
 
-GROUPS = ("kind", "template", "dataset", "hp", "loss", "optimizer", "scheduler", "augment", "trainer", "tracking")
+GROUPS = (
+    "kind", "template", "dataset", "hp", "loss", "optimizer", "scheduler", "augment", "sampling", "trainer", "tracking",
+)  # fmt: skip
 _FREE = ("template", "hp")  # checked by the template's declaration, not by the schema
 _PACKAGE = Path(__file__).parent
 

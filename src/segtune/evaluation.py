@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from segtune.data.cache import Decoded, duplicates_in_train
+from segtune.data.cache import Decoded, duplicates_in_train, shapes_of
 from segtune.data.images import resize_image
-from segtune.data.sources import Source, open_source
+from segtune.data.layout import Source
+from segtune.data.sources import open_source
 from segtune.errors import ConfigError
 from segtune.inference.evaluate import shown_images, small
 from segtune.inference.labeler import RegionLabeler
@@ -52,7 +53,7 @@ def evaluate_model(
             f"dataset '{source.name}' has the classes {', '.join(classes.names)}, but {model} was trained on "
             f"{', '.join(segmenter.classes.names)}. Choose the dataset that it was trained on."
         )
-    data = kind.load(source, split, segmenter.image_size, stored_masks=True)
+    data = kind.load(source, split, segmenter.image_size, stored_masks=True, cache=config.cache, say=say)
     record_read(store, source.name, split, data.fingerprint, located.run_id or str(located.folder), purpose)
     found = signed(measure(kind, segmenter, source, split, data, seconds=2.0), located.folder)
     if located.run_id:
@@ -70,7 +71,7 @@ def measure(
     Args:
         seconds: to take its latency for.
     """
-    height, width = data.images[0].shape[:2]
+    height, width = shapes_of(data.images)[0][:2]
     size, device = (height, width), segmenter.device
     cost = measure_cost(segmenter.model, (1, 3, *size), size, device, ("params_m", "gflops"))
     cost["latency_ms"], cost["latency_p95_ms"] = latency(segmenter.model, size, device, seconds)

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from segtune.classes import ClassTable
 from segtune.data.cache import Decoded, load_split
 from segtune.data.datamodule import Batch
+from segtune.data.files import cache_dir
 from segtune.data.finer import finer_classes, load_finer, with_regions
-from segtune.data.sources import Source, cache_dir
+from segtune.data.layout import Source
 from segtune.inference.evaluate import evaluate, overlays
 from segtune.inference.evaluate_regions import evaluate_regions, overlays_of_regions
 from segtune.inference.labeler import RegionLabeler
@@ -37,9 +38,11 @@ class Segmenters:
         """The dataset's."""
         return source.classes
 
-    def load(self, source: Source, split: str, image_size: Sequence[int], stored_masks: bool = False) -> Decoded:
-        """The masks as they are."""
-        return load_split(source, split, image_size, stored_masks)
+    def load(
+        self, source: Source, split: str, image_size: Sequence[int], stored_masks: bool = False, **where: Any
+    ) -> Decoded:
+        """The masks as they are; `where` goes to `load_split`: cache, say."""
+        return load_split(source, split, image_size, stored_masks, **where)
 
     def build(self, model: Mapping[str, Any], num_classes: int, pretrained: bool = False) -> nn.Module:
         """See `models.build`."""
@@ -102,9 +105,11 @@ class Labelers:
         """The finer labels of the class."""
         return finer_classes(source, self.concept)
 
-    def load(self, source: Source, split: str, image_size: Sequence[int], stored_masks: bool = False) -> Decoded:
+    def load(
+        self, source: Source, split: str, image_size: Sequence[int], stored_masks: bool = False, **where: Any
+    ) -> Decoded:
         """The images that show such regions; their masks hold finer ids."""
-        return load_finer(source, split, self.concept, image_size, self.min_area, stored_masks)
+        return load_finer(source, split, self.concept, image_size, self.min_area, stored_masks, **where)
 
     def build(self, model: Mapping[str, Any], num_classes: int, pretrained: bool = False) -> nn.Module:
         """See `models.labeler`."""

@@ -9,14 +9,17 @@ import torch
 from torch import nn
 
 from segtune.classes import ClassTable
-from segtune.data.cache import Decoded
-from segtune.data.sources import Source, open_source
+from segtune.data.audit import brief
+from segtune.data.cache import Decoded, duplicates_in_train, shapes_of
+from segtune.data.layout import Source
+from segtune.data.sampling import Sampling
+from segtune.data.sources import open_source
 from segtune.data.transforms import Augment
 from segtune.errors import ConfigError
 from segtune.kinds import Kind, kind_of
 from segtune.models.pretrained import take_over
 from segtune.models.probe import StepFormat
-from segtune.settings import RunConfig
+from segtune.settings import RunConfig, SamplingConfig
 from segtune.tracking.registry import locate
 from segtune.tracking.store import open_store
 
@@ -45,13 +48,18 @@ class Setup:
     @property
     def batch_shape(self) -> tuple[int, int, int, int]:
         """(B, 3, H, W) of the largest training step."""
-        height, width = build_augment(self.config, self.train).size(self.config.hp["num_epochs"])
+        height, width = self.augment.size(self.config.hp["num_epochs"])
         return self.batch_size, 3, height, width
+
+    @property
+    def augment(self) -> Augment:
+        """What the training images go through."""
+        return build_augment(self.config, self.train, len(self.classes))
 
     @property
     def val_size(self) -> tuple[int, int]:
         """(H, W) of the first val image, at the run's image size."""
-        height, width = self.val.images[0].shape[:2]
+        height, width = shapes_of(self.val.images)[0][:2]
         return height, width
 
     @property
@@ -73,11 +81,14 @@ def prepare(config: RunConfig, say: Say) -> Setup:
     source = open_source(config.dataset, say)
     kind, size = kind_of(config), config.hp["image_size"]
     classes = kind.classes(source)
-    train = kind.load(source, "train", size)
-    val = kind.load(source, "val", size, stored_masks=True)
+    train = kind.load(source, "train", size, cache=config.cache, say=say)
+    val = kind.load(source, "val", size, stored_masks=True, cache=config.cache, say=say)
+    counts = {"train": train.pixel_counts(len(classes)), "val": val.pixel_counts(len(classes))}
+    for line in brief(source.name, classes.names, counts, duplicates_in_train(source, "val") or ()):
+        say(line)
     device = _device(config)
     model = _initial_model(config, kind, classes, say)
-    height, width = build_augment(config, train).size(config.hp["num_epochs"])
+    height, width = build_augment(config, train, len(classes)).size(config.hp["num_epochs"])
     how = kind.step_format(config, len(classes), (config.hp["batch_size"], 3, height, width), device)
     say(
         f"{config.template['name']} on {source.name}: {len(train)} train and {len(val)} val images, "
@@ -103,9 +114,11 @@ def _initial_model(config: RunConfig, kind: Kind, classes: ClassTable, say: Say)
     return model
 
 
-def build_augment(config: RunConfig, train: Decoded) -> Augment:
+def build_augment(config: RunConfig, train: Decoded, num_classes: int) -> Augment:
     """The augmentation: views as large as the images where all have one size, else squares of the shorter side."""
-    shapes = {i.shape[:2] for i in train.images}
+    shapes = {tuple(s[:2]) for s in shapes_of(train.images)}
     side = min(min(s) for s in shapes)
     whole = next(iter(shapes)) if len(shapes) == 1 else (side, side)
-    return Augment(config.augment, (int(whole[0]), int(whole[1])), config.hp["num_epochs"])
+    plain = config.sampling == SamplingConfig()
+    sampling = None if plain else Sampling(config.sampling, train.pixel_counts(num_classes))
+    return Augment(config.augment, (int(whole[0]), int(whole[1])), config.hp["num_epochs"], sampling)

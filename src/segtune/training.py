@@ -20,17 +20,17 @@ from segtune import __version__
 from segtune.callbacks import Guard, Keeper, OnEpoch, Reporter, StopTraining
 from segtune.config import flatten
 from segtune.data.datamodule import SegmentationData
-from segtune.errors import ConfigError, Interrupted, LeaseLost
+from segtune.errors import ConfigError, DataError, Interrupted, LeaseLost
 from segtune.evaluation import keep, measure, signed
 from segtune.models.cost import device_name, measure_cost
 from segtune.models.losses import SegmentationLoss
 from segtune.patience import patiently
 from segtune.settings import RunConfig, TrackingConfig
-from segtune.setup import Say, Setup, build_augment, prepare
+from segtune.setup import Say, Setup, prepare
 from segtune.stopping import StopRequest
 from segtune.task import FineTuning
 from segtune.tracking.provenance import environment, git_state
-from segtune.tracking.runs import RunWriter, State
+from segtune.tracking.runs import RunRecord, RunWriter, State, get_run
 from segtune.tracking.store import Store, open_store
 
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
@@ -171,6 +171,8 @@ def _open_run(
     if _rank():
         return RunWriter(store, os.environ[_RANK_RUN])
     if resume:
+        if parent is None:  # a sweep answers for its own data
+            _check_data(setup, get_run(store, resume))
         run = RunWriter.reopen(store, resume)
     else:
         run = _create_run(store, setup, name, tags, parent)
@@ -179,10 +181,23 @@ def _open_run(
     return run
 
 
+def _check_data(setup: Setup, run: RunRecord) -> None:
+    for split, tag, now in (
+        ("train", "segtune.dataset.train", setup.train.fingerprint),
+        ("val", "segtune.dataset", setup.val.fingerprint),
+    ):
+        then = run.tags.get(tag, now)
+        if then != now:
+            raise DataError(
+                f"resume={run.id}: the {split} split of '{setup.source.name}' has changed since the run began "
+                f"(fingerprint {then[:12]}, now {now[:12]}). Restore the data, or train anew."
+            )
+
+
 def _create_run(store: Store, setup: Setup, name: str, tags: Mapping[str, str], parent: str | None) -> RunWriter:
     config, git = setup.config, git_state()
     plain = config.model_dump(mode="json")
-    sections = ("hp", "loss", "optimizer", "scheduler", "augment", "trainer", "seed")
+    sections = ("hp", "loss", "optimizer", "scheduler", "augment", "sampling", "trainer", "seed")
     params = {k: v for k, v in flatten(plain) if k.split(".")[0] in sections}
     params |= {"template": config.template["name"], "dataset.name": config.dataset.name}
     own = {
@@ -219,9 +234,8 @@ def _run_steps(
     )  # fmt: skip
     if config.trainer.compile:
         model.compile()
-    augment = build_augment(config, setup.train)
     data = SegmentationData(
-        setup.train, setup.val, augment, setup.batch_size, config.seed, config.trainer.workers, kind.collate
+        setup.train, setup.val, setup.augment, setup.batch_size, config.seed, config.trainer.workers, kind.collate
     )
     keeper = Keeper(run.folder, stop, guard)
     reporter = Reporter(names, say, _guarded(run, guard), on_epoch, kind.unit)

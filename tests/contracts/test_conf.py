@@ -3,6 +3,7 @@
 import pytest
 
 from segtune.config import GROUPS, compose, members, shipped
+from segtune.data.formats import FORMATS
 from segtune.sweeping.space import build_space
 from segtune.sweeping.spec import load_spec
 
@@ -10,6 +11,7 @@ MEMBERS = [(g, m) for g in GROUPS for m in members(g)]
 SWEEPS = sorted(p.stem for p in shipped("sweeps").glob("*.yaml"))
 NEEDED = {
     ("dataset", "folder"): ["dataset.root=x", "dataset.classes=[a,b]"],
+    **{("dataset", name): ["dataset.root=x"] for name in FORMATS},
     ("kind", "labeler"): ["labeler.concept=car"],
     ("template", "mask_pool"): ["kind=labeler", "labeler.concept=car"],
 }

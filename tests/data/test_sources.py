@@ -9,7 +9,8 @@ from PIL import Image
 
 from segtune.config import compose
 from segtune.data.cache import load_split
-from segtune.data.sources import files_fingerprint, open_source
+from segtune.data.download import files_fingerprint
+from segtune.data.sources import open_source
 from segtune.errors import DataError
 from segtune.settings import DatasetConfig, DownloadConfig
 from tests.conftest import write_pairs
@@ -70,14 +71,16 @@ def test_the_fingerprint_changes_with_any_pixel_and_with_nothing_else(tmp_path):
     assert prints[0] == prints[1] != prints[2]
 
 
-def archive(path: Path) -> DownloadConfig:
-    """A zip such as a code host serves: one top folder, and a member that wants to leave it."""
+def archive(path: Path, member: str = "") -> DownloadConfig:
+    """A zip such as a code host serves: one top folder, and more in it than is wanted."""
     with zipfile.ZipFile(path, "w") as packed:
         for split, name in (("train", "a.png"), ("trainannot", "a.png")):
             file = path.parent / name
             Image.fromarray(IMAGE if split == "train" else IMAGE[..., 0]).save(file)
             packed.write(file, f"repo-main/Set/{split}/{name}")
-        packed.writestr("repo-main/Set/train/../../../evil.png", b"x")
+        packed.writestr("repo-main/docs/readme.txt", b"x")
+        if member:
+            packed.writestr(member, b"x")
     paths = {"Set/train": "images/train", "Set/trainannot": "masks/train"}
     return DownloadConfig(url=path.as_uri(), paths=paths)
 
@@ -85,11 +88,20 @@ def archive(path: Path) -> DownloadConfig:
 def test_a_download_of_the_expected_content_is_unpacked_inside_its_root(tmp_path):
     download = archive(tmp_path / "set.zip")
     source = open_source(folder(tmp_path / "root", download=download))
-    assert {p.name for p in (source.root / "images" / "train").iterdir()} == {"a.png", "evil.png"}
-    assert not (tmp_path / "evil.png").exists()
+    assert [str(p.relative_to(source.root)) for p in sorted(source.root.rglob("*.png"))] == [
+        "images/train/a.png", "masks/train/a.png",
+    ]  # fmt: skip
+    assert not list(source.root.rglob("readme.txt"))
     right = files_fingerprint([source.root / "images" / "train", source.root / "masks" / "train"])
     again = download.model_copy(update={"fingerprints": {"train": right}})
     assert open_source(folder(tmp_path / "again", download=again)).pairs
+
+
+def test_a_download_with_a_member_that_leaves_its_folder_is_refused(tmp_path):
+    download = archive(tmp_path / "set.zip", "repo-main/Set/train/../../../evil.png")
+    with pytest.raises(DataError, match=r"member .*evil\.png' would leave"):
+        open_source(folder(tmp_path / "root", download=download))
+    assert not list(tmp_path.rglob("evil.png")) and not (tmp_path / "root").exists()
 
 
 def test_a_download_of_other_content_leaves_nothing_behind(tmp_path):

@@ -143,7 +143,7 @@ def test_files_without_a_frame_are_told_apart(segmenter, tmp_path):
     (tmp_path / "empty.mp4").write_bytes(b"")
     with pytest.raises(DataError, match="empty \\(0 bytes\\)"):
         Video(tmp_path / "empty.mp4")
-    (tmp_path / "noise.mp4").write_bytes(os.urandom(2000))
+    (tmp_path / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(2000))
     with pytest.raises(DataError, match="not a video"):
         Video(tmp_path / "noise.mp4")
     with av.open(str(tmp_path / "sound.mp4"), "w") as container:

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from segtune.models.losses import SegmentationLoss, enet_weights
+from segtune.models.losses import SegmentationLoss, class_weights
 from segtune.settings import LossConfig
 
 LOGITS = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -20,7 +20,7 @@ def test_cross_entropy_equals_torchs_with_and_without_weights():
     ours = loss_of({"cross_entropy": 1.0})(LOGITS, MASK)
     torch.testing.assert_close(ours, F.cross_entropy(LOGITS, MASK.long()))
     weighted = loss_of({"cross_entropy": 1.0}, class_weights="enet")
-    expected = F.cross_entropy(LOGITS, MASK.long(), weight=enet_weights([0.7, 0.1, 0.1, 0.1]))
+    expected = F.cross_entropy(LOGITS, MASK.long(), weight=class_weights("enet", [0.7, 0.1, 0.1, 0.1]))
     torch.testing.assert_close(weighted(LOGITS, MASK), expected)
 
 
@@ -52,3 +52,24 @@ def test_terms_are_summed_with_their_factors():
     both = loss_of({"cross_entropy": 2.0, "dice": 0.5})(LOGITS, MASK)
     apart = 2 * loss_of({"cross_entropy": 1.0})(LOGITS, MASK) + 0.5 * loss_of({"dice": 1.0})(LOGITS, MASK)
     torch.testing.assert_close(both, apart)
+
+
+@pytest.mark.parametrize("rule", ["enet", "inverse", "effective"])
+def test_rarer_classes_weigh_more_and_the_mean_is_one(rule):
+    weights = class_weights(rule, [0.6, 0.3, 0.09, 0.01])
+    assert (weights.diff() >= 0).all() and weights[-1] > weights[0]
+    torch.testing.assert_close(weights.mean(), torch.tensor(1.0))
+    assert weights.max() <= 10.001 * weights.min()
+
+
+def test_effective_weights_are_those_of_the_paper():
+    """Cui et al., 2019, equation 2, in plain Python: (1 - b) / (1 - b ** n)."""
+    n = [0.8 * 1e5, 0.2 * 1e5]
+    plain = [(1 - 0.9999) / (1 - 0.9999**k) for k in n]
+    ours = class_weights("effective", [0.8, 0.2])
+    assert float(ours[1] / ours[0]) == pytest.approx(plain[1] / plain[0], rel=1e-5)
+
+
+def test_an_absent_class_does_not_shrink_the_weights_of_the_others():
+    weights = class_weights("inverse", [0.5, 0.5, 0.0])
+    assert weights[0] == weights[1] and weights[2] <= 10.001 * weights[0]

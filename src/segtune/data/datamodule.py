@@ -9,16 +9,19 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from segtune.data.cache import Decoded, batches_of_one_size
+from segtune.data.sampling import Sampling
 from segtune.data.transforms import Augment
+from segtune.settings import SamplingConfig
 
 Batch = dict[str, torch.Tensor]
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Shuffled (epoch, index) pairs: the order depends on seed and epoch alone, so that a resumed run sees the same."""
+    """(epoch, index) pairs: the order depends on seed and epoch alone, so that a resumed run sees the same."""
 
-    def __init__(self, length: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
-        self.length, self.seed, self.rank, self.world_size = length, seed, rank, world_size
+    def __init__(self, sampling: Sampling, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        self.sampling, self.length = sampling, len(sampling.counts)
+        self.seed, self.rank, self.world_size = seed, rank, world_size
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -29,7 +32,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return self.length // self.world_size
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+        order = self.sampling.order(self.seed, self.epoch)
         mine = order[self.rank :: self.world_size][: len(self)]  # equal shares: a rank with more would wait forever
         return iter([(self.epoch, int(i)) for i in mine])
 
@@ -90,13 +93,14 @@ class SegmentationData(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.collate = collate
+        self.sampling = augment.sampling or Sampling(SamplingConfig(), np.zeros((len(train), 0), np.int64))
         self.train, self.val, self.augment = train, val, augment
         self.batch_size, self.seed, self.workers = batch_size, seed, workers
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled and augmented; the last incomplete batch is dropped, unless it is the only one."""
         rank, world = self._place()
-        sampler = EpochSampler(len(self.train), self.seed, rank, world)
+        sampler = EpochSampler(self.sampling, self.seed, rank, world)
         return DataLoader(
             TrainViews(self.train, self.augment, self.seed),
             batch_size=self.batch_size,

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from segtune.classes import IGNORE_INDEX, ClassTable
 from segtune.data.cache import Decoded, load_split
 from segtune.data.images import read_mask, resize_mask
-from segtune.data.sources import Source
+from segtune.data.layout import Source
 from segtune.errors import ConfigError, DataError, nearest
 
 
@@ -73,9 +74,18 @@ def with_regions(batch: dict[str, torch.Tensor], min_area: int) -> dict[str, tor
 
 
 def load_finer(
-    source: Source, split: str, concept: str, image_size: Sequence[int], min_area: int, stored_masks: bool = False
+    source: Source,
+    split: str,
+    concept: str,
+    image_size: Sequence[int],
+    min_area: int,
+    stored_masks: bool = False,
+    **where: Any,
 ) -> Decoded:
     """The images of a split that show regions of a class, with its finer ids as masks and 255 around them.
+
+    Args:
+        where: for `load_split`: cache, say.
 
     Raises:
         ConfigError: a class without finer labels.
@@ -87,13 +97,12 @@ def load_finer(
             f"dataset '{source.name}' has no finer masks. Set dataset.finer to the folder of a split's under root, "
             "as finer/{split}: one per mask, of its name and size, with the place of the finer label in its class."
         )
-    folder = source.root / source.config.finer.format(split=split)
-    mask_folder = source.root / source.config.masks.format(split=split)
-    whole = load_split(source, split, image_size, stored_masks=True)
+    folder = source.folder(source.config.finer, split)
+    whole = load_split(source, split, image_size, stored_masks=True, **where)
     wanted, total = source.classes.names.index(concept), hashlib.sha256(f"{whole.fingerprint} {concept}".encode())
     names, images, masks = [], [], []
-    for pair, name, image, mask in zip(source.pairs(split), whole.names, whole.images, whole.masks, strict=True):
-        path = (folder / pair.mask.relative_to(mask_folder)).with_suffix(".png")
+    for name, image, mask in zip(whole.names, whole.images, whole.masks, strict=True):
+        path = folder / f"{name}{source.config.mask_suffix}.png"
         finer = read_mask(path)
         if finer.shape != mask.shape:
             raise DataError(f"finer mask '{path}' has the shape {finer.shape}, its mask {mask.shape}; both must agree.")

@@ -1,6 +1,5 @@
 """Reading images and masks: whatever the file holds becomes RGB bytes or class ids, or one clear error."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,18 +7,16 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
+from segtune.data.decoding import MAX_PIXELS, decode, open_image
 from segtune.errors import DataError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-MAX_PIXELS = 200_000_000
-"""Largest image that is decoded, in pixels, judged by its header: a 24 KB PNG can claim more than memory holds."""
-
-Image.MAX_IMAGE_PIXELS = None  # our own check, above, comes first and names the file
+MASK_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
 
 
-def read_image(source: Any, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+def read_image(source: Any, max_pixels: int = MAX_PIXELS, upright: bool = True, name: str = "") -> NDArray[np.uint8]:
     """An image as (H, W, 3) uint8 RGB.
 
     EXIF orientation is applied, transparency is composited on white, 16-bit values are scaled to 8.
@@ -28,15 +25,17 @@ def read_image(source: Any, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         source: path, bytes, PIL image, array (H, W), (H, W, 1|3|4), or tensor (3, H, W) in uint8, uint16 or
             floats in [0, 1].
         max_pixels: more than these are not decoded, judged by the header.
+        upright: applies the EXIF orientation of a file.
+        name: what messages call it, where bytes are given.
 
     Raises:
         DataError: not an image, truncated, too large, or an array of another shape.
     """
     if isinstance(source, Image.Image):
-        return _pil_to_rgb(source, "image")
+        return _pil_to_rgb(decode(source, "image"), "image")
     if isinstance(source, str | Path | bytes | bytearray):
-        name = "image bytes" if isinstance(source, bytes | bytearray) else str(source)
-        return _pil_to_rgb(_open(source, name, max_pixels), name)
+        name = name or ("image bytes" if isinstance(source, bytes | bytearray) else str(source))
+        return _pil_to_rgb(decode(open_image(source, name, max_pixels), name, upright), name)
     if hasattr(source, "detach"):
         source = source.detach().cpu().numpy()
         if source.ndim == 3 and source.shape[0] in (1, 3, 4):
@@ -47,6 +46,8 @@ def read_image(source: Any, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
 def read_mask(source: Path | bytes, name: str = "") -> NDArray[np.uint8]:
     """A mask file's class ids, (H, W) uint8; palette files give their indices, never their colours.
 
+    Colour files whose channels are all equal (a lossless WebP knows no other form) give that channel.
+
     Args:
         name: what messages call it, where the bytes are given.
 
@@ -54,17 +55,32 @@ def read_mask(source: Path | bytes, name: str = "") -> NDArray[np.uint8]:
         DataError: unreadable, or colours where ids are expected.
     """
     name = name or str(source)
-    image = _open(source, name)
-    try:
-        values = np.array(image)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"mask '{name}' did not decode whole: {error}") from None
+    image = decode(open_image(source, name), name, upright=False)
+    values = np.array(image)
+    if values.ndim == 3 and (values[..., :3] == values[..., :1]).all():
+        values = values[..., 0]
     if values.ndim == 2 and values.min() >= 0 and values.max() <= 255:
         return values.astype(np.uint8)
     raise DataError(
         f"mask '{name}' is stored as {image.mode} (shape {values.shape}, values {values.min()}..{values.max()}); "
-        "class ids in one 8-bit channel are expected. Convert it to an index or palette PNG."
+        "class ids in one 8-bit channel are expected. If its colours are those of dataset.classes: "
+        "dataset.mask_format=rgb; else convert it to an index or palette PNG."
     )
+
+
+def read_colors(source: Path | bytes, name: str = "") -> NDArray[np.uint8]:
+    """A mask file's colours, (H, W, 3) uint8, whatever its transparency.
+
+    Raises:
+        DataError: unreadable.
+    """
+    name = name or str(source)
+    image = decode(open_image(source, name), name, upright=False)
+    if image.mode in ("RGBA", "RGB"):
+        return np.array(image)[..., :3]
+    if image.mode == "P" and "transparency" in image.info:
+        del image.info["transparency"]
+    return np.array(image.convert("RGB"))
 
 
 def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
@@ -97,25 +113,8 @@ def target_size(height: int, width: int, image_size: Sequence[int]) -> tuple[int
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _open(source: str | Path | bytes | bytearray, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    try:
-        image = Image.open(io.BytesIO(source) if isinstance(source, bytes | bytearray) else source)
-    except FileNotFoundError:
-        raise DataError(f"'{name}': no such file.") from None
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"'{name}' is not an image that can be read: {error}") from None
-    if image.width * image.height > max_pixels:
-        image.close()
-        raise DataError(
-            f"'{name}' claims {image.width} x {image.height} pixels; at most {max_pixels:,} are decoded. "
-            "Cut it into smaller images, or raise max_pixels where you trust the file."
-        )
-    return image
-
-
 def _pil_to_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
     try:
-        image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I") or image.mode == "F":
             return _array_to_rgb(np.array(image))
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
@@ -123,9 +122,8 @@ def _pil_to_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
             white = Image.new("RGBA", layer.size, "white")
             image = Image.alpha_composite(white, layer)
         return np.array(image.convert("RGB"), dtype=np.uint8)
-    except (OSError, ValueError, SyntaxError) as error:
-        image.close()
-        raise DataError(f"'{name}' did not decode whole: {error}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"'{name}' cannot be brought to RGB: {error}") from None
 
 
 def _array_to_rgb(array: NDArray[Any]) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segtune.classes import IGNORE_INDEX
+from segtune.data.sampling import Sampling
 from segtune.settings import AugmentConfig
 
 _FILL = (124, 116, 104)  # ImageNet's mean colour: what lies outside the image, normalised to about zero
@@ -25,11 +26,13 @@ class Augment:
         config: what may vary, and by how much.
         whole: (height, width) of a view where the config asks for no crops.
         num_epochs: over which crops grow.
+        sampling: where crops lie; None for anywhere.
     """
 
     config: AugmentConfig
     whole: tuple[int, int]
     num_epochs: int
+    sampling: Sampling | None = None
 
     def size(self, epoch: int) -> tuple[int, int]:
         """(height, width) of the views of an epoch: crops grow in steps of 32, so that few shapes occur.
@@ -51,30 +54,39 @@ class Augment:
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """A view of image (h, w, 3) and mask (h, w): both at `size(epoch)`; outside the image the mask is ignored."""
         height, width = self.size(epoch)
-        low, high = self.config.scale
-        zoom = math.exp(rng.uniform(math.log(low), math.log(high))) if high > low else low
-        flip = rng.random() < self.config.hflip
-        y = _offset(image.shape[0], height / zoom, rng)
-        x = _offset(image.shape[1], width / zoom, rng)
-        if (zoom, x, y, flip) != (1.0, 0.0, 0.0, False) or image.shape[:2] != (height, width):
-            step = -1 / zoom if flip else 1 / zoom
-            start = x + (width / zoom if flip else 0.0)
-            # pixel centres: source = (target + 0.5) / zoom + corner - 0.5
-            to_source = np.array([[step, 0, start + 0.5 * step - 0.5], [0, 1 / zoom, y + 0.5 / zoom - 0.5]])
-            inverse = cv2.WARP_INVERSE_MAP
-            image = np.asarray(
-                cv2.warpAffine(image, to_source, (width, height), flags=cv2.INTER_LINEAR | inverse, borderValue=_FILL),
-                np.uint8,
-            )
-            mask = np.asarray(
-                cv2.warpAffine(
-                    mask, to_source, (width, height), flags=cv2.INTER_NEAREST | inverse, borderValue=IGNORE_INDEX
-                ),
-                np.uint8,
-            )
+        tried, shown = 1, self._view(image, mask, height, width, rng)
+        while self.sampling is not None and not self.sampling.accepts(shown[1], tried):
+            tried, shown = tried + 1, self._view(image, mask, height, width, rng)
+        image, mask = shown
         if self.config.color_jitter:
             image = jitter_color(image, self.config.color_jitter, rng)
         return image, mask
+
+    def _view(
+        self, image: NDArray[np.uint8], mask: NDArray[np.uint8], height: int, width: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """A random zoom, flip and place of both."""
+        low, high = self.config.scale
+        zoom = math.exp(rng.uniform(math.log(low), math.log(high))) if high > low else low
+        flip = rng.random() < self.config.hflip
+        place = self.sampling.rare_place(mask, height / zoom, width / zoom, rng) if self.sampling else None
+        y, x = place or (_offset(image.shape[0], height / zoom, rng), _offset(image.shape[1], width / zoom, rng))
+        if (zoom, x, y, flip) == (1.0, 0.0, 0.0, False) and image.shape[:2] == (height, width):
+            return image, mask
+        step = -1 / zoom if flip else 1 / zoom
+        start = x + (width / zoom if flip else 0.0)
+        # pixel centres: source = (target + 0.5) / zoom + corner - 0.5
+        to_source = np.array([[step, 0, start + 0.5 * step - 0.5], [0, 1 / zoom, y + 0.5 / zoom - 0.5]])
+        size, inverse = (width, height), cv2.WARP_INVERSE_MAP
+        return (
+            np.asarray(
+                cv2.warpAffine(image, to_source, size, flags=cv2.INTER_LINEAR | inverse, borderValue=_FILL), np.uint8
+            ),
+            np.asarray(
+                cv2.warpAffine(mask, to_source, size, flags=cv2.INTER_NEAREST | inverse, borderValue=IGNORE_INDEX),
+                np.uint8,
+            ),
+        )
 
 
 def jitter_color(image: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:

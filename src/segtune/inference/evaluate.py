@@ -1,6 +1,5 @@
 """What a segmenter does on a split: the same code and the same model that inference uses."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 
@@ -10,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from segtune.classes import ClassTable
-from segtune.data.cache import Decoded, batches_of_one_size
+from segtune.data.cache import Decoded, batches_of_one_size, shapes_of
 from segtune.data.images import resize_image
+from segtune.data.splits import group_of
 from segtune.inference.overlay import four_views
 from segtune.inference.segmenter import Segmenter, decide
 from segtune.measure.boundary import boundary_counts
@@ -66,7 +66,7 @@ def evaluate(
         progress(done)
     origin = origin_of(segmenter.classes, split, dataset, split_name, cost, device, duplicates)
     found = None if groups is None else tuple(group_of(groups, name) for name in split.names)
-    sizes = np.array([m.shape for m in split.masks], np.int64)
+    sizes = np.array(shapes_of(split.masks), np.int64)
     total = sum(calibrations[1:], start=calibrations[0])
     return Evidence(origin, split.names, found, sizes, matrices, outlines, total, disputed, masks)
 
@@ -104,12 +104,6 @@ def origin_of(
     )  # fmt: skip
 
 
-def group_of(pattern: str, name: str) -> str:
-    """The first match of a pattern in an image's name, or the name."""
-    match = re.search(pattern, name)
-    return match.group(0) if match else name
-
-
 def overlays(segmenter: Segmenter, split: Decoded, indices: Sequence[int]) -> dict[str, NDArray[np.uint8]]:
     """Image, truth, prediction and error of chosen images, by name; images whose mask has another size are resized."""
     views = {}
@@ -126,5 +120,5 @@ def _predict(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Ids and confidences, (B, H, W)."""
     images = torch.from_numpy(np.stack([split.images[i] for i in batch])).permute(0, 3, 1, 2)
-    found = decide(segmenter.logits(images, split.masks[batch[0]].shape))
+    found = decide(segmenter.logits(images, shapes_of(split.masks)[batch[0]]))
     return np.stack([ids for ids, _ in found]), np.stack([sure for _, sure in found])

@@ -7,10 +7,11 @@ import torch
 from numpy.typing import NDArray
 
 from segtune.classes import IGNORE_INDEX
-from segtune.data.cache import Decoded
+from segtune.data.cache import Decoded, shapes_of
 from segtune.data.finer import number_regions
 from segtune.data.images import resize_image
-from segtune.inference.evaluate import group_of, origin_of, shown_images, small
+from segtune.data.splits import group_of
+from segtune.inference.evaluate import origin_of, shown_images, small
 from segtune.inference.labeler import RegionLabeler
 from segtune.inference.overlay import four_views
 from segtune.measure.calibration import Calibration
@@ -56,7 +57,7 @@ def evaluate_regions(
         progress(index + 1)
     origin = origin_of(labeler.classes, split, dataset, split_name, cost, device, duplicates, unit="region")
     found = None if groups is None else tuple(group_of(groups, name) for name in split.names)
-    sizes = np.array([m.shape for m in split.masks], np.int64)
+    sizes = np.array(shapes_of(split.masks), np.int64)
     outlines = np.zeros((number, 2, classes), np.int64)
     return Evidence(origin, split.names, found, sizes, matrices, outlines, calibration, disputed, masks)
 

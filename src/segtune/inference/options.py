@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from segtune.data.images import MAX_PIXELS
+from segtune.data.decoding import MAX_PIXELS
 from segtune.errors import ConfigError, nearest
 from segtune.inference.averaging import AVERAGES
 from segtune.inference.formats import FORMATS

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from segtune.classes import IGNORE_INDEX
 from segtune.settings import LossConfig
 
+_BETA = 0.9999
+
 
 class SegmentationLoss(nn.Module):
     """Sum of the configured terms.
@@ -25,8 +27,7 @@ class SegmentationLoss(nn.Module):
     def __init__(self, config: LossConfig, shares: Sequence[float] | NDArray[np.float64]) -> None:
         super().__init__()
         self.config = config
-        weighted = config.class_weights == "enet"
-        self.register_buffer("weight", enet_weights(shares) if weighted else None, persistent=False)
+        self.register_buffer("weight", class_weights(config.class_weights, shares), persistent=False)
         makers = {
             "dice": lambda: DiceLoss("multiclass", ignore_index=IGNORE_INDEX),
             "focal": lambda: FocalLoss("multiclass", ignore_index=IGNORE_INDEX),
@@ -64,12 +65,24 @@ class SegmentationLoss(nn.Module):
         return summed / norm.clamp(min=1e-6)
 
 
-def enet_weights(shares: Sequence[float] | NDArray[np.float64], c: float = 1.10) -> Tensor:
-    """Class weights 1 / log(c + share), scaled to mean 1 (Paszke et al., 2016, ENet, section 5.2).
+def class_weights(rule: str, shares: Sequence[float] | NDArray[np.float64]) -> Tensor | None:
+    """Weight of each class by its share of the pixels, scaled to a mean of 1; None for `none`.
 
-    >>> w = enet_weights([0.9, 0.1])
-    >>> bool(w[1] > w[0]), round(float(w.mean()), 6)
-    (True, 1.0)
+    Args:
+        rule: `enet` (Paszke et al., 2016, section 5.2), `inverse`, or `effective` (Cui et al., 2019, equation 2); the
+            latter two give no class more than 10 times the least weight, nor an absent one any say in the scale.
+
+    >>> [round(w, 2) for w in class_weights("inverse", [0.8, 0.2]).tolist()]
+    [0.4, 1.6]
+    >>> class_weights("none", [0.8, 0.2])
     """
-    weights = 1.0 / torch.log(c + torch.as_tensor(np.asarray(shares), dtype=torch.float32))
-    return weights / weights.mean()
+    if rule == "none":
+        return None
+    share = np.asarray(shares, np.float64)
+    if rule == "enet":
+        weights = 1.0 / np.log(1.10 + share)
+    else:
+        seen = np.maximum(share, 1e-9)
+        weights = 1.0 / seen if rule == "inverse" else 1.0 / (1.0 - _BETA ** (seen * 1e5))
+        weights = np.minimum(weights, 10.0 * weights.min())
+    return torch.as_tensor(weights / weights.mean(), dtype=torch.float32)

@@ -54,7 +54,7 @@ def choose_pictures(store: Store, best: Candidate, other: Candidate | None, clas
         if kind == "disagreement" and other and name in other.evidence[0].masks:
             strip = np.concatenate([strip, colorize(other.evidence[0].masks[name], classes)], axis=1)
             views.append(other.name)
-        strips.append(Picture(name, kind, words, views, _jpeg(strip)))
+        strips.append(Picture(name, kind, words, views, as_jpeg(strip)))
     return strips
 
 
@@ -79,7 +79,8 @@ def _chosen(ours: Evidence, theirs: Evidence | None) -> list[tuple[str, str, str
     return [(kind, ours.names[n], words) for kind, n, words in found]
 
 
-def _jpeg(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> str:
+def as_jpeg(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> str:
+    """Pixels (H, W, 3) as a data URI."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -14,7 +14,6 @@ from optuna.trial import TrialState
 
 from segtune import __version__
 from segtune.config import compose
-from segtune.data.cache import file_fingerprint
 from segtune.data.sources import open_source
 from segtune.errors import Interrupted, PartialError, SegtuneError, StorageError
 from segtune.forecast import forecast_seconds
@@ -80,7 +79,7 @@ def run_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> Swe
     source = open_source(config.dataset, say)  # drawn or found once, before several workers look for it
     folder = store.root / "sweeps" / spec.name
     study = SweepStudy(folder, spec)
-    study.check_identity({"dataset": file_fingerprint(source), "segtune": __version__})
+    study.check_identity({"dataset": source.fingerprint(), "segtune": __version__})
     parent = _parent_run(store, spec, space, folder)
     study.begin()
     study.recover()

@@ -76,6 +76,12 @@ class SweepStudy:
                 pruner=build_pruner(spec),
             )
 
+    @property
+    def dataset(self) -> str | None:
+        """Fingerprint of the data that the trials are to see; None where the study was never started by a launcher."""
+        found = self.study.user_attrs.get(_IDENTITY, {}).get("dataset")
+        return None if found is None else str(found)
+
     def check_identity(self, facts: Mapping[str, str]) -> None:
         """Refuses to go on with a study that asked another question, or asked it of other data or other code.
 

@@ -9,7 +9,10 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
+from segtune.config import compose
+from segtune.data.sources import open_source
 from segtune.errors import DataError, Diverged, Interrupted, LeaseLost, SegtuneError, StorageError
+from segtune.settings import RunConfig
 from segtune.stopping import StopRequest
 from segtune.sweeping.lease import Lease
 from segtune.sweeping.progress import NUM_EPOCHS
@@ -58,6 +61,7 @@ def _fit(study: SweepStudy, claim: Claim, parent: str, threads: int, stop: StopR
     config = compose_trial(claim.overrides, threads)
     num_epochs = int(config.hp["num_epochs"])
     trial.set_user_attr(NUM_EPOCHS, num_epochs)
+    _check_data(study, config)
 
     def on_epoch(epoch: int, metrics: Mapping[str, float]) -> bool:
         lease.check()
@@ -92,6 +96,24 @@ def _fit(study: SweepStudy, claim: Claim, parent: str, threads: int, stop: StopR
         stop=stop,
         say=say,
     )
+
+
+def _check_data(study: SweepStudy, config: RunConfig) -> None:
+    """Refuses to compare trials that saw other data than the first ones.
+
+    Raises:
+        DataError: the files changed since the sweep was started.
+    """
+    then = study.dataset
+    if then is None or config.dataset != compose(study.spec.overrides).config.dataset:
+        return
+    now = open_source(config.dataset).fingerprint()
+    if now != then:
+        raise DataError(
+            f"dataset '{config.dataset.name}' has changed while sweep '{study.spec.name}' runs (fingerprint "
+            f"{then[:12]}, now {now[:12]}): its trials could not be compared. Restore the data, or go on all the "
+            "same, on the record, with sweep.allow_drift=true."
+        )
 
 
 def _look(study: SweepStudy, stop: StopRequest) -> None:

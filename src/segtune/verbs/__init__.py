@@ -1,64 +1,15 @@
 """The verbs of the command line: each calls its function in `api`, and says what came of it."""
 
-import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
-from segtune.errors import ConfigError, PartialError, nearest
+from segtune.errors import ConfigError, PartialError
+from segtune.verbs import data
+from segtune.verbs.call import Call, Outcome, Verb
 
 _STORE_KEYS = ("tracking.root", "tracking.uri")
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of a verb: its names, its key=value words as given, and its flags."""
-
-    names: Sequence[str]
-    overrides: Sequence[str]
-    flags: argparse.Namespace
-
-    def options(self, allowed: Sequence[str]) -> dict[str, str]:
-        """The key=value words of a verb that composes no config.
-
-        Raises:
-            ConfigError: an unknown key, with the nearest one.
-        """
-        found = dict(o.split("=", 1) for o in self.overrides)
-        for key in found:
-            if key not in allowed:
-                raise ConfigError(f"{key}: no such key of this verb; {nearest(key, allowed)}")
-        return found
-
-    def without(self, words: Sequence[str]) -> "Call":
-        """The call less some of its key=value words."""
-        return replace(self, overrides=[o for o in self.overrides if o not in words])
-
-    def one_name(self, what: str) -> str:
-        """The single name that the verb needs."""
-        if len(self.names) != 1:
-            raise ConfigError(f"give one {what}, found {len(self.names)}: {' '.join(self.names) or 'none'}.")
-        return self.names[0]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a verb came to: the object for --json, the lines for people."""
-
-    data: Mapping[str, Any]
-    lines: Sequence[str]
-    exit_code: int = 0
-
-
-@dataclass(frozen=True)
-class Verb:
-    """A verb of the command line."""
-
-    run: Callable[[Call], Outcome]
-    usage: str
-    summary: str
-    example: str
 
 
 def _templates(call: Call) -> Outcome:
@@ -293,6 +244,18 @@ VERBS = {
         "segtune templates [NAME]",
         "lists templates, or one's hyperparameters with their ranges",
         "segtune templates segformer --json",
+    ),
+    "check": Verb(
+        data.check,
+        "segtune check dataset=NAME [dataset.KEY=VALUE …] [--fix] [--labels run=RUN] [output=DIR]",
+        "examines a dataset before anything trains, and offers what repairs it",
+        "segtune check dataset=folder dataset.root=roads --fix",
+    ),
+    "import": Verb(
+        data.bring,
+        "segtune import SOURCE output=DIR [format=auto] [order=…] [polygons=…] [unlabelled=…] [dataset.KEY=VALUE …]",
+        "brings any annotation format into images, index masks, classes and splits",
+        "segtune import labels/coco output=roads",
     ),
     "train": Verb(
         _train,

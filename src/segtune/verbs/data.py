@@ -1,0 +1,51 @@
+"""The verbs of datasets: check and import."""
+
+from segtune.errors import ConfigError, DataError
+from segtune.verbs.call import Call, Outcome
+
+_SHORT = ("order", "polygons", "unlabelled", "crowd", "finer", "relocate")
+
+
+def check(call: Call) -> Outcome:
+    """Examines a dataset; exit code 3 where more is wrong than its tolerance lets pass."""
+    from segtune import datasets
+
+    if call.names:
+        raise ConfigError(f"'{call.names[0]}' is not key=value, e.g. dataset=street.")
+    own = dict(o.split("=", 1) for o in call.overrides if o.startswith(("output=", "run=")))
+    rest = [o for o in call.overrides if not o.startswith(("output=", "run="))]
+    if call.flags.labels or "run" in own:
+        if "run" not in own:
+            raise ConfigError("check --labels needs run=RUN: a run, or several with commas, trained on this dataset.")
+        ranked = datasets.rank_labels(own["run"].split(","), *rest, output=own.get("output"))
+        return Outcome(ranked.to_json(), ranked.lines())
+    done = datasets.check(*rest, fix=call.flags.fix, output=own.get("output"))
+    return Outcome(done.to_json(), done.lines(), DataError.exit_code if done.audit.refused else 0)
+
+
+def bring(call: Call) -> Outcome:
+    """Imports annotations."""
+    from segtune import datasets
+
+    source = call.one_name("folder, table or archive")
+    own = {k: v for k, _, v in (o.partition("=") for o in call.overrides) if k in ("output", "format", "overwrite")}
+    rest = [o for o in call.overrides if o.partition("=")[0] not in own]
+    rest = [f"dataset.annotations.{o}" if o.partition("=")[0] in _SHORT else o for o in rest]
+    if "output" not in own:
+        raise ConfigError("import needs output=DIR: where the images, masks and classes are to be written.")
+    strange = [o for o in rest if not o.startswith("dataset.")]
+    if strange:
+        raise ConfigError(
+            f"{strange[0]}: import takes output, format, overwrite, {', '.join(_SHORT)} and dataset.KEY=VALUE."
+        )
+    overwrite = own.get("overwrite", "false").lower() in ("true", "1", "yes")
+    done = datasets.import_dataset(
+        source, own["output"], *rest, format=own.get("format", "auto"), overwrite=overwrite, say=_to_stderr
+    )
+    return Outcome(done.to_json(), done.lines())
+
+
+def _to_stderr(line: str) -> None:
+    from segtune.api import to_stderr
+
+    to_stderr(line)

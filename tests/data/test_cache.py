@@ -1,0 +1,184 @@
+"""The cache of decoded images: one copy for all, checked against its source, bounded, and never in the way."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segtune.data.cache import Packed, Streamed, batches_of_one_size, duplicates_in_train, load_split
+from segtune.data.files import digests
+from segtune.data.layout import Source
+from segtune.data.sources import open_source
+from segtune.errors import DataError
+from segtune.settings import CacheConfig, DatasetConfig
+from tests.conftest import write_pairs
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def pairs(count: int, sizes: tuple[tuple[int, int], ...] = ((20, 30), (16, 40))) -> list[tuple[np.ndarray, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    found = []
+    for i in range(count):
+        h, w = sizes[i % len(sizes)]
+        found.append((rng.integers(0, 256, (h, w, 3), dtype=np.uint8), rng.integers(0, 3, (h, w), dtype=np.uint8)))
+    return found
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write_pairs(tmp_path / "set", "train", pairs(6))
+    write_pairs(tmp_path / "set", "val", pairs(6)[:2])
+    return tmp_path / "set"
+
+
+def opened(root: Path, **options) -> Source:
+    return open_source(DatasetConfig(name="s", source="folder", root=str(root), classes=["a", "b", "c"], **options))
+
+
+def folders(cache: Path) -> list[Path]:
+    return sorted(p.parent for p in (cache / "decoded").glob("*/index.json"))
+
+
+def test_what_is_mapped_is_what_was_decoded(root):
+    split = load_split(opened(root), "train", [16], stored_masks=True)
+    assert isinstance(split.images, Packed)
+    for (image, mask), ours, its in zip(pairs(6), split.images, split.masks, strict=True):
+        np.testing.assert_array_equal(its, mask)
+        assert ours.shape[0] == 16
+        if image.shape[0] == 16:
+            np.testing.assert_array_equal(ours, image)
+    assert split.pixel_counts(3).sum() == sum(m.size for _, m in pairs(6))
+
+
+def test_a_second_call_decodes_nothing(root, own_cache, monkeypatch):
+    first = load_split(opened(root), "train", [16])
+    monkeypatch.setattr("segtune.data.cache.read_image", lambda *a, **k: pytest.fail("decoded again"))
+    second = load_split(opened(root), "train", [16])
+    assert second.fingerprint == first.fingerprint and len(folders(own_cache)) == 1
+
+
+def test_a_changed_file_is_seen_though_its_size_is_the_same(root):
+    first = load_split(opened(root), "train", [16], stored_masks=True)
+    path = root / "masks" / "train" / "0.png"
+    changed = np.zeros((20, 30), np.uint8)
+    Image.fromarray(changed).save(path)
+    second = load_split(opened(root), "train", [16], stored_masks=True)
+    assert second.fingerprint != first.fingerprint
+    np.testing.assert_array_equal(second.masks[0], changed)
+
+
+def test_other_sizes_and_mappings_have_entries_of_their_own(root, own_cache):
+    for options in ({}, {"label_map": {2: 255}}):
+        for size in ([16], [8]):
+            load_split(opened(root, **options), "train", size)
+    assert len(folders(own_cache)) == 4
+
+
+def test_a_split_that_does_not_fit_is_decoded_as_it_is_read(root, own_cache):
+    said: list[str] = []
+    small = CacheConfig(max_gb=1e-6)
+    split = load_split(opened(root), "train", [16], True, small, said.append)
+    kept = load_split(opened(root), "val", [16], True, CacheConfig(), said.append)
+    assert isinstance(split.images, Streamed) and isinstance(kept.images, Packed)
+    assert any("does not fit into the cache" in line for line in said)
+    assert not [p for f in folders(own_cache) for p in f.glob("*.bin") if f.name not in str(kept.images._path)]
+    for (_, mask), ours in zip(pairs(6), split.masks, strict=True):
+        np.testing.assert_array_equal(ours, mask)
+    assert [len(b) for b in batches_of_one_size(split, 2)] == [2, 1, 2, 1]
+
+
+def test_the_least_recently_used_go_first(root, own_cache):
+    room = CacheConfig(
+        max_gb=1.35e-5
+    )  # 13.5 KB: the last two, of 5 and 8, fit beside each other and not with the first
+    load_split(opened(root), "train", [8], cache=room)
+    first = folders(own_cache)[0]
+    os.utime(first / "index.json", (1, 1))
+    load_split(opened(root), "train", [9], cache=room)
+    load_split(opened(root), "train", [12], cache=room)
+    left = folders(own_cache)
+    assert first not in left and len(left) == 2
+
+
+def test_an_interrupted_build_leaves_nothing_that_counts(root, own_cache, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr("segtune.data.cache._write", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            load_split(opened(root), "train", [16])
+    assert folders(own_cache) == []
+    assert len(load_split(opened(root), "train", [16])) == 6
+
+
+def test_two_processes_decode_once(root, own_cache):
+    code = f"""
+from pathlib import Path
+from segtune.data.cache import load_split
+from segtune.data.sources import open_source
+from segtune.settings import DatasetConfig
+import segtune.data.cache as cache
+decoded = []
+read = cache.read_image
+cache.read_image = lambda *a, **k: decoded.append(1) or read(*a, **k)
+config = DatasetConfig(name="s", source="folder", root={str(root)!r}, classes=["a", "b", "c"])
+split = load_split(open_source(config), "train", [16])
+print(len(decoded), split.fingerprint)
+"""
+    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    rows = [p.communicate()[0].split() for p in both]
+    assert sorted(int(r[0]) for r in rows) == [0, 6] and rows[0][1] == rows[1][1]
+
+
+def test_files_within_tolerance_are_left_out_and_told(tmp_path):
+    root = tmp_path / "set"
+    write_pairs(root, "train", pairs(40))
+    write_pairs(root, "val", pairs(2))
+    (root / "images" / "train" / "7.png").write_bytes(b"broken")
+    said: list[str] = []
+    split = load_split(opened(root), "train", [16], say=said.append)
+    assert len(split) == 39 and "7" not in split.names and any("left out: 7: " in line for line in said)
+    assert len(load_split(opened(root), "train", [16], say=said.append)) == 39  # from the cache as well
+    for number in (8, 9):
+        (root / "images" / "train" / f"{number}.png").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"more than 5% of the 40 pairs of split 'train' cannot be read"):
+        load_split(opened(root), "train", [16])
+
+
+def test_a_file_is_hashed_again_only_when_it_changed(tmp_path, monkeypatch):
+    paths = [tmp_path / f"{i}.bin" for i in range(5)]
+    for path in paths:
+        path.write_bytes(path.name.encode())
+    first, hashed = digests(paths), []
+    whole = sys.modules["segtune.data.files"]._hash
+    monkeypatch.setattr("segtune.data.files._hash", lambda p: hashed.append(p) or whole(p))
+    assert digests(paths) == first and hashed == []
+    paths[2].write_bytes(b"9.bin")
+    assert digests(paths) != first and hashed == [paths[2]]
+
+
+def test_a_cache_that_cannot_be_written_costs_time_alone_for_hashes(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / "file"))  # a file where a folder should be
+    assert len(digests([tmp_path / "file"])) == 1
+    write_pairs(tmp_path / "set", "train", pairs(2))
+    with pytest.raises(DataError, match="Set SEGTUNE_CACHE"):
+        load_split(opened(tmp_path / "set"), "train", [16])
+
+
+def test_images_of_val_that_lie_in_train_are_found_by_their_bytes(root):
+    assert duplicates_in_train(opened(root), "val") == ("0", "1")
+
+
+def test_the_index_says_what_was_kept(root, own_cache):
+    load_split(opened(root), "train", [16])
+    index = json.loads((folders(own_cache)[0] / "index.json").read_text())
+    assert index["kept"] == list(range(6)) and index["left_out"] == {}

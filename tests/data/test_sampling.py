@@ -1,0 +1,77 @@
+"""Imbalance: which images an epoch shows, and where crops lie."""
+
+import numpy as np
+
+from segtune.data.sampling import Sampling
+from segtune.data.transforms import Augment
+from segtune.settings import AugmentConfig, SamplingConfig
+
+
+def test_shuffling_shows_each_image_once_and_depends_on_seed_and_epoch_alone():
+    plain = Sampling(SamplingConfig(), np.ones((50, 2), np.int64))
+    first = plain.order(3, 1)
+    assert sorted(first.tolist()) == list(range(50))
+    assert first.tolist() == plain.order(3, 1).tolist() != plain.order(3, 2).tolist()
+
+
+def test_balanced_by_class_the_one_image_of_a_class_is_drawn_as_often_as_all_others():
+    """Class 1 stands in one image of a hundred: half of the draws choose class 1, and so that image."""
+    counts = np.zeros((100, 2), np.int64)
+    counts[:, 0] = 10
+    counts[7, 1] = 1
+    balanced = Sampling(SamplingConfig(images="class_balanced"), counts)
+    drawn = np.concatenate([balanced.order(0, e) for e in range(40)])
+    assert 0.46 < np.mean(drawn == 7) < 0.55
+    assert len(balanced.order(0, 0)) == 100
+
+
+def test_a_class_that_no_mask_shows_is_never_asked_for():
+    counts = np.zeros((10, 3), np.int64)
+    counts[:, 0] = 1
+    balanced = Sampling(SamplingConfig(images="class_balanced"), counts)
+    assert set(balanced.order(0, 0)) <= set(range(10))
+
+
+def scene() -> tuple[np.ndarray, np.ndarray]:
+    mask = np.zeros((200, 300), np.uint8)
+    mask[150:154, 220:224] = 1  # 16 of 60,000 pixels
+    return np.repeat(mask[..., None] * 200, 3, axis=2), mask
+
+
+def crops(sampling: Sampling | None, count: int = 200) -> list[np.ndarray]:
+    image, mask = scene()
+    augment = Augment(AugmentConfig(scale=(0.8, 1.25), hflip=0.5, crop_size=64), (200, 300), 1, sampling)
+    return [augment(image, mask, 0, np.random.default_rng(s))[1] for s in range(count)]
+
+
+def test_crops_around_rare_classes_show_them():
+    _, mask = scene()
+    counts = np.array([np.bincount(mask.ravel(), minlength=2)])
+    rare = crops(Sampling(SamplingConfig(rare_crops=1.0), counts))
+    assert np.mean([(c == 1).any() for c in rare]) > 0.97  # drawn by inverse share: 3,749 times of 3,750
+    half = crops(Sampling(SamplingConfig(rare_crops=0.5), counts))
+    plain = crops(None)
+    assert np.mean([(c == 1).any() for c in plain]) < 0.15 < 0.4 < np.mean([(c == 1).any() for c in half]) < 0.7
+    assert all(set(np.unique(c)) <= {0, 1, 255} for c in rare)
+
+
+def test_the_rare_pixel_lies_anywhere_in_its_crop():
+    _, mask = scene()
+    sampling = Sampling(SamplingConfig(rare_crops=1.0), np.array([[0, 16]]))
+    rows = [np.argwhere(c == 1).mean(0) for c in crops(sampling) if (c == 1).any()]
+    assert np.std(rows, axis=0).min() > 10  # of 64 pixels: uniform would be 18
+
+
+def test_crops_that_are_mostly_ignored_are_drawn_again():
+    image, mask = scene()
+    mask[:, 60:] = 255
+    augment = Augment(AugmentConfig(crop_size=64), (200, 300), 1)
+    careful = Augment(
+        AugmentConfig(crop_size=64), (200, 300), 1, Sampling(SamplingConfig(max_ignored=0.5), np.array([[1, 0]]))
+    )
+
+    def ignored(how: Augment) -> float:
+        masks = [how(image, mask, 0, np.random.default_rng(s))[1] for s in range(100)]
+        return float(np.mean([np.mean(m == 255) > 0.5 for m in masks]))
+
+    assert ignored(augment) > 0.8 and ignored(careful) < ignored(augment) / 2
