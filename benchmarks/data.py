@@ -3,8 +3,9 @@
     python benchmarks/data.py                # waiting, cold build, shared memory
     python benchmarks/data.py --files 100000 # listing, fingerprint and split of many small files
 
-Waiting is the time that the loader takes for a batch, over that of a whole CPU step (batch 8, 360x480, swift, bf16, loss at
-stride 4); beside it, the same with every image decoded from PNG as it is read. Cold build is compared with decoding alone.
+Waiting is the time that the loader takes for a batch, over that of a whole CPU step (batch 8, 360x480, swift, bf16,
+loss at stride 4); beside it, the same with every image decoded from PNG as it is read. Cold build is compared with
+decoding alone.
 """
 
 import argparse
