@@ -42,9 +42,12 @@ def scene(seed: int, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """24 train and 8 val pairs without a fault, in a folder with a space in its name."""
-    root = tmp_path / "my roads"
-    for number in range(32):
-        split = "train" if number < 24 else "val"
+    return draw(tmp_path / "my roads", 24, 8)
+
+
+def draw(root: Path, train: int, val: int) -> Path:
+    for number in range(train + val):
+        split = "train" if number < train else "val"
         for kind in ("images", "masks"):
             (root / kind / split).mkdir(parents=True, exist_ok=True)
         image, mask = scene(number)
@@ -65,6 +68,10 @@ def image_path(root: Path, number: int = 5) -> Path:
     return root / "images" / "train" / f"{number:03d}.png"
 
 
+def last_val(root: Path, place: int = 1) -> Path:
+    return sorted((root / "images" / "val").iterdir())[-place]
+
+
 def every_mask(root: Path) -> list[Path]:
     return sorted((root / "masks").rglob("*.png"))
 
@@ -76,47 +83,47 @@ def colored(mask: np.ndarray) -> np.ndarray:
 # --- one function for each fault: changes the files, gives what to look for and options of the dataset
 
 
-def unreadable(root: Path) -> str:
-    image_path(root).write_bytes(b"<html>not found</html>")
-    return "images/train/005.png"
+def unreadable(root: Path, n: int = 5) -> str:
+    image_path(root, n).write_bytes(b"<html>not found</html>")
+    return f"images/train/{n:03d}.png"
 
 
-def truncated(root: Path) -> str:
+def truncated(root: Path, n: int = 5) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(scene(5)[0]).resize((160, 120)).save(buffer, "JPEG", quality=95)
-    image_path(root).unlink()
-    image_path(root).with_suffix(".jpg").write_bytes(buffer.getvalue()[:-400])
-    return "images/train/005.jpg"
+    Image.fromarray(scene(n)[0]).resize((160, 120)).save(buffer, "JPEG", quality=95)
+    image_path(root, n).unlink()
+    image_path(root, n).with_suffix(".jpg").write_bytes(buffer.getvalue()[:-400])
+    return f"images/train/{n:03d}.jpg"
 
 
-def bomb(root: Path) -> str:
-    Image.new("1", (20_000, 12_000)).save(image_path(root))
-    return "images/train/005.png"
+def bomb(root: Path, n: int = 5) -> str:
+    Image.new("1", (20_000, 12_000)).save(image_path(root, n))
+    return f"images/train/{n:03d}.png"
 
 
-def broken_mask(root: Path) -> str:
-    data = mask_path(root).read_bytes()
-    mask_path(root).write_bytes(data[: len(data) // 2])
-    return "masks/train/005.png"
+def broken_mask(root: Path, n: int = 5) -> str:
+    data = mask_path(root, n).read_bytes()
+    mask_path(root, n).write_bytes(data[: len(data) // 2])
+    return f"masks/train/{n:03d}.png"
 
 
-def other_size(root: Path) -> str:
-    Image.open(mask_path(root)).crop((0, 0, 70, 60)).save(mask_path(root))
-    return "images/train/005.png"
+def other_size(root: Path, n: int = 5) -> str:
+    Image.open(mask_path(root, n)).crop((0, 0, 70, 60)).save(mask_path(root, n))
+    return f"images/train/{n:03d}.png"
 
 
-def exif(root: Path) -> str:
+def exif(root: Path, n: int = 5) -> str:
     tags = Image.Exif()
     tags[0x0112] = 6
-    Image.fromarray(scene(5)[0]).save(image_path(root), exif=tags)
-    return "images/train/005.png"
+    Image.fromarray(scene(n)[0]).save(image_path(root, n), exif=tags)
+    return f"images/train/{n:03d}.png"
 
 
-def unknown(root: Path) -> str:
-    mask = np.array(Image.open(mask_path(root)))
+def unknown(root: Path, n: int = 5) -> str:
+    mask = np.array(Image.open(mask_path(root, n)))
     mask[:3, :5] = 77
-    Image.fromarray(mask).save(mask_path(root))
-    return "masks/train/005.png"
+    Image.fromarray(mask).save(mask_path(root, n))
+    return f"masks/train/{n:03d}.png"
 
 
 def zero_255(root: Path) -> str:
@@ -125,22 +132,22 @@ def zero_255(root: Path) -> str:
     return "masks/train/005.png"
 
 
-def one_zero_255(root: Path) -> str:
-    Image.fromarray((np.array(Image.open(mask_path(root))) == 1).astype(np.uint8) * 255).save(mask_path(root))
-    return "masks/train/005.png"
+def one_zero_255(root: Path, n: int = 5) -> str:
+    Image.fromarray((np.array(Image.open(mask_path(root, n))) == 1).astype(np.uint8) * 255).save(mask_path(root, n))
+    return f"masks/train/{n:03d}.png"
 
 
-def palette(root: Path) -> str:
-    mask = np.array(Image.open(mask_path(root)))
+def palette(root: Path, n: int = 5) -> str:
+    mask = np.array(Image.open(mask_path(root, n)))
     turned = Image.fromarray(np.array([2, 0, 1], np.uint8)[mask], "P")  # colours right, indices another tool's
     turned.putpalette([*CLASSES[1]["color"], *CLASSES[2]["color"], *CLASSES[0]["color"]])
-    turned.save(mask_path(root))
-    return "masks/train/005.png"
+    turned.save(mask_path(root, n))
+    return f"masks/train/{n:03d}.png"
 
 
-def rgb(root: Path) -> str:
-    Image.fromarray(colored(np.array(Image.open(mask_path(root))))).save(mask_path(root))
-    return "masks/train/005.png"
+def rgb(root: Path, n: int = 5) -> str:
+    Image.fromarray(colored(np.array(Image.open(mask_path(root, n))))).save(mask_path(root, n))
+    return f"masks/train/{n:03d}.png"
 
 
 def every_rgb(root: Path) -> str:
@@ -149,25 +156,25 @@ def every_rgb(root: Path) -> str:
     return "masks/train/005.png"
 
 
-def antialiased(root: Path) -> str:
-    mask = np.array(Image.open(mask_path(root))) * 2  # ids 0, 2, 4: what lies between is no class border's
+def antialiased(root: Path, n: int = 5) -> str:
+    mask = np.array(Image.open(mask_path(root, n))) * 2  # ids 0, 2, 4: what lies between is no class border's
     small = cv2.resize(mask, (40, 30), interpolation=cv2.INTER_NEAREST)
-    Image.fromarray(cv2.resize(small, SIZE[::-1], interpolation=cv2.INTER_LINEAR)).save(mask_path(root))
-    return "masks/train/005.png"
+    Image.fromarray(cv2.resize(small, SIZE[::-1], interpolation=cv2.INTER_LINEAR)).save(mask_path(root, n))
+    return f"masks/train/{n:03d}.png"
 
 
-def antialiased_colors(root: Path) -> str:
-    pixels = colored(np.array(Image.open(mask_path(root))))
+def antialiased_colors(root: Path, n: int = 5) -> str:
+    pixels = colored(np.array(Image.open(mask_path(root, n))))
     small = cv2.resize(pixels, (40, 30), interpolation=cv2.INTER_NEAREST)
-    Image.fromarray(cv2.resize(small, SIZE[::-1], interpolation=cv2.INTER_LINEAR)).save(mask_path(root))
-    return "masks/train/005.png"
+    Image.fromarray(cv2.resize(small, SIZE[::-1], interpolation=cv2.INTER_LINEAR)).save(mask_path(root, n))
+    return f"masks/train/{n:03d}.png"
 
 
-def jpeg(root: Path) -> str:
-    pixels = colored(np.array(Image.open(mask_path(root))))
-    mask_path(root).unlink()
-    Image.fromarray(pixels).save(mask_path(root).with_suffix(".jpg"), quality=90)
-    return "masks/train/005.jpg"
+def jpeg(root: Path, n: int = 5) -> str:
+    pixels = colored(np.array(Image.open(mask_path(root, n))))
+    mask_path(root, n).unlink()
+    Image.fromarray(pixels).save(mask_path(root, n).with_suffix(".jpg"), quality=90)
+    return f"masks/train/{n:03d}.jpg"
 
 
 def off_by_one(root: Path) -> str:
@@ -176,50 +183,50 @@ def off_by_one(root: Path) -> str:
     return "masks/train/005.png"
 
 
-def no_mask(root: Path) -> str:
-    mask_path(root).unlink()
-    return "images/train/005.png"
+def no_mask(root: Path, n: int = 5) -> str:
+    mask_path(root, n).unlink()
+    return f"images/train/{n:03d}.png"
 
 
-def no_image(root: Path) -> str:
-    image_path(root).unlink()
-    return "masks/train/005.png"
+def no_image(root: Path, n: int = 5) -> str:
+    image_path(root, n).unlink()
+    return f"masks/train/{n:03d}.png"
 
 
-def twins(root: Path) -> str:
-    Image.fromarray(scene(5)[0]).save(image_path(root).with_suffix(".jpg"))
-    return "images/train/005.jpg"
+def twins(root: Path, n: int = 5) -> str:
+    Image.fromarray(scene(n)[0]).save(image_path(root, n).with_suffix(".jpg"))
+    return f"images/train/{n:03d}.jpg"
 
 
-def case(root: Path) -> str:
-    image_path(root).rename(image_path(root).with_name("Frame_5.png"))
-    mask_path(root).rename(mask_path(root).with_name("frame_5.png"))
-    return "images/train/Frame_5.png"
+def case(root: Path, n: int = 5) -> str:
+    image_path(root, n).rename(image_path(root, n).with_name(f"Frame_{n}.png"))
+    mask_path(root, n).rename(mask_path(root, n).with_name(f"frame_{n}.png"))
+    return f"images/train/Frame_{n}.png"
 
 
-def unicode(root: Path) -> str:
+def unicode(root: Path, n: int = 5) -> str:
     name = "Straße_é"
-    image_path(root).rename(image_path(root).with_name(unicodedata.normalize("NFC", name) + ".png"))
-    mask_path(root).rename(mask_path(root).with_name(unicodedata.normalize("NFD", name) + ".png"))
+    image_path(root, n).rename(image_path(root, n).with_name(unicodedata.normalize("NFC", name) + ".png"))
+    mask_path(root, n).rename(mask_path(root, n).with_name(unicodedata.normalize("NFD", name) + ".png"))
     return "images/train/" + unicodedata.normalize("NFC", name) + ".png"
 
 
-def same(root: Path) -> str:
-    shutil.copy(root / "images" / "val" / "025.png", image_path(root))
-    return "images/train/005.png"
+def same(root: Path, n: int = 5) -> str:
+    shutil.copy(last_val(root), image_path(root, n))
+    return f"images/train/{n:03d}.png"
 
 
-def nearly_same(root: Path) -> str:
-    image = Image.open(root / "images" / "val" / "025.png")
-    image_path(root).unlink()
-    image.save(image_path(root).with_suffix(".jpg"), quality=60)
-    return "images/train/005.jpg"
+def nearly_same(root: Path, n: int = 5) -> str:
+    image = Image.open(last_val(root, 2))
+    image_path(root, n).unlink()
+    image.save(image_path(root, n).with_suffix(".jpg"), quality=60)
+    return f"images/train/{n:03d}.jpg"
 
 
-def mirrored(root: Path) -> str:
-    image = np.array(Image.open(root / "images" / "val" / "025.png"))[:, ::-1]
-    Image.fromarray(image).save(image_path(root))
-    return "images/train/005.png"
+def mirrored(root: Path, n: int = 5) -> str:
+    image = np.array(Image.open(last_val(root, 3)))[:, ::-1]
+    Image.fromarray(image).save(image_path(root, n))
+    return f"images/train/{n:03d}.png"
 
 
 def empty(root: Path) -> str:
@@ -391,6 +398,28 @@ def test_several_faults_at_once_are_fixed_together(root, tmp_path):
     write_fixes(found, tmp_path / "fixes.yaml")
     fixed = open_source(config(root, fixes=str(tmp_path / "fixes.yaml")))
     assert audit(fixed, [60]).findings == [] and len(load_split(fixed, "train", [60])) == 21
+
+
+AT_ONCE = [
+    ("unreadable_image", unreadable), ("truncated_image", truncated), ("bomb", bomb), ("unreadable_mask", broken_mask),
+    ("size_mismatch", other_size), ("exif_mismatch", exif), ("unknown_ids", unknown), ("mask_0_255", one_zero_255),
+    ("mask_palette", palette), ("mask_rgb", rgb), ("mask_antialiased", antialiased), ("mask_jpeg", jpeg),
+    ("missing_mask", no_mask), ("missing_image", no_image), ("two_images", twins), ("case_clash", case),
+    ("unicode_clash", unicode), ("duplicate", same), ("near_duplicate", nearly_same), ("near_duplicate", mirrored),
+]  # fmt: skip
+
+
+def test_twenty_faults_in_one_dataset_are_each_found_in_their_file_and_fixed_together(tmp_path):
+    root = draw(tmp_path / "a set", 60, 12)
+    seeded = [(kind, seed(root, 3 + 2 * place)) for place, (kind, seed) in enumerate(AT_ONCE)]
+    found = audit(open_source(config(root)), [60])
+    by_kind = {f.kind: f.files for f in found.findings}
+    assert [(kind, file) for kind, file in seeded if file not in by_kind.get(kind, [])] == []
+    assert set(by_kind) == {kind for kind, _ in AT_ONCE} and found.refused
+    write_fixes(found, tmp_path / "fixes.yaml")
+    fixed = open_source(config(root, fixes=str(tmp_path / "fixes.yaml")))
+    assert [f.kind for f in audit(fixed, [60]).findings] == ["missing_image"]  # nothing needs to be done about it
+    assert len(load_split(fixed, "train", [60])) >= 44
 
 
 def test_tolerance_decides_between_refusing_and_leaving_out(root):

@@ -8,16 +8,20 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco
 
+from segtune.classes import ClassTable
 from segtune.config import compose
 from segtune.data.cache import load_split
 from segtune.data.sources import open_source
 from segtune.datasets import import_dataset
 from segtune.errors import ConfigError, DataError
+from segtune.inference.formats import to_coco, to_yolo
+from segtune.inference.regions import find_regions
 
 H, W = 48, 64
 NAMES = ["background", "car", "tree"]
@@ -274,6 +278,35 @@ def test_label_studios_polygons_rectangles_and_ellipses_are_in_percent(tmp_path)
     assert [int((mask == i).sum()) for i in (1, 2)] == [H * W // 4, H * W // 16]
     assert abs(int((mask == 3).sum()) - np.pi * 8 * 6) < 10
     assert mask[H // 4, W // 4] == 1 and mask[H * 5 // 8, W * 5 // 8] == 2 and mask[H * 3 // 4, W // 4] == 3
+
+
+def test_what_predict_writes_as_coco_comes_back_pixel_by_pixel(tmp_path):
+    """A round trip through our own writer; every pixel has a class, so no background is added."""
+    photos = save_photos(tmp_path / "set")
+    classes, rows = ClassTable.parse(["sky", "road", "car"]), []
+    for i, path in enumerate(photos):
+        regions = find_regions(truth(i), np.ones((H, W), np.float32), classes)
+        rows.append({"file": path.name, "width": W, "height": H, "regions": [r.to_json() for r in regions]})
+    (tmp_path / "set" / "coco.json").write_text(json.dumps(to_coco(rows, classes)))
+    same_as_truth(imported(tmp_path / "set", tmp_path / "out"))
+    source = open_source(compose(["dataset=folder", f"dataset.root='{tmp_path / 'out'}'"]).config.dataset)
+    assert source.classes.names == ("sky", "road", "car")
+
+
+def test_what_predict_writes_as_yolo_comes_back_within_a_pixel_of_the_outline(tmp_path):
+    """YOLO's text has no holes and no parts: regions without them, told by the rule that fills polygons."""
+    root, classes = tmp_path / "set", ClassTable.parse(["background", "car", "tree"])
+    mask = np.zeros((H, W), np.uint8)
+    mask[5:25, 5:35], mask[28:44, 20:60] = 1, 2
+    path = save_photos(root / "images" / "train", 1)[0]
+    (root / "labels" / "train").mkdir(parents=True)
+    regions = [r for r in find_regions(mask, np.ones((H, W), np.float32), classes, "components") if r.concept_id]
+    (root / "labels" / "train" / f"{path.stem}.txt").write_text(to_yolo(regions))
+    (root / "data.yaml").write_text("train: images/train\nnames: [background, car, tree]\n")
+    found = imported(root, tmp_path / "out")[path.stem]
+    off = found != mask
+    edges = cv2.dilate(cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)), np.ones((3, 3))) > 0
+    assert not (off & ~edges).any() and off.mean() < 0.03
 
 
 def overlapping(root: Path) -> None:

@@ -19,7 +19,7 @@ from segtune.errors import DataError
 from segtune.pace import Pace
 
 Say = Callable[[str], None]
-NEAR = 40
+NEAR = 56
 """Bits of 256 in which the hashes of near duplicates differ at most; see `perceptual_hash`."""
 
 _FEW_IMAGES, _FEW_PIXELS = 3, 16

@@ -20,13 +20,14 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from segtune.classes import ClassTable
+from segtune.classes import IGNORE_INDEX, ClassTable
 from segtune.data.archives import is_archive, unpack
 from segtune.data.decoding import open_image, orientation_of
 from segtune.data.download import build_folder
 from segtune.data.files import cache_dir
 from segtune.data.formats import coco, folders, tools
 from segtune.data.formats.areas import Annotated, Labelled, paint, turned
+from segtune.data.images import read_mask
 from segtune.data.masks import MaskReader
 from segtune.data.splits import divide
 from segtune.errors import ConfigError, DataError, nearest
@@ -165,7 +166,9 @@ def write(found: Annotated, folder: Path, config: DatasetConfig, say: Say, link:
     if not found.items:
         raise DataError("the annotations name no image.")
     items = _named_once(found.items)
-    table = ClassTable.parse([{k: v for k, v in c.items() if k != "found"} for c in found.classes], config.ignore)
+    table = ClassTable.parse(
+        [{k: c[k] for k in ("name", "color", "finer") if k in c} for c in found.classes], config.ignore
+    )
     presence = np.zeros((len(items), len(table)), bool)
     painted = [{**c, "name": c.get("found", c["name"])} for c in found.classes]
     with Pace(say) as pace, ThreadPoolExecutor() as pool:
@@ -173,14 +176,19 @@ def write(found: Annotated, folder: Path, config: DatasetConfig, say: Say, link:
             presence[index] = shown
             if index % 20 == 19:
                 pace("images converted", index + 1, len(items))
+    if found.classes[0].get("added") and not presence[:, 0].any():  # every pixel has a class of its own
+        table, presence = ClassTable.parse(table.to_json()[1:], config.ignore), presence[:, 1:]
+        for path in (folder / "masks").rglob("*.png"):
+            mask = read_mask(path)
+            _save(path, np.where(mask == IGNORE_INDEX, mask, mask - 1).astype(np.uint8))
     counts = _divide(items, presence, folder, config, say)
-    rows: dict[str, Any] = {"classes": table.to_json()}
+    facts: dict[str, Any] = {"classes": table.to_json()}
     if any(c.get("finer") for c in found.classes):
-        rows["finer"] = "finer/{split}"
+        facts["finer"] = "finer/{split}"
     if any(i.group for i in items):
-        rows["groups"] = "^[^/]+"
+        facts["groups"] = "^[^/]+"
     text = "# Class table of an imported dataset: dataset=folder dataset.root=THIS_FOLDER\n"
-    (folder / "classes.yaml").write_text(text + yaml.safe_dump(rows, sort_keys=False, allow_unicode=True), "utf-8")
+    (folder / "classes.yaml").write_text(text + yaml.safe_dump(facts, sort_keys=False, allow_unicode=True), "utf-8")
     return counts
 
 

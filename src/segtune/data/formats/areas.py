@@ -75,13 +75,6 @@ class Annotated:
     notes: Sequence[str] = field(default_factory=tuple)
 
 
-def with_background(names: Sequence[str], config: AnnotationsConfig) -> list[str]:
-    """The names with the background first, added where there is none and unlabelled pixels become one."""
-    known = [n for n in names if n.lower() in BACKGROUND]
-    first = known[:1] or (["background"] if config.unlabelled == "background" else [])
-    return [*first, *(n for n in names if n not in first)]
-
-
 def paint(
     areas: Sequence[Area], size: tuple[int, int], classes: Sequence[Mapping[str, object]], config: AnnotationsConfig
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -119,21 +112,29 @@ def finer_of(attributes: Mapping[str, object], wanted: str) -> str | None:
 
 
 def class_rows(
-    names: Sequence[str], areas: Sequence[Area], colors: Mapping[str, object] | None = None
+    names: Sequence[str],
+    areas: Sequence[Area],
+    config: AnnotationsConfig,
+    colors: Mapping[str, object] | None = None,
 ) -> list[dict[str, object]]:
-    """Rows of a class table: names, colours where known, and the finer labels that the areas hold, sorted."""
+    """Rows of a class table: names, colours where known, and the finer labels that the areas hold, sorted.
+
+    The background comes first. Where the names have none and unlabelled pixels become one, it is `added`.
+    """
+    known = [n for n in names if n.lower() in BACKGROUND][:1]
+    rows: list[dict[str, object]] = [{"name": n} for n in [*known, *(n for n in names if n not in known)]]
+    if not known and config.unlabelled == "background":
+        rows.insert(0, {"name": "background", "added": True})
     finer: dict[str, set[str]] = {}
     for area in areas:
         if area.concept is not None and area.finer is not None:
             finer.setdefault(area.concept, set()).add(area.finer)
-    rows: list[dict[str, object]] = []
-    for name in names:
-        row: dict[str, object] = {"name": name}
+    for row in rows:
+        name = str(row["name"])
         if colors and name in colors:
             row["color"] = colors[name]
         if name in finer:
             row["finer"] = sorted(finer[name])
-        rows.append(row)
     return rows
 
 

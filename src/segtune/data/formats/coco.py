@@ -19,7 +19,6 @@ from segtune.data.formats.areas import (
     decode_rle,
     finer_of,
     polygons,
-    with_background,
 )
 from segtune.data.formats.finding import Finder, name_of, read_json, split_in
 from segtune.data.images import read_colors
@@ -72,7 +71,7 @@ def read_coco(root: Path, config: AnnotationsConfig) -> Annotated:
             own = split or split_in(str(file.relative_to(root).parent) if file.is_relative_to(root) else "")
             items.append(Labelled(name_of(file, root), file, own, areas.get(image["id"], []), size))
     ordered = [n for _, n in sorted(names.values(), key=lambda v: v[0]) if _plain(n) is not None]
-    return Annotated(class_rows(with_background(ordered, config), everything), items)
+    return Annotated(class_rows(ordered, everything, config), items)
 
 
 def _plain(name: str) -> str | None:
@@ -126,7 +125,7 @@ def read_panoptic(root: Path, config: AnnotationsConfig) -> Annotated:
     files = coco_files(root, panoptic=True)
     for path in files:
         names |= {str(c["name"]): c["id"] for c in _rows(read_json(path), "categories", path, ("id", "name"))}
-    classes = class_rows(with_background(sorted(names, key=lambda n: names[n]), config), [])
+    classes = class_rows(sorted(names, key=lambda n: names[n]), [], config)
     index = {str(c["name"]): i for i, c in enumerate(classes)}
     for path in files:
         data, split = read_json(path), split_in(str(path.relative_to(root)))

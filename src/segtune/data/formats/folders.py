@@ -18,7 +18,6 @@ from segtune.data.formats.areas import (
     class_rows,
     from_file,
     polygons,
-    with_background,
 )
 from segtune.data.formats.finding import Finder, name_of, split_in
 from segtune.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES, read_colors, read_mask
@@ -68,7 +67,7 @@ def read_yolo(root: Path, config: AnnotationsConfig) -> Annotated:
     where = str(data.get("path") or "")
     if where and is_foreign(where) and not Path(where).exists():
         notes.append(f"'{table}' path is '{where}', which is not here; the folders beside it were read")
-    return Annotated(class_rows(with_background(names, config), everything), items, notes)
+    return Annotated(class_rows(names, everything, config), items, notes)
 
 
 def _yolo_areas(path: Path, names: list[str], rule: str) -> list[Area]:
@@ -201,7 +200,7 @@ def read_instances(root: Path, config: AnnotationsConfig) -> Annotated:
         own = [Area("object", from_file(f, lambda data, name: read_colors(data, name))) for f in files]
         inside = str(image.parent.relative_to(root))
         items.append(Labelled(image.stem, image, split_in(inside), own))
-    return Annotated([{"name": n} for n in with_background(["object"], config)], items)
+    return Annotated(class_rows(["object"], [], config), items)
 
 
 def manifest_file(root: Path) -> Path | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from segtune.data.files import walk
 from segtune.data.formats import areas as shapes
-from segtune.data.formats.areas import Annotated, Area, Bits, Labelled, class_rows, finer_of, with_background
+from segtune.data.formats.areas import Annotated, Area, Bits, Labelled, class_rows, finer_of
 from segtune.data.formats.finding import Finder, name_of, read_json, split_in
 from segtune.data.images import read_mask
 from segtune.errors import DataError
@@ -65,7 +65,7 @@ def read_labelme(root: Path, config: AnnotationsConfig) -> Annotated:
     listed = [n for n in _labels_txt(root) if n != "__ignore__"]
     names = sorted({str(a.concept) for a in everything if a.concept} - set(listed))
     notes = [f"{skipped} shapes without an area (points, lines) were passed over"] if skipped else []
-    return Annotated(class_rows(with_background([*listed, *names], config), everything), items, notes)
+    return Annotated(class_rows([*listed, *names], everything, config), items, notes)
 
 
 def _labels_txt(root: Path) -> list[str]:
@@ -149,7 +149,7 @@ def read_cvat(root: Path, config: AnnotationsConfig) -> Annotated:
             items.append(Labelled(name_of(file, root), file, split, own, size if all(size) else None))
     names += sorted({str(a.concept) for a in everything} - set(names))
     notes = [f"{skipped} shapes without an area (points, lines) were passed over"] if skipped else []
-    return Annotated(class_rows(with_background(names, config), everything, colors), items, notes)
+    return Annotated(class_rows(names, everything, config, colors), items, notes)
 
 
 def _xml(path: Path) -> Any:
@@ -224,7 +224,7 @@ def read_label_studio(root: Path, config: AnnotationsConfig) -> Annotated:
             image = _uploaded(finder, text.partition("?d=")[2] or text, f"{where}.data", path.parent, split)
             items.append(Labelled(name_of(image, root), image, split, own, size))
     names = sorted({str(a.concept) for a in everything})
-    return Annotated(class_rows(with_background(names, config), everything), items)
+    return Annotated(class_rows(names, everything, config), items)
 
 
 def _uploaded(finder: Finder, text: str, where: str, near: Path, split: str | None) -> Path:
