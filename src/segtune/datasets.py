@@ -144,9 +144,8 @@ def _rewrite(source: Source, folder: Path, say: Say) -> Counter[str]:
     if source.config.finer:
         for item in items:
             assert item.split is not None
-            end = f"{item.name}.png"
-            stored = source.folder(source.config.finer, item.split) / f"{item.name}{source.config.mask_suffix}.png"
-            target = folder / "finer" / item.split / end
+            stored = source.finer_file(item.split, item.name)
+            target = folder / "finer" / item.split / f"{item.name}.png"
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(stored, target)
     return counts

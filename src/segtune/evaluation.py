@@ -75,8 +75,9 @@ def measure(
     size, device = (height, width), segmenter.device
     cost = measure_cost(segmenter.model, (1, 3, *size), size, device, ("params_m", "gflops"))
     cost["latency_ms"], cost["latency_p95_ms"] = latency(segmenter.model, size, device, seconds)
+    groups = None if source.config.groups is None else [source.group(n) for n in data.names]
     return kind.evaluate(
-        segmenter, data, dataset=source.name, split_name=split, groups=source.config.groups, cost=cost,
+        segmenter, data, dataset=source.name, split_name=split, groups=groups, cost=cost,
         device=device_name(device), duplicates=duplicates_in_train(source, split),
     )  # fmt: skip
 

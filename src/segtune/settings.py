@@ -113,11 +113,13 @@ class AnnotationsConfig(Settings):
 class FixesConfig(Settings):
     """What `segtune check --fix` writes: how to read a dataset in spite of its faults, without a change to any file.
 
+    Files are named by their path under root.
+
     Attributes:
-        quarantine: split -> names of images that are left out.
-        pairs: name of an image -> its mask, a path under root.
-        unrotated: names of images whose EXIF orientation is not applied.
-        formats: name of an image -> how its mask is stored, where that differs from the others.
+        quarantine: split -> images that are left out.
+        pairs: image -> its mask.
+        unrotated: images whose EXIF orientation is not applied.
+        formats: image -> how its mask is stored, where that differs from the others.
         lists: split -> names, in place of a list that cannot be used as it is.
         splits, classes: in place of the dataset's own.
     """

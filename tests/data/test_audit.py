@@ -388,6 +388,20 @@ def test_what_a_fix_reads_is_what_was_drawn(root, tmp_path):
             np.testing.assert_array_equal(mask, scene(number)[1])
 
 
+def test_a_fix_of_one_file_leaves_that_of_its_name_in_another_split_alone(tmp_path):
+    root = draw(tmp_path / "set", 24, 8)
+    for kind in ("images", "masks"):
+        for path in sorted((root / kind / "val").iterdir()):
+            path.rename(path.with_name(f"{int(path.stem) - 24:03d}.png"))  # 000 to 007, as in train
+    rgb(root, 5)
+    exif(root, 6)
+    write_fixes(audit(open_source(config(root)), [60]), tmp_path / "fixes.yaml")
+    fixed = open_source(config(root, fixes=str(tmp_path / "fixes.yaml")))
+    assert audit(fixed, [60]).findings == [] and len(load_split(fixed, "val", [60])) == 8
+    whole = load_split(fixed, "train", [60], stored_masks=True)
+    np.testing.assert_array_equal(whole.masks[whole.names.index("005")], scene(5)[1])
+
+
 def test_several_faults_at_once_are_fixed_together(root, tmp_path):
     unreadable(root)
     Image.open(mask_path(root, 7)).crop((0, 0, 70, 60)).save(mask_path(root, 7))

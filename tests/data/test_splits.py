@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from segtune.data.cache import load_split
 from segtune.data.sources import open_source
 from segtune.data.splits import divide
 from segtune.errors import ConfigError, DataError
@@ -102,7 +103,21 @@ def test_folders_are_poured_together_and_a_test_folder_is_kept(tmp_path):
     source = open_source(dataset(tmp_path, splits=SplitsConfig(val=0.4)))
     found = names_of(source)
     assert {s: len(n) for s, n in found.items()} == {"train": 6, "val": 4, "test": 3}
-    assert found["train"] | found["val"] == {str(i) for i in range(10)}
+    pools = {f"train/{i}" for i in range(8)} | {"val/8", "val/9"}
+    assert found["train"] | found["val"] == pools and found["test"] == {"0", "1", "2"}
+
+
+def test_images_of_one_name_in_two_folders_stay_two_when_poured_together(tmp_path):
+    """As the built-in scenes have them; groups are told by the name below the folder."""
+    for split, value in (("train", 0), ("val", 1)):
+        write_pairs(tmp_path, split, [(IMAGE, np.full((4, 6), value, np.uint8))] * 4)
+    source = open_source(dataset(tmp_path, splits=SplitsConfig(val=0.5, stratify=True)))
+    for split in ("train", "val"):
+        masks = load_split(source, split, [4]).masks
+        assert len(masks) == 4 and sorted(int(m[0, 0]) for m in masks) == [0, 0, 1, 1]
+    grouped = open_source(dataset(tmp_path, splits=SplitsConfig(val=0.5), groups="^."))
+    for part in names_of(grouped).values():
+        assert {n.replace("train", "val") for n in part} <= part  # both 0s on one side
 
 
 def test_lists_name_images_with_or_without_suffix_and_folder(tmp_path):

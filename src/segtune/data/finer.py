@@ -92,17 +92,11 @@ def load_finer(
         DataError: no finer masks, unknown ids in them, or no region in the whole split.
     """
     classes = finer_classes(source, concept)
-    if source.config.finer is None:
-        raise DataError(
-            f"dataset '{source.name}' has no finer masks. Set dataset.finer to the folder of a split's under root, "
-            "as finer/{split}: one per mask, of its name and size, with the place of the finer label in its class."
-        )
-    folder = source.folder(source.config.finer, split)
     whole = load_split(source, split, image_size, stored_masks=True, **where)
     wanted, total = source.classes.names.index(concept), hashlib.sha256(f"{whole.fingerprint} {concept}".encode())
     names, images, masks = [], [], []
     for name, image, mask in zip(whole.names, whole.images, whole.masks, strict=True):
-        path = folder / f"{name}{source.config.mask_suffix}.png"
+        path = source.finer_file(split, name)
         finer = read_mask(path)
         if finer.shape != mask.shape:
             raise DataError(f"finer mask '{path}' has the shape {finer.shape}, its mask {mask.shape}; both must agree.")

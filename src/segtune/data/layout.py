@@ -3,6 +3,7 @@
 import hashlib
 import unicodedata
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segtune.classes import ClassTable
-from segtune.data.files import cache_dir, digests, walk
+from segtune.data.files import cache_dir, digests, read_bytes, walk
 from segtune.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES
 from segtune.data.masks import MaskReader
 from segtune.data.splits import divide, group_of, read_list, resolve_names
@@ -103,30 +104,45 @@ class Source:
         """
         images = self._images(split)
         masks = self.mask_files(split)
-        wanted = [(n, self.fixes.pairs.get(n)) for n, _ in images]
-        lonely = [str(p) for (n, p), (_, fixed) in zip(images, wanted, strict=True) if n not in masks and not fixed]
+        fixed = {self.root / image: self.root / mask for image, mask in self.fixes.pairs.items()}
+        lonely = [str(p) for n, p in images if n not in masks and p not in fixed]
         if lonely:
             raise DataError(
                 f"dataset '{self.name}': {len(lonely)} of {len(images)} images of split '{split}' have no mask in "
                 f"'{self.folder(self.config.masks, split)}', the first is '{lonely[0]}'. A mask has its image's name "
                 f"with .png; add the masks, or leave the images out: {self._check_command()} --fix"
             )
-        turned = set(self.fixes.unrotated)
-        return [
-            Pair(n, path, self.root / fixed if fixed else masks[n], n not in turned, self.fixes.formats.get(n))
-            for (n, path), (_, fixed) in zip(images, wanted, strict=True)
-        ]
+        turned = {self.root / image for image in self.fixes.unrotated}
+        forms = {self.root / image: form for image, form in self.fixes.formats.items()}
+        return [Pair(n, p, fixed.get(p) or masks[n], p not in turned, forms.get(p)) for n, p in images]
 
     def mask_files(self, split: str) -> dict[str, Path]:
         """Every mask of the split's folder, by the name of the image that it belongs to."""
         end, found = self.config.mask_suffix, dict[str, Path]()
         pooled = self._pooled and split not in self._kept_apart()
-        for top in {self.folder(self.config.masks, s) for s in (self._pools() if pooled else [split])}:
+        for pool in self._pools() if pooled else [split]:
+            top = self.folder(self.config.masks, pool)
             for file in walk(top, MASK_SUFFIXES):
                 stem = file.rpartition(".")[0]
                 if stem.endswith(end):
-                    found.setdefault(stem[: len(stem) - len(end)], top / file)
+                    name = stem[: len(stem) - len(end)]
+                    found.setdefault(f"{pool}/{name}" if pooled else name, top / file)
         return found
+
+    def finer_file(self, split: str, name: str) -> Path:
+        """The finer mask of an image.
+
+        Raises:
+            DataError: the dataset has none.
+        """
+        if self.config.finer is None:
+            raise DataError(
+                f"dataset '{self.name}' has no finer masks. Set dataset.finer to the folder of a split's under root, "
+                "as finer/{split}: one per mask, of its name and size, with the place of the finer label in its class."
+            )
+        if self._pooled and split not in self._kept_apart():
+            split, _, name = name.partition("/")
+        return self.folder(self.config.finer, split) / f"{name}{self.config.mask_suffix}.png"
 
     def fingerprint(self, splits: Sequence[str] = ("train", "val")) -> str:
         """sha256 over names and bytes of the splits' files and the class table, without decoding any."""
@@ -153,7 +169,9 @@ class Source:
 
     def group(self, name: str) -> str:
         """The group of an image: images of one stand in one split."""
-        return name if self.config.groups is None else group_of(self.config.groups, name)
+        if self.config.groups is None:
+            return name
+        return group_of(self.config.groups, name.partition("/")[2] if self._pooled and "/" in name else name)
 
     def short(self, path: Path) -> str:
         """A file relative to root with `/`, where it lies below."""
@@ -185,9 +203,14 @@ class Source:
         known = {n: f"{n}{p.suffix}" for n, p in files.items()}
         return [(n, files[n]) for n in resolve_names(read_list(path), known, path)]
 
+    def left_out(self, *splits: str) -> set[Path]:
+        """Images in quarantine, of some splits or of all."""
+        quarantine = self.fixes.quarantine
+        return {self.root / image for s in splits or quarantine for image in quarantine.get(s, [])}
+
     def _images(self, split: str) -> list[tuple[str, Path]]:
-        left_out = set(self.fixes.quarantine.get(split, []))
-        found = [(n, p) for n, p in self.all_images(split) if n not in left_out]
+        left_out = self.left_out(split)
+        found = [(n, p) for n, p in self.all_images(split) if p not in left_out]
         if not found:
             raise DataError(
                 f"dataset '{self.name}': split '{split}' is empty: no image in "
@@ -201,9 +224,8 @@ class Source:
         if not folder.is_dir():
             raise self._no_split(split, str(folder))
         end = self.config.image_suffix
-        away = {n for names in self.fixes.quarantine.values() for n in names}
-        stems = ((f.rpartition(".")[0], f) for f in walk(folder, IMAGE_SUFFIXES) if f not in away)
-        return [(stem[: len(stem) - len(end)], folder / f) for stem, f in stems if stem.endswith(end)]
+        stems = ((f.rpartition(".")[0], folder / f) for f in walk(folder, IMAGE_SUFFIXES))
+        return [(stem[: len(stem) - len(end)], p) for stem, p in stems if stem.endswith(end)]
 
     def _no_split(self, split: str, where: str) -> DataError:
         there = [] if self.config.splits is not None and not self.config.splits.lists else self.splits()
@@ -234,11 +256,17 @@ class Source:
         return [s for s in self._plain.splits() if s not in apart]
 
     def all_by_name(self) -> dict[str, Path]:
-        """Every image, where splits are made by list or by share."""
+        """Every image, where splits are made by list or by share; a folder's split is part of the name.
+
+        Those in quarantine are left out of shares; a list may name what another list must not.
+        """
         if "files" not in self._kept:
-            folders = self._pools() if self._pooled else [""]
-            found = [i for s in folders for i in self._listing(self.folder(self.config.images, s), s)]
-            _refuse_twins(self.name, "+".join(folders) or "all", found)
+            pools = self._pools() if self._pooled else [""]
+            listings = {s: self._listing(self.folder(self.config.images, s), s) for s in pools}
+            away = set() if self.config.splits and self.config.splits.lists else self.left_out()
+            named = ((f"{s}/{n}" if s else n, p) for s, listing in listings.items() for n, p in listing)
+            found = [(n, p) for n, p in named if p not in away]
+            _refuse_twins(self.name, "+".join(pools) or "all", found)
             self._kept["files"] = dict(found)
         return dict(self._kept["files"])
 
@@ -246,8 +274,7 @@ class Source:
         config = self.config.splits
         assert config is not None
         if "divided" not in self._kept:
-            away = {n for names in self.fixes.quarantine.values() for n in names}
-            names = sorted(n for n in self.all_by_name() if n not in away)
+            names = sorted(self.all_by_name())
             if not names:
                 raise DataError(f"dataset '{self.name}': no image in '{self.root / self.config.images}' to divide.")
             presence = self._presence(names) if config.stratify else None
@@ -265,11 +292,17 @@ class Source:
             total.update(name.encode() + digest)
         path = cache_dir() / "presence" / f"{total.hexdigest()[:24]}.npy"
         if not path.is_file():
-            rows = [
-                np.bincount(self.masks.read(masks[n].read_bytes(), str(masks[n])).ravel(), minlength=256) for n in names
-            ]
+            forms = {self.root / image: form for image, form in self.fixes.formats.items()}
+            files = self.all_by_name()
+
+            def shown(name: str) -> NDArray[np.bool_]:
+                ids = self.masks.read(read_bytes(masks[name]), str(masks[name]), forms.get(files[name]))
+                return np.bincount(ids.ravel(), minlength=256)[: len(self.classes)] > 0
+
+            with ThreadPoolExecutor() as pool:
+                rows = list(pool.map(shown, names))
             path.parent.mkdir(parents=True, exist_ok=True)
-            np.save(path, np.array(rows)[:, : len(self.classes)] > 0)
+            np.save(path, np.array(rows))
         return np.asarray(np.load(path), bool)
 
     def _check_command(self) -> str:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from segtune.classes import ClassTable
 from segtune.data.cache import Decoded, batches_of_one_size, shapes_of
 from segtune.data.images import resize_image
-from segtune.data.splits import group_of
 from segtune.inference.overlay import four_views
 from segtune.inference.segmenter import Segmenter, decide
 from segtune.measure.boundary import boundary_counts
@@ -30,7 +29,7 @@ def evaluate(
     *,
     dataset: str = "",
     split_name: str = "val",
-    groups: str | None = None,
+    groups: Sequence[str] | None = None,
     cost: Mapping[str, float] | None = None,
     device: str = "",
     duplicates: Sequence[str] | None = None,
@@ -41,7 +40,7 @@ def evaluate(
 
     Args:
         split: decoded at the segmenter's image size, with stored masks.
-        groups: pattern whose first match in an image's name is its group.
+        groups: of each image.
         progress: is told how many images are done.
     """
     classes, number = len(segmenter.classes), len(split)
@@ -65,7 +64,7 @@ def evaluate(
         done += len(batch)
         progress(done)
     origin = origin_of(segmenter.classes, split, dataset, split_name, cost, device, duplicates)
-    found = None if groups is None else tuple(group_of(groups, name) for name in split.names)
+    found = None if groups is None else tuple(groups)
     sizes = np.array(shapes_of(split.masks), np.int64)
     total = sum(calibrations[1:], start=calibrations[0])
     return Evidence(origin, split.names, found, sizes, matrices, outlines, total, disputed, masks)

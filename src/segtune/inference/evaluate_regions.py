@@ -10,7 +10,6 @@ from segtune.classes import IGNORE_INDEX
 from segtune.data.cache import Decoded, shapes_of
 from segtune.data.finer import number_regions
 from segtune.data.images import resize_image
-from segtune.data.splits import group_of
 from segtune.inference.evaluate import origin_of, shown_images, small
 from segtune.inference.labeler import RegionLabeler
 from segtune.inference.overlay import four_views
@@ -27,7 +26,7 @@ def evaluate_regions(
     *,
     dataset: str = "",
     split_name: str = "val",
-    groups: str | None = None,
+    groups: Sequence[str] | None = None,
     cost: Mapping[str, float] | None = None,
     device: str = "",
     duplicates: Sequence[str] | None = None,
@@ -39,7 +38,7 @@ def evaluate_regions(
 
     Args:
         split: see `load_finer`, with stored masks.
-        groups: pattern whose first match in an image's name is its group.
+        groups: of each image.
         progress: is told how many images are done.
     """
     classes, number = len(labeler.classes), len(split)
@@ -56,7 +55,7 @@ def evaluate_regions(
             masks[split.names[index]] = small(painted)
         progress(index + 1)
     origin = origin_of(labeler.classes, split, dataset, split_name, cost, device, duplicates, unit="region")
-    found = None if groups is None else tuple(group_of(groups, name) for name in split.names)
+    found = None if groups is None else tuple(groups)
     sizes = np.array(shapes_of(split.masks), np.int64)
     outlines = np.zeros((number, 2, classes), np.int64)
     return Evidence(origin, split.names, found, sizes, matrices, outlines, calibration, disputed, masks)

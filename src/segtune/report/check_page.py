@@ -105,7 +105,8 @@ def _overlay(audit: Audit, row: PairFacts) -> Shown | None:
     assert row.mask is not None
     try:
         image = read_image(row.image)
-        mask = audit.source.masks.read(read_bytes(row.mask), str(row.mask), audit.source.fixes.formats.get(row.name))
+        form = audit.source.fixes.formats.get(audit.source.short(row.image))
+        mask = audit.source.masks.read(read_bytes(row.mask), str(row.mask), form)
     except DataError:
         return None
     width = min(_WIDTH, image.shape[1])

@@ -112,9 +112,9 @@ def write_fixes(audit: Audit, path: Path) -> None:
 
 def _concerned(finding: Finding, facts: Sequence[PairFacts], source: Source) -> Iterator[tuple[str, str]]:
     if finding.kind.endswith("duplicate"):  # the one that is left out; the other is as good as any
-        yield from ((s, n) for s, names in finding.fixes["quarantine"].items() for n in names)
-        return
-    files = set(finding.files)
+        files = {image for images in finding.fixes["quarantine"].values() for image in images}
+    else:
+        files = set(finding.files)
     for row in facts:
         if files & {source.short(p) for p in (row.image, row.mask) if p is not None}:
             yield row.split, row.name
@@ -146,7 +146,7 @@ def _duplicates(source: Source, splits: Sequence[str], facts: Sequence[PairFacts
         if pairs:
             out: dict[str, list[str]] = {}
             for row, _ in pairs:
-                out.setdefault(row.split, []).append(row.name)
+                out.setdefault(row.split, []).append(source.short(row.image))
             names = [(source.short(a.image), source.short(b.image)) for a, b in pairs]
             repair = "--fix leaves them out of " + " and ".join(out)
             files, words = [n for pair in names for n in pair], [f"'{a}' and '{b}'" for a, b in names]

@@ -84,7 +84,7 @@ def examine(
     """Facts of one pair."""
     facts = PairFacts(name, split, image, mask)
     try:
-        _image(facts, upright=name not in source.fixes.unrotated)
+        _image(facts, upright=source.short(image) not in source.fixes.unrotated)
     except DataError as error:
         facts.image_fault = str(error)
     if mask is not None:
@@ -165,7 +165,7 @@ def blend_of(values: NDArray[np.generic]) -> float:
 
 def _classes(facts: PairFacts, data: bytes, source: Source, image_size: Sequence[int]) -> None:
     try:
-        ids = source.masks.read(data, str(facts.mask), source.fixes.formats.get(facts.name))
+        ids = source.masks.read(data, str(facts.mask), source.fixes.formats.get(source.short(facts.image)))
     except DataError as error:
         facts.mask_error = str(error)
         return

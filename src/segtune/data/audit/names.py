@@ -19,13 +19,15 @@ def look_at_names(source: Source, splits: Sequence[str]) -> tuple[list[Wanted], 
     lists, faults = _lists(source, splits)
     found += faults
     for split in splits:
-        left_out = set(source.fixes.quarantine.get(split, []))
-        images = lists[split] if split in lists else source.all_images(split)
-        images = [(n, p) for n, p in images if n not in left_out]
-        masks = {n: p for n, p in source.mask_files(split).items() if n not in left_out}
-        for name, mask in source.fixes.pairs.items():
-            if name in {n for n, _ in images}:
-                masks = {n: p for n, p in masks.items() if p != source.root / mask} | {name: source.root / mask}
+        left_out = source.left_out(split)
+        listed = lists[split] if split in lists else source.all_images(split)
+        images = [(n, p) for n, p in listed if p not in left_out]
+        away = {n for n, p in listed if p in left_out} - {n for n, _ in images}
+        masks = {n: p for n, p in source.mask_files(split).items() if n not in away}
+        for name, path in images:
+            fixed = source.fixes.pairs.get(source.short(path))
+            if fixed:
+                masks = {n: p for n, p in masks.items() if p != source.root / fixed} | {name: source.root / fixed}
         found += _clashes(source, split, images, masks)
         seen: set[str] = set()
         for name, path in images:
@@ -47,13 +49,12 @@ def _clashes(
     for same in by_name.values():
         files = [source.short(p) for _, p in same]
         if len({n for n, _ in same}) < len(same):
-            out = [f"{n}{p.suffix}" for n, p in same[1:]]
-            fixes = {"quarantine": {split: out}}
+            fixes = {"quarantine": {split: files[1:]}}
             words = " and ".join(f"'{f}'" for f in files)
             found.append(Finding("two_images", files, [words], "remove one; --fix leaves out all but the first", fixes))
         elif len(same) > 1:
             kind = _clash_kind(same[0][0], same[1][0])
-            fixes = {"quarantine": {split: [n for n, _ in same[1:]]}}
+            fixes = {"quarantine": {split: files[1:]}}
             words = " and ".join(f"'{f}'" for f in files)
             found.append(Finding(kind, files, [words], "rename one; --fix leaves out all but the first", fixes))
     for name, path in images:
@@ -61,8 +62,8 @@ def _clashes(
             continue
         other = loose.pop(normal_name(name), None)
         if other is None:
-            fixes = {"quarantine": {split: [name]}}
             file = source.short(path)
+            fixes = {"quarantine": {split: [file]}}
             found.append(Finding("missing_mask", [file], [f"'{file}'"], "add the masks; --fix leaves them out", fixes))
             continue
         mask = source.short(masks[other])
@@ -70,7 +71,7 @@ def _clashes(
         found.append(
             Finding(
                 _clash_kind(name, other), [source.short(path), mask], [words],
-                "rename one; --fix pairs them all the same", {"pairs": {name: mask}},
+                "rename one; --fix pairs them all the same", {"pairs": {source.short(path): mask}},
             )
         )  # fmt: skip
     if source.config.splits is None and "{split}" in source.config.masks:  # else masks of all splits lie together
@@ -108,8 +109,7 @@ def _lists(source: Source, splits: Sequence[str]) -> tuple[dict[str, list[tuple[
                 foreign += [line] if strange else []
             except DataError:
                 lost.append(line)
-        away = source.fixes.quarantine.get(split, [])
-        lists[split] = [(n, files[n]) for n in names if n not in away]
+        lists[split] = [(n, files[n]) for n in names if files[n] not in source.left_out(split)]
         short = source.short(path)
         for kind, lines in (("foreign_path", foreign), ("list_entry", lost)):
             if lines:
@@ -127,7 +127,7 @@ def _overlaps(source: Source, lists: Mapping[str, Sequence[tuple[str, Path]]]) -
         if both:
             words = [f"'{n}' stands in {split} and in another split" for n in both]
             files = [source.short(p) for n, p in lists[split] if n in later]
-            fixes = {"quarantine": {split: both}}
+            fixes = {"quarantine": {split: files}}
             found.append(Finding("split_overlap", files, words, f"--fix leaves them out of {split}", fixes))
     return found
 

@@ -43,7 +43,7 @@ def _fault_of(source: Source, row: PairFacts) -> tuple[str, str] | None:
 
 def _mask_fault(source: Source, row: PairFacts) -> tuple[str, str] | None:
     assert row.mask is not None
-    form = source.fixes.formats.get(row.name, source.config.mask_format)
+    form = source.fixes.formats.get(source.short(row.image), source.config.mask_format)
     where = f"'{source.short(row.mask)}'"
     if form != "index":
         return ("unknown_colors", row.mask_error) if row.mask_error else None
@@ -102,12 +102,12 @@ def _repair(fixes: Mapping[str, Any]) -> str:
 def _quarantine(source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFacts]) -> dict[str, Any]:
     found: dict[str, list[str]] = {}
     for row in rows:
-        found.setdefault(row.split, []).append(row.name)
+        found.setdefault(row.split, []).append(source.short(row.image))
     return {"quarantine": found}
 
 
 def _unrotated(source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFacts]) -> dict[str, Any]:
-    return {"unrotated": [r.name for r in rows]}
+    return {"unrotated": [source.short(r.image) for r in rows]}
 
 
 def _ignored(source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFacts]) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def _binary(source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFacts
         return _quarantine(source, rows, facts)
     if len(rows) == sum(f.mask is not None and f.mask_fault is None for f in facts):
         return {"mask_format": "binary"}
-    return {"formats": {r.name: "binary" for r in rows}}
+    return {"formats": {source.short(r.image): "binary" for r in rows}}
 
 
 def _by_color(source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFacts]) -> dict[str, Any]:
@@ -135,9 +135,9 @@ def _by_color(source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFac
         away = np.sqrt(((colors[:, None] - palette[None]) ** 2).sum(2)).min(1) if len(colors) else np.array([np.inf])
         close = float(counts[away < 25].sum() / max(1.0, counts.sum())) if len(colors) else 0.0
         if not away.any() and (row.num_colors or len(colors)) == len(colors):
-            formats[row.name] = "rgb"
+            formats[source.short(row.image)] = "rgb"
         elif close > 0.8:
-            formats[row.name] = "rgb_nearest"
+            formats[source.short(row.image)] = "rgb_nearest"
         else:
             out.append(row)
     masks = sum(f.mask is not None and f.mask_fault is None for f in facts)
@@ -152,7 +152,7 @@ def _softened(source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFac
     grey = [r for r in rows if not r.colors]
     bright = [r for r in grey if max(r.values) > 200 and len(source.classes) == 2]
     lost = [r for r in grey if r not in bright]
-    found: dict[str, Any] = {"formats": {r.name: "binary" for r in bright}} if bright else {}
+    found: dict[str, Any] = {"formats": {source.short(r.image): "binary" for r in bright}} if bright else {}
     found = merge(found, _by_color(source, colored, facts)) if colored else found
     return dict(merge(found, _quarantine(source, lost, facts)) if lost else found)
 
@@ -165,7 +165,7 @@ def _from_one(source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFac
 
 
 def _nearest(source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFacts]) -> dict[str, Any]:
-    return {"formats": {r.name: "rgb_nearest" for r in rows}}
+    return {"formats": {source.short(r.image): "rgb_nearest" for r in rows}}
 
 
 _FIXES: dict[str, Callable[[Source, Sequence[PairFacts], Sequence[PairFacts]], dict[str, Any]]] = {
