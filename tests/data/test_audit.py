@@ -126,6 +126,13 @@ def unknown(root: Path, n: int = 5) -> str:
     return f"masks/train/{n:03d}.png"
 
 
+def deep(root: Path, n: int = 5) -> str:
+    mask = np.array(Image.open(mask_path(root, n))).astype(np.uint16)
+    mask[:3, :5] = 1000
+    Image.fromarray(mask).save(mask_path(root, n))
+    return f"masks/train/{n:03d}.png"
+
+
 def zero_255(root: Path) -> str:
     for path in every_mask(root):
         Image.fromarray((np.array(Image.open(path)) == 1).astype(np.uint8) * 255).save(path)
@@ -304,6 +311,7 @@ FAULTS: list[tuple[str, Callable[[Path], str], dict]] = [
     ("size_mismatch", other_size, {}),
     ("exif_mismatch", exif, {}),
     ("unknown_ids", unknown, {}),
+    ("unknown_ids", deep, {}),
     ("mask_0_255", zero_255, TWO),
     ("mask_0_255", one_zero_255, {}),
     ("mask_palette", palette, {}),

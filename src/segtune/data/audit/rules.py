@@ -111,9 +111,11 @@ def _unrotated(source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFa
 
 
 def _ignored(source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFacts]) -> dict[str, Any]:
+    deep = [r for r in rows if max(r.values) > 255 or min(r.values) < 0]  # no id of eight bits: nothing maps it
     known = {int(i) for i in np.flatnonzero(source.masks.lookup >= 0)}
-    unknown = sorted({v for r in rows for v in r.values} - known)
-    return {"label_map": dict.fromkeys((v for v in unknown if 0 <= v <= 255), IGNORE_INDEX)}
+    unknown = sorted({v for r in rows if r not in deep for v in r.values} - known)
+    found: dict[str, Any] = {"label_map": dict.fromkeys(unknown, IGNORE_INDEX)} if unknown else {}
+    return dict(merge(found, _quarantine(source, deep, facts)) if deep else found)
 
 
 def _binary(source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFacts]) -> dict[str, Any]:
