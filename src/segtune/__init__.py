@@ -17,6 +17,7 @@ __all__ = [
     "compare",
     "confirm",
     "evaluate",
+    "export",
     "import_dataset",
     "load",
     "plan_sweep",
@@ -55,10 +56,10 @@ if TYPE_CHECKING:
         worker,
         workflow,
     )
-    from segtune.datasets import check, import_dataset, rank_labels
+    from segtune.datasets import check, export, import_dataset, rank_labels
 
 
-_DATASETS = ("check", "import_dataset", "rank_labels")
+_DATASETS = ("check", "export", "import_dataset", "rank_labels")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Datasets as a user meets them: any annotation format brought into the canonical layout, and examined."""
+"""Datasets as a user meets them, brought into the canonical layout and examined; and what is compared on them."""
 
 import shutil
 import tempfile
@@ -22,6 +22,7 @@ from segtune.settings import RunConfig
 
 if TYPE_CHECKING:
     from segtune.disputes import Dispute
+    from segtune.exporting import Exported
 
 Say = Callable[[str], None]
 _LAYOUTS = {
@@ -254,6 +255,33 @@ def rank_labels(
     rows = rank_disputes(config, runs, say)
     folder = Path(output) if output else _check_folder(config)
     return Ranking(rows, write_ranking(rows, open_source(config.dataset), folder))
+
+
+def export(
+    model: str,
+    *overrides: str,
+    format: str = "onnx",
+    output: str | Path | None = None,
+    images: int = 50,
+    min_agreement: float | None = None,
+    overwrite: bool = False,
+    say: Say = lambda _: None,
+) -> "Exported":
+    """Writes a segmenter as a graph for another runtime: `export("models:/street@champion", "dataset=street")`.
+
+    Args:
+        format: onnx, openvino or int8 (ONNX, calibrated on train images).
+        output: folder; by default `exports/FORMAT` under the current one.
+        images: of val, how many to compare on, and of train, to calibrate on; at most.
+        min_agreement: least share of pixels of the same class; by default 0.999, of int8 0.95.
+
+    Raises:
+        SegtuneError: see `segtune.exporting.export_model`.
+    """
+    from segtune.exporting import export_model
+
+    target = Path(output) if output else Path("exports") / format
+    return export_model(compose(overrides).config, model, format, target, images, min_agreement, overwrite, say)
 
 
 def _check_folder(config: RunConfig) -> Path:

@@ -154,14 +154,15 @@ def _limits(evidence: Evidence | None, gate: GateConfig) -> Iterator[Verdict]:
 
 
 def _exports(store: Store, run: RunRecord, gate: GateConfig) -> Verdict:
-    """Exports leave `exports/FORMAT.json` with their `agreement` with the run."""
+    """Exports leave `exports/FORMAT.json` with their `agreement` with the run; int8 was judged when it was made."""
     rule, least = "min_export_agreement", gate.min_export_agreement
     if least is None:
         return Verdict(rule, "not asked for", None)
     folder = artifact(store, run.id, "exports")
     found = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted(folder.glob("*.json"))} if folder else {}
+    found = {name: told for name, told in found.items() if told.get("precision") != "int8"}
     if not found:
-        return Verdict(rule, "there is no export", None)
+        return Verdict(rule, "there is no export in full precision", None)
     worst = min(found, key=lambda name: float(found[name]["agreement"]))
     agreement = float(found[worst]["agreement"])
     return Verdict(rule, f"{worst} {agreement:.5f}, at least {least:g}", agreement >= least)

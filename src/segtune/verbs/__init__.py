@@ -312,6 +312,13 @@ VERBS = {
         "scores a segmenter on a split, and keeps the evidence",
         "segtune evaluate models:/street@champion dataset=street split=test",
     ),
+    "export": Verb(
+        data.export,
+        "segtune export model=URI [format=onnx|openvino|int8] [dataset=NAME] [output=DIR] [images=50] "
+        "[min_agreement=0.999]",
+        "writes a graph for other runtimes, after it was compared with the segmenter on real images",
+        "segtune export model=models:/street@champion format=onnx dataset=street",
+    ),
     "predict": Verb(
         _predict,
         "segtune predict model=URI | workflow=NAME source=PATH|- [output=DIR] [workflow.KEY=VALUE …] "

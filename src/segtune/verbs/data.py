@@ -1,4 +1,7 @@
-"""The verbs of datasets: check and import."""
+"""The verbs of datasets and exports: check, import, export."""
+
+from collections.abc import Callable
+from typing import Any
 
 from segtune.errors import ConfigError, DataError
 from segtune.verbs.call import Call, Outcome
@@ -49,3 +52,35 @@ def _to_stderr(line: str) -> None:
     from segtune.api import to_stderr
 
     to_stderr(line)
+
+
+def export(call: Call) -> Outcome:
+    """Exports a segmenter; exit code 3 where the export does not agree with it."""
+    check_keys = ("model", "format", "output", "images", "min_agreement", "overwrite")
+    given = {k: v for k, _, v in (o.partition("=") for o in call.overrides) if k in check_keys}
+    rest = [o for o in call.overrides if o.partition("=")[0] not in given]
+    if "model" not in given or call.names:
+        raise ConfigError("export needs model=URI and format=onnx|openvino|int8, e.g. model=models:/street@champion.")
+    from segtune import datasets
+
+    done = datasets.export(
+        given["model"],
+        *rest,
+        format=given.get("format", "onnx"),
+        output=given.get("output"),
+        images=_number("images", given.get("images", "50"), int),
+        min_agreement=_number("min_agreement", given["min_agreement"], float) if "min_agreement" in given else None,
+        overwrite=given.get("overwrite", "false").lower() in ("true", "1", "yes"),
+        say=_to_stderr,
+    )
+    return Outcome(done.to_json(), done.lines())
+
+
+def _number(key: str, text: str, kind: Callable[[str], Any]) -> Any:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = 0
+    if value <= 0:
+        raise ConfigError(f"{key}={text}: a number above 0 is expected.")
+    return value

@@ -1,0 +1,184 @@
+"""Exports: a segmenter as an ONNX or OpenVINO graph, bytes in and class ids out, in full precision or int8.
+
+The graph takes images (B, 3, H, W) uint8 of any size and gives masks (B, H, W) uint8; normalisation, padding, resizing
+of the logits and argmax are inside.
+"""
+
+import importlib
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from segtune.errors import ConfigError, nearest
+from segtune.models.build import SegmentationModel
+
+FORMATS = ("onnx", "openvino", "int8")
+OPSET = 18
+_NEEDS = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "openvino"),
+    "int8": ("onnx", "onnxscript", "onnxruntime"),
+}
+
+
+class Graph(nn.Module):
+    """Images (B, 3, H, W) uint8 -> class ids (B, H, W) uint8, the same whatever the size: it always pads."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: SegmentationModel) -> None:
+        super().__init__()
+        self.net, self.multiple = model.net, model.preprocessing.multiple
+        self.register_buffer("mean", model.mean)
+        self.register_buffer("std", model.std)
+
+    def forward(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        x = (image.float() - self.mean) / self.std
+        x = F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple))
+        logits = F.interpolate(self.net(x), size=x.shape[-2:], mode="bilinear", align_corners=False)
+        return logits[..., :height, :width].argmax(1).to(torch.uint8)
+
+
+def check_installed(form: str) -> None:
+    """Tells of a format that is none, or whose libraries are not installed.
+
+    Raises:
+        ConfigError: with the nearest format, or the extra to install.
+    """
+    if form not in FORMATS:
+        raise ConfigError(f"format={form}: {nearest(form, FORMATS)}")
+    for name in _NEEDS[form]:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            raise ConfigError(f"format={form} needs {name}: pip install 'segtune[export]'.") from None
+
+
+def to_onnx(model: SegmentationModel, path: Path, size: tuple[int, int]) -> bool:
+    """Writes the graph; whether it takes any size (else only `size`, where the architecture allows no other).
+
+    Args:
+        size: (H, W) of the images that it is traced with.
+    """
+    graph = Graph(model).cpu().float().eval()
+    image = torch.randint(0, 255, (2, 3, *size), dtype=torch.uint8)
+    for shapes in (({0: "batch", 2: "height", 3: "width"},), None):
+        try:
+            _trace(graph, image if shapes else image[:1], path, shapes)
+            return shapes is not None
+        except Exception:  # the exporter raises whatever its passes trip over
+            if shapes is None:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _trace(graph: Graph, image: Tensor, path: Path, shapes: Any) -> None:
+    names: dict[str, Any] = {"input_names": ["image"], "output_names": ["mask"]}
+    with warnings.catch_warnings(), _pooled_by_sums(), redirect_stdout(StringIO()), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            graph, (image,), str(path), dynamo=True, dynamic_shapes=shapes, opset_version=OPSET, external_data=False,
+            verbose=False, **names,
+        )  # fmt: skip
+
+
+@contextmanager
+def _pooled_by_sums() -> Iterator[None]:
+    """Adaptive pooling by differences of running sums, for ONNX has none for sizes that are not known beforehand."""
+    own = F.adaptive_avg_pool2d
+    F.adaptive_avg_pool2d = pool_by_sums  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        F.adaptive_avg_pool2d = own
+
+
+def pool_by_sums(x: Tensor, grid: int | Sequence[int]) -> Tensor:
+    """What `adaptive_avg_pool2d` gives: means over cells floor(i H / g) to ceil((i + 1) H / g) of each axis.
+
+    >>> x = torch.arange(35.0).reshape(1, 1, 5, 7)
+    >>> bool(torch.allclose(pool_by_sums(x, 3), F.adaptive_avg_pool2d(x, 3)))
+    True
+    """
+    rows, columns = (grid, grid) if isinstance(grid, int) else grid
+    for dim, number, pad in ((-2, rows, (0, 0, 1, 0)), (-1, columns, (1, 0))):
+        length, place = x.shape[dim], torch.arange(number, device=x.device)
+        sums = F.pad(torch.cumsum(x, dim), pad)
+        start, end = (place * length) // number, -((-(place + 1) * length) // number)
+        width = (end - start).to(x.dtype)
+        x = sums.index_select(dim, end) - sums.index_select(dim, start)
+        x = x / (width[:, None] if dim == -2 else width)
+    return x
+
+
+def to_openvino(source: Path, path: Path) -> None:
+    """Writes an ONNX graph as OpenVINO's model.xml and model.bin, in fp32."""
+    import openvino
+
+    openvino.save_model(openvino.convert_model(str(source)), str(path), compress_to_fp16=False)
+
+
+def to_int8(source: Path, path: Path, images: Sequence[NDArray[np.uint8]]) -> None:
+    """Writes an ONNX graph with its convolutions in int8: static, weights per channel, activations by calibration.
+
+    Args:
+        images: each (H, W, 3) uint8, what the activations' ranges are measured on.
+    """
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.rows = iter(images)
+
+        def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+            image = next(self.rows, None)
+            return None if image is None else {"image": np.ascontiguousarray(image.transpose(2, 0, 1)[None])}
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantize_static(
+            str(source), str(path), Reader(), quant_format=QuantFormat.QDQ, activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8, per_channel=True, op_types_to_quantize=["Conv"],
+        )  # fmt: skip
+
+
+class Runtime:
+    """An exported graph, ready to run on the CPU.
+
+    Args:
+        threads: of the runtime; None for as many as torch has.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        threads = threads or torch.get_num_threads()
+        if path.suffix == ".xml":
+            check_installed("openvino")
+            import openvino
+
+            settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+            self._compiled = openvino.Core().compile_model(str(path), "CPU", settings)
+            self._run: Any = lambda images: self._compiled([images])[0]
+        else:
+            check_installed("onnx")
+            import onnxruntime
+
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads
+            options.log_severity_level = 3
+            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._run = lambda images: session.run(None, {"image": images})[0]
+
+    def masks(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Class ids (B, H, W) of images (B, 3, H, W)."""
+        return np.asarray(self._run(np.ascontiguousarray(images)), np.uint8)

@@ -1,0 +1,136 @@
+"""Exports give what the segmenter gives, at any size, and say so; what does not agree is not kept."""
+
+import builtins
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import segtune
+from segtune import cli
+from segtune.errors import ConfigError, DataError
+from segtune.inference.export import FORMATS, Runtime, pool_by_sums, to_onnx
+from segtune.inference.segmenter import Segmenter
+from segtune.models.build import build
+from tests.conftest import SCENES
+
+for name in ("onnx", "onnxscript", "onnxruntime", "openvino"):
+    pytest.importorskip(name, reason="needs the extra: pip install 'segtune[export]'")
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 7), st.integers(1, 7))
+@settings(deadline=None)
+def test_pooling_by_sums_equals_torchs(height, width, rows, columns):
+    x = torch.randn(1, 2, height, width, dtype=torch.float64)
+    torch.testing.assert_close(pool_by_sums(x, (rows, columns)), F.adaptive_avg_pool2d(x, (rows, columns)))
+
+
+@pytest.fixture(scope="module")
+def traced(tiny_run, tmp_path_factory):
+    """The run's graph: tracing takes ten seconds and more, so all tests share one."""
+    path = tmp_path_factory.mktemp("graph") / "model.onnx"
+    assert to_onnx(Segmenter.load(tiny_run.segmenter).model, path, (64, 96))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def once(request, monkeypatch):
+    if "traced" in request.fixturenames:
+        path = request.getfixturevalue("traced")
+        monkeypatch.setattr("segtune.exporting.to_onnx", lambda model, to, size: bool(shutil.copy(path, to)))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_an_export_agrees_with_the_segmenter_at_sizes_it_was_not_traced_with(
+    form, tiny_run, store_root, tmp_path, traced
+):
+    limit = 0.7 if form == "int8" else 0.999  # two epochs leave classes that differ by next to nothing
+    done = segtune.export(
+        tiny_run.run_id, *SCENES, f"tracking.root='{store_root}'", format=form, output=tmp_path / "an export",
+        min_agreement=limit,
+    )  # fmt: skip
+    assert done.dynamic and done.agreement >= limit and done.images == 3
+    file = tmp_path / "an export" / ("model.xml" if form == "openvino" else "model.onnx")
+    told = json.loads((tmp_path / "an export" / "export.json").read_text())
+    assert told["agreement"] == done.agreement and told["opset"] == 18 and len(told["classes"]) == 10
+    segmenter, runtime = Segmenter.load(tiny_run.segmenter), Runtime(file)
+    for shape in ((2, 3, 50, 70), (1, 3, 64, 96), (3, 3, 97, 33)):
+        images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        with torch.inference_mode():
+            own = segmenter.model(torch.from_numpy(images)).argmax(1).numpy()
+        assert np.mean(runtime.masks(images) == own) >= (0.5 if form == "int8" else 0.998)
+
+
+def test_the_record_of_an_export_lies_with_its_run_where_the_gate_looks(tiny_run, store_root, tmp_path, traced):
+    segtune.export(tiny_run.run_id, *SCENES, f"tracking.root='{store_root}'", output=tmp_path / "x")
+    kept = json.loads((tiny_run.folder / "exports" / "onnx.json").read_text())
+    assert kept["precision"] == "fp32" and kept["agreement"] > 0.999
+
+
+def test_an_export_that_does_not_agree_is_not_kept(tiny_run, store_root, tmp_path, traced):
+    with pytest.raises(DataError, match=r"agrees with it on .* at least 101\.00% are asked for .*: nothing was kept"):
+        segtune.export(
+            tiny_run.run_id, *SCENES, f"tracking.root='{store_root}'", output=tmp_path / "x", min_agreement=1.01
+        )
+    assert not (tmp_path / "x").exists()
+
+
+def test_int8_without_images_to_calibrate_on_is_told(tiny_run, store_root, tmp_path, traced):
+    words = [*SCENES, f"tracking.root='{store_root}'", "dataset.images='images/val'", "dataset.masks='masks/val'"]
+    (tmp_path / "val.txt").write_text("00000\n")
+    words.append(f"dataset.splits.lists='{tmp_path}/{{split}}.txt'")
+    with pytest.raises(DataError, match="int8 is calibrated on train images, and there are none"):
+        segtune.export(tiny_run.run_id, *words, format="int8", output=tmp_path / "x")
+
+
+def test_a_library_that_is_missing_is_told_with_its_extra(monkeypatch, tiny_run, store_root):
+    real = builtins.__import__
+
+    def without(name, *rest, **more):
+        if name == "onnxruntime":
+            raise ImportError(name)
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr("importlib.import_module", lambda name: without(name))
+    with pytest.raises(ConfigError, match=r"format=int8 needs onnxruntime: pip install 'segtune\[export\]'"):
+        segtune.export(tiny_run.run_id, *SCENES, f"tracking.root='{store_root}'", format="int8")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "hint"),
+    [
+        (["model=x", "format=onx"], 2, "did you mean 'onnx'?"),
+        (["format=onnx"], 2, "export needs model=URI"),
+        (["model=nowhere", "dataset=street"], 2, "is no segmenter"),
+        (["model=nowhere", "images=-3"], 2, "a number above 0"),
+    ],
+)
+def test_wrong_words_are_told(words, code, hint, capsys):
+    assert cli.main(["export", *words]) == code
+    assert hint in capsys.readouterr().err
+
+
+def test_an_output_that_exists_is_kept(tiny_run, store_root, tmp_path):
+    (tmp_path / "x").mkdir()
+    with pytest.raises(ConfigError, match="overwrite=true"):
+        segtune.export(tiny_run.run_id, *SCENES, f"tracking.root='{store_root}'", output=tmp_path / "x")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", ["Unet", "UnetPlusPlus", "FPN", "DeepLabV3Plus", "UPerNet", "PSPNet", "Linknet"])
+def test_every_convolutional_architecture_is_exported_for_any_size(name, tmp_path):
+    torch.manual_seed(0)
+    model = build({"architecture": name, "encoder": "resnet18"}, 5).eval()
+    assert to_onnx(model, tmp_path / "m.onnx", (96, 128))
+    runtime = Runtime(tmp_path / "m.onnx")
+    for shape in ((1, 3, 96, 128), (2, 3, 70, 110)):
+        images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        with torch.inference_mode():
+            own = model(torch.from_numpy(images)).argmax(1).numpy()
+        assert np.mean(runtime.masks(images) == own) > 0.999
