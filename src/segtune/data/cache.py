@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -168,6 +169,10 @@ class _Work:
         height, width = target_size(mask.shape[0], mask.shape[1], self.image_size)
         return resize_image(image, height, width), mask if self.stored_masks else resize_mask(mask, height, width)
 
+    def part(self, pairs: Sequence[Pair], place: int, index: int) -> Array:
+        """The image (0) or the mask (1) of one of the pairs."""
+        return self.read(pairs[index])[place]
+
     def try_read(self, pair: Pair) -> tuple[Array, Array] | DataError:
         """The same, with the error as a value."""
         try:
@@ -204,6 +209,8 @@ def _build(work: _Work, folder: Path, max_bytes: float, say: Say) -> None:
                 if writers is not None and not _write(writers, found, size <= max_bytes):
                     _give_up(writers, folder, work, max_bytes, say)
                     writers = None
+        if not kept:
+            raise _too_many(work, left_out, DataError(next(iter(left_out.values()))))
     except BaseException:
         if writers is not None:
             _give_up(writers, folder, work, None, say)
@@ -277,8 +284,7 @@ def _opened(work: _Work, folder: Path, fingerprint: str) -> Decoded:
     if (folder / "masks.bin").is_file():
         stored = Packed(folder / "images.bin", images), Packed(folder / "masks.bin", masks)
         return Decoded(names, *stored, fingerprint, counts, index["left_out"])
-    read = [Streamed(lambda i, place=place: work.read(pairs[i])[place], shapes)  # type: ignore[misc]
-            for place, shapes in enumerate((images, masks))]  # fmt: skip
+    read = [Streamed(partial(work.part, pairs, place), shapes) for place, shapes in enumerate((images, masks))]
     return Decoded(names, read[0], read[1], fingerprint, counts, index["left_out"])
 
 
