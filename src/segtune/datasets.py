@@ -1,5 +1,6 @@
 """Datasets as a user meets them, brought into the canonical layout and examined; and what is compared on them."""
 
+import shlex
 import shutil
 import tempfile
 from collections import Counter
@@ -53,7 +54,7 @@ class Imported:
     def lines(self) -> list[str]:
         """For people."""
         counts = ", ".join(f"{n} {split}" for split, n in sorted(self.counts.items()))
-        use = f"dataset=folder dataset.root={self.output}"
+        use = f"dataset=folder {shlex.quote(f'dataset.root={self.output}')}"
         return [
             f"{self.format}: {counts} images, classes {', '.join(self.classes)}: {self.output}",
             f"next: segtune check {use}",
@@ -177,7 +178,7 @@ class Check:
         ]
         lines += [line for f in audit.findings for line in f.lines()]
         if self.fixes:
-            lines.append(f"fixes: add dataset.fixes={self.fixes}")
+            lines.append(f"fixes: add {shlex.quote(f'dataset.fixes={self.fixes}')}")
         limit = f"dataset.tolerance is {audit.source.config.tolerance:.0%}"
         verdict = (
             "refused" if audit.refused else "within tolerance: what cannot be read is left out" if audit.bad else ""

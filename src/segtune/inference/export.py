@@ -158,15 +158,16 @@ class Runtime:
 
     Args:
         threads: of the runtime; None for as many as torch has.
+        precision: f32 or bf16, of OpenVINO alone.
     """
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path, threads: int | None = None, precision: str = "f32") -> None:
         threads = threads or torch.get_num_threads()
         if path.suffix == ".xml":
             check_installed("openvino")
             import openvino
 
-            settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+            settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
             self._compiled = openvino.Core().compile_model(str(path), "CPU", settings)
             self._run: Any = lambda images: self._compiled([images])[0]
         else:

@@ -1,0 +1,120 @@
+"""What inference costs on a CPU: the same segmenter in eager PyTorch, ONNX Runtime and OpenVINO, argmax included.
+
+    python benchmarks/inference.py runs:/ID dataset=camvid [--images 40] [--threads 1]
+
+Every form gets the same val images, one at a time, in rounds that alternate; medians. Agreement is with eager fp32 in
+PyTorch's default layout, and so is the loss in points of mIoU. int8 is calibrated on train images.
+"""
+
+import argparse
+import copy
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from segtune.config import compose
+from segtune.data.cache import load_split
+from segtune.data.sources import open_source
+from segtune.inference.export import Runtime, to_int8, to_onnx, to_openvino
+from segtune.inference.models import open_model
+from segtune.measure.metrics import count_pairs, score
+from segtune.tracking.registry import locate
+from segtune.tracking.store import open_store
+
+Form = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--images", type=int, default=40)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    config = compose(options.overrides).config
+    segmenter = open_model(locate(options.model, open_store(config.tracking)).folder, "cpu")
+    source = open_source(config.dataset)
+    val = load_split(source, "val", segmenter.image_size, stored_masks=True)
+    train = load_split(source, "train", segmenter.image_size)
+    count = min(options.images, len(val))
+    images = [np.ascontiguousarray(val.images[i * len(val) // count].transpose(2, 0, 1)[None]) for i in range(count)]
+    truths = [torch.from_numpy(np.array(val.masks[i * len(val) // count]))[None] for i in range(count)]
+    calibration = [train.images[i * len(train) // 40] for i in range(40)]
+    with tempfile.TemporaryDirectory() as folder:
+        forms = _forms(segmenter.model, Path(folder), images[0].shape[2:], calibration, options.threads)
+        _measure(forms, images, truths, len(source.classes))
+
+
+def _forms(
+    model: nn.Module, folder: Path, size: tuple[int, int], calibration: list[NDArray[np.uint8]], threads: int
+) -> dict[str, Form]:
+    to_onnx(model, folder / "model.onnx", size)
+    to_openvino(folder / "model.onnx", folder / "model.xml")
+    to_int8(folder / "model.onnx", folder / "int8.onnx", calibration)
+    plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
+    folded = _folded(copy.deepcopy(model))
+    return {
+        "eager fp32": lambda x: _eager(plain, x, False),
+        "eager fp32, channels_last": lambda x: _eager(model, x, False),
+        "eager bf16, channels_last": lambda x: _eager(model, x, True),
+        "the same, batch norm folded": lambda x: _eager(folded, x, True),
+        "ONNX Runtime fp32": Runtime(folder / "model.onnx", threads).masks,
+        "OpenVINO fp32": Runtime(folder / "model.xml", threads).masks,
+        "OpenVINO bf16": Runtime(folder / "model.xml", threads, precision="bf16").masks,
+        "ONNX Runtime int8": Runtime(folder / "int8.onnx", threads).masks,
+    }
+
+
+def _eager(model: nn.Module, image: NDArray[np.uint8], bf16: bool) -> NDArray[np.uint8]:
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        return model(torch.from_numpy(image)).max(1).indices.to(torch.uint8).numpy()
+
+
+def _folded(model: nn.Module) -> nn.Module:
+    """Batch norms that follow a convolution in a sequence or beside it (conv1, bn1) become part of it."""
+    for module in model.modules():
+        names = list(module._modules)
+        for first, second in zip(names, names[1:], strict=False):
+            conv, norm = module._modules[first], module._modules[second]
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                module._modules[first], module._modules[second] = fuse_conv_bn_eval(conv, norm), nn.Identity()
+    return model
+
+
+def _measure(forms: dict[str, Form], images: list[NDArray[np.uint8]], truths: list[torch.Tensor], classes: int) -> None:
+    found = {name: [form(x) for x in images] for name, form in forms.items()}  # warm, and what they answer
+    times: dict[str, list[float]] = {name: [] for name in forms}
+    for image in images:
+        for name, form in forms.items():
+            started = time.perf_counter()
+            form(image)
+            times[name].append(time.perf_counter() - started)
+    first = next(iter(forms))
+    base = statistics.median(times[first])
+    own = _miou(found[first], truths, classes)
+    print("| form | ms an image | times as fast | same class | mIoU, points to eager fp32 |")
+    print("| --- | --- | --- | --- | --- |")
+    for name in forms:
+        cost = statistics.median(times[name])
+        same = np.mean([np.mean(a == b) for a, b in zip(found[name], found[first], strict=True)])
+        loss = 100 * (_miou(found[name], truths, classes) - own)
+        print(f"| {name} | {1e3 * cost:.1f} | {base / cost:.2f} | {same:.3%} | {loss:+.2f} |")
+
+
+def _miou(masks: list[NDArray[np.uint8]], truths: list[torch.Tensor], classes: int) -> float:
+    pairs = zip(masks, truths, strict=True)
+    return score(sum(count_pairs(torch.from_numpy(np.array(m)), t, classes) for m, t in pairs)).miou
+
+
+if __name__ == "__main__":
+    main()
