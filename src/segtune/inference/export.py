@@ -5,6 +5,7 @@ of the logits and argmax are inside.
 """
 
 import importlib
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -145,12 +146,23 @@ def to_int8(source: Path, path: Path, images: Sequence[NDArray[np.uint8]]) -> No
             image = next(self.rows, None)
             return None if image is None else {"image": np.ascontiguousarray(image.transpose(2, 0, 1)[None])}
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")
         quantize_static(
             str(source), str(path), Reader(), quant_format=QuantFormat.QDQ, activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8, per_channel=True, op_types_to_quantize=["Conv"],
         )  # fmt: skip
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps advice that nobody can follow off the terminal."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 class Runtime:
