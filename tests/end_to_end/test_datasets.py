@@ -72,7 +72,9 @@ def test_the_verbs_say_what_is_missing(root, capsys):
     assert cli.main(["import", str(root)]) == 2
     assert "output=DIR" in capsys.readouterr().err
     assert cli.main(["import", str(root), "output=x", "hp.width=3"]) == 2
-    assert "import takes output" in capsys.readouterr().err
+    assert "hp.width: no such key of import" in capsys.readouterr().err
+    assert cli.main(["import", str(root), "output=x", "fromat=coco"]) == 2
+    assert "did you mean 'format'?" in capsys.readouterr().err
     assert cli.main(["check", "dataset=street", "--labels"]) == 2
     assert "run=RUN" in capsys.readouterr().err
     assert cli.main(["check", "dataset=folder", "dataset.root=nowhere"]) == 3

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from segtune.errors import ConfigError, DataError
+from segtune.errors import ConfigError, DataError, nearest
 from segtune.verbs.call import Call, Outcome
 
 _SHORT = ("order", "polygons", "unlabelled", "crowd", "finer", "relocate")
@@ -36,11 +36,10 @@ def bring(call: Call) -> Outcome:
     rest = [f"dataset.annotations.{o}" if o.partition("=")[0] in _SHORT else o for o in rest]
     if "output" not in own:
         raise ConfigError("import needs output=DIR: where the images, masks and classes are to be written.")
-    strange = [o for o in rest if not o.startswith("dataset.")]
-    if strange:
-        raise ConfigError(
-            f"{strange[0]}: import takes output, format, overwrite, {', '.join(_SHORT)} and dataset.KEY=VALUE."
-        )
+    known = ("output", "format", "overwrite", *_SHORT)
+    for key in (o.partition("=")[0] for o in rest):
+        if not key.startswith("dataset."):
+            raise ConfigError(f"{key}: no such key of import, which takes dataset.KEY=VALUE too; {nearest(key, known)}")
     overwrite = own.get("overwrite", "false").lower() in ("true", "1", "yes")
     done = datasets.import_dataset(
         source, own["output"], *rest, format=own.get("format", "auto"), overwrite=overwrite, say=_to_stderr
