@@ -17,7 +17,7 @@ from segtune.data.files import read_bytes
 from segtune.data.formats import FORMATS, convert, detect, write
 from segtune.data.formats.areas import Annotated, Labelled
 from segtune.data.layout import Source
-from segtune.data.sources import open_source
+from segtune.data.sources import CLASSES_FILE, open_source
 from segtune.errors import ConfigError, DataError, nearest
 from segtune.settings import RunConfig
 
@@ -78,7 +78,7 @@ def import_dataset(
             ade20k, camvid, folder); `auto` looks at the files.
 
     Raises:
-        ConfigError: an unknown format or key, or an output that exists.
+        ConfigError: an unknown format or key, an output that exists, holds the source, or is no earlier import.
         DataError: what cannot be read; nothing is left behind then.
     """
     root, target = Path(source).expanduser().absolute(), Path(output).expanduser().absolute()
@@ -86,6 +86,10 @@ def import_dataset(
         raise DataError(f"'{root}' does not exist. Give the folder, table or archive that holds the annotations.")
     if target.exists() and not overwrite:
         raise ConfigError(f"output '{target}' exists; choose another folder, or set overwrite=true.")
+    if target.resolve() in (root.resolve(), *root.resolve().parents):
+        raise ConfigError(f"output '{target}' holds the source '{root}', which would be lost; choose another folder.")
+    if target.exists() and not (target / CLASSES_FILE).is_file():
+        raise ConfigError(f"output '{target}' is no earlier import (it has no {CLASSES_FILE}); choose another folder.")
     with tempfile.TemporaryDirectory(prefix="segtune-import-") as room:
         if is_archive(root):
             unpack(root, Path(room))

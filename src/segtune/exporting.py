@@ -104,6 +104,8 @@ def export_model(
     check_installed(form)
     if output.exists() and not overwrite:
         raise ConfigError(f"output '{output}' exists; choose another folder, or set overwrite=true.")
+    if output.exists() and not (output / "export.json").is_file():
+        raise ConfigError(f"output '{output}' is no earlier export (it has no export.json); choose another folder.")
     store = open_store(config.tracking)
     located = locate(model, store)
     segmenter = open_model(located.folder, "cpu", located.manifest_hash)

@@ -86,6 +86,20 @@ def test_the_verbs_say_what_is_missing(root, capsys):
     assert "--fix writes it" in capsys.readouterr().err
 
 
+def test_an_import_never_overwrites_its_source_or_a_folder_that_is_no_import(root, tmp_path, capsys):
+    classes = "dataset.classes=[ground,car,tree]"
+    before = sorted(root.rglob("*"))
+    for target, words in ((root, "which would be lost"), (tmp_path, "which would be lost"), (root / "..", "be lost")):
+        assert cli.main(["import", str(root), f"output={target}", classes, "overwrite=true"]) == 2
+        assert words in capsys.readouterr().err
+    (tmp_path / "letters").mkdir()
+    assert cli.main(["import", str(root), "output=letters", classes, "overwrite=true"]) == 2
+    assert "is no earlier import" in capsys.readouterr().err
+    for _ in range(2):
+        assert cli.main(["import", str(root), "output=roads", classes, "overwrite=true"]) == 0
+    assert sorted(root.rglob("*")) == before
+
+
 def test_training_leaves_out_what_cannot_be_read_and_says_so(root, tmp_path):
     image_path(root).write_bytes(b"broken")
     said: list[str] = []
@@ -140,7 +154,7 @@ def test_a_sweep_whose_data_changes_stops(tmp_path):
 
 
 def test_a_wrong_truth_is_what_the_model_disputes_most(tmp_path):
-    """Of 24 train masks, three are turned upside down; a model that was trained without them ranks these first."""
+    """Of 24 val masks, three are turned upside down; a model that was trained without them ranks these first."""
     scenes = "{width:96,height:64,train:24,val:24,test:2,clips:0,seed:3}"
     source = open_source(compose(["dataset=street", f"dataset.street={scenes}"]).config.dataset)
     root = tmp_path / "scenes"

@@ -119,6 +119,9 @@ def test_an_output_that_exists_is_kept(tiny_run, store_root, tmp_path):
     (tmp_path / "x").mkdir()
     with pytest.raises(ConfigError, match="overwrite=true"):
         segtune.export(tiny_run.run_id, *SCENES, f"tracking.root='{store_root}'", output=tmp_path / "x")
+    with pytest.raises(ConfigError, match="no earlier export"):
+        segtune.export(tiny_run.run_id, *SCENES, f"tracking.root='{store_root}'", output=tmp_path / "x", overwrite=True)
+    assert (tmp_path / "x").is_dir()
 
 
 @pytest.mark.slow

@@ -98,7 +98,7 @@ def _trace(graph: Graph, image: Tensor, path: Path, shapes: Any) -> None:
 def _pooled_by_sums() -> Iterator[None]:
     """Adaptive pooling by differences of running sums, for ONNX has none for sizes that are not known beforehand."""
     own = F.adaptive_avg_pool2d
-    F.adaptive_avg_pool2d = pool_by_sums  # type: ignore[assignment]
+    F.adaptive_avg_pool2d = pool_by_sums  # type: ignore[assignment]  # torch allows None in a grid
     try:
         yield
     finally:
@@ -138,7 +138,7 @@ def to_int8(source: Path, path: Path, images: Sequence[NDArray[np.uint8]]) -> No
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
         def __init__(self) -> None:
             self.rows = iter(images)
 

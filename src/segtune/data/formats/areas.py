@@ -87,7 +87,7 @@ def paint(
         ignored = area.concept is None or (area.crowd and config.crowd == "ignore")
         index = IGNORE_INDEX if ignored else names.index(str(area.concept))
         mask[bits] = index
-        known = [] if ignored else list(classes[index].get("finer") or ())  # type: ignore[call-overload]
+        known = [] if ignored else list(classes[index].get("finer") or ())  # type: ignore[call-overload]  # rows of a table
         finer[bits] = known.index(area.finer) if area.finer in known else IGNORE_INDEX
     return mask, finer
 
