@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from segtune.data.files import cache_dir, digests, read_bytes
@@ -140,7 +140,7 @@ def load_split(
         if not (folder / _INDEX).is_file():
             _build(work, folder, (cache or CacheConfig()).max_gb * 1e9, say)
         (folder / _INDEX).touch()
-    decoded = _opened(work, folder, fingerprint)
+        decoded = _opened(work, folder, fingerprint)
     for name, reason in (decoded.left_out or {}).items():
         say(f"left out: {name}: {reason}")
     return decoded
@@ -300,7 +300,11 @@ def _make_room(newest: Path, size: int, max_bytes: float) -> None:
     for folder, _, its_size in sorted(used, key=lambda u: u[1]):
         if total <= max_bytes:
             return
-        shutil.rmtree(folder, ignore_errors=True)  # who has it mapped keeps it until the end
+        try:
+            with FileLock(f"{folder}.lock", timeout=0):
+                shutil.rmtree(folder, ignore_errors=True)  # who has it mapped keeps it until the end
+        except Timeout:  # another process is about to map it
+            continue
         total -= its_size
 
 
