@@ -608,7 +608,8 @@ def test_the_potholes_equal_cocos_own_decoder_and_are_near_pillows(data_root, tm
     for name, mask in found.items():
         text = next(root.glob(f"labels/*/{name}.txt"))
         height, width = mask.shape
-        shapes = [np.array(line.split()[1:], float).reshape(-1, 2) * [width, height] for line in text.open()]
+        lines = [line.split()[1:] for line in text.read_text().splitlines()]
+        shapes = [np.array(line, float).reshape(-1, 2) * [width, height] for line in lines]
         polygons = [s.ravel().tolist() for s in shapes]
         bits = coco.decode(coco.frPyObjects(polygons, height, width)) if polygons else np.zeros((height, width, 1))
         exact[name] = bits.any(2).astype(np.uint8)

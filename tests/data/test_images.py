@@ -1,6 +1,9 @@
 """Reading: whatever the file holds becomes RGB bytes or ids; what is not an image is told."""
 
 import io
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +28,21 @@ def test_path_bytes_pil_array_and_tensor_give_the_same_pixels(tmp_path):
     forms.append(torch.from_numpy(RGB).permute(2, 0, 1))
     for form in forms:
         np.testing.assert_array_equal(read_image(form), RGB)
+
+
+def saved_in_each_way(folder: Path) -> list[Path]:
+    """PNG, JPEG, an uncompressed TIFF and one of two pages."""
+    image, paths = Image.fromarray(RGB), [folder / name for name in ("a.png", "a.jpg", "a.tif", "pages.tif")]
+    for path in paths:
+        image.save(path, **({"save_all": True, "append_images": [image]} if path.stem == "pages" else {}))
+    return paths
+
+
+def test_threads_that_read_at_once_leave_no_file_open_and_warnings_as_they_were(tmp_path):
+    paths, before = saved_in_each_way(tmp_path) * 40, list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:  # an unclosed file would warn, which is an error here
+        shapes = set(pool.map(lambda path: read_image(path).shape, paths))
+    assert shapes == {RGB.shape} and warnings.filters == before
 
 
 def test_exif_orientation_is_applied():

@@ -20,6 +20,24 @@ MAX_PIXELS = 200_000_000
 
 _ORIENTATION = 0x0112
 Image.MAX_IMAGE_PIXELS = None  # our own check comes first and names the file
+# of odd metadata: what counts is whether the pixels decode. Once for all, since catch_warnings is not safe in threads
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def decode_file(
+    source: str | Path | bytes | bytearray, name: str, max_pixels: int = MAX_PIXELS, upright: bool = True
+) -> Image.Image:
+    """The image in a file or in its bytes, with all its pixels; the file is closed again.
+
+    Args:
+        name: what messages call it.
+        upright: applies the EXIF orientation.
+
+    Raises:
+        DataError: see `open_image` and `decode`.
+    """
+    with open_image(source, name, max_pixels) as image:
+        return decode(image, name, upright)
 
 
 def open_image(source: str | Path | bytes | bytearray, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -29,9 +47,7 @@ def open_image(source: str | Path | bytes | bytearray, name: str, max_pixels: in
         DataError: missing, no image, of a format that is not allowed, or larger than `max_pixels`.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata: what counts is whether the pixels decode
-            image = Image.open(io.BytesIO(source) if isinstance(source, bytes | bytearray) else source, formats=FORMATS)
+        image = Image.open(io.BytesIO(source) if isinstance(source, bytes | bytearray) else source, formats=FORMATS)
     except FileNotFoundError:
         raise DataError(f"'{name}': no such file.") from None
     except Exception as error:  # decoders raise whatever they trip over
@@ -46,7 +62,7 @@ def open_image(source: str | Path | bytes | bytearray, name: str, max_pixels: in
 
 
 def decode(image: Image.Image, name: str, upright: bool = True) -> Image.Image:
-    """The image with all its pixels, the first frame of several.
+    """The image with all its pixels, the first frame of several; its file stays as open as it was.
 
     Args:
         upright: applies the EXIF orientation.
@@ -55,19 +71,16 @@ def decode(image: Image.Image, name: str, upright: bool = True) -> Image.Image:
         DataError: it did not decode whole.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            is_png = image.format == "PNG"  # asked for its metadata, Pillow would decode it, and not strictly
-            orientation = orientation_of(image) if upright and not is_png else 1
-            if isinstance(image, ImageFile.ImageFile) and image.fp is not None:
-                image = _strictly(image)
-            orientation = orientation_of(image) if upright and is_png else orientation
-            if orientation == 1:
-                return image
-            image.getexif()[_ORIENTATION] = orientation
-            return ImageOps.exif_transpose(image)
+        is_png = image.format == "PNG"  # asked for its metadata, Pillow would decode it, and not strictly
+        orientation = orientation_of(image) if upright and not is_png else 1
+        if isinstance(image, ImageFile.ImageFile) and image.fp is not None:
+            image = _strictly(image)
+        orientation = orientation_of(image) if upright and is_png else orientation
+        if orientation == 1:
+            return image
+        image.getexif()[_ORIENTATION] = orientation
+        return ImageOps.exif_transpose(image)
     except Exception as error:  # decoders raise whatever they trip over
-        image.close()
         raise DataError(f"'{name}' did not decode whole: {_reason(error)}") from None
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segtune.data.decoding import MAX_PIXELS, decode, open_image
+from segtune.data.decoding import MAX_PIXELS, decode, decode_file
 from segtune.errors import DataError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -35,7 +35,7 @@ def read_image(source: Any, max_pixels: int = MAX_PIXELS, upright: bool = True, 
         return _pil_to_rgb(decode(source, "image"), "image")
     if isinstance(source, str | Path | bytes | bytearray):
         name = name or ("image bytes" if isinstance(source, bytes | bytearray) else str(source))
-        return _pil_to_rgb(decode(open_image(source, name, max_pixels), name, upright), name)
+        return _pil_to_rgb(decode_file(source, name, max_pixels, upright), name)
     if hasattr(source, "detach"):
         source = source.detach().cpu().numpy()
         if source.ndim == 3 and source.shape[0] in (1, 3, 4):
@@ -55,7 +55,7 @@ def read_mask(source: Path | bytes, name: str = "") -> NDArray[np.uint8]:
         DataError: unreadable, or colours where ids are expected.
     """
     name = name or str(source)
-    image = decode(open_image(source, name), name, upright=False)
+    image = decode_file(source, name, upright=False)
     values = np.array(image)
     if values.ndim == 3 and (values[..., :3] == values[..., :1]).all():
         values = values[..., 0]
@@ -75,7 +75,7 @@ def read_colors(source: Path | bytes, name: str = "") -> NDArray[np.uint8]:
         DataError: unreadable.
     """
     name = name or str(source)
-    image = decode(open_image(source, name), name, upright=False)
+    image = decode_file(source, name, upright=False)
     if image.mode in ("RGBA", "RGB"):
         return np.array(image)[..., :3]
     if image.mode == "P" and "transparency" in image.info:
