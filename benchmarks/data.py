@@ -24,7 +24,7 @@ from segtune.data.cache import Decoded, Streamed, load_split, shapes_of
 from segtune.data.images import read_image, read_mask
 from segtune.data.layout import Source
 from segtune.data.sources import open_source
-from segtune.settings import SplitsConfig
+from segtune.dataset_settings import SplitsConfig
 
 _SHARED = """
 import sys, psutil

@@ -15,11 +15,12 @@ from segtune.data.layout import Source
 from segtune.data.sampling import Sampling
 from segtune.data.sources import open_source
 from segtune.data.transforms import Augment
+from segtune.dataset_settings import SamplingConfig
 from segtune.errors import ConfigError
 from segtune.kinds import Kind, kind_of
 from segtune.models.pretrained import take_over
 from segtune.models.probe import StepFormat
-from segtune.settings import RunConfig, SamplingConfig
+from segtune.settings import RunConfig
 from segtune.tracking.registry import locate
 from segtune.tracking.store import open_store
 

@@ -10,7 +10,7 @@ ROOT = Path(segtune.__file__).parent
 ROOMS = (
     "__main__ cli verbs __init__ api datasets report sweeping training forecast workflows disputes exporting "
     "evaluation setup callbacks task kinds tracking inference config data models measure stopping pace patience "
-    "settings template classes errors"
+    "settings dataset_settings template classes errors"
 ).split()
 HEAVY = {
     "mlflow": {"tracking"},
@@ -24,6 +24,7 @@ NO_TORCH = {
     "api",
     "config",
     "settings",
+    "dataset_settings",
     "template",
     "classes",
     "errors",

@@ -17,7 +17,7 @@ from segtune.data.audit.findings import KINDS
 from segtune.data.cache import load_split
 from segtune.data.layout import Source
 from segtune.data.sources import open_source
-from segtune.settings import DatasetConfig, SplitsConfig
+from segtune.dataset_settings import DatasetConfig, SplitsConfig
 
 SIZE = (60, 80)
 CLASSES = [

@@ -14,8 +14,8 @@ from segtune.data.cache import Packed, Streamed, batches_of_one_size, duplicates
 from segtune.data.files import digests
 from segtune.data.layout import Source
 from segtune.data.sources import open_source
+from segtune.dataset_settings import CacheConfig, DatasetConfig
 from segtune.errors import DataError
-from segtune.settings import CacheConfig, DatasetConfig
 from tests.conftest import write_pairs
 
 
@@ -124,7 +124,7 @@ def test_two_processes_decode_once(root, own_cache):
 from pathlib import Path
 from segtune.data.cache import load_split
 from segtune.data.sources import open_source
-from segtune.settings import DatasetConfig
+from segtune.dataset_settings import DatasetConfig
 import segtune.data.cache as cache
 decoded = []
 read = cache.read_image

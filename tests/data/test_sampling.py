@@ -4,7 +4,8 @@ import numpy as np
 
 from segtune.data.sampling import Sampling
 from segtune.data.transforms import Augment
-from segtune.settings import AugmentConfig, SamplingConfig
+from segtune.dataset_settings import SamplingConfig
+from segtune.settings import AugmentConfig
 
 
 def test_shuffling_shows_each_image_once_and_depends_on_seed_and_epoch_alone():

@@ -11,8 +11,8 @@ from segtune.config import compose
 from segtune.data.cache import load_split
 from segtune.data.download import files_fingerprint
 from segtune.data.sources import open_source
+from segtune.dataset_settings import DatasetConfig, DownloadConfig
 from segtune.errors import DataError
-from segtune.settings import DatasetConfig, DownloadConfig
 from tests.conftest import write_pairs
 
 IMAGE = np.zeros((4, 6, 3), np.uint8)

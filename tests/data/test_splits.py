@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from segtune.data.cache import load_split
 from segtune.data.sources import open_source
 from segtune.data.splits import divide
+from segtune.dataset_settings import DatasetConfig, SplitsConfig
 from segtune.errors import ConfigError, DataError
-from segtune.settings import DatasetConfig, SplitsConfig
 from tests.conftest import write_pairs
 
 

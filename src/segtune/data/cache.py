@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from segtune.data.files import cache_dir, digests, read_bytes
 from segtune.data.images import read_image, resize_image, resize_mask, target_size
 from segtune.data.layout import Pair, Source
+from segtune.dataset_settings import CacheConfig
 from segtune.errors import DataError
 from segtune.pace import Pace
-from segtune.settings import CacheConfig
 
 Say = Callable[[str], None]
 _VERSION = 1  # raise it whenever the same files decode to other arrays

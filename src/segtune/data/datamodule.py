@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from segtune.data.cache import Decoded, batches_of_one_size
 from segtune.data.sampling import Sampling
 from segtune.data.transforms import Augment
-from segtune.settings import SamplingConfig
+from segtune.dataset_settings import SamplingConfig
 
 Batch = dict[str, torch.Tensor]
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from segtune.data.archives import unpack
+from segtune.dataset_settings import DownloadConfig
 from segtune.errors import DataError
-from segtune.settings import DownloadConfig
 
 Say = Callable[[str], None]
 

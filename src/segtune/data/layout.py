@@ -17,8 +17,8 @@ from segtune.data.files import cache_dir, digests, read_bytes, walk
 from segtune.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES
 from segtune.data.masks import MaskReader
 from segtune.data.splits import divide, group_of, read_list, resolve_names
+from segtune.dataset_settings import DatasetConfig, FixesConfig, MaskFormat
 from segtune.errors import DataError
-from segtune.settings import DatasetConfig, FixesConfig, MaskFormat
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from segtune.classes import IGNORE_INDEX, ClassTable
 from segtune.data.images import read_colors, read_mask
+from segtune.dataset_settings import DatasetConfig, MaskFormat
 from segtune.errors import DataError
-from segtune.settings import DatasetConfig, MaskFormat
 
 
 @dataclass(frozen=True)

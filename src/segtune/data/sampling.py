@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segtune.classes import IGNORE_INDEX
-from segtune.settings import SamplingConfig
+from segtune.dataset_settings import SamplingConfig
 
 _TRIES = 10
 

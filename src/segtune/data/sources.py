@@ -13,8 +13,8 @@ from segtune.classes import ClassTable
 from segtune.data.download import build_folder, download
 from segtune.data.files import cache_dir
 from segtune.data.layout import Source
+from segtune.dataset_settings import DatasetConfig, FixesConfig
 from segtune.errors import ConfigError, DataError
-from segtune.settings import DatasetConfig, FixesConfig
 
 Say = Callable[[str], None]
 CLASSES_FILE = "classes.yaml"

@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 from numpy.typing import NDArray
 
+from segtune.dataset_settings import SplitsConfig
 from segtune.errors import DataError
-from segtune.settings import SplitsConfig
 
 
 def divide(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segtune.data.street import Frame, Scene
-from segtune.settings import StreetConfig
+from segtune.dataset_settings import StreetConfig
 
 VERSION = 1
 """Part of the cache's key: raise it whenever a scene of the same seed looks different."""

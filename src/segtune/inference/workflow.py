@@ -14,6 +14,7 @@ from torch import Tensor
 
 from segtune.classes import ClassTable
 from segtune.config import parse_settings
+from segtune.dataset_settings import Count, Fraction, Settings
 from segtune.errors import ConfigError, DataError, nearest
 from segtune.inference.edits import Edit
 from segtune.inference.edits.common import Facts, Picture
@@ -22,7 +23,6 @@ from segtune.inference.options import Options
 from segtune.inference.regions import Region, find_regions, renumbered
 from segtune.inference.segmenter import Segmentation, Segmenter
 from segtune.models.folder import write_folder
-from segtune.settings import Count, Fraction, Settings
 
 
 class FilterConfig(Settings):

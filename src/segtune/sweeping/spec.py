@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from segtune.config import parse_settings, read_yaml, shipped
+from segtune.dataset_settings import Count, Settings
 from segtune.errors import ConfigError, nearest
-from segtune.settings import Count, Positive, Settings
+from segtune.settings import Positive
 
 
 class Constraints(Settings):

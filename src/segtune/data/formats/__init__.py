@@ -30,9 +30,9 @@ from segtune.data.formats.areas import Annotated, Labelled, paint, turned
 from segtune.data.images import read_mask
 from segtune.data.masks import MaskReader
 from segtune.data.splits import divide
+from segtune.dataset_settings import AnnotationsConfig, DatasetConfig, SplitsConfig
 from segtune.errors import ConfigError, DataError, nearest
 from segtune.pace import Pace
-from segtune.settings import AnnotationsConfig, DatasetConfig, SplitsConfig
 
 Say = Callable[[str], None]
 _VERSION = 1  # raise it whenever the same annotations give other masks

@@ -15,8 +15,8 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as coco
 
 from segtune.classes import IGNORE_INDEX
+from segtune.dataset_settings import AnnotationsConfig
 from segtune.errors import DataError
-from segtune.settings import AnnotationsConfig
 
 Bits = NDArray[np.bool_]
 BACKGROUND = ("background", "_background_", "__background__", "bg", "unlabeled", "unlabelled")

@@ -22,8 +22,8 @@ from segtune.data.formats.areas import (
 )
 from segtune.data.formats.finding import Finder, name_of, read_json, split_in
 from segtune.data.images import read_colors
+from segtune.dataset_settings import AnnotationsConfig
 from segtune.errors import DataError
-from segtune.settings import AnnotationsConfig
 
 
 def coco_files(root: Path, panoptic: bool = False) -> list[Path]:

@@ -22,8 +22,8 @@ from segtune.data.formats.areas import (
 from segtune.data.formats.finding import Finder, name_of, split_in
 from segtune.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES, read_colors, read_mask
 from segtune.data.splits import is_foreign, read_list
+from segtune.dataset_settings import AnnotationsConfig
 from segtune.errors import DataError
-from segtune.settings import AnnotationsConfig
 
 _VOC = (
     "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "

@@ -15,8 +15,8 @@ from segtune.data.formats import areas as shapes
 from segtune.data.formats.areas import Annotated, Area, Bits, Labelled, class_rows, finer_of
 from segtune.data.formats.finding import Finder, name_of, read_json, split_in
 from segtune.data.images import read_mask
+from segtune.dataset_settings import AnnotationsConfig
 from segtune.errors import DataError
-from segtune.settings import AnnotationsConfig
 
 _NO_AREA = ("point", "points", "line", "linestrip", "polyline", "cuboid", "skeleton", "keypointlabels", "tag")
 

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from segtune.dataset_settings import Settings
 from segtune.errors import ConfigError
 from segtune.inference.edits.common import Byte, Camera, Facts, Names, Picture, area, chosen, over, soft_alpha
 from segtune.inference.regions import Region
 from segtune.inference.segmenter import Segmentation
-from segtune.settings import Positive, Settings
+from segtune.settings import Positive
 
 _FACES = ((0, 1, 5, 4), (1, 2, 6, 5), (2, 3, 7, 6), (3, 0, 4, 7), (4, 5, 6, 7))  # sides and lid
 

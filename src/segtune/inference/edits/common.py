@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from segtune.dataset_settings import Count, Settings
 from segtune.errors import ConfigError
 from segtune.inference.regions import Region
-from segtune.settings import Count, Positive, Settings
+from segtune.settings import Positive
 
 Picture = NDArray[np.uint8]
 Byte = Annotated[int, Field(ge=0, le=255)]

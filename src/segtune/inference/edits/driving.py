@@ -6,10 +6,10 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from segtune.dataset_settings import Fraction, Settings
 from segtune.inference.edits.common import Camera, Facts, Names, Picture, area, chosen
 from segtune.inference.regions import Region
 from segtune.inference.segmenter import Segmentation
-from segtune.settings import Fraction, Settings
 
 _FREE, _BLOCKED = (60, 200, 90), (230, 60, 50)
 

@@ -6,11 +6,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from segtune.dataset_settings import Settings
 from segtune.errors import ConfigError
 from segtune.inference.edits.common import Camera, Facts, Picture
 from segtune.inference.regions import Region
 from segtune.inference.segmenter import Segmentation
-from segtune.settings import Positive, Settings
+from segtune.settings import Positive
 
 
 class CostMap(Settings):
