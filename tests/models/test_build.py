@@ -5,6 +5,7 @@ import torch
 
 from segtune.errors import ConfigError
 from segtune.models.build import build
+from segtune.models.swift import Swift
 
 SWIFT = {"architecture": "Swift", "encoder": "narrow_resnet", "width": 16}
 
@@ -51,3 +52,17 @@ def test_pretrained_weights_without_a_network_name_the_ways_out(monkeypatch):
 def test_swift_has_no_imagenet_weights_and_says_so():
     with pytest.raises(ConfigError, match="swift has no ImageNet weights"):
         build(SWIFT, 2, pretrained=True)
+
+
+def test_swift_keeps_its_levels_in_register_at_sizes_that_32_does_not_divide():
+    """Rows of an image are seen where they are, however far the image goes on below them."""
+    net = Swift(3, width=16, dropout=0.0).eval()
+    net.context = torch.nn.Conv2d(96, 32, 1)  # no pooling, which sees the whole
+    net.smooth = torch.nn.ModuleList(torch.nn.Identity() for _ in net.smooth)
+    torch.manual_seed(0)
+    levels = [torch.randn(1, c, 128 // s, 64 // s) for c, s in ((16, 4), (32, 8), (64, 16), (96, 32))]
+    cut = [level[:, :, : -(-104 // s)] for level, s in zip(levels, (4, 8, 16, 32), strict=True)]
+    with torch.no_grad():
+        whole, shorter = net.decode(levels), net.decode(cut)
+    assert shorter.shape[2] == 26
+    torch.testing.assert_close(shorter[:, :, :20], whole[:, :, :20])

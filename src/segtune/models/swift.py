@@ -4,6 +4,7 @@ A narrow timm ResNet, pyramid pooling on its last stage (Zhao et al., 2017) and 
 2017). Depthwise and squeeze-excite blocks need fewer multiplications but gain little from bf16 and channels_last.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -32,6 +33,13 @@ class PyramidPooling(nn.Module):
         return fused
 
 
+class Stages(ResNet):
+    """A ResNet that gives its four stages, at strides 4 to 32."""
+
+    def forward(self, x: Tensor) -> Any:
+        return self.forward_intermediates(x, indices=[1, 2, 3, 4], intermediates_only=True)
+
+
 class Swift(nn.Module):
     """Normalised image (B, 3, H, W) -> logits (B, num_classes, H/4, W/4), rounded up.
 
@@ -44,7 +52,7 @@ class Swift(nn.Module):
     def __init__(self, num_classes: int, width: int = 32, dropout: float = 0.1) -> None:
         super().__init__()
         channels = (width, width * 2, width * 4, width * 6)
-        self.encoder = ResNet(
+        self.encoder = Stages(
             BasicBlock,  # type: ignore[arg-type]  # timm annotates an instance where it takes the class
             layers=(2, 2, 2, 2),
             channels=channels,
@@ -59,11 +67,16 @@ class Swift(nn.Module):
         self.head = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(neck, num_classes, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        stages: Any = self.encoder.forward_intermediates(x, indices=[1, 2, 3, 4], intermediates_only=True)
-        skips: list[Tensor] = list(stages)
+        return self.decode(self.encoder(x))
+
+    def decode(self, features: Sequence[Tensor]) -> Tensor:
+        """Logits of the encoder's four stages."""
+        skips = list(features)
         top = self.context(skips.pop())
         for skip, lateral, smooth in zip(reversed(skips), reversed(self.lateral), reversed(self.smooth), strict=True):
-            top = smooth(F.interpolate(top, size=skip.shape[-2:], mode="bilinear") + lateral(skip))
+            # by exactly two, then cut: stretched to an odd size instead, it would slide against the skip
+            doubled = F.interpolate(top, scale_factor=2, mode="bilinear")[..., : skip.shape[-2], : skip.shape[-1]]
+            top = smooth(doubled + lateral(skip))
         logits: Tensor = self.head(top)
         return logits
 
