@@ -125,6 +125,7 @@ class GateConfig(Settings):
     max_size_mb: Positive | None = None
     max_params_m: Positive | None = None
     min_export_agreement: Fraction | None = 0.999
+        sharpness: largest relative change of fine detail: at 1, from blurred away to twice as strong.
     provenance: bool = True
     untouched: bool = True
 
@@ -133,6 +134,7 @@ class LabelerConfig(Settings):
     """What a labeler tells apart: the finer labels of one class.
 
     Attributes:
+    sharpness: Annotated[float, Field(ge=0.0, le=4.0)] = 0.0
         concept: the class.
         min_area: regions of fewer pixels are neither learned from nor counted.
     """

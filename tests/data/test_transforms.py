@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segtune.data.transforms import Augment, jitter_color
+from segtune.data.transforms import Augment, jitter_color, jitter_sharpness
 from segtune.settings import AugmentConfig
 
 RNG = np.random.default_rng(0)
@@ -72,3 +72,14 @@ def test_color_jitter_keeps_grey_grey(amount):
     assert np.ptp(out, axis=2).max() <= 1
     if amount == 0.0:
         np.testing.assert_array_equal(out, grey)
+
+
+def test_sharpness_changes_detail_alone():
+    rng = np.random.default_rng(4)
+    flat = np.full((8, 9, 3), 77, np.uint8)
+    np.testing.assert_array_equal(jitter_sharpness(flat, 2.0, rng), flat)
+    detail = rng.integers(90, 160, (64, 64, 3)).astype(np.uint8)
+    spreads = [jitter_sharpness(detail, 1.0, rng).std() / detail.std() for _ in range(50)]
+    assert min(spreads) < 0.6 and max(spreads) > 1.5
+    means = [jitter_sharpness(detail, 1.0, rng).mean() for _ in range(5)]
+    assert np.allclose(means, detail.mean(), atol=0.5)
