@@ -8,6 +8,7 @@ The main job: `segtune.sweep("quickstart")`, `segtune.compare("quickstart")`, `s
 `segtune.load("models:/street@champion").segment("photo.jpg")`.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -41,11 +42,8 @@ if TYPE_CHECKING:
         compare,
         confirm,
         evaluate,
-        load,
         plan_sweep,
-        predict,
         promote,
-        promote_workflow,
         retry,
         rollback,
         status,
@@ -54,22 +52,19 @@ if TYPE_CHECKING:
         templates,
         train,
         worker,
-        workflow,
     )
+    from segtune.applying import load, predict, promote_workflow, workflow
     from segtune.datasets import check, export, import_dataset, rank_labels
 
 
-_DATASETS = ("check", "export", "import_dataset", "rank_labels")
+_ELSEWHERE = {
+    **dict.fromkeys(("check", "export", "import_dataset", "rank_labels"), "segtune.datasets"),
+    **dict.fromkeys(("load", "predict", "promote_workflow", "workflow"), "segtune.applying"),
+}
 
 
 def __getattr__(name: str) -> Any:
     """Loads the functions on first use: `import segtune` costs nothing."""
     if name in __all__:
-        if name in _DATASETS:
-            from segtune import datasets
-
-            return getattr(datasets, name)
-        from segtune import api
-
-        return getattr(api, name)
+        return getattr(import_module(_ELSEWHERE.get(name, "segtune.api")), name)
     raise AttributeError(f"module 'segtune' has no attribute '{name}'")

@@ -1,21 +1,17 @@
 """The verbs as functions: what the command line calls, and what Python users import from `segtune`.
 
-Each imports its rooms when it is called: a fault in a config is told before torch is loaded, and loading a segmenter
-folder needs neither Lightning nor Hydra nor MLflow.
+Each imports its rooms when it is called: a fault in a config is told before torch is loaded. What applies segmenters
+stands in `applying`.
 """
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segtune.config import Composed
-    from segtune.inference.labeler import RegionLabeler
-    from segtune.inference.predict import Prediction
-    from segtune.inference.segmenter import Segmenter
-    from segtune.inference.workflow import Workflow
     from segtune.measure.evidence import Evidence
     from segtune.report.compare import Report
     from segtune.report.confirm import Confirmation
@@ -177,7 +173,7 @@ def compare(
     """
     from segtune.report.compare import compare as compare_runs
 
-    return compare_runs(_store(root, uri), names, Path(output) if output else None, baseline, split)
+    return compare_runs(open_root(root, uri), names, Path(output) if output else None, baseline, split)
 
 
 def promote(name: str, model: str, *gate: str, root: str = "mlruns", uri: str | None = None) -> "Promotion":
@@ -198,7 +194,7 @@ def promote(name: str, model: str, *gate: str, root: str = "mlruns", uri: str | 
     from segtune.tracking.promotion import promote as promote_run
     from segtune.tracking.runs import best_run, get_run, sweep_runs
 
-    store = _store(root, uri)
+    store = open_root(root, uri)
     trials = sweep_runs(store, name)
     run = best_run(trials) if trials else get_run(store, name.removeprefix("runs:/"))
     promotion = promote_run(store, run, model, rules)
@@ -214,7 +210,7 @@ def rollback(model: str, *, root: str = "mlruns", uri: str | None = None) -> tup
     """
     from segtune.tracking.promotion import rollback as roll_back
 
-    return roll_back(_store(root, uri), model)
+    return roll_back(open_root(root, uri), model)
 
 
 def confirm(
@@ -232,107 +228,7 @@ def confirm(
     """
     from segtune.report.confirm import confirm as confirm_sweep
 
-    return confirm_sweep(_store(root, uri), name, top, seeds, say)
-
-
-def load(
-    model: str | Path, *, device: str | None = None, root: str = "mlruns", uri: str | None = None
-) -> "Segmenter | RegionLabeler | Workflow":
-    """A segmenter, labeler or workflow from `models:/NAME@champion`, `runs:/ID`, a run's id, or a folder.
-
-    Raises:
-        ConfigError: nothing of that name.
-        DataError: files that were changed or do not belong there.
-    """
-    from segtune.inference.models import open_model
-    from segtune.models.folder import is_segmenter
-
-    if is_segmenter(Path(model)):
-        return open_model(Path(model), device)
-    from segtune.tracking.registry import locate
-
-    located = locate(str(model), _store(root, uri))
-    return open_model(located.folder, device, located.manifest_hash)
-
-
-def workflow(name: str, *overrides: str, root: str = "mlruns", uri: str | None = None) -> "Workflow":
-    """The workflow of `conf/workflow/NAME.yaml`, put together: `workflow("driving").segment("photo.jpg")`.
-
-    Args:
-        overrides: `workflow.KEY=VALUE`, as `workflow.segmenter=models:/mine/3`.
-
-    Raises:
-        ConfigError: an unknown name or key, a part that is not there, or one that does not fit the segmenter.
-    """
-    from segtune.workflows import assemble
-
-    return assemble(name, overrides, _store(root, uri))
-
-
-def promote_workflow(
-    name: str, model: str, *overrides: str, root: str = "mlruns", uri: str | None = None
-) -> "Promotion":
-    """Registers a workflow, with the bytes of all its parts, as one model and makes it champion.
-
-    No gate judges it: its segmenter and labelers were judged.
-
-    Raises:
-        ConfigError: see `workflow`; or a name that MLflow does not take.
-    """
-    from segtune.workflows import assemble, register_workflow
-
-    store = _store(root, uri)
-    return register_workflow(assemble(name, overrides, store), model, store)
-
-
-def predict(
-    model: "str | Path | Workflow",
-    source: str | Path | Sequence[str | Path],
-    output: str | Path,
-    *,
-    regions: str | None = None,
-    overwrite: bool = False,
-    root: str = "mlruns",
-    uri: str | None = None,
-    say: Say = to_stderr,
-    **look: Any,
-) -> "Prediction":
-    """Turns images and videos into regions, masks and overlays.
-
-    Args:
-        model: a segmenter or workflow: URI, run, folder, or what `workflow` gave.
-        source: files, folders or globs, `-` for standard input; `NAME:SPLIT` for the images of a dataset,
-            `street:clips` for its videos.
-        regions: `concept` for one region per class, `components` for connected areas; None for what the workflow
-            says, else `concept`.
-        look: formats, min_area, tile, overlap, tta, sample_ms, smooth, max_pixels; see `inference.options.Options`.
-
-    Raises:
-        SegtuneError: see `segtune.errors`; files that cannot be read are named in the result instead.
-    """
-    from segtune.errors import ConfigError
-    from segtune.inference.labeler import RegionLabeler
-    from segtune.inference.options import Options
-    from segtune.inference.predict import predict as predict_files
-    from segtune.inference.workflow import Workflow
-    from segtune.pace import Pace
-
-    Options(**look)  # a typo is told before anything is loaded
-    sources = [source] if isinstance(source, str | Path) else list(source)
-    found = [_source_path(str(s), say) for s in sources]
-    opened = model if isinstance(model, Workflow) else load(model, root=root, uri=uri)
-    if isinstance(opened, RegionLabeler):
-        raise ConfigError(f"model={model} is a labeler, which sees no regions by itself: use it in a workflow.")
-    whole = opened if isinstance(opened, Workflow) else None
-    segmenter = opened.segmenter if isinstance(opened, Workflow) else opened
-    given = {**look, "split": regions} if regions else look
-    options = whole.options(given) if whole else Options(**given)
-    name = f"workflow {model.name}" if isinstance(model, Workflow) else str(model)
-    with Pace(say) as pace:
-        return predict_files(
-            segmenter, found, Path(output), model=name, options=options, overwrite=overwrite, workflow=whole,
-            say=pace.say, progress=pace,
-        )  # fmt: skip
+    return confirm_sweep(open_root(root, uri), name, top, seeds, say)
 
 
 def evaluate(
@@ -354,7 +250,8 @@ def evaluate(
     return evaluate_model(config, str(model), split, purpose, say)
 
 
-def _store(root: str, uri: str | None) -> "Store":
+def open_root(root: str, uri: str | None) -> "Store":
+    """The store of a folder, or of an MLflow server."""
     from segtune.settings import TrackingConfig
     from segtune.tracking.store import open_store
 
@@ -367,7 +264,7 @@ def _recorded(run: str, root: str, uri: str | None) -> Any:
     from segtune.errors import ConfigError
     from segtune.tracking.runs import artifact, get_run
 
-    store = _store(root, uri)
+    store = open_root(root, uri)
     record = get_run(store, run)
     if record.state == "finished":
         raise ConfigError(
@@ -377,19 +274,3 @@ def _recorded(run: str, root: str, uri: str | None) -> Any:
     if path is None:
         raise ConfigError(f"resume={run}: the run recorded no config and cannot be resumed.")
     return validate(read_yaml(path))
-
-
-def _source_path(source: str, say: Say) -> str:
-    """A dataset's split (`street:test`) as its folder; anything else as it is."""
-    name, _, split = source.partition(":")
-    if not split or Path(source).exists():
-        return source
-    from segtune.config import members
-
-    if name not in members("dataset"):
-        return source
-    from segtune.data.sources import open_source
-
-    opened = open_source(compose(f"dataset={name}").config.dataset, say)
-    folder = opened.root / opened.config.images.format(split=split)
-    return str(folder if folder.is_dir() else opened.root / split)

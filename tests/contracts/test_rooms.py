@@ -8,9 +8,9 @@ import segtune
 ROOT = Path(segtune.__file__).parent
 # a room stands above all that come after it
 ROOMS = (
-    "__main__ cli verbs __init__ api datasets report sweeping training forecast workflows disputes exporting "
-    "evaluation setup callbacks task kinds tracking inference config data models measure stopping pace patience "
-    "settings dataset_settings template classes errors"
+    "__main__ cli verbs __init__ applying api datasets report sweeping training forecast workflows disputes exporting "
+    "evaluation features setup callbacks task kinds tracking inference config data models measure stopping pace "
+    "patience settings dataset_settings template classes errors"
 ).split()
 HEAVY = {
     "mlflow": {"tracking"},
@@ -22,6 +22,7 @@ NO_TORCH = {
     "cli",
     "verbs",
     "api",
+    "applying",
     "config",
     "settings",
     "dataset_settings",

@@ -97,7 +97,7 @@ def test_a_library_that_is_missing_is_told_with_its_extra(monkeypatch, tiny_run,
         return real(name, *rest, **more)
 
     monkeypatch.setattr("importlib.import_module", lambda name: without(name))
-    with pytest.raises(ConfigError, match=r"format=int8 needs onnxruntime: pip install 'segtune\[export\]'"):
+    with pytest.raises(ConfigError, match=r"int8 needs onnxruntime: pip install 'segtune\[export\]'"):
         segtune.export(tiny_run.run_id, *SCENES, f"tracking.root='{store_root}'", format="int8")
 
 

@@ -67,6 +67,15 @@ def test_the_mask_equals_a_plain_torch_loop_bit_for_bit(segmenter, tiny_run, tmp
     np.testing.assert_array_equal(segmenter.segment(path).mask, logits.argmax(1)[0].numpy())
 
 
+def test_the_callers_segmenter_computes_after_predict_as_before(segmenter, tmp_path):
+    path = photo(tmp_path / "p.png", 50, 80)
+    before = segmenter.segment(path)
+    predict(segmenter, [str(path)], tmp_path / "out", options=Options(runtime="bf16"))
+    after = segmenter.segment(path)
+    assert segmenter.engine.name == "eager"
+    np.testing.assert_array_equal(before.confidence, after.confidence)
+
+
 def test_a_batch_of_mixed_sizes_equals_one_by_one(segmenter):
     images = [RNG.integers(0, 256, s, dtype=np.uint8) for s in ((40, 60, 3), (64, 64, 3), (40, 60, 3))]
     together = segmenter.segment_batch(images)
@@ -207,7 +216,7 @@ def test_a_bomb_is_refused_by_its_header_and_the_limit_can_be_set(segmenter, tmp
 def test_a_large_tiff_is_read_in_windows_and_told_what_it_cannot_be_written_as(segmenter, tmp_path, monkeypatch):
     monkeypatch.setattr("segtune.inference.large.MAX_WHOLE", 1000)
     path = photo(tmp_path / "x.tif", 70, 90)
-    options = Options(tile=64, formats=("masks", "overlays", "geojson", "coco"))
+    options = Options(tile=64, formats=("masks", "overlays", "geojson", "coco"), runtime="eager")
     predict(segmenter, [str(path)], tmp_path / "out", options=options)
     row = read_document(tmp_path / "out" / "regions.json")["images"][0]
     whole = segmenter.segment(path, tiling=Tiling(64, 0.25))

@@ -116,6 +116,10 @@ def test_it_is_registered_once_and_loaded_as_one_model(fine, scene, tmp_path):
     assert changed.version == 2
     loaded = segtune.load("models:/street_fine/1", root=str(tmp_path / "store"))
     assert isinstance(loaded, Workflow) and loaded.segment(scene).regions == made.segment(scene).regions
+    fast = segtune.load("models:/street_fine/1", root=str(tmp_path / "store"), runtime="bf16")
+    assert (
+        fast.segmenter.engine.name == "bf16" and np.mean(fast.segment(scene).mask == loaded.segment(scene).mask) > 0.9
+    )
     done = segtune.predict("models:/street_fine@champion", _image(tmp_path, scene), tmp_path / "out",
                            root=str(tmp_path / "store"), **QUIET)  # fmt: skip
     told = json.loads((done.output / "regions.json").read_text())

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from segtune.classes import ClassTable
 from segtune.data.cache import Decoded, batches_of_one_size, shapes_of
 from segtune.data.images import resize_image
+from segtune.inference.engines import decide
 from segtune.inference.overlay import four_views
-from segtune.inference.segmenter import Segmenter, decide
+from segtune.inference.segmenter import Segmenter
 from segtune.measure.boundary import boundary_counts
 from segtune.measure.calibration import Calibration
 from segtune.measure.evidence import Evidence, Origin

@@ -4,7 +4,9 @@ The graph takes images (B, 3, H, W) uint8 of any size and gives masks (B, H, W) 
 of the logits and argmax are inside.
 """
 
+import copy
 import importlib
+import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -32,23 +34,32 @@ _NEEDS = {
 
 
 class Graph(nn.Module):
-    """Images (B, 3, H, W) uint8 -> class ids (B, H, W) uint8, the same whatever the size: it always pads."""
+    """Images (B, 3, H, W) uint8 -> class ids (B, H, W) uint8, the same whatever the size: it always pads.
+
+    Args:
+        confidence: gives the softmax probability of the chosen class, (B, H, W) float32, as a second output.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: SegmentationModel) -> None:
+    def __init__(self, model: SegmentationModel, confidence: bool = False) -> None:
         super().__init__()
+        self.confidence = confidence
         self.net, self.multiple = model.net, model.preprocessing.multiple
         self.register_buffer("mean", model.mean)
         self.register_buffer("std", model.std)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         height, width = image.shape[-2:]
         x = (image.float() - self.mean) / self.std
         x = F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple))
         logits = F.interpolate(self.net(x), size=x.shape[-2:], mode="bilinear", align_corners=False)
-        return logits[..., :height, :width].argmax(1).to(torch.uint8)
+        logits = logits[..., :height, :width]
+        ids = logits.argmax(1).to(torch.uint8)
+        if not self.confidence:
+            return ids
+        return ids, 1.0 / (logits - logits.amax(1, keepdim=True)).exp().sum(1)
 
 
 def check_installed(form: str) -> None:
@@ -63,16 +74,22 @@ def check_installed(form: str) -> None:
         try:
             importlib.import_module(name)
         except ImportError:
-            raise ConfigError(f"format={form} needs {name}: pip install 'segtune[export]'.") from None
+            raise ConfigError(f"{form} needs {name}: pip install 'segtune[export]'.") from None
 
 
-def to_onnx(model: SegmentationModel, path: Path, size: tuple[int, int]) -> bool:
+def is_installed(form: str) -> bool:
+    """Whether a format's libraries are there; none is loaded."""
+    return all(importlib.util.find_spec(name) is not None for name in _NEEDS[form])
+
+
+def to_onnx(model: SegmentationModel, path: Path, size: tuple[int, int], confidence: bool = False) -> bool:
     """Writes the graph; whether it takes any size (else only `size`, where the architecture allows no other).
 
     Args:
         size: (H, W) of the images that it is traced with.
+        confidence: as a second output; see `Graph`.
     """
-    graph = Graph(model).cpu().float().eval()
+    graph = Graph(copy.deepcopy(model), confidence).cpu().float().eval()
     image = torch.randint(0, 255, (2, 3, *size), dtype=torch.uint8)
     for shapes in (({0: "batch", 2: "height", 3: "width"},), None):
         try:
@@ -85,7 +102,8 @@ def to_onnx(model: SegmentationModel, path: Path, size: tuple[int, int]) -> bool
 
 
 def _trace(graph: Graph, image: Tensor, path: Path, shapes: Any) -> None:
-    names: dict[str, Any] = {"input_names": ["image"], "output_names": ["mask"]}
+    outputs = ["mask", "confidence"] if graph.confidence else ["mask"]
+    names: dict[str, Any] = {"input_names": ["image"], "output_names": outputs}
     with warnings.catch_warnings(), _pooled_by_sums(), redirect_stdout(StringIO()), torch.inference_mode():
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -181,7 +199,7 @@ class Runtime:
 
             settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
             self._compiled = openvino.Core().compile_model(str(path), "CPU", settings)
-            self._run: Any = lambda images: self._compiled([images])[0]
+            self._run: Any = lambda images: list(self._compiled([images]).values())
         else:
             check_installed("onnx")
             import onnxruntime
@@ -190,8 +208,13 @@ class Runtime:
             options.intra_op_num_threads = threads
             options.log_severity_level = 3
             session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            self._run = lambda images: session.run(None, {"image": images})[0]
+            self._run = lambda images: session.run(None, {"image": images})
 
     def masks(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Class ids (B, H, W) of images (B, 3, H, W)."""
-        return np.asarray(self._run(np.ascontiguousarray(images)), np.uint8)
+        return np.asarray(self._run(np.ascontiguousarray(images))[0], np.uint8)
+
+    def both(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Class ids and confidences, each (B, H, W), of a graph that was written with both."""
+        ids, sure = self._run(np.ascontiguousarray(images))
+        return np.array(ids, np.uint8), np.array(sure, np.float32)  # copies: OpenVINO uses its memory again

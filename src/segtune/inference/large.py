@@ -22,9 +22,10 @@ from rasterio.windows import Window
 from segtune.classes import IGNORE_INDEX, ClassTable
 from segtune.data.images import read_image, target_size
 from segtune.errors import DataError
+from segtune.inference.engines import decide
 from segtune.inference.overlay import draw_overlay
 from segtune.inference.regions import Region
-from segtune.inference.segmenter import Segmenter, decide
+from segtune.inference.segmenter import Segmenter
 from segtune.inference.tiling import MAX_WHOLE, Tiling
 
 _BLOCK = 512

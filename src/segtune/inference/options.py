@@ -1,10 +1,12 @@
 """How `predict` looks at its inputs, and what it writes."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from segtune.data.decoding import MAX_PIXELS
 from segtune.errors import ConfigError, nearest
 from segtune.inference.averaging import AVERAGES
+from segtune.inference.engines import ENGINES
 from segtune.inference.formats import FORMATS
 from segtune.inference.regions import SPLITS
 from segtune.inference.temporal import SMOOTHINGS
@@ -25,6 +27,7 @@ class Options:
         sample_ms: of a video, one frame every so many milliseconds; None takes every frame.
         smooth: a name in SMOOTHINGS, for videos.
         max_pixels: images whose header claims more are refused.
+        runtime: a name in ENGINES: what computes.
 
     Raises:
         ConfigError: an unknown name, or a number outside its range.
@@ -39,10 +42,14 @@ class Options:
     sample_ms: float | None = None
     smooth: str = "none"
     max_pixels: int = MAX_PIXELS
+    runtime: str = "auto"
 
     def __post_init__(self) -> None:
         """Checks names and ranges."""
-        closed = (("regions", self.split, SPLITS), ("tta", self.tta, AVERAGES), ("smooth", self.smooth, SMOOTHINGS))
+        closed: list[tuple[str, str, Collection[str]]] = [
+            ("regions", self.split, SPLITS), ("tta", self.tta, AVERAGES), ("smooth", self.smooth, SMOOTHINGS),
+            ("runtime", self.runtime, ENGINES),
+        ]  # fmt: skip
         for key, value, allowed in (*closed, *(("formats", f, FORMATS) for f in self.formats)):
             if value not in allowed:
                 raise ConfigError(f"{key}={value}: {nearest(value, allowed)} (allowed: {', '.join(allowed)})")

@@ -25,10 +25,12 @@ from segtune.inference.pipeline import Behind, mapped
 from segtune.inference.predict_video import segment_video
 from segtune.inference.regions import Region, find_regions
 from segtune.inference.segmenter import Segmentation, Segmenter
+from segtune.inference.video import Video
 from segtune.inference.workflow import Workflow
 from segtune.inference.writing import FOLDERS, Writer, write_jpeg
 from segtune.stopping import StopRequest
 
+_MANY = 500
 Say = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
 """(what is counted, how many are done, how many there are)."""
@@ -88,10 +90,30 @@ def predict(
         try:
             _make_room(output, overwrite)
             settings = _settings(segmenter, model, options, workflow)
-            job = _Job(segmenter, inputs, output, options, settings, workflow, say, progress)
+            fast = segmenter.using(options.runtime, graphs=_is_long(inputs, options.sample_ms), say=say)
+            job = _Job(fast, inputs, output, options, settings, workflow, say, progress)
             return job.run(model)
         except OSError as error:
             raise StorageError(f"output '{output}' cannot be written: {error}.") from None
+
+
+def _is_long(inputs: Sequence[Input], sample_ms: float | None) -> bool:
+    """Whether there are so many images and frames that tracing a graph, which takes seconds, could pay."""
+    left = _MANY
+    for item in inputs:
+        left -= _frames(item.path, sample_ms) if item.video else 1
+        if left <= 0:
+            return True
+    return False
+
+
+def _frames(path: Path, sample_ms: float | None) -> int:
+    """About how many frames of a video will be segmented; 0 where it does not say."""
+    try:
+        video = Video(path)
+    except DataError:  # told when its turn comes
+        return 0
+    return video.expected if sample_ms is None else round(1000 * (video.promised or 0.0) / sample_ms)
 
 
 def _make_room(output: Path, overwrite: bool) -> None:

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from segtune.data.images import read_mask, resize_image, target_size
 from segtune.errors import Interrupted
+from segtune.inference.engines import decide
 from segtune.inference.inputs import Input
 from segtune.inference.journal import Journal, read_lines
 from segtune.inference.options import Options
 from segtune.inference.overlay import draw_overlay, on_white
 from segtune.inference.pipeline import Behind, ahead
 from segtune.inference.regions import SCHEMA_VERSION, Region, paint
-from segtune.inference.segmenter import Segmentation, Segmenter, decide
+from segtune.inference.segmenter import Segmentation, Segmenter
 from segtune.inference.temporal import WARM_UP, Smoother, Tracker
 from segtune.inference.video import OverlayWriter, Video, VideoFrame
 from segtune.inference.workflow import Workflow

@@ -1,6 +1,7 @@
 """The segmenter: a trained model with everything that inference needs. Knows nothing of Lightning, Hydra or MLflow."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import metadata
@@ -17,6 +18,7 @@ from segtune.classes import ClassTable
 from segtune.data.images import read_image, resize_image, target_size
 from segtune.errors import DataError
 from segtune.inference.averaging import averaged
+from segtune.inference.engines import Eager, decide, make_engine
 from segtune.inference.overlay import draw_overlay
 from segtune.inference.regions import Region, find_regions
 from segtune.inference.tiling import MAX_WHOLE, Part, ReadWindow, Tiling, blended, windows_of
@@ -52,7 +54,11 @@ class Segmentation:
 
 
 class Segmenter:
-    """A model, its classes, and the size at which it looks at images."""
+    """A model, its classes, and the size at which it looks at images.
+
+    Attributes:
+        engine: what computes; eager fp32, unless `using` made this.
+    """
 
     def __init__(
         self,
@@ -65,6 +71,23 @@ class Segmenter:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()
         self.classes, self.image_size, self.info = classes, list(image_size), dict(info)
+        self.engine = Eager(self.model)
+
+    def using(self, runtime: str, graphs: bool = False, say: Callable[[str], None] = lambda _: None) -> "Segmenter":
+        """The same segmenter, weights shared, that computes with another engine; this one stays as it is.
+
+        Args:
+            runtime: a name in `engines.ENGINES`; `auto` measures which is fastest here.
+            graphs: whether `auto` may trace graphs, which takes seconds.
+
+        Raises:
+            ConfigError: an unknown name, or one whose libraries are not installed.
+        """
+        side = self.image_size
+        size = (side[1], side[0]) if len(side) == 2 else (side[0], side[0])
+        other = copy.copy(self)
+        other.engine = make_engine(self.model, runtime, size, graphs, say)
+        return other
 
     @classmethod
     def load(
@@ -163,25 +186,23 @@ class Segmenter:
         found: list[tuple[NDArray[np.uint8], NDArray[np.float32]] | None] = [None] * len(images)
         for key in dict.fromkeys((s, i.shape[:2]) for s, i in zip(sizes, images, strict=True)):
             rows = [n for n, i in enumerate(images) if (sizes[n], i.shape[:2]) == key]
-            resized = np.stack([resize_image(images[n], *key[0]) for n in rows])
-            logits = self.logits(torch.from_numpy(resized).permute(0, 3, 1, 2), key[1], tta)
-            for n, decided in zip(rows, decide(logits), strict=True):
+            resized = torch.from_numpy(np.stack([resize_image(images[n], *key[0]) for n in rows])).permute(0, 3, 1, 2)
+            if key[0] == key[1] and tta == "none":
+                with torch.inference_mode():
+                    answers = self.engine.decide(resized.to(self.device))
+            else:
+                answers = decide(self.logits(resized, key[1], tta))
+            for n, decided in zip(rows, answers, strict=True):
                 found[n] = decided
         return [f for f in found if f is not None]
 
     @torch.inference_mode()
     def logits(self, image: Tensor, size: Sequence[int], tta: str = "none") -> Tensor:
         """Logits (B, C, *size) of uint8 images (B, 3, H, W) that already have the model's image size."""
-        logits = averaged(self.model, image.to(self.device), tta)
+        logits = averaged(self.engine.logits, image.to(self.device), tta)
         if tuple(logits.shape[-2:]) != tuple(size):
             logits = F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
         return logits
-
-
-def decide(logits: Tensor) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
-    """Class ids and their softmax probabilities, each (H, W), of logits (B, C, H, W)."""
-    top, ids = logits.softmax(1).max(1)
-    return list(zip(ids.to(torch.uint8).cpu().numpy(), top.cpu().numpy(), strict=True))
 
 
 def versions() -> dict[str, str]:

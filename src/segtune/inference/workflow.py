@@ -1,5 +1,6 @@
 """Workflows: segmenter, filter, labelers and edits in a chain, loaded, saved and used as one model."""
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -116,6 +117,12 @@ class Workflow:
         self.parts = list(parts)
         self._check()
         self.options({})
+
+    def using(self, runtime: str) -> "Workflow":
+        """The same workflow with a segmenter that computes with another engine; see `Segmenter.using`."""
+        other = copy.copy(self)
+        other.segmenter = self.segmenter.using(runtime)
+        return other
 
     def _check(self) -> None:
         concepts = self.segmenter.classes.names

@@ -54,14 +54,14 @@ def fastest_format(
     model = make_model()
     batch = (min(shape[0], 2 if device.type == "cpu" else shape[0]), *shape[1:])
     key = _key(model, batch, stride, device, [asdict(c) for c in allowed])
-    answers = _read(keep)
+    answers = kept_answers(keep)
     if key not in answers:
         seconds = {c: _time_step(model, batch, stride, device, c) for c in allowed}
         best = min(seconds, key=lambda c: seconds[c])
         chosen = best if seconds[best] < _MARGIN * seconds[allowed[0]] else allowed[0]
         timings = [asdict(c) | {"ms": round(1000 * s, 2)} for c, s in seconds.items()]
-        answers = {**_read(keep), key: asdict(chosen) | {"measured": timings}}
-        _write(keep, answers)
+        answers = {**kept_answers(keep), key: asdict(chosen) | {"measured": timings}}
+        keep_answers(keep, answers)
     return StepFormat(answers[key]["bf16"], answers[key]["channels_last"])
 
 
@@ -101,7 +101,8 @@ def _cpu_name() -> str:
     return f"{platform.processor()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def kept_answers(path: Path) -> Mapping[str, Any]:
+    """Earlier measurements of this machine; empty where there are none that can be read."""
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -109,7 +110,8 @@ def _read(path: Path) -> Mapping[str, Any]:
     return found
 
 
-def _write(path: Path, answers: Mapping[str, Any]) -> None:
+def keep_answers(path: Path, answers: Mapping[str, Any]) -> None:
+    """Keeps measurements where that is possible."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")

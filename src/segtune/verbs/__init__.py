@@ -123,7 +123,7 @@ def _compare(call: Call) -> Outcome:
 
 
 def _promote(call: Call) -> Outcome:
-    from segtune import api
+    from segtune import api, applying
 
     gate = [o for o in call.overrides if o.startswith(("gate=", "gate."))]
     changes = [o for o in call.overrides if o.startswith("workflow.")]
@@ -133,7 +133,7 @@ def _promote(call: Call) -> Outcome:
     if "workflow" in given:
         if call.names or gate:
             raise ConfigError("promote workflow=NAME takes no run and no gate: its parts were judged.")
-        done = api.promote_workflow(given["workflow"], given["model"], *changes, **_store_options(given))
+        done = applying.promote_workflow(given["workflow"], given["model"], *changes, **_store_options(given))
         return Outcome(done.to_json(), [f"{done.uri} {done.reason}"])
     done = api.promote(call.one_name("run or sweep"), given["model"], *gate, **_store_options(given))
     lines = [*(v.line() for v in done.verdicts), f"{done.uri} {done.reason}"]
@@ -183,7 +183,7 @@ def _evaluate(call: Call) -> Outcome:
 
 
 def _predict(call: Call) -> Outcome:
-    from segtune import api
+    from segtune import applying
 
     own = ("model", "workflow", "source", "output", "regions", "overwrite")
     changes = [o for o in call.overrides if o.startswith("workflow.")]
@@ -198,8 +198,8 @@ def _predict(call: Call) -> Outcome:
         raise ConfigError(f"{changes[0]}: changes a workflow; name it with workflow=NAME.")
     looks = {k: _look(k, given[k]) for k in _LOOKS if k in given}
     named = given.get("workflow")
-    result = api.predict(
-        api.workflow(named, *changes, **_store_options(given)) if named else given["model"],
+    result = applying.predict(
+        applying.workflow(named, *changes, **_store_options(given)) if named else given["model"],
         sources,
         given.get("output", "predictions"),
         regions=given.get("regions"),
@@ -224,6 +224,7 @@ _LOOKS: dict[str, Callable[[str], Any]] = {
     "sample_ms": float,
     "smooth": str,
     "max_pixels": int,
+    "runtime": str,
 }
 
 
@@ -324,6 +325,7 @@ VERBS = {
         "segtune predict model=URI | workflow=NAME source=PATH|- [output=DIR] [workflow.KEY=VALUE …] "
         "[regions=concept|components] [min_area=16] [formats=masks,overlays,coco,geojson,yolo,clarifai] [tile=512] "
         "[overlap=0.25] [tta=none|flip|scales] [sample_ms=MS] [smooth=none|exponential|flow] [max_pixels=N] "
+        "[runtime=auto|eager|bf16|onnx|openvino] "
         "[overwrite=true]",
         "turns images and videos into regions, masks and overlays",
         "segtune predict model=models:/street@champion source=photos/ output=out",

@@ -1,0 +1,238 @@
+"""What a segmenter computes with: eager fp32 as it was trained, folded bf16, or a graph in another runtime.
+
+`auto` times what is there on the first images of each size and takes the fastest that sees the same as eager fp32.
+"""
+
+import copy
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from segtune.data.files import cache_dir
+from segtune.errors import ConfigError, nearest
+from segtune.inference.export import Runtime, check_installed, is_installed, to_onnx, to_openvino
+from segtune.models.build import SegmentationModel
+from segtune.models.probe import keep_answers, kept_answers
+
+ENGINES = ("auto", "eager", "bf16", "onnx", "openvino")
+LEAST_AGREEMENT = 0.995
+_MARGIN = 0.9  # another engine must save a tenth of the time, or noise would choose
+Decided = tuple[NDArray[np.uint8], NDArray[np.float32]]
+Say = Callable[[str], None]
+
+
+class Eager:
+    """PyTorch, as it stands."""
+
+    def __init__(self, model: SegmentationModel, name: str = "eager") -> None:
+        self.model, self.name = model, name
+
+    def logits(self, image: Tensor) -> Tensor:
+        """Logits (B, C, H, W) of uint8 images (B, 3, H, W)."""
+        found: Tensor = self.model(image)
+        return found
+
+    def decide(self, image: Tensor) -> list[Decided]:
+        """Class ids and their softmax probabilities, each (H, W)."""
+        return decide(self.logits(image))
+
+
+class Graph(Eager):
+    """An ONNX Runtime or OpenVINO graph that gives ids and probabilities; logits, where they are asked for, are bf16's.
+
+    Args:
+        kind: onnx or openvino.
+        size: (H, W) that the graph is traced with; it takes any.
+    """
+
+    def __init__(self, model: SegmentationModel, halved: SegmentationModel, kind: str, size: tuple[int, int]) -> None:
+        super().__init__(halved, kind)
+        check_installed(kind)
+        self._runtime = Runtime(_graph_of(model, kind, size), precision="bf16" if has_bf16() else "f32")
+
+    def decide(self, image: Tensor) -> list[Decided]:
+        ids, sure = self._runtime.both(image.cpu().numpy())
+        return list(zip(ids, sure, strict=True))
+
+
+class Fastest(Eager):
+    """The fastest engine for each size of images, measured when a size is first seen, then kept for these weights.
+
+    Args:
+        graphs: for decisions also tries ONNX Runtime and OpenVINO, where they are installed: worth their tracing
+            (seconds) for many images.
+        keep: JSON file of earlier answers.
+        say: is told what was chosen.
+    """
+
+    def __init__(
+        self, model: SegmentationModel, graphs: bool = False, keep: Path | None = None, say: Say = lambda _: None
+    ) -> None:
+        super().__init__(model, "auto")
+        self.graphs, self.say = graphs, say
+        self.keep = keep or cache_dir() / "engines.json"
+        self._made: dict[str, Eager] = {"eager": Eager(model)}
+        self._chosen: dict[tuple[int, int, bool], Eager] = {}
+
+    def logits(self, image: Tensor) -> Tensor:
+        return self.engine(image, graphs=False).logits(image)  # a graph has none to give
+
+    def decide(self, image: Tensor) -> list[Decided]:
+        return self.engine(image, self.graphs).decide(image)
+
+    def engine(self, image: Tensor, graphs: bool) -> Eager:
+        """What serves images of this size."""
+        key = (image.shape[-2], image.shape[-1], graphs)
+        if key not in self._chosen:
+            self._chosen[key] = self._choose(image[:1], graphs)
+        return self._chosen[key]
+
+    def _choose(self, image: Tensor, graphs: bool) -> Eager:
+        if image.device.type != "cpu":
+            return self._made["eager"]  # a GPU's precision is a question of training, where it was measured
+        names = ["eager", "bf16"] if has_bf16() else ["eager"]
+        names += [n for n in ("onnx", "openvino") if graphs and is_installed(n)]
+        key = _key(self.model, image, names)
+        answers = kept_answers(self.keep)
+        if key not in answers:
+            answers = {**kept_answers(self.keep), key: self._measure(image, names)}
+            keep_answers(self.keep, answers)
+        return self._engine(str(answers[key]["engine"]), image)
+
+    def _engine(self, name: str, image: Tensor) -> Eager:
+        if name not in self._made:
+            self._made[name] = make_engine(self.model, name, (image.shape[-2], image.shape[-1]))
+        return self._made[name]
+
+    def _measure(self, image: Tensor, names: Sequence[str]) -> dict[str, Any]:
+        rows: list[dict[str, Any]] = []
+        expected = self._made["eager"].decide(image)[0][0]
+        for name in names:
+            engine, times = self._engine(name, image), []
+            for _ in range(4):
+                started = time.perf_counter()
+                ids = engine.decide(image)[0][0]
+                times.append(time.perf_counter() - started)
+            same = float(np.mean(ids == expected))
+            rows.append({"engine": name, "ms": round(1e3 * min(times[1:]), 2), "agreement": round(same, 5)})
+        fit = [r for r in rows if r["agreement"] >= LEAST_AGREEMENT]
+        best = min(fit, key=lambda r: r["ms"])
+        chosen = best if best["ms"] < _MARGIN * rows[0]["ms"] else rows[0]
+        told = ", ".join(f"{r['engine']} {r['ms']} ms" for r in rows)
+        self.say(f"computes with {chosen['engine']} ({told} an image)")
+        return {**chosen, "measured": rows}
+
+
+def make_engine(
+    model: SegmentationModel, name: str, size: tuple[int, int], graphs: bool = False, say: Say = lambda _: None
+) -> Eager:
+    """An engine by name.
+
+    Args:
+        size: (H, W) of typical images.
+        graphs: whether `auto` tries graphs, too.
+
+    Raises:
+        ConfigError: an unknown name, or one whose libraries are not installed.
+    """
+    if name not in ENGINES:
+        raise ConfigError(f"runtime={name}: {nearest(name, ENGINES)} (allowed: {', '.join(ENGINES)})")
+    if name == "auto":
+        return Fastest(model, graphs, say=say)
+    if name == "eager":
+        return Eager(model)
+    if name == "bf16":
+        return Eager(in_bf16(model), "bf16")
+    return Graph(model, in_bf16(model) if has_bf16() else model, name, size)
+
+
+def decide(logits: Tensor) -> list[Decided]:
+    """Class ids and their softmax probabilities, each (H, W), of logits (B, C, H, W)."""
+    top, ids = logits.softmax(1).max(1)
+    return list(zip(ids.to(torch.uint8).cpu().numpy(), top.cpu().numpy(), strict=True))
+
+
+def in_bf16(model: SegmentationModel) -> SegmentationModel:
+    """A copy with weights and activations in bf16 and batch norms folded; its logits are fp32 again."""
+    net = fold(copy.deepcopy(model.net).eval()).to(torch.bfloat16)
+    copied = SegmentationModel(_Bf16(net), model.preprocessing).to(model.mean.device)
+    return copied.to(memory_format=torch.channels_last).eval()
+
+
+class _Bf16(nn.Module):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.net(x.to(torch.bfloat16))
+        return found.float()
+
+
+def fold(model: nn.Module) -> nn.Module:
+    """Batch norms that follow a convolution, in a sequence or as conv1 and bn1, become part of it; in place."""
+    for module in model.modules():
+        names = list(module._modules)
+        for first, second in zip(names, names[1:], strict=False):
+            conv, norm = module._modules[first], module._modules[second]
+            follows = isinstance(module, nn.Sequential) or second == first.replace("conv", "bn")
+            if follows and type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d:
+                module._modules[first], module._modules[second] = fuse_conv_bn_eval(conv, norm), nn.Identity()
+    return model
+
+
+def has_bf16() -> bool:
+    """Whether this CPU multiplies bf16 in hardware."""
+    return hasattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported") and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _graph_of(model: SegmentationModel, kind: str, size: tuple[int, int]) -> Path:
+    """The graph's file in the cache folder, traced once for these weights."""
+    key = hashlib.sha256(json.dumps([size, torch.__version__, _weights(model)]).encode()).hexdigest()
+    folder = cache_dir() / "graphs" / key[:24]
+    folder.mkdir(parents=True, exist_ok=True)
+    source, path = folder / "model.onnx", folder / ("model.xml" if kind == "openvino" else "model.onnx")
+    with FileLock(folder / "lock"):
+        for target, write in (
+            (source, lambda p: to_onnx(model, p, size, True)),
+            (path, lambda p: to_openvino(source, p)),
+        ):
+            if not target.is_file():
+                unfinished = target.with_name(f"unfinished{target.suffix}")
+                write(unfinished)
+                if target.suffix == ".xml":
+                    unfinished.with_suffix(".bin").replace(target.with_suffix(".bin"))
+                unfinished.replace(target)
+    return path
+
+
+def _key(model: nn.Module, image: Tensor, names: Sequence[str]) -> str:
+    facts = [
+        _weights(model),
+        list(image.shape),
+        torch.get_num_threads(),
+        os.cpu_count(),
+        torch.__version__,
+        list(names),
+    ]
+    facts.append(torch.backends.cpu.get_cpu_capability())
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _weights(model: nn.Module) -> str:
+    """Digest of a model's numbers: what was measured of one says nothing of another."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,108 @@
+"""Engines: folded batch norms, bf16 and graphs see what eager fp32 sees, and the choice among them is measured once."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import segtune
+from segtune.data.street import Scene
+from segtune.errors import ConfigError
+from segtune.inference.engines import Eager, Fastest, fold, in_bf16, make_engine
+from segtune.inference.segmenter import Segmenter
+from segtune.models.build import build
+
+
+@pytest.fixture
+def trained(tiny_run) -> Segmenter:
+    return Segmenter.load(tiny_run.segmenter, "cpu")
+
+
+def scenes(count: int = 3) -> torch.Tensor:
+    images = np.stack([Scene(20 + n).render(64, 96).image for n in range(count)])
+    return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("architecture", ["Swift", "Unet", "FPN", "DeepLabV3Plus", "UPerNet", "Linknet"])
+def test_folding_changes_no_logit(architecture):
+    torch.manual_seed(0)
+    model = build({"architecture": architecture, "encoder": "resnet18"}, 4)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+    model.eval()
+    image = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
+    with torch.no_grad():
+        before = model(image)
+        norms = sum(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules())
+        fold(model.net)
+        assert sum(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules()) < norms / 2
+        assert torch.allclose(model(image), before, rtol=1e-3, atol=1e-3 * float(before.abs().max()))
+
+
+SLOW = pytest.mark.slow  # tracing takes twenty seconds
+
+
+@pytest.mark.parametrize("name", ["bf16", pytest.param("onnx", marks=SLOW), pytest.param("openvino", marks=SLOW)])
+def test_every_engine_sees_what_eager_sees(trained, name):
+    with torch.inference_mode():
+        expected = Eager(trained.model).decide(scenes())
+        found = make_engine(trained.model, name, (64, 96)).decide(scenes())
+    for (ids, sure), (own_ids, own_sure) in zip(found, expected, strict=True):
+        assert ids.dtype == np.uint8 and ids.shape == (64, 96) and np.mean(ids == own_ids) > 0.97
+        assert np.abs(sure - own_sure).mean() < 0.01
+
+
+def test_the_fastest_is_measured_once_and_agrees_with_eager(trained, tmp_path):
+    lines, keep = [], tmp_path / "engines.json"
+    engine = Fastest(trained.model, keep=keep, say=lines.append)
+    with torch.inference_mode():
+        first = engine.decide(scenes())
+        told = json.loads(keep.read_text())
+        again = Fastest(trained.model, keep=keep, say=lines.append).decide(scenes())
+    assert len(told) == 1 and len(lines) == 1
+    row = next(iter(told.values()))
+    assert row["engine"] in ("eager", "bf16") and row["agreement"] >= 0.995
+    assert all(np.array_equal(a[0], b[0]) for a, b in zip(first, again, strict=True))
+
+
+def test_an_engine_that_sees_something_else_is_not_taken(trained, tmp_path, monkeypatch):
+    def other(model):
+        changed = in_bf16(model)
+        torch.nn.init.zeros_(changed.net.net.head[1].weight)
+        return changed
+
+    monkeypatch.setattr("segtune.inference.engines.in_bf16", other)
+    monkeypatch.setattr("segtune.inference.engines._MARGIN", 1e9)  # however slow
+    with torch.inference_mode():
+        assert Fastest(trained.model, keep=tmp_path / "x.json").engine(scenes(), graphs=False).name == "eager"
+    assert [r["engine"] for r in next(iter(json.loads((tmp_path / "x.json").read_text()).values()))["measured"]] == [
+        "eager", "bf16",
+    ]  # fmt: skip
+
+
+def test_no_graph_is_traced_for_logits_which_it_could_not_give(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("segtune.inference.engines.Graph", None)  # calling it would fail
+    with torch.inference_mode():
+        Fastest(trained.model, graphs=True, keep=tmp_path / "engines.json").logits(scenes())
+    row = next(iter(json.loads((tmp_path / "engines.json").read_text()).values()))
+    assert {r["engine"] for r in row["measured"]} <= {"eager", "bf16"}
+
+
+def test_a_loaded_segmenter_computes_as_it_was_measured_unless_told(tiny_run, store_root):
+    image = Scene(20).render(64, 96).image
+    exact = segtune.load(tiny_run.segmenter).segment(image)
+    assert np.array_equal(exact.mask, segtune.load(tiny_run.segmenter, runtime="eager").segment(image).mask)
+    fast = segtune.load(tiny_run.segmenter, runtime="bf16")
+    assert fast.engine.name == "bf16" and np.mean(fast.segment(image).mask == exact.mask) > 0.97
+    with pytest.raises(ConfigError, match="did you mean 'openvino'"):
+        segtune.load(tiny_run.segmenter, runtime="openvin")
+
+
+def test_a_runtime_that_is_not_installed_names_the_extra(trained, monkeypatch):
+    monkeypatch.setattr("segtune.inference.export._NEEDS", {"onnx": ("no_such_library",)})
+    with pytest.raises(ConfigError, match=r"pip install 'segtune\[export\]'"):
+        make_engine(trained.model, "onnx", (64, 96))
