@@ -20,6 +20,7 @@ from segtune.config import compose
 from segtune.data.cache import load_split
 from segtune.data.datamodule import SegmentationData
 from segtune.data.sources import open_source
+from segtune.kinds import Segmenters
 from segtune.models.build import build
 from segtune.models.losses import SegmentationLoss
 from segtune.models.optim import build_optimizer, build_scheduler
@@ -68,6 +69,38 @@ def bare_loop(config: RunConfig) -> float:
     return (time.perf_counter() - started) / steps
 
 
+def step_costs(rounds: int) -> None:
+    """The default CPU recipe's step against the same net in fp32, contiguous, with the loss at full resolution."""
+    print("\n| crop | fp32, contiguous, full-resolution loss, ms | default recipe, ms | ratio (target 0.40) |")
+    print("| --- | --- | --- | --- |")
+    for height, width in ((256, 256), (360, 480)):
+        image = torch.randint(0, 256, (8, height, width, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+        mask = torch.randint(0, 11, (8, height // 8, width // 8)).repeat_interleave(8, 1).repeat_interleave(8, 2)
+        batch = {"image": image, "mask": mask.to(torch.uint8)}
+        config = compose(["template=swift"]).config
+        steps = {}
+        for name, stride in (("plain", 1), ("default", config.loss.stride)):
+            settings = config.loss.model_copy(update={"stride": stride})
+            memory_format = torch.contiguous_format if stride == 1 else torch.channels_last
+            model = build(config.template["model"], 11).to(memory_format=memory_format).train()
+            loss = SegmentationLoss(settings, [1 / 11] * 11)
+            optimizer = build_optimizer(config.optimizer, model, 1e-3)
+            steps[name] = (model, loss, optimizer, stride > 1)
+        times: dict[str, list[float]] = {"plain": [], "default": []}
+        for _ in range(rounds + 1):
+            for name, (model, loss, optimizer, bf16) in steps.items():
+                started = time.perf_counter()
+                with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                    value = Segmenters().loss_of(model, loss, batch)
+                optimizer.zero_grad()
+                value.backward()
+                optimizer.step()
+                times[name].append(time.perf_counter() - started)
+        plain, default = (statistics.median(times[n][1:]) for n in ("plain", "default"))
+        ratio = statistics.median(b / a for a, b in zip(times["plain"][1:], times["default"][1:], strict=True))
+        print(f"| {height}x{width} | {1e3 * plain:.0f} | {1e3 * default:.0f} | {ratio:.2f} |", flush=True)
+
+
 def through_fit(config: RunConfig) -> float:
     """Seconds a step, from the start of the first epoch to the last one's validation."""
     from segtune.callbacks import Keeper
@@ -100,6 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
+    step_costs(rounds)
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}\n")
     print("| round | bare loop, ms a step | fit, ms a step | ratio |\n| --- | --- | --- | --- |")
     ratios = []

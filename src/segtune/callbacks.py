@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from safetensors.torch import save_file
 
+from segtune.models.tuning import merged_state
 from segtune.patience import patiently
 from segtune.stopping import StopRequest
 from segtune.task import FineTuning
@@ -61,10 +62,10 @@ class Keeper(pl.Callback):
         if trainer.current_epoch + 1 == trainer.max_epochs:
             trainer.check_val_every_n_epoch = 1
 
-    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         """Seeds the step, so that a resumed run drops out what an uninterrupted one would have dropped."""
         seed = trainer.datamodule.seed  # type: ignore[attr-defined]  # Lightning sets it without declaring it
-        place = (seed, trainer.global_step, trainer.global_rank)
+        place = (seed, trainer.global_step, trainer.global_rank, batch_idx % trainer.accumulate_grad_batches)
         torch.manual_seed(hash(place) % 2**31)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
@@ -81,7 +82,7 @@ class Keeper(pl.Callback):
             return
         self.guard()
         self.best_miou, self.best_epoch = pl_module.scores.miou, trainer.current_epoch
-        tensors = {k: v.detach().cpu().contiguous() for k, v in pl_module.averaged.state_dict().items()}
+        tensors = {k: v.detach().cpu().contiguous() for k, v in merged_state(pl_module.averaged).items()}
         temporary = self.best.with_suffix(f".{os.getpid()}.tmp")
         patiently(lambda: save_file(tensors, temporary))
         temporary.replace(self.best)
@@ -106,6 +107,7 @@ class Reporter(pl.Callback):
     Args:
         say: prints a line.
         record: stores the metrics of an epoch.
+        work: of each epoch, in any unit: pixels, where crops grow; for the time that is left.
         on_epoch: may end the run early, as pruning does.
         unit: what is counted.
     """
@@ -115,10 +117,11 @@ class Reporter(pl.Callback):
         names: tuple[str, ...],
         say: Callable[[str], None],
         record: Callable[[Mapping[str, float], int], None],
+        work: Sequence[float],
         on_epoch: OnEpoch | None,
         unit: str = "pixel",
     ) -> None:
-        self.unit = unit
+        self.work, self.unit = work, unit
         self.names, self.say, self.record, self.on_epoch = names, say, record, on_epoch
         self.pruned = False
         self.best = -1.0
@@ -135,7 +138,7 @@ class Reporter(pl.Callback):
             return
         elapsed = time.monotonic() - self._started
         total = trainer.max_epochs or 0
-        left = elapsed / (epoch + 1 - self._first_epoch) * (total - epoch - 1)
+        left = elapsed / sum(self.work[self._first_epoch : epoch + 1]) * sum(self.work[epoch + 1 :])
         place, clock = f"epoch {epoch + 1}/{total}  loss {loss:.4f}", f"{elapsed:.0f} s, {left:.0f} s to go"
         if scores is None:
             if time.monotonic() - self._told > _PATIENCE:

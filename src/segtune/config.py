@@ -21,7 +21,8 @@ from segtune.settings import GateConfig, RunConfig
 from segtune.template import Template, parse_template
 
 GROUPS = (
-    "kind", "template", "dataset", "hp", "loss", "optimizer", "scheduler", "augment", "sampling", "trainer", "tracking",
+    "kind", "template", "dataset", "hp", "loss", "optimizer", "scheduler", "tuning", "augment", "sampling", "trainer",
+    "tracking",
 )  # fmt: skip
 _FREE = ("template", "hp")  # checked by the template's declaration, not by the schema
 _PACKAGE = Path(__file__).parent
@@ -109,11 +110,18 @@ def compose(overrides: Sequence[str] = ()) -> Composed:
     resolved = _resolve(raw)
     config = validate(resolved)
     _check_kind(config, template)
+    if config.trainer.minutes and any(o.lstrip("+").startswith("hp.num_epochs=") for o in ready):
+        raise ConfigError(
+            f"hp.num_epochs has no say while trainer.minutes={config.trainer.minutes:g} chooses the epochs: leave one "
+            "of them out (trainer.minutes=null takes the time limit away)."
+        )
     return Composed(config, template, choices, tuple(overrides))
 
 
 def _check_kind(config: RunConfig, template: Template) -> None:
-    """That template, kind and the labeler's section belong together."""
+    """That template, kind, the loss and the labeler's section belong together."""
+    if "masks" in config.loss.terms and template.model.get("architecture") != "Eomt":
+        raise ConfigError(f"loss.terms.masks: compares queries, and template={template.name} has none; take eomt.")
     if template.kind != config.kind:
         fitting = ", ".join(n for n in members("template") if load_template(n).kind == config.kind)
         raise ConfigError(
@@ -154,7 +162,7 @@ def parse_settings(model: type[SettingsT], data: Mapping[str, Any], where: str =
                 lines.append(f"{key}: no such key; {nearest(str(fault['loc'][-1]), names)}")
             else:
                 found = "" if fault["type"] == "missing" else f"={fault['input']!r}"
-                lines.append(f"{key}{found}: {fault['msg']}.")
+                lines.append(f"{key}{found}: {fault['msg'].removeprefix('Value error, ')}.")  # pydantic's own words
         prefix = f"{where}: " if where else ""
         raise ConfigError(prefix + "\n".join(dict.fromkeys(lines))) from None
 

@@ -190,7 +190,7 @@ class CacheConfig(Settings):
 
     Attributes:
         max_gb: of all datasets together; the least recently used go first. A split that does not fit is decoded
-            whenever it is read.
+            whenever it is read. Features of frozen encoders (`tuning.cached_views`) may take as much again.
     """
 
     max_gb: Annotated[float, Field(ge=0.0)] = 20.0

@@ -47,6 +47,10 @@ class LeaseLost(SegtuneError):
     """A trial that another worker has taken over: this one writes nothing more about it."""
 
 
+class OutOfMemory(ConfigError, MemoryError):
+    """A step that does not fit into the device's memory."""
+
+
 class Diverged(ConfigError):
     """A loss that is not finite."""
 

@@ -1,49 +1,148 @@
-"""How long a run will take, from a few steps of it."""
+"""How long a run will take, from a few steps of it, and how many epochs fit into a time."""
 
+import copy
+import os
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 
+from segtune.data.datamodule import TrainViews
 from segtune.models.losses import SegmentationLoss
 from segtune.models.optim import build_optimizer
 from segtune.settings import RunConfig
-from segtune.setup import prepare
+from segtune.setup import Say, Setup, prepare
 
 _STEPS = 3
+_VALIDATIONS = 20  # at most, of a run with a time limit
+_RESERVE = 0.93  # of a time limit: steps are timed alone, and at their fastest
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a run's parts take, in seconds.
+
+    Attributes:
+        smallest: a step with the crops of the first epoch.
+        largest: a step with those of the last.
+        validation: a pass over the val split.
+    """
+
+    smallest: float
+    largest: float
+    validation: float
+    steps: int
+
+    def seconds(self, epochs: int, crops: Callable[[int], float], validations: int) -> float:
+        """Of so many epochs, where crops(epoch) in [0, 1] says how far they have grown, and the last measurement."""
+        slow = self.largest - self.smallest
+        steps = sum(self.smallest + slow * crops(e) for e in range(epochs)) * self.steps
+        return steps + (validations + 2) * self.validation
 
 
 def forecast_seconds(config: RunConfig) -> float:
     """Seconds that a run will take at most: its epochs at their largest crops, and its validations.
 
-    Takes a step to warm up and three that count; nothing is trained, recorded or kept.
+    Takes a few steps; nothing is trained, recorded or kept.
 
     Raises:
         ConfigError: what cannot be built as configured.
         DataError: a dataset that cannot be used.
     """
-    setup = prepare(config, lambda _: None)
-    model, loss = setup.model, SegmentationLoss(config.loss, setup.train.class_shares(len(setup.classes)))
+    if config.trainer.minutes:
+        return 60.0 * config.trainer.minutes
+    epochs = int(config.hp["num_epochs"])
+    return measure_pace(prepare(config, _quiet)).seconds(epochs, lambda _: 1.0, epochs // config.trainer.val_every)
+
+
+def within_minutes(setup: Setup, started: float, say: Say) -> Setup:
+    """The run with as many epochs as fit into `trainer.minutes`, and its schedule and crops stretched over them.
+
+    What was chosen stands in the run's recorded config, so that a resumed or repeated run has the same.
+
+    Args:
+        started: `time.monotonic()` when the run began.
+    """
+    config = setup.config
+    if config.trainer.minutes is None:
+        return setup
+    pace = measure_pace(setup)
+    left = 60.0 * config.trainer.minutes * _RESERVE - (time.monotonic() - started)
+    least, most = 1, int(config.template["hyperparameters"]["num_epochs"].get("max") or 100_000)
+
+    def seconds(epochs: int) -> float:
+        augment = replace(setup.augment, num_epochs=epochs)
+        areas = [h * w for h, w in map(augment.size, range(epochs + 1))]
+        span = max(1, areas[-1] - areas[0])
+        validations = min(epochs // config.trainer.val_every, _VALIDATIONS)
+        return pace.seconds(epochs, lambda e: 1 - (areas[-1] - areas[e]) / span, validations)
+
+    while least < most:  # the most epochs that fit
+        middle = (least + most + 1) // 2
+        least, most = (middle, most) if seconds(middle) <= left else (least, middle - 1)
+    say(f"{least} epochs fit into trainer.minutes={config.trainer.minutes:g} here, {seconds(least):.0f} s of them")
+    every = max(config.trainer.val_every, -(-least // _VALIDATIONS))
+    trainer = config.trainer.model_copy(update={"minutes": None, "val_every": every})
+    chosen = config.model_copy(update={"hp": {**config.hp, "num_epochs": least}, "trainer": trainer})
+    return replace(setup, config=chosen)
+
+
+def best_workers(config: RunConfig) -> tuple[int, str]:
+    """How many trials at a time finish most of them here, and why; threads are shared out among them.
+
+    A step is timed with each number of threads, alone; on a GPU the memory that a step takes decides, at most four.
+    """
+    cores = os.cpu_count() or 1
+    setup = prepare(config.model_copy(update={"trainer": config.trainer.model_copy(update={"threads": cores})}), _quiet)
+    if setup.device.type == "cuda":
+        free = torch.cuda.mem_get_info(setup.device)[0]
+        torch.cuda.reset_peak_memory_stats(setup.device)
+        measure_pace(setup)
+        taken = torch.cuda.max_memory_reserved(setup.device)
+        number = max(1, min(4, cores, int(0.9 * free // max(1, taken))))
+        return number, f"a trial takes {taken / 2**30:.1f} of {free / 2**30:.1f} GiB that are free"
+    seconds = {}
+    for workers in (n for n in range(1, cores + 1) if cores % n == 0):
+        torch.set_num_threads(cores // workers)
+        seconds[workers] = measure_pace(setup).largest / workers
+    torch.set_num_threads(cores)
+    best = min(seconds, key=lambda n: seconds[n])
+    told = ", ".join(f"{n} of {cores // n} threads: {1e3 * s:.0f}" for n, s in seconds.items())
+    return best, f"ms a step, all workers together; {told}"
+
+
+def _quiet(line: str) -> None:
+    """Says nothing."""
+
+
+def measure_pace(setup: Setup) -> Pace:
+    """Times a few steps, data and optimiser included, and a batch of validation, on a copy of the model."""
+    config, kind, augment = setup.config, setup.kind, setup.augment
+    loss = SegmentationLoss(config.loss, setup.train.class_shares(len(setup.classes))).to(setup.device)
     memory_format = torch.channels_last if setup.how.channels_last else torch.contiguous_format
-    model = model.to(setup.device).to(memory_format=memory_format)
-    optimizer = build_optimizer(config.optimizer, model, setup.lr)
-    image = torch.zeros(setup.batch_shape, dtype=torch.uint8, device=setup.device)
-    mask = torch.zeros((setup.batch_shape[0], *setup.batch_shape[2:]), dtype=torch.uint8, device=setup.device)
-    batch = setup.kind.collate({"image": image, "mask": mask})
-    times = []
-    for _ in range(_STEPS + 1):
+    model = copy.deepcopy(setup.model).to(setup.device).to(memory_format=memory_format).train()
+    optimizer = build_optimizer(config.optimizer, model, setup.lr, config.tuning.layer_decay)
+    views = TrainViews(setup.train, augment, config.seed)
+    items = [n % len(setup.train) for n in range(setup.step_size)]
+
+    def step(epoch: int) -> float:
         started = time.perf_counter()
+        batch = {
+            k: v.to(setup.device) for k, v in kind.collate(views.__getitems__([(epoch, n) for n in items])).items()
+        }
         with torch.autocast(setup.device.type, torch.bfloat16, enabled=setup.how.bf16):
-            torch.autograd.backward(setup.kind.loss_of(model, loss, batch))
+            torch.autograd.backward(kind.loss_of(model, loss, batch))
         optimizer.step()
         optimizer.zero_grad()
         _wait(setup.device)
-        times.append(time.perf_counter() - started)
-    step = min(times[1:])
-    validation = _validation_seconds(model, setup.val_size, setup.batch_size, setup.device)
-    steps = config.trainer.limit_train_batches or max(1, len(setup.train) // setup.batch_size)
-    epochs = int(config.hp["num_epochs"])
-    batches = -(-len(setup.val) // setup.batch_size)
-    return float(epochs * steps * step + (epochs // config.trainer.val_every + 1) * batches * validation)
+        return time.perf_counter() - started
+
+    times = [min([step(epoch) for _ in range(_STEPS + 1)][1:]) for epoch in (0, augment.num_epochs)]
+    batches = -(-len(setup.val) // setup.step_size)
+    validation = batches * _validation_seconds(model, setup.val_size, setup.step_size, setup.device)
+    steps = config.trainer.limit_train_batches or max(1, len(setup.train) // setup.step_size)
+    return Pace(times[0], times[1], validation, steps)
 
 
 @torch.inference_mode()

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from segtune.classes import ClassTable
+from segtune.classes import IGNORE_INDEX, ClassTable
 from segtune.data.cache import Decoded, load_split
 from segtune.data.datamodule import Batch
 from segtune.data.files import cache_dir
@@ -62,16 +62,27 @@ class Segmenters:
     def loss_of(self, model: nn.Module, loss: SegmentationLoss, batch: Batch) -> Tensor:
         """Of the pixels, at the loss's stride."""
         stride, mask = loss.config.stride, batch["mask"]
-        logits = model(batch["image"], stride=stride)
+        if loss.of_masks is not None:
+            assert isinstance(model, SegmentationModel)
+            predictions, (height, width) = model.predictions(batch["image"])
+            below, right = height - mask.shape[1], width - mask.shape[2]
+            of_masks: Tensor = loss.of_masks(predictions, F.pad(mask, (0, right, 0, below), value=IGNORE_INDEX))
+            return loss.config.terms["masks"] * of_masks
+        if "features" in batch:
+            logits = _decoded(model, batch, stride)
+        else:
+            logits = model(batch["image"], stride=stride)
         if stride > 1:
-            mask = mask[:, stride // 2 :: stride, stride // 2 :: stride]
+            # a logit lies between the two middle pixels of its cell: with always the same, all would slide by a half
+            row, column = (stride // 2 - int(torch.randint(2, ())) for _ in range(2))
+            mask = mask[:, row::stride, column::stride]
             logits = logits[..., : mask.shape[1], : mask.shape[2]]
         found: Tensor = loss(logits, mask)
         return found
 
     def pairs_of(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """Of the pixels, at the size of the masks."""
-        logits = model(batch["image"])
+        logits = _decoded(model, batch) if "features" in batch else model(batch["image"])
         if logits.shape[-2:] != batch["mask"].shape[-2:]:
             logits = F.interpolate(logits, size=batch["mask"].shape[-2:], mode="bilinear", align_corners=False)
         # max(1) costs a fifth of argmax(1) on a CPU
@@ -91,6 +102,15 @@ class Segmenters:
     def overlays(self, model: Any, split: Decoded, indices: Sequence[int]) -> dict[str, NDArray[np.uint8]]:
         """Image, truth, prediction, error."""
         return overlays(model, split, indices)
+
+
+def _decoded(model: nn.Module, batch: Batch, stride: int = 1) -> Tensor:
+    """The head's logits of features that were encoded before."""
+    assert isinstance(model, SegmentationModel)
+    features: Any = batch["features"]
+    if not torch.is_autocast_enabled(features[0].device.type):
+        features = [f.float() for f in features]  # they are kept as bf16
+    return model.decode(features, batch["size"], stride)  # type: ignore[arg-type]  # a pair, in this kind of batch
 
 
 @dataclass(frozen=True)

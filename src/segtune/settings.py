@@ -2,20 +2,39 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from segtune.dataset_settings import CacheConfig, Count, DatasetConfig, Fraction, SamplingConfig, Settings
 
 Positive = Annotated[float, Field(gt=0.0)]
 
-LossName = Literal["cross_entropy", "dice", "focal", "lovasz"]
+LossName = Literal["cross_entropy", "dice", "focal", "lovasz", "masks"]
+
+
+# what an option of the loss changes
+_TERM_OF = {
+    "class_weights": "cross_entropy",
+    "label_smoothing": "cross_entropy",
+    "hardest": "cross_entropy",
+    "boundary": "cross_entropy",
+    "points": "masks",
+    "lovasz_stride": "lovasz",
+}
 
 
 class LossConfig(Settings):
     """A weighted sum of losses.
 
     Attributes:
+        terms: loss -> its weight. `masks` matches the queries of a query-based template to the classes of each image
+            (`models.mask_loss`) and stands alone.
+        hardest: share of the pixels that the cross-entropy counts: those where it is largest (online hard example
+            mining, Shrivastava et al., 2016).
+        boundary: further weight, in the cross-entropy, of pixels that touch another class.
+        points: for `masks`, places per mask at which it is compared.
         stride: 1 compares at full resolution; 4 compares logits and mask on every fourth pixel.
+        lovasz_stride: the Lovasz term, which sorts all pixels once per class, takes every n-th row and column of
+            those, from a random first one.
         class_weights: of the cross-entropy, by a class's share p of the train pixels: `enet` is 1 / log(1.10 + p)
             (Paszke et al., 2016), `inverse` is 1 / p, `effective` is (1 - b) / (1 - b ** n) with n = p * 1e5 and
             b = 0.9999 (Cui et al., 2019). All are scaled to a mean of 1; the latter two stay below 10 times the least.
@@ -25,6 +44,27 @@ class LossConfig(Settings):
     stride: Literal[1, 4] = 1
     class_weights: Literal["none", "enet", "inverse", "effective"] = "none"
     label_smoothing: Fraction = 0.0
+    hardest: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    boundary: Annotated[float, Field(ge=0.0)] = 0.0
+    points: Count = 12544
+    lovasz_stride: Count = 1
+
+    @model_validator(mode="after")
+    def _stands_alone(self) -> "LossConfig":
+        if "masks" in self.terms and len(self.terms) > 1:
+            raise ValueError("masks stands alone: it compares queries, the other terms pixels")
+        return self
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> "LossConfig":
+        for option, term in _TERM_OF.items():
+            value = getattr(self, option)
+            if value != type(self).model_fields[option].default and term not in self.terms:
+                raise ValueError(
+                    f"{option}={value} changes the {term} term, and terms names {', '.join(self.terms)} alone: "
+                    f"leave it out, or add {term} to terms"
+                )
+        return self
 
 
 class OptimizerConfig(Settings):
@@ -42,6 +82,34 @@ class OptimizerConfig(Settings):
     ns_steps: Count = 5
 
 
+class TuningConfig(Settings):
+    """What of the model is trained, and how fast; see `conf/tuning/`.
+
+    Attributes:
+        encoder: `train`; `frozen` as its pretrained weights are; or `lora`: frozen, with low-rank updates on attention.
+        layer_decay: factor on the learning rate from each layer of the encoder to the one before it.
+        frozen_epochs: for which the encoder stands still at first, while the new head finds its place.
+        lora_alpha: the updates are scaled by lora_alpha / lora_rank.
+        cached_views: for `frozen`, so many augmented views of each image are encoded once and kept in the cache
+            folder; every run on the same weights and data trains its head on those. 0 encodes anew each time.
+    """
+
+    encoder: Literal["train", "frozen", "lora"] = "train"
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    frozen_epochs: Annotated[int, Field(ge=0)] = 0
+    lora_rank: Annotated[int, Field(ge=1, le=256)] = 8
+    lora_alpha: Positive = 16.0
+    cached_views: Annotated[int, Field(ge=0, le=64)] = 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TuningConfig":
+        if self.cached_views and self.encoder != "frozen":
+            raise ValueError(
+                f"cached_views={self.cached_views} needs encoder=frozen: other features change as it learns"
+            )
+        return self
+
+
 class SchedulerConfig(Settings):
     """Learning rate over the run: linear warm-up over a share of the steps, then the named decay to `final` * lr."""
 
@@ -57,6 +125,7 @@ class AugmentConfig(Settings):
     Attributes:
         scale: range of the random zoom.
         color_jitter: largest relative change of brightness, contrast and saturation.
+        sharpness: largest relative change of fine detail: at 1, from blurred away to twice as strong.
         crop_size: side of the square training crops in pixels; null takes whole images.
         crop_start: side at which the crops start; they grow to crop_size in steps of 32.
         crop_growth: share of the epochs over which they grow.
@@ -65,6 +134,7 @@ class AugmentConfig(Settings):
     scale: tuple[Positive, Positive] = (1.0, 1.0)
     hflip: Fraction = 0.0
     color_jitter: Fraction = 0.0
+    sharpness: Annotated[float, Field(ge=0.0, le=4.0)] = 0.0
     crop_size: Annotated[int, Field(ge=32, le=4096, multiple_of=32)] | None = None
     crop_start: Annotated[int, Field(ge=32, le=4096, multiple_of=32)] | None = None
     crop_growth: Fraction = 0.6
@@ -82,6 +152,9 @@ class TrainerConfig(Settings):
         early_stopping: stop after this many validations without a better mIoU; null never.
         val_every: epochs between validations; the last epoch is always validated.
         limit_train_batches: steps per epoch at most, for debugging.
+        minutes: as many epochs as fit into this time here, in place of hp.num_epochs; the steps are timed first.
+        accumulate: parts into which a step's batch is split, their gradients summed; hp.batch_size, and with it the
+            learning rate, stays that of the whole. `auto` takes the fewest that fit into memory.
     """
 
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
@@ -97,6 +170,8 @@ class TrainerConfig(Settings):
     val_every: Count = 1
     gradient_clip: Positive | None = None
     limit_train_batches: Count | None = None
+    minutes: Positive | None = None
+    accumulate: Literal["auto"] | Count = 1
 
 
 class TrackingConfig(Settings):
@@ -125,7 +200,6 @@ class GateConfig(Settings):
     max_size_mb: Positive | None = None
     max_params_m: Positive | None = None
     min_export_agreement: Fraction | None = 0.999
-        sharpness: largest relative change of fine detail: at 1, from blurred away to twice as strong.
     provenance: bool = True
     untouched: bool = True
 
@@ -134,7 +208,6 @@ class LabelerConfig(Settings):
     """What a labeler tells apart: the finer labels of one class.
 
     Attributes:
-    sharpness: Annotated[float, Field(ge=0.0, le=4.0)] = 0.0
         concept: the class.
         min_area: regions of fewer pixels are neither learned from nor counted.
     """
@@ -160,6 +233,7 @@ class RunConfig(Settings):
     loss: LossConfig
     optimizer: OptimizerConfig
     scheduler: SchedulerConfig
+    tuning: TuningConfig = TuningConfig()
     augment: AugmentConfig
     sampling: SamplingConfig = SamplingConfig()
     cache: CacheConfig = CacheConfig()

@@ -1,7 +1,8 @@
 """The objects of one run, out of its checked config: data, model, and the form in which its steps are fastest."""
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -18,8 +19,11 @@ from segtune.data.transforms import Augment
 from segtune.dataset_settings import SamplingConfig
 from segtune.errors import ConfigError
 from segtune.kinds import Kind, kind_of
+from segtune.models.fitting import check_size, fitting_parts
+from segtune.models.losses import SegmentationLoss
 from segtune.models.pretrained import take_over
 from segtune.models.probe import StepFormat
+from segtune.models.tuning import apply_tuning, trainable
 from segtune.settings import RunConfig
 from segtune.tracking.registry import locate
 from segtune.tracking.store import open_store
@@ -40,17 +44,23 @@ class Setup:
     model: nn.Module
     how: StepFormat
     device: torch.device
+    parts: int = 1
 
     @property
     def batch_size(self) -> int:
-        """Images per step."""
+        """Images per update of the weights."""
         return int(self.config.hp["batch_size"])
 
     @property
+    def step_size(self) -> int:
+        """Images that go through the model at once: a batch, or one of the `parts` that it is split into."""
+        return self.batch_size // self.parts
+
+    @property
     def batch_shape(self) -> tuple[int, int, int, int]:
-        """(B, 3, H, W) of the largest training step."""
+        """(B, 3, H, W) of what goes through the model at once, at its largest."""
         height, width = self.augment.size(self.config.hp["num_epochs"])
-        return self.batch_size, 3, height, width
+        return self.step_size, 3, height, width
 
     @property
     def augment(self) -> Augment:
@@ -90,12 +100,53 @@ def prepare(config: RunConfig, say: Say) -> Setup:
     device = _device(config)
     model = _initial_model(config, kind, classes, say)
     height, width = build_augment(config, train, len(classes)).size(config.hp["num_epochs"])
+    check_size(model, (height, width), str(config.template["model"].get("encoder")))
     how = kind.step_format(config, len(classes), (config.hp["batch_size"], 3, height, width), device)
     say(
         f"{config.template['name']} on {source.name}: {len(train)} train and {len(val)} val images, "
-        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {device.type}, {how}"
+        f"{_parameters(model)}, {device.type}, {how}"
     )
-    return Setup(config, kind, source, classes, train, val, model, how, device)
+    setup = Setup(config, kind, source, classes, train, val, model, how, device)
+    return replace(setup, parts=choose_parts(setup, say))
+
+
+def _parameters(model: nn.Module) -> str:
+    number, trained = sum(p.numel() for p in model.parameters()), trainable(model)
+    return f"{number / 1e6:.2f} M parameters" + (f" ({trained / 1e6:.2f} M trained)" if trained < number else "")
+
+
+def choose_parts(setup: Setup, say: Say) -> int:
+    """Into how many parts a batch is split: as configured, or the fewest that fit into memory.
+
+    Raises:
+        ConfigError: parts that do not divide the batch.
+        OutOfMemory: not even single images fit.
+    """
+    wanted, batch = setup.config.trainer.accumulate, setup.batch_size
+    divisors = [n for n in range(1, batch + 1) if batch % n == 0]
+    if wanted != "auto":
+        if batch % wanted:
+            raise ConfigError(
+                f"trainer.accumulate={wanted} does not divide hp.batch_size={batch}; allowed: "
+                f"{', '.join(map(str, divisors))}."
+            )
+        return wanted
+    parts = fitting_parts(lambda n: try_step(replace(setup, parts=n)), divisors)
+    if parts > 1:
+        say(f"steps of {batch} images do not fit into memory: {parts} parts of {batch // parts}, lr per item kept")
+    return parts
+
+
+def try_step(setup: Setup) -> None:
+    """One forward and backward at the largest size, on a copy of the model; raises what that raises."""
+    config, kind, device = setup.config, setup.kind, setup.device
+    memory_format = torch.channels_last if setup.how.channels_last else torch.contiguous_format
+    model = copy.deepcopy(setup.model).to(device).to(memory_format=memory_format).train()
+    loss = SegmentationLoss(config.loss, setup.train.class_shares(len(setup.classes))).to(device)
+    image = torch.zeros(setup.batch_shape, dtype=torch.uint8, device=device)
+    mask = torch.zeros((setup.batch_shape[0], *setup.batch_shape[2:]), dtype=torch.uint8, device=device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=setup.how.bf16):
+        torch.autograd.backward(kind.loss_of(model, loss, kind.collate({"image": image, "mask": mask})))
 
 
 def _device(config: RunConfig) -> torch.device:
@@ -112,6 +163,7 @@ def _initial_model(config: RunConfig, kind: Kind, classes: ClassTable, say: Say)
         store = open_store(config.tracking) if weights.startswith(("models:/", "runs:/")) else None
         path = locate(weights, store).folder if store or Path(weights).is_dir() else Path(weights)
         say(f"took {take_over(model, path, classes.names)} tensors from {weights}")
+    apply_tuning(config.tuning, model, weights)
     return model
 
 

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from segtune.errors import Diverged
 from segtune.measure.metrics import ConfusionMatrix, Scores, score
+from segtune.models.build import SegmentationModel
 from segtune.models.losses import SegmentationLoss
 from segtune.models.optim import build_optimizer, build_scheduler
-from segtune.settings import OptimizerConfig, SchedulerConfig
+from segtune.models.tuning import encoder_of, freeze_encoder, is_frozen
+from segtune.settings import OptimizerConfig, SchedulerConfig, TuningConfig
 
 Batch = dict[str, Tensor]
 
@@ -42,15 +44,27 @@ class FineTuning(pl.LightningModule):
         optimizer: OptimizerConfig,
         scheduler: SchedulerConfig,
         ema_decay: float | None = None,
+        tuning: TuningConfig | None = None,
     ) -> None:
         super().__init__()
         self.model, self.loss, self.lr = model, loss, lr
         self.loss_of, self.pairs_of = loss_of, pairs_of
         self.optimizer_config, self.scheduler_config = optimizer, scheduler
+        self.tuning = tuning or TuningConfig()
         self.ema = ModelEmaV3(model, decay=ema_decay, use_warmup=True, warmup_power=0.75) if ema_decay else None
+        if self.ema is not None:
+            self.ema.module.requires_grad_(False)  # or a distributed run would wait for its gradients
         self.confusion = ConfusionMatrix(num_classes)
         self.scores: Scores | None = None
+        self.total_steps, self._averaged_at = 1, -1
         self._losses = _EpochLosses()
+
+    def train(self, mode: bool = True) -> "FineTuning":
+        """As any module's; a frozen encoder keeps its running statistics, too."""
+        super().train(mode)
+        if self.tuning != TuningConfig() and is_frozen(self.model):
+            encoder_of(self.model).eval()
+        return self
 
     @property
     def averaged(self) -> nn.Module:
@@ -59,18 +73,24 @@ class FineTuning(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""
+        if isinstance(self.model, SegmentationModel):
+            self.model.advance(self.global_step / self.total_steps)
         loss = self.loss_of(self.model, self.loss, batch)
         self._losses.add(loss.detach(), self.global_step, self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 
     def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
-        """Moves the average."""
-        if self.ema is not None:
+        """Moves the average, once per update of the weights."""
+        if self.ema is not None and self.global_step != self._averaged_at:
+            self._averaged_at = self.global_step
             self.ema.update(self.model, step=self.global_step)
 
     def on_train_epoch_start(self) -> None:
-        """Starts the epoch's mean loss."""
+        """Starts the epoch's mean loss, and lets the encoder go when its time has come."""
         self._losses = _EpochLosses()
+        if self.tuning.frozen_epochs and self.tuning.encoder == "train":
+            freeze_encoder(self.model, self.current_epoch < self.tuning.frozen_epochs)
+        self.train()
 
     @property
     def train_loss(self) -> float:
@@ -93,9 +113,9 @@ class FineTuning(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser, with its schedule advanced each step."""
-        optimizer = build_optimizer(self.optimizer_config, self.model, self.lr)
-        steps = int(self.trainer.estimated_stepping_batches)
-        scheduler = build_scheduler(self.scheduler_config, optimizer, steps)
+        optimizer = build_optimizer(self.optimizer_config, self.model, self.lr, self.tuning.layer_decay)
+        self.total_steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = build_scheduler(self.scheduler_config, optimizer, self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 

@@ -7,7 +7,7 @@ import shlex
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,16 @@ from segtune import __version__
 from segtune.callbacks import Guard, Keeper, OnEpoch, Reporter, StopTraining
 from segtune.config import flatten
 from segtune.data.datamodule import SegmentationData
-from segtune.errors import ConfigError, DataError, Interrupted, LeaseLost
+from segtune.errors import ConfigError, DataError, Interrupted, LeaseLost, OutOfMemory
 from segtune.evaluation import keep, measure, signed
+from segtune.features import encoded_views
+from segtune.forecast import within_minutes
 from segtune.models.cost import device_name, measure_cost
+from segtune.models.fitting import fitting_parts, is_out_of_memory
 from segtune.models.losses import SegmentationLoss
 from segtune.patience import patiently
 from segtune.settings import RunConfig, TrackingConfig
-from segtune.setup import Say, Setup, prepare
+from segtune.setup import Say, Setup, prepare, try_step
 from segtune.stopping import StopRequest
 from segtune.task import FineTuning
 from segtune.tracking.provenance import environment, git_state
@@ -106,7 +109,8 @@ def fit(
     started = time.monotonic()
     say = say if _rank() == 0 else _silent
     store = open_store(config.tracking)  # first of all: what cannot be kept need not be computed
-    setup = prepare(config, say)
+    setup = within_minutes(prepare(config, say), started, say)
+    config = setup.config
     run = _open_run(store, setup, name, tags or {}, parent, resume)
     if on_start:
         on_start(run.run_id)
@@ -197,7 +201,7 @@ def _check_data(setup: Setup, run: RunRecord) -> None:
 def _create_run(store: Store, setup: Setup, name: str, tags: Mapping[str, str], parent: str | None) -> RunWriter:
     config, git = setup.config, git_state()
     plain = config.model_dump(mode="json")
-    sections = ("hp", "loss", "optimizer", "scheduler", "augment", "sampling", "trainer", "seed")
+    sections = ("hp", "loss", "optimizer", "scheduler", "tuning", "augment", "sampling", "trainer", "seed")
     params = {k: v for k, v in flatten(plain) if k.split(".")[0] in sections}
     params |= {"template": config.template["name"], "dataset.name": config.dataset.name}
     own = {
@@ -225,20 +229,24 @@ def _run_steps(
     setup: Setup, run: RunWriter, on_epoch: OnEpoch | None, guard: Guard, stop: StopRequest, say: Say
 ) -> tuple[Reporter, Keeper]:
     config, kind, names = setup.config, setup.kind, setup.classes.names
+    views = encoded_views(setup, say)
     loss = SegmentationLoss(config.loss, setup.train.class_shares(len(names)))
     memory_format = torch.channels_last if setup.how.channels_last else torch.contiguous_format
     model = setup.model.to(memory_format=memory_format)
     task = FineTuning(
         model, loss, kind.loss_of, kind.pairs_of, len(names), setup.lr, config.optimizer, config.scheduler,
-        config.trainer.ema_decay,
+        config.trainer.ema_decay, config.tuning,
     )  # fmt: skip
     if config.trainer.compile:
         model.compile()
     data = SegmentationData(
-        setup.train, setup.val, setup.augment, setup.batch_size, config.seed, config.trainer.workers, kind.collate
-    )
+        setup.train, setup.val, setup.augment, setup.step_size, config.seed, config.trainer.workers, kind.collate,
+        views,
+    )  # fmt: skip
     keeper = Keeper(run.folder, stop, guard)
-    reporter = Reporter(names, say, _guarded(run, guard), on_epoch, kind.unit)
+    areas = [h * w for h, w in map(setup.augment.size, range(config.hp["num_epochs"]))]
+    work = [1] * len(areas) if views else areas  # features are of one size
+    reporter = Reporter(names, say, _guarded(run, guard), work, on_epoch, kind.unit)
     callbacks: list[pl.Callback] = [reporter, keeper]
     if config.trainer.early_stopping:
         callbacks.append(
@@ -260,6 +268,10 @@ def _run_steps(
             warnings.filterwarnings("ignore", message=text)
         try:
             trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=False)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemory(_what_fits(setup)) from None
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -270,13 +282,26 @@ def _run_steps(
     return reporter, keeper
 
 
+def _what_fits(setup: Setup) -> str:
+    """For a step that did not fit into memory: what does."""
+    divisors = [n for n in range(setup.parts + 1, setup.batch_size + 1) if setup.batch_size % n == 0]
+    parts = fitting_parts(lambda n: try_step(replace(setup, parts=n)), divisors)
+    height, width = setup.batch_shape[2:]
+    return (
+        f"out of memory: a step of hp.batch_size={setup.batch_size} images of {width}x{height} does not fit into the "
+        f"memory of {device_name(setup.device)}, {setup.batch_size // parts} at a time do. Set "
+        f"trainer.accumulate={parts}, which keeps batch and lr, or hp.batch_size={setup.batch_size // parts}."
+    )
+
+
 def _trainer(setup: Setup, callbacks: list[pl.Callback]) -> pl.Trainer:
     config = setup.config.trainer
     epochs = int(setup.config.hp["num_epochs"])
     return pl.Trainer(
         accelerator="gpu" if setup.device.type == "cuda" else "cpu",
         devices=config.devices,
-        strategy=config.strategy,
+        strategy=_strategy(setup),
+        accumulate_grad_batches=setup.parts,
         precision="bf16-mixed" if setup.how.bf16 else "32-true",
         max_epochs=epochs,
         check_val_every_n_epoch=min(config.val_every, epochs),
@@ -291,6 +316,12 @@ def _trainer(setup: Setup, callbacks: list[pl.Callback]) -> pl.Trainer:
         use_distributed_sampler=False,
         deterministic="warn" if setup.device.type == "cuda" else True,
     )
+
+
+def _strategy(setup: Setup) -> str:
+    """Lightning's; weights that stand still for a while have no gradients to wait for."""
+    strategy = setup.config.trainer.strategy
+    return "ddp_find_unused_parameters_true" if strategy == "ddp" and setup.config.tuning.frozen_epochs else strategy
 
 
 def _guarded(run: RunWriter, guard: Guard) -> Callable[[Mapping[str, float], int], None]:

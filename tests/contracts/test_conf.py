@@ -12,6 +12,7 @@ SWEEPS = sorted(p.stem for p in shipped("sweeps").glob("*.yaml"))
 NEEDED = {
     ("dataset", "folder"): ["dataset.root=x", "dataset.classes=[a,b]"],
     **{("dataset", name): ["dataset.root=x"] for name in FORMATS},
+    ("loss", "masks"): ["template=eomt"],
     ("kind", "labeler"): ["labeler.concept=car"],
     ("template", "mask_pool"): ["kind=labeler", "labeler.concept=car"],
 }

@@ -151,6 +151,7 @@ def test_two_processes_train_one_model(tmp_path):
         "trainer.accelerator=cpu",
         "trainer.workers=0",
         "trainer.precision=fp32",
+        "trainer.ema_decay=0.9",
     )
     command = [sys.executable, "-m", "segtune", "train", *words, "trainer.channels_last=false", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=os.environ.copy())

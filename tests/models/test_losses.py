@@ -48,6 +48,16 @@ def test_a_batch_of_ignored_pixels_alone_gives_a_finite_loss_and_gradient(term):
     assert torch.isfinite(loss) and torch.isfinite(logits.grad).all()
 
 
+def test_lovasz_of_a_quarter_equals_that_of_all_where_neighbours_agree():
+    logits, mask = (x.repeat_interleave(2, -1).repeat_interleave(2, -2) for x in (LOGITS, MASK))
+    whole, quarter = loss_of({"lovasz": 1.0}), loss_of({"lovasz": 1.0}, lovasz_stride=2)
+    for seed in range(4):
+        torch.manual_seed(seed)
+        torch.testing.assert_close(quarter(logits, mask), whole(logits, mask))
+    alone = torch.full((1, 1, 3), 255, dtype=torch.uint8)
+    assert float(quarter(LOGITS[:1, :, :1, :3], alone)) == 0.0
+
+
 def test_terms_are_summed_with_their_factors():
     both = loss_of({"cross_entropy": 2.0, "dice": 0.5})(LOGITS, MASK)
     apart = 2 * loss_of({"cross_entropy": 1.0})(LOGITS, MASK) + 0.5 * loss_of({"dice": 1.0})(LOGITS, MASK)
@@ -73,3 +83,18 @@ def test_effective_weights_are_those_of_the_paper():
 def test_an_absent_class_does_not_shrink_the_weights_of_the_others():
     weights = class_weights("inverse", [0.5, 0.5, 0.0])
     assert weights[0] == weights[1] and weights[2] <= 10.001 * weights[0]
+
+
+def test_hard_pixels_alone_count_and_borders_count_more():
+    logits, mask = torch.zeros(1, 2, 1, 4), torch.tensor([[[0, 0, 1, 255]]], dtype=torch.uint8)
+    logits[0, 0] = torch.tensor([3.0, 1.0, 1.0, 0.0])
+    each = torch.nn.functional.cross_entropy(logits[..., :3], mask[..., :3].long(), reduction="none")[0, 0]
+
+    def loss(**more):
+        return SegmentationLoss(LossConfig(terms={"cross_entropy": 1.0}, **more), [0.5, 0.5])(logits, mask)
+
+    assert torch.allclose(loss(hardest=0.34), each[2])  # one of three
+    assert torch.allclose(loss(hardest=0.67), each[1:].mean())
+    assert torch.allclose(loss(boundary=2.0), (each * torch.tensor([1.0, 3.0, 3.0])).sum() / 7)
+    nothing = SegmentationLoss(LossConfig(terms={"cross_entropy": 1.0}, hardest=0.5), [0.5, 0.5])
+    assert float(nothing(logits, torch.full_like(mask, 255))) == 0.0

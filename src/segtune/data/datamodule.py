@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -79,6 +80,7 @@ class SegmentationData(pl.LightningDataModule):
 
     Args:
         collate: adds to a batch of image and mask what else a step needs.
+        views: train and val sets of batches that stand in for images.
     """
 
     def __init__(
@@ -90,8 +92,10 @@ class SegmentationData(pl.LightningDataModule):
         seed: int,
         workers: int = 0,
         collate: Callable[[Batch], Batch] = lambda batch: batch,
+        views: tuple[Dataset[Any], Dataset[Any]] | None = None,
     ) -> None:
         super().__init__()
+        self.views = views
         self.collate = collate
         self.sampling = augment.sampling or Sampling(SamplingConfig(), np.zeros((len(train), 0), np.int64))
         self.train, self.val, self.augment = train, val, augment
@@ -102,7 +106,7 @@ class SegmentationData(pl.LightningDataModule):
         rank, world = self._place()
         sampler = EpochSampler(self.sampling, self.seed, rank, world)
         return DataLoader(
-            TrainViews(self.train, self.augment, self.seed),
+            self.views[0] if self.views else TrainViews(self.train, self.augment, self.seed),
             batch_size=self.batch_size,
             sampler=sampler,
             drop_last=len(sampler) >= self.batch_size,
@@ -116,7 +120,8 @@ class SegmentationData(pl.LightningDataModule):
         """Whole images in a fixed order."""
         rank, world = self._place()
         batches = batches_of_one_size(self.val, self.batch_size, rank, world)
-        return DataLoader(WholeImages(self.val), batch_sampler=batches, collate_fn=self.collate)  # type: ignore[arg-type]  # the same
+        images: Dataset[Any] = self.views[1] if self.views else WholeImages(self.val)
+        return DataLoader(images, batch_sampler=batches, collate_fn=self.collate)  # type: ignore[arg-type]  # the same
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -6,7 +6,7 @@ The table below is the only way from a name in a config or a segmenter folder to
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import segmentation_models_pytorch as smp
 import timm
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segtune.errors import ConfigError, nearest
+from segtune.models.eomt import Eomt, Masks
 from segtune.models.pretrained import hub_or_cache
 from segtune.models.swift import Swift
 
@@ -32,7 +33,7 @@ _SMP: dict[str, Callable[..., nn.Module]] = {
     "Segformer": smp.Segformer,
     "DPT": smp.DPT,
 }
-ARCHITECTURES = ("Swift", *_SMP)
+ARCHITECTURES = ("Swift", "Eomt", *_SMP)
 
 
 @dataclass(frozen=True)
@@ -66,17 +67,52 @@ class SegmentationModel(nn.Module):
 
     def forward(self, image: Tensor, stride: int = 1) -> Tensor:
         """Logits (B, num_classes, H / stride, W / stride), rounded up, of uint8 images (B, 3, H, W)."""
-        height, width = image.shape[-2:]
+        return self._at_size(self.net(self._prepared(image)), image.shape[-2:], stride)
+
+    @property
+    def is_separable(self) -> bool:
+        """Whether `encode` and `decode` are what `forward` does: not where queries or prefix tokens go through both."""
+        return not isinstance(self.net, Eomt | smp.DPT)
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """The encoder's features of uint8 images (B, 3, H, W), each (B, C, h, w), as the head takes them."""
+        encoder: Any = self.net.encoder
+        return list(encoder(self._prepared(image)))
+
+    def decode(self, features: Sequence[Tensor], size: Sequence[int], stride: int = 1) -> Tensor:
+        """What `forward` gives of images of `size` (H, W) that have these features."""
+        net: Any = self.net
+        logits = net.decode(features) if isinstance(net, Swift) else net.segmentation_head(net.decoder(list(features)))
+        return self._at_size(logits, size, stride)
+
+    def _at_size(self, logits: Tensor, size: Sequence[int], stride: int) -> Tensor:
+        """Brought from the net's stride to another, without what was padded."""
+        height, width = size
+        multiple = self.preprocessing.multiple
+        padded = (height + -height % multiple) // stride, (width + -width % multiple) // stride
+        if logits.shape[-2:] != padded:
+            logits = F.interpolate(logits, size=padded, mode="bilinear", align_corners=False)
+        return logits[..., : -(-height // stride), : -(-width // stride)]
+
+    def predictions(self, image: Tensor) -> tuple[list[Masks], tuple[int, int]]:
+        """What the queries of a query-based net say of uint8 images (B, 3, H, W), and the (height, width) it spans.
+
+        Images are padded below and on the right, so that the size is at least theirs.
+        """
+        x = self._prepared(image)
+        return self.net.predictions(x), (x.shape[-2], x.shape[-1])  # type: ignore[operator]  # Eomt's
+
+    def advance(self, progress: float) -> None:
+        """Tells the net how far the training is, in [0, 1]; only Eomt's masked attention wants to know."""
+        if isinstance(self.net, Eomt):
+            self.net.advance(progress)
+
+    def _prepared(self, image: Tensor) -> Tensor:
+        """Normalised, and padded to a multiple of what the net asks for."""
         x = (image - self.mean) / self.std
         multiple = self.preprocessing.multiple
-        below, right = -height % multiple, -width % multiple
-        if below or right:
-            x = F.pad(x, (0, right, 0, below))
-        logits: Tensor = self.net(x)
-        size = ((height + below) // stride, (width + right) // stride)
-        if logits.shape[-2:] != size:
-            logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-        return logits[..., : -(-height // stride), : -(-width // stride)]
+        below, right = -image.shape[-2] % multiple, -image.shape[-1] % multiple
+        return F.pad(x, (0, right, 0, below)) if below or right else x
 
 
 def build(model: Mapping[str, Any], num_classes: int, pretrained: bool = False) -> SegmentationModel:
@@ -101,9 +137,14 @@ def build(model: Mapping[str, Any], num_classes: int, pretrained: bool = False) 
                 "hp.pretrained_weights=imagenet: swift has no ImageNet weights; use none, a file or models:/…"
             )
         return SegmentationModel(Swift(num_classes, **options), Preprocessing(multiple=4))
+    mean, std = statistics(encoder)
+    if architecture == "Eomt":
+        queries = _made(
+            "eomt", encoder, pretrained, lambda: Eomt(num_classes, encoder, pretrained=pretrained, **options)
+        )
+        return SegmentationModel(queries, Preprocessing(mean, std, queries.patch_size))
     net = _build_smp(architecture, encoder, num_classes, pretrained, options)
     multiple = int(net.encoder.output_stride)  # type: ignore[union-attr, arg-type]  # every smp encoder has it
-    mean, std = statistics(encoder)
     return SegmentationModel(net, Preprocessing(mean, std, multiple))
 
 
@@ -118,20 +159,10 @@ def _build_smp(
                 f"hp.encoder={encoder}: dpt takes vision transformers; {nearest(encoder, timm.list_models('vit_*'))}"
             )
     weights = None if not pretrained else True if name.startswith("tu-") else "imagenet"
-    try:
-        with hub_or_cache() if pretrained else nullcontext():
-            net = _SMP[architecture](encoder_name=name, encoder_weights=weights, classes=num_classes, **options)
-    except Exception as error:  # timm, smp and the hub raise whatever they like
-        if pretrained:
-            raise ConfigError(
-                f"hp.pretrained_weights=imagenet: the weights of '{encoder}' cannot be loaded "
-                f"({type(error).__name__}: {_first_line(error)}). Without a network: hp.pretrained_weights=none, a "
-                "safetensors file, or a registered segmenter (models:/NAME@champion)."
-            ) from error
-        raise ConfigError(
-            f"hp.encoder={encoder}: {architecture} cannot be built on it ({_first_line(error)}). "
-            "Choose one from: segtune templates " + architecture.lower()
-        ) from error
+    net = _made(
+        architecture.lower(), encoder, pretrained,
+        lambda: _SMP[architecture](encoder_name=name, encoder_weights=weights, classes=num_classes, **options),
+    )  # fmt: skip
     if architecture == "DPT":  # the classifier of the transformer is not used: no weight of it is kept or trained
         transformer: Any = net.encoder
         transformer.model.norm = transformer.model.head = nn.Identity()
@@ -141,6 +172,29 @@ def _build_smp(
             nn.Identity()
         )  # logits stay at the decoder's stride: the wrapper upsamples once, to where they are needed
     return net
+
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+def _made(template: str, encoder: str, pretrained: bool, make: Callable[[], Net]) -> Net:
+    """What `make` gives; whatever timm, smp and the hub raise becomes one ConfigError that names the ways out."""
+    try:
+        with hub_or_cache() if pretrained else nullcontext():
+            return make()
+    except ConfigError:
+        raise
+    except Exception as error:
+        if pretrained:
+            raise ConfigError(
+                f"hp.pretrained_weights=imagenet: the weights of '{encoder}' cannot be loaded "
+                f"({type(error).__name__}: {_first_line(error)}). Without a network: hp.pretrained_weights=none, a "
+                "safetensors file, or a registered segmenter (models:/NAME@champion)."
+            ) from error
+        raise ConfigError(
+            f"hp.encoder={encoder}: {template} cannot be built on it ({_first_line(error)}). "
+            f"Choose one from: segtune templates {template}"
+        ) from error
 
 
 def encoder_name(encoder: str) -> str:

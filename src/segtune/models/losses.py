@@ -10,6 +10,7 @@ from segmentation_models_pytorch.losses import DiceLoss, FocalLoss, LovaszLoss
 from torch import Tensor, nn
 
 from segtune.classes import IGNORE_INDEX
+from segtune.models.mask_loss import MaskClassificationLoss
 from segtune.settings import LossConfig
 
 _BETA = 0.9999
@@ -17,6 +18,9 @@ _BETA = 0.9999
 
 class SegmentationLoss(nn.Module):
     """Sum of the configured terms.
+
+    Attributes:
+        of_masks: the loss of a query-based model's predictions, where that is what is configured; else None.
 
     Args:
         shares: share of each class among the counted pixels of the train masks, for class weights.
@@ -33,20 +37,34 @@ class SegmentationLoss(nn.Module):
             "focal": lambda: FocalLoss("multiclass", ignore_index=IGNORE_INDEX),
             "lovasz": lambda: LovaszLoss("multiclass", ignore_index=IGNORE_INDEX),
         }
-        self.others = nn.ModuleDict({name: makers[name]() for name in config.terms if name != "cross_entropy"})
+        self.others = nn.ModuleDict({name: makers[name]() for name in config.terms if name in makers})
+        self.of_masks = MaskClassificationLoss(len(shares), config.points) if "masks" in config.terms else None
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Scalar loss of logits (B, C, H, W) against mask (B, H, W) of ids and 255; 0 where nothing counts."""
         logits, target = logits.float(), mask.long()
-        if self.others and not bool((mask != IGNORE_INDEX).any()):
-            return logits.sum() * 0.0  # smp's focal and Lovasz losses are not defined on nothing
         total = logits.new_zeros(())
         for name, factor in self.config.terms.items():
-            term = self._cross_entropy(logits, target) if name == "cross_entropy" else self.others[name](logits, target)
+            if name == "cross_entropy":
+                term = self._cross_entropy(logits, target)
+            else:
+                term = self._other(name, logits, target)
             total = total + factor * term
         return total
 
+    def _other(self, name: str, logits: Tensor, target: Tensor) -> Tensor:
+        every = self.config.lovasz_stride if name == "lovasz" else 1
+        if every > 1:
+            row, column = (int(torch.randint(min(every, side), ())) for side in target.shape[1:])
+            logits, target = logits[:, :, row::every, column::every], target[:, row::every, column::every]
+        if not bool((target != IGNORE_INDEX).any()):
+            return logits.sum() * 0.0  # smp's focal and Lovasz losses are not defined on nothing
+        term: Tensor = self.others[name](logits, target)
+        return term
+
     def _cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
+        if self.config.hardest < 1.0 or self.config.boundary:
+            return self._chosen_cross_entropy(logits, target)
         # classes last: in channels_last this is a view, and the softmax runs over neighbours in memory
         flat = logits.permute(0, 2, 3, 1).reshape(-1, logits.shape[1])
         summed = F.cross_entropy(
@@ -63,6 +81,39 @@ class SegmentationLoss(nn.Module):
         else:
             norm = (self.weight[target.clamp(max=len(self.weight) - 1)] * counted).sum()
         return summed / norm.clamp(min=1e-6)
+
+    def _chosen_cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Of the hardest pixels, or with more weight along the borders of classes."""
+        counted = target != IGNORE_INDEX
+        each = F.cross_entropy(
+            logits, target, ignore_index=IGNORE_INDEX, label_smoothing=self.config.label_smoothing, reduction="none"
+        )
+        weight = counted.float()
+        if self.weight is not None:
+            weight = weight * self.weight[target.clamp(max=len(self.weight) - 1)]
+        if self.config.boundary:
+            weight = weight * (1.0 + self.config.boundary * borders(target))
+        if self.config.hardest < 1.0:
+            number = max(1, int(self.config.hardest * int(counted.sum())))
+            least = each.detach()[counted].topk(number).values[-1] if counted.any() else each.new_zeros(())
+            weight = weight * (each.detach() >= least)
+        return (each * weight).sum() / weight.sum().clamp(min=1e-6)
+
+
+def borders(target: Tensor) -> Tensor:
+    """Where a pixel of ids (B, H, W) has a neighbour of another class, (B, H, W) float; ignored pixels are no class.
+
+    >>> borders(torch.tensor([[[0, 0, 1, 1, 255]]]))
+    tensor([[[0., 1., 1., 0., 0.]]])
+    """
+    found = torch.zeros_like(target, dtype=torch.bool)
+    for dim in (1, 2):
+        length = target.shape[dim] - 1
+        a, b = target.narrow(dim, 0, length), target.narrow(dim, 1, length)
+        differ = (a != b) & (a != IGNORE_INDEX) & (b != IGNORE_INDEX)
+        found.narrow(dim, 0, length).logical_or_(differ)
+        found.narrow(dim, 1, length).logical_or_(differ)
+    return found.float()
 
 
 def class_weights(rule: str, shares: Sequence[float] | NDArray[np.float64]) -> Tensor | None:

@@ -1,22 +1,27 @@
 """Optimisers and learning-rate schedules by name."""
 
 import math
+from typing import Any
 
 from timm.optim import Muon, param_groups_weight_decay
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from segtune.models.tuning import layer_scales
 from segtune.settings import OptimizerConfig, SchedulerConfig
 
 
-def build_optimizer(config: OptimizerConfig, model: nn.Module, lr: float) -> Optimizer:
+def build_optimizer(config: OptimizerConfig, model: nn.Module, lr: float, layer_decay: float = 1.0) -> Optimizer:
     """The optimiser over the model's trainable parameters; biases and norms decay in none of them.
 
     `muon` orthogonalises the momentum of matrices and convolutions (flattened to matrices) and scales the update to
     the size of AdamW's (Liu et al., 2025, arXiv 2502.16982), so that one lr suits both; the rest gets AdamW.
+
+    Args:
+        layer_decay: factor on lr from each layer of the encoder to the one before it; see `tuning.layer_scales`.
     """
-    groups = param_groups_weight_decay(model, config.weight_decay)
+    groups = _groups(model, config.weight_decay, lr, layer_decay)
     if config.name == "adamw":
         return AdamW(groups, lr=lr)
     if config.name == "sgd":
@@ -30,6 +35,18 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module, lr: float) -> Opt
         adjust_lr_fn="match_rms_adamw",
         fallback_lr_scale=config.fallback_lr_scale,
     )
+
+
+def _groups(model: nn.Module, weight_decay: float, lr: float, layer_decay: float) -> list[dict[str, Any]]:
+    if layer_decay == 1.0:
+        return list(param_groups_weight_decay(model, weight_decay))
+    scales, groups = layer_scales(model, layer_decay), dict[tuple[float, bool], dict[str, Any]]()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            key = scales[name], parameter.ndim > 1
+            new = {"params": [], "lr": lr * key[0], "weight_decay": weight_decay if key[1] else 0.0}
+            groups.setdefault(key, new)["params"].append(parameter)
+    return list(groups.values())
 
 
 def build_scheduler(config: SchedulerConfig, optimizer: Optimizer, total_steps: int) -> LambdaLR:

@@ -1,0 +1,198 @@
+"""Features of a frozen encoder, computed once: what a head is trained on when nothing before it changes.
+
+Several augmented views of each train image, and the val images as they are, go through the encoder once. The maps lie
+in the cache folder as bf16, mapped into the memory of every run and worker that trains a head on these weights.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from segtune.data.cache import Decoded, shapes_of
+from segtune.data.files import cache_dir
+from segtune.data.transforms import Augment
+from segtune.errors import ConfigError
+from segtune.models.build import SegmentationModel
+from segtune.models.tuning import encoder_of
+from segtune.setup import Setup
+
+Batch = dict[str, Any]
+Views = Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]
+_BATCH = 8
+
+
+@dataclass
+class FeatureViews(Dataset[Batch]):
+    """Encoded views: `views` of each image, one after the other.
+
+    Attributes:
+        levels: each (N * views, C, h, w), bf16 as uint16; a level that the head does not read has shape (1, C, h, w).
+        masks: (N * views, H, W) uint8.
+        size: (height, width) of the images that were encoded.
+    """
+
+    levels: Sequence[NDArray[np.uint16]]
+    masks: NDArray[np.uint8]
+    size: tuple[int, int]
+    views: int
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.masks) // self.views
+
+    def __getitems__(self, items: Sequence[Any]) -> Batch:
+        """A batch of (epoch, index) pairs, each in one of its views; or of indices, for validation."""
+        rows = [self._row(*item) if isinstance(item, tuple) else int(item) for item in items]
+        maps = []
+        for level in self.levels:
+            read = level[rows] if len(level) > 1 else np.broadcast_to(level, (len(rows), *level.shape[1:])).copy()
+            maps.append(torch.from_numpy(read).view(torch.bfloat16))
+        return {"features": maps, "mask": torch.from_numpy(self.masks[rows]), "size": self.size}
+
+    def _row(self, epoch: int, index: int) -> int:
+        rng = np.random.default_rng([self.seed, epoch, index])
+        return index * self.views + int(rng.integers(self.views))
+
+
+def encoded_views(setup: Setup, say: Callable[[str], None]) -> tuple[FeatureViews, FeatureViews] | None:
+    """Train and val views of a run whose head alone is trained; None where it caches none.
+
+    Raises:
+        ConfigError: an architecture whose encoder and head cannot be taken apart, or val images of several sizes.
+    """
+    tuning, model = setup.config.tuning, setup.model
+    if not tuning.cached_views:
+        return None
+    if not isinstance(model, SegmentationModel) or not model.is_separable:
+        raise ConfigError(
+            f"tuning.cached_views={tuning.cached_views}: {setup.config.template['name']} cannot be taken apart into "
+            "encoder and head. Set tuning.cached_views=0, or choose another template."
+        )
+    if len(set(shapes_of(setup.val.images))) > 1 or len(set(shapes_of(setup.val.masks))) > 1:
+        raise ConfigError(
+            f"tuning.cached_views={tuning.cached_views}: the val images of '{setup.source.name}' have several sizes; "
+            "give hp.image_size=[width,height], or tuning.cached_views=0."
+        )
+    augment, seed, views = setup.augment, setup.config.seed, tuning.cached_views
+    digest = _state_digest(encoder_of(model))
+    net = dict(setup.config.template["model"])  # heads differ in the levels that they read
+    told = [digest, net, seed, str(setup.how), list(augment.size(augment.num_epochs))]
+    about = [setup.train.fingerprint, views, augment.config.model_dump(mode="json"), *told]
+    about.append(setup.config.sampling.model_dump(mode="json"))
+    train = _kept(setup, "train", about, lambda: _augmented(setup.train, augment, views, seed), views, say)
+    val = _kept(setup, "val", [setup.val.fingerprint, *told], lambda: _plain(setup.val), 1, say)
+    return train, val
+
+
+def _kept(
+    setup: Setup, split: str, about: Sequence[Any], make: Callable[[], Views], views: int, say: Callable[[str], None]
+) -> FeatureViews:
+    key = hashlib.sha256(json.dumps([split, list(setup.config.hp["image_size"]), *about]).encode()).hexdigest()[:24]
+    folder = cache_dir() / "features" / key
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.is_dir():
+            number = len(setup.train if split == "train" else setup.val) * views
+            say(f"encoding {number} {split} views once, for this and every other head on these weights")
+            unfinished = folder.with_suffix(".unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            _encode(setup, make(), number, unfinished)
+            unfinished.replace(folder)
+            _make_room(folder, setup.config.cache.max_gb)
+    os.utime(folder)
+    told = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    levels = [np.load(folder / f"{n}.npy", mmap_mode="r") for n in range(told["levels"])]
+    size = (int(told["size"][0]), int(told["size"][1]))
+    return FeatureViews(levels, np.load(folder / "mask.npy", mmap_mode="r"), size, views, setup.config.seed)
+
+
+def _make_room(kept: Path, max_gb: float) -> None:
+    """Removes the least recently used features until all take no more than that; who has mapped them keeps them."""
+    folders = sorted((p for p in kept.parent.iterdir() if p.is_dir() and p != kept), key=lambda p: -p.stat().st_mtime)
+    total = 0.0
+    for folder in [kept, *folders]:
+        total += sum(f.stat().st_size for f in folder.iterdir()) / 1e9
+        if folder != kept and total > max_gb:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@torch.no_grad()  # not inference mode: the weights that change their format here are trained afterwards
+def _encode(setup: Setup, pairs: Views, number: int, folder: Path) -> None:
+    model = setup.model
+    assert isinstance(model, SegmentationModel)
+    memory_format = torch.channels_last if setup.how.channels_last else torch.contiguous_format
+    model.to(setup.device).to(memory_format=memory_format).eval()
+    maps: list[Any] = []
+    masks: Any = None
+    size, done, used = (0, 0), 0, list[bool]()
+    for images, batch in _batches(pairs):
+        image = torch.from_numpy(images).permute(0, 3, 1, 2).to(setup.device)
+        with torch.autocast(setup.device.type, torch.bfloat16, enabled=setup.how.bf16):
+            found = model.encode(image)
+        if masks is None:
+            size, used = (images.shape[1], images.shape[2]), _used(model, found, (images.shape[1], images.shape[2]))
+            shapes = [(number if u else 1, *f.shape[1:]) for f, u in zip(found, used, strict=True)]
+            maps = [open_memmap(folder / f"{n}.npy", "w+", np.uint16, s) for n, s in enumerate(shapes)]
+            masks = open_memmap(folder / "mask.npy", "w+", np.uint8, (number, *batch.shape[1:]))
+        for level, values, is_used in zip(maps, found, used, strict=True):
+            if is_used:
+                bits = values.to(torch.bfloat16).contiguous().view(torch.uint16)
+                level[done : done + len(batch)] = bits.cpu().numpy()
+        masks[done : done + len(batch)] = batch
+        done += len(batch)
+    for array in (*maps, masks):
+        array.flush()
+    (folder / "index.json").write_text(json.dumps({"levels": len(maps), "size": size}), encoding="utf-8")
+
+
+def _used(model: SegmentationModel, features: Sequence[Tensor], size: tuple[int, int]) -> list[bool]:
+    """Which levels the head reads: those that its output changes with."""
+    leaves = [torch.zeros_like(f[:1], dtype=torch.float32).requires_grad_() for f in features]
+    with torch.enable_grad():
+        torch.autograd.backward(model.decode(leaves, size, 1).sum())
+    model.zero_grad()
+    return [leaf.grad is not None for leaf in leaves]
+
+
+def _augmented(split: Decoded, augment: Augment, views: int, seed: int) -> Views:
+    for index in range(len(split)):
+        for view in range(views):
+            rng = np.random.default_rng([seed, view, index])
+            yield augment(split.images[index], split.masks[index], augment.num_epochs, rng)
+
+
+def _plain(split: Decoded) -> Views:
+    for index in range(len(split)):
+        yield split.images[index], split.masks[index]
+
+
+def _batches(pairs: Views) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    waiting = []
+    for pair in pairs:
+        waiting.append(pair)
+        if len(waiting) == _BATCH:
+            yield np.stack([i for i, _ in waiting]), np.stack([m for _, m in waiting])
+            waiting = []
+    if waiting:
+        yield np.stack([i for i, _ in waiting]), np.stack([m for _, m in waiting])
+
+
+def _state_digest(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

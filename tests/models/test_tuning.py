@@ -1,0 +1,179 @@
+"""Frozen encoders, layer-wise rates and low-rank updates."""
+
+import copy
+import os
+import time
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from timm.optim import param_groups_layer_decay
+from torch import nn
+
+import segtune
+from segtune.config import compose
+from segtune.errors import ConfigError
+from segtune.features import _make_room, _used, encoded_views
+from segtune.models.build import build
+from segtune.models.tuning import add_lora, encoder_of, layer_scales, merged_state
+from segtune.setup import prepare
+from tests.conftest import TINY
+
+IMAGE = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+
+
+def test_layer_scales_equal_timms_for_a_vision_transformer():
+    vit = timm.create_model("vit_tiny_patch16_224", num_classes=0)
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.head = vit, nn.Linear(192, 3)
+
+    ours = layer_scales(Model(), 0.8)
+    names = {id(p): n for n, p in vit.named_parameters()}
+    for group in param_groups_layer_decay(vit, layer_decay=0.8):
+        for parameter in group["params"]:
+            assert ours["encoder." + names[id(parameter)]] == pytest.approx(group["lr_scale"])
+    assert ours["head.weight"] == 1.0
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "convnext_atto", "mobilenetv4_conv_small", "mit_b0"])
+def test_early_layers_learn_slower_than_late_ones(encoder):
+    model = build({"architecture": "FPN" if "mit" not in encoder else "Segformer", "encoder": encoder}, 3)
+    scales = layer_scales(model, 0.5)
+    inside = [scales[n] for n, _ in model.named_parameters() if ".encoder." in n]
+    assert min(inside) < 0.1 and max(inside) <= 1.0
+    assert inside[0] == min(inside) and len(set(inside)) >= 5
+    assert {scales[n] for n, _ in model.named_parameters() if ".encoder." not in n} == {1.0}
+
+
+def test_lora_starts_as_the_model_it_changes_and_merges_into_a_plain_one():
+    torch.manual_seed(0)
+    model = build({"architecture": "DPT", "encoder": "vit_tiny_patch16_224"}, 3).eval()
+    plain = copy.deepcopy(model)
+    with torch.no_grad():
+        before = model(IMAGE)
+        assert add_lora(encoder_of(model), rank=4, alpha=8.0) == 24  # qkv and proj of twelve blocks
+        assert torch.allclose(model(IMAGE), before, atol=1e-5)
+        for module in model.modules():
+            if hasattr(module, "lora_b"):
+                nn.init.normal_(module.lora_b, std=0.1)
+        changed = model(IMAGE)
+        plain.load_state_dict(merged_state(model))
+        assert not torch.allclose(changed, before, atol=1e-2)
+        assert torch.allclose(plain(IMAGE), changed, atol=1e-4)
+
+
+def trained_from(run, root, *words):
+    base = [w for w in TINY if not w.startswith("hp.per_item")]
+    more = [f"hp.pretrained_weights='{run.segmenter}'", "hp.per_item_lrate=1e-2", f"tracking.root='{root}'"]
+    return segtune.train(*base, *more, *words, say=lambda _: None)
+
+
+def encoder_state(folder):
+    return {k: v for k, v in segtune.load(folder).model.state_dict().items() if ".encoder." in k}
+
+
+def test_a_frozen_encoder_keeps_every_number_while_the_head_learns(tiny_run, tmp_path):
+    done = trained_from(tiny_run, tmp_path, "tuning.encoder=frozen")
+    before, after = encoder_state(tiny_run.segmenter), encoder_state(done.segmenter)
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    heads = [segtune.load(r.segmenter).model.net.head[1].weight for r in (tiny_run, done)]
+    assert not torch.equal(*heads)
+
+
+def test_a_frozen_warm_up_lets_the_encoder_go_afterwards(tiny_run, tmp_path):
+    last = "trainer.val_every=2"  # the last of the two epochs is the one that is kept
+    still = trained_from(tiny_run, tmp_path, "tuning.frozen_epochs=2", last)
+    moved = trained_from(tiny_run, tmp_path, "tuning.frozen_epochs=1", last)
+    before = encoder_state(tiny_run.segmenter)
+    for done, same in ((still, True), (moved, False)):
+        after = encoder_state(done.segmenter)
+        assert all(torch.equal(before[k], after[k]) for k in before) == same
+
+
+@pytest.mark.slow  # two trainings of a transformer
+def test_a_run_with_lora_leaves_a_plain_segmenter(tmp_path):
+    base = [w for w in TINY if "template" not in w and "width" not in w]
+    words = [
+        "template=eomt",
+        "hp.encoder=test_vit",
+        "hp.num_queries=12",
+        "loss.points=64",
+        f"tracking.root='{tmp_path}'",
+        "trainer.ema_decay=0.5",
+    ]
+    first = segtune.train(*base, *words, "hp.pretrained_weights=none", say=lambda _: None)
+    second = segtune.train(
+        *base, *words, f"hp.pretrained_weights='{first.segmenter}'", "tuning=lora", "++hp.per_item_lrate=1e-2",
+        say=lambda _: None,
+    )  # fmt: skip
+    before, after = encoder_state(first.segmenter), encoder_state(second.segmenter)
+    assert set(before) == set(after)
+    changed = {k for k in before if not torch.equal(before[k], after[k])}
+    assert changed and all(".attn." in k and k.endswith("weight") for k in changed)
+
+
+@pytest.mark.parametrize(
+    "architecture", ["Swift", "Unet", "FPN", "DeepLabV3Plus", "UPerNet", "Linknet", "PSPNet", "Segformer"]
+)
+def test_encoder_and_head_apart_are_the_model(architecture):
+    model = build({"architecture": architecture, "encoder": "resnet18"}, 3).eval()
+    image = torch.randint(0, 256, (2, 3, 50, 70), dtype=torch.uint8)
+    with torch.no_grad():
+        for stride in (1, 4):
+            assert torch.equal(model.decode(model.encode(image), (50, 70), stride), model(image, stride=stride))
+
+
+def test_a_head_is_trained_on_features_that_are_encoded_once(tiny_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / "cache"))
+    base = [w for w in TINY if not w.startswith("hp.per_item")]
+    base += [f"hp.pretrained_weights='{tiny_run.segmenter}'", f"tracking.root='{tmp_path}'", "tuning=head"]
+    base += ["trainer.channels_last=true"]  # the weights change their format before they encode
+    lines = []
+    for lr in ("1e-3", "1e-2"):
+        done = segtune.train(*base, f"hp.per_item_lrate={lr}", say=lines.append)
+        before, after = encoder_state(tiny_run.segmenter), encoder_state(done.segmenter)
+        assert all(torch.equal(before[k], after[k]) for k in before)
+        best = max(float(line.split("(best ")[1].split(")")[0]) for line in lines[-4:] if "(best " in line)
+        assert best == pytest.approx(done.miou, abs=0.01)  # the segmenter scores what its head did on the features
+    assert sum(line.startswith("encoding 24 train views") for line in lines) == 1
+
+
+@pytest.mark.parametrize(("architecture", "read"), [("Unet", 5), ("FPN", 4), ("Linknet", 5), ("DeepLabV3Plus", 2)])
+def test_the_levels_that_a_head_reads_are_found(architecture, read):
+    model = build({"architecture": architecture, "encoder": "resnet18"}, 3).eval()
+    with torch.no_grad():
+        used = _used(model, model.encode(IMAGE), (64, 64))
+    assert sum(used) == read and used[-1] and not used[0]  # level 0 is the image itself
+
+
+def test_the_oldest_features_go_first(tmp_path):
+    folders = [tmp_path / name for name in ("old", "newer", "kept")]
+    for age, folder in zip((300, 200, 100), folders, strict=True):
+        folder.mkdir()
+        (folder / "0.npy").write_bytes(bytes(1000))
+        os.utime(folder, (time.time() - age,) * 2)
+    _make_room(folders[2], 2.5e-6)
+    assert [f.is_dir() for f in folders] == [False, True, True]
+    _make_room(folders[2], 0.0)
+    assert [f.is_dir() for f in folders] == [False, False, True]
+
+
+def test_a_net_that_cannot_be_taken_apart_is_told(tmp_path):
+    net = {"architecture": "Eomt", "encoder": "test_vit", "num_queries": 12, "num_blocks": 4}
+    save_file(build(net, 10).state_dict(), tmp_path / "weights.safetensors")
+    base = [w for w in TINY if "template" not in w and "width" not in w] + ["template=eomt", "hp.encoder=test_vit"]
+    base += ["hp.num_queries=12", "tuning=head", f"hp.pretrained_weights='{tmp_path}/weights.safetensors'"]
+    setup = prepare(compose(base).config, lambda _: None)
+    with pytest.raises(ConfigError, match="cannot be taken apart"):
+        encoded_views(setup, lambda _: None)
+
+
+def test_a_tuning_that_makes_no_sense_is_told(tmp_path):
+    with pytest.raises(ConfigError, match="random numbers"):
+        segtune.train(*TINY, "tuning=lora", f"tracking.root='{tmp_path}'", say=lambda _: None)
+    with pytest.raises(ConfigError, match="encoder=frozen"):
+        compose(["tuning.cached_views=3"])

@@ -1,0 +1,118 @@
+"""Epochs that fit into a time, batches that fit into memory, images that fit an encoder."""
+
+import time
+
+import pytest
+import torch
+import yaml
+
+import segtune
+from segtune.config import compose
+from segtune.data.datamodule import SegmentationData
+from segtune.errors import ConfigError, OutOfMemory
+from segtune.forecast import Pace, within_minutes
+from segtune.models.build import build
+from segtune.models.fitting import check_size
+from segtune.models.losses import SegmentationLoss
+from segtune.settings import TrackingConfig
+from segtune.setup import prepare
+from segtune.tracking.runs import artifact
+from segtune.tracking.store import open_store
+from tests.conftest import TINY
+
+
+@pytest.mark.slow  # it takes its minutes
+def test_a_run_ends_within_its_minutes_and_records_what_fitted(tmp_path):
+    words = [w for w in TINY if "num_epochs" not in w]
+    started = time.monotonic()
+    done = segtune.train(*words, "trainer.minutes=0.15", f"tracking.root='{tmp_path}'", say=lambda _: None)
+    assert time.monotonic() - started < 20  # 9 s, and what a busy machine adds
+    config = yaml.safe_load(
+        artifact(open_store(TrackingConfig(root=str(tmp_path))), done.run_id, "config.yaml").read_text()
+    )
+    assert config["trainer"]["minutes"] is None and config["hp"]["num_epochs"] > 3
+    assert -(-config["hp"]["num_epochs"] // config["trainer"]["val_every"]) <= 21
+
+
+def test_more_minutes_fit_more_epochs_up_to_the_templates_most(tmp_path, monkeypatch):
+    monkeypatch.setattr("segtune.forecast.measure_pace", lambda _: Pace(0.5, 1.0, 2.0, steps=4))
+    words = [*(w for w in TINY if "num_epochs" not in w), f"tracking.root='{tmp_path}'"]
+
+    def epochs(minutes: float) -> int:
+        setup = prepare(compose([*words, f"trainer.minutes={minutes}"]).config, lambda _: None)
+        return within_minutes(setup, time.monotonic(), lambda _: None).config.hp["num_epochs"]
+
+    # whole images do not grow: 4 s an epoch, two seconds for each of at most twenty validations and the last two passes
+    assert epochs(1) in (8, 9)  # 0.93 * 60 s = 6 e + 4
+    assert epochs(10) == (558 - 2 * 22) // 4
+    assert epochs(100_000) == 1000  # swift's most
+
+
+def test_epochs_and_minutes_are_not_both_given():
+    with pytest.raises(ConfigError, match=r"hp.num_epochs has no say while trainer.minutes=5.*trainer.minutes=null"):
+        compose(["hp=fast", "hp.num_epochs=3"])
+    assert compose(["hp=fast", "hp.num_epochs=3", "trainer.minutes=null"]).config.hp["num_epochs"] == 3
+
+
+def test_parts_of_a_batch_sum_to_the_gradient_of_the_whole():
+    torch.manual_seed(0)
+    model = build({"architecture": "Swift", "encoder": "x", "width": 16, "dropout": 0.0}, 3).eval()  # fixed statistics
+    loss = SegmentationLoss(compose(["loss=ce"]).config.loss, [0.3] * 3)
+    image = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    mask = torch.randint(0, 3, (4, 32, 32)).to(torch.uint8)
+
+    def gradient(parts: int) -> torch.Tensor:
+        model.zero_grad()
+        for rows in torch.arange(4).chunk(parts):
+            (loss(model(image[rows]), mask[rows]) / parts).backward()
+        return model.net.head[1].weight.grad.clone()
+
+    assert torch.allclose(gradient(1), gradient(4), atol=1e-6)
+
+
+def test_accumulating_keeps_updates_and_learning_rate(tmp_path):
+    words = [w for w in TINY if "batch_size" not in w and "num_epochs" not in w]
+    words += ["hp.batch_size=6", "++hp.num_epochs=1", "trainer.limit_train_batches=null", f"tracking.root='{tmp_path}'"]
+    whole = prepare(compose(words).config, lambda _: None)
+    parts = prepare(compose([*words, "trainer.accumulate=3"]).config, lambda _: None)
+    assert (whole.lr, whole.step_size, parts.lr, parts.step_size) == (parts.lr, 6, whole.lr, 2)
+    data = SegmentationData(parts.train, parts.val, parts.augment, parts.step_size, 0)
+    assert len(data.train_dataloader()) == 3  # six images, one update
+    assert segtune.train(*words, "trainer.accumulate=3", say=lambda _: None).state == "finished"
+    with pytest.raises(ConfigError, match="does not divide"):
+        prepare(compose([*words, "trainer.accumulate=4"]).config, lambda _: None)
+
+
+def test_the_fewest_parts_that_fit_are_found(monkeypatch, tmp_path):
+    def too_small(setup):
+        if setup.step_size > 2:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    monkeypatch.setattr("segtune.setup.try_step", too_small)
+    words = [w for w in TINY if "batch_size" not in w] + ["hp.batch_size=6", f"tracking.root='{tmp_path}'"]
+    lines = []
+    setup = prepare(compose([*words, "trainer.accumulate=auto"]).config, lines.append)
+    assert setup.parts == 3 and any("3 parts of 2, lr per item kept" in line for line in lines)
+
+
+def test_a_step_that_does_not_fit_says_what_would(monkeypatch, tmp_path):
+    from segtune.kinds import Segmenters
+
+    own = Segmenters.loss_of
+
+    def loss_of(self, model, loss, batch):
+        if len(batch["image"]) > 1:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory")
+        return own(self, model, loss, batch)
+
+    monkeypatch.setattr(Segmenters, "loss_of", loss_of)
+    with pytest.raises(OutOfMemory, match=r"1 at a time do. Set trainer.accumulate=3"):
+        segtune.train(*TINY, f"tracking.root='{tmp_path}'", say=lambda _: None)
+
+
+def test_a_size_that_an_encoder_cannot_take_names_the_next_that_it_can():
+    model = build({"architecture": "FPN", "encoder": "swin_tiny_patch4_window7_224"}, 3)
+    check_size(model, (224, 224), "swin")
+    with pytest.raises(ConfigError, match=r"no images of 128x96.*hp.image_size=\[224,224\]"):
+        check_size(model, (96, 128), "swin_tiny_patch4_window7_224")
+    check_size(build({"architecture": "Unet", "encoder": "resnet18"}, 3), (97, 131), "resnet18")
