@@ -1,5 +1,6 @@
 """What a sweep adds to the trials themselves: from one trial to the next, in the study, in the tracking.
 
+    python benchmarks/sweep_overhead.py --parallel 8 --epochs 6
     python benchmarks/sweep_overhead.py [--trials 12] [--data camvid] [--epochs 2] [--in-one-study 1000]
 
 One warm worker in this process; the data is decoded and the step format known after the first trial, which does not
@@ -7,7 +8,10 @@ count. The share of study and tracking calls is given for a trial of 60 s.
 """
 
 import argparse
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -101,6 +105,27 @@ def between_trials(trials: int, data: str, epochs: int) -> None:
     print(row("study and tracking calls, % of a trial of 60 s", share, "2", 2))
 
 
+def in_parallel(trials: int, data: str, epochs: int) -> None:
+    """Whole sweeps from the command line, in turn: one worker with all threads, then two that share them."""
+    times: dict[int, float] = {}
+    print(f"\n| {trials} trials of {epochs} epochs on {data} | threads each | seconds |\n| --- | --- | --- |")
+    for workers in (1, 2):
+        with tempfile.TemporaryDirectory() as root:
+            file = Path(root) / "parallel.yaml"
+            file.write_text(
+                f"# Question: how long?\nn_trials: {trials}\npruner: none\nsampler: random\n"
+                f"overrides: [dataset={data}, template=swift, trainer=cpu, hp=quick, hp.num_epochs={epochs}, "
+                "trainer.val_every=100, tracking.overlays=0]\nsearch: {hp.per_item_lrate: {}}\n"
+            )
+            words = [sys.executable, "-m", "segtune", "sweep", str(file), f"sweep.workers={workers}"]
+            started = time.monotonic()
+            subprocess.run([*words, f"tracking.root={root}/runs"], check=True, capture_output=True)
+            times[workers] = time.monotonic() - started
+            threads = max(1, (os.cpu_count() or 1) // workers)
+            print(f"| {workers} workers | {threads} | {times[workers]:.0f} |", flush=True)
+    print(f"\ntwo workers finish {times[1] / times[2]:.2f} times as soon (target 1.15)")
+
+
 def in_one_study(trials: int) -> None:
     space = Space((), ("swift",), tuple(Dimension(f"hp.x{n}", f"hp.x{n}") for n in range(4)))
     with tempfile.TemporaryDirectory() as root:
@@ -150,6 +175,10 @@ if __name__ == "__main__":
     parser.add_argument("--data", default="street")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--in-one-study", type=int, default=1000)
+    parser.add_argument("--parallel", type=int, default=0, metavar="TRIALS", help="time whole sweeps instead")
     options = parser.parse_args()
-    between_trials(options.trials, options.data, options.epochs)
-    in_one_study(options.in_one_study)
+    if options.parallel:
+        in_parallel(options.parallel, options.data, options.epochs)
+    else:
+        between_trials(options.trials, options.data, options.epochs)
+        in_one_study(options.in_one_study)

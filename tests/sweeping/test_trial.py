@@ -1,5 +1,6 @@
 """What becomes of a trial: pruned, infeasible, out of memory, diverged."""
 
+import signal
 from pathlib import Path
 
 import optuna
@@ -7,7 +8,7 @@ import pytest
 from optuna.trial import TrialState
 
 import segtune
-from segtune.errors import SegtuneError
+from segtune.errors import Interrupted, SegtuneError
 from segtune.settings import TrackingConfig
 from segtune.stopping import StopRequest
 from segtune.sweeping import trial as trials
@@ -15,7 +16,7 @@ from segtune.sweeping.records import ERROR, OVERRIDES, RUN
 from segtune.sweeping.space import build_space
 from segtune.sweeping.spec import SweepSpec
 from segtune.sweeping.study import SweepStudy
-from segtune.tracking.runs import get_run
+from segtune.tracking.runs import get_run, search_runs
 from segtune.tracking.store import open_store
 from segtune.training import RunResult
 from tests.conftest import TINY
@@ -107,3 +108,20 @@ def test_a_trial_that_another_worker_finished_is_left_alone_and_so_is_its_run(tm
     trial = sweep.study.study.trials[0]
     assert ERROR not in trial.user_attrs
     assert get_run(open_store(TrackingConfig()), trial.user_attrs[RUN]).state == "running"  # the other's to end
+
+
+def test_a_signal_that_comes_while_the_study_is_asked_is_not_lost(tmp_path, monkeypatch):
+    sweep, stop, asked = Sweep(tmp_path), StopRequest(), []
+
+    def ask() -> bool:
+        asked.append(True)
+        if len(asked) == 1:
+            signal.raise_signal(signal.SIGTERM)
+        return False
+
+    claim = sweep.study.claim(sweep.space)
+    monkeypatch.setattr(sweep.study, "stop_asked", ask)
+    with stop.listening(), pytest.raises(Interrupted):
+        trials.run_trial(sweep.study, claim, sweep.space, PARENT_OF_NONE, 1, stop, say=lambda _: None)
+    assert sweep.study.counts().waiting == 1  # given back
+    assert [r.state for r in search_runs(open_store(TrackingConfig()), {"segtune.sweep": "t"})] == ["interrupted"]

@@ -23,7 +23,7 @@ def sweep_status(name: str, root: str, storage: str | None = None) -> Progress:
         ConfigError: it was never started here.
     """
     study = _open(name, root, storage)
-    return progress(study.study, study.spec.n_trials, study.spec.workers)
+    return progress(study.study, study.spec.n_trials, study.spec.processes)
 
 
 def stop_sweep(name: str, root: str, storage: str | None = None, wait: float = 0.0) -> Progress:
@@ -41,7 +41,7 @@ def stop_sweep(name: str, root: str, storage: str | None = None, wait: float = 0
     while study.counts().running and time.monotonic() < deadline:
         time.sleep(0.5)
         study.recover()
-    return progress(study.study, study.spec.n_trials, study.spec.workers)
+    return progress(study.study, study.spec.n_trials, study.spec.processes)
 
 
 def retry_failed(name: str, root: str, storage: str | None = None) -> int:
@@ -64,7 +64,7 @@ def add_worker(name: str, tracking: TrackingConfig, storage: str | None = None) 
     parent = sweep_parent(open_store(tracking), name)
     if parent is None:
         raise ConfigError(f"sweep '{name}' has no run in this store; start it with: segtune sweep {name}")
-    threads = max(1, (os.cpu_count() or 1) // study.spec.workers)
+    threads = max(1, (os.cpu_count() or 1) // study.spec.processes)
     own = study.spec.model_copy(update={"workers": 1, "storage": storage})
     launch_local(Task(own, study.folder, parent, threads), label=f"{os.uname().nodename}-{os.getpid()}")
     return sweep_status(name, tracking.root, storage)

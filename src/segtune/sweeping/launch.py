@@ -15,8 +15,8 @@ from optuna.trial import TrialState
 from segtune import __version__
 from segtune.config import compose
 from segtune.data.sources import open_source
-from segtune.errors import Interrupted, PartialError, SegtuneError, StorageError
-from segtune.forecast import forecast_seconds
+from segtune.errors import ConfigError, Interrupted, PartialError, SegtuneError, StorageError
+from segtune.forecast import best_workers, forecast_seconds
 from segtune.patience import patiently
 from segtune.sweeping.launchers import LAUNCHERS, SweepStopped
 from segtune.sweeping.progress import Progress, live_panel, progress
@@ -72,7 +72,7 @@ def run_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> Swe
         PartialError: its workers died too often to reach the total.
     """
     started = time.monotonic()
-    spec = load_spec(name, overrides)
+    spec = _with_workers(load_spec(name, overrides), say)
     space = build_space(spec)
     config = compose(spec.overrides).config
     store = open_store(config.tracking)
@@ -87,7 +87,7 @@ def run_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> Swe
     counts = study.counts()
     total = spec.n_trials or f"as many as {spec.budget} allow"
     say(f"sweep {spec.name}: {counts.done} of {total} trials done, "
-        f"{spec.workers} workers, searching {', '.join(spec.search)}")  # fmt: skip
+        f"{spec.processes} workers, searching {', '.join(spec.search)}")  # fmt: skip
     if not study.is_complete():
         _run_workers(
             Task(spec, folder, parent, _threads(spec)), store, study, shlex.join(["segtune", "sweep", name, *overrides])
@@ -136,7 +136,7 @@ def plan_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> Sw
         ConfigError: a fault in the sweep file.
         DataError: a dataset that cannot be used.
     """
-    spec = load_spec(name, overrides)
+    spec = _with_workers(load_spec(name, overrides), say)
     space = build_space(spec)
     config = compose_trial(spec.overrides, _threads(spec))
     folder = Path(config.tracking.root).expanduser().absolute() / "sweeps" / spec.name
@@ -147,19 +147,30 @@ def plan_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> Sw
         seconds, measured = forecast_seconds(config), "from a few steps of the default configuration, alone"
     done = study.counts().done if study else 0
     left = None if spec.n_trials is None else max(0, spec.n_trials - done)
-    bounds = [] if left is None else [-(-left // spec.workers) * seconds]
+    bounds = [] if left is None else [-(-left // spec.processes) * seconds]
     bounds += [] if spec.budget_seconds is None else [spec.budget_seconds - (study.spent() if study else 0.0)]
     size = space.size(at_most=1_000_000)
-    return SweepPlan(spec.name, space, size, left, spec.workers, seconds, measured, max(0.0, min(bounds)))
+    return SweepPlan(spec.name, space, size, left, spec.processes, seconds, measured, max(0.0, min(bounds)))
+
+
+def _with_workers(spec: SweepSpec, say: Say) -> SweepSpec:
+    """The spec with a number of workers, measured where it says `auto`."""
+    if spec.workers != "auto":
+        return spec
+    if spec.launcher != "local":
+        raise ConfigError("sweep.workers=auto is for this machine; give Slurm and Ray a number.")
+    number, why = best_workers(compose_trial(spec.overrides, os.cpu_count() or 1))
+    say(f"sweep.workers=auto: {number} ({why})")
+    return spec.model_copy(update={"workers": number})
 
 
 def _threads(spec: SweepSpec) -> int:
-    return spec.cpus if spec.launcher != "local" else max(1, (os.cpu_count() or 1) // spec.workers)
+    return spec.cpus if spec.launcher != "local" else max(1, (os.cpu_count() or 1) // spec.processes)
 
 
 def _run_workers(task: Task, store: Store, study: SweepStudy, command: str) -> None:
     def read() -> Progress:
-        return progress(study.study, task.spec.n_trials, task.spec.workers)
+        return progress(study.study, task.spec.n_trials, task.spec.processes)
 
     stopped, launch = False, LAUNCHERS[task.spec.launcher]
     try:

@@ -12,7 +12,7 @@ from typing import IO, Any
 from segtune.errors import ConfigError, Interrupted, SegtuneError
 from segtune.stopping import StopRequest
 from segtune.sweeping.study import SweepStudy
-from segtune.sweeping.worker import Task, command
+from segtune.sweeping.worker import Task, command, start
 
 Launcher = Callable[[Task, Callable[[], None], IO[str] | None], None]
 _FATAL = (2, 3, 5)  # exit codes of a worker that met what no other trial could avoid
@@ -44,12 +44,11 @@ def launch_local(
         SweepStopped: a worker met a fault that every trial would meet.
     """
 
-    def start(number: int) -> subprocess.Popen[bytes]:
+    def begin(number: int) -> subprocess.Popen[bytes]:
         """A worker process in a session of its own: Ctrl-C reaches it through this one, once."""
-        words = command(task, f"worker {label or number}")
-        return subprocess.Popen(words, start_new_session=True, stdin=subprocess.DEVNULL, stderr=log)
+        return start(command(task, f"worker {label or number}"), start_new_session=True, stderr=log)
 
-    workers = {n: start(n) for n in range(task.spec.workers)}
+    workers = {n: begin(n) for n in range(task.spec.processes)}
     begun, young = dict.fromkeys(workers, time.monotonic()), dict.fromkeys(workers, 0)
     stop, told = StopRequest(), False
     try:
@@ -70,7 +69,7 @@ def launch_local(
                     young[number] = young[number] + 1 if time.monotonic() - begun[number] < _YOUNG else 0
                     if young[number] <= _RESTARTS:
                         print(f"[worker {number}] died (exit code {code}) and is replaced", file=log or sys.stderr)
-                        workers[number], begun[number] = start(number), time.monotonic()
+                        workers[number], begun[number] = begin(number), time.monotonic()
                 tick()
                 time.sleep(0.1)
     except KeyboardInterrupt:  # the second Ctrl-C
@@ -109,7 +108,7 @@ def launch_slurm(task: Task, tick: Callable[[], None] = lambda: None, log: IO[st
     except (RuntimeError, NameError) as error:
         raise ConfigError(f"sweep.launcher=slurm: {error}. Start it where sbatch is, or set sweep.slurm.") from None
     with executor.batch():
-        jobs = {n: executor.submit(SlurmWorker(task, f"worker {n}")) for n in range(task.spec.workers)}
+        jobs = {n: executor.submit(SlurmWorker(task, f"worker {n}")) for n in range(task.spec.processes)}
     lost = 0
 
     def look() -> bool:
@@ -154,7 +153,7 @@ def _pull_on_ray(task: Task, ray: Any, tick: Callable[[], None]) -> None:
     # a lost node's tasks are started again by Ray itself
     options = {"num_cpus": task.spec.cpus, "num_gpus": task.spec.gpus, "max_retries": _LOST_JOBS}
     work = ray.remote(**options, scheduling_strategy="SPREAD")(_run_worker)
-    waiting = [work.remote(command(task, f"worker {n}")) for n in range(task.spec.workers)]
+    waiting = [work.remote(command(task, f"worker {n}")) for n in range(task.spec.processes)]
     lost = 0
 
     def look() -> bool:
@@ -170,7 +169,7 @@ def _pull_on_ray(task: Task, ray: Any, tick: Callable[[], None]) -> None:
 
 
 def _run_worker(words: list[str]) -> int:
-    return subprocess.run(words, stdin=subprocess.DEVNULL).returncode
+    return start(words).wait()
 
 
 def _wait_for_remote(task: Task, look: Callable[[], bool], tick: Callable[[], None]) -> None:

@@ -5,7 +5,7 @@ import subprocess
 from submitit.core.utils import DelayedSubmission
 from submitit.helpers import Checkpointable
 
-from segtune.sweeping.worker import Task, command
+from segtune.sweeping.worker import Task, command, start
 
 
 class SlurmWorker(Checkpointable):
@@ -17,7 +17,7 @@ class SlurmWorker(Checkpointable):
 
     def __call__(self) -> int:
         """The job."""
-        self._process = subprocess.Popen(command(self.task, self.label), stdin=subprocess.DEVNULL)
+        self._process = start(command(self.task, self.label))
         return self._process.wait()
 
     def checkpoint(self) -> DelayedSubmission:

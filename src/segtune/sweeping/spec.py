@@ -38,7 +38,9 @@ class SweepSpec(Settings):
         n_trials: the study's total, whatever is stopped and resumed.
         budget: time to spend, as `45m`, `2h` or `1h30m`, beside or instead of `n_trials`; whole trials end within a
             tenth of it where a trial takes no more than a fifth of it.
-        workers: processes that pull trials; CPU threads are shared out among them.
+        workers: processes that pull trials; CPU threads are shared out among them. `auto` times a step with fewer and
+            more threads, and takes as many workers as finish most trials in an hour; on a GPU, as many as its free
+            memory holds, at most four.
         sampler: `tpe`, `gp`, `cmaes`, `random`, `qmc`, or `grid`, which goes through every configuration.
         pruner: `median` stops a trial that is below the median of the others at the same epoch; `patient` does so only
             once it has stopped improving; `halving` keeps the best third at 1, 3, 9 … times `pruner_warmup` epochs;
@@ -61,7 +63,7 @@ class SweepSpec(Settings):
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
     n_trials: Count | None = None
     budget: Annotated[str, Field(pattern=r"^(\d+h)?(\d+m)?(\d+s)?$", min_length=2)] | None = None
-    workers: Count = 2
+    workers: Count | Literal["auto"] = 2
     seed: int = 0
     sampler: Literal["tpe", "gp", "cmaes", "random", "grid", "qmc"] = "tpe"
     pruner: Literal["none", "median", "halving", "hyperband", "patient"] = "median"
@@ -84,6 +86,11 @@ class SweepSpec(Settings):
         if self.n_trials is None and self.budget is None:
             raise ValueError("give n_trials, or a budget as 45m")
         return self
+
+    @property
+    def processes(self) -> int:
+        """The workers as a number; two where it is still to be measured."""
+        return self.workers if isinstance(self.workers, int) else 2
 
     @property
     def budget_seconds(self) -> float | None:

@@ -1,6 +1,5 @@
 """One trial: its configuration is fine-tuned under a lease, pruned, measured and told to the study."""
 
-import re
 import shlex
 import traceback
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from optuna.trial import TrialState
 from segtune.config import compose
 from segtune.data.sources import open_source
 from segtune.errors import DataError, Diverged, Interrupted, LeaseLost, SegtuneError, StorageError
+from segtune.models.fitting import is_out_of_memory
 from segtune.settings import RunConfig
 from segtune.stopping import StopRequest
 from segtune.sweeping.lease import Lease
@@ -23,7 +23,6 @@ from segtune.training import RunResult, fit
 
 _TAKEN_OVER = "was taken over by another worker; this one leaves it"
 Say = Callable[[str], None]
-_MEMORY = re.compile(r"out of memory|can't allocate memory|bad alloc|std::bad_alloc", re.IGNORECASE)
 
 
 def run_trial(
@@ -117,8 +116,9 @@ def _check_data(study: SweepStudy, config: RunConfig) -> None:
 
 
 def _look(study: SweepStudy, stop: StopRequest) -> None:
-    """Passes on what was asked from another shell."""
-    stop.requested = stop.requested or study.stop_asked()
+    """Passes on what was asked from another shell; a signal that comes while the study is read is kept."""
+    if study.stop_asked():
+        stop.requested = True
 
 
 def _tell(study: SweepStudy, trial: optuna.Trial, result: RunResult) -> None:
@@ -138,7 +138,7 @@ def _failed(study: SweepStudy, claim: Claim, space: Space, error: Exception, say
     """Ends a trial that raised; one that ran out of memory is tried once more with half the batch."""
     reason = str(error) if isinstance(error, SegtuneError) else traceback.format_exc()[-4000:]
     say(f"failed: {reason.strip().splitlines()[-1]}")
-    halved = _half_batch(claim) if isinstance(error, MemoryError | RuntimeError) and _is_memory(error) else None
+    halved = _half_batch(claim) if is_out_of_memory(error) else None
     if halved is None:
         claim.trial.set_user_attr(ERROR, reason)
         claim.trial.set_user_attr(DIVERGED, isinstance(error, Diverged))
@@ -148,10 +148,6 @@ def _failed(study: SweepStudy, claim: Claim, space: Space, error: Exception, say
     params = space.changed(claim.trial.params, "hp.batch_size", batch_size)
     say(f"out of memory: goes on as a configuration of its own with hp.batch_size={batch_size}, lr per item kept")
     study.replace(claim.trial, overrides, params, reason)
-
-
-def _is_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or bool(_MEMORY.search(str(error)))
 
 
 def _half_batch(claim: Claim) -> tuple[list[str], int] | None:

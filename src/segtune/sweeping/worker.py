@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -64,6 +65,11 @@ def command(task: Task, label: str) -> list[str]:
     return [sys.executable, "-m", "segtune.sweeping.worker", task.to_json(), label]
 
 
+def start(words: list[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Starts a worker, as `command` says; it ends when this process is gone, even if that happens while it loads."""
+    return subprocess.Popen([*words, str(os.getpid())], stdin=subprocess.DEVNULL, **options)
+
+
 def pull_trials(
     task: Task, space: Space, stop: StopRequest, label: str, on_claim: Callable[[], None] = lambda: None
 ) -> None:
@@ -100,9 +106,12 @@ def pull_trials(
     raise Interrupted(f"sweep {task.spec.name} was stopped.")
 
 
-def _child(task: Task, space: Space, label: str, has_claimed: Event, supervisor: int) -> None:
-    """The warm child; ends with an exit code of the command line's."""
-    stop = StopRequest()
+def _child(task: Task, space: Space, label: str, has_claimed: Event, supervisor: int, stop: StopRequest) -> None:
+    """The warm child; ends with an exit code of the command line's.
+
+    Args:
+        stop: the supervisor's: a fork inherits its handler, so that a signal counts before the child has its own.
+    """
     threading.Thread(target=_stop_when_orphaned, args=(stop, supervisor), daemon=True).start()
     with stop.listening():
         try:
@@ -114,15 +123,17 @@ def _child(task: Task, space: Space, label: str, has_claimed: Event, supervisor:
             sys.exit(error.exit_code)
 
 
-def supervise(task: Task, label: str, stop: StopRequest) -> int:
-    """Keeps one child at work until the sweep's total is spoken for; returns its exit code."""
+def supervise(task: Task, label: str, launcher: int, stop: StopRequest) -> int:
+    """Keeps one child at work until the sweep's total is spoken for, or the launcher is gone; returns its exit code."""
     # a fork is warm in an instant; where forking is unsafe each child loads the libraries itself
     context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    launcher, barren = os.getppid(), 0
+    barren = 0
     space = build_space(task.spec)  # once, for all children
     while True:
+        if stop.requested or os.getppid() != launcher:  # a signal at the moment of the fork would be dropped
+            return Interrupted.exit_code
         has_claimed = context.Event()
-        child: BaseProcess = context.Process(target=_child, args=(task, space, label, has_claimed, os.getpid()))
+        child: BaseProcess = context.Process(target=_child, args=(task, space, label, has_claimed, os.getpid(), stop))
         child.start()
         code = _wait(child, stop, launcher)
         if code >= 0 or stop.requested:
@@ -159,12 +170,12 @@ def _stop_when_orphaned(stop: StopRequest, parent: int) -> None:
     stop.requested = True
 
 
-def main(text: str, label: str) -> int:
-    """Entry of a worker process; `text` is a task as JSON."""
+def main(text: str, label: str, launcher: int) -> int:
+    """Entry of a worker process; `text` is a task as JSON, `launcher` the id of the process that started this one."""
     stop = StopRequest()
     with stop.listening():
-        return supervise(Task.parse(text), label, stop)
+        return supervise(Task.parse(text), label, launcher, stop)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2]))
+    sys.exit(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))

@@ -1,0 +1,52 @@
+"""A worker's supervisor: it ends with whoever started it, even if that is killed while the worker still loads."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+from segtune.errors import Interrupted
+from segtune.stopping import StopRequest
+from segtune.sweeping import worker
+from segtune.sweeping.worker import _wait, start
+
+
+def test_a_worker_is_told_who_started_it():
+    words = [sys.executable, "-c", "import sys; print(sys.argv[1])"]
+    assert int(start(words, stdout=subprocess.PIPE).communicate()[0]) == os.getpid()
+
+
+def test_a_launcher_that_was_gone_before_the_worker_looked_ends_it():
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child.start()
+    stop = StopRequest()
+    assert _wait(child, stop, launcher=2**22 + 1) < 0  # no process has such an id
+    assert stop.requested and not child.is_alive()
+
+
+def test_a_stop_that_comes_before_the_child_listens_is_not_lost(monkeypatch):
+    def first_thread(*args, **options):
+        os.kill(os.getpid(), signal.SIGTERM)  # the child's first step; its own handler comes later
+        return threading.Thread(*args, **options)
+
+    def pull(task, space, stop, label, on_claim):
+        if stop.requested:
+            raise Interrupted("stopped")
+
+    monkeypatch.setattr(worker, "threading", SimpleNamespace(Thread=first_thread))
+    monkeypatch.setattr(worker, "build_space", lambda spec: None)
+    monkeypatch.setattr(worker, "pull_trials", pull)
+    stop, task = StopRequest(), SimpleNamespace(spec=None)
+    with stop.listening():
+        code = worker.supervise(task, "w", os.getppid(), stop)
+    assert code == Interrupted.exit_code  # 0 where the child never knew
+
+
+def test_nothing_is_started_for_a_launcher_that_is_gone(monkeypatch):
+    monkeypatch.setattr(worker, "build_space", lambda spec: None)
+    monkeypatch.setattr(worker, "_wait", None)  # calling it would fail
+    assert worker.supervise(SimpleNamespace(spec=None), "w", 2**22 + 1, StopRequest()) == Interrupted.exit_code

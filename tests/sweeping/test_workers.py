@@ -1,0 +1,41 @@
+"""How many trials run at a time."""
+
+import pytest
+
+from segtune.config import compose
+from segtune.errors import ConfigError
+from segtune.forecast import Pace, best_workers
+from segtune.sweeping.launch import plan_sweep
+from segtune.sweeping.spec import SweepSpec
+from tests.conftest import TINY
+
+
+def test_as_many_workers_as_finish_most_trials(monkeypatch, tmp_path):
+    import torch
+
+    # a step of 100 ms on four threads, 170 on two, 300 on one
+    costs = {4: 0.1, 2: 0.17, 1: 0.3}
+    monkeypatch.setattr("segtune.forecast.os.cpu_count", lambda: 4)
+    monkeypatch.setattr("segtune.forecast.measure_pace", lambda _: Pace(0.0, costs[torch.get_num_threads()], 0.0, 1))
+    before = torch.get_num_threads()
+    try:
+        number, why = best_workers(compose([*TINY, f"tracking.root='{tmp_path}'"]).config)
+    finally:
+        torch.set_num_threads(before)
+    assert number == 4 and "4 of 1 threads: 75" in why and "1 of 4 threads: 100" in why
+
+
+def test_auto_becomes_a_number_before_anything_starts(monkeypatch, tmp_path):
+    monkeypatch.setattr("segtune.sweeping.launch.best_workers", lambda config: (3, "as measured"))
+    file = tmp_path / "s.yaml"
+    file.write_text(
+        "# Question: none\nn_trials: 2\nworkers: auto\noverrides:\n"
+        + "".join(f"  - {w}\n" for w in [*TINY, f"tracking.root={tmp_path}/runs"])
+        + "search: {hp.width: [16, 24]}\n"
+    )
+    lines = []
+    plan = plan_sweep(str(file), [], lines.append)
+    assert plan.workers == 3 and any("sweep.workers=auto: 3 (as measured)" in line for line in lines)
+    with pytest.raises(ConfigError, match="give Slurm and Ray a number"):
+        plan_sweep(str(file), ["sweep.launcher=slurm"], lines.append)
+    assert SweepSpec(name="x", n_trials=1, workers="auto", search={"hp.width": {}}).processes == 2
