@@ -1,5 +1,6 @@
 """Engines: folded batch norms, bf16 and graphs see what eager fp32 sees, and the choice among them is measured once."""
 
+import copy
 import json
 
 import numpy as np
@@ -9,9 +10,12 @@ import torch
 import segtune
 from segtune.data.street import Scene
 from segtune.errors import ConfigError
+from segtune.inference import export
 from segtune.inference.engines import Eager, Fastest, fold, in_bf16, make_engine
 from segtune.inference.segmenter import Segmenter
 from segtune.models.build import build
+
+SLOW = pytest.mark.slow  # tracing takes twenty seconds
 
 
 @pytest.fixture
@@ -43,9 +47,6 @@ def test_folding_changes_no_logit(architecture):
         assert torch.allclose(model(image), before, rtol=1e-3, atol=1e-3 * float(before.abs().max()))
 
 
-SLOW = pytest.mark.slow  # tracing takes twenty seconds
-
-
 @pytest.mark.parametrize("name", ["bf16", pytest.param("onnx", marks=SLOW), pytest.param("openvino", marks=SLOW)])
 def test_every_engine_sees_what_eager_sees(trained, name):
     with torch.inference_mode():
@@ -67,6 +68,32 @@ def test_the_fastest_is_measured_once_and_agrees_with_eager(trained, tmp_path):
     row = next(iter(told.values()))
     assert row["engine"] in ("eager", "bf16") and row["agreement"] >= 0.995
     assert all(np.array_equal(a[0], b[0]) for a, b in zip(first, again, strict=True))
+
+
+def test_a_folder_of_hundreds_of_sizes_is_not_measured_hundreds_of_times(trained, tmp_path):
+    lines = []
+    engine = Fastest(trained.model, keep=tmp_path / "engines.json", say=lines.append)
+    with torch.inference_mode():
+        for n in range(12):
+            engine.decide(torch.zeros(1, 3, 64 + n, 96 - n, dtype=torch.uint8))
+        engine.decide(torch.zeros(1, 3, 256, 256, dtype=torch.uint8))
+    assert len(lines) == 2
+
+
+@SLOW
+def test_a_graph_of_one_size_serves_that_one_and_leaves_others_to_bf16(trained, monkeypatch):
+    def of_one_size(model, path, size, confidence):
+        graph = export.Graph(copy.deepcopy(model), confidence).eval()
+        export._trace(graph, torch.zeros(1, 3, *size, dtype=torch.uint8), path, None)
+        return False
+
+    monkeypatch.setattr("segtune.inference.engines.to_onnx", of_one_size)
+    engine, other = make_engine(trained.model, "onnx", (64, 96)), scenes().transpose(-1, -2)
+    with torch.inference_mode():
+        found, expected = engine.decide(scenes()), Eager(trained.model).decide(scenes())
+        turned, halved = engine.decide(other), make_engine(trained.model, "bf16", (64, 96)).decide(other)
+    assert len(found) == 3 and all(np.mean(a[0] == b[0]) > 0.999 for a, b in zip(found, expected, strict=True))
+    assert all(np.array_equal(a[1], b[1]) for a, b in zip(turned, halved, strict=True))
 
 
 def test_an_engine_that_sees_something_else_is_not_taken(trained, tmp_path, monkeypatch):

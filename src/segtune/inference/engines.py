@@ -1,11 +1,12 @@
 """What a segmenter computes with: eager fp32 as it was trained, folded bf16, or a graph in another runtime.
 
-`auto` times what is there on the first images of each size and takes the fastest that sees the same as eager fp32.
+`auto` times what is there on the first images of about a size and takes the fastest that sees the same as eager fp32.
 """
 
 import copy
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -53,7 +54,7 @@ class Graph(Eager):
 
     Args:
         kind: onnx or openvino.
-        size: (H, W) that the graph is traced with; it takes any.
+        size: (H, W) that the graph is traced with; of an architecture that knows one size only, others are bf16's.
     """
 
     def __init__(self, model: SegmentationModel, halved: SegmentationModel, kind: str, size: tuple[int, int]) -> None:
@@ -62,12 +63,18 @@ class Graph(Eager):
         self._runtime = Runtime(_graph_of(model, kind, size), precision="bf16" if has_bf16() else "f32")
 
     def decide(self, image: Tensor) -> list[Decided]:
-        ids, sure = self._runtime.both(image.cpu().numpy())
-        return list(zip(ids, sure, strict=True))
+        only = self._runtime.size
+        if only is not None and only != tuple(image.shape[-2:]):
+            return super().decide(image)
+        pixels = image.cpu().numpy()
+        parts = [pixels] if only is None else np.split(pixels, len(pixels))
+        return [pair for part in parts for pair in zip(*self._runtime.both(part), strict=True)]
 
 
 class Fastest(Eager):
-    """The fastest engine for each size of images, measured when a size is first seen, then kept for these weights.
+    """The fastest engine for images of about a size, measured when one is first seen, then kept for these weights.
+
+    Sizes whose pixels round to one power of two count as one: folders may hold hundreds of different ones.
 
     Args:
         graphs: for decisions also tries ONNX Runtime and OpenVINO, where they are installed: worth their tracing
@@ -83,7 +90,7 @@ class Fastest(Eager):
         self.graphs, self.say = graphs, say
         self.keep = keep or cache_dir() / "engines.json"
         self._made: dict[str, Eager] = {"eager": Eager(model)}
-        self._chosen: dict[tuple[int, int, bool], Eager] = {}
+        self._chosen: dict[tuple[int, bool], Eager] = {}
 
     def logits(self, image: Tensor) -> Tensor:
         return self.engine(image, graphs=False).logits(image)  # a graph has none to give
@@ -92,8 +99,8 @@ class Fastest(Eager):
         return self.engine(image, self.graphs).decide(image)
 
     def engine(self, image: Tensor, graphs: bool) -> Eager:
-        """What serves images of this size."""
-        key = (image.shape[-2], image.shape[-1], graphs)
+        """What serves images of about this size."""
+        key = (_magnitude(image), graphs)
         if key not in self._chosen:
             self._chosen[key] = self._choose(image[:1], graphs)
         return self._chosen[key]
@@ -217,10 +224,15 @@ def _graph_of(model: SegmentationModel, kind: str, size: tuple[int, int]) -> Pat
     return path
 
 
+def _magnitude(image: Tensor) -> int:
+    """Of the number of pixels, as a power of two."""
+    return round(math.log2(image.shape[-2] * image.shape[-1]))
+
+
 def _key(model: nn.Module, image: Tensor, names: Sequence[str]) -> str:
     facts = [
         _weights(model),
-        list(image.shape),
+        _magnitude(image),
         torch.get_num_threads(),
         os.cpu_count(),
         torch.__version__,

@@ -186,6 +186,9 @@ def _quiet() -> Iterator[None]:
 class Runtime:
     """An exported graph, ready to run on the CPU.
 
+    Attributes:
+        size: (H, W) of the only images that it takes, one at a time; None where it takes any.
+
     Args:
         threads: of the runtime; None for as many as torch has.
         precision: f32 or bf16, of OpenVINO alone.
@@ -199,6 +202,7 @@ class Runtime:
 
             settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
             self._compiled = openvino.Core().compile_model(str(path), "CPU", settings)
+            shape = [int(d.to_string()) if d.is_static else None for d in self._compiled.input(0).partial_shape]
             self._run: Any = lambda images: list(self._compiled([images]).values())
         else:
             check_installed("onnx")
@@ -208,7 +212,9 @@ class Runtime:
             options.intra_op_num_threads = threads
             options.log_severity_level = 3
             session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            shape = [d if isinstance(d, int) else None for d in session.get_inputs()[0].shape]
             self._run = lambda images: session.run(None, {"image": images})
+        self.size = None if None in shape[2:] else (shape[2], shape[3])
 
     def masks(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Class ids (B, H, W) of images (B, 3, H, W)."""
