@@ -18,7 +18,7 @@ import torch
 from filelock import FileLock
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from segtune.data.cache import Decoded, shapes_of
@@ -26,6 +26,7 @@ from segtune.data.files import cache_dir
 from segtune.data.transforms import Augment
 from segtune.errors import ConfigError
 from segtune.models.build import SegmentationModel
+from segtune.models.folder import state_hash
 from segtune.models.tuning import encoder_of
 from segtune.setup import Setup
 
@@ -87,7 +88,7 @@ def encoded_views(setup: Setup, say: Callable[[str], None]) -> tuple[FeatureView
             "give hp.image_size=[width,height], or tuning.cached_views=0."
         )
     augment, seed, views = setup.augment, setup.config.seed, tuning.cached_views
-    digest = _state_digest(encoder_of(model))
+    digest = state_hash(encoder_of(model))
     net = dict(setup.config.template["model"])  # heads differ in the levels that they read
     told = [digest, net, seed, str(setup.how), list(augment.size(augment.num_epochs))]
     about = [setup.train.fingerprint, views, augment.config.model_dump(mode="json"), *told]
@@ -189,10 +190,3 @@ def _batches(pairs: Views) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8
             waiting = []
     if waiting:
         yield np.stack([i for i, _ in waiting]), np.stack([m for _, m in waiting])
-
-
-def _state_digest(module: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

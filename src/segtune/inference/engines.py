@@ -24,6 +24,7 @@ from segtune.data.files import cache_dir
 from segtune.errors import ConfigError, nearest
 from segtune.inference.export import Runtime, check_installed, is_installed, to_onnx, to_openvino
 from segtune.models.build import SegmentationModel
+from segtune.models.folder import state_hash
 from segtune.models.probe import keep_answers, kept_answers
 
 ENGINES = ("auto", "eager", "bf16", "onnx", "openvino")
@@ -206,7 +207,7 @@ def has_bf16() -> bool:
 
 def _graph_of(model: SegmentationModel, kind: str, size: tuple[int, int]) -> Path:
     """The graph's file in the cache folder, traced once for these weights."""
-    key = hashlib.sha256(json.dumps([size, torch.__version__, _weights(model)]).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps([size, torch.__version__, state_hash(model)]).encode()).hexdigest()
     folder = cache_dir() / "graphs" / key[:24]
     folder.mkdir(parents=True, exist_ok=True)
     source, path = folder / "model.onnx", folder / ("model.xml" if kind == "openvino" else "model.onnx")
@@ -231,7 +232,7 @@ def _magnitude(image: Tensor) -> int:
 
 def _key(model: nn.Module, image: Tensor, names: Sequence[str]) -> str:
     facts = [
-        _weights(model),
+        state_hash(model),  # what was measured of one says nothing of another
         _magnitude(image),
         torch.get_num_threads(),
         os.cpu_count(),
@@ -240,11 +241,3 @@ def _key(model: nn.Module, image: Tensor, names: Sequence[str]) -> str:
     ]
     facts.append(torch.backends.cpu.get_cpu_capability())
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-
-
-def _weights(model: nn.Module) -> str:
-    """Digest of a model's numbers: what was measured of one says nothing of another."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

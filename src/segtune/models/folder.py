@@ -13,7 +13,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from segtune.errors import DataError, StorageError
 
@@ -99,6 +99,14 @@ def file_hash(path: Path) -> str:
         total = hashlib.sha256()
         while block := file.read(1 << 20):
             total.update(block)
+    return total.hexdigest()
+
+
+def state_hash(module: nn.Module) -> str:
+    """sha256 of a module's numbers and their names, hexadecimal."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        total.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
     return total.hexdigest()
 
 
