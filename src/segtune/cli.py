@@ -38,23 +38,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(
             "Fault", f"{type(error).__name__}: {error}. This is a fault of segtune's; please report it.", 1, as_json
         )
-    try:
-        print(json.dumps(outcome.data, default=str, ensure_ascii=False) if as_json else "\n".join(outcome.lines))
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads, as `head`, has enough; nor may the interpreter flush on its way out
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _print(json.dumps(outcome.data, default=str, ensure_ascii=False) if as_json else "\n".join(outcome.lines))
     return outcome.exit_code
+
+
+def _print(text: str) -> None:
+    """Prints to whoever still reads: `head` may have enough."""
+    try:
+        print(text)
+        sys.stdout.flush()
+    except BrokenPipeError:  # nor may the interpreter flush on its way out
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _verb(words: Sequence[str]) -> str | None:
     """The verb; None after the general help or version was printed."""
     if not words or words[0] in ("-h", "--help", "help"):
         rows = [f"  {n:<10} {v.summary}" for n, v in VERBS.items()]
-        print("usage: segtune VERB [NAME …] [key=value …] [--json]\n\n" + "\n".join(rows))
-        print("\nsegtune VERB --help tells more of each.")
+        usage, more = "usage: segtune VERB [NAME …] [key=value …] [--json]", "segtune VERB --help tells more of each."
+        _print("\n".join([usage, "", *rows, "", more]))
         return None
     if words[0] == "--version":
-        print(f"segtune {__version__}")
+        _print(f"segtune {__version__}")
         return None
     if words[0] not in VERBS:
         raise ConfigError(f"'{words[0]}' is no verb; {nearest(words[0], VERBS)}")
@@ -84,6 +89,9 @@ def _parse(name: str, words: Sequence[str]) -> Call:
         )
     if name == "sweep":
         parser.add_argument("--dry-run", action="store_true", help="print space, forecast and compute; start nothing")
+    if {"-h", "--help"} & set(words):
+        _print(parser.format_help().rstrip())
+        raise SystemExit(0)
     flags, unknown = parser.parse_known_intermixed_args(list(words))
     if unknown:
         known = [o for a in parser._actions for o in a.option_strings]
@@ -94,5 +102,5 @@ def _parse(name: str, words: Sequence[str]) -> Call:
 def _fail(kind: str, message: str, code: int, as_json: bool) -> int:
     print(f"{kind}: {message}", file=sys.stderr)
     if as_json:
-        print(json.dumps({"error": {"kind": kind, "message": message}, "exit_code": code}, ensure_ascii=False))
+        _print(json.dumps({"error": {"kind": kind, "message": message}, "exit_code": code}, ensure_ascii=False))
     return code

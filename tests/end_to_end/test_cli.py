@@ -107,12 +107,15 @@ def test_a_file_that_is_left_out_is_exit_code_four(tiny_run, tmp_path, capsys):
     assert "bad.png" in capsys.readouterr().out
 
 
-def test_a_reader_that_has_enough_is_no_fault():
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [["templates"], ["--help"], ["train", "--help"]])
+def test_a_reader_that_has_enough_is_no_fault(words, unbuffered):
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [sys.executable, "-m", "segtune", "templates"], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
-    )
+        [sys.executable, "-m", "segtune", *words], stdout=writer, stderr=subprocess.PIPE, text=True, check=False,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )  # fmt: skip
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
 
