@@ -1,6 +1,7 @@
 """Heads on cached features against full fine-tuning: trials in an hour, and whether both rank configurations alike.
 
-    python benchmarks/head_sweep.py [--template segformer] [--encoder resnet50] [--epochs 6] [--train 160]
+    python benchmarks/head_sweep.py [--template segformer] [--encoder resnet50] [--epochs 6] [--base-epochs 6]
+                                    [--train 160] [--configurations 9]
 
 A model is trained on street scenes of one seed; then the same configurations (learning rates and losses) are
 fine-tuned from it on scenes of another, once whole and once as a head on the frozen encoder's features. Both count all
@@ -44,12 +45,14 @@ def main() -> None:
     parser.add_argument("--template", default="segformer")
     parser.add_argument("--encoder", default="resnet50")
     parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--base-epochs", type=int, help="of the model that all start from; as many as --epochs")
     parser.add_argument("--train", type=int, default=160, help="scenes to train on; a quarter as many to validate")
     parser.add_argument("--configurations", type=int, default=9)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        given = [*words(options, root, 1, options.epochs), "hp.pretrained_weights=none", "hp.per_item_lrate=1.2e-4"]
+        begun = words(options, root, 1, options.base_epochs or options.epochs)
+        given = [*begun, "hp.pretrained_weights=none", "hp.per_item_lrate=1.2e-4"]
         base = segtune.train(*given, say=lambda _: None)
         print(f"{options.template} on {options.encoder}, from {base.miou:.3f} on scenes of another seed\n")
         weights = f"hp.pretrained_weights='{base.segmenter}'"
