@@ -107,6 +107,16 @@ def test_a_file_that_is_left_out_is_exit_code_four(tiny_run, tmp_path, capsys):
     assert "bad.png" in capsys.readouterr().out
 
 
+def test_values_may_be_quoted_as_hydra_wants_them(tiny_run, tmp_path, capsys):
+    import numpy as np
+    from PIL import Image
+
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "my photo.png")
+    words = [f"model='{tiny_run.segmenter}'", "source='my photo.png'", 'output="an out"', "--json"]
+    assert cli.main(["predict", *words]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 1 and (tmp_path / "an out" / "regions.json").is_file()
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("words", [["templates"], ["--help"], ["train", "--help"]])
 def test_a_reader_that_has_enough_is_no_fault(words, unbuffered):

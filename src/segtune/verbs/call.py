@@ -22,11 +22,15 @@ class Call:
         Raises:
             ConfigError: an unknown key, with the nearest one.
         """
-        found = dict(o.split("=", 1) for o in self.overrides)
+        found = self.among([o.partition("=")[0] for o in self.overrides])
         for key in found:
             if key not in allowed:
                 raise ConfigError(f"{key}: no such key of this verb; {nearest(key, allowed)}")
         return found
+
+    def among(self, keys: Sequence[str]) -> dict[str, str]:
+        """The key=value words with these keys, of a verb that composes the others."""
+        return {k: unquoted(v) for k, _, v in (o.partition("=") for o in self.overrides) if k in keys}
 
     def without(self, words: Sequence[str]) -> "Call":
         """The call less some of its key=value words."""
@@ -37,6 +41,18 @@ class Call:
         if len(self.names) != 1:
             raise ConfigError(f"give one {what}, found {len(self.names)}: {' '.join(self.names) or 'none'}.")
         return self.names[0]
+
+
+def unquoted(value: str) -> str:
+    """A value without the quotes that Hydra's syntax wants around spaces and commas.
+
+    >>> unquoted("'my photos'"), unquoted("it's")
+    ('my photos', "it's")
+    """
+    quote = value[:1]
+    if len(value) < 2 or quote not in ("'", '"') or value[-1] != quote:
+        return value
+    return value[1:-1].replace(f"\\{quote}", quote)
 
 
 @dataclass(frozen=True)

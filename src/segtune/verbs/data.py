@@ -31,7 +31,7 @@ def bring(call: Call) -> Outcome:
     from segtune import datasets
 
     source = call.one_name("folder, table or archive")
-    own = {k: v for k, _, v in (o.partition("=") for o in call.overrides) if k in ("output", "format", "overwrite")}
+    own = call.among(("output", "format", "overwrite"))
     rest = [o for o in call.overrides if o.partition("=")[0] not in own]
     rest = [f"dataset.annotations.{o}" if o.partition("=")[0] in _SHORT else o for o in rest]
     if "output" not in own:
@@ -56,7 +56,7 @@ def _to_stderr(line: str) -> None:
 def export(call: Call) -> Outcome:
     """Exports a segmenter; exit code 3 where the export does not agree with it."""
     check_keys = ("model", "format", "output", "images", "min_agreement", "overwrite")
-    given = {k: v for k, _, v in (o.partition("=") for o in call.overrides) if k in check_keys}
+    given = call.among(check_keys)
     rest = [o for o in call.overrides if o.partition("=")[0] not in given]
     if "model" not in given or call.names:
         raise ConfigError("export needs model=URI and format=onnx|openvino|int8, e.g. model=models:/street@champion.")
