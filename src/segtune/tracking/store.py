@@ -2,13 +2,19 @@
 
 import logging
 import os
+import shutil
+import sqlite3
+import tempfile
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.version import VERSION
 
+from segtune.data.files import cache_dir
 from segtune.errors import StorageError
 from segtune.settings import TrackingConfig
 
@@ -50,6 +56,10 @@ def open_store(config: TrackingConfig) -> Store:
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / ".store.lock", timeout=120):  # MLflow's first migration fails when two run it at once
+            empty = None if config.uri or (root / "mlflow.db").exists() else _empty_database()
+            if empty is not None:
+                shutil.copyfile(empty, root / "new.db")
+                (root / "new.db").replace(root / "mlflow.db")
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             experiment_id = _experiment(client, config, root)
     except OSError as error:
@@ -67,6 +77,33 @@ def open_store(config: TrackingConfig) -> Store:
 
 _OPEN: dict[tuple[int, Path, str, str], Store] = {}
 """Stores that this process has opened: a second call costs nothing."""
+
+
+def _empty_database() -> Path | None:
+    """MLflow's tables without a run, kept in the cache folder: its migrations take seconds, a copy takes none.
+
+    None where the cache folder cannot be written.
+    """
+    path = cache_dir() / f"mlflow-{VERSION}.db"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if not path.is_file():
+                _migrate(path)
+    except OSError:
+        return None
+    return path
+
+
+def _migrate(path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        migrated, empty = Path(folder) / "migrated.db", Path(folder) / "empty.db"
+        MlflowClient(tracking_uri=f"sqlite:///{migrated}").search_experiments(max_results=1)
+        with closing(sqlite3.connect(migrated)) as database:
+            database.execute("DELETE FROM experiments")  # the first one knows where this database lies
+            database.commit()
+            database.execute("VACUUM INTO ?", [str(empty)])
+        empty.replace(path)
 
 
 def _experiment(client: MlflowClient, config: TrackingConfig, root: Path) -> str:
