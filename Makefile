@@ -25,10 +25,10 @@ demo: .venv/.runtime  ## the main job, end to end, in minutes
 	@echo "  .venv/bin/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db"
 
 test: .venv/.dev  ## the default checks, under six minutes on two cores
-	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 10 -m "not slow and not services and not ray"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 10 -m "not slow and not services and not ray"
 
 test-slow: .venv/.dev  ## the rest; SLOW= chooses some of them, as pytest's -k
-	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 12 -m slow -k "$(SLOW)"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 12 -m slow -k "$(SLOW)"
 
 test-services: .venv/.dev  ## sweeps on PostgreSQL, an MLflow server, submitit and a Ray cluster
 	$(BIN)/python -m pytest -m "services or ray"

@@ -81,7 +81,9 @@ def test_a_folder_of_hundreds_of_sizes_is_not_measured_hundreds_of_times(trained
 
 
 @SLOW
-def test_a_graph_of_one_size_serves_that_one_and_leaves_others_to_bf16(trained, monkeypatch):
+def test_a_graph_of_one_size_serves_that_one_and_leaves_others_to_bf16(trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path))  # no graph of these weights is there yet
+
     def of_one_size(model, path, size, confidence):
         graph = export.Graph(copy.deepcopy(model), confidence).eval()
         export._trace(graph, torch.zeros(1, 3, *size, dtype=torch.uint8), path, None)

@@ -226,7 +226,8 @@ def test_a_budget_ends_with_whole_trials(tmp_path):
         study.finish(claim.trial, 0.5)
     assert time.time() - begun == pytest.approx(8, abs=1.2) and study.is_complete()
     study.begin()
-    assert study.claim(LINE) is None  # spent is spent
+    left = 8 - study.spent()  # trials alone count, and a busy machine takes its time between them
+    assert (study.claim(LINE) is None) == (left <= study.trial_seconds() / 2)
 
 
 def test_importance_finds_the_parameter_that_matters(tmp_path):

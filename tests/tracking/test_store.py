@@ -8,11 +8,13 @@ from segtune.settings import TrackingConfig
 from segtune.tracking.store import open_store
 
 
-def tables(root: Path) -> list[tuple[str, str]]:
+def tables(root: Path) -> tuple[list, list, list]:
+    """The version, every column and every index; not the text that made them, whose order varies from run to run."""
+    columns = "SELECT m.name, c.* FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'"
+    indexes = "SELECT tbl_name, name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
     with closing(sqlite3.connect(root / "mlflow.db")) as database:
         version = database.execute("SELECT version_num FROM alembic_version").fetchall()
-        rows = database.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name").fetchall()
-    return [*version, *rows]
+        return version, *(sorted(database.execute(q).fetchall(), key=repr) for q in (columns, indexes))
 
 
 def test_a_copied_store_is_what_mlflow_makes_where_nothing_can_be_cached(tmp_path, monkeypatch):
