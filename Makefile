@@ -24,6 +24,7 @@ demo: .venv/.runtime  ## the main job, end to end, in minutes
 	@echo "  .venv/bin/segtune train dataset=folder dataset.root=DIR 'dataset.classes=[road,car]'"
 	@echo "  .venv/bin/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db"
 
+# two test processes with two threads each would wait for each other on two cores: hence OMP_NUM_THREADS
 test: .venv/.dev  ## the default checks, under six minutes on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 10 -m "not slow and not services and not ray"
 
