@@ -10,7 +10,7 @@ from segtune.config import compose
 from segtune.errors import ConfigError
 from segtune.models.build import build
 from segtune.models.eomt import Eomt, Masks, mask_probability
-from segtune.models.mask_loss import MaskClassificationLoss
+from segtune.models.mask_loss import MaskClassificationLoss, assign
 
 TINY = {"architecture": "Eomt", "encoder": "test_vit", "num_queries": 6, "num_blocks": 3}
 
@@ -71,8 +71,9 @@ def test_queries_are_matched_at_the_least_cost():
     mask[:, 3:] = 1
     mask[:2] = 2
     found = Masks(torch.randn(4, 4), torch.randn(4, 8, 8))
-    chosen, order = loss._match(found, mask, torch.tensor([0, 1, 2]))
-    given = dict(zip(order.tolist(), chosen.tolist(), strict=True))
+    costs = loss._costs(Masks(found.classes[None], found.masks[None]), mask[None])
+    _, queries, labels = assign(costs[None].numpy())[0].tolist()
+    given = dict(zip(labels, queries, strict=True))
 
     def cost(query: int, label: int) -> float:
         truth = (mask == label).float()

@@ -3,8 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from segmentation_models_pytorch.losses import LovaszLoss
 
 from segtune.models.losses import SegmentationLoss, class_weights
+from segtune.models.lovasz import lovasz_softmax
 from segtune.settings import LossConfig
 
 LOGITS = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -56,6 +58,19 @@ def test_lovasz_of_a_quarter_equals_that_of_all_where_neighbours_agree():
         torch.testing.assert_close(quarter(logits, mask), whole(logits, mask))
     alone = torch.full((1, 1, 3), 255, dtype=torch.uint8)
     assert float(quarter(LOGITS[:1, :, :1, :3], alone)) == 0.0
+
+
+@pytest.mark.parametrize("ignored", [0, 3])
+def test_lovasz_equals_smps_and_so_do_its_gradients(ignored):
+    mask = MASK.long().clone()
+    mask[mask == 2] = 1  # a class that no pixel shows
+    mask[:, :ignored] = 255
+    ours, theirs = (LOGITS.clone().requires_grad_() for _ in range(2))
+    loss, expected = lovasz_softmax(ours, mask), LovaszLoss("multiclass", ignore_index=255)(theirs, mask)
+    loss.backward()
+    expected.backward()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(ours.grad, theirs.grad)
 
 
 def test_terms_are_summed_with_their_factors():

@@ -6,10 +6,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from segmentation_models_pytorch.losses import DiceLoss, FocalLoss, LovaszLoss
+from segmentation_models_pytorch.losses import DiceLoss, FocalLoss
 from torch import Tensor, nn
 
 from segtune.classes import IGNORE_INDEX
+from segtune.models.lovasz import lovasz_softmax
 from segtune.models.mask_loss import MaskClassificationLoss
 from segtune.settings import LossConfig
 
@@ -35,7 +36,6 @@ class SegmentationLoss(nn.Module):
         makers = {
             "dice": lambda: DiceLoss("multiclass", ignore_index=IGNORE_INDEX),
             "focal": lambda: FocalLoss("multiclass", ignore_index=IGNORE_INDEX),
-            "lovasz": lambda: LovaszLoss("multiclass", ignore_index=IGNORE_INDEX),
         }
         self.others = nn.ModuleDict({name: makers[name]() for name in config.terms if name in makers})
         self.of_masks = MaskClassificationLoss(len(shares), config.points) if "masks" in config.terms else None
@@ -47,18 +47,22 @@ class SegmentationLoss(nn.Module):
         for name, factor in self.config.terms.items():
             if name == "cross_entropy":
                 term = self._cross_entropy(logits, target)
+            elif name == "lovasz":
+                term = lovasz_softmax(*self._some(logits, target))
             else:
                 term = self._other(name, logits, target)
             total = total + factor * term
         return total
 
+    def _some(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Every n-th row and column, from a random place on."""
+        every = self.config.lovasz_stride
+        row, column = (int(torch.randint(min(every, side), ())) for side in target.shape[1:])
+        return logits[:, :, row::every, column::every], target[:, row::every, column::every]
+
     def _other(self, name: str, logits: Tensor, target: Tensor) -> Tensor:
-        every = self.config.lovasz_stride if name == "lovasz" else 1
-        if every > 1:
-            row, column = (int(torch.randint(min(every, side), ())) for side in target.shape[1:])
-            logits, target = logits[:, :, row::every, column::every], target[:, row::every, column::every]
         if not bool((target != IGNORE_INDEX).any()):
-            return logits.sum() * 0.0  # smp's focal and Lovasz losses are not defined on nothing
+            return logits.sum() * 0.0  # smp's focal loss is not defined on nothing
         term: Tensor = self.others[name](logits, target)
         return term
 

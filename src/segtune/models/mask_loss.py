@@ -1,10 +1,12 @@
 """The loss of models that predict a set of masks: each true mask is given to one query, which then has to fit it."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
@@ -12,6 +14,7 @@ from segtune.classes import IGNORE_INDEX
 from segtune.models.eomt import Masks
 
 _OVERSAMPLED, _UNCERTAIN = 3, 0.75
+_BAD = 1e6
 
 
 class MaskClassificationLoss(nn.Module):
@@ -45,50 +48,55 @@ class MaskClassificationLoss(nn.Module):
         self.register_buffer("weight", torch.tensor([1.0] * num_classes + [no_object]), persistent=False)
 
     def forward(self, predictions: Sequence[Masks], mask: Tensor) -> Tensor:
-        """Scalar loss, summed over the predictions of a model, against mask (B, H, W) of ids and 255."""
-        return torch.stack([self._one(Masks(p.classes.float(), p.masks.float()), mask) for p in predictions]).sum()
+        """Scalar loss, summed over the predictions of a model, against mask (B, H, W) of ids and 255.
 
-    def _one(self, found: Masks, mask: Tensor) -> Tensor:
-        shown = [torch.unique(m[m != IGNORE_INDEX]).long() for m in mask]
+        A GPU waits for the CPU once, for all images and predictions together.
+        """
+        found = [Masks(p.classes.float(), p.masks.float()) for p in predictions]
+        matched = assign(torch.stack([self._costs(p, mask) for p in found]).cpu().numpy())
+        return torch.stack([self._one(p, mask, m) for p, m in zip(found, matched, strict=True)]).sum()
+
+    def _one(self, found: Masks, mask: Tensor, matched: NDArray[np.int64]) -> Tensor:
+        """Of one prediction, with its (image, query, class) triples (3, M)."""
+        images, queries, labels = torch.from_numpy(matched).to(mask.device, non_blocking=True)
         target = torch.full(found.classes.shape[:2], self.num_classes, device=mask.device)
-        images, queries, labels = [], [], []
-        for row, classes in enumerate(shown):
-            chosen, order = self._match(Masks(found.classes[row], found.masks[row]), mask[row], classes)
-            target[row, chosen] = classes[order]
-            images += [row] * len(chosen)
-            queries.append(chosen)
-            labels.append(classes[order])
+        target[images, queries] = labels
         total = self.factors[0] * F.cross_entropy(found.classes.transpose(1, 2), target, self.weight)
-        if not images:
+        if not matched.size:
             return total + 0.0 * found.masks.sum()
-        rows = torch.tensor(images, device=mask.device)
-        logits, label = found.masks[rows, torch.cat(queries)], torch.cat(labels)
+        logits = found.masks[images, queries]
         points = self._points(logits)
-        values, ids = _at(logits[:, None], points)[:, 0], _ids_at(mask[rows], points)
-        truth, counted = (ids == label[:, None]).float(), (ids != IGNORE_INDEX).float()
+        values, ids = _at(logits[:, None], points)[:, 0], _ids_at(mask[images], points)
+        truth, counted = (ids == labels[:, None]).float(), (ids != IGNORE_INDEX).float()
         cross = F.binary_cross_entropy_with_logits(values, truth, counted, reduction="none").sum(1)
         cross = (cross / counted.sum(1).clamp(min=1)).mean()
         share = values.sigmoid() * counted
         dice = 1 - (2 * (share * truth).sum(1) + 1) / (share.sum(1) + (truth * counted).sum(1) + 1)
-        return total + self.factors[1] * cross + self.factors[2] * dice.mean()
+        summed: Tensor = total + self.factors[1] * cross + self.factors[2] * dice.mean()
+        return summed
+
+    def _shown(self, mask: Tensor) -> Tensor:
+        """Which classes each image of a mask (B, H, W) shows, (B, C) bool."""
+        found = torch.zeros(len(mask), IGNORE_INDEX + 1, dtype=torch.bool, device=mask.device)
+        found.scatter_(1, mask.flatten(1).long(), True)
+        return found[:, : self.num_classes]
 
     @torch.no_grad()
-    def _match(self, found: Masks, mask: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-        """(query, place among `classes`) pairs of least cost, each (M,); found has (Q, C + 1) and (Q, H, W)."""
-        if not len(classes):
-            return classes, classes
-        points = torch.rand(1, self.num_points, 2, device=mask.device)
-        values, ids = _at(found.masks[None], points)[0], _ids_at(mask[None], points)[0]
-        values, ids = values[:, ids != IGNORE_INDEX], ids[ids != IGNORE_INDEX]
-        truth = (ids[None] == classes[:, None]).float()
-        number = max(1, len(ids))
-        cross = (F.softplus(-values) @ truth.T + F.softplus(values) @ (1 - truth).T) / number
-        share = values.sigmoid()
-        dice = 1 - (2 * share @ truth.T + 1) / (share.sum(1)[:, None] + truth.sum(1)[None] + 1)
-        by_class = -found.classes.softmax(-1)[:, classes]
-        cost = self.factors[0] * by_class + self.factors[1] * cross + self.factors[2] * dice
-        rows, columns = linear_sum_assignment(np.nan_to_num(cost.cpu().numpy(), nan=1e6, posinf=1e6, neginf=-1e6))
-        return torch.as_tensor(rows, device=mask.device), torch.as_tensor(columns, device=mask.device)
+    def _costs(self, found: Masks, mask: Tensor) -> Tensor:
+        """(B, Q, C): what each query would cost as each class; infinity for a class that an image does not show."""
+        points = torch.rand(len(mask), self.num_points, 2, device=mask.device)
+        values, ids = _at(found.masks, points), _ids_at(mask, points)
+        truth = (ids[..., None] == torch.arange(self.num_classes, device=mask.device)).float()
+        counted = (ids != IGNORE_INDEX).float()[:, None]
+        number = counted.sum(2, keepdim=True).clamp(min=1)
+        elsewhere = counted.transpose(1, 2) - truth
+        cross = (F.softplus(-values) @ truth + F.softplus(values) @ elsewhere) / number
+        share = values.sigmoid() * counted
+        dice = 1 - (2 * share @ truth + 1) / (share.sum(2, keepdim=True) + truth.sum(1, keepdim=True) + 1)
+        by_class = -found.classes.softmax(-1)[..., :-1]
+        costs: Tensor = self.factors[0] * by_class + self.factors[1] * cross + self.factors[2] * dice
+        costs = costs.nan_to_num(_BAD, _BAD, -_BAD)  # of weights that diverge: SciPy wants numbers
+        return costs.masked_fill(~self._shown(mask)[:, None], math.inf)
 
     @torch.no_grad()
     def _points(self, logits: Tensor) -> Tensor:
@@ -99,6 +107,27 @@ class MaskClassificationLoss(nn.Module):
         chosen = uncertain.topk(number, 1).indices
         kept = many.gather(1, chosen[..., None].expand(-1, -1, 2))
         return torch.cat([kept, torch.rand(len(logits), self.num_points - number, 2, device=logits.device)], 1)
+
+
+def assign(costs: NDArray[np.float32]) -> list[NDArray[np.int64]]:
+    """For each of L predictions, (image, query, class) triples (3, M) of least cost: each class shown gets one query.
+
+    Args:
+        costs: (L, B, Q, C); infinity for a class that an image does not show.
+
+    >>> costs = np.array([[[[0.9, 0.1, np.inf], [0.2, 0.3, np.inf]]]], np.float32)
+    >>> assign(costs)[0].tolist()
+    [[0, 0], [0, 1], [1, 0]]
+    """
+    found = []
+    for prediction in costs:
+        triples = [np.zeros((3, 0), np.int64)]
+        for image, cost in enumerate(prediction):
+            classes = np.flatnonzero(np.isfinite(cost[0]))
+            queries, order = linear_sum_assignment(cost[:, classes])
+            triples.append(np.stack([np.full_like(queries, image), queries, classes[order]]))
+        found.append(np.concatenate(triples, axis=1))
+    return found
 
 
 def _at(values: Tensor, points: Tensor) -> Tensor:
