@@ -113,7 +113,8 @@ class FineTuning(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser, with its schedule advanced each step."""
-        optimizer = build_optimizer(self.optimizer_config, self.model, self.lr, self.tuning.layer_decay)
+        bf16 = "bf16" in str(self.trainer.precision)
+        optimizer = build_optimizer(self.optimizer_config, self.model, self.lr, self.tuning.layer_decay, bf16)
         self.total_steps = int(self.trainer.estimated_stepping_batches)
         scheduler = build_scheduler(self.scheduler_config, optimizer, self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -1,9 +1,13 @@
 """Optimisers and schedules."""
 
+import copy
+
 import pytest
 import torch
+from timm.optim import Muon, param_groups_weight_decay
 from torch import nn
 
+from segtune.models.build import build
 from segtune.models.optim import build_optimizer, lr_factor
 from segtune.settings import OptimizerConfig, SchedulerConfig
 
@@ -24,6 +28,42 @@ def test_every_optimiser_lowers_a_loss_and_decays_no_bias(name):
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.9 * losses[0]
+
+
+def test_muon_moves_as_timms_does():
+    torch.manual_seed(0)
+    ours = build({"architecture": "Swift", "encoder": "narrow_resnet", "width": 16}, 3)
+    theirs = copy.deepcopy(ours)
+    config = OptimizerConfig(name="muon", weight_decay=0.1, momentum=0.9, ns_steps=3)
+    optimizer = build_optimizer(config, ours, lr=0.01)
+    expected = Muon(
+        param_groups_weight_decay(theirs, 0.1), lr=0.01, momentum=0.9, nesterov=True, ns_steps=3,
+        adjust_lr_fn="match_rms_adamw",
+    )  # fmt: skip
+    for _ in range(3):
+        for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            mine.grad = torch.randn_like(mine)
+            other.grad = mine.grad.clone()
+        optimizer.step()
+        expected.step()
+    for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, msg=name)
+        assert mine.grad is not None
+
+
+def test_muon_in_fp32_moves_as_in_bf16_but_for_rounding():
+    moved = []
+    for bf16 in (True, False):
+        torch.manual_seed(0)
+        model = nn.Conv2d(8, 16, 3, bias=False)
+        before = model.weight.detach().clone()
+        optimizer = build_optimizer(OptimizerConfig(name="muon", weight_decay=0.0), model, lr=0.01, bf16=bf16)
+        for _ in range(3):
+            model.weight.grad = torch.randn_like(model.weight)
+            optimizer.step()
+        moved.append((model.weight.detach() - before).flatten())
+    assert torch.cosine_similarity(*moved, dim=0) > 0.999
+    assert float(moved[1].norm() / moved[0].norm()) == pytest.approx(1.0, abs=0.02)
 
 
 @pytest.mark.parametrize("name", ["constant", "poly", "cosine"])

@@ -3,16 +3,20 @@
 import math
 from typing import Any
 
-from timm.optim import Muon, param_groups_weight_decay
+import torch
+from timm.optim import param_groups_weight_decay
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from segtune.models.muon import BatchedMuon
 from segtune.models.tuning import layer_scales
 from segtune.settings import OptimizerConfig, SchedulerConfig
 
 
-def build_optimizer(config: OptimizerConfig, model: nn.Module, lr: float, layer_decay: float = 1.0) -> Optimizer:
+def build_optimizer(
+    config: OptimizerConfig, model: nn.Module, lr: float, layer_decay: float = 1.0, bf16: bool = True
+) -> Optimizer:
     """The optimiser over the model's trainable parameters; biases and norms decay in none of them.
 
     `muon` orthogonalises the momentum of matrices and convolutions (flattened to matrices) and scales the update to
@@ -20,13 +24,14 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module, lr: float, layer_
 
     Args:
         layer_decay: factor on lr from each layer of the encoder to the one before it; see `tuning.layer_scales`.
+        bf16: whether the steps compute in it: muon's iterations then do, too.
     """
     groups = _groups(model, config.weight_decay, lr, layer_decay)
     if config.name == "adamw":
         return AdamW(groups, lr=lr)
     if config.name == "sgd":
         return SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.momentum > 0)
-    return Muon(
+    muon = BatchedMuon(
         groups,
         lr=lr,
         momentum=config.momentum,
@@ -35,6 +40,8 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module, lr: float, layer_
         adjust_lr_fn="match_rms_adamw",
         fallback_lr_scale=config.fallback_lr_scale,
     )
+    muon.dtype = torch.bfloat16 if bf16 else torch.float32
+    return muon
 
 
 def _groups(model: nn.Module, weight_decay: float, lr: float, layer_decay: float) -> list[dict[str, Any]]:
