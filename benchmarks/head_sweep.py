@@ -1,7 +1,7 @@
 """Heads on cached features against full fine-tuning: trials in an hour, and whether both rank configurations alike.
 
     python benchmarks/head_sweep.py [--template segformer] [--encoder resnet50] [--epochs 6] [--base-epochs 6]
-                                    [--train 160] [--configurations 9]
+                                    [--train 160] [--size 192] [--configurations 9]
 
 A model is trained on street scenes of one seed; then the same configurations (learning rates and losses) are
 fine-tuned from it on scenes of another, once whole and once as a head on the frozen encoder's features. Both count all
@@ -27,8 +27,9 @@ def words(options: argparse.Namespace, root: Path, seed: int, epochs: int) -> li
     return [
         "dataset=street", f"dataset.street.seed={seed}", f"dataset.street.train={options.train}",
         f"dataset.street.val={options.train // 4}", f"template={options.template}",
-        f"hp.encoder={options.encoder}", "hp.image_size=[192]", "hp.batch_size=8", f"hp.num_epochs={epochs}",
-        "trainer=cpu", f"trainer.val_every={epochs}", "tracking.overlays=0", f"tracking.root={root}",
+        f"hp.encoder={options.encoder}", f"hp.image_size=[{options.size}]", "hp.batch_size=8",
+        f"hp.num_epochs={epochs}", "trainer=cpu", f"trainer.val_every={epochs}", "tracking.overlays=0",
+        f"tracking.root={root}",
     ]  # fmt: skip
 
 
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--base-epochs", type=int, help="of the model that all start from; as many as --epochs")
     parser.add_argument("--train", type=int, default=160, help="scenes to train on; a quarter as many to validate")
+    parser.add_argument("--size", type=int, default=192, help="shorter side of an image in pixels")
     parser.add_argument("--configurations", type=int, default=9)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

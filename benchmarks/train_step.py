@@ -1,21 +1,31 @@
 """What Lightning, tracking and our own parts add to a training step: the same model in a bare loop and through `fit`.
 
-python benchmarks/train_step.py [--rounds 5]
+    python benchmarks/train_step.py [--rounds 5]
+    python benchmarks/train_step.py --gpu [--rounds 5] [--nets swift eomt …]
 
-Both train swift on the built-in street scenes in the same process, one after the other, in rounds; the figure is the
-median over the rounds of fit's time per step over the bare loop's. Both take their batches from the same data module,
-run the same loss, optimiser, schedule and moving average; fit also checkpoints, logs to MLflow and reports.
-Validation is left out of both.
+Both train on the built-in street scenes in the same process, one after the other, in rounds; the figure is the
+median over the rounds of fit's time per step over the bare loop's. Both make the same batches and run the same loss,
+optimiser, schedule and moving average; fit also checkpoints, logs to MLflow and reports. Validation and the first epoch
+(what is set up, tuned and compiled once) are left out of both.
+
+On a GPU: swift and eomt at 512x1024, eager and compiled; images per second, and what the net alone would do if its
+batch were always there.
 """
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
+from pathlib import Path
+from typing import Any
 
+import cv2
 import torch
 from timm.utils import ModelEmaV3
 
+from segtune import training
+from segtune.callbacks import Keeper
 from segtune.config import compose
 from segtune.data.cache import load_split
 from segtune.data.datamodule import SegmentationData
@@ -25,10 +35,11 @@ from segtune.models.build import build
 from segtune.models.losses import SegmentationLoss
 from segtune.models.optim import build_optimizer, build_scheduler
 from segtune.settings import RunConfig
-from segtune.setup import build_augment
+from segtune.setup import prepare
 from segtune.training import fit
 
 EPOCHS = 4
+SCENES, COPIES = 24, 28  # at 512x1024: distinct ones, and how often an epoch shows each
 
 
 def settings(root: str) -> RunConfig:
@@ -38,35 +49,52 @@ def settings(root: str) -> RunConfig:
     return compose([*words, f"tracking.root='{root}'"]).config
 
 
-def bare_loop(config: RunConfig) -> float:
-    """Seconds a step."""
-    source = open_source(config.dataset)
-    train = load_split(source, "train", config.hp["image_size"])
-    val = load_split(source, "val", config.hp["image_size"], stored_masks=True)
-    data = SegmentationData(
-        train, val, build_augment(config, train, len(source.classes)), config.hp["batch_size"], config.seed
-    )
-    model = build(config.template["model"], len(source.classes)).to(memory_format=torch.channels_last).train()
-    loss = SegmentationLoss(config.loss, train.class_shares(len(source.classes)))
-    optimizer = build_optimizer(config.optimizer, model, config.hp["batch_size"] * config.hp["per_item_lrate"])
+def bare_loop(config: RunConfig, compiled: bool = False, fed: bool = True) -> float:
+    """Seconds a step, without the first epoch's.
+
+    Args:
+        fed: with the loader's batches; else always with the first one, which is on the device already.
+    """
+    torch.use_deterministic_algorithms(False)  # whatever ran before
+    setup = prepare(config, lambda _: None)
+    device, how = setup.device, setup.how
+    data = SegmentationData(setup.train, setup.val, setup.augment, setup.step_size, config.seed, setup.workers)
+    memory_format = torch.channels_last if how.channels_last else torch.contiguous_format
+    model: Any = setup.model.to(device).to(memory_format=memory_format).train()
+    loss = SegmentationLoss(config.loss, setup.train.class_shares(len(setup.classes))).to(device)
+    optimizer = build_optimizer(config.optimizer, model, setup.lr, bf16=how.bf16)
     loader = data.train_dataloader()
-    scheduler = build_scheduler(config.scheduler, optimizer, EPOCHS * len(loader))
-    ema = ModelEmaV3(model, decay=0.99, use_warmup=True)
-    stride, steps = config.loss.stride, 0
-    started = time.perf_counter()
-    for epoch in range(EPOCHS):
+    loader.pin_memory = device.type == "cuda"
+    epochs = int(config.hp["num_epochs"])
+    scheduler = build_scheduler(config.scheduler, optimizer, epochs * len(loader))
+    ema = ModelEmaV3(model, decay=config.trainer.ema_decay, use_warmup=True)
+    if compiled:
+        model.compile()
+    steps, first, started = 0, 0, 0.0
+    same = {k: v.to(device) for k, v in next(iter(loader)).items()}
+    for epoch in range(epochs):
+        if epoch == 1:
+            wait(device)
+            first, started = steps, time.perf_counter()
         loader.sampler.set_epoch(epoch)
-        for batch in loader:
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = model(batch["image"], stride=stride)
-                value = loss(logits, batch["mask"][:, stride // 2 :: stride, stride // 2 :: stride])
+        for batch in loader if fed else [same] * len(loader):
+            batch = {k: v.to(device, non_blocking=True) for k, v in batch.items()}
+            model.advance(steps / (epochs * len(loader)))
+            with torch.autocast(device.type, torch.bfloat16, enabled=how.bf16):
+                value = setup.kind.loss_of(model, loss, batch)
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
             scheduler.step()
             steps += 1
             ema.update(model, step=steps)
-    return (time.perf_counter() - started) / steps
+    wait(device)
+    return (time.perf_counter() - started) / (steps - first)
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def step_costs(rounds: int) -> None:
@@ -102,51 +130,104 @@ def step_costs(rounds: int) -> None:
 
 
 def through_fit(config: RunConfig) -> float:
-    """Seconds a step, from the start of the first epoch to the last one's validation."""
-    from segtune.callbacks import Keeper
-
-    marks: list[float] = []
+    """Seconds a step, from the end of the first epoch to the last one's validation."""
+    marks: list[tuple[float, int]] = []
 
     class Clock(Keeper):
-        def on_train_start(self, *_):
-            marks.append(time.perf_counter())
+        def on_train_epoch_start(self, trainer, module):
+            super().on_train_epoch_start(trainer, module)
+            if trainer.current_epoch == 1:
+                wait(module.device)
+                marks.append((time.perf_counter(), trainer.global_step))
 
-        def on_validation_start(self, *_):
-            marks.append(time.perf_counter())
-
-        def on_train_batch_end(self, trainer, *rest):
-            super().on_train_batch_end(trainer, *rest)
-            self.steps = trainer.global_step
-            Clock.total = trainer.global_step
-
-    import segtune.training as training
+        def on_validation_start(self, trainer, module):
+            wait(module.device)
+            marks.append((time.perf_counter(), trainer.global_step))
 
     training.Keeper = Clock
     try:
         fit(config)
     finally:
         training.Keeper = Keeper
-    return (marks[1] - marks[0]) / Clock.total
+    (started, before), (ended, after) = marks
+    return (ended - started) / (after - before)
+
+
+def side_by_side(config: RunConfig, rounds: int) -> tuple[float, float, list[float]]:
+    """Median seconds a step of both, and fit's share of the bare loop's in each round."""
+    compiled = config.trainer.compile
+    pairs = []
+    for number in range(rounds):
+        # alternately first: a machine that slows down favours whoever starts
+        if number % 2 == 0:
+            bare, ours = bare_loop(config, compiled), through_fit(config)
+        else:
+            ours, bare = through_fit(config), bare_loop(config, compiled)
+        pairs.append((bare, ours))
+    bare, ours = (statistics.median(p[i] for p in pairs) for i in range(2))
+    return bare, ours, [b / a for a, b in pairs]
+
+
+def scenes(folder: Path) -> list[str]:
+    """Words for a folder of street scenes of 512x1024, each under many names."""
+    config = compose(["dataset=street", "template=swift", *(f"dataset.street.{k}={v}" for k, v in {
+        "width": 1024, "height": 512, "train": SCENES, "val": 2, "test": 2, "clips": 0}.items())]).config  # fmt: skip
+    source = open_source(config.dataset)
+    for split, copies in (("train", COPIES), ("val", 1)):
+        decoded = load_split(source, split, [512])
+        for kind, arrays in (("images", decoded.images), ("masks", decoded.masks)):
+            place = folder / kind / split
+            place.mkdir(parents=True)
+            for number, array in enumerate(arrays):
+                cv2.imwrite(str(place / f"{number}_0.png"), array[..., ::-1] if array.ndim == 3 else array)
+                for copy in range(1, copies):
+                    os.link(place / f"{number}_0.png", place / f"{number}_{copy}.png")
+    return ["dataset=folder", f"dataset.root='{folder}'", f"dataset.classes=[{','.join(source.classes.names)}]"]
+
+
+NETS = {
+    "swift": ["template=swift"],
+    "eomt": ["template=eomt", "hp.encoder=vit_small_patch14_reg4_dinov2", "hp.pretrained_weights=none"],
+}
+NETS |= {f"{name}-compiled": [*words, "trainer.compile=true"] for name, words in NETS.items()}
+NETS |= {"swift-deterministic": [*NETS["swift"], "trainer.deterministic=true"]}
+
+
+def on_gpu(rounds: int, nets: list[str], batch: int = 16) -> None:
+    print(f"{torch.cuda.get_device_name()}, {os.cpu_count()} cores, torch {torch.__version__}; batches of {batch}\n")
+    print("| net | bare loop, images/s | fit, images/s | fit / bare (target 0.97) | the net alone, images/s | GiB |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    with tempfile.TemporaryDirectory() as root:
+        words = [*scenes(Path(root) / "scenes"), "trainer=gpu", "hp.image_size=[512]", f"hp.batch_size={batch}"]
+        words += ["hp.num_epochs=2", "trainer.val_every=2", "trainer.ema_decay=0.99", "tracking.overlays=0"]
+        words += ["augment.scale=[0.5,2.0]", "augment.crop_size=null", "augment.crop_start=null"]
+        for name in nets:
+            config = compose([*NETS[name], *words, f"tracking.root='{root}'"]).config
+            torch.cuda.reset_peak_memory_stats()
+            bare, ours, ratios = side_by_side(config, rounds)
+            alone = bare_loop(config, config.trainer.compile, fed=False)
+            print(
+                f"| {name} | {batch / bare:.0f} | {batch / ours:.0f} | {1 / statistics.median(ratios):.3f} "
+                f"({1 / max(ratios):.3f} to {1 / min(ratios):.3f}) | {batch / alone:.0f} "
+                f"| {torch.cuda.max_memory_reserved() / 2**30:.1f} |", flush=True,
+            )  # fmt: skip
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
-    step_costs(rounds)
+    parser.add_argument("--gpu", action="store_true")
+    parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS), help="on a GPU")
+    options = parser.parse_args()
+    if options.gpu:
+        on_gpu(options.rounds, options.nets)
+        return
+    step_costs(options.rounds)
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}\n")
-    print("| round | bare loop, ms a step | fit, ms a step | ratio |\n| --- | --- | --- | --- |")
-    ratios = []
     with tempfile.TemporaryDirectory() as root:
-        config = settings(root)
-        bare_loop(config)  # warm
-        for number in range(rounds):
-            # alternately first: a machine that slows down favours whoever starts
-            first, second = (bare_loop, through_fit) if number % 2 == 0 else (through_fit, bare_loop)
-            times = {first: first(config), second: second(config)}
-            ratios.append(times[through_fit] / times[bare_loop])
-            print(f"| {number} | {1000 * times[bare_loop]:.1f} | {1000 * times[through_fit]:.1f} | {ratios[-1]:.3f} |")
-    print(f"\nmedian {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
+        bare, ours, ratios = side_by_side(settings(root), options.rounds)
+    print(f"bare loop {1000 * bare:.1f} ms a step, fit {1000 * ours:.1f}; fit / bare {statistics.median(ratios):.3f} "
+          f"({min(ratios):.3f} to {max(ratios):.3f})")  # fmt: skip
 
 
 if __name__ == "__main__":

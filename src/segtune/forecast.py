@@ -122,21 +122,22 @@ def measure_pace(setup: Setup) -> Pace:
     loss = SegmentationLoss(config.loss, setup.train.class_shares(len(setup.classes))).to(setup.device)
     memory_format = torch.channels_last if setup.how.channels_last else torch.contiguous_format
     model = copy.deepcopy(setup.model).to(setup.device).to(memory_format=memory_format).train()
-    optimizer = build_optimizer(config.optimizer, model, setup.lr, config.tuning.layer_decay)
+    optimizer = build_optimizer(config.optimizer, model, setup.lr, config.tuning.layer_decay, setup.how.bf16)
     views = TrainViews(setup.train, augment, config.seed)
     items = [n % len(setup.train) for n in range(setup.step_size)]
 
     def step(epoch: int) -> float:
         started = time.perf_counter()
-        batch = {
-            k: v.to(setup.device) for k, v in kind.collate(views.__getitems__([(epoch, n) for n in items])).items()
-        }
+        made = kind.collate(views.__getitems__([(epoch, n) for n in items]))
+        making = time.perf_counter() - started
+        batch = {k: v.to(setup.device) for k, v in made.items()}
         with torch.autocast(setup.device.type, torch.bfloat16, enabled=setup.how.bf16):
             torch.autograd.backward(kind.loss_of(model, loss, batch))
         optimizer.step()
         optimizer.zero_grad()
         _wait(setup.device)
-        return time.perf_counter() - started
+        computing = time.perf_counter() - started - making
+        return max(computing, making / setup.workers) if setup.workers else computing + making
 
     times = [min([step(epoch) for _ in range(_STEPS + 1)][1:]) for epoch in (0, augment.num_epochs)]
     batches = -(-len(setup.val) // setup.step_size)

@@ -147,7 +147,10 @@ class TrainerConfig(Settings):
         precision: `auto` measures bf16 against fp32 on this model and device once, and keeps the answer.
         channels_last: memory format; `auto` is measured together with precision.
         threads: CPU threads; null leaves torch's choice.
-        workers: data-loading processes; on a CPU the cache in memory makes 0 the fastest.
+        workers: processes that make batches ahead. `auto`: none on a CPU, where the cache in memory makes that the
+            fastest; on a GPU one less than there are threads, or cores where none are given, at most eight.
+        deterministic: on a GPU, only operations that give the same bits each time, where there are such; on a CPU
+            all do.
         ema_decay: exponential moving average of the weights, which is what is validated and kept; null for none.
         early_stopping: stop after this many validations without a better mIoU; null never.
         val_every: epochs between validations; the last epoch is always validated.
@@ -163,8 +166,9 @@ class TrainerConfig(Settings):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     channels_last: Literal["auto", True, False] = "auto"
     compile: bool = False
+    deterministic: bool = False
     threads: Count | None = None
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
     early_stopping: Count | None = None
     val_every: Count = 1

@@ -1,6 +1,7 @@
 """The objects of one run, out of its checked config: data, model, and the form in which its steps are fastest."""
 
 import copy
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,6 +62,15 @@ class Setup:
         """(B, 3, H, W) of what goes through the model at once, at its largest."""
         height, width = self.augment.size(self.config.hp["num_epochs"])
         return self.step_size, 3, height, width
+
+    @property
+    def workers(self) -> int:
+        """Processes that make batches ahead."""
+        wanted = self.config.trainer.workers
+        if wanted != "auto":
+            return wanted
+        cores = self.config.trainer.threads or os.cpu_count() or 1
+        return min(8, max(1, cores - 1)) if self.device.type == "cuda" else 0
 
     @property
     def augment(self) -> Augment:

@@ -240,7 +240,7 @@ def _run_steps(
     if config.trainer.compile:
         model.compile()
     data = SegmentationData(
-        setup.train, setup.val, setup.augment, setup.step_size, config.seed, config.trainer.workers, kind.collate,
+        setup.train, setup.val, setup.augment, setup.step_size, config.seed, setup.workers, kind.collate,
         views,
     )  # fmt: skip
     keeper = Keeper(run.folder, stop, guard)
@@ -314,7 +314,7 @@ def _trainer(setup: Setup, callbacks: list[pl.Callback]) -> pl.Trainer:
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        deterministic="warn" if setup.device.type == "cuda" else True,
+        deterministic=True if setup.device.type == "cpu" else "warn" if config.deterministic else False,
     )
 
 

@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from segtune.data.cache import Decoded, batches_of_one_size
+from segtune.data.prefetch import Prefetched
 from segtune.data.sampling import Sampling
 from segtune.data.transforms import Augment
 from segtune.dataset_settings import SamplingConfig
@@ -78,7 +80,10 @@ class WholeImages(Dataset[Batch]):
 class SegmentationData(pl.LightningDataModule):
     """Loaders over two decoded splits; a rank of several sees its share of both.
 
+    On a GPU the batches are copied ahead of the steps.
+
     Args:
+        workers: processes that make batches ahead; 0 makes them in this process, when they are asked for.
         collate: adds to a batch of image and mask what else a step needs.
         views: train and val sets of batches that stand in for images.
     """
@@ -101,27 +106,36 @@ class SegmentationData(pl.LightningDataModule):
         self.train, self.val, self.augment = train, val, augment
         self.batch_size, self.seed, self.workers = batch_size, seed, workers
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[Batch] | Prefetched:
         """Shuffled and augmented; the last incomplete batch is dropped, unless it is the only one."""
-        rank, world = self._place()
-        sampler = EpochSampler(self.sampling, self.seed, rank, world)
-        return DataLoader(
-            self.views[0] if self.views else TrainViews(self.train, self.augment, self.seed),
-            batch_size=self.batch_size,
-            sampler=sampler,
-            drop_last=len(sampler) >= self.batch_size,
+        sampler = EpochSampler(self.sampling, self.seed, *self._place())
+        views = self.views[0] if self.views else TrainViews(self.train, self.augment, self.seed)
+        last = len(sampler) >= self.batch_size
+        return self._loader(views, batch_size=self.batch_size, sampler=sampler, drop_last=last)
+
+    def val_dataloader(self) -> DataLoader[Batch] | Prefetched:
+        """Whole images in a fixed order."""
+        batches = batches_of_one_size(self.val, self.batch_size, *self._place())
+        images = self.views[1] if self.views else WholeImages(self.val)
+        return self._loader(images, batch_sampler=batches)
+
+    def _loader(self, views: Dataset[Any], **how: Any) -> DataLoader[Batch] | Prefetched:
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        loader: DataLoader[Batch] = DataLoader(
+            views,
             collate_fn=self.collate,  # type: ignore[arg-type]  # the views are made a batch at a time
             num_workers=self.workers,
+            worker_init_fn=_one_thread,
             persistent_workers=self.workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=device.type == "cuda",
+            **how,
         )
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Whole images in a fixed order."""
-        rank, world = self._place()
-        batches = batches_of_one_size(self.val, self.batch_size, rank, world)
-        images: Dataset[Any] = self.views[1] if self.views else WholeImages(self.val)
-        return DataLoader(images, batch_sampler=batches, collate_fn=self.collate)  # type: ignore[arg-type]  # the same
+        return Prefetched(loader, device) if device.type == "cuda" else loader
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+def _one_thread(_: int) -> None:
+    """Each process that makes batches is one of many: OpenCV would start a thread for every core in each."""
+    cv2.setNumThreads(0)  # 1 would wait for the threads of the process that it was forked from, for ever

@@ -102,6 +102,14 @@ class SegmentationModel(nn.Module):
         x = self._prepared(image)
         return self.net.predictions(x), (x.shape[-2], x.shape[-1])  # type: ignore[operator]  # Eomt's
 
+    def compile(self, *args: Any, **options: Any) -> None:
+        """As any module's; of a query-based net the blocks alone, whose masks come and go between them."""
+        if isinstance(self.net, Eomt):
+            for block in self.net.encoder.blocks:
+                block.compile(*args, **options)
+        else:
+            super().compile(*args, **options)
+
     def advance(self, progress: float) -> None:
         """Tells the net how far the training is, in [0, 1]; only Eomt's masked attention wants to know."""
         if isinstance(self.net, Eomt):
