@@ -24,3 +24,13 @@ def test_the_time_left_follows_the_work_of_the_epochs_to_come(monkeypatch):
         now[0] += 20.0
         reporter.on_train_epoch_end(SimpleNamespace(current_epoch=epoch, max_epochs=4, is_global_zero=True), Trained())
     assert lines == ["epoch 1/4  loss 0.5000  20 s, 180 s to go", "epoch 2/4  loss 0.5000  40 s, 160 s to go"]
+
+
+def test_the_time_left_is_right_where_steps_of_small_crops_take_as_long_as_those_of_large_ones(monkeypatch):
+    now, lines = [0.0], []
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: now[0])
+    reporter = Reporter(("road",), lines.append, lambda *_: None, [1, 1, 4, 4, 4, 4, 4, 4], None)
+    for epoch in range(6):
+        now[0] += 20.0
+        reporter.on_train_epoch_end(SimpleNamespace(current_epoch=epoch, max_epochs=8, is_global_zero=True), Trained())
+    assert lines[-1] == "epoch 6/8  loss 0.5000  120 s, 40 s to go"

@@ -127,6 +127,7 @@ class Reporter(pl.Callback):
         self.best = -1.0
         self._started = self._told = time.monotonic()
         self._first_epoch: int | None = None
+        self._marks: list[tuple[float, float]] = []
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Reports an epoch that was validated, or that took long; a loss that is not finite ends the run here."""
@@ -138,7 +139,10 @@ class Reporter(pl.Callback):
             return
         elapsed = time.monotonic() - self._started
         total = trainer.max_epochs or 0
-        left = elapsed / sum(self.work[self._first_epoch : epoch + 1]) * sum(self.work[epoch + 1 :])
+        self._marks.append((elapsed, sum(self.work[self._first_epoch : epoch + 1])))
+        # by the later half of the epochs: small crops may take as long as large ones where a GPU waits for the CPU
+        before = self._marks[len(self._marks) // 2 - 1] if len(self._marks) > 1 else (0.0, 0.0)
+        left = (elapsed - before[0]) / (self._marks[-1][1] - before[1]) * sum(self.work[epoch + 1 :])
         place, clock = f"epoch {epoch + 1}/{total}  loss {loss:.4f}", f"{elapsed:.0f} s, {left:.0f} s to go"
         if scores is None:
             if time.monotonic() - self._told > _PATIENCE:
