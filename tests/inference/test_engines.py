@@ -105,6 +105,7 @@ def test_an_engine_that_sees_something_else_is_not_taken(trained, tmp_path, monk
         return changed
 
     monkeypatch.setattr("segtune.inference.engines.in_bf16", other)
+    monkeypatch.setattr("segtune.inference.engines.has_bf16", lambda: True)
     monkeypatch.setattr("segtune.inference.engines._MARGIN", 1e9)  # however slow
     with torch.inference_mode():
         assert Fastest(trained.model, keep=tmp_path / "x.json").engine(scenes(), graphs=False).name == "eager"

@@ -2,15 +2,18 @@
 
 import hashlib
 import json
+import math
 import os
 import platform
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from torch import nn
 
 
@@ -27,6 +30,7 @@ class StepFormat:
 
 _CANDIDATES = (StepFormat(False, False), StepFormat(False, True), StepFormat(True, True), StepFormat(True, False))
 _MARGIN = 0.95  # a candidate must be at least 5 % faster than plain fp32: noise must not change the arithmetic
+_HOPELESS = 6.0  # times the best so far: bf16 on a CPU without instructions for it
 
 
 def fastest_format(
@@ -56,13 +60,34 @@ def fastest_format(
     key = _key(model, batch, stride, device, [asdict(c) for c in allowed])
     answers = kept_answers(keep)
     if key not in answers:
-        seconds = {c: _time_step(model, batch, stride, device, c) for c in allowed}
-        best = min(seconds, key=lambda c: seconds[c])
-        chosen = best if seconds[best] < _MARGIN * seconds[allowed[0]] else allowed[0]
-        timings = [asdict(c) | {"ms": round(1000 * s, 2)} for c, s in seconds.items()]
-        answers = {**kept_answers(keep), key: asdict(chosen) | {"measured": timings}}
-        keep_answers(keep, answers)
+        with _one_at_a_time(keep):
+            answers = kept_answers(keep)
+            if key not in answers:
+                answers = {**answers, key: _measured(model, batch, stride, device, allowed)}
+                keep_answers(keep, answers)
     return StepFormat(answers[key]["bf16"], answers[key]["channels_last"])
+
+
+def _one_at_a_time(keep: Path) -> AbstractContextManager[Any]:
+    """Trials that start together would slow each other down, and choose differently."""
+    try:
+        keep.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(keep.with_suffix(".lock")).acquire()
+    except OSError:  # a folder that cannot be written to keeps no answers either
+        return nullcontext()
+
+
+def _measured(
+    model: nn.Module, shape: tuple[int, ...], stride: int | None, device: torch.device, allowed: list[StepFormat]
+) -> dict[str, Any]:
+    """The format chosen, with what all were measured at."""
+    seconds: dict[StepFormat, float] = {}
+    for how in allowed:
+        most = _HOPELESS * min(seconds.values(), default=math.inf)
+        seconds[how] = _time_step(model, shape, stride, device, how, most)
+    best = min(seconds, key=lambda c: seconds[c])
+    chosen = best if seconds[best] < _MARGIN * seconds[allowed[0]] else allowed[0]
+    return asdict(chosen) | {"measured": [asdict(c) | {"ms": round(1000 * s, 2)} for c, s in seconds.items()]}
 
 
 def _time_step(
@@ -71,9 +96,14 @@ def _time_step(
     stride: int | None,
     device: torch.device,
     how: StepFormat,
+    most: float,
     repeats: int = 3,
 ) -> float:
-    """Seconds of one forward and backward: the fastest of a few, after one that is not counted."""
+    """Seconds of one forward and backward: the fastest of a few, after one that is not counted.
+
+    Args:
+        most: seconds of a counted step after which no other is tried.
+    """
     memory_format = torch.channels_last if how.channels_last else torch.contiguous_format
     model = model.to(device).to(memory_format=memory_format).train()
     image = torch.randint(0, 256, shape, dtype=torch.uint8, device=device).contiguous(memory_format=memory_format)
@@ -87,6 +117,8 @@ def _time_step(
             torch.cuda.synchronize()
         model.zero_grad(set_to_none=True)
         times.append(time.perf_counter() - started)
+        if len(times) > 1 and times[-1] > most:
+            break
     return min(times[1:])
 
 
