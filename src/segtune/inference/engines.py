@@ -51,11 +51,12 @@ class Eager:
 
 
 class Graph(Eager):
-    """An ONNX Runtime or OpenVINO graph that gives ids and probabilities; logits, where they are asked for, are bf16's.
+    """An ONNX Runtime or OpenVINO graph that gives ids and probabilities; where logits are asked for, torch gives them.
 
     Args:
+        halved: what torch computes, in bf16 where this CPU multiplies it.
         kind: onnx or openvino.
-        size: (H, W) that the graph is traced with; of an architecture that knows one size only, others are bf16's.
+        size: (H, W) that the graph is traced with; of an architecture that knows one size only, others are torch's.
     """
 
     def __init__(self, model: SegmentationModel, halved: SegmentationModel, kind: str, size: tuple[int, int]) -> None:
