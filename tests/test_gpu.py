@@ -41,7 +41,7 @@ def test_a_batch_that_is_held_while_others_arrive_keeps_its_bytes():
     images = [{"image": torch.full((64, 3, 512, 512), n, dtype=torch.uint8).pin_memory()} for n in range(8)]
     loader = torch.utils.data.DataLoader(images, batch_size=None)
     for before, after in pairwise(Prefetched(loader, GPU)):
-        torch.cuda._sleep(10_000_000)
+        torch.cuda._sleep(10_000_000)  # cycles: the GPU is busy while the next batches are copied
         assert int((after["image"].long() - before["image"].long()).unique().item()) == 1
 
 

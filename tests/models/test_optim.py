@@ -48,7 +48,7 @@ def test_muon_moves_as_timms_does():
         expected.step()
     for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(mine, other, msg=name)
-        assert mine.grad is not None
+        torch.testing.assert_close(mine.grad, other.grad, rtol=0, atol=0, msg=f"gradient of {name}")
 
 
 def test_muon_in_fp32_moves_as_in_bf16_but_for_rounding():

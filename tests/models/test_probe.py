@@ -57,7 +57,7 @@ def test_trials_that_start_together_measure_once(tmp_path, monkeypatch):
 
     def slowly(*about):
         measured.append(about)
-        time.sleep(0.2)
+        time.sleep(0.2)  # long enough for the others to ask meanwhile
         return {"bf16": False, "channels_last": True}
 
     monkeypatch.setattr(probe, "_measured", slowly)

@@ -36,7 +36,7 @@ class Prefetched:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Any]:
-        aside = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        aside = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]  # torch annotates nothing there
         waiting: tuple[Any, torch.cuda.Event] | None = None
         for batch in self.loader:
             with torch.cuda.stream(aside):

@@ -47,7 +47,7 @@ class BatchedMuon(Muon):
                 done += pairs
         for p, _ in done:
             p.grad = None
-        super().step()  # type: ignore[no-untyped-call]
+        super().step()  # type: ignore[no-untyped-call]  # timm annotates nothing there
         for p, gradient in done:
             p.grad = gradient
         return loss
