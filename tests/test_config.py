@@ -31,6 +31,8 @@ def test_a_typo_is_answered_with_the_nearest_name_in_under_two_seconds(override,
     ("override", "message"),
     [
         ("trainer.threads=many", "trainer.threads='many'"),
+        ("trainer.workers=many", r"^trainer.workers='many': Input should be 'auto', or a valid integer"),
+        ("trainer.accumulate=0", r"^trainer.accumulate=0: Input should be 'auto', or greater than"),
         ("trainer.threads=0", "greater than or equal to 1"),
         ("loss.stride=2", "1 or 4"),
         ("scheduler.warmup=1.5", "less than or equal to 1"),

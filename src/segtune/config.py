@@ -6,6 +6,7 @@ ever instantiated from a config: the rooms build from their own tables of names.
 
 import functools
 import os
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ GROUPS = (
 )  # fmt: skip
 _FREE = ("template", "hp")  # checked by the template's declaration, not by the schema
 _PACKAGE = Path(__file__).parent
+_ALTERNATIVE = re.compile(r"literal\[.*\]|constrained-\w+")  # pydantic's names for what a value may be instead
 
 
 @dataclass(frozen=True)
@@ -153,18 +155,24 @@ def parse_settings(model: type[SettingsT], data: Mapping[str, Any], where: str =
     try:
         return model.model_validate(data)
     except pydantic.ValidationError as error:
-        lines = []
+        told: dict[str, list[str]] = {}
         for fault in error.errors():
-            key = ".".join(str(p) for p in fault["loc"])
+            place = [str(p) for p in fault["loc"]]
             if fault["type"] == "extra_forbidden":
-                parent = _schema_at(model, [str(p) for p in fault["loc"][:-1]])
-                names = parent.model_fields if parent else []
-                lines.append(f"{key}: no such key; {nearest(str(fault['loc'][-1]), names)}")
+                parent = _schema_at(model, place[:-1])
+                nearer = nearest(place[-1], parent.model_fields if parent else [])
+                told[f"{'.'.join(place)}: no such key; {nearer}"] = []
             else:
+                key = ".".join(p for p in place if not _ALTERNATIVE.fullmatch(p))
                 found = "" if fault["type"] == "missing" else f"={fault['input']!r}"
-                lines.append(f"{key}{found}: {fault['msg'].removeprefix('Value error, ')}.")  # pydantic's own words
+                words = fault["msg"].removeprefix("Value error, ")  # pydantic's own
+                told.setdefault(f"{key}{found}: ", []).append(words)
+        lines = []
+        for key, said in told.items():
+            allowed = ", or ".join(dict.fromkeys(said)).replace(", or Input should be ", ", or ")
+            lines.append(key + (f"{allowed}." if said else ""))
         prefix = f"{where}: " if where else ""
-        raise ConfigError(prefix + "\n".join(dict.fromkeys(lines))) from None
+        raise ConfigError(prefix + "\n".join(lines)) from None
 
 
 def load_gate(overrides: Sequence[str] = ()) -> GateConfig:
