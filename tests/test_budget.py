@@ -115,4 +115,10 @@ def test_a_size_that_an_encoder_cannot_take_names_the_next_that_it_can():
     check_size(model, (224, 224), "swin")
     with pytest.raises(ConfigError, match=r"no images of 128x96.*hp.image_size=\[224,224\]"):
         check_size(model, (96, 128), "swin_tiny_patch4_window7_224")
-    check_size(build({"architecture": "Unet", "encoder": "resnet18"}, 3), (97, 131), "resnet18")
+    check_size(build({"architecture": "Segformer", "encoder": "mit_b0"}, 3), (97, 131), "mit_b0")
+
+
+@pytest.mark.parametrize(("architecture", "encoder"), [("Swift", "x"), ("Unet", "resnet18"), ("FPN", "resnet18")])
+def test_of_convolutions_alone_no_size_is_asked(architecture, encoder, monkeypatch):
+    monkeypatch.setattr("segtune.models.fitting._refusal", None)  # calling it would fail
+    check_size(build({"architecture": architecture, "encoder": encoder}, 3), (97, 131), encoder)

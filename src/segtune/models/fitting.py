@@ -22,7 +22,7 @@ def check_size(model: nn.Module, size: tuple[int, int], encoder: str) -> None:
     Raises:
         ConfigError: with the size to set.
     """
-    if not isinstance(model, SegmentationModel):
+    if not isinstance(model, SegmentationModel) or _takes_any_size(model):
         return
     bare = copy.deepcopy(model).to("meta").eval()
     reason = _refusal(bare, size)
@@ -39,6 +39,12 @@ def check_size(model: nn.Module, size: tuple[int, int], encoder: str) -> None:
         f"hp.image_size: encoder '{encoder}' takes no images of {width}x{height} ({reason}); "
         + (f"{way}{crops}." if fitting else "choose another hp.encoder.")
     )
+
+
+def _takes_any_size(model: nn.Module) -> bool:
+    """Whether nothing but convolutions and norms has weights: no positions, no windows."""
+    weighted = (m for m in model.modules() if next(m.parameters(recurse=False), None) is not None)
+    return all(isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d | nn.GroupNorm) for m in weighted)
 
 
 def _refusal(model: nn.Module, size: tuple[int, int]) -> str | None:
