@@ -4,12 +4,15 @@ import copy
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from timm.optim import Muon, param_groups_weight_decay
 from torch import nn
 
+import segtune
 from segtune.models.build import build
 from segtune.models.optim import build_optimizer, lr_factor
 from segtune.settings import OptimizerConfig, SchedulerConfig
+from tests.conftest import TINY
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd", "muon"])
@@ -73,3 +76,15 @@ def test_schedules_warm_up_linearly_and_end_where_they_should(name):
     assert factors[:10] == sorted(factors[:10]) and factors[0] < 0.1
     assert factors[10] == pytest.approx(1.0)
     assert factors[100] == pytest.approx(1.0 if name == "constant" else 0.2)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "muon"])
+def test_gradients_can_be_clipped_in_bf16_whatever_takes_the_step(name, tmp_path):
+    words = [*TINY, f"optimizer={name}", "trainer.precision=bf16", f"tracking.root='{tmp_path}'"]
+    free, clipped = (
+        segtune.train(*words, "++hp.num_epochs=1", *more, say=lambda _: None)
+        for more in ([], ["trainer.gradient_clip=1e-3"])
+    )
+    assert free.state == clipped.state == "finished"
+    weights = [load_file(done.segmenter / "model.safetensors") for done in (free, clipped)]
+    assert any(not torch.equal(weights[0][key], weights[1][key]) for key in weights[0])

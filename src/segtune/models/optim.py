@@ -28,9 +28,9 @@ def build_optimizer(
     """
     groups = _groups(model, config.weight_decay, lr, layer_decay)
     if config.name == "adamw":
-        return AdamW(groups, lr=lr)
+        return _clippable(AdamW(groups, lr=lr, fused=True))
     if config.name == "sgd":
-        return SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.momentum > 0)
+        return _clippable(SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.momentum > 0, fused=True))
     muon = BatchedMuon(
         groups,
         lr=lr,
@@ -42,6 +42,12 @@ def build_optimizer(
     )
     muon.dtype = torch.bfloat16 if bf16 else torch.float32
     return muon
+
+
+def _clippable(optimizer: Optimizer) -> Optimizer:
+    """Lightning clips no gradients for one that could take off a loss scale itself; in bf16 and fp32 there is none."""
+    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]  # what fused=True sets
+    return optimizer
 
 
 def _groups(model: nn.Module, weight_decay: float, lr: float, layer_decay: float) -> list[dict[str, Any]]:
