@@ -16,7 +16,8 @@ torchvision   its reference recipe (references/segmentation): DeepLabV3 on Mobil
           0.9 and weight decay 1e-4, poly 0.9, batches of 8, resize to 0.5 to 2 times, flip, crops of 480.
 adapted   what smp and torchvision document is meant for GPUs and comes to few steps in minutes of a CPU. This is smp's
           Unet as one who knows that would set it up: resnet18, batches of 8, crops of 256, smp's shifts and zooms,
-          cross-entropy plus Dice, AdamW at 1e-3 with a tenth of warm-up and cosine, bf16 in channels_last.
+          cross-entropy plus Dice, AdamW at 1e-3 with a tenth of warm-up and cosine, in channels_last, and in bf16 where
+          the CPU has instructions for it.
 """
 
 import argparse
@@ -160,7 +161,7 @@ class Recipe:
     factor: Callable[[float], float]
     view: Callable
     batch: int
-    bf16: bool = False
+    for_cpu: bool = False  # channels_last, and bf16 where the CPU computes in it
 
 
 def recipe_of(name: str, classes: int) -> Recipe:
@@ -183,7 +184,7 @@ def recipe_of(name: str, classes: int) -> Recipe:
         lambda out, mask: F.cross_entropy(out, mask, ignore_index=255) + dice(out, mask),
         lambda p: torch.optim.AdamW(p, lr=1e-3, weight_decay=1e-2),
         lambda t: min(t / 0.1, 0.5 * (1 + np.cos(np.pi * (t - 0.1) / 0.9))),
-        partial(smp_view, side=256), 8, bf16=True,
+        partial(smp_view, side=256), 8, for_cpu=True,
     )  # fmt: skip
 
 
@@ -191,11 +192,12 @@ def train_peer(name: str, train: Decoded, classes: int, seconds: float, clock, s
     pl.seed_everything(seed, verbose=False)
     made = recipe_of(name, classes)
     pairs = Pairs(train, made.view, max(made.batch, len(train)))
-    net = made.net.to(memory_format=torch.channels_last) if made.bf16 else made.net
+    net = made.net.to(memory_format=torch.channels_last) if made.for_cpu else made.net
     module = Peer(net, made.loss, made.optimizer, made.factor, clock, seconds)
+    bf16 = made.for_cpu and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=-1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, precision="bf16-mixed" if made.bf16 else "32-true",
+        enable_model_summary=False, precision="bf16-mixed" if bf16 else "32-true",
     )  # fmt: skip
     trainer.fit(module, DataLoader(pairs, made.batch, shuffle=True, drop_last=True))
     print(f"{name}: {trainer.global_step} steps of {made.batch}", flush=True)
