@@ -8,7 +8,7 @@ import yaml
 
 import segtune
 from segtune.config import compose
-from segtune.data.datamodule import SegmentationData
+from segtune.data.datamodule import SegmentationData, val_batch_size
 from segtune.errors import ConfigError, OutOfMemory
 from segtune.forecast import Pace, within_minutes
 from segtune.models.build import build
@@ -38,14 +38,25 @@ def test_more_minutes_fit_more_epochs_up_to_the_templates_most(tmp_path, monkeyp
     monkeypatch.setattr("segtune.forecast.measure_pace", lambda _: Pace(0.5, 1.0, 2.0, steps=4))
     words = [*(w for w in TINY if "num_epochs" not in w), f"tracking.root='{tmp_path}'"]
 
-    def epochs(minutes: float) -> int:
+    def chosen(minutes: float) -> tuple[int, int]:
+        """Epochs, and validations on the way."""
         setup = prepare(compose([*words, f"trainer.minutes={minutes}"]).config, lambda _: None)
-        return within_minutes(setup, time.monotonic(), lambda _: None).config.hp["num_epochs"]
+        config = within_minutes(setup, time.monotonic(), lambda _: None).config
+        return config.hp["num_epochs"], -(-config.hp["num_epochs"] // config.trainer.val_every)
 
-    # whole images do not grow: 4 s an epoch, two seconds for each of at most twenty validations and the last two passes
-    assert epochs(1) in (8, 9)  # 0.93 * 60 s = 6 e + 4
-    assert epochs(10) == (558 - 2 * 22) // 4
-    assert epochs(100_000) == 1000  # swift's most
+    # whole images do not grow: 4 s an epoch, 2 s a validation, of which two come at the end
+    assert chosen(1) in ((11, 3), (12, 3))  # 0.93 * 60 s = 4 e + 2 * 5: three validations at least
+    assert chosen(10)[0] in (131, 132)  # 558 s = 4 e + 2 * 15: thirteen take a twentieth of the time
+    assert chosen(10)[1] in (11, 12, 13)  # so many epochs lie between two that they are no more than that
+    assert chosen(60)[0] in (825, 826) and chosen(60)[1] == 20  # 3348 s = 4 e + 2 * 22: twenty at most
+    assert chosen(100_000)[0] == 1000  # swift's most
+
+
+def test_a_cpu_validates_a_few_images_at_a_time(tmp_path):
+    setup = prepare(compose([*TINY, f"tracking.root='{tmp_path}'"]).config, lambda _: None)
+    data = SegmentationData(setup.train, setup.train, setup.augment, 6, 0)
+    assert [len(b["mask"]) for b in data.val_dataloader()] == [4, 2]
+    assert val_batch_size(16, torch.device("cuda")) == 16
 
 
 def test_epochs_and_minutes_are_not_both_given():

@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from segtune.data.datamodule import TrainViews
+from segtune.data.datamodule import TrainViews, val_batch_size
 from segtune.models.losses import SegmentationLoss
 from segtune.models.optim import build_optimizer
 from segtune.settings import RunConfig
 from segtune.setup import Say, Setup, prepare
 
 _STEPS = 3
-_VALIDATIONS = 20  # at most, of a run with a time limit
+_VALIDATIONS = (3, 20)  # of a run with a time limit: at least, at most,
+_VALIDATING = 0.05  # and else as many as take this share of it
 _RESERVE = 0.93  # of a time limit: steps are timed alone, and at their fastest
 
 
@@ -69,20 +70,22 @@ def within_minutes(setup: Setup, started: float, say: Say) -> Setup:
         return setup
     pace = measure_pace(setup)
     left = 60.0 * config.trainer.minutes * _RESERVE - (time.monotonic() - started)
+    few, many = _VALIDATIONS
+    allowed = max(few, min(many, int(_VALIDATING * left / pace.validation)))
     least, most = 1, int(config.template["hyperparameters"]["num_epochs"].get("max") or 100_000)
 
     def seconds(epochs: int) -> float:
         augment = replace(setup.augment, num_epochs=epochs)
         areas = [h * w for h, w in map(augment.size, range(epochs + 1))]
         span = max(1, areas[-1] - areas[0])
-        validations = min(epochs // config.trainer.val_every, _VALIDATIONS)
+        validations = min(epochs // config.trainer.val_every, allowed)
         return pace.seconds(epochs, lambda e: 1 - (areas[-1] - areas[e]) / span, validations)
 
     while least < most:  # the most epochs that fit
         middle = (least + most + 1) // 2
         least, most = (middle, most) if seconds(middle) <= left else (least, middle - 1)
     say(f"{least} epochs fit into trainer.minutes={config.trainer.minutes:g} here, {seconds(least):.0f} s of them")
-    every = max(config.trainer.val_every, -(-least // _VALIDATIONS))
+    every = max(config.trainer.val_every, -(-least // allowed))
     trainer = config.trainer.model_copy(update={"minutes": None, "val_every": every})
     chosen = config.model_copy(update={"hp": {**config.hp, "num_epochs": least}, "trainer": trainer})
     return replace(setup, config=chosen)
@@ -140,8 +143,8 @@ def measure_pace(setup: Setup) -> Pace:
         return max(computing, making / setup.workers) if setup.workers else computing + making
 
     times = [min([step(epoch) for _ in range(_STEPS + 1)][1:]) for epoch in (0, augment.num_epochs)]
-    batches = -(-len(setup.val) // setup.step_size)
-    validation = batches * _validation_seconds(model, setup.val_size, setup.step_size, setup.device)
+    at_once = val_batch_size(setup.step_size, setup.device)
+    validation = len(setup.val) / at_once * _validation_seconds(model, setup.val_size, at_once, setup.device)
     steps = config.trainer.limit_train_batches or max(1, len(setup.train) // setup.step_size)
     return Pace(times[0], times[1], validation, steps)
 

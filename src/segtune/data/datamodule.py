@@ -115,12 +115,12 @@ class SegmentationData(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch] | Prefetched:
         """Whole images in a fixed order."""
-        batches = batches_of_one_size(self.val, self.batch_size, *self._place())
+        batches = batches_of_one_size(self.val, val_batch_size(self.batch_size, self._device), *self._place())
         images = self.views[1] if self.views else WholeImages(self.val)
         return self._loader(images, batch_sampler=batches)
 
     def _loader(self, views: Dataset[Any], **how: Any) -> DataLoader[Batch] | Prefetched:
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        device = self._device
         loader: DataLoader[Batch] = DataLoader(
             views,
             collate_fn=self.collate,  # type: ignore[arg-type]  # the views are made a batch at a time
@@ -132,8 +132,17 @@ class SegmentationData(pl.LightningDataModule):
         )
         return Prefetched(loader, device) if device.type == "cuda" else loader
 
+    @property
+    def _device(self) -> torch.device:
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+def val_batch_size(batch_size: int, device: torch.device) -> int:
+    """Images that are validated at once: on a CPU so few that what they pass through stays in caches (LOG.md)."""
+    return batch_size if device.type == "cuda" else min(batch_size, 4)
 
 
 def _one_thread(_: int) -> None:
