@@ -141,7 +141,7 @@ class SegmentationData(pl.LightningDataModule):
 
 
 def val_batch_size(batch_size: int, device: torch.device) -> int:
-    """Images that are validated at once: on a CPU so few that what they pass through stays in caches (LOG.md)."""
+    """Images that are validated at once: a CPU takes half the time for each where they are few (LOG.md)."""
     return batch_size if device.type == "cuda" else min(batch_size, 4)
 
 
