@@ -123,7 +123,7 @@ def test_a_run_that_diverges_fails_with_its_lr(tmp_path):
 
 
 def test_a_batch_of_one_where_the_template_needs_two_is_told(tmp_path):
-    words = [w for w in at(tmp_path) if "width" not in w]
+    words = [w for w in at(tmp_path) if "hp.width" not in w]
     more = ["template=deeplabv3plus", "hp.encoder=resnet18", "hp.pretrained_weights=none", "hp.batch_size=1"]
     with pytest.raises(ConfigError, match="at least 2 images"):
         segtune.train(*words, *more, **QUIET)

@@ -96,7 +96,7 @@ def test_a_frozen_warm_up_lets_the_encoder_go_afterwards(tiny_run, tmp_path):
 
 @pytest.mark.slow  # two trainings of a transformer
 def test_a_run_with_lora_leaves_a_plain_segmenter(tmp_path):
-    base = [w for w in TINY if "template" not in w and "width" not in w]
+    base = [w for w in TINY if "template" not in w and "hp.width" not in w]
     words = [
         "template=eomt",
         "hp.encoder=test_vit",
@@ -165,7 +165,7 @@ def test_the_oldest_features_go_first(tmp_path):
 def test_a_net_that_cannot_be_taken_apart_is_told(tmp_path):
     net = {"architecture": "Eomt", "encoder": "test_vit", "num_queries": 12, "num_blocks": 4}
     save_file(build(net, 10).state_dict(), tmp_path / "weights.safetensors")
-    base = [w for w in TINY if "template" not in w and "width" not in w] + ["template=eomt", "hp.encoder=test_vit"]
+    base = [w for w in TINY if "template" not in w and "hp.width" not in w] + ["template=eomt", "hp.encoder=test_vit"]
     base += ["hp.num_queries=12", "tuning=head", f"hp.pretrained_weights='{tmp_path}/weights.safetensors'"]
     setup = prepare(compose(base).config, lambda _: None)
     with pytest.raises(ConfigError, match="cannot be taken apart"):
