@@ -7,7 +7,7 @@ from segtune.data.street import Scene
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_queries_learn_the_built_in_scenes(tmp_path):
     done = segtune.train(
         "dataset=street", "template=eomt", "hp.pretrained_weights=none", "hp.encoder=test_vit", "hp.num_queries=20",

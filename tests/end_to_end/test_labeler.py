@@ -77,7 +77,7 @@ HELD_OUT = [
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_finer_labels_of_cars_on_held_out_scenes(tmp_path):
     """Given true regions, and end to end: what a segmenter saw, parted and labelled."""
     root = f"tracking.root='{tmp_path}'"
