@@ -46,7 +46,7 @@ def build_optimizer(
 
 def _clippable(optimizer: Optimizer) -> Optimizer:
     """Lightning clips no gradients for one that could take off a loss scale itself; in bf16 and fp32 there is none."""
-    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]  # what fused=True sets
+    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]  # torch declares it nowhere
     return optimizer
 
 
