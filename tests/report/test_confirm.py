@@ -55,6 +55,16 @@ def test_what_was_interrupted_is_gone_on_with(sweep, monkeypatch):
     assert [(r.id, r.state) for r in confirmed_runs()] == [(begun[0].id, "finished")]
 
 
+def test_a_configuration_that_was_searched_with_several_seeds_ranks_by_their_mean(sweep):
+    more = compose([*[o for o in TINY if "lrate" not in o], "hp.per_item_lrate=1e-3", "seed=1"]).config
+    second = fit(more, name="s-2", tags={"segtune.kind": "trial", "segtune.sweep": "s"}).miou
+    done = segtune.confirm("s", top=3, seeds=1, **QUIET)
+    found = {row.trial.name: row.searched for row in done.rows}
+    assert found == {"s-0": pytest.approx((sweep[0] + second) / 2), "s-1": pytest.approx(sweep[1])}
+    assert [r.searched for r in done.rows] == sorted(found.values(), reverse=True)
+    assert not {r.params["seed"] for r in confirmed_runs()} & {"0", "1"}
+
+
 def _stopped_at_once(listening):
     def stopped(self):
         self.requested = True

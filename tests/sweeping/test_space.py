@@ -38,6 +38,22 @@ def test_numeric_ranges_respect_type_and_step():
     assert values <= {2, 4, 6, 8} and len(values) > 1
 
 
+def test_settings_that_no_template_declares_are_searched_in_their_own_kind():
+    search = {
+        "seed": [0, 1, 2],
+        "augment.scale": [[0.75, 1.5], [0.5, 2.0]],
+        "augment.crop_start": {"min": 64, "max": 128, "step": 32},
+        "augment.hflip": {"min": 0, "max": 1},
+        "trainer.ema_decay": [None, 0.99],
+    }
+    found = [compose(o).config for o in ask(build_space(spec(search, ["dataset=street", "augment.crop_size=128"])))]
+    assert {c.seed for c in found} == {0, 1, 2}
+    assert {c.augment.scale for c in found} == {(0.75, 1.5), (0.5, 2.0)}
+    assert {c.augment.crop_start for c in found} == {64, 96, 128}
+    assert all(0 < c.augment.hflip < 1 for c in found)  # the file's whole numbers do not make a rate one
+    assert {c.trainer.ema_decay for c in found} == {None, 0.99}
+
+
 @pytest.mark.parametrize(
     ("search", "message"),
     [
@@ -49,6 +65,16 @@ def test_numeric_ranges_respect_type_and_step():
         ({"loss": ["ce", "hinge"]}, "no such loss 'hinge'"),
         ({"template": ["swift", "unett"]}, "did you mean 'unet'"),
         ({"speed": [1]}, "cannot be searched"),
+        ({"sed": [1]}, "did you mean 'seed'"),
+        ({"seed": []}, "give a list of choices"),
+        ({"seed": [-1]}, "seed=-1"),
+        ({"augment.crop_strat": [128]}, "did you mean 'augment.crop_start'"),
+        ({"augment.hflip": {}}, "or min and max"),
+        ({"augment.hflip": {"min": 0, "max": "much"}}, "numbers, not 0 and 'much'"),
+        ({"augment.hflip": {"min": 0.5, "max": 0.1}}, "must lie below"),
+        ({"augment.hflip": {"min": 0.5, "max": 1.5}}, r"augment\.hflip=1\.5"),
+        ({"trainer.devices": [1, 2]}, "cannot be searched"),
+        ({"tracking.root": ["a", "b"]}, "cannot be searched"),
     ],
 )
 def test_a_fault_in_the_space_is_told_before_anything_starts(search, message):

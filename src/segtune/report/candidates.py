@@ -140,10 +140,15 @@ def _split(evidence: Evidence) -> str:
     return f"{origin.dataset} {origin.split} ({len(evidence.names)} images, fingerprint {origin.fingerprint[:12]})"
 
 
+def configuration(run: RunRecord) -> tuple[tuple[str, str], ...]:
+    """All that decides how a run was trained but its seed."""
+    return tuple(sorted((k, v) for k, v in run.params.items() if k not in _FREE))
+
+
 def _grouped(runs: Sequence[RunRecord], kept: Mapping[str, Evidence], trials: Mapping[str, int]) -> list[Candidate]:
     groups: dict[tuple[object, ...], list[RunRecord]] = {}
     for run in runs:
-        config = tuple(sorted((k, v) for k, v in run.params.items() if k not in _FREE))
+        config = configuration(run)
         # the same run twice, or two runs of one seed, stay apart: only other seeds tell of other seeds
         twin = sum(r.params.get("seed") == run.params.get("seed") for r in groups.get((config, 0), []))
         key = (config, 0) if not twin else (config, run.id)

@@ -1,7 +1,7 @@
 """Confirmation: a sweep's best configurations, trained again on fresh seeds; how much the search flattered them."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 
 from segtune.config import read_yaml, validate
 from segtune.errors import ConfigError
+from segtune.report.candidates import configuration
 from segtune.report.compare import Report, compare
 from segtune.tracking.runs import RunRecord, artifact, search_runs, sweep_runs
 from segtune.tracking.store import Store
@@ -22,7 +23,8 @@ class Confirmed:
     """One configuration of the top.
 
     Attributes:
-        searched: val mIoU that its trial reached.
+        trial: its first one.
+        searched: val mIoU that its trials reached; the mean where the search gave it several seeds.
         mious: val mIoU of each fresh seed.
     """
 
@@ -90,7 +92,7 @@ def confirm(store: Store, sweep: str, top: int, seeds: int, say: Say) -> Confirm
         Interrupted: stopped by the user.
     """
     trials = sweep_runs(store, sweep)
-    ranked = sorted((t for t in trials if t.miou is not None), key=lambda t: -(t.miou or 0.0))[:top]
+    ranked = _ranked(trials)[:top]
     if not ranked:
         raise ConfigError(f"sweep '{sweep}' has no finished trial in '{store.uri}'; nothing can be confirmed.")
     used = {int(t.params["seed"]) for t in trials if t.params.get("seed", "").isdigit()}
@@ -99,13 +101,23 @@ def confirm(store: Store, sweep: str, top: int, seeds: int, say: Say) -> Confirm
     try:
         # what is unfinished is gone on with: not what another process has in hand
         with FileLock(store.root / "sweeps" / sweep / "confirm.lock", timeout=0):
-            for n, trial in enumerate(ranked, start=1):
-                say(f"{n} of {len(ranked)}: {trial.name}, {trial.miou:.4f} in the search")
+            for n, (trial, searched) in enumerate(ranked, start=1):
+                say(f"{n} of {len(ranked)}: {trial.name}, {searched:.4f} in the search")
                 mious = tuple(_run(store, sweep, trial, seed, say) for seed in fresh)
-                rows.append(Confirmed(trial, trial.miou or 0.0, mious))
+                rows.append(Confirmed(trial, searched, mious))
     except Timeout:
         raise ConfigError(f"sweep '{sweep}' is being confirmed by another process; wait for it, or end it.") from None
     return Confirmation(sweep, tuple(rows), compare(store, [f"{sweep}:confirmed"]))
+
+
+def _ranked(trials: Sequence[RunRecord]) -> list[tuple[RunRecord, float]]:
+    """The first trial of each configuration, with the mean over the seeds that the search gave it; best first."""
+    found: dict[object, list[tuple[RunRecord, float]]] = {}
+    for trial in trials:
+        if trial.miou is not None:
+            found.setdefault(configuration(trial), []).append((trial, trial.miou))
+    rows = [(same[0][0], mean(miou for _, miou in same)) for same in found.values()]
+    return sorted(rows, key=lambda row: -row[1])
 
 
 def fresh_seeds(sweep: str, count: int, used: set[int]) -> list[int]:

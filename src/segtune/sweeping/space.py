@@ -13,13 +13,16 @@ from segtune.settings import RunConfig
 from segtune.sweeping.spec import SweepSpec
 from segtune.template import Hyperparameter, Template
 
+_SECTIONS = ("seed", "loss", "optimizer", "scheduler", "tuning", "augment", "sampling", "trainer")
+_SHARED = ("trainer", "trainer.devices", "trainer.accelerator")  # by all trials of a sweep
+
 
 @dataclass(frozen=True)
 class Dimension:
     """One thing that is searched.
 
     Attributes:
-        key: the override key, `hp.width` or a group.
+        key: the override key: `hp.width`, a group, or a setting such as `augment.crop_start`.
         param: its name in the study; a template's own range is searched as `hp.width@template`.
         template: the template for which it counts; None for all.
         choices: the values, or None for a numeric range.
@@ -164,8 +167,10 @@ def build_space(spec: SweepSpec) -> Space:
             dimensions.append(_group(key, given))
         elif key.startswith("hp."):
             dimensions.extend(_hyperparameter(key, given, templates))
+        elif key.split(".")[0] in _SECTIONS and key not in _SHARED:
+            dimensions.append(_setting(key, given, base.config))
         else:
-            known = [*GROUPS, *(f"hp.{h}" for t in templates for h in t.hyperparameters)]
+            known = [*GROUPS, *_SECTIONS, *(f"hp.{h}" for t in templates for h in t.hyperparameters)]
             raise ConfigError(f"sweep '{spec.name}': search.{key} cannot be searched; {nearest(key, known)}")
     space = Space(tuple(spec.overrides), tuple(names), tuple(dimensions))
     _compose_corners(space)
@@ -206,6 +211,23 @@ def _group(key: str, given: Any) -> Dimension:
     return Dimension(key, key, choices=tuple(choices))
 
 
+def _setting(key: str, given: Any, config: RunConfig) -> Dimension:
+    """A setting that no template declares: choices, or a range of numbers of the kind that it has now."""
+    if isinstance(given, list) or (isinstance(given, Mapping) and set(given) == {"choices"}):
+        return Dimension(key, key, choices=tuple(_as_list(key, given, [])))
+    wanted = {"min", "max"}
+    if not isinstance(given, Mapping) or not wanted <= set(given) <= wanted | {"step", "log"}:
+        raise ConfigError(f"search.{key}={given!r}: give a list of choices, or min and max (step, log).")
+    ends = [given["min"], given["max"]]
+    if not all(isinstance(e, int | float) and not isinstance(e, bool) for e in ends):
+        raise ConfigError(f"search.{key}: min and max are numbers, not {ends[0]!r} and {ends[1]!r}.")
+    now: object = config
+    for name in key.split("."):
+        now = getattr(now, name, None)
+    is_int = isinstance(now, int) or (now is None and all(isinstance(e, int) for e in ends))
+    return _numbers(key, key, None, ends[0], ends[1], given.get("step"), bool(given.get("log")), is_int)
+
+
 def _hyperparameter(key: str, given: Any, templates: list[Template]) -> list[Dimension]:
     """One shared dimension where the file gives the range, else one for each template that declares it."""
     name = key.removeprefix("hp.")
@@ -236,13 +258,18 @@ def _range(key: str, param: str, declared: Hyperparameter, given: Any, template:
     default = declared.search_range() if not given or {"min", "max"} - set(wanted) else {}
     merged = {**default, **wanted}
     low, high = declared.check(merged["min"]), declared.check(merged["max"])
+    step, log = merged.get("step") or declared.step, bool(merged.get("log", False))
+    return _numbers(key, param, template, low, high, step, log, declared.kind == "int")
+
+
+def _numbers(
+    key: str, param: str, template: str | None, low: float, high: float, step: float | None, log: bool, is_int: bool
+) -> Dimension:
     if not low < high:
         raise ConfigError(f"search.{key}: min {low} must lie below max {high}.")
-    log = bool(merged.get("log", False))
     if log and low <= 0:
         raise ConfigError(f"search.{key}: a logarithmic range starts above 0, not at {low}.")
-    is_int = declared.kind == "int"
-    return Dimension(key, param, template, None, low, high, merged.get("step") or declared.step, log, is_int)
+    return Dimension(key, param, template, None, low, high, step, log, is_int)
 
 
 def _as_list(key: str, given: Any, default: list[Any]) -> list[Any]:
@@ -271,7 +298,11 @@ def _literal(value: Any) -> str:
 
     >>> _literal([256, 192]), _literal(True), _literal("models:/a@b")
     ('[256,192]', 'true', "'models:/a@b'")
+    >>> _literal(None)
+    'null'
     """
+    if value is None:
+        return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):

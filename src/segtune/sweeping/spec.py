@@ -57,7 +57,8 @@ class SweepSpec(Settings):
         dry_run: say what would be done, and start nothing.
         overrides: of every trial, as on the command line.
         search: key -> {} for the template's own range, {min, max, step, log}, or a list of choices. Keys are
-            `hp.NAME`, `template` and any other config group.
+            `hp.NAME`, `template` and any other config group, and settings such as `seed` or `augment.crop_start`,
+            which have no range of their own.
     """
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
