@@ -113,8 +113,8 @@ def check(folder: Path, n_trials: int, tracking: TrackingConfig, options: dict) 
 
 
 @pytest.mark.timeout(600)
-def test_a_sweep_survives_fifteen_kills(tmp_path):
-    survive(tmp_path, n_trials=16, kills=15, seed=3)
+def test_a_sweep_survives_eight_kills(tmp_path):
+    survive(tmp_path, n_trials=8, kills=8, seed=3)
 
 
 @pytest.mark.slow
