@@ -14,7 +14,7 @@ from segtune.sweeping.spec import SweepSpec
 from segtune.template import Hyperparameter, Template
 
 _SECTIONS = ("seed", "loss", "optimizer", "scheduler", "tuning", "augment", "sampling", "trainer")
-_SHARED = ("trainer", "trainer.devices", "trainer.accelerator")  # by all trials of a sweep
+_SHARED = ("trainer.devices", "trainer.accelerator")  # by all trials of a sweep
 
 
 @dataclass(frozen=True)
@@ -219,8 +219,9 @@ def _setting(key: str, given: Any, config: RunConfig) -> Dimension:
     if not isinstance(given, Mapping) or not wanted <= set(given) <= wanted | {"step", "log"}:
         raise ConfigError(f"search.{key}={given!r}: give a list of choices, or min and max (step, log).")
     ends = [given["min"], given["max"]]
-    if not all(isinstance(e, int | float) and not isinstance(e, bool) for e in ends):
-        raise ConfigError(f"search.{key}: min and max are numbers, not {ends[0]!r} and {ends[1]!r}.")
+    for word in (*ends, given.get("step", 1)):
+        if isinstance(word, bool) or not isinstance(word, int | float):
+            raise ConfigError(f"search.{key}: min, max and step are numbers, and {word!r} is none.")
     now: object = config
     for name in key.split("."):
         now = getattr(now, name, None)
@@ -267,6 +268,8 @@ def _numbers(
 ) -> Dimension:
     if not low < high:
         raise ConfigError(f"search.{key}: min {low} must lie below max {high}.")
+    if step is not None and step <= 0:
+        raise ConfigError(f"search.{key}: step {step} must lie above 0.")
     if log and low <= 0:
         raise ConfigError(f"search.{key}: a logarithmic range starts above 0, not at {low}.")
     return Dimension(key, param, template, None, low, high, step, log, is_int)
