@@ -53,7 +53,9 @@ class Graph(nn.Module):
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         height, width = image.shape[-2:]
         x = (image.float() - self.mean) / self.std
-        x = F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple))
+        # not -height % multiple: the exporter takes a quarter longer over sums of a size and its remainder
+        rows, columns = ((side + self.multiple - 1) // self.multiple * self.multiple for side in (height, width))
+        x = F.pad(x, (0, columns - width, 0, rows - height))
         logits = F.interpolate(self.net(x), size=x.shape[-2:], mode="bilinear", align_corners=False)
         logits = logits[..., :height, :width]
         ids = logits.argmax(1).to(torch.uint8)
