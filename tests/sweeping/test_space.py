@@ -75,7 +75,7 @@ def test_settings_that_no_template_declares_are_searched_in_their_own_kind():
         ({"augment.crop_size": {"min": 64, "max": 128, "step": -32}}, "step -32 must lie above 0"),
         ({"augment.hflip": {"min": 0.5, "max": 0.1}}, "must lie below"),
         ({"augment.hflip": {"min": 0.5, "max": 1.5}}, r"augment\.hflip=1\.5"),
-        ({"trainer.devices": [1, 2]}, "cannot be searched"),
+        ({"trainer.devices": [1, 2]}, "cannot be searched; all trials share it"),
         ({"tracking.root": ["a", "b"]}, "cannot be searched"),
     ],
 )

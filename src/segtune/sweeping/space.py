@@ -170,8 +170,9 @@ def build_space(spec: SweepSpec) -> Space:
         elif key.split(".")[0] in _SECTIONS and key not in _SHARED:
             dimensions.append(_setting(key, given, base.config))
         else:
-            known = [*GROUPS, *_SECTIONS, *(f"hp.{h}" for t in templates for h in t.hyperparameters)]
-            raise ConfigError(f"sweep '{spec.name}': search.{key} cannot be searched; {nearest(key, known)}")
+            known = [*GROUPS, "seed", *(f"hp.{h}" for t in templates for h in t.hyperparameters)]
+            hint = "all trials share it: give it under overrides." if key in _SHARED else nearest(key, known)
+            raise ConfigError(f"sweep '{spec.name}': search.{key} cannot be searched; {hint}")
     space = Space(tuple(spec.overrides), tuple(names), tuple(dimensions))
     _compose_corners(space)
     _check_size(spec, space)
