@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from segtune.config import parse_settings, read_yaml, shipped
 from segtune.dataset_settings import Count, Settings
@@ -29,6 +29,20 @@ class Constraints(Settings):
     def limits(self) -> dict[str, float]:
         """Those that were set."""
         return {k: v for k, v in self.model_dump().items() if v is not None}
+
+
+def shared(url: str) -> str:
+    """The URL of a storage that many machines can share.
+
+    Raises:
+        ValueError: it is of another kind.
+    """
+    if not url.startswith("postgresql"):
+        raise ValueError(
+            "only postgresql://USER@HOST/DATABASE is shared by many machines; leave it out for a journal file under "
+            "tracking.root"
+        )
+    return url
 
 
 class SweepSpec(Settings):
@@ -73,7 +87,7 @@ class SweepSpec(Settings):
     lease: Annotated[float, Field(ge=1)] = 60.0
     allow_drift: bool = False
     constraints: Constraints = Constraints()
-    storage: str | None = None
+    storage: Annotated[str, AfterValidator(shared)] | None = None
     launcher: Literal["local", "slurm", "ray"] = "local"
     cpus: Count = 1
     gpus: Annotated[float, Field(ge=0)] = 0

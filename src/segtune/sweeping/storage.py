@@ -19,6 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from segtune.errors import ConfigError, StorageError
 from segtune.patience import patiently
+from segtune.sweeping.spec import shared
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,10 @@ def _database(url: str, name: str) -> StudyStorage:
     import sqlalchemy
     from sqlalchemy.exc import SQLAlchemyError
 
-    if not url.startswith("postgresql"):
-        raise ConfigError(
-            f"sweep.storage='{url}': only postgresql://USER@HOST/DATABASE is shared by many machines. Leave it out for "
-            "a journal file under tracking.root."
-        )
+    try:
+        shared(url)
+    except ValueError as error:
+        raise ConfigError(f"sweep.storage='{url}': {error}.") from None
     place = urlsplit(url).hostname or "the local socket"
     address = url.replace("postgresql://", "postgresql+psycopg://", 1)
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
