@@ -57,4 +57,5 @@ clean:
 .venv/.dev: pyproject.toml requirements.lock | .venv/bin/python
 	@echo "installing into .venv (minutes on the first time)"
 	$(PIP) -e '.[dev]'
+	$(BIN)/python -c "import pymatting"  # compiles itself once: a minute and more
 	@touch .venv/.runtime $@

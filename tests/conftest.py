@@ -44,8 +44,10 @@ OPEN_GATE = ["gate=val", "gate.max_ece=null", "gate.min_gain=null", "gate.max_cl
 
 @pytest.fixture(scope="session", autouse=True)
 def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scenes and step formats of the tests stay out of the user's cache."""
-    folder = tmp_path_factory.mktemp("cache")
+    """Scenes and step formats of the tests stay out of the user's cache; processes of one run share theirs."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    folder.mkdir(exist_ok=True)
     os.environ["SEGTUNE_CACHE"] = str(folder)
     return folder
 

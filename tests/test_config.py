@@ -51,7 +51,7 @@ def test_wrong_values_are_told_with_key_and_what_is_allowed(override, message):
 
 def test_the_command_line_wins_over_a_recipe_and_a_recipe_over_the_template():
     assert compose(["template=swift"]).config.hp["num_epochs"] == 40
-    assert compose(["template=swift", "hp=quick"]).config.hp["num_epochs"] == 16
+    assert compose(["template=swift", "hp=quick"]).config.hp["num_epochs"] == 12
     assert compose(["hp=quick", "hp.num_epochs=3"]).config.hp["num_epochs"] == 3
     assert compose(["template=swift"]).config.optimizer.name == "muon"
     assert compose(["template=swift", "optimizer=sgd"]).config.optimizer.name == "sgd"

@@ -118,6 +118,7 @@ def export_model(
             f"{', '.join(segmenter.classes.names)}. Choose the dataset that it was trained on."
         )
     val = load_split(source, "val", segmenter.image_size, True, config.cache, say)
+    calibration = _calibration(source, segmenter, config, images, say) if form == "int8" else []
     with tempfile.TemporaryDirectory(prefix="segtune-export-") as room:
         folder = Path(room) / form
         folder.mkdir()
@@ -130,7 +131,7 @@ def export_model(
             graph.unlink()
         if form == "int8":
             graph = graph.rename(Path(room) / "fp32.onnx")
-            to_int8(graph, folder / "model.onnx", _calibration(source, segmenter, config, images, say))
+            to_int8(graph, folder / "model.onnx", calibration)
         found = _compare(segmenter, located.folder, form, folder, val, images, dynamic, output, say)
         least = LIMITS[form] if min_agreement is None else min_agreement
         if found.agreement < least:

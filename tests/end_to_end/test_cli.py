@@ -84,7 +84,7 @@ def test_print_config_shows_values_and_where_they_came_from(capsys):
     assert cli.main(["train", "--print-config", "hp=quick", "seed=9"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("seed: 9") and line.endswith("# command line") for line in lines)
-    assert any(line.startswith("hp.num_epochs: 16") and line.endswith("# hp/quick.yaml") for line in lines)
+    assert any(line.startswith("hp.num_epochs: 12") and line.endswith("# hp/quick.yaml") for line in lines)
 
 
 def test_train_and_predict_print_one_json_object_each(tmp_path, capsys):

@@ -86,7 +86,8 @@ def test_finer_labels_of_cars_on_held_out_scenes(tmp_path):
     print(f"given true regions: {found.scores.pixel_accuracy:.3f} of {found.matrices.sum()}")
     assert found.matrices.sum() > 150
     assert found.scores.pixel_accuracy >= 0.9  # of regions: they are what the matrix counts
-    seen = segtune.train("dataset=street", "template=swift", "hp=quick", "trainer=cpu", root, **QUIET)
+    quick = ["template=swift", "hp=quick", "hp.num_epochs=16", "trainer=cpu"]
+    seen = segtune.train("dataset=street", *quick, root, **QUIET)
     right, pixels, named, regions = end_to_end(
         segtune.load(seen.uri, root=str(tmp_path)), segtune.load(run.uri, root=str(tmp_path))
     )

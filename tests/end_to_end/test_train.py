@@ -143,6 +143,7 @@ def test_early_stopping_ends_a_run_that_no_longer_improves(tmp_path):
     assert len(values) < 30 and values.index(max(values)) == len(values) - 3
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_model(tmp_path):
     words = at(
         tmp_path,

@@ -86,6 +86,7 @@ def noisy_pair(rng, effect, number=233, classes=11):
     return pair
 
 
+@pytest.mark.slow
 def test_noise_claims_a_winner_in_one_of_twenty_and_two_points_are_found_in_four_of_five():
     rng = np.random.default_rng(7)
     false = sum(miou_difference(*noisy_pair(rng, 0.0), resamples=500, seed=n).excludes_zero for n in range(200))
