@@ -144,7 +144,7 @@ def _promote(root, run_id, start):
 def test_three_processes_that_promote_one_run_make_one_version(store):
     run = contender(store, "a1")
     context = multiprocessing.get_context("forkserver")  # imports once, not three times
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload([promote.__module__, "segtune.inference.models"])
     start = context.Barrier(3)
     processes = [context.Process(target=_promote, args=(str(store.root), run.id, start)) for _ in range(3)]
     for process in processes:
