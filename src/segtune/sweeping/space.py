@@ -62,10 +62,14 @@ class Dimension:
         return (int(v) for v in values) if self.is_int else values
 
     def describe(self) -> str:
-        """The dimension as people read it."""
+        """The dimension as people read it, choices as they would type them.
+
+        >>> Dimension("trainer.ema_decay", "trainer.ema_decay", choices=(None, 0.99)).describe()
+        'trainer.ema_decay: null, 0.99'
+        """
         only = f" (for {self.template})" if self.template else ""
         if self.choices is not None:
-            return f"{self.key}: {', '.join(str(c) for c in self.choices)}{only}"
+            return f"{self.key}: {', '.join(_literal(c) for c in self.choices)}{only}"
         scale = ", logarithmic" if self.log else f", step {self.step:g}" if self.step else ""
         return f"{self.key}: {self.low:g} to {self.high:g}{scale}{only}"
 
