@@ -113,8 +113,8 @@ def check(folder: Path, n_trials: int, tracking: TrackingConfig, options: dict) 
 
 
 @pytest.mark.timeout(600)
-def test_a_sweep_survives_five_kills(tmp_path):
-    survive(tmp_path, n_trials=5, kills=5, seed=3)
+def test_a_sweep_survives_eight_kills(tmp_path):
+    survive(tmp_path, n_trials=8, kills=8, seed=3)
 
 
 @pytest.mark.slow
@@ -126,20 +126,20 @@ def test_a_sweep_survives_a_hundred_kills(tmp_path):
 @pytest.mark.services
 @pytest.mark.timeout(600)
 def test_a_sweep_on_postgresql_and_an_mlflow_server_survives_kills(tmp_path, postgresql, mlflow_server):
-    survive(tmp_path, 8, 6, 5, f"tracking.uri={mlflow_server.uri}", storage=postgresql)
+    survive(tmp_path, 16, 10, 5, f"tracking.uri={mlflow_server.uri}", storage=postgresql)
 
 
 @pytest.mark.services
 @pytest.mark.timeout(600)
 def test_a_sweep_through_submitit_survives_kills(tmp_path, postgresql):
     pytest.importorskip("submitit", reason="needs submitit: pip install 'segtune[slurm]'")
-    survive(tmp_path, 6, 4, 6, storage=postgresql, launcher="slurm", slurm={"cluster": "local"})
+    survive(tmp_path, 12, 6, 6, storage=postgresql, launcher="slurm", slurm={"cluster": "local"})
 
 
 @pytest.mark.services
 @pytest.mark.timeout(600)
 def test_a_tracking_server_that_goes_away_gets_everything_later(tmp_path, mlflow_server):
-    write_sweep(tmp_path, 4, [f"tracking.uri={mlflow_server.uri}", "hp.num_epochs=6"])
+    write_sweep(tmp_path, 8, [f"tracking.uri={mlflow_server.uri}", "hp.num_epochs=6"])
     launcher = start(tmp_path)
     while "epoch 2/" not in (tmp_path / "err").read_text():
         time.sleep(0.1)
@@ -147,7 +147,7 @@ def test_a_tracking_server_that_goes_away_gets_everything_later(tmp_path, mlflow
     time.sleep(12)
     mlflow_server.start()
     assert launcher.wait(timeout=400) == 0, (tmp_path / "err").read_text()
-    check(tmp_path, 4, TrackingConfig(root=str(tmp_path / "mlruns"), uri=mlflow_server.uri), {})
+    check(tmp_path, 8, TrackingConfig(root=str(tmp_path / "mlruns"), uri=mlflow_server.uri), {})
     store = open_store(TrackingConfig(root=str(tmp_path / "mlruns"), uri=mlflow_server.uri))
     for run in sweep_runs(store, "chaos"):
         assert [step for step, _ in curve(store, run.id, "val/miou")] == list(range(6))
@@ -165,13 +165,13 @@ def test_a_ray_cluster_that_loses_a_node_ends_with_the_exact_total(tmp_path, pos
         nodes = [cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20) for _ in range(2)]
         monkeypatch.setenv("RAY_ADDRESS", cluster.address)
         options = {"storage": postgresql, "launcher": "ray", "workers": 3}
-        write_sweep(tmp_path, 6, [], **options)
+        write_sweep(tmp_path, 12, [], **options)
         launcher = start(tmp_path)
         deadline = time.monotonic() + 240
         while len(workers_of(tmp_path)) < 6 and time.monotonic() < deadline:  # a supervisor and a child each
             time.sleep(0.2)
         cluster.remove_node(nodes[0], allow_graceful=False)
         assert launcher.wait(timeout=300) == 0, (tmp_path / "err").read_text()
-        check(tmp_path, 6, TrackingConfig(root=str(tmp_path / "mlruns")), options)
+        check(tmp_path, 12, TrackingConfig(root=str(tmp_path / "mlruns")), options)
     finally:
         cluster.shutdown()
