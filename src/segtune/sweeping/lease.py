@@ -45,7 +45,7 @@ class Lease:
     Args:
         holder: of `identify`.
         seconds: how long a sign of life is believed; it is renewed three times as often.
-        on_signal: called at each renewal, for what else is to be looked at that often.
+        on_renewal: called at each renewal, for what else is to be looked at that often.
     """
 
     def __init__(
