@@ -60,3 +60,20 @@ def test_a_run_that_ends_while_the_server_is_away_is_whole_afterwards(tmp_path, 
     assert deliver_held(store) == 0
     assert get_run(store, run.run_id).state == "finished" and curve(store, run.run_id, "val/miou") == [(0, 0.4)]
     assert deliver_held(store) == 0 and not list((tmp_path / "runs" / run.run_id).glob("outbox.jsonl"))
+
+
+@pytest.mark.parametrize("write", ["set_terminated", "set_tag"])
+def test_a_run_whose_process_dies_while_it_ends_does_not_read_as_ended(tmp_path, monkeypatch, write):
+    store = open_store(TrackingConfig(root=str(tmp_path)))
+    run = RunWriter.create(store, "r", {}, {})
+
+    def die(*_, **__):
+        raise SystemExit
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(type(store.client), write, die)
+        run.finish("finished")
+    assert get_run(store, run.run_id).state == "running"
+    run.finish("finished")  # as the sweep that settles it does
+    assert get_run(store, run.run_id).state == "finished"
+    assert store.client.get_run(run.run_id).info.status == "FINISHED"

@@ -106,11 +106,11 @@ class RunWriter:
         elif "tags" in message:
             client.log_batch(run_id, tags=[RunTag(k, v) for k, v in message["tags"].items()])
         elif "state" in message:
-            client.set_tag(run_id, "segtune.state", message["state"])
             if message["state"] == "running":
                 client.update_run(run_id, status="RUNNING")
             else:
                 client.set_terminated(run_id, _STATUS[message["state"]], end_time=message.get("time"))
+            client.set_tag(run_id, "segtune.state", message["state"])  # last: whoever settles a sweep goes by it
         elif "folder" in message:
             client.log_artifacts(run_id, message["folder"], message["name"])
         elif "text" in message:
