@@ -47,7 +47,7 @@ import segtune
 from segtune.config import compose
 from segtune.data.cache import Decoded, load_split
 from segtune.data.sources import open_source
-from segtune.inference.engines import has_bf16
+from segtune.inference.engines import gains_from_bf16
 from segtune.measure.metrics import count_pairs, score
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -162,7 +162,7 @@ class Recipe:
     factor: Callable[[float], float]
     view: Callable
     batch: int
-    for_cpu: bool = False  # channels_last, and bf16 where the CPU computes in it
+    for_cpu: bool = False  # channels_last, and bf16 where the CPU is faster in it
 
 
 def recipe_of(name: str, classes: int) -> Recipe:
@@ -195,7 +195,7 @@ def train_peer(name: str, train: Decoded, classes: int, seconds: float, clock, s
     pairs = Pairs(train, made.view, max(made.batch, len(train)))
     net = made.net.to(memory_format=torch.channels_last) if made.for_cpu else made.net
     module = Peer(net, made.loss, made.optimizer, made.factor, clock, seconds)
-    bf16 = made.for_cpu and has_bf16()
+    bf16 = made.for_cpu and gains_from_bf16()
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=-1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, precision="bf16-mixed" if bf16 else "32-true",

@@ -11,7 +11,7 @@ import segtune
 from segtune.data.street import Scene
 from segtune.errors import ConfigError
 from segtune.inference import export
-from segtune.inference.engines import Eager, Fastest, fold, has_bf16, in_bf16, make_engine
+from segtune.inference.engines import Eager, Fastest, fold, gains_from_bf16, in_bf16, make_engine
 from segtune.inference.segmenter import Segmenter
 from segtune.models.build import build
 
@@ -93,7 +93,7 @@ def test_a_graph_of_one_size_serves_that_one_and_leaves_others_to_torch(trained,
     engine, other = make_engine(trained.model, "onnx", (64, 96)), scenes().transpose(-1, -2)
     with torch.inference_mode():
         found, expected = engine.decide(scenes()), Eager(trained.model).decide(scenes())
-        eager = make_engine(trained.model, "bf16" if has_bf16() else "eager", (64, 96))
+        eager = make_engine(trained.model, "bf16" if gains_from_bf16() else "eager", (64, 96))
         turned, halved = engine.decide(other), eager.decide(other)
     assert len(found) == 3 and all(np.mean(a[0] == b[0]) > 0.999 for a, b in zip(found, expected, strict=True))
     assert all(np.array_equal(a[1], b[1]) for a, b in zip(turned, halved, strict=True))
@@ -106,13 +106,21 @@ def test_an_engine_that_sees_something_else_is_not_taken(trained, tmp_path, monk
         return changed
 
     monkeypatch.setattr("segtune.inference.engines.in_bf16", other)
-    monkeypatch.setattr("segtune.inference.engines.has_bf16", lambda: True)
+    monkeypatch.setattr("segtune.inference.engines.gains_from_bf16", lambda: True)
     monkeypatch.setattr("segtune.inference.engines._MARGIN", 1e9)  # however slow
     with torch.inference_mode():
         assert Fastest(trained.model, keep=tmp_path / "x.json").engine(scenes(), graphs=False).name == "eager"
     assert [r["engine"] for r in next(iter(json.loads((tmp_path / "x.json").read_text()).values()))["measured"]] == [
         "eager", "bf16",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("supported", "ms", "gains"), [(True, 1.0, True), (True, 2.0, False), (False, 1.0, False)])
+def test_bf16_instructions_count_only_where_they_are_faster(monkeypatch, supported, ms, gains):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported, raising=False)
+    times = {torch.float32: 1.5, torch.bfloat16: ms}
+    monkeypatch.setattr("segtune.inference.engines._fastest_call", lambda layer, image: times[image.dtype])
+    assert gains_from_bf16.__wrapped__() is gains
 
 
 def test_no_graph_is_traced_for_logits_which_it_could_not_give(trained, tmp_path, monkeypatch):

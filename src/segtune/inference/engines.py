@@ -4,6 +4,7 @@
 """
 
 import copy
+import functools
 import hashlib
 import json
 import math
@@ -54,7 +55,7 @@ class Graph(Eager):
     """An ONNX Runtime or OpenVINO graph that gives ids and probabilities; where logits are asked for, torch gives them.
 
     Args:
-        halved: what torch computes, in bf16 where this CPU multiplies it.
+        halved: what torch computes, in bf16 where that is faster here.
         kind: onnx or openvino.
         size: (H, W) that the graph is traced with; of an architecture that knows one size only, others are torch's.
     """
@@ -62,7 +63,7 @@ class Graph(Eager):
     def __init__(self, model: SegmentationModel, halved: SegmentationModel, kind: str, size: tuple[int, int]) -> None:
         super().__init__(halved, kind)
         check_installed(kind)
-        self._runtime = Runtime(_graph_of(model, kind, size), precision="bf16" if has_bf16() else "f32")
+        self._runtime = Runtime(_graph_of(model, kind, size), precision="bf16" if gains_from_bf16() else "f32")
 
     def decide(self, image: Tensor) -> list[Decided]:
         only = self._runtime.size
@@ -110,7 +111,7 @@ class Fastest(Eager):
     def _choose(self, image: Tensor, graphs: bool) -> Eager:
         if image.device.type != "cpu":
             return self._made["eager"]  # a GPU's precision is a question of training, where it was measured
-        names = ["eager", "bf16"] if has_bf16() else ["eager"]
+        names = ["eager", "bf16"] if gains_from_bf16() else ["eager"]
         names += [n for n in ("onnx", "openvino") if graphs and is_installed(n)]
         key = _key(self.model, image, names)
         answers = kept_answers(self.keep)
@@ -163,7 +164,7 @@ def make_engine(
         return Eager(model)
     if name == "bf16":
         return Eager(in_bf16(model), "bf16")
-    return Graph(model, in_bf16(model) if has_bf16() else model, name, size)
+    return Graph(model, in_bf16(model) if gains_from_bf16() else model, name, size)
 
 
 def decide(logits: Tensor) -> list[Decided]:
@@ -201,9 +202,30 @@ def fold(model: nn.Module) -> nn.Module:
     return model
 
 
-def has_bf16() -> bool:
-    """Whether this CPU multiplies bf16 in hardware."""
-    return hasattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported") and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+@functools.cache
+def gains_from_bf16() -> bool:
+    """Whether this CPU convolves faster in bf16 than in fp32, measured once per process in some milliseconds.
+
+    Instructions for it are not enough: with AVX-512's and no AMX, Intel's take twice as long as fp32 (LOG.md).
+    """
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    if not supported():
+        return False
+    layer = nn.Conv2d(64, 64, 3, padding=1).to(memory_format=torch.channels_last)
+    image = torch.rand(1, 64, 96, 96).to(memory_format=torch.channels_last)
+    plain = _fastest_call(layer, image)
+    return _fastest_call(layer.to(torch.bfloat16), image.to(torch.bfloat16)) < _MARGIN * plain
+
+
+def _fastest_call(layer: nn.Module, image: Tensor) -> float:
+    """Seconds of the fastest of a few calls, after one that is not counted."""
+    times = []
+    with torch.inference_mode():
+        for _ in range(6):
+            started = time.perf_counter()
+            layer(image)
+            times.append(time.perf_counter() - started)
+    return min(times[1:])
 
 
 def _graph_of(model: SegmentationModel, kind: str, size: tuple[int, int]) -> Path:
