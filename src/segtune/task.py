@@ -30,7 +30,8 @@ class FineTuning(pl.LightningModule):
         loss_of: the loss of (model, loss, batch), a scalar.
         pairs_of: predicted and true ids of (model, batch), two tensors of one shape; 255 is not counted.
         lr: the base learning rate, batch_size * per_item_lrate.
-        ema_decay: of the moving average that is validated and kept; None validates the weights themselves.
+        ema_decay: what the decay of the moving average rises to, by 1 - t**-0.6 at step t; the average is validated and
+            kept. None validates the weights themselves.
     """
 
     def __init__(
@@ -51,7 +52,8 @@ class FineTuning(pl.LightningModule):
         self.loss_of, self.pairs_of = loss_of, pairs_of
         self.optimizer_config, self.scheduler_config = optimizer, scheduler
         self.tuning = tuning or TuningConfig()
-        self.ema = ModelEmaV3(model, decay=ema_decay, use_warmup=True, warmup_power=0.75) if ema_decay else None
+        # that is as far back as t**0.6 steps, a tenth of 300 or a twentieth of 2,000: further back, and short runs lag
+        self.ema = ModelEmaV3(model, decay=ema_decay, use_warmup=True, warmup_power=0.6) if ema_decay else None
         if self.ema is not None:
             self.ema.module.requires_grad_(False)  # or a distributed run would wait for its gradients
         self.confusion = ConfusionMatrix(num_classes)
