@@ -17,7 +17,7 @@ torchvision   its reference recipe (references/segmentation): DeepLabV3 on Mobil
 adapted   what smp and torchvision document is meant for GPUs and comes to few steps in minutes of a CPU. This is smp's
           Unet as one who knows that would set it up: resnet18, batches of 8, crops of 256, smp's shifts and zooms,
           cross-entropy plus Dice, AdamW at 1e-3 with a tenth of warm-up and cosine, in channels_last, and in bf16 where
-          the CPU has instructions for it.
+          the CPU convolves faster in it.
 """
 
 import argparse
