@@ -30,7 +30,10 @@ class StepFormat:
 
 _CANDIDATES = (StepFormat(False, False), StepFormat(False, True), StepFormat(True, True), StepFormat(True, False))
 _MARGIN = 0.95  # a candidate must be at least 5 % faster than plain fp32: noise must not change the arithmetic
-_HOPELESS = 6.0  # times the best so far: bf16 on a CPU without instructions for it
+_HOPELESS = 6.0  # times the best, after which a candidate is left: bf16 on a CPU without instructions for it
+_IMAGES = 4  # on a CPU: with two, channels_last gains less than with a whole batch, and noise may hide it (LOG.md)
+_ROUNDS = 4
+_ENOUGH = 10.0  # seconds, after which no other round begins
 
 
 def fastest_format(
@@ -46,7 +49,7 @@ def fastest_format(
 
     Args:
         make_model: builds the model; the probe works on a copy of its own.
-        shape: (B, 3, H, W) of a batch; at most two images of it are used.
+        shape: (B, 3, H, W) of a batch; on a CPU at most four images of it are used.
         stride: of the loss; None for a model that takes images alone.
         keep: JSON file of earlier answers, so that the same machine computes the same way every time.
         bf16: allows only this precision.
@@ -56,7 +59,7 @@ def fastest_format(
     if len(allowed) == 1:
         return allowed[0]
     model = make_model()
-    batch = (min(shape[0], 2 if device.type == "cpu" else shape[0]), *shape[1:])
+    batch = (min(shape[0], _IMAGES if device.type == "cpu" else shape[0]), *shape[1:])
     key = _key(model, batch, stride, device, [asdict(c) for c in allowed])
     answers = kept_answers(keep)
     if key not in answers:
@@ -81,34 +84,27 @@ def _measured(
     model: nn.Module, shape: tuple[int, ...], stride: int | None, device: torch.device, allowed: list[StepFormat]
 ) -> dict[str, Any]:
     """The format chosen, with what all were measured at."""
-    seconds: dict[StepFormat, float] = {}
-    for how in allowed:
-        most = _HOPELESS * min(seconds.values(), default=math.inf)
-        seconds[how] = _time_step(model, shape, stride, device, how, most)
+    seconds = dict.fromkeys(allowed, math.inf)
+    started = time.perf_counter()
+    for _ in range(_ROUNDS):  # in turn, so that other work on the machine meets them all
+        for how in allowed:
+            if math.isinf(seconds[how]) or seconds[how] <= _HOPELESS * min(seconds.values()):
+                seconds[how] = min(seconds[how], _time_step(model, shape, stride, device, how))
+        if time.perf_counter() - started > _ENOUGH:
+            break
     best = min(seconds, key=lambda c: seconds[c])
     chosen = best if seconds[best] < _MARGIN * seconds[allowed[0]] else allowed[0]
     return asdict(chosen) | {"measured": [asdict(c) | {"ms": round(1000 * s, 2)} for c, s in seconds.items()]}
 
 
 def _time_step(
-    model: nn.Module,
-    shape: tuple[int, ...],
-    stride: int | None,
-    device: torch.device,
-    how: StepFormat,
-    most: float,
-    repeats: int = 3,
+    model: nn.Module, shape: tuple[int, ...], stride: int | None, device: torch.device, how: StepFormat
 ) -> float:
-    """Seconds of one forward and backward: the fastest of a few, after one that is not counted.
-
-    Args:
-        most: seconds of a counted step after which no other is tried.
-    """
+    """Seconds of one forward and backward, after one that is not counted."""
     memory_format = torch.channels_last if how.channels_last else torch.contiguous_format
     model = model.to(device).to(memory_format=memory_format).train()
     image = torch.randint(0, 256, shape, dtype=torch.uint8, device=device).contiguous(memory_format=memory_format)
-    times = []
-    for _ in range(repeats + 1):
+    for _ in range(2):
         started = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=how.bf16):
             loss = (model(image) if stride is None else model(image, stride=stride)).float().square().mean()
@@ -116,10 +112,7 @@ def _time_step(
         if device.type == "cuda":
             torch.cuda.synchronize()
         model.zero_grad(set_to_none=True)
-        times.append(time.perf_counter() - started)
-        if len(times) > 1 and times[-1] > most:
-            break
-    return min(times[1:])
+    return time.perf_counter() - started
 
 
 def _key(model: nn.Module, shape: tuple[int, ...], stride: int | None, device: torch.device, allowed: list[Any]) -> str:
