@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from timm.models.resnet import BasicBlock
 
 from segtune.errors import ConfigError
 from segtune.models.build import build
@@ -52,6 +53,12 @@ def test_pretrained_weights_without_a_network_name_the_ways_out(monkeypatch):
 def test_swift_has_no_imagenet_weights_and_says_so():
     with pytest.raises(ConfigError, match="swift has no ImageNet weights"):
         build(SWIFT, 2, pretrained=True)
+
+
+@pytest.mark.parametrize(("depth", "blocks"), [({}, 8), ({"depth": 1}, 4)])
+def test_swift_has_two_residual_blocks_a_stage_unless_told(depth, blocks):
+    net = build({**SWIFT, **depth}, 3).net
+    assert sum(type(module) is BasicBlock for module in net.modules()) == blocks
 
 
 def test_swift_keeps_its_levels_in_register_at_sizes_that_32_does_not_divide():

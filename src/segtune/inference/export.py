@@ -57,11 +57,11 @@ class Graph(nn.Module):
         rows, columns = ((side + self.multiple - 1) // self.multiple * self.multiple for side in (height, width))
         x = F.pad(x, (0, columns - width, 0, rows - height))
         logits = F.interpolate(self.net(x), size=x.shape[-2:], mode="bilinear", align_corners=False)
-        logits = logits[..., :height, :width]
-        ids = logits.argmax(1).to(torch.uint8)
+        # cut last: a runtime copies what is cut, even where nothing is, and of logits that is many times the bytes
+        ids = logits.argmax(1).to(torch.uint8)[..., :height, :width]
         if not self.confidence:
             return ids
-        return ids, 1.0 / (logits - logits.amax(1, keepdim=True)).exp().sum(1)
+        return ids, (1.0 / (logits - logits.amax(1, keepdim=True)).exp().sum(1))[..., :height, :width]
 
 
 def check_installed(form: str) -> None:

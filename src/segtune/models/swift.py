@@ -46,15 +46,16 @@ class Swift(nn.Module):
     Args:
         width: channels at stride 4; the deeper stages have 2, 4 and 6 times as many. At least 16: training a
             1x1 convolution of stride 2 over fewer channels writes past its memory in torch 2.14 on a CPU (LOG.md).
+        depth: residual blocks, of two 3x3 convolutions each, in every stage. One learns sooner and less (LOG.md).
         dropout: on the channels before the classifier.
     """
 
-    def __init__(self, num_classes: int, width: int = 32, dropout: float = 0.1) -> None:
+    def __init__(self, num_classes: int, width: int = 32, depth: int = 2, dropout: float = 0.1) -> None:
         super().__init__()
         channels = (width, width * 2, width * 4, width * 6)
         self.encoder = Stages(
             BasicBlock,  # type: ignore[arg-type]  # timm annotates an instance where it takes the class
-            layers=(2, 2, 2, 2),
+            layers=(depth,) * 4,
             channels=channels,
             stem_type="deep",
             stem_width=width // 2,
