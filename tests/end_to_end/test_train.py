@@ -35,6 +35,7 @@ def test_the_same_seed_gives_the_same_miou_and_weights(tmp_path):
     assert first.metrics == second.metrics
     a, b = (load_file(r.segmenter / "model.safetensors") for r in (first, second))
     assert all(torch.equal(a[k], b[k]) for k in a)
+    assert torch.are_deterministic_algorithms_enabled() and not torch.utils.deterministic.fill_uninitialized_memory
     third = segtune.train(*at(tmp_path, "seed=1"), **QUIET)
     c = load_file(third.segmenter / "model.safetensors")
     assert any(not torch.equal(a[k], c[k]) for k in a)
