@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from segtune.measure.evidence import Evidence
     from segtune.report.compare import Report
     from segtune.report.confirm import Confirmation
+    from segtune.run_result import RunResult
     from segtune.sweeping.launch import SweepPlan, SweepResult
     from segtune.sweeping.progress import Progress
     from segtune.template import Template
     from segtune.tracking.promotion import Promotion
     from segtune.tracking.store import Store
-    from segtune.training import RunResult
 
 Say = Callable[[str], None]
 

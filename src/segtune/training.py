@@ -7,9 +7,7 @@ import shlex
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 import pytorch_lightning as pl
 import torch
@@ -28,48 +26,17 @@ from segtune.models.cost import device_name, measure_cost
 from segtune.models.fitting import fitting_parts, is_out_of_memory
 from segtune.models.losses import SegmentationLoss
 from segtune.patience import patiently
+from segtune.run_result import RunResult
 from segtune.settings import RunConfig, TrackingConfig
 from segtune.setup import Say, Setup, prepare, try_step
 from segtune.stopping import StopRequest
 from segtune.task import FineTuning
 from segtune.tracking.provenance import environment, git_state
-from segtune.tracking.runs import RunRecord, RunWriter, State, get_run
+from segtune.tracking.runs import RunRecord, RunWriter, get_run
 from segtune.tracking.store import Store, open_store
 
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
 _RANK_RUN = "SEGTUNE_RUN_ID"  # tells the other ranks of a distributed run whose they are
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run came to.
-
-    Attributes:
-        metrics: `val/miou`, `val/iou/<class>` and the rest of `Evidence.metrics`, of the kept segmenter; the
-            best `val/miou` of a pruned run.
-        segmenter: its folder; None for a run that did not finish.
-        cost: what the model costs, see `models.cost`; not measured for a pruned run without limits.
-        kind: `segmenter` or `labeler`.
-    """
-
-    run_id: str
-    state: State
-    metrics: Mapping[str, float]
-    segmenter: Path | None
-    folder: Path
-    seconds: float
-    cost: Mapping[str, float] = field(default_factory=dict)
-    kind: str = "segmenter"
-
-    @property
-    def uri(self) -> str:
-        """What `segtune.load` and `segtune predict model=` take."""
-        return f"runs:/{self.run_id}"
-
-    @property
-    def miou(self) -> float:
-        """Mean IoU on the val split, in [0, 1]."""
-        return self.metrics["val/miou"]
 
 
 def fit(
@@ -131,7 +98,7 @@ def fit(
             run.finish(result.state)
             for name in ("best.safetensors", "last.ckpt"):
                 (run.folder / name).unlink(missing_ok=True)
-            say(_summary(result))
+            say(result.summary)
             return result
     except LeaseLost:
         raise
@@ -376,23 +343,3 @@ def _measured(setup: Setup, run: RunWriter, keeper: Keeper, started: float) -> R
     )
     run.tags({"segtune.manifest_sha256": digest})
     return RunResult(run.run_id, "finished", metrics, run.folder / "segmenter", run.folder, seconds, cost, config.kind)
-
-
-def _summary(result: RunResult) -> str:
-    if result.state == "infeasible":
-        return "beyond the constraints: " + ", ".join(f"{k} {v:.4g}" for k, v in result.cost.items())
-    return f"{result.state}: val mIoU {result.miou:.4f}, {result.seconds:.0f} s"
-
-
-def describe_result(result: RunResult) -> dict[str, Any]:
-    """The result as one JSON object, for scripts."""
-    return {
-        "run": result.run_id,
-        "uri": result.uri,
-        "state": result.state,
-        "metrics": dict(result.metrics),
-        "cost": dict(result.cost),
-        "segmenter": str(result.segmenter) if result.segmenter else None,
-        "folder": str(result.folder),
-        "seconds": round(result.seconds, 2),
-    }

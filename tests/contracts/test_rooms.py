@@ -9,8 +9,8 @@ ROOT = Path(segtune.__file__).parent
 # a room stands above all that come after it
 ROOMS = (
     "__main__ cli verbs __init__ applying api datasets report sweeping training forecast workflows disputes exporting "
-    "evaluation features setup callbacks task kinds tracking inference config data models measure stopping pace "
-    "patience settings dataset_settings template classes errors"
+    "evaluation features setup callbacks task kinds run_result tracking inference config data models measure stopping "
+    "pace patience settings dataset_settings template classes errors"
 ).split()
 HEAVY = {
     "mlflow": {"tracking"},

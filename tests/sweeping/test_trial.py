@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 
 import segtune
 from segtune.errors import Interrupted, SegtuneError
+from segtune.run_result import RunResult
 from segtune.settings import TrackingConfig
 from segtune.stopping import StopRequest
 from segtune.sweeping import trial as trials
@@ -18,7 +19,6 @@ from segtune.sweeping.spec import SweepSpec
 from segtune.sweeping.study import SweepStudy
 from segtune.tracking.runs import get_run, search_runs
 from segtune.tracking.store import open_store
-from segtune.training import RunResult
 from tests.conftest import TINY
 
 PARENT_OF_NONE = ""

@@ -12,6 +12,7 @@ from segtune.config import compose
 from segtune.data.sources import open_source
 from segtune.errors import DataError, Diverged, Interrupted, LeaseLost, SegtuneError, StorageError
 from segtune.models.fitting import is_out_of_memory
+from segtune.run_result import RunResult
 from segtune.settings import RunConfig
 from segtune.stopping import StopRequest
 from segtune.sweeping.lease import Lease
@@ -19,7 +20,7 @@ from segtune.sweeping.progress import NUM_EPOCHS
 from segtune.sweeping.records import DIVERGED, ERROR, RUN
 from segtune.sweeping.space import Space, compose_trial
 from segtune.sweeping.study import Claim, SweepStudy
-from segtune.training import RunResult, fit
+from segtune.training import fit
 
 _TAKEN_OVER = "was taken over by another worker; this one leaves it"
 Say = Callable[[str], None]

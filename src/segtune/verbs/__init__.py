@@ -48,13 +48,11 @@ def _train(call: Call) -> Outcome:
         lines = [f"{r:<{width}}  # {composed.origins.get(k, 'default')}" for r, k in zip(rows, keys, strict=True)]
         return Outcome({"config": config, "origins": dict(composed.origins)}, lines)
     result = api.train(*call.overrides)
-    from segtune.training import describe_result
-
     kind = result.kind
     lines = [f"run {result.run_id} {result.state}: val mIoU {result.miou:.4f}", f"{kind}: {result.segmenter}"]
     use = f"segtune predict model={result.uri} source=PATH output=DIR"
     lines.append(f"next: {use if kind == 'segmenter' else f'name {result.uri} among the labelers of a workflow'}")
-    return Outcome(describe_result(result), lines)
+    return Outcome(result.to_json(), lines)
 
 
 def _sweep(call: Call) -> Outcome:
