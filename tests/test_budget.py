@@ -35,7 +35,7 @@ def test_a_run_ends_within_its_minutes_and_records_what_fitted(tmp_path):
 
 
 def test_more_minutes_fit_more_epochs_up_to_the_templates_most(tmp_path, monkeypatch):
-    monkeypatch.setattr("segtune.forecast.measure_pace", lambda _: Pace(0.5, 1.0, 2.0, steps=4))
+    monkeypatch.setattr("segtune.forecast.measure_pace", lambda _: Pace(0.5, 1.0, 2.0, 4.0, steps=4))
     words = [*(w for w in TINY if "num_epochs" not in w), f"tracking.root='{tmp_path}'"]
 
     def chosen(minutes: float) -> tuple[int, int]:
@@ -44,7 +44,7 @@ def test_more_minutes_fit_more_epochs_up_to_the_templates_most(tmp_path, monkeyp
         config = within_minutes(setup, time.monotonic(), lambda _: None).config
         return config.hp["num_epochs"], -(-config.hp["num_epochs"] // config.trainer.val_every)
 
-    # whole images do not grow: 4 s an epoch, 2 s a validation, of which two come at the end
+    # whole images do not grow: 4 s an epoch, 2 s a validation, 4 s after the last
     assert chosen(1) in ((11, 3), (12, 3))  # 0.93 * 60 s = 4 e + 2 * 5: three validations at least
     assert chosen(10)[0] in (131, 132)  # 558 s = 4 e + 2 * 15: thirteen take a twentieth of the time
     assert chosen(10)[1] in (11, 12, 13)  # so many epochs lie between two that they are no more than that

@@ -10,6 +10,7 @@ import torch
 
 from segtune.data.datamodule import TrainViews, val_batch_size
 from segtune.models.losses import SegmentationLoss
+from segtune.models.offsets import IMAGES
 from segtune.models.optim import build_optimizer
 from segtune.settings import RunConfig
 from segtune.setup import Say, Setup, prepare
@@ -28,18 +29,20 @@ class Pace:
         smallest: a step with the crops of the first epoch.
         largest: a step with those of the last.
         validation: a pass over the val split.
+        ending: what comes after the last epoch: class offsets and the final measurement.
     """
 
     smallest: float
     largest: float
     validation: float
+    ending: float
     steps: int
 
     def seconds(self, epochs: int, crops: Callable[[int], float], validations: int) -> float:
-        """Of so many epochs, where crops(epoch) in [0, 1] says how far they have grown, and the last measurement."""
+        """Of so many epochs, where crops(epoch) in [0, 1] says how far they have grown, and what comes after them."""
         slow = self.largest - self.smallest
         steps = sum(self.smallest + slow * crops(e) for e in range(epochs)) * self.steps
-        return steps + (validations + 2) * self.validation
+        return steps + validations * self.validation + self.ending
 
 
 def forecast_seconds(config: RunConfig) -> float:
@@ -144,9 +147,10 @@ def measure_pace(setup: Setup) -> Pace:
 
     times = [min([step(epoch) for _ in range(_STEPS + 1)][1:]) for epoch in (0, augment.num_epochs)]
     at_once = val_batch_size(setup.step_size, setup.device)
-    validation = len(setup.val) / at_once * _validation_seconds(model, setup.val_size, at_once, setup.device)
+    image = _validation_seconds(model, setup.val_size, at_once, setup.device) / at_once
+    validation, offset = len(setup.val) * image, config.trainer.class_offsets * min(IMAGES, len(setup.train)) * image
     steps = config.trainer.limit_train_batches or max(1, len(setup.train) // setup.step_size)
-    return Pace(times[0], times[1], validation, steps)
+    return Pace(times[0], times[1], validation, 2 * validation + offset, steps)
 
 
 @torch.inference_mode()

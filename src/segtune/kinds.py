@@ -25,6 +25,7 @@ from segtune.measure.evidence import Evidence
 from segtune.models.build import SegmentationModel, build
 from segtune.models.labeler import RegionModel, build_labeler
 from segtune.models.losses import SegmentationLoss
+from segtune.models.offsets import offset_classes
 from segtune.models.probe import StepFormat, fastest_format
 from segtune.settings import RunConfig
 
@@ -95,6 +96,11 @@ class Segmenters:
         assert isinstance(model, SegmentationModel)
         return Segmenter(model, classes, image_size, {}, device)
 
+    def offset_classes(self, model: Any, train: Decoded) -> list[float] | None:
+        """See `models.offsets`; what was added to each class."""
+        offsets = offset_classes(model.model, train.images, train.masks)
+        return None if offsets is None else offsets.tolist()
+
     def evaluate(self, model: Any, split: Decoded, **facts: Any) -> Evidence:
         """Pixel by pixel."""
         return evaluate(model, split, **facts)
@@ -164,6 +170,10 @@ class Labelers:
         """A labeler."""
         assert isinstance(model, RegionModel)
         return RegionLabeler(model, self.concept, classes, image_size, self.min_area, {}, device)
+
+    def offset_classes(self, model: Any, train: Decoded) -> list[float] | None:
+        """None: regions are not cropped, and of few regions little can be told."""
+        return None
 
     def evaluate(self, model: Any, split: Decoded, **facts: Any) -> Evidence:
         """Region by region."""

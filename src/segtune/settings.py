@@ -157,6 +157,8 @@ class TrainerConfig(Settings):
         val_every: epochs between validations; the last epoch is always validated.
         limit_train_batches: steps per epoch at most, for debugging.
         minutes: as many epochs as fit into this time here, in place of hp.num_epochs; the steps are timed first.
+        class_offsets: at the end, add to each class's logits what raises mIoU on train images; see `models.offsets`. A
+            query-based model has no place for it, a labeler does not ask for it.
         accumulate: parts into which a step's batch is split, their gradients summed; hp.batch_size, and with it the
             learning rate, stays that of the whole. `auto` takes the fewest that fit into memory.
     """
@@ -176,6 +178,7 @@ class TrainerConfig(Settings):
     gradient_clip: Positive | None = None
     limit_train_batches: Count | None = None
     minutes: Positive | None = None
+    class_offsets: bool = True
     accumulate: Literal["auto"] | Count = 1
 
 

@@ -92,7 +92,10 @@ def fit(
                 reporter, keeper = _run_steps(setup, run, on_epoch, guard, stop, say)
                 if _rank():  # a process that Lightning started beside this one: what comes after is the first one's
                     raise SystemExit(0)
-                result = (_pruned if reporter.pruned else _measured)(setup, run, keeper, started)
+                if reporter.pruned:
+                    result = _pruned(run, keeper, started)
+                else:
+                    result = _measured(setup, run, keeper, started, say)
             guard()
             commit(result)
             run.finish(result.state)
@@ -310,18 +313,25 @@ def _beyond(setup: Setup, run: RunWriter, limits: Mapping[str, float]) -> dict[s
     return cost if any(cost[k] > limits[k] for k in limits) else {}
 
 
-def _pruned(setup: Setup, run: RunWriter, keeper: Keeper, started: float) -> RunResult:
+def _pruned(run: RunWriter, keeper: Keeper, started: float) -> RunResult:
     metrics = {"val/miou": keeper.best_miou}
     return RunResult(run.run_id, "pruned", metrics, None, run.folder, time.monotonic() - started)
 
 
-def _measured(setup: Setup, run: RunWriter, keeper: Keeper, started: float) -> RunResult:
+def _measured(setup: Setup, run: RunWriter, keeper: Keeper, started: float, say: Say) -> RunResult:
     """Measures the best weights as the segmenter that inference will load, and keeps that."""
     config, kind, classes = setup.config, setup.kind, setup.classes
     model = kind.build(config.template["model"], len(classes))
     model.load_state_dict(load_file(keeper.best))
     size = config.hp["image_size"]
     segmenter = kind.finished(model, classes, size, setup.device)
+    offsets = kind.offset_classes(segmenter, setup.train) if config.trainer.class_offsets else None
+    if offsets:
+        added = dict(zip(classes.names, offsets, strict=True))
+        run.data("class_offsets.json", added)
+        most = sorted(added, key=lambda name: -abs(added[name]))[:3]
+        told = ", ".join(f"{name} {added[name]:+.2f}" for name in most)
+        say(f"class offsets found on train images: {told}, … (class_offsets.json)")
     evidence = measure(kind, segmenter, setup.source, "val", setup.val)
     metrics, cost = evidence.metrics("val/"), evidence.origin.cost
     dataset = {"name": setup.source.name, "train": setup.train.fingerprint, "val": setup.val.fingerprint}

@@ -81,6 +81,20 @@ def test_it_builds_and_one_step_moves_every_parameter(name):
     assert torch.isfinite(value) and not still
 
 
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_an_offset_of_its_classes_moves_its_logits_by_as_much(name):
+    model = build(compose(overrides(name)).config.template["model"], 5).eval()
+    image = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
+    if name == "eomt":  # its logits are no layer's
+        assert model.classifier is None
+        return
+    offsets = torch.arange(5.0)
+    with torch.inference_mode():
+        before = model(image)
+        model.classifier.bias += offsets
+        torch.testing.assert_close(model(image), before + offsets.view(1, 5, 1, 1), rtol=0, atol=1e-3)
+
+
 def four_windows(root: Path, camvid: Path) -> None:
     """Four windows of 128x96 pixels out of CamVid photographs of four scenes, as stored, in both splits."""
     names = sorted(p.name for p in (camvid / "images" / "train").iterdir())[::90][:4]

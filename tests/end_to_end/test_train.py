@@ -49,6 +49,18 @@ def test_the_reported_number_is_what_the_segmenter_scores(store_root, tiny_run):
     assert recorded.miou == pytest.approx(tiny_run.miou)
 
 
+def test_class_offsets_are_on_record_and_without_them_the_best_epoch_is_what_is_kept(store_root, tiny_run, tmp_path):
+    store = open_store(TrackingConfig(root=str(store_root)))
+    added = json.loads(artifact(store, tiny_run.run_id, "class_offsets.json").read_text())
+    assert len(added) == 10 and any(added.values())
+    plain = segtune.train(*at(tmp_path, "trainer.class_offsets=false"), **QUIET)
+    own = open_store(TrackingConfig(root=str(tmp_path)))
+    # the best of the epochs, up to the last bits of an interpolation that is done in other batches
+    assert plain.miou == pytest.approx(max(v for _, v in curve(own, plain.run_id, "val/miou")), abs=1e-3)
+    assert plain.miou != tiny_run.miou
+    assert artifact(own, plain.run_id, "class_offsets.json") is None
+
+
 def test_a_run_records_what_it_was(store_root, tiny_run):
     store = open_store(TrackingConfig(root=str(store_root)))
     run = get_run(store, tiny_run.run_id)

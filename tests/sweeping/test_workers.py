@@ -16,7 +16,9 @@ def test_as_many_workers_as_finish_most_trials(monkeypatch, tmp_path):
     # a step of 100 ms on four threads, 170 on two, 300 on one
     costs = {4: 0.1, 2: 0.17, 1: 0.3}
     monkeypatch.setattr("segtune.forecast.os.cpu_count", lambda: 4)
-    monkeypatch.setattr("segtune.forecast.measure_pace", lambda _: Pace(0.0, costs[torch.get_num_threads()], 0.0, 1))
+    monkeypatch.setattr(
+        "segtune.forecast.measure_pace", lambda _: Pace(0.0, costs[torch.get_num_threads()], 0.0, 0.0, 1)
+    )
     before = torch.get_num_threads()
     try:
         number, why = best_workers(compose([*TINY, f"tracking.root='{tmp_path}'"]).config)

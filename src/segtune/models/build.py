@@ -74,6 +74,13 @@ class SegmentationModel(nn.Module):
         """Whether `encode` and `decode` are what `forward` does: not where queries or prefix tokens go through both."""
         return not isinstance(self.net, Eomt | smp.DPT)
 
+    @property
+    def classifier(self) -> nn.Conv2d | None:
+        """The last convolution, whose bias is a number on each class's logits; None of a query-based net."""
+        if isinstance(self.net, Eomt):
+            return None
+        return [m for m in self.net.modules() if isinstance(m, nn.Conv2d)][-1]
+
     def encode(self, image: Tensor) -> list[Tensor]:
         """The encoder's features of uint8 images (B, 3, H, W), each (B, C, h, w), as the head takes them."""
         encoder: Any = self.net.encoder
