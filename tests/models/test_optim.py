@@ -6,13 +6,24 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from timm.optim import Muon, param_groups_weight_decay
+from timm.optim.muon import zeropower_via_newtonschulz
 from torch import nn
 
 import segtune
 from segtune.models.build import build
+from segtune.models.muon import QUINTIC, gram_newton_schulz
 from segtune.models.optim import build_optimizer, lr_factor
 from segtune.settings import OptimizerConfig, SchedulerConfig
 from tests.conftest import TINY
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 144), (2, 144, 16), (1, 32, 32)])
+@pytest.mark.parametrize("steps", [1, 3, 6])
+def test_steps_on_gram_matrices_turn_matrices_as_timms_do(shape, steps):
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    expected = zeropower_via_newtonschulz(matrices, steps, QUINTIC, eps=1e-7, dtype=torch.float32)
+    torch.testing.assert_close(gram_newton_schulz(matrices, steps, 1e-7), expected, rtol=1e-3, atol=1e-4)
+    assert not gram_newton_schulz(torch.zeros(shape), steps, 1e-7).any()
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd", "muon"])
