@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segtune.classes import IGNORE_INDEX, ClassTable
-from segtune.data.cache import Decoded, load_split
+from segtune.data.cache import Decoded, evenly, load_split, stored_masks
 from segtune.data.datamodule import Batch
 from segtune.data.files import cache_dir
 from segtune.data.finer import finer_classes, load_finer, with_regions
@@ -25,7 +25,7 @@ from segtune.measure.evidence import Evidence
 from segtune.models.build import SegmentationModel, build
 from segtune.models.labeler import RegionModel, build_labeler
 from segtune.models.losses import SegmentationLoss
-from segtune.models.offsets import offset_classes
+from segtune.models.offsets import IMAGES, offset_classes
 from segtune.models.probe import StepFormat, fastest_format
 from segtune.settings import RunConfig
 
@@ -96,9 +96,11 @@ class Segmenters:
         assert isinstance(model, SegmentationModel)
         return Segmenter(model, classes, image_size, {}, device)
 
-    def offset_classes(self, model: Any, train: Decoded) -> list[float] | None:
-        """See `models.offsets`; what was added to each class."""
-        offsets = offset_classes(model.model, train.images, train.masks)
+    def offset_classes(self, model: Any, source: Source, train: Decoded) -> list[float] | None:
+        """See `models.offsets`; what was added to each class. By masks as stored, as those are that count."""
+        chosen = evenly(len(train), IMAGES)
+        masks = stored_masks(source, "train", [train.names[i] for i in chosen])
+        offsets = offset_classes(model.model, [train.images[i] for i in chosen], masks)
         return None if offsets is None else offsets.tolist()
 
     def evaluate(self, model: Any, split: Decoded, **facts: Any) -> Evidence:
@@ -171,7 +173,7 @@ class Labelers:
         assert isinstance(model, RegionModel)
         return RegionLabeler(model, self.concept, classes, image_size, self.min_area, {}, device)
 
-    def offset_classes(self, model: Any, train: Decoded) -> list[float] | None:
+    def offset_classes(self, model: Any, source: Source, train: Decoded) -> list[float] | None:
         """None: regions are not cropped, and of few regions little can be told."""
         return None
 

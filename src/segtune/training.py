@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from segtune import __version__
 from segtune.callbacks import Guard, Keeper, OnEpoch, Reporter, StopTraining
 from segtune.config import flatten
+from segtune.data.cache import evenly
 from segtune.data.datamodule import SegmentationData
 from segtune.errors import ConfigError, DataError, Interrupted, LeaseLost, OutOfMemory
 from segtune.evaluation import keep, measure, signed
@@ -325,7 +326,7 @@ def _measured(setup: Setup, run: RunWriter, keeper: Keeper, started: float, say:
     model.load_state_dict(load_file(keeper.best))
     size = config.hp["image_size"]
     segmenter = kind.finished(model, classes, size, setup.device)
-    offsets = kind.offset_classes(segmenter, setup.train) if config.trainer.class_offsets else None
+    offsets = kind.offset_classes(segmenter, setup.source, setup.train) if config.trainer.class_offsets else None
     if offsets:
         added = dict(zip(classes.names, offsets, strict=True))
         run.data("class_offsets.json", added)
@@ -340,8 +341,7 @@ def _measured(setup: Setup, run: RunWriter, keeper: Keeper, started: float, say:
     digest = patiently(lambda: segmenter.save(run.folder / "segmenter"))
     run.folder_artifact(run.folder / "segmenter", "segmenter")
     keep(run, signed(evidence, run.folder / "segmenter"), setup.val)
-    count = min(config.tracking.overlays, len(setup.val))
-    chosen = [i * len(setup.val) // count for i in range(count)]
+    chosen = evenly(len(setup.val), config.tracking.overlays)
     for name, pixels in kind.overlays(segmenter, setup.val, chosen).items():
         run.image(f"overlays/{name}.png", pixels)
     seconds = time.monotonic() - started

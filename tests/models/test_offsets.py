@@ -74,3 +74,22 @@ def test_only_the_bias_of_the_last_layer_changes_and_ignored_pixels_do_not_count
     assert changed == ["net.head.1.bias"]
     torch.testing.assert_close(after["net.head.1.bias"], before["net.head.1.bias"] + offsets)
     assert not offset_classes(model, images, [np.full_like(m, 255) for m in masks]).any()
+
+
+def test_logits_are_compared_with_masks_at_the_size_of_the_masks():
+    torch.manual_seed(0)
+    model = build({"architecture": "Swift", "encoder": "narrow_resnet", "width": 16}, 3).eval()
+    draw = np.random.default_rng(0)
+    images = [draw.integers(0, 256, (40, 56, 3), np.uint8) for _ in range(2)]
+    masks = [draw.integers(0, 3, size).astype(np.uint8) for size in ((100, 140), (40, 56))]
+    with torch.inference_mode():
+        found = [model(torch.from_numpy(i).permute(2, 0, 1)[None]) for i in images]
+    sized = [
+        torch.nn.functional.interpolate(f, size=m.shape, mode="bilinear") for f, m in zip(found, masks, strict=True)
+    ]
+    logits = torch.cat([s[0].flatten(1).T for s in sized])
+    target = torch.cat([torch.from_numpy(m).flatten().long() for m in masks])
+    half = torch.repeat_interleave(torch.tensor([0, 1]), torch.tensor([m.size for m in masks]))
+    expected = best_offsets(logits, target, half)
+    assert expected.any()
+    torch.testing.assert_close(offset_classes(model, images, masks), expected)

@@ -109,6 +109,30 @@ def shapes_of(arrays: Sequence[Array]) -> Sequence[tuple[int, ...]]:
     return arrays.shapes if isinstance(arrays, Packed | Streamed) else [a.shape for a in arrays]
 
 
+def evenly(number: int, most: int) -> list[int]:
+    """Indices of all of so many, or of as many as allowed, spread over them.
+
+    >>> evenly(10, 4)
+    [0, 2, 5, 7]
+    """
+    count = min(number, most)
+    return [i * number // count for i in range(count)]
+
+
+def stored_masks(source: Source, split: str, names: Sequence[str]) -> list[Array]:
+    """Masks of some pairs as they are stored, each (h, w) uint8 of class ids and 255.
+
+    Raises:
+        DataError: one that is not there any more, or does not decode.
+    """
+    pairs = {pair.name: pair for pair in source.pairs(split)}
+    return [_read_mask(source, pairs[name]) for name in names]
+
+
+def _read_mask(source: Source, pair: Pair) -> Array:
+    return source.masks.read(read_bytes(pair.mask), str(pair.mask), pair.form)
+
+
 def load_split(
     source: Source,
     split: str,
@@ -159,7 +183,7 @@ class _Work:
     def read(self, pair: Pair) -> tuple[Array, Array]:
         """Image and mask, checked."""
         image = read_image(read_bytes(pair.image), upright=pair.upright, name=str(pair.image))
-        mask = self.source.masks.read(read_bytes(pair.mask), str(pair.mask), pair.form)
+        mask = _read_mask(self.source, pair)
         if image.shape[:2] != mask.shape:
             raise DataError(
                 f"mask '{pair.mask}' is {mask.shape[1]} x {mask.shape[0]}, its image '{pair.image.name}' is "

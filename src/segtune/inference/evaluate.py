@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from segtune.classes import ClassTable
-from segtune.data.cache import Decoded, batches_of_one_size, shapes_of
+from segtune.data.cache import Decoded, batches_of_one_size, evenly, shapes_of
 from segtune.data.images import resize_image
 from segtune.inference.engines import decide
 from segtune.inference.overlay import four_views
@@ -73,8 +73,7 @@ def evaluate(
 
 def shown_images(number: int) -> list[int]:
     """Indices of the images that reports can show: all, or 400 evenly chosen."""
-    count = min(number, _SHOWN)
-    return [i * number // count for i in range(count)]
+    return evenly(number, _SHOWN)
 
 
 def small(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from segtune.classes import IGNORE_INDEX
 from segtune.models.build import SegmentationModel
 
-IMAGES = 128  # that are looked at, at most
+IMAGES = 128  # of a train split that are looked at, at most
 _ENTRIES = 1 << 24  # of the logits that are kept of them
 _STEPS = torch.arange(-8, 9) / 8.0
 _COST = 1e-4  # in mIoU, of a step of 1: where the figure hardly changes, the logits should not
@@ -32,7 +33,7 @@ def offset_classes(
     Args:
         model: in evaluation mode.
         images: each (h, w, 3) uint8, none that the model will be judged by.
-        masks: each (h, w) uint8 of class ids and 255.
+        masks: each (h', w') uint8 of class ids and 255; logits are brought to its size.
 
     Returns:
         What was added, (num_classes,); None where the model has no such bias, and is left as it is.
@@ -40,18 +41,18 @@ def offset_classes(
     layer = model.classifier
     if layer is None or layer.bias is None:
         return None
-    count = min(IMAGES, len(images))
-    chosen = [i * len(images) // count for i in range(count)]
-    area = sum(masks[i].size for i in chosen)
+    area = sum(mask.size for mask in masks)
     every = max(1, math.ceil((area * layer.out_channels / _ENTRIES) ** 0.5))
     first = every // 2
     logits, targets, halves = [], [], []
-    for n, i in enumerate(chosen):
-        image = torch.from_numpy(np.ascontiguousarray(images[i])).permute(2, 0, 1)[None].to(layer.weight.device)
-        target = torch.from_numpy(masks[i][first::every, first::every].copy())
+    for n, (image, mask) in enumerate(zip(images, masks, strict=True)):
+        target = torch.from_numpy(mask[first::every, first::every].copy())
         counted = target != IGNORE_INDEX
-        found = model(image)[0, :, first::every, first::every].float().cpu()
-        logits.append(found.permute(1, 2, 0)[counted])
+        batch = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+        found = model(batch.to(layer.weight.device))
+        if found.shape[-2:] != mask.shape:
+            found = F.interpolate(found, size=mask.shape, mode="bilinear", align_corners=False)
+        logits.append(found[0, :, first::every, first::every].permute(1, 2, 0).float().cpu()[counted])
         targets.append(target[counted].long())
         halves.append(torch.full_like(targets[-1], n % 2))
     offsets = best_offsets(torch.cat(logits), torch.cat(targets), torch.cat(halves))
