@@ -174,7 +174,7 @@ class Labelers:
         return RegionLabeler(model, self.concept, classes, image_size, self.min_area, {}, device)
 
     def offset_classes(self, model: Any, source: Source, train: Decoded) -> list[float] | None:
-        """None: regions are not cropped, and of few regions little can be told."""
+        """None: a labeler has none."""
         return None
 
     def evaluate(self, model: Any, split: Decoded, **facts: Any) -> Evidence:

@@ -269,7 +269,7 @@ def _trainer(setup: Setup, callbacks: list[pl.Callback]) -> pl.Trainer:
     config = setup.config.trainer
     epochs = int(setup.config.hp["num_epochs"])
     # determinism fills what nobody has written yet: a twentieth of a CPU's step, for memory that is never read (LOG.md)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # torch adds it on loading
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property of its own class
     return pl.Trainer(
         accelerator="gpu" if setup.device.type == "cuda" else "cpu",
         devices=config.devices,

@@ -13,7 +13,7 @@ SHARES = torch.tensor([0.7, 0.2, 0.07, 0.03])
 
 
 def noisy(number: int = 40_000, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits that are log-probabilities of the target, target, and two halves; the last class is rare."""
+    """Logits of a target with a rare class, the target, and two halves."""
     draw = torch.Generator().manual_seed(seed)
     target = torch.multinomial(SHARES, number, replacement=True, generator=draw)
     logits = torch.nn.functional.one_hot(target, 4) * 2.5 + torch.randn(number, 4, generator=draw) + SHARES.log()
@@ -31,7 +31,7 @@ def test_whatever_shifted_the_classes_other_pixels_gain(shift):
     fresh, truth, _ = noisy(seed=1)
     found = miou(fresh + torch.tensor(shift) + offsets, truth)
     assert found > miou(fresh + torch.tensor(shift), truth) + 0.005
-    assert found > miou(fresh, truth) + 0.005  # not only undone: probabilities do not decide for the highest mIoU
+    assert found > miou(fresh, truth) + 0.005  # not only undone
     assert abs(float(offsets.sum())) < 1e-5
 
 
@@ -41,7 +41,7 @@ def test_the_step_that_is_taken_is_the_best_of_all():
     truth = (target > 0).long()
     offsets = best_offsets(two, truth, half)
     scores = {k / 8: score(count_pairs((two[:, 1] + k / 8 > two[:, 0]).long(), truth, 2)).miou for k in range(-16, 17)}
-    # a thousandth of a point is the most that a step of this size costs
+    # two hundredths of a point are the most that such offsets cost
     assert scores[float(offsets[1] - offsets[0])] >= max(scores.values()) - 2e-4
 
 

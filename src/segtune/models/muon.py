@@ -77,8 +77,8 @@ def gram_newton_schulz(matrices: Tensor, steps: int, eps: float) -> Tensor:
     """What timm's `zeropower_via_newtonschulz` gives in fp32, up to rounding, with half the multiplications.
 
     Every step multiplies X from the left by a polynomial of its Gram matrix X X^T. So the steps are taken by the small
-    Gram matrices alone, and X is multiplied once, by their product (Zhang et al., 2026, "Gram Newton-Schulz"). In bf16
-    that loses too many digits.
+    Gram matrices alone, and X is multiplied once, by their product (Zhang et al., 2026, "Gram Newton-Schulz"). In
+    half precision it would need their restarts.
 
     Args:
         matrices: (N, m, n).
