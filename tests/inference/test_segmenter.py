@@ -17,7 +17,7 @@ from segtune.models.swift import Swift
 def plain_mask(folder, path) -> np.ndarray:
     """Decode, resize the shorter side, normalise, the bare network, bilinear to the image's size, argmax."""
     told = json.loads((folder / "segmenter.json").read_text())
-    net = Swift(len(told["classes"]), width=told["model"]["width"])
+    net = Swift(len(told["classes"]), width=told["model"]["width"], stem=told["model"]["stem"])
     net.load_state_dict({k.removeprefix("net."): v for k, v in load_file(folder / "model.safetensors").items()})
     net = net.eval().to(memory_format=torch.channels_last)
     image = cv2.imread(str(path))[..., ::-1]

@@ -61,6 +61,29 @@ def test_swift_has_two_residual_blocks_a_stage_unless_told(depth, blocks):
     assert sum(type(module) is BasicBlock for module in net.modules()) == blocks
 
 
+@pytest.mark.parametrize(
+    ("stem", "kernels"), [({}, [3, 3, 3]), ({"stem": "deep"}, [3, 3, 3]), ({"stem": "single"}, [5])]
+)
+def test_swift_has_a_deep_stem_unless_told(stem, kernels):
+    """Folders of segmenters from before there was a choice say nothing of it."""
+    encoder = build({**SWIFT, **stem}, 3).net.encoder
+    convolutions = [m for m in encoder.conv1.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert [m.kernel_size[0] for m in convolutions] == kernels
+    assert next(iter(encoder(torch.zeros(1, 3, 61, 84)))).shape[-2:] == (16, 21)
+
+
+def test_a_single_stem_equals_pooling_last_where_batch_norm_keeps_the_order():
+    net = build({**SWIFT, "stem": "single"}, 3).net.eval()
+    conv, pool = net.encoder.conv1
+    norm = net.encoder.bn1
+    torch.nn.init.uniform_(norm.weight, 0.1, 2.0)
+    torch.nn.init.normal_(norm.running_mean)
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        pooled_last = pool(norm(conv(image)).relu())
+        torch.testing.assert_close(norm(net.encoder.conv1(image)).relu(), pooled_last)
+
+
 def test_swift_keeps_its_levels_in_register_at_sizes_that_32_does_not_divide():
     """Rows of an image are seen where they are, however far the image goes on below them."""
     net = Swift(3, width=16, dropout=0.0).eval()
