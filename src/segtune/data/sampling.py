@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,7 +51,7 @@ class Sampling:
         """
         if not self.config.rare_crops or rng.random() >= self.config.rare_crops:
             return None
-        here = np.bincount(mask.ravel(), minlength=256)[: self.counts.shape[1]] > 0
+        here = cv2.calcHist([mask], [0], None, [256], [0, 256]).ravel()[: self.counts.shape[1]] > 0
         weights = self.chances * here
         if not weights.any():
             return None
