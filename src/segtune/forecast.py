@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from segtune.data.datamodule import TrainViews, val_batch_size
+from segtune.host_memory import kept_memory
 from segtune.models.losses import SegmentationLoss
 from segtune.models.offsets import IMAGES
 from segtune.models.optim import build_optimizer
@@ -45,6 +46,7 @@ class Pace:
         return steps + validations * self.validation + self.ending
 
 
+@kept_memory()
 def forecast_seconds(config: RunConfig) -> float:
     """Seconds that a run will take at most: its epochs at their largest crops, and its validations.
 
@@ -94,6 +96,7 @@ def within_minutes(setup: Setup, started: float, say: Say) -> Setup:
     return replace(setup, config=chosen)
 
 
+@kept_memory()
 def best_workers(config: RunConfig) -> tuple[int, str]:
     """How many trials at a time finish most of them here, and why; threads are shared out among them.
 

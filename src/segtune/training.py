@@ -23,6 +23,7 @@ from segtune.errors import ConfigError, DataError, Interrupted, LeaseLost, OutOf
 from segtune.evaluation import keep, measure, signed
 from segtune.features import encoded_views
 from segtune.forecast import within_minutes
+from segtune.host_memory import kept_memory
 from segtune.models.cost import device_name, measure_cost
 from segtune.models.fitting import fitting_parts, is_out_of_memory
 from segtune.models.losses import SegmentationLoss
@@ -40,6 +41,7 @@ logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
 _RANK_RUN = "SEGTUNE_RUN_ID"  # tells the other ranks of a distributed run whose they are
 
 
+@kept_memory()
 def fit(
     config: RunConfig,
     *,

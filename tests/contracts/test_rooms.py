@@ -10,7 +10,7 @@ ROOT = Path(segtune.__file__).parent
 ROOMS = (
     "__main__ cli verbs __init__ applying api datasets report sweeping training forecast workflows disputes exporting "
     "evaluation features setup callbacks task kinds run_result tracking inference config data models measure stopping "
-    "pace patience settings dataset_settings template classes errors"
+    "pace patience host_memory settings dataset_settings template classes errors"
 ).split()
 HEAVY = {
     "mlflow": {"tracking"},
