@@ -1,6 +1,7 @@
 """How long a run will take, from a few steps of it, and how many epochs fit into a time."""
 
 import copy
+import math
 import os
 import time
 from collections.abc import Callable
@@ -16,10 +17,12 @@ from segtune.models.optim import build_optimizer
 from segtune.settings import RunConfig
 from segtune.setup import Say, Setup, prepare
 
-_STEPS = 3
+_STEPS = 3  # are timed at least, after one that is not,
+_SECONDS = 2.0  # and for so long: the first of a process are slower (LOG.md);
+_PER_MINUTE = 0.3  # of a time limit at most so many seconds for each minute
 _VALIDATIONS = (3, 20)  # of a run with a time limit: at least, at most,
 _VALIDATING = 0.05  # and else as many as take this share of it
-_RESERVE = 0.97  # of a time limit: steps are timed at their fastest (LOG.md)
+_RESERVE = 0.85  # of a time limit: steps are timed at their fastest, and without what surrounds them (LOG.md)
 
 
 @dataclass(frozen=True)
@@ -148,12 +151,20 @@ def measure_pace(setup: Setup) -> Pace:
         computing = time.perf_counter() - started - making
         return max(computing, making / setup.workers) if setup.workers else computing + making
 
-    times = [min([step(epoch) for _ in range(_STEPS + 1)][1:]) for epoch in (0, augment.num_epochs)]
+    def fastest(epoch: int) -> float:
+        step(epoch)
+        times: list[float] = []
+        until = time.perf_counter() + min(_SECONDS, _PER_MINUTE * (config.trainer.minutes or math.inf))
+        while len(times) < _STEPS or time.perf_counter() < until:
+            times.append(step(epoch))
+        return min(times)
+
+    smallest, largest = fastest(0), fastest(augment.num_epochs)
     at_once = val_batch_size(setup.step_size, setup.device)
     image = _validation_seconds(model, setup.val_size, at_once, setup.device) / at_once
     validation, offset = len(setup.val) * image, config.trainer.class_offsets * min(IMAGES, len(setup.train)) * image
     steps = config.trainer.limit_train_batches or max(1, len(setup.train) // setup.step_size)
-    return Pace(times[0], times[1], validation, 2 * validation + offset, steps)
+    return Pace(smallest, largest, validation, 2 * validation + offset, steps)
 
 
 @torch.inference_mode()
