@@ -27,19 +27,16 @@ def kept():
 
 outside = faults()
 inside, held = kept()
-print(outside, inside, held - psutil.Process().memory_info().rss, faults())
+print(outside, inside, held - psutil.Process().memory_info().rss)
 """
 
 
 @glibc
 def test_large_blocks_are_touched_once_and_given_back_at_the_end():
     done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True, timeout=120)
-    outside, inside, given_back, afterwards = map(int, done.stdout.split())
-    pages = 4 * 64 * 2**20 // 4096
-    assert inside < pages / 100
+    outside, inside, given_back = map(int, done.stdout.split())
+    assert inside < outside / 100
     assert given_back > 60 * 2**20
-    if outside > pages / 2:  # else pages are huge here
-        assert afterwards > pages / 2
 
 
 def test_another_allocator_is_left_alone(monkeypatch):
