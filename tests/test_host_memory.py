@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from segtune import host_memory
+
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told what to keep")
 
 MEASURE = """
@@ -40,8 +42,6 @@ def test_large_blocks_are_touched_once_and_given_back_at_the_end():
 
 
 def test_another_allocator_is_left_alone(monkeypatch):
-    from segtune import host_memory
-
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     monkeypatch.setattr(host_memory.ctypes, "CDLL", None)  # would fail if called
     with host_memory.kept_memory():

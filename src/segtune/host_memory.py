@@ -16,7 +16,8 @@ def kept_memory() -> Iterator[None]:
 
     By itself glibc maps a block of more than 32 MB, as the activations of a batch are, each time anew, and the kernel
     fills its pages with zeros when they are touched: a tenth of a large step on two cores (LOG.md). Afterwards memory
-    is given back, and such blocks are mapped again. Blocks do not nest. With another allocator nothing happens.
+    is given back, and such blocks are mapped again, unless a gap of the heap has room for them. These contexts do not
+    nest. With another allocator nothing happens.
     """
     if platform.libc_ver()[0] != "glibc":
         yield
