@@ -15,6 +15,8 @@ from segtune.models.mask_loss import MaskClassificationLoss
 from segtune.settings import LossConfig
 
 _BETA = 0.9999
+_LANES = 16
+"""Classes below which a CPU takes up to three times as long for a softmax over neighbours (LOG.md)."""
 
 
 class SegmentationLoss(nn.Module):
@@ -69,11 +71,13 @@ class SegmentationLoss(nn.Module):
     def _cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
         if self.config.hardest < 1.0 or self.config.boundary:
             return self._chosen_cross_entropy(logits, target)
-        # classes last: in channels_last this is a view, and the softmax runs over neighbours in memory
-        flat = logits.permute(0, 2, 3, 1).reshape(-1, logits.shape[1])
+        values, ids = logits, target
+        if logits.is_cuda or logits.shape[1] >= _LANES:
+            # classes last: in channels_last a view, whose softmax runs over neighbours; deterministic on a GPU, too
+            values, ids = logits.permute(0, 2, 3, 1).reshape(-1, logits.shape[1]), target.reshape(-1)
         summed = F.cross_entropy(
-            flat,
-            target.reshape(-1),
+            values,
+            ids,
             weight=self.weight,
             ignore_index=IGNORE_INDEX,
             label_smoothing=self.config.label_smoothing,

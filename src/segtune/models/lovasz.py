@@ -1,5 +1,6 @@
 """Lovasz-softmax: a loss that follows the Jaccard index."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,11 +22,20 @@ def lovasz_softmax(logits: Tensor, target: Tensor) -> Tensor:
     ids = target.flatten()
     truth = (ids == torch.arange(num_classes, device=ids.device)[:, None]).to(logits.dtype)
     errors = (truth - probabilities).abs() * (ids != IGNORE_INDEX)
-    errors, order = errors.sort(dim=1, descending=True)
-    hits = truth.gather(1, order)
-    size = hits.sum(1, keepdim=True)
+    size = truth.sum(1, keepdim=True)
     # the paper's algorithm 1: the Jaccard loss of the k worst pixels, and what each of them adds to it
-    jaccard = 1 - (size - hits.cumsum(1)) / (size + (1 - hits).cumsum(1)).clamp(min=1)
+    order = _falling(errors.detach())
+    hits = truth.gather(1, order).cumsum(1)
+    ranks = torch.arange(1, hits.shape[1] + 1, device=hits.device)
+    jaccard = 1 - (size - hits) / (size + ranks - hits)
     added = jaccard.diff(dim=1, prepend=jaccard.new_zeros(num_classes, 1))
+    weight = torch.empty_like(added).scatter_(1, order, added)
     shown = size[:, 0] > 0
-    return ((errors * added).sum(1) * shown).sum() / shown.sum().clamp(min=1)
+    return ((errors * weight).sum(1) * shown).sum() / shown.sum().clamp(min=1)
+
+
+def _falling(errors: Tensor) -> Tensor:
+    """Places (C, N) of the errors of each class, the largest first."""
+    if errors.device.type == "cpu":  # in a third of torch's time (LOG.md)
+        return torch.from_numpy(np.argsort(-errors.numpy(), axis=1))
+    return errors.argsort(dim=1, descending=True)
