@@ -173,7 +173,7 @@ def _augmented(split: Decoded, augment: Augment, views: int, seed: int) -> Views
     for index in range(len(split)):
         for view in range(views):
             rng = np.random.default_rng([seed, view, index])
-            yield augment(split.images[index], split.masks[index], augment.num_epochs, rng)
+            yield augment(split.images[index], split.masks[index], index, augment.num_epochs, rng)
 
 
 def _plain(split: Decoded) -> Views:

@@ -42,7 +42,7 @@ def scene() -> tuple[np.ndarray, np.ndarray]:
 def crops(sampling: Sampling | None, count: int = 200) -> list[np.ndarray]:
     image, mask = scene()
     augment = Augment(AugmentConfig(scale=(0.8, 1.25), hflip=0.5, crop_size=64), (200, 300), 1, sampling)
-    return [augment(image, mask, 0, np.random.default_rng(s))[1] for s in range(count)]
+    return [augment(image, mask, 0, 0, np.random.default_rng(s))[1] for s in range(count)]
 
 
 def test_crops_around_rare_classes_show_them():
@@ -72,7 +72,7 @@ def test_crops_that_are_mostly_ignored_are_drawn_again():
     )
 
     def ignored(how: Augment) -> float:
-        masks = [how(image, mask, 0, np.random.default_rng(s))[1] for s in range(100)]
+        masks = [how(image, mask, 0, 0, np.random.default_rng(s))[1] for s in range(100)]
         return float(np.mean([np.mean(m == 255) > 0.5 for m in masks]))
 
     assert ignored(augment) > 0.8 and ignored(careful) < ignored(augment) / 2

@@ -13,14 +13,14 @@ IMAGE = np.repeat(MASK[..., None] * 20, 3, axis=2)
 
 def test_no_augmentation_changes_nothing():
     augment = Augment(AugmentConfig(), (60, 80), 10)
-    image, mask = augment(IMAGE, MASK, 0, np.random.default_rng(0))
+    image, mask = augment(IMAGE, MASK, 0, 0, np.random.default_rng(0))
     np.testing.assert_array_equal(image, IMAGE)
     np.testing.assert_array_equal(mask, MASK)
 
 
 def test_a_flip_is_exact():
     augment = Augment(AugmentConfig(hflip=1.0), (60, 80), 10)
-    image, mask = augment(IMAGE, MASK, 0, np.random.default_rng(0))
+    image, mask = augment(IMAGE, MASK, 0, 0, np.random.default_rng(0))
     np.testing.assert_array_equal(image, IMAGE[:, ::-1])
     np.testing.assert_array_equal(mask, MASK[:, ::-1])
 
@@ -28,7 +28,7 @@ def test_a_flip_is_exact():
 def test_zooms_and_crops_invent_no_id():
     augment = Augment(AugmentConfig(scale=(0.4, 2.5), hflip=0.5, crop_size=64), (60, 80), 1)
     for seed in range(40):
-        _, mask = augment(IMAGE, MASK, 0, np.random.default_rng(seed))
+        _, mask = augment(IMAGE, MASK, 0, 0, np.random.default_rng(seed))
         assert mask.shape == (64, 64) and set(np.unique(mask)) <= {*range(11), 255}
 
 
@@ -38,7 +38,7 @@ def test_image_and_mask_move_together():
     coded = np.repeat(blocks[..., None] * 20, 3, axis=2)
     augment = Augment(AugmentConfig(scale=(0.8, 1.6), hflip=0.5, crop_size=64), (96, 128), 1)
     for seed in range(20):
-        image, mask = augment(coded, blocks, 0, np.random.default_rng(seed))
+        image, mask = augment(coded, blocks, 0, 0, np.random.default_rng(seed))
         inside = mask != 255
         agree = np.abs(image[..., 0].astype(int) - mask.astype(int) * 20) <= 4
         assert agree[inside].mean() > 0.7
@@ -48,13 +48,13 @@ def test_image_and_mask_move_together():
 
 def test_outside_of_the_image_is_ignored():
     augment = Augment(AugmentConfig(scale=(0.25, 0.25), crop_size=64), (60, 80), 1)
-    _, mask = augment(IMAGE, MASK, 0, np.random.default_rng(1))
+    _, mask = augment(IMAGE, MASK, 0, 0, np.random.default_rng(1))
     assert (mask == 255).mean() > 0.8
 
 
 def test_the_same_seed_draws_the_same_view():
     augment = Augment(AugmentConfig(scale=(0.5, 2), hflip=0.5, color_jitter=0.4, crop_size=64), (60, 80), 1)
-    views = [augment(IMAGE, MASK, 0, np.random.default_rng([1, 2, 3])) for _ in range(2)]
+    views = [augment(IMAGE, MASK, 0, 0, np.random.default_rng([1, 2, 3])) for _ in range(2)]
     np.testing.assert_array_equal(views[0][0], views[1][0])
 
 

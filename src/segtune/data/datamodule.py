@@ -58,7 +58,8 @@ class TrainViews(Dataset[Batch]):
         masks = np.empty((len(items), height, width), np.uint8)
         for row, (_, index) in enumerate(items):
             rng = np.random.default_rng([self.seed, epoch, index])
-            images[row], masks[row] = self.augment(self.split.images[index], self.split.masks[index], epoch, rng)
+            image, mask = self.split.images[index], self.split.masks[index]
+            images[row], masks[row] = self.augment(image, mask, index, epoch, rng)
         return {"image": torch.from_numpy(images).permute(0, 3, 1, 2), "mask": torch.from_numpy(masks)}
 
 

@@ -1,8 +1,8 @@
 """Which images an epoch shows, and where their crops lie, when classes are far from equally frequent."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,23 +36,25 @@ class Sampling:
         holders = [h for h in holders if len(h)] or [np.arange(number)]
         return np.array([rng.choice(holders[c]) for c in rng.integers(len(holders), size=number)], np.int64)
 
-    @property
+    @cached_property
     def chances(self) -> NDArray[np.float64]:
         """(C,) inverse share of each class among all pixels, 0 for those that do not occur; any scale."""
         totals = self.counts.sum(0).astype(np.float64)
         return np.asarray(np.where(totals > 0, 1.0 / np.maximum(totals, 1.0), 0.0), np.float64)
 
     def rare_place(
-        self, mask: NDArray[np.uint8], height: float, width: float, rng: np.random.Generator
+        self, mask: NDArray[np.uint8], index: int, height: float, width: float, rng: np.random.Generator
     ) -> tuple[float, float] | None:
         """Corner (y, x) of a window around a pixel of a class drawn by inverse frequency; None where none is due.
 
         The pixel lies anywhere in the window, which stays inside the mask where it fits.
+
+        Args:
+            index: the mask's place in the split.
         """
         if not self.config.rare_crops or rng.random() >= self.config.rare_crops:
             return None
-        here = cv2.calcHist([mask], [0], None, [256], [0, 256]).ravel()[: self.counts.shape[1]] > 0
-        weights = self.chances * here
+        weights = self.chances * (self.counts[index] > 0)
         if not weights.any():
             return None
         chosen = rng.choice(len(weights), p=weights / weights.sum())

@@ -50,13 +50,17 @@ class Augment:
         return side, side
 
     def __call__(
-        self, image: NDArray[np.uint8], mask: NDArray[np.uint8], epoch: int, rng: np.random.Generator
+        self, image: NDArray[np.uint8], mask: NDArray[np.uint8], index: int, epoch: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """A view of image (h, w, 3) and mask (h, w): both at `size(epoch)`; outside the image the mask is ignored."""
-        height, width = self.size(epoch)
-        tried, shown = 1, self._view(image, mask, height, width, rng)
+        """A view of image (h, w, 3) and mask (h, w): both at `size(epoch)`; outside the image the mask is ignored.
+
+        Args:
+            index: their place in the split that `sampling` knows.
+        """
+        size = self.size(epoch)
+        tried, shown = 1, self._view(image, mask, index, size, rng)
         while self.sampling is not None and not self.sampling.accepts(shown[1], tried):
-            tried, shown = tried + 1, self._view(image, mask, height, width, rng)
+            tried, shown = tried + 1, self._view(image, mask, index, size, rng)
         image, mask = shown
         if self.config.sharpness:
             image = jitter_sharpness(image, self.config.sharpness, rng)
@@ -65,13 +69,19 @@ class Augment:
         return image, mask
 
     def _view(
-        self, image: NDArray[np.uint8], mask: NDArray[np.uint8], height: int, width: int, rng: np.random.Generator
+        self,
+        image: NDArray[np.uint8],
+        mask: NDArray[np.uint8],
+        index: int,
+        size: tuple[int, int],
+        rng: np.random.Generator,
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """A random zoom, flip and place of both."""
+        """A random zoom, flip and place of both, at (height, width)."""
+        height, width = size
         low, high = self.config.scale
         zoom = math.exp(rng.uniform(math.log(low), math.log(high))) if high > low else low
         flip = rng.random() < self.config.hflip
-        place = self.sampling.rare_place(mask, height / zoom, width / zoom, rng) if self.sampling else None
+        place = self.sampling.rare_place(mask, index, height / zoom, width / zoom, rng) if self.sampling else None
         y, x = place or (_offset(image.shape[0], height / zoom, rng), _offset(image.shape[1], width / zoom, rng))
         if (zoom, x, y, flip) == (1.0, 0.0, 0.0, False) and image.shape[:2] == (height, width):
             return image, mask
@@ -79,15 +89,9 @@ class Augment:
         start = x + (width / zoom if flip else 0.0)
         # pixel centres: source = (target + 0.5) / zoom + corner - 0.5
         to_source = np.array([[step, 0, start + 0.5 * step - 0.5], [0, 1 / zoom, y + 0.5 / zoom - 0.5]])
-        size, inverse = (width, height), cv2.WARP_INVERSE_MAP
         return (
-            np.asarray(
-                cv2.warpAffine(image, to_source, size, flags=cv2.INTER_LINEAR | inverse, borderValue=_FILL), np.uint8
-            ),
-            np.asarray(
-                cv2.warpAffine(mask, to_source, size, flags=cv2.INTER_NEAREST | inverse, borderValue=IGNORE_INDEX),
-                np.uint8,
-            ),
+            _warped(image, to_source, size, cv2.INTER_LINEAR, _FILL),
+            _warped(mask, to_source, size, cv2.INTER_NEAREST, IGNORE_INDEX),
         )
 
 
@@ -109,6 +113,18 @@ def jitter_color(image: NDArray[np.uint8], amount: float, rng: np.random.Generat
     offset = 127.0 * (1 - contrast) * brightness
     matrix = np.concatenate([mix * brightness * contrast, np.full((3, 1), offset)], axis=1)
     return np.asarray(cv2.transform(image, matrix), np.uint8)
+
+
+def _warped(
+    array: NDArray[np.uint8],
+    to_source: NDArray[np.float64],
+    size: tuple[int, int],
+    how: int,
+    outside: int | tuple[int, int, int],
+) -> NDArray[np.uint8]:
+    """A view of (height, width), whose pixels `to_source` (2, 3) maps to those of the array."""
+    flags = how | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(array, to_source, size[::-1], flags=flags, borderValue=outside), np.uint8)
 
 
 def _offset(available: int, window: float, rng: np.random.Generator) -> float:
