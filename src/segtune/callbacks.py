@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from safetensors.torch import save_file
 
+from segtune.checkpoints import Checkpoints
 from segtune.models.tuning import merged_state
 from segtune.patience import patiently
 from segtune.stopping import StopRequest
@@ -33,11 +34,17 @@ class Keeper(pl.Callback):
         share: of the training time that checkpoints may take; each epoch writes one where that takes less.
     """
 
-    def __init__(self, folder: Path, stop: StopRequest, guard: Guard = lambda: None, share: float = 0.05) -> None:
-        self.folder, self.stop, self.guard, self.share = folder, stop, guard, share
+    def __init__(
+        self,
+        folder: Path,
+        stop: StopRequest,
+        checkpoints: Checkpoints,
+        guard: Guard = lambda: None,
+        share: float = 0.05,
+    ) -> None:
+        self.folder, self.stop, self.checkpoints, self.guard, self.share = folder, stop, checkpoints, guard, share
         self.best_miou, self.best_epoch = -1.0, -1
         self._saved = time.monotonic()
-        self._cost = 0.0
 
     @property
     def last(self) -> Path:
@@ -88,13 +95,12 @@ class Keeper(pl.Callback):
         temporary.replace(self.best)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes the checkpoint when it is due."""
-        now, is_last = time.monotonic(), trainer.current_epoch + 1 == trainer.max_epochs
-        if is_last or self._cost <= self.share * (now - self._saved):
+        """Has the checkpoint written when it is due."""
+        is_last = trainer.current_epoch + 1 == trainer.max_epochs
+        if is_last or self.checkpoints.seconds <= self.share * (time.monotonic() - self._saved):
             self.guard()
-            patiently(lambda: trainer.save_checkpoint(self.last))  # a full disk, perhaps
+            trainer.save_checkpoint(self.last)
             self._saved = time.monotonic()
-            self._cost = self._saved - now
 
 
 class StopTraining(Exception):

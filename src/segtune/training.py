@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from segtune import __version__
 from segtune.callbacks import Guard, Keeper, OnEpoch, Reporter, StopTraining
+from segtune.checkpoints import Checkpoints
 from segtune.config import flatten
 from segtune.data.cache import evenly
 from segtune.data.datamodule import SegmentationData
@@ -216,7 +217,7 @@ def _run_steps(
         setup.train, setup.val, setup.augment, setup.step_size, config.seed, setup.workers, kind.collate,
         views,
     )  # fmt: skip
-    keeper = Keeper(run.folder, stop, guard)
+    keeper = Keeper(run.folder, stop, Checkpoints(), guard)
     areas = [h * w for h, w in map(setup.augment.size, range(config.hp["num_epochs"]))]
     work = [1] * len(areas) if views else areas  # features are of one size
     reporter = Reporter(names, say, _guarded(run, guard), work, on_epoch, kind.unit)
@@ -227,7 +228,7 @@ def _run_steps(
                 "val/miou", mode="max", patience=config.trainer.early_stopping, check_on_train_epoch_end=False
             )
         )
-    trainer = _trainer(setup, callbacks)
+    trainer = _trainer(setup, callbacks, keeper.checkpoints)
     resume_from = str(keeper.last) if keeper.last.is_file() else None
     with warnings.catch_warnings():
         for text in (
@@ -267,7 +268,7 @@ def _what_fits(setup: Setup) -> str:
     )
 
 
-def _trainer(setup: Setup, callbacks: list[pl.Callback]) -> pl.Trainer:
+def _trainer(setup: Setup, callbacks: list[pl.Callback], checkpoints: Checkpoints) -> pl.Trainer:
     config = setup.config.trainer
     epochs = int(setup.config.hp["num_epochs"])
     # determinism fills what nobody has written yet: a twentieth of a CPU's step, for memory that is never read (LOG.md)
@@ -284,6 +285,7 @@ def _trainer(setup: Setup, callbacks: list[pl.Callback]) -> pl.Trainer:
         gradient_clip_val=config.gradient_clip,
         num_sanity_val_steps=0,
         callbacks=callbacks,
+        plugins=[checkpoints],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -9,14 +9,14 @@ ROOT = Path(segtune.__file__).parent
 # a room stands above all that come after it
 ROOMS = (
     "__main__ cli verbs __init__ applying api datasets report sweeping training forecast workflows disputes exporting "
-    "evaluation features setup callbacks task kinds run_result tracking inference config data models measure stopping "
-    "pace patience host_memory settings dataset_settings template classes errors"
+    "evaluation features setup callbacks checkpoints task kinds run_result tracking inference config data models "
+    "measure stopping pace patience host_memory settings dataset_settings template classes errors"
 ).split()
 HEAVY = {
     "mlflow": {"tracking"},
     "optuna": {"sweeping"},
     "hydra": {"config"},
-    "pytorch_lightning": {"training", "setup", "callbacks", "task", "data"},
+    "pytorch_lightning": {"training", "setup", "callbacks", "checkpoints", "task", "data"},
 }
 NO_TORCH = {
     "cli",
