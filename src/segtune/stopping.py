@@ -12,6 +12,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.requested = False
+        self._at_once = False
 
     @contextmanager
     def listening(self) -> Iterator["StopRequest"]:
@@ -26,7 +27,22 @@ class StopRequest:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """While the block runs there is no step to finish: a request, one from before too, ends it where it is.
+
+        Raises:
+            KeyboardInterrupt: that is how it ends.
+        """
         if self.requested:
             raise KeyboardInterrupt
-        self.requested = True
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        before, self.requested = self.requested, True
+        if before or self._at_once:
+            raise KeyboardInterrupt

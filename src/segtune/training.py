@@ -99,7 +99,7 @@ def fit(
                 if reporter.pruned:
                     result = _pruned(run, keeper, started)
                 else:
-                    result = _measured(setup, run, keeper, started, say)
+                    result = _measured(setup, run, keeper, started, stop, say)
             guard()
             commit(result)
             run.finish(result.state)
@@ -203,7 +203,8 @@ def _run_steps(
     setup: Setup, run: RunWriter, on_epoch: OnEpoch | None, guard: Guard, stop: StopRequest, say: Say
 ) -> tuple[Reporter, Keeper]:
     config, kind, names = setup.config, setup.kind, setup.classes.names
-    views = encoded_views(setup, say)
+    with stop.at_once():
+        views = encoded_views(setup, say)
     loss = SegmentationLoss(config.loss, setup.train.class_shares(len(names)))
     memory_format = torch.channels_last if setup.how.channels_last else torch.contiguous_format
     model = setup.model.to(memory_format=memory_format)
@@ -323,21 +324,23 @@ def _pruned(run: RunWriter, keeper: Keeper, started: float) -> RunResult:
     return RunResult(run.run_id, "pruned", metrics, None, run.folder, time.monotonic() - started)
 
 
-def _measured(setup: Setup, run: RunWriter, keeper: Keeper, started: float, say: Say) -> RunResult:
+def _measured(setup: Setup, run: RunWriter, keeper: Keeper, started: float, stop: StopRequest, say: Say) -> RunResult:
     """Measures the best weights as the segmenter that inference will load, and keeps that."""
     config, kind, classes = setup.config, setup.kind, setup.classes
     model = kind.build(config.template["model"], len(classes))
     model.load_state_dict(load_file(keeper.best))
     size = config.hp["image_size"]
     segmenter = kind.finished(model, classes, size, setup.device)
-    offsets = kind.offset_classes(segmenter, setup.source, setup.train) if config.trainer.class_offsets else None
+    with stop.at_once():
+        offsets = kind.offset_classes(segmenter, setup.source, setup.train) if config.trainer.class_offsets else None
+        evidence = measure(kind, segmenter, setup.source, "val", setup.val)
     if offsets:
         added = dict(zip(classes.names, offsets, strict=True))
         run.data("class_offsets.json", added)
         most = sorted(added, key=lambda name: -abs(added[name]))[:3]
         told = ", ".join(f"{name} {added[name]:+.2f}" for name in most)
-        say(f"class offsets found on train images: {told}, … (class_offsets.json)")
-    evidence = measure(kind, segmenter, setup.source, "val", setup.val)
+        more = ", …" if len(added) > len(most) else ""
+        say(f"class offsets found on train images: {told}{more} (class_offsets.json)")
     metrics, cost = evidence.metrics("val/"), evidence.origin.cost
     dataset = {"name": setup.source.name, "train": setup.train.fingerprint, "val": setup.val.fingerprint}
     segmenter.describe(config.template, dataset, metrics)

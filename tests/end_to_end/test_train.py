@@ -106,6 +106,22 @@ def test_sigterm_between_two_steps_interrupts_too(tmp_path):
     assert get_run(open_store(TrackingConfig(root=str(tmp_path))), begun[0]).state == "interrupted"
 
 
+def test_ctrl_c_while_the_segmenter_is_measured_is_heard_and_nothing_is_trained_again(tmp_path):
+    words = at(tmp_path)
+    whole = segtune.train(*words, **QUIET)
+
+    def ask_to_stop(*_, **__):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    begun, told = [], []
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(Interrupted, match="segtune train resume="):
+        patched.setattr("segtune.training.measure", ask_to_stop)
+        fit(compose(words).config, on_start=begun.append)
+    resumed = segtune.train(f"resume={begun[0]}", f"tracking.root='{tmp_path}'", say=told.append)
+    assert resumed.metrics == whole.metrics
+    assert not any(line.startswith("epoch") for line in told)
+
+
 def test_ctrl_c_ends_with_130_and_the_command_to_go_on(tmp_path):
     words = at(tmp_path / "a store", "hp.num_epochs=500", "trainer.limit_train_batches=null")
     command = [sys.executable, "-m", "segtune", "train", *words]
