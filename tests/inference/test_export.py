@@ -19,7 +19,8 @@ from segtune.inference.segmenter import Segmenter
 from segtune.models.build import build
 from tests.conftest import SCENES
 
-for name in ("onnx", "onnxscript", "onnxruntime", "openvino"):
+onnx = pytest.importorskip("onnx", reason="needs the extra: pip install 'segtune[export]'")
+for name in ("onnxscript", "onnxruntime", "openvino"):
     pytest.importorskip(name, reason="needs the extra: pip install 'segtune[export]'")
 
 
@@ -38,8 +39,17 @@ def test_what_is_exported_agrees_with_the_segmenter_at_sizes_it_was_not_traced_w
     monkeypatch.setattr("segtune.exporting.to_onnx", lambda model, to, size: bool(shutil.copy(traced, to)))
     for form in FORMATS:
         agrees(form, tiny_run, store_root, tmp_path / f"an export as {form}")
+    int8 = quantised(tmp_path / "an export as int8" / "model.onnx")
+    assert int8.count(False) == 1 and not int8[0] and len(int8) > 20  # all but what sees the image itself
     kept = json.loads((tiny_run.folder / "exports" / "onnx.json").read_text())  # with the run, where the gate looks
     assert kept["precision"] == "fp32" and kept["agreement"] > 0.999
+
+
+def quantised(path):
+    """Of each convolution of a graph whether its weights are in int8."""
+    nodes = onnx.load(path).graph.node
+    made_by = {output: node.op_type for node in nodes for output in node.output}
+    return [made_by.get(n.input[1]) == "DequantizeLinear" for n in nodes if n.op_type == "Conv"]
 
 
 def agrees(form, run, store_root, output):
