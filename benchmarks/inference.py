@@ -3,9 +3,9 @@
     python benchmarks/inference.py runs:/ID dataset=camvid [--images 40] [--threads 1]
 
 Every form gets the same val images, one at a time and in turn; medians. Between two forms there is a pause and a call
-that is not timed: threads of the runtime before spin on for a while, and others wake slowly. Agreement is with eager fp32 in
-PyTorch's default layout, and so is the loss in points of mIoU. int8 is calibrated on train images. The default also
-gives each pixel's confidence, which the other forms do not. Eager forms take the class by `max(1).indices`, which
+that is not timed: threads of the runtime before spin on for a while, and others wake slowly. Agreement is with eager
+fp32 in PyTorch's default layout, and so is the loss in points of mIoU. int8 is calibrated on train images. The default
+also gives each pixel's confidence, which the other forms do not. Eager forms take the class by `max(1).indices`, which
 PyTorch does sooner than `argmax(1)`; the latter has a form of its own, and a line for what it is to the fastest ones.
 """
 
