@@ -30,6 +30,7 @@ class Keeper(pl.Callback):
     """Keeps the best weights by val mIoU and a checkpoint to resume from, both written whole or not at all.
 
     Args:
+        checkpoints: what writes them; Lightning has it as its plugin.
         guard: called before anything is written; raises where that is another worker's business by now.
         share: of the training time that checkpoints may take; each epoch writes one where that takes less.
     """

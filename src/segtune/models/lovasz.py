@@ -36,6 +36,6 @@ def lovasz_softmax(logits: Tensor, target: Tensor) -> Tensor:
 
 def _falling(errors: Tensor) -> Tensor:
     """Places (C, N) of the errors of each class, the largest first."""
-    if errors.device.type == "cpu":  # in a third of torch's time (LOG.md)
+    if errors.device.type == "cpu":  # NumPy sorts sooner there (LOG.md)
         return torch.from_numpy(np.argsort(-errors.numpy(), axis=1))
     return errors.argsort(dim=1, descending=True)

@@ -74,7 +74,7 @@ class Swift(nn.Module):
         if stem == "single":
             conv = nn.Conv2d(3, width, 5, stride=2, padding=2, bias=False)
             self.encoder.conv1 = nn.Sequential(conv, self.encoder.maxpool)
-            self.encoder.maxpool = nn.Identity()  # type: ignore[assignment]  # timm annotates its pooling
+            self.encoder.register_module("maxpool", nn.Identity())
         neck = width * 2
         self.context = PyramidPooling(channels[-1], neck)
         self.lateral = nn.ModuleList(nn.Conv2d(c, neck, 1) for c in channels[:-1])
