@@ -93,10 +93,12 @@ def test_a_bad_file_is_named_and_the_rest_go_on(segmenter, tmp_path):
     assert not list((tmp_path / "out").rglob("*.part*"))
 
 
-def test_no_readable_file_at_all_is_a_data_error(segmenter, tmp_path):
+def test_one_file_that_cannot_be_read_is_told_of_once(segmenter, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"")
-    with pytest.raises(DataError, match="none of 1 files"):
-        predict(segmenter, [str(tmp_path / "bad.png")], tmp_path / "out")
+    said = []
+    with pytest.raises(DataError, match=r"^'.*bad\.png' "):
+        predict(segmenter, [str(tmp_path / "bad.png")], tmp_path / "out", say=said.append)
+    assert not said
 
 
 def test_results_are_not_overwritten_unless_told(segmenter, tmp_path):

@@ -181,8 +181,8 @@ class _Job:
                 self.writer.summaries(model, current("regions"), videos, self.result.failed, pinned)
         (self.output / journal.NAME).unlink()
         if not self.result.images and not videos:
-            first = next(iter(self.result.failed.values()))
-            raise DataError(f"none of {len(self.inputs)} files could be read; the first: {first}")
+            first, count = next(iter(self.result.failed.values())), len(self.inputs)
+            raise DataError(f"none of {count} files could be read; the first: {first}" if count > 1 else first)
         return self.result
 
     def _images(self, inputs: list[Input], log: Journal, done: int) -> None:
@@ -272,7 +272,8 @@ class _Job:
 
     def _left_out(self, item: Input, error: DataError) -> None:
         self.result.failed[item.name] = str(error)
-        self.say(f"left out: {error}")
+        if len(self.inputs) > 1:  # of a single one the error that ends it all says the same
+            self.say(f"left out: {error}")
 
     def _check_stop(self) -> None:
         if self.stop.requested:
