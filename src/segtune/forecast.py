@@ -12,7 +12,7 @@ import torch
 from segtune.data.datamodule import TrainViews, val_batch_size
 from segtune.host_memory import kept_memory
 from segtune.models.losses import SegmentationLoss
-from segtune.models.offsets import IMAGES
+from segtune.models.offsets import IMAGES, takes_offsets
 from segtune.models.optim import build_optimizer
 from segtune.settings import RunConfig
 from segtune.setup import Say, Setup, prepare
@@ -162,9 +162,15 @@ def measure_pace(setup: Setup) -> Pace:
     smallest, largest = fastest(0), fastest(augment.num_epochs)
     at_once = val_batch_size(setup.step_size, setup.device)
     image = _validation_seconds(model, setup.val_size, at_once, setup.device) / at_once
-    validation, offset = len(setup.val) * image, config.trainer.class_offsets * min(IMAGES, len(setup.train)) * image
+    validation, offsets = len(setup.val) * image, _offset_images(setup) * image
     steps = config.trainer.limit_train_batches or max(1, len(setup.train) // setup.step_size)
-    return Pace(smallest, largest, validation, 2 * validation + offset, steps)
+    return Pace(smallest, largest, validation, 2 * validation + offsets, steps)
+
+
+def _offset_images(setup: Setup) -> int:
+    """How many train images the search for class offsets will look at."""
+    wanted = setup.config.trainer.class_offsets and takes_offsets(setup.model)
+    return min(IMAGES, len(setup.train)) if wanted else 0
 
 
 @torch.inference_mode()

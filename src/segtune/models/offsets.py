@@ -7,12 +7,13 @@ offsets are searched for what the metric counts, on train images as they are.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from segtune.classes import IGNORE_INDEX
 from segtune.models.build import SegmentationModel
@@ -22,6 +23,12 @@ _ENTRIES = 1 << 24  # of the logits that are kept of them
 _STEPS = torch.arange(-8, 9) / 8.0
 _COST = 1e-4  # in mIoU, of a step of 1: where the figure hardly changes, the logits should not
 _ROUNDS = 3
+
+
+def takes_offsets(model: nn.Module) -> bool:
+    """Whether a model has a bias for each class that offsets can be added to."""
+    layer = model.classifier if isinstance(model, SegmentationModel) else None
+    return layer is not None and layer.bias is not None
 
 
 @torch.inference_mode()
@@ -38,9 +45,9 @@ def offset_classes(
     Returns:
         What was added, (num_classes,); None where the model has no such bias, and is left as it is.
     """
-    layer = model.classifier
-    if layer is None or layer.bias is None:
+    if not takes_offsets(model):
         return None
+    layer: Any = model.classifier
     area = sum(mask.size for mask in masks)
     every = max(1, math.ceil((area * layer.out_channels / _ENTRIES) ** 0.5))
     first = every // 2
