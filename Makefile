@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c requiremen
 
 .PHONY: setup demo test test-slow test-services lint format clean
 
-setup: .venv/.dev  ## everything for developing
+setup: .venv/.compiled  ## everything for developing
 demo: .venv/.runtime  ## the main job, end to end, in minutes
 	$(SEGTUNE) sweep quickstart
 	$(SEGTUNE) compare quickstart
@@ -25,13 +25,13 @@ demo: .venv/.runtime  ## the main job, end to end, in minutes
 	@echo "  .venv/bin/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db"
 
 # two test processes with two threads each would wait for each other on two cores: hence OMP_NUM_THREADS
-test: .venv/.dev  ## the default checks, under six minutes on two cores
+test: .venv/.compiled  ## the default checks, under six minutes on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 10 -m "not slow and not services and not ray"
 
-test-slow: .venv/.dev  ## the rest; SLOW= chooses some of them, as pytest's -k
+test-slow: .venv/.compiled  ## the rest; SLOW= chooses some of them, as pytest's -k
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 12 -m slow -k "$(SLOW)"
 
-test-services: .venv/.dev  ## sweeps on PostgreSQL, an MLflow server, submitit and a Ray cluster
+test-services: .venv/.compiled  ## sweeps on PostgreSQL, an MLflow server, submitit and a Ray cluster
 	$(BIN)/python -m pytest -m "services or ray"
 
 lint: .venv/.dev  ## style, types
@@ -57,5 +57,8 @@ clean:
 .venv/.dev: pyproject.toml requirements.lock | .venv/bin/python
 	@echo "installing into .venv (minutes on the first time)"
 	$(PIP) -e '.[dev]'
-	$(BIN)/python -c "import pymatting"  # compiles itself once: a minute and more
 	@touch .venv/.runtime $@
+
+.venv/.compiled: .venv/.dev
+	$(BIN)/python -c "import pymatting"  # compiles itself once: a minute and more
+	@touch $@
