@@ -12,7 +12,7 @@ import torch
 from segtune.data.datamodule import TrainViews, val_batch_size
 from segtune.host_memory import kept_memory
 from segtune.models.losses import SegmentationLoss
-from segtune.models.offsets import IMAGES, takes_offsets
+from segtune.models.offsets import IMAGES, bias_of_classes
 from segtune.models.optim import build_optimizer
 from segtune.settings import RunConfig
 from segtune.setup import Say, Setup, prepare
@@ -169,7 +169,7 @@ def measure_pace(setup: Setup) -> Pace:
 
 def _offset_images(setup: Setup) -> int:
     """How many train images the search for class offsets will look at."""
-    wanted = setup.config.trainer.class_offsets and takes_offsets(setup.model)
+    wanted = setup.config.trainer.class_offsets and bias_of_classes(setup.model) is not None
     return min(IMAGES, len(setup.train)) if wanted else 0
 
 

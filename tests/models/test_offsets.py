@@ -8,7 +8,7 @@ from torch import Tensor
 from segtune.measure.metrics import count_pairs, score
 from segtune.models.build import build
 from segtune.models.labeler import build_labeler
-from segtune.models.offsets import best_offsets, offset_classes, takes_offsets
+from segtune.models.offsets import best_offsets, bias_of_classes, offset_classes
 
 SHARES = torch.tensor([0.7, 0.2, 0.07, 0.03])
 
@@ -100,5 +100,5 @@ def test_models_without_a_bias_for_each_class_take_no_offsets_and_stay_as_they_a
     swift = build({"architecture": "Swift", "encoder": "narrow_resnet", "width": 16}, 3)
     queries = build({"architecture": "Eomt", "encoder": "test_vit", "num_queries": 6, "num_blocks": 3}, 3).eval()
     labeler = build_labeler({"architecture": "MaskPool", "encoder": "resnet10t", "width": 16}, 3)
-    assert [takes_offsets(m) for m in (swift, queries, labeler)] == [True, False, False]
+    assert [bias_of_classes(m) is None for m in (swift, queries, labeler)] == [False, True, True]
     assert offset_classes(queries, [np.zeros((32, 32, 3), np.uint8)], [np.zeros((32, 32), np.uint8)]) is None

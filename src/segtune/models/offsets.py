@@ -7,7 +7,6 @@ offsets are searched for what the metric counts, on train images as they are.
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,10 +24,10 @@ _COST = 1e-4  # in mIoU, of a step of 1: where the figure hardly changes, the lo
 _ROUNDS = 3
 
 
-def takes_offsets(model: nn.Module) -> bool:
-    """Whether a model has a bias for each class that offsets can be added to."""
+def bias_of_classes(model: nn.Module) -> Tensor | None:
+    """What offsets are added to, (num_classes,); None of a model without a number on each class's logits."""
     layer = model.classifier if isinstance(model, SegmentationModel) else None
-    return layer is not None and layer.bias is not None
+    return None if layer is None else layer.bias
 
 
 @torch.inference_mode()
@@ -45,25 +44,25 @@ def offset_classes(
     Returns:
         What was added, (num_classes,); None where the model has no such bias, and is left as it is.
     """
-    if not takes_offsets(model):
+    bias = bias_of_classes(model)
+    if bias is None:
         return None
-    layer: Any = model.classifier
     area = sum(mask.size for mask in masks)
-    every = max(1, math.ceil((area * layer.out_channels / _ENTRIES) ** 0.5))
+    every = max(1, math.ceil((area * len(bias) / _ENTRIES) ** 0.5))
     first = every // 2
     logits, targets, halves = [], [], []
     for n, (image, mask) in enumerate(zip(images, masks, strict=True)):
         target = torch.from_numpy(mask[first::every, first::every].copy())
         counted = target != IGNORE_INDEX
         batch = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
-        found = model(batch.to(layer.weight.device))
+        found = model(batch.to(bias.device))
         if found.shape[-2:] != mask.shape:
             found = F.interpolate(found, size=mask.shape, mode="bilinear", align_corners=False)
         logits.append(found[0, :, first::every, first::every].permute(1, 2, 0).float().cpu()[counted])
         targets.append(target[counted].long())
         halves.append(torch.full_like(targets[-1], n % 2))
     offsets = best_offsets(torch.cat(logits), torch.cat(targets), torch.cat(halves))
-    layer.bias += offsets.to(layer.bias)
+    bias += offsets.to(bias)
     return offsets
 
 
