@@ -31,6 +31,7 @@ from segtune.models.probe import keep_answers, kept_answers
 ENGINES = ("auto", "eager", "bf16", "onnx", "openvino")
 LEAST_AGREEMENT = 0.995
 _ROUNDS = 3
+_PAUSE = 0.1  # seconds
 _MARGIN = 0.9  # another engine must save a tenth of the time, or noise would choose
 Decided = tuple[NDArray[np.uint8], NDArray[np.float32]]
 Say = Callable[[str], None]
@@ -130,9 +131,11 @@ class Fastest(Eager):
         engines = {name: self._engine(name, image) for name in names}
         seen = {name: engine.decide(image)[0][0] for name, engine in engines.items()}
         times: dict[str, list[float]] = {name: [] for name in names}
-        # in turn, so that other work on the machine meets them all; two calls each, for the threads of one runtime
-        # keep spinning into the first call of the next
+        # in turn, so that other work on the machine meets them all; the threads of one runtime spin into the next one's
+        # calls if they are not given the time to stop, and a call wakes its own
         for name in [*names] * _ROUNDS:
+            time.sleep(_PAUSE)
+            engines[name].decide(image)
             for _ in range(2):
                 started = time.perf_counter()
                 engines[name].decide(image)
