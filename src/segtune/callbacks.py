@@ -74,7 +74,7 @@ class Keeper(pl.Callback):
         """Seeds the step, so that a resumed run drops out what an uninterrupted one would have dropped."""
         seed = trainer.datamodule.seed  # type: ignore[attr-defined]  # Lightning sets it without declaring it
         place = (seed, trainer.global_step, trainer.global_rank, batch_idx % trainer.accumulate_grad_batches)
-        torch.manual_seed(hash(place) % 2**31)
+        seed_device(hash(place) % 2**31, module.device)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Stops after this step, if that was asked for."""
@@ -102,6 +102,13 @@ class Keeper(pl.Callback):
             self.guard()
             trainer.save_checkpoint(self.last)
             self._saved = time.monotonic()
+
+
+def seed_device(seed: int, device: torch.device) -> None:
+    """Seeds the CPU's generator and the device's: `torch.manual_seed` also tells devices that are not there."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 class StopTraining(Exception):
