@@ -5,7 +5,7 @@
 
 Both train on the built-in street scenes in the same process, make the same batches and run the same loss, optimiser,
 schedule and moving average; fit also checkpoints, logs to MLflow and reports. Validation and the first epoch (what is
-set up, tuned and compiled once) are left out of both. On a CPU they take turns step by step, 96 steps a round, and the
+set up, tuned and compiled once) are left out of both. On a CPU they take turns step by step, 240 steps a round, and the
 figure is the median of fit's step over the bare one beside it.
 
 On a GPU one trains after the other, in rounds: swift and eomt at 512x1024, eager and compiled; images per second, and
