@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from segtune.config import read_yaml, validate
 from segtune.data.cache import Decoded, batches_of_one_size, load_split, shapes_of
@@ -91,8 +92,9 @@ def _margins(segmenter: Segmenter, data: Decoded, say: Say) -> Iterator[tuple[st
         done = 0
         for batch in batches_of_one_size(data, 8):
             images = torch.from_numpy(np.stack([data.images[i] for i in batch])).permute(0, 3, 1, 2)
-            chances = segmenter.logits(images, shapes_of(data.masks)[batch[0]]).softmax(1).cpu()
-            for index, chance in zip(batch, chances, strict=True):
+            logits, size = segmenter.logits(images, images.shape[-2:]), shapes_of(data.masks)[batch[0]]
+            for index, one in zip(batch, logits, strict=True):  # those of one whole mask at a time
+                chance = F.interpolate(one[None], size=size, mode="bilinear").softmax(1)[0].cpu()
                 truth = torch.from_numpy(np.array(data.masks[index])).long()
                 counted = truth < len(names)
                 top, seen = chance.max(0)

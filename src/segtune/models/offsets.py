@@ -55,10 +55,12 @@ def offset_classes(
         target = torch.from_numpy(mask[first::every, first::every].copy())
         counted = target != IGNORE_INDEX
         batch = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
-        found = model(batch.to(bias.device))
-        if found.shape[-2:] != mask.shape:
-            found = F.interpolate(found, size=mask.shape, mode="bilinear", align_corners=False)
-        logits.append(found[0, :, first::every, first::every].permute(1, 2, 0).float().cpu()[counted])
+        found = model(batch.to(bias.device)).float().cpu()
+        # bilinear, as where the whole mask is decided on, but at the pixels that are looked at alone
+        y, x = (2 * (torch.arange(first, side, every) + 0.5) / side - 1 for side in mask.shape)
+        grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None]
+        seen = F.grid_sample(found, grid, padding_mode="border", align_corners=False)
+        logits.append(seen[0].permute(1, 2, 0)[counted])
         targets.append(target[counted].long())
         halves.append(torch.full_like(targets[-1], n % 2))
     offsets = best_offsets(torch.cat(logits), torch.cat(targets), torch.cat(halves))
