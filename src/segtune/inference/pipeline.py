@@ -5,7 +5,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
+
+import torch
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -51,6 +54,17 @@ def ahead(items: Iterator[T], depth: int = 4) -> Iterator[T]:
     finally:
         leave.set()
         thread.join()
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Has torch compute with so many threads, at least one, for as long as this lasts."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, number))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def mapped(work: Callable[[T], R], items: Iterable[T], workers: int = 2, depth: int = 6) -> Iterator[R]:

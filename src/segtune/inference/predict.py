@@ -6,12 +6,13 @@ kept, and the same call goes on from there.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from segtune.data.images import read_image
@@ -21,7 +22,7 @@ from segtune.inference.inputs import Input, opened
 from segtune.inference.journal import Journal
 from segtune.inference.large import geojson_of, georeference, is_large, segment_large
 from segtune.inference.options import Options
-from segtune.inference.pipeline import Behind, mapped
+from segtune.inference.pipeline import Behind, mapped, threads
 from segtune.inference.predict_video import segment_video
 from segtune.inference.regions import Region, find_regions
 from segtune.inference.segmenter import Segmentation, Segmenter
@@ -86,7 +87,7 @@ def predict(
         StorageError: the output cannot be written.
     """
     options = options or Options()
-    with opened(sources) as inputs:
+    with opened(sources) as inputs, threads(torch.get_num_threads() - 1):  # decoding and writing take a core
         try:
             _make_room(output, overwrite)
             settings = _settings(segmenter, model, options, workflow)
@@ -154,33 +155,31 @@ class _Job:
         classes = workflow.classes if workflow else segmenter.classes
         self.output, self.writer = output, Writer(output, options.formats, classes)
         self.result = Prediction(output)
+        self.videos: list[Mapping[str, Any]] = []
         self.stop = StopRequest()
 
     def run(self, model: str) -> Prediction:
         """All inputs that an earlier call has not finished, then the summary."""
         stamps = {i.name: list(i.stamp) for i in self.inputs}
         with Journal(self.output / journal.NAME, self.settings) as log, self.stop.listening():
-            before = {row["name"] for row in log.rows() if stamps.get(row["name"]) == row["stamp"]}
+            before = set()
+            for line in log.rows():
+                if stamps.get(line["name"]) == line["stamp"]:
+                    before.add(line["name"])
+                    self._count(line["row"])
             todo = [i for i in self.inputs if i.name not in before]
             if before:
                 self.say(f"goes on: {len(before)} of {len(self.inputs)} files are finished already")
             self._images([i for i in todo if not i.video], log, len(before))
             self._videos([i for i in todo if i.video], log)
-
-            def current(kind: str) -> Iterator[dict[str, Any]]:
-                """Rows of the files as they are now; read again each time, for they may be many."""
-                lines = (line for line in log.rows() if stamps.get(line["name"]) == line["stamp"])
-                return (line["row"] for line in lines if kind in line["row"])
-
-            videos = list(current("frames_file"))
-            self.result.images = sum(1 for _ in current("regions"))
-            self.result.frames = sum(v["frames"] for v in videos)
-            self.result.partial = {v["file"]: v["partial"] for v in videos if v["partial"]}
-            if self.result.images or videos:
+            if self.result.images or self.videos:
                 pinned = self.workflow.pinned() if self.workflow else None
-                self.writer.summaries(model, current("regions"), videos, self.result.failed, pinned)
+                # read again, for they may be more than memory holds
+                lines = (line for line in log.rows() if stamps.get(line["name"]) == line["stamp"])
+                images = (line["row"] for line in lines if "regions" in line["row"])
+                self.writer.summaries(model, images, self.videos, self.result.failed, pinned)
         (self.output / journal.NAME).unlink()
-        if not self.result.images and not videos:
+        if not self.result.images and not self.videos:
             first, count = next(iter(self.result.failed.values())), len(self.inputs)
             raise DataError(f"none of {count} files could be read; the first: {first}" if count > 1 else first)
         return self.result
@@ -192,7 +191,7 @@ class _Job:
             if isinstance(row, DataError):
                 self._left_out(item, row)
             else:
-                log.add({"name": item.name, "stamp": list(item.stamp), "row": row})
+                self._finished(item, row, log)
             done += 1
             self.progress("files", done, len(self.inputs))
 
@@ -266,9 +265,22 @@ class _Job:
                     self.segmenter, item, self.writer, self.settings, self.options, self.regions, self.workflow,
                     self.stop, self.progress, self.say,
                 )  # fmt: skip
-                log.add({"name": item.name, "stamp": list(item.stamp), "row": row})
+                self._finished(item, row, log)
             except DataError as error:
                 self._left_out(item, error)
+
+    def _finished(self, item: Input, row: Mapping[str, Any], log: Journal) -> None:
+        log.add({"name": item.name, "stamp": list(item.stamp), "row": row})
+        self._count(row)
+
+    def _count(self, row: Mapping[str, Any]) -> None:
+        if "regions" in row:
+            self.result.images += 1
+            return
+        self.videos.append(row)
+        self.result.frames += row["frames"]
+        if row["partial"]:
+            self.result.partial[row["file"]] = row["partial"]
 
     def _left_out(self, item: Input, error: DataError) -> None:
         self.result.failed[item.name] = str(error)
