@@ -96,7 +96,7 @@ def _argmax(model: nn.Module, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _decided(engine: Eager, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     with torch.inference_mode():
-        return engine.decide(torch.from_numpy(image))[0][0][None]
+        return engine.decide(torch.from_numpy(image), image.shape[-2:])[0][0][None]
 
 
 def _measure(forms: dict[str, Form], images: list[NDArray[np.uint8]], truths: list[torch.Tensor], classes: int) -> None:

@@ -59,9 +59,7 @@ def ids_of(segmenter: Segmenter, image: np.ndarray) -> np.ndarray:
     """The model's answer for one image (H, W, 3) as class ids (H, W), with the confidence that predict states too."""
     size = target_size(HEIGHT, WIDTH, segmenter.image_size)
     batch = torch.from_numpy(resize_image(image, *size)).permute(2, 0, 1)[None]
-    logits = segmenter.logits(batch, (HEIGHT, WIDTH))
-    _, ids = logits.softmax(1).max(1)
-    return ids[0].to(torch.uint8).numpy()
+    return segmenter.decide(batch, (HEIGHT, WIDTH))[0][0]
 
 
 def bare(segmenter: Segmenter, folder: Path, output: Path) -> None:

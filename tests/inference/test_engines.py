@@ -48,12 +48,13 @@ def test_folding_changes_no_logit(architecture):
 
 
 @pytest.mark.parametrize("name", ["bf16", pytest.param("onnx", marks=SLOW), pytest.param("openvino", marks=SLOW)])
-def test_every_engine_sees_what_eager_sees(trained, name):
+@pytest.mark.parametrize("size", [(64, 96), (130, 190)])
+def test_every_engine_sees_what_eager_sees(trained, name, size):
     with torch.inference_mode():
-        expected = Eager(trained.model).decide(scenes())
-        found = make_engine(trained.model, name, (64, 96)).decide(scenes())
+        expected = Eager(trained.model).decide(scenes(), size)
+        found = make_engine(trained.model, name, (64, 96)).decide(scenes(), size)
     for (ids, sure), (own_ids, own_sure) in zip(found, expected, strict=True):
-        assert ids.dtype == np.uint8 and ids.shape == (64, 96) and np.mean(ids == own_ids) > 0.97
+        assert ids.dtype == np.uint8 and ids.shape == size and np.mean(ids == own_ids) > 0.97
         assert np.abs(sure - own_sure).mean() < 0.01
 
 
@@ -61,9 +62,9 @@ def test_the_fastest_is_measured_once_and_agrees_with_eager(trained, tmp_path):
     lines, keep = [], tmp_path / "engines.json"
     engine = Fastest(trained.model, keep=keep, say=lines.append)
     with torch.inference_mode():
-        first = engine.decide(scenes())
+        first = engine.decide(scenes(), (64, 96))
         told = json.loads(keep.read_text())
-        again = Fastest(trained.model, keep=keep, say=lines.append).decide(scenes())
+        again = Fastest(trained.model, keep=keep, say=lines.append).decide(scenes(), (64, 96))
     assert len(told) == 1 and len(lines) == 1
     row = next(iter(told.values()))
     assert row["engine"] in ("eager", "bf16") and row["agreement"] >= 0.995
@@ -75,8 +76,8 @@ def test_a_folder_of_hundreds_of_sizes_is_not_measured_hundreds_of_times(trained
     engine = Fastest(trained.model, keep=tmp_path / "engines.json", say=lines.append)
     with torch.inference_mode():
         for n in range(12):
-            engine.decide(torch.zeros(1, 3, 64 + n, 96 - n, dtype=torch.uint8))
-        engine.decide(torch.zeros(1, 3, 256, 256, dtype=torch.uint8))
+            engine.coarse(torch.zeros(1, 3, 64 + n, 96 - n, dtype=torch.uint8))
+        engine.coarse(torch.zeros(1, 3, 256, 256, dtype=torch.uint8))
     assert len(lines) == 2
 
 
@@ -92,9 +93,9 @@ def test_a_graph_of_one_size_serves_that_one_and_leaves_others_to_torch(trained,
     monkeypatch.setattr("segtune.inference.engines.to_onnx", of_one_size)
     engine, other = make_engine(trained.model, "onnx", (64, 96)), scenes().transpose(-1, -2)
     with torch.inference_mode():
-        found, expected = engine.decide(scenes()), Eager(trained.model).decide(scenes())
+        found, expected = (e.decide(scenes(), (64, 96)) for e in (engine, Eager(trained.model)))
         eager = make_engine(trained.model, "bf16" if gains_from_bf16() else "eager", (64, 96))
-        turned, halved = engine.decide(other), eager.decide(other)
+        turned, halved = engine.decide(other, (96, 64)), eager.decide(other, (96, 64))
     assert len(found) == 3 and all(np.mean(a[0] == b[0]) > 0.999 for a, b in zip(found, expected, strict=True))
     assert all(np.array_equal(a[1], b[1]) for a, b in zip(turned, halved, strict=True))
 
@@ -123,10 +124,12 @@ def test_bf16_instructions_count_only_where_they_are_faster(monkeypatch, support
     assert gains_from_bf16.__wrapped__() is gains
 
 
-def test_no_graph_is_traced_for_logits_which_it_could_not_give(trained, tmp_path, monkeypatch):
+def test_no_graph_is_traced_for_what_it_could_not_give(trained, tmp_path, monkeypatch):
     monkeypatch.setattr("segtune.inference.engines.Graph", None)  # calling it would fail
     with torch.inference_mode():
-        Fastest(trained.model, graphs=True, keep=tmp_path / "engines.json").logits(scenes())
+        engine = Fastest(trained.model, graphs=True, keep=tmp_path / "engines.json")
+        assert engine.logits(scenes()).shape == (3, 10, 64, 96)
+        assert engine.decide(scenes(), (100, 150))[0][0].shape == (100, 150)
     row = next(iter(json.loads((tmp_path / "engines.json").read_text()).values()))
     assert {r["engine"] for r in row["measured"]} <= {"eager", "bf16"}
 

@@ -190,8 +190,8 @@ def test_a_stopped_video_keeps_its_frames_and_ends_as_if_never_stopped(segmenter
     with lines.open("a") as file:
         file.write('{"number": 99, "ti')  # killed within a line
     computed: list[int] = []
-    original = type(segmenter).logits
-    monkeypatch.setattr(type(segmenter), "logits", lambda *a, **k: computed.append(1) or original(*a, **k))
+    original = type(segmenter).decide
+    monkeypatch.setattr(type(segmenter), "decide", lambda *a, **k: computed.append(1) or original(*a, **k))
     result = predict(segmenter, [str(path)], tmp_path / "out", options=options)
     assert result.frames == 30
     assert smooth == "flow" or len(computed) == 30 - len(before)

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from segtune.data.files import cache_dir
 from segtune.errors import ConfigError, nearest
+from segtune.inference.decisions import Decided, decide
 from segtune.inference.export import Runtime, check_installed, is_installed, to_onnx, to_openvino
 from segtune.models.build import SegmentationModel
 from segtune.models.folder import state_hash
@@ -33,7 +33,6 @@ LEAST_AGREEMENT = 0.995
 _ROUNDS = 3
 _PAUSE = 0.1  # seconds
 _MARGIN = 0.9  # another engine must save a tenth of the time, or noise would choose
-Decided = tuple[NDArray[np.uint8], NDArray[np.float32]]
 Say = Callable[[str], None]
 
 
@@ -43,18 +42,24 @@ class Eager:
     def __init__(self, model: SegmentationModel, name: str = "eager") -> None:
         self.model, self.name = model, name
 
+    def coarse(self, image: Tensor) -> Tensor:
+        """Logits of uint8 images (B, 3, H, W) as the net gives them; see `SegmentationModel.coarse`."""
+        return self.model.coarse(image)
+
     def logits(self, image: Tensor) -> Tensor:
         """Logits (B, C, H, W) of uint8 images (B, 3, H, W)."""
-        found: Tensor = self.model(image)
-        return found
+        return self.model.at_size(self.coarse(image), image.shape[-2:])
 
-    def decide(self, image: Tensor) -> list[Decided]:
-        """Class ids and their softmax probabilities, each (H, W)."""
-        return decide(self.logits(image))
+    def decide(self, image: Tensor, size: Sequence[int]) -> list[Decided]:
+        """Class ids and their softmax probabilities, at `size` (H, W), of uint8 images (B, 3, h, w)."""
+        own = tuple(image.shape[-2:])
+        if tuple(size) == own:
+            return decide(self.coarse(image), size, self.model.padded(own))
+        return decide(self.logits(image), size)
 
 
 class Graph(Eager):
-    """An ONNX Runtime or OpenVINO graph that gives ids and probabilities; where logits are asked for, torch gives them.
+    """An ONNX Runtime or OpenVINO graph that gives ids and probabilities; whatever else is asked for, torch computes.
 
     Args:
         halved: what torch computes, in bf16 where that is faster here.
@@ -67,10 +72,10 @@ class Graph(Eager):
         check_installed(kind)
         self._runtime = Runtime(_graph_of(model, kind, size), precision="bf16" if gains_from_bf16() else "f32")
 
-    def decide(self, image: Tensor) -> list[Decided]:
-        only = self._runtime.size
-        if only is not None and only != tuple(image.shape[-2:]):
-            return super().decide(image)
+    def decide(self, image: Tensor, size: Sequence[int]) -> list[Decided]:
+        only, own = self._runtime.size, tuple(image.shape[-2:])
+        if tuple(size) != own or only not in (None, own):
+            return super().decide(image, size)
         pixels = image.cpu().numpy()
         parts = [pixels] if only is None else np.split(pixels, len(pixels))
         return [pair for part in parts for pair in zip(*self._runtime.both(part), strict=True)]
@@ -82,8 +87,8 @@ class Fastest(Eager):
     Sizes whose pixels round to one power of two count as one: folders may hold hundreds of different ones.
 
     Args:
-        graphs: for decisions also tries ONNX Runtime and OpenVINO, where they are installed: worth their tracing
-            (seconds) for many images.
+        graphs: for decisions at the image's size also tries ONNX Runtime and OpenVINO, where they are installed: worth
+            their tracing (seconds) for many images.
         keep: JSON file of earlier answers.
         say: is told what was chosen.
     """
@@ -97,11 +102,12 @@ class Fastest(Eager):
         self._made: dict[str, Eager] = {"eager": Eager(model)}
         self._chosen: dict[tuple[int, bool], Eager] = {}
 
-    def logits(self, image: Tensor) -> Tensor:
-        return self.engine(image, graphs=False).logits(image)  # a graph has none to give
+    def coarse(self, image: Tensor) -> Tensor:
+        return self.engine(image, graphs=False).coarse(image)  # a graph has no logits to give
 
-    def decide(self, image: Tensor) -> list[Decided]:
-        return self.engine(image, self.graphs).decide(image)
+    def decide(self, image: Tensor, size: Sequence[int]) -> list[Decided]:
+        graphs = self.graphs and tuple(size) == tuple(image.shape[-2:])
+        return self.engine(image, graphs).decide(image, size)
 
     def engine(self, image: Tensor, graphs: bool) -> Eager:
         """What serves images of about this size."""
@@ -129,16 +135,17 @@ class Fastest(Eager):
 
     def _measure(self, image: Tensor, names: Sequence[str]) -> dict[str, Any]:
         engines = {name: self._engine(name, image) for name in names}
-        seen = {name: engine.decide(image)[0][0] for name, engine in engines.items()}
+        size = image.shape[-2:]
+        seen = {name: engine.decide(image, size)[0][0] for name, engine in engines.items()}
         times: dict[str, list[float]] = {name: [] for name in names}
         # in turn, so that other work on the machine meets them all; the threads of one runtime spin into the next one's
         # calls if they are not given the time to stop, and a call wakes its own
         for name in [*names] * _ROUNDS:
             time.sleep(_PAUSE)
-            engines[name].decide(image)
+            engines[name].decide(image, size)
             for _ in range(2):
                 started = time.perf_counter()
-                engines[name].decide(image)
+                engines[name].decide(image, size)
                 times[name].append(time.perf_counter() - started)
         rows: list[dict[str, Any]] = [
             {
@@ -177,12 +184,6 @@ def make_engine(
     if name == "bf16":
         return Eager(in_bf16(model), "bf16")
     return Graph(model, in_bf16(model) if gains_from_bf16() else model, name, size)
-
-
-def decide(logits: Tensor) -> list[Decided]:
-    """Class ids and their softmax probabilities, each (H, W), of logits (B, C, H, W)."""
-    top, ids = logits.softmax(1).max(1)
-    return list(zip(ids.to(torch.uint8).cpu().numpy(), top.cpu().numpy(), strict=True))
 
 
 def in_bf16(model: SegmentationModel) -> SegmentationModel:

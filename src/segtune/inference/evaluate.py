@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from segtune.classes import ClassTable
 from segtune.data.cache import Decoded, batches_of_one_size, evenly, shapes_of
 from segtune.data.images import resize_image
-from segtune.inference.engines import decide
 from segtune.inference.overlay import four_views
 from segtune.inference.segmenter import Segmenter
 from segtune.measure.boundary import boundary_counts
@@ -119,5 +118,5 @@ def _predict(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Ids and confidences, (B, H, W)."""
     images = torch.from_numpy(np.stack([split.images[i] for i in batch])).permute(0, 3, 1, 2)
-    found = decide(segmenter.logits(images, shapes_of(split.masks)[batch[0]]))
+    found = segmenter.decide(images, shapes_of(split.masks)[batch[0]])
     return np.stack([ids for ids, _ in found]), np.stack([sure for _, sure in found])

@@ -22,7 +22,7 @@ from rasterio.windows import Window
 from segtune.classes import IGNORE_INDEX, ClassTable
 from segtune.data.images import read_image, target_size
 from segtune.errors import DataError
-from segtune.inference.engines import decide
+from segtune.inference.decisions import decide
 from segtune.inference.overlay import draw_overlay
 from segtune.inference.regions import Region
 from segtune.inference.segmenter import Segmenter
@@ -92,7 +92,7 @@ def segment_large(
                     return read_image(np.moveaxis(values, 0, 2))
 
                 for part in segmenter.parts(read, size, tiling or Tiling(), tta):
-                    ids, sure = decide(part.logits[None])[0]
+                    ids, sure = decide(part.logits[None], part.logits.shape[-2:])[0]
                     target.write(ids, 1, window=Window(part.left, part.top, ids.shape[1], ids.shape[0]))
                     counts[0] += np.bincount(ids.ravel(), minlength=256)
                     counts[1] += np.bincount(ids.ravel(), sure.ravel(), minlength=256)

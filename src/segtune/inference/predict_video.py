@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from segtune.data.images import read_mask, resize_image, target_size
 from segtune.errors import Interrupted
-from segtune.inference.engines import decide
+from segtune.inference.decisions import decide
 from segtune.inference.inputs import Input
 from segtune.inference.journal import Journal, read_lines
 from segtune.inference.options import Options
@@ -135,8 +134,7 @@ def _segment(
     logits = segmenter.logits(torch.from_numpy(small).permute(2, 0, 1)[None], size, options.tta)
     with torch.inference_mode():
         logits = smoother.step(logits, small)
-        logits = F.interpolate(logits, size=image.shape[:2], mode="bilinear", align_corners=False)
-    mask, confidence = decide(logits)[0]
+        mask, confidence = decide(logits, image.shape[:2])[0]
     return Segmentation(image, mask, confidence, segmenter.classes)
 
 

@@ -18,7 +18,8 @@ from segtune.classes import ClassTable
 from segtune.data.images import read_image, resize_image, target_size
 from segtune.errors import DataError
 from segtune.inference.averaging import averaged
-from segtune.inference.engines import Eager, decide, make_engine
+from segtune.inference.decisions import Decided, decide
+from segtune.inference.engines import Eager, make_engine
 from segtune.inference.overlay import draw_overlay
 from segtune.inference.regions import Region, find_regions
 from segtune.inference.tiling import MAX_WHOLE, Part, ReadWindow, Tiling, blended, windows_of
@@ -164,7 +165,7 @@ class Segmenter:
             return Segmentation(pixels, mask, confidence, self.classes)
         mask, confidence = np.empty((height, width), np.uint8), np.empty((height, width), np.float32)
         for part in self.parts(windows_of(pixels), (height, width), tiling or Tiling(), tta):
-            ids, sure = decide(part.logits[None])[0]
+            ids, sure = decide(part.logits[None], part.logits.shape[-2:])[0]
             rows, columns = slice(part.top, part.top + ids.shape[0]), slice(part.left, part.left + ids.shape[1])
             mask[rows, columns], confidence[rows, columns] = ids, sure
         return Segmentation(pixels, mask, confidence, self.classes)
@@ -178,23 +179,24 @@ class Segmenter:
 
         return blended(read, size, tiling, self.model.preprocessing.multiple, len(self.classes), infer)
 
-    def segment_batch(
-        self, images: Sequence[NDArray[np.uint8]], tta: str = "none"
-    ) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+    def segment_batch(self, images: Sequence[NDArray[np.uint8]], tta: str = "none") -> list[Decided]:
         """Masks and confidences (H, W) of RGB images (H, W, 3), each at its own size; sizes may differ."""
         sizes = [target_size(i.shape[0], i.shape[1], self.image_size) for i in images]
-        found: list[tuple[NDArray[np.uint8], NDArray[np.float32]] | None] = [None] * len(images)
+        found: list[Decided | None] = [None] * len(images)
         for key in dict.fromkeys((s, i.shape[:2]) for s, i in zip(sizes, images, strict=True)):
             rows = [n for n, i in enumerate(images) if (sizes[n], i.shape[:2]) == key]
             resized = torch.from_numpy(np.stack([resize_image(images[n], *key[0]) for n in rows])).permute(0, 3, 1, 2)
-            if key[0] == key[1] and tta == "none":
-                with torch.inference_mode():
-                    answers = self.engine.decide(resized.to(self.device))
-            else:
-                answers = decide(self.logits(resized, key[1], tta))
-            for n, decided in zip(rows, answers, strict=True):
+            for n, decided in zip(rows, self.decide(resized, key[1], tta), strict=True):
                 found[n] = decided
         return [f for f in found if f is not None]
+
+    @torch.inference_mode()
+    def decide(self, image: Tensor, size: Sequence[int], tta: str = "none") -> list[Decided]:
+        """Ids and confidences at `size` (H, W) of uint8 images (B, 3, h, w) that have the model's image size."""
+        image = image.to(self.device)
+        if tta == "none":
+            return self.engine.decide(image, size)
+        return decide(averaged(self.engine.logits, image, tta), size)
 
     @torch.inference_mode()
     def logits(self, image: Tensor, size: Sequence[int], tta: str = "none") -> Tensor:

@@ -86,11 +86,11 @@ class Flicker:
 
     def begin(self, logits: Tensor) -> None:
         """The first frame, or one of another size."""
-        self._last = logits.argmax(1, keepdim=True).float()
+        self._last = logits.max(1, keepdim=True).indices.float()
 
     def count(self, logits: Tensor, grid: Tensor, seen: Tensor) -> None:
         """Another frame, with its pixels' places in the one before."""
-        ids = logits.argmax(1, keepdim=True).float()
+        ids = logits.max(1, keepdim=True).indices.float()
         assert self._last is not None
         before = F.grid_sample(self._last, grid, mode="nearest", padding_mode="border", align_corners=False)
         self.changed += float(((before != ids)[0, 0] * seen).sum())

@@ -67,7 +67,12 @@ class SegmentationModel(nn.Module):
 
     def forward(self, image: Tensor, stride: int = 1) -> Tensor:
         """Logits (B, num_classes, H / stride, W / stride), rounded up, of uint8 images (B, 3, H, W)."""
-        return self._at_size(self.net(self._prepared(image)), image.shape[-2:], stride)
+        return self.at_size(self.coarse(image), image.shape[-2:], stride)
+
+    def coarse(self, image: Tensor) -> Tensor:
+        """The net's own logits (B, num_classes, h, w) of uint8 images (B, 3, H, W); they span `padded` (H, W)."""
+        found: Tensor = self.net(self._prepared(image))
+        return found
 
     @property
     def is_separable(self) -> bool:
@@ -90,15 +95,19 @@ class SegmentationModel(nn.Module):
         """What `forward` gives of images of `size` (H, W) that have these features."""
         net: Any = self.net
         logits = net.decode(features) if isinstance(net, Swift) else net.segmentation_head(net.decoder(list(features)))
-        return self._at_size(logits, size, stride)
+        return self.at_size(logits, size, stride)
 
-    def _at_size(self, logits: Tensor, size: Sequence[int], stride: int) -> Tensor:
-        """Brought from the net's stride to another, without what was padded."""
-        height, width = size
+    def padded(self, size: Sequence[int]) -> tuple[int, int]:
+        """The (H, W) that images of `size` are padded to, below and on the right."""
         multiple = self.preprocessing.multiple
-        padded = (height + -height % multiple) // stride, (width + -width % multiple) // stride
-        if logits.shape[-2:] != padded:
-            logits = F.interpolate(logits, size=padded, mode="bilinear", align_corners=False)
+        return size[0] + -size[0] % multiple, size[1] + -size[1] % multiple
+
+    def at_size(self, logits: Tensor, size: Sequence[int], stride: int = 1) -> Tensor:
+        """Logits as the net gives them of images of `size` (H, W), brought to a stride, without what was padded."""
+        height, width = size
+        grid = tuple(side // stride for side in self.padded(size))
+        if logits.shape[-2:] != grid:
+            logits = F.interpolate(logits, size=grid, mode="bilinear", align_corners=False)
         return logits[..., : -(-height // stride), : -(-width // stride)]
 
     def predictions(self, image: Tensor) -> tuple[list[Masks], tuple[int, int]]:
@@ -125,8 +134,8 @@ class SegmentationModel(nn.Module):
     def _prepared(self, image: Tensor) -> Tensor:
         """Normalised, and padded to a multiple of what the net asks for."""
         x = (image - self.mean) / self.std
-        multiple = self.preprocessing.multiple
-        below, right = -image.shape[-2] % multiple, -image.shape[-1] % multiple
+        height, width = self.padded(image.shape[-2:])
+        below, right = height - image.shape[-2], width - image.shape[-1]
         return F.pad(x, (0, right, 0, below)) if below or right else x
 
 
