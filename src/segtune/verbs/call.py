@@ -1,40 +1,79 @@
-"""What a verb of the command line is given, and what it gives back."""
+"""How a verb is declared, what it receives, and what it returns."""
 
-import argparse
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from segtune.errors import ConfigError, nearest
+
+Kind = Literal["text", "path", "integer", "number", "boolean", "list", "flag"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a verb. Parsing, help, hints and shell completion all read this declaration.
+
+    Attributes:
+        name: `output` is written `output=VALUE`, `--output VALUE` or `--output=VALUE`.
+        kind: a `path` is text in which `~` stands for the home folder; a `list` is separated by
+            commas; a `flag` is written `--name` and takes no value.
+        value: placeholder in the usage.
+        default: in words, for the help; what the called function does without the option.
+        choices: the only values allowed, of each item for a list.
+        above: numbers must be greater.
+        completes: what the shell offers as values: `file`, or a kind of name.
+    """
+
+    name: str
+    meaning: str
+    kind: Kind = "text"
+    value: str = ""
+    default: str = ""
+    choices: tuple[str, ...] = ()
+    above: float | None = None
+    required: bool = False
+    completes: str = ""
+
+    @property
+    def placeholder(self) -> str:
+        """What stands for the value in the usage.
+
+        >>> Option("top", "", "integer").placeholder, Option("tta", "", choices=("none", "flip")).placeholder
+        ('N', 'none|flip')
+        """
+        if self.choices:
+            return ("," if self.kind == "list" else "|").join(self.choices)
+        return self.value or {"integer": "N", "number": "X", "boolean": "true|false", "path": "PATH"}.get(
+            self.kind, "VALUE"
+        )
+
+    @property
+    def usage(self) -> str:
+        """The option as it is written."""
+        return f"--{self.name}" if self.kind == "flag" else f"{self.name}={self.placeholder}"
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a verb: its names, its key=value words as given, and its flags."""
+    """One call of a verb.
+
+    Attributes:
+        options: those that were given, by name, converted to their kind.
+        overrides: the other `key=value` words, as given, for the config.
+    """
 
     names: Sequence[str]
+    options: Mapping[str, Any]
     overrides: Sequence[str]
-    flags: argparse.Namespace
 
-    def options(self, allowed: Sequence[str]) -> dict[str, str]:
-        """The key=value words of a verb that composes no config.
+    def given(self, *names: str) -> dict[str, Any]:
+        """The options of these names that were given."""
+        return {name: self.options[name] for name in names if name in self.options}
 
-        Raises:
-            ConfigError: an unknown key, with the nearest one.
-        """
-        found = self.among([o.partition("=")[0] for o in self.overrides])
-        for key in found:
-            if key not in allowed:
-                raise ConfigError(f"{key}: no such key of this verb; {nearest(key, allowed)}")
-        return found
-
-    def among(self, keys: Sequence[str]) -> dict[str, str]:
-        """The key=value words with these keys, of a verb that composes the others."""
-        return {k: unquoted(v) for k, _, v in (o.partition("=") for o in self.overrides) if k in keys}
-
-    def without(self, words: Sequence[str]) -> "Call":
-        """The call less some of its key=value words."""
-        return replace(self, overrides=[o for o in self.overrides if o not in words])
+    def flag(self, name: str) -> bool:
+        """Whether a flag was given."""
+        return bool(self.options.get(name, False))
 
     def one_name(self, what: str) -> str:
         """The single name that the verb needs."""
@@ -43,21 +82,9 @@ class Call:
         return self.names[0]
 
 
-def unquoted(value: str) -> str:
-    """A value without the quotes that Hydra's syntax wants around spaces and commas.
-
-    >>> unquoted("'my photos'"), unquoted("it's")
-    ('my photos', "it's")
-    """
-    quote = value[:1]
-    if len(value) < 2 or quote not in ("'", '"') or value[-1] != quote:
-        return value
-    return value[1:-1].replace(f"\\{quote}", quote)
-
-
 @dataclass(frozen=True)
 class Outcome:
-    """What a verb came to: the object for --json, the lines for people."""
+    """The result of a verb: an object for --json, lines for people."""
 
     data: Mapping[str, Any]
     lines: Sequence[str]
@@ -66,9 +93,114 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb of the command line."""
+    """A verb of the command line.
+
+    Attributes:
+        names: what stands behind the verb, as `SWEEP` or `[TEMPLATE]`; empty where no name is taken.
+        options: its own.
+        passes: beginnings of keys that go on to a config, as `gate` for `gate=` and `gate.KEY=`;
+            `*` for every key that `segtune train` takes.
+        completes: kinds of name that the shell offers, as `sweep`.
+    """
 
     run: Callable[[Call], Outcome]
-    usage: str
     summary: str
     example: str
+    names: str = ""
+    options: tuple[Option, ...] = ()
+    passes: tuple[str, ...] = ()
+    completes: tuple[str, ...] = ()
+
+    def option(self, name: str) -> Option | None:
+        """The option of this name."""
+        return next((o for o in self.options if o.name == name), None)
+
+    def takes(self, key: str) -> bool:
+        """Whether a key goes on to a config."""
+        return "*" in self.passes or any(key == p or key.startswith(f"{p}.") for p in self.passes)
+
+
+STORE = (
+    Option("tracking.root", "folder of the store", "path", "DIR", "mlruns", completes="file"),
+    Option("tracking.uri", "MLflow server instead of the store's own database", value="URI"),
+)
+STORAGE = Option("sweep.storage", "database of a study that several machines share", value="postgresql://…")
+
+
+def store_options(call: Call) -> dict[str, Any]:
+    """Where runs are recorded, as the functions of `api` take it."""
+    return {"root": call.options.get("tracking.root", "mlruns"), "uri": call.options.get("tracking.uri")}
+
+
+def converted(option: Option, text: str) -> Any:
+    """The value of an option, from the word behind `=`.
+
+    Raises:
+        ConfigError: no value, another type, out of range, or not among the choices.
+
+    >>> converted(Option("top", "", "integer", above=0), "3")
+    3
+    """
+    text = unquoted(text)
+    if option.kind == "flag" or not text:
+        raise ConfigError(_wrong_form(option, text))
+    if option.kind == "list":
+        inner = text[1:-1] if text[0] == "[" and text[-1] == "]" else text
+        items = [item.strip() for item in inner.split(",") if item.strip()]
+        return tuple(_chosen(option, item) for item in items)
+    if option.kind == "boolean":
+        if text.lower() not in _BOOLEANS:
+            raise ConfigError(f"{option.name}={text}: true or false is expected.")
+        return _BOOLEANS[text.lower()]
+    if option.kind in ("integer", "number"):
+        return _number(option, text)
+    if option.kind == "path":
+        return expanded(text)
+    return _chosen(option, text)
+
+
+_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def _wrong_form(option: Option, text: str) -> str:
+    if option.kind == "flag":
+        return f"--{option.name}={text}: --{option.name} takes no value. Write --{option.name}, or leave it out."
+    return f"{option.name} has no value. Write {option.usage}: {option.meaning}."
+
+
+def _chosen(option: Option, text: str) -> str:
+    if option.choices and text not in option.choices:
+        allowed = ", ".join(option.choices)
+        raise ConfigError(f"{option.name}={text}: {nearest(text, option.choices)} (allowed: {allowed})")
+    return text
+
+
+def _number(option: Option, text: str) -> float:
+    kind: Callable[[str], float] = int if option.kind == "integer" else float
+    try:
+        value = kind(text)
+    except ValueError:
+        value = float("nan")
+    above = float("-inf") if option.above is None else option.above
+    if not above < value < float("inf"):
+        what = "a whole number" if option.kind == "integer" else "a number"
+        bound = "" if option.above is None else f" above {option.above:g}"
+        raise ConfigError(f"{option.name}={text}: {what}{bound} is expected.")
+    return value
+
+
+def expanded(path: str) -> str:
+    """A path in which a leading `~` or `~user` is replaced by the home folder, where there is one."""
+    return os.path.expanduser(path)
+
+
+def unquoted(value: str) -> str:
+    """A value without the quotes that Hydra's syntax needs around spaces and commas.
+
+    >>> unquoted("'my photos'"), unquoted("it's")
+    ('my photos', "it's")
+    """
+    quote = value[:1]
+    if len(value) < 2 or quote not in ("'", '"') or value[-1] != quote:
+        return value
+    return value[1:-1].replace(f"\\{quote}", quote)

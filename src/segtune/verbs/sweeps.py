@@ -1,0 +1,105 @@
+"""sweep, status, stop, retry and worker: start a study of runs, and steer it."""
+
+from typing import Any
+
+from segtune.verbs.call import STORAGE, STORE, Call, Option, Outcome, Verb, store_options
+
+
+def _sweep(call: Call) -> Outcome:
+    from segtune import api
+
+    name = call.one_name("sweep")
+    if call.flag("dry-run") or "sweep.dry_run=true" in call.overrides:
+        plan = api.plan_sweep(name, *call.overrides)
+        return Outcome(plan.to_json(), plan.lines())
+    result = api.sweep(name, *call.overrides)
+    lines = [
+        f"sweep {result.name}: {result.counts.finished} finished, {result.counts.pruned} pruned, "
+        f"{result.counts.failed} failed, {result.seconds:.0f} s",
+        f"best: {result.best.name} ({result.best.id}), val mIoU {result.best.miou:.4f}",
+        f"next: segtune compare {result.name}",
+    ]
+    return Outcome(result.to_json(), lines)
+
+
+def _status(call: Call) -> Outcome:
+    from segtune import api
+
+    state = api.status(call.one_name("sweep"), **_study_options(call))
+    return Outcome(state.to_json(), state.lines())
+
+
+def _stop(call: Call) -> Outcome:
+    from segtune import api
+
+    name = call.one_name("sweep")
+    state = api.stop(name, wait=60.0, **_study_options(call))
+    return Outcome(state.to_json(), [*state.lines(), f"asked to stop. Continue with: segtune sweep {name}"])
+
+
+def _retry(call: Call) -> Outcome:
+    from segtune import api
+
+    name = call.one_name("sweep")
+    count = api.retry(name, **_study_options(call))
+    lines = [f"{count} failed trials wait again. Next: segtune sweep {name}"]
+    return Outcome({"sweep": name, "retried": count}, lines)
+
+
+def _worker(call: Call) -> Outcome:
+    from segtune import api
+
+    storage = call.options.get("sweep.storage")
+    state = api.worker(call.one_name("sweep"), storage=storage, **store_options(call))
+    return Outcome(state.to_json(), state.lines())
+
+
+def _study_options(call: Call) -> dict[str, Any]:
+    return {"root": store_options(call)["root"], "storage": call.options.get("sweep.storage")}
+
+
+_STUDY = (STORAGE, STORE[0])
+
+VERBS = {
+    "sweep": Verb(
+        _sweep,
+        "Start, join or resume the sweep of sweeps/NAME.yaml.",
+        "segtune sweep quickstart sweep.n_trials=12",
+        names="SWEEP",
+        options=(Option("dry-run", "print the space, the forecast and the compute; start nothing", "flag"),),
+        passes=("sweep", "*"),
+        completes=("sweep",),
+    ),
+    "status": Verb(
+        _status,
+        "Show the progress of a sweep, wherever it runs.",
+        "segtune status quickstart",
+        names="SWEEP",
+        options=_STUDY,
+        completes=("sweep",),
+    ),
+    "stop": Verb(
+        _stop,
+        "Stop a sweep; unfinished trials return to the queue.",
+        "segtune stop quickstart",
+        names="SWEEP",
+        options=_STUDY,
+        completes=("sweep",),
+    ),
+    "retry": Verb(
+        _retry,
+        "Put the failed trials of a sweep back into the queue.",
+        "segtune retry quickstart",
+        names="SWEEP",
+        options=_STUDY,
+        completes=("sweep",),
+    ),
+    "worker": Verb(
+        _worker,
+        "Add one worker to a sweep that runs.",
+        "segtune worker camvid_templates",
+        names="SWEEP",
+        options=(STORAGE, *STORE),
+        completes=("sweep",),
+    ),
+}

@@ -1,0 +1,44 @@
+"""train: fine-tunes one model."""
+
+import json
+
+from segtune.verbs.call import Call, Option, Outcome, Verb
+
+
+def _train(call: Call) -> Outcome:
+    from segtune import api
+
+    if call.flag("print-config"):
+        return _print_config(call)
+    result = api.train(*call.overrides)
+    kind = result.kind
+    lines = [f"run {result.run_id} {result.state}: val mIoU {result.miou:.4f}", f"{kind}: {result.segmenter}"]
+    use = f"segtune predict model={result.uri} source=PATH output=DIR"
+    lines.append(f"next: {use if kind == 'segmenter' else f'name {result.uri} among the labelers of a workflow'}")
+    return Outcome(result.to_json(), lines)
+
+
+def _print_config(call: Call) -> Outcome:
+    """The composed config, one `key: value` line each, with the origin of the value."""
+    from segtune import api
+    from segtune.config import flatten
+
+    composed = api.compose(*call.overrides)
+    config = composed.config.model_dump(mode="json")
+    shown = [(k, v) for k, v in flatten(config) if not k.startswith("template.hyperparameters.")]
+    rows = [f"{k}: {json.dumps(v, ensure_ascii=False)}" for k, v in shown]
+    width = min(60, max(map(len, rows)))
+    keys = [k for k, _ in shown]
+    lines = [f"{r:<{width}}  # {composed.origins.get(k, 'default')}" for r, k in zip(rows, keys, strict=True)]
+    return Outcome({"config": config, "origins": dict(composed.origins)}, lines)
+
+
+VERBS = {
+    "train": Verb(
+        _train,
+        "Fine-tune one segmenter, or a labeler of its regions (kind=labeler).",
+        "segtune train dataset=street template=swift hp.num_epochs=10",
+        options=(Option("print-config", "print the composed config and the origin of each value", "flag"),),
+        passes=("*",),
+    ),
+}

@@ -1,0 +1,108 @@
+"""Every option of every verb: its forms work, and each wrong form gets one line and exit code 2."""
+
+import pytest
+
+from segtune import cli
+from segtune.errors import ConfigError
+from segtune.verbs import VERBS
+from segtune.verbs.call import Option
+from segtune.verbs.parsing import COMMON, help_text, parse
+
+FLAGS = [(n, o.name) for n, v in VERBS.items() for o in (*v.options, *COMMON) if o.kind == "flag"]
+VALUES = [(n, o) for n, v in VERBS.items() for o in v.options if o.kind != "flag"]
+GOOD = {"integer": "3", "number": "0.5", "boolean": "true", "path": "a dir/é", "text": "it's [x], a=b"}
+
+
+def ids(rows):
+    return [f"{name}-{getattr(o, 'name', o)}" for name, o in rows]
+
+
+def needed(name: str, but: str) -> list[str]:
+    """Words for what the verb requires besides one option."""
+    return [f"{o.name}=x" for o in VERBS[name].options if o.required and o.name != but]
+
+
+def good(option: Option) -> str:
+    return option.choices[0] if option.choices else GOOD.get(option.kind, "x")
+
+
+def refused(capsys, *words: str) -> str:
+    """The one line that a call is refused with."""
+    assert cli.main(list(words)) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("ConfigError: ") and "Traceback" not in err
+    return err
+
+
+@pytest.mark.parametrize(("name", "flag"), FLAGS, ids=ids(FLAGS))
+@pytest.mark.parametrize("value", ["=1", "=true", "=", "=false"])
+def test_a_flag_takes_no_value(name, flag, value, capsys):
+    assert f"--{flag}" in refused(capsys, name, *needed(name, ""), f"--{flag}{value}")
+
+
+@pytest.mark.parametrize(("name", "option"), VALUES, ids=ids(VALUES))
+@pytest.mark.parametrize("form", ["--{}", "--{}=", "{}="])
+def test_an_option_without_its_value_is_refused(name, option, form, capsys):
+    if option.kind == "boolean" and form == "--{}":
+        assert parse(name, VERBS[name], [*needed(name, ""), f"--{option.name}"]).flag(option.name)
+        return
+    err = refused(capsys, name, *needed(name, option.name), form.format(option.name))
+    assert f"{option.name} has no value. Write {option.name}=" in err
+
+
+@pytest.mark.parametrize(("name", "option"), VALUES, ids=ids(VALUES))
+def test_an_option_has_three_forms_that_mean_the_same(name, option):
+    key, value, others = option.name, good(option), needed(name, option.name)
+    forms = [[f"{key}={value}"], [f"--{key}={value}"], [f"--{key}", value]]
+    if option.kind == "boolean":
+        forms.pop()
+    values = [parse(name, VERBS[name], [*others, *form]).options[key] for form in forms]
+    assert all(v == values[0] for v in values)
+    if option.kind in ("text", "path"):
+        assert values[0] == value
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [(n, o) for n, o in VALUES if o.kind in ("integer", "number", "boolean") or o.choices]
+)
+@pytest.mark.parametrize("value", ["many", "nan", "[", "1e999", "-1e9", "é"])
+def test_a_value_of_another_kind_is_refused_with_its_key(name, option, value):
+    if value == "-1e9" and option.kind == "number" and option.above is None:
+        pytest.skip("checked by the library")
+    with pytest.raises(ConfigError, match=f"^{option.name}="):
+        parse(name, VERBS[name], [*needed(name, option.name), f"{option.name}={value}"])
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_an_unknown_key_or_flag_is_refused_with_the_nearest(name, capsys):
+    assert "'--json'" in refused(capsys, name, "--jsno")
+    assert "-x: no such flag" in refused(capsys, name, "-x")
+    if not VERBS[name].passes and VERBS[name].options:
+        assert "no such key" in refused(capsys, name, "zzz=1")
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_the_help_names_every_option_and_its_choices(name):
+    text = help_text(name, VERBS[name])
+    for option in VERBS[name].options:
+        assert option.usage in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_choices_of_predict_are_those_of_the_library():
+    from segtune.dataset_settings import AnnotationsConfig
+    from segtune.inference import averaging, engines, export, formats, regions, temporal
+
+    def choices(verb: str, name: str) -> set[str]:
+        option = VERBS[verb].option(name)
+        assert option is not None
+        return set(option.choices)
+
+    assert choices("predict", "formats") == set(formats.FORMATS)
+    assert choices("predict", "regions") == set(regions.SPLITS)
+    assert choices("predict", "tta") == set(averaging.AVERAGES)
+    assert choices("predict", "smooth") == set(temporal.SMOOTHINGS)
+    assert choices("predict", "runtime") == set(engines.ENGINES)
+    assert choices("export", "format") == set(export.FORMATS)
+    for name in ("order", "polygons", "unlabelled", "crowd"):
+        assert choices("import", name) == set(AnnotationsConfig.model_fields[name].annotation.__args__)
