@@ -55,7 +55,7 @@ class FeatureViews(Dataset[Batch]):
         return len(self.masks) // self.views
 
     def __getitems__(self, items: Sequence[Any]) -> Batch:
-        """A batch of (epoch, index) pairs, each in one of its views; or of indices, for validation."""
+        """A batch of draws (see `EpochSampler`), each in one of its views; or of indices, for validation."""
         rows = [self._row(*item) if isinstance(item, tuple) else int(item) for item in items]
         maps = []
         for level in self.levels:
@@ -63,9 +63,10 @@ class FeatureViews(Dataset[Batch]):
             maps.append(torch.from_numpy(read).view(torch.bfloat16))
         return {"features": maps, "mask": torch.from_numpy(self.masks[rows]), "size": self.size}
 
-    def _row(self, epoch: int, index: int) -> int:
+    def _row(self, epoch: int, index: int, repeat: int) -> int:
+        """The view of a draw: an image that is drawn again shows its next view, all of them before one comes twice."""
         rng = np.random.default_rng([self.seed, epoch, index])
-        return index * self.views + int(rng.integers(self.views))
+        return index * self.views + (int(rng.integers(self.views)) + repeat) % self.views
 
 
 def encoded_views(setup: Setup, say: Callable[[str], None]) -> tuple[FeatureViews, FeatureViews] | None:

@@ -140,7 +140,7 @@ def measure_pace(setup: Setup) -> Pace:
 
     def step(epoch: int) -> float:
         started = time.perf_counter()
-        made = kind.collate(views.__getitems__([(epoch, n) for n in items]))
+        made = kind.collate(views.__getitems__([(epoch, n, 0) for n in items]))
         making = time.perf_counter() - started
         batch = {k: v.to(setup.device) for k, v in made.items()}
         with torch.autocast(setup.device.type, torch.bfloat16, enabled=setup.how.bf16):

@@ -1,10 +1,14 @@
 """Imbalance: which images an epoch shows, and where crops lie."""
 
 import numpy as np
+import pytest
 
+from segtune.data.cache import Decoded
+from segtune.data.datamodule import EpochSampler, TrainViews
 from segtune.data.sampling import Sampling
 from segtune.data.transforms import Augment
 from segtune.dataset_settings import SamplingConfig
+from segtune.features import FeatureViews
 from segtune.settings import AugmentConfig
 
 
@@ -76,3 +80,34 @@ def test_crops_that_are_mostly_ignored_are_drawn_again():
         return float(np.mean([np.mean(m == 255) > 0.5 for m in masks]))
 
     assert ignored(augment) > 0.8 and ignored(careful) < ignored(augment) / 2
+
+
+def draws_of_one_image(world_size: int = 1) -> list[tuple[int, int, int]]:
+    """Draws of image 7 in an epoch of 48 that class_balanced draws, where it alone holds class 1."""
+    counts = np.ones((48, 2), np.int64)
+    counts[:, 1] = np.arange(48) == 7
+    sampling = Sampling(SamplingConfig(images="class_balanced"), counts)
+    samplers = [EpochSampler(sampling, 3, rank, world_size) for rank in range(world_size)]
+    for sampler in samplers:
+        sampler.set_epoch(2)
+    assert list(samplers[0]) == list(samplers[0])  # a resumed run draws the same
+    return [draw for sampler in samplers for draw in sampler if draw[1] == 7]
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_an_image_that_an_epoch_draws_often_is_another_view_each_time(world_size):
+    draws = draws_of_one_image(world_size)
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    mask = np.zeros((40, 60), np.uint8)
+    split = Decoded(("a",) * 48, (image,) * 48, (mask,) * 48, "")
+    config = AugmentConfig(scale=(0.5, 2.0), hflip=0.5, color_jitter=0.2, crop_size=32)
+    views = TrainViews(split, Augment(config, (40, 60), 4), 3)
+    batch, again = (views.__getitems__(draws)["image"].numpy() for _ in range(2))
+    assert len(draws) > 15 and len({view.tobytes() for view in batch}) == len(draws)
+    assert np.array_equal(batch, again)
+
+
+def test_an_image_that_an_epoch_draws_often_shows_all_its_encoded_views():
+    views = FeatureViews([], np.zeros((48 * 4, 1, 1), np.uint8), (1, 1), 4, seed=3)
+    rows = [views._row(*draw) for draw in draws_of_one_image()]
+    assert {row // 4 for row in rows} == {7} and len(set(rows[:4])) == 4

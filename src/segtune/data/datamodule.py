@@ -12,15 +12,18 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from segtune.data.cache import Decoded, batches_of_one_size
 from segtune.data.prefetch import Prefetched
-from segtune.data.sampling import Sampling
+from segtune.data.sampling import Sampling, repeats
 from segtune.data.transforms import Augment
 from segtune.dataset_settings import SamplingConfig
 
 Batch = dict[str, torch.Tensor]
 
+Draw = tuple[int, int, int]
+"""Epoch, index of an image, and how often the epoch has drawn that image before."""
 
-class EpochSampler(Sampler[tuple[int, int]]):
-    """(epoch, index) pairs: the order depends on seed and epoch alone, so that a resumed run sees the same."""
+
+class EpochSampler(Sampler[Draw]):
+    """Draws of an epoch: the order depends on seed and epoch alone, so that a resumed run sees the same."""
 
     def __init__(self, sampling: Sampling, seed: int, rank: int = 0, world_size: int = 1) -> None:
         self.sampling, self.length = sampling, len(sampling.counts)
@@ -34,10 +37,10 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def __len__(self) -> int:
         return self.length // self.world_size
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[Draw]:
         order = self.sampling.order(self.seed, self.epoch)
-        mine = order[self.rank :: self.world_size][: len(self)]  # equal shares: a rank with more would wait forever
-        return iter([(self.epoch, int(i)) for i in mine])
+        draws = [(self.epoch, int(i), int(n)) for i, n in zip(order, repeats(order), strict=True)]
+        return iter(draws[self.rank :: self.world_size][: len(self)])  # a rank with a longer share would wait forever
 
 
 @dataclass
@@ -51,13 +54,13 @@ class TrainViews(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitems__(self, items: Sequence[tuple[int, int]]) -> Batch:
+    def __getitems__(self, items: Sequence[Draw]) -> Batch:
         epoch = items[0][0]
         height, width = self.augment.size(epoch)
         images = np.empty((len(items), height, width, 3), np.uint8)
         masks = np.empty((len(items), height, width), np.uint8)
-        for row, (_, index) in enumerate(items):
-            rng = np.random.default_rng([self.seed, epoch, index])
+        for row, (_, index, repeat) in enumerate(items):
+            rng = np.random.default_rng([self.seed, epoch, index, repeat])
             image, mask = self.split.images[index], self.split.masks[index]
             images[row], masks[row] = self.augment(image, mask, index, epoch, rng)
         return {"image": torch.from_numpy(images).permute(0, 3, 1, 2), "mask": torch.from_numpy(masks)}

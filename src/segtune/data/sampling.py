@@ -70,3 +70,17 @@ class Sampling:
         """Whether a crop's mask shows enough that counts, or enough crops were tried."""
         limit = self.config.max_ignored
         return limit >= 1.0 or tried >= _TRIES or float(np.mean(mask == IGNORE_INDEX)) <= limit
+
+
+def repeats(order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How often each entry of an epoch's order has occurred before, (N,): two views of one image need two seeds.
+
+    >>> repeats(np.array([7, 2, 7, 7, 2])).tolist()
+    [0, 0, 1, 2, 1]
+    """
+    seen: dict[int, int] = {}
+    counts = []
+    for index in order.tolist():
+        counts.append(seen.get(index, 0))
+        seen[index] = counts[-1] + 1
+    return np.array(counts, np.int64)
