@@ -121,12 +121,24 @@ def test_a_step_that_does_not_fit_says_what_would(monkeypatch, tmp_path):
         segtune.train(*TINY, f"tracking.root='{tmp_path}'", say=lambda _: None)
 
 
-def test_a_size_that_an_encoder_cannot_take_names_the_next_that_it_can():
-    model = build({"architecture": "FPN", "encoder": "swin_tiny_patch4_window7_224"}, 3)
-    check_size(model, (224, 224), "swin")
+@pytest.mark.parametrize("encoder", ["swin_tiny_patch4_window7_224", "coatnet_pico_rw_224"])
+def test_a_size_that_an_encoder_cannot_take_names_the_next_that_it_can(encoder):
+    model = build({"architecture": "FPN", "encoder": encoder}, 3)
+    check_size(model, (224, 224), encoder)
     with pytest.raises(ConfigError, match=r"no images of 128x96.*hp.image_size=\[224,224\]"):
-        check_size(model, (96, 128), "swin_tiny_patch4_window7_224")
+        check_size(model, (96, 128), encoder)
+
+
+def test_an_encoder_with_a_position_for_each_patch_takes_any_size():
     check_size(build({"architecture": "Segformer", "encoder": "mit_b0"}, 3), (97, 131), "mit_b0")
+
+
+def test_sizes_of_val_images_are_tried_before_anything_trains(tmp_path):
+    words = [w for w in TINY if not w.startswith(("template", "hp.width", "augment"))]
+    words += ["template=fpn", "hp.encoder=swin_tiny_patch4_window7_224", "hp.pretrained_weights=none"]
+    words += ["augment=growing_crops", "augment.crop_size=224", "augment.crop_start=224"]
+    with pytest.raises(ConfigError, match=r"takes no images of 96x64.*hp.image_size=\[224,224\]"):
+        prepare(compose([*words, f"tracking.root='{tmp_path}'"]).config, lambda _: None)
 
 
 @pytest.mark.parametrize(("architecture", "encoder"), [("Swift", "x"), ("Unet", "resnet18"), ("FPN", "resnet18")])

@@ -30,6 +30,7 @@ from segtune.tracking.registry import locate
 from segtune.tracking.store import open_store
 
 Say = Callable[[str], None]
+_SIZES = 4  # of val images that are tried, at most: each takes a pass by shapes
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ def prepare(config: RunConfig, say: Say) -> Setup:
     device = _device(config)
     model = _initial_model(config, kind, classes, say)
     height, width = build_augment(config, train, len(classes)).size(config.hp["num_epochs"])
-    check_size(model, (height, width), str(config.template["model"].get("encoder")))
+    for shape in [(height, width), *sorted({s[:2] for s in shapes_of(val.images)})[:_SIZES]]:
+        check_size(model, (shape[0], shape[1]), str(config.template["model"].get("encoder")))
     how = kind.step_format(config, len(classes), (config.hp["batch_size"], 3, height, width), device)
     say(
         f"{config.template['name']} on {source.name}: {len(train)} train and {len(val)} val images, "

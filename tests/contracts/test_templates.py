@@ -10,8 +10,10 @@ from timm.layers import DropPath
 import segtune
 from segtune.config import compose, load_template, members
 from segtune.data.images import read_image, read_mask
+from segtune.errors import ConfigError
 from segtune.kinds import Segmenters
 from segtune.models.build import build
+from segtune.models.fitting import check_size
 from segtune.models.losses import SegmentationLoss
 from segtune.models.optim import build_optimizer
 from segtune.training import fit
@@ -79,6 +81,20 @@ def test_it_builds_and_one_step_moves_every_parameter(name):
     optimizer.step()
     still = {n for n, p in model.named_parameters() if torch.equal(before[n], p)}
     assert torch.isfinite(value) and not still
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder"), [*((n, None) for n in TEMPLATES), ("eomt", "vit_small_patch14_reg4_dinov2")]
+)
+def test_it_takes_images_of_any_size_of_32_and_more(name, encoder):
+    own = [*overrides(name), *([f"hp.encoder={encoder}"] if encoder else [])]
+    model = build(compose([*own, "hp.image_size=[361]"]).config.template["model"], 3)
+    for height, width in ((32, 32), (45, 51), (60, 83)):
+        check_size(model, (height, width), str(encoder))
+        image = torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8)
+        assert model.train()(image).shape == (2, 3, height, width)
+    with pytest.raises(ConfigError, match="allowed is 32..2048"):
+        compose([*own, "hp.image_size=[31]"])
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

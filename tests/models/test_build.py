@@ -41,6 +41,11 @@ def test_any_timm_encoder_can_be_named():
     assert net(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).shape == (1, 2, 64, 64)
 
 
+def test_dpt_refuses_patches_that_its_levels_cannot_double():
+    with pytest.raises(ConfigError, match=r"patches are 14 pixels wide, and dpt takes 8, 16 or 32.*template=eomt"):
+        build({"architecture": "DPT", "encoder": "vit_small_patch14_dinov2"}, 2)
+
+
 def test_pretrained_weights_without_a_network_name_the_ways_out(monkeypatch):
     def offline(*args, **kwargs):
         raise OSError("no route to host")

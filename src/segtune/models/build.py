@@ -169,6 +169,8 @@ def build(model: Mapping[str, Any], num_classes: int, pretrained: bool = False) 
         return SegmentationModel(queries, Preprocessing(mean, std, queries.patch_size))
     net = _build_smp(architecture, encoder, num_classes, pretrained, options)
     multiple = int(net.encoder.output_stride)  # type: ignore[union-attr, arg-type]  # every smp encoder has it
+    if architecture == "DPT":  # one of its levels halves the grid of patches, and is doubled again
+        multiple *= 2
     return SegmentationModel(net, Preprocessing(mean, std, multiple))
 
 
@@ -189,6 +191,12 @@ def _build_smp(
     )  # fmt: skip
     if architecture == "DPT":  # the classifier of the transformer is not used: no weight of it is kept or trained
         transformer: Any = net.encoder
+        patch = int(transformer.output_stride)
+        if patch & (patch - 1):  # the decoder's levels are powers of two apart
+            raise ConfigError(
+                f"hp.encoder={encoder}: its patches are {patch} pixels wide, and dpt takes 8, 16 or 32. Choose one as "
+                "vit_small_patch16_224, or template=eomt, which takes any plain vision transformer."
+            )
         transformer.model.norm = transformer.model.head = nn.Identity()
     head = getattr(net, "segmentation_head", None)
     if isinstance(head, nn.Sequential) and isinstance(head[1], nn.Upsample):

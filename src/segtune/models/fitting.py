@@ -10,17 +10,18 @@ from torch import nn
 from segtune.errors import ConfigError, OutOfMemory
 from segtune.models.build import SegmentationModel
 
+_SHAPES = re.compile(r"size of tensor|must match|shape|Sizes of tensors", re.IGNORECASE)
 _MEMORY = re.compile(r"out of memory|can't allocate memory|bad alloc|std::bad_alloc", re.IGNORECASE)
 _LARGEST = 1024
 
 
 def check_size(model: nn.Module, size: tuple[int, int], encoder: str) -> None:
-    """Tells of an image size (H, W) that the encoder cannot take, and of the next square that it can.
+    """Refuses an image size (H, W) that the encoder cannot take, and names the next square that it can.
 
     Nothing is computed: shapes alone go through a copy of the model.
 
     Raises:
-        ConfigError: with the size to set.
+        ConfigError: the encoder has a fixed input size, or windows that do not divide the padded image.
     """
     if not isinstance(model, SegmentationModel) or _takes_any_size(model):
         return
@@ -51,11 +52,17 @@ def _refusal(model: nn.Module, size: tuple[int, int]) -> str | None:
     try:
         with torch.no_grad():
             model(torch.zeros((1, 3, *size), dtype=torch.uint8, device="meta"))
-    except (AssertionError, ValueError) as error:
-        return str(error).strip().rstrip(".") or "no reason given"
-    except Exception:  # what cannot be followed by shapes alone is tried for real, in the first step
+    except NotImplementedError:  # an operation that has no form for shapes alone is tried in the first step
         return None
+    except (AssertionError, ValueError) as error:
+        return _in_one_line(error)
+    except RuntimeError as error:
+        return _in_one_line(error) if _SHAPES.search(str(error)) else None
     return None
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".") or "no reason given"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
