@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 import segtune
 from segtune.errors import DataError, Interrupted
@@ -16,7 +17,7 @@ from segtune.inference import predict as module
 from segtune.inference.journal import read_lines
 from segtune.inference.predict import Options, predict
 from segtune.inference.regions import read_document
-from segtune.inference.video import Video
+from segtune.inference.video import OverlayWriter, Video
 from segtune.inference.writing import frames_of
 
 CODECS = {".mp4": "libx264", ".mkv": "libx264", ".avi": "mpeg4"}
@@ -101,6 +102,13 @@ def test_a_cut_video_is_exit_code_four(tiny_run, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["partial"]
 
 
+U = 65536  # one, in the fixed point of ISO 14496-12
+A, B, C, D = (U, 0, 0), (0, U, 0), (-U, 0, 0), (0, -U, 0)
+# EXIF's orientation -> the matrix that shows it: where the axes x and y go (the shift is nobody's concern)
+AXES = {1: A + B, 2: C + B, 3: C + D, 4: A + D, 5: B + A, 6: B + C, 7: D + C, 8: D + A}
+MATRICES = {number: (*axes, 0, 0, 1073741824) for number, axes in AXES.items()}
+
+
 def rotated(path: Path, matrix: tuple[int, ...]) -> Path:
     """The MP4 with another display matrix in its track header (ISO 14496-12, 8.3.2)."""
     content = bytearray(path.read_bytes())
@@ -111,14 +119,34 @@ def rotated(path: Path, matrix: tuple[int, ...]) -> Path:
     return path
 
 
-def test_a_rotated_video_is_seen_upright(tmp_path):
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_display_matrix_turns_and_mirrors_as_the_same_exif_orientation(tmp_path, orientation):
     path = clip(tmp_path / "r.mp4", [0, 40])
     plain = next(iter(Video(path))).image
-    quarter = (0, 65536, 0, -65536, 0, 0, 38 * 65536, 0, 1073741824)  # shown turned by 90 degrees, clockwise
-    turned = next(iter(Video(rotated(path, quarter)))).image
-    assert turned.shape == (50, 38, 3)
-    np.testing.assert_array_equal(turned, np.rot90(plain, -1))
-    assert turned[:20].mean() < turned[-20:].mean()  # the dark left half is on top
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(plain)
+    stored.info["exif"] = exif.tobytes()
+    expected = np.array(ImageOps.exif_transpose(stored))
+    seen = next(iter(Video(rotated(path, MATRICES[orientation])))).image
+    np.testing.assert_array_equal(seen, expected)
+
+
+def test_an_overlay_is_bt709_in_its_numbers_and_in_its_tag(tmp_path):
+    source, target = Video(clip(tmp_path / "c.mp4", [0])), tmp_path / "overlay.mp4"
+    colors = [(200, 30, 40), (20, 180, 60), (40, 60, 220)]
+    picture = np.repeat(np.array([colors], np.uint8), 32, axis=1).repeat(64, axis=0)
+    with OverlayWriter(target, source) as writer:
+        writer.write(picture, Fraction(0))
+    with av.open(str(target)) as container:
+        context = container.streams.video[0].codec_context
+        tags = context.colorspace, context.color_primaries, context.color_trc, context.color_range
+        luma = next(container.decode(video=0)).to_ndarray()[:64]
+    assert [int(tag) for tag in tags] == [1, 1, 1, 1]
+    for number, (red, green, blue) in enumerate(colors):
+        expected = 16 + 219 / 255 * (0.2126 * red + 0.7152 * green + 0.0722 * blue)  # ITU-R BT.709, 3.2 and 3.4
+        assert luma[32, 32 * number + 16] == pytest.approx(expected, abs=2)
+    np.testing.assert_allclose(next(iter(Video(target))).image[32, 16::32], colors, atol=6)
 
 
 @pytest.mark.parametrize(("suffix", "sound", "kept"), [(".mp4", "aac", "aac"), (".avi", "pcm_s16le", "aac")])

@@ -9,6 +9,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
 from segtune.errors import DataError
@@ -18,6 +19,8 @@ VIDEO_SUFFIXES = (
 )  # fmt: skip
 _SLACK = 0.25  # seconds by which a container may promise too much
 _MP4_SOUND = ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac")
+_BT709 = 1  # the code of ITU-T H.273 for its matrix, its primaries and its transfer function alike
+_LIMITED = 1  # luma in 16..235
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class Video:
 class OverlayWriter:
     """Writes an MP4 as frames come, each at its source's time, with the source's sound; whole or not at all.
 
+    Colours are BT.709 in limited range, and the stream says so: without a tag, players guess by the frame's size.
     Sound that MP4 takes is copied as it is; other sound becomes AAC.
     """
 
@@ -125,7 +129,10 @@ class OverlayWriter:
             options = {"crf": "20", "preset": "veryfast"}
             self._stream = self._output.add_stream("libx264", rate=self.video.rate, options=options)
             self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
-            self._stream.codec_context.time_base = Fraction(1, 90_000)
+            context = self._stream.codec_context
+            context.time_base = Fraction(1, 90_000)
+            context.colorspace = context.color_primaries = context.color_trc = _BT709
+            context.color_range = _LIMITED
         if self._last is not None and clock <= self._last:
             clock = self._last + Fraction(1, 90_000)
         self._last = clock
@@ -134,7 +141,9 @@ class OverlayWriter:
             picture = np.ascontiguousarray(picture[: stream.height, : stream.width])
             missing = [(0, stream.height - picture.shape[0]), (0, stream.width - picture.shape[1]), (0, 0)]
             picture = np.pad(picture, missing)
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24").reformat(
+            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+        )
         frame.pts, frame.time_base = round(clock * 90_000), Fraction(1, 90_000)
         self._output.mux(stream.encode(frame))
         self._sound.copy_until(float(clock))
@@ -213,9 +222,20 @@ class _Sound:
 
 
 def _upright(frame: Any) -> NDArray[np.uint8]:
+    """The frame as players show it: turned and mirrored by its display matrix (ISO 14496-12, 6.2.2).
+
+    The matrix takes a pixel (x, y) to (a x + c y, b x + d y), up to a shift.
+    """
     image = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-    turns = round(frame.rotation / 90) % 4  # counter-clockwise, from the container's display matrix
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return image
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+    across, down = a, d
+    if abs(b) > abs(a):
+        image, across, down = image.transpose(1, 0, 2), c, b
+    image = image[:, ::-1] if across < 0 else image
+    return np.ascontiguousarray(image[::-1] if down < 0 else image)
 
 
 def _promise(container: Any, stream: Any) -> float | None:
