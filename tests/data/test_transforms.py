@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from segtune.data import transforms
+from segtune.data.sampling import Sampling
 from segtune.data.transforms import Augment, jitter_color, jitter_sharpness
+from segtune.dataset_settings import SamplingConfig
 from segtune.settings import AugmentConfig
 
 RNG = np.random.default_rng(0)
@@ -44,6 +47,85 @@ def test_image_and_mask_move_together():
         assert agree[inside].mean() > 0.7
         exact_borders = image[..., 0] % 20 == 0  # not interpolated: must agree everywhere
         assert (image[..., 0][inside & exact_borders] // 20 == mask[inside & exact_borders]).mean() > 0.97
+
+
+ROWS, COLUMNS = np.mgrid[:60, :80]
+PLACES = np.stack([3 * ROWS, 3 * COLUMNS, 0 * ROWS], axis=2).astype(np.uint8)  # each pixel says where it lies
+
+
+def sampled(**options: float) -> Sampling:
+    counts = np.bincount(MASK.ravel(), minlength=11)[None]
+    return Sampling(SamplingConfig(**options), counts)
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+@pytest.mark.parametrize(
+    ("config", "sampling"),
+    [
+        ({"crop_size": 32}, None),
+        ({"crop_size": 64}, None),  # higher than the image
+        ({"crop_size": 96}, None),  # larger than the image
+        ({"crop_size": 32}, sampled(rare_crops=1.0)),
+        ({}, None),  # views of images of several sizes
+    ],
+)
+def test_views_without_zoom_hold_the_images_own_pixels(config, sampling, flip):
+    """Found by what the pixels say: one corner, in whole pixels, for the whole view."""
+    augment = Augment(AugmentConfig(hflip=flip, **config), (50, 50), 1, sampling)
+    corners = set()
+    for seed in range(50):
+        image, mask = augment(PLACES, MASK, 0, 0, np.random.default_rng(seed))
+        if flip:
+            image, mask = image[:, ::-1], mask[:, ::-1]
+        inside = mask != 255
+        assert inside.sum() == min(len(mask), 60) * min(len(mask), 80)  # nothing within the image is lost
+        assert (image[~inside] == transforms._FILL).all()
+        y, x = image[..., 0][inside] // 3, image[..., 1][inside] // 3
+        assert (image[..., :2][inside] % 3 == 0).all()
+        row, column = np.nonzero(inside)
+        assert np.ptp(y - row) == np.ptp(x - column) == 0
+        np.testing.assert_array_equal(mask[inside], MASK[y, x])
+        corners.add((int(y[0] - row[0]), int(x[0] - column[0])))
+    assert len(corners) > 20
+
+
+@pytest.mark.parametrize("scale", [(0.5, 0.9), (1.0, 2.5)])
+def test_a_zoomed_mask_is_the_nearest_pixel_of_where_the_image_is_read(scale):
+    augment = Augment(AugmentConfig(scale=scale, hflip=0.5, crop_size=64), (60, 80), 1)
+    compared = 0
+    for seed in range(30):
+        image, mask = augment(PLACES, MASK, 0, 0, np.random.default_rng(seed))
+        y, x = image[..., 0] / 3, image[..., 1] / 3  # of a ramp, bilinear interpolation is exact but for rounding
+        clear = (mask != 255) & (abs(y % 1 - 0.5) > 0.2) & (abs(x % 1 - 0.5) > 0.2)
+        compared += clear.sum()
+        np.testing.assert_array_equal(mask[clear], MASK[np.rint(y[clear]).astype(int), np.rint(x[clear]).astype(int)])
+    assert compared > 5_000
+
+
+@pytest.mark.parametrize("scale", [(0.5, 0.9), (1.0, 2.5), (0.3, 3.0)])
+def test_no_pixel_with_a_label_holds_any_of_what_fills_the_outside(scale):
+    augment = Augment(AugmentConfig(scale=scale, hflip=0.5, crop_size=64), (60, 80), 1)
+    white, lost = np.full_like(IMAGE, 255), []
+    for seed in range(100):
+        image, mask = augment(white, MASK, 0, 0, np.random.default_rng(seed))
+        assert (image[mask != 255] == 255).all()
+        lost.append(np.mean((mask == 255) & (image == 255).all(2)))
+    assert np.mean(lost) < 0.001  # where less than half a grey level of it shows
+
+
+def test_views_that_sampling_refuses_warp_no_image(monkeypatch):
+    warped, plain = [], transforms.cv2.warpAffine
+    monkeypatch.setattr(
+        transforms.cv2, "warpAffine", lambda array, *a, **k: warped.append(array.ndim) or plain(array, *a, **k)
+    )
+    hidden = MASK.copy()
+    hidden[:, 20:] = 255
+    augment = Augment(AugmentConfig(scale=(0.9, 1.1), crop_size=32), (60, 80), 1, sampled(max_ignored=0.5))
+    for seed in range(20):
+        image, mask = augment(PLACES, hidden, 0, 0, np.random.default_rng(seed))
+        x = image[..., 1][mask != 255] / 3
+        assert (x < 20.5).all()  # image and mask are of the same view
+    assert warped.count(3) == 20 and warped.count(2) > 60
 
 
 def test_outside_of_the_image_is_ignored():

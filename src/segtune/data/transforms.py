@@ -16,6 +16,7 @@ from segtune.settings import AugmentConfig
 
 _FILL = (124, 116, 104)  # ImageNet's mean colour: what lies outside the image, normalised to about zero
 _GREY = np.array([0.299, 0.587, 0.114])
+_EXACT = 1e-6  # of a pixel: what floating-point errors may add to a place, less than a grey level shows
 
 
 @dataclass(frozen=True)
@@ -57,42 +58,98 @@ class Augment:
         Args:
             index: their place in the split that `sampling` knows.
         """
-        size = self.size(epoch)
-        tried, shown = 1, self._view(image, mask, index, size, rng)
-        while self.sampling is not None and not self.sampling.accepts(shown[1], tried):
-            tried, shown = tried + 1, self._view(image, mask, index, size, rng)
-        image, mask = shown
+        view, shown = self._accepted(mask, index, self.size(epoch), rng)
+        image = view.of_image(image)
         if self.config.sharpness:
             image = jitter_sharpness(image, self.config.sharpness, rng)
         if self.config.color_jitter:
             image = jitter_color(image, self.config.color_jitter, rng)
-        return image, mask
+        return image, shown
 
-    def _view(
-        self,
-        image: NDArray[np.uint8],
-        mask: NDArray[np.uint8],
-        index: int,
-        size: tuple[int, int],
-        rng: np.random.Generator,
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """A random zoom, flip and place of both, at (height, width)."""
-        height, width = size
+    def _accepted(
+        self, mask: NDArray[np.uint8], index: int, size: tuple[int, int], rng: np.random.Generator
+    ) -> tuple["View", NDArray[np.uint8]]:
+        """The first view that `sampling` accepts, and its mask. Only the mask is warped for the views before it."""
+        tried = 1
+        view = self._draw(mask, index, size, rng)
+        shown = view.of_mask(mask)
+        while self.sampling is not None and not self.sampling.accepts(shown, tried):
+            tried += 1
+            view = self._draw(mask, index, size, rng)
+            shown = view.of_mask(mask)
+        return view, shown
+
+    def _draw(self, mask: NDArray[np.uint8], index: int, size: tuple[int, int], rng: np.random.Generator) -> "View":
+        """A random zoom, flip and place, at (height, width)."""
         low, high = self.config.scale
         zoom = math.exp(rng.uniform(math.log(low), math.log(high))) if high > low else low
         flip = rng.random() < self.config.hflip
-        place = self.sampling.rare_place(mask, index, height / zoom, width / zoom, rng) if self.sampling else None
-        y, x = place or (_offset(image.shape[0], height / zoom, rng), _offset(image.shape[1], width / zoom, rng))
-        if (zoom, x, y, flip) == (1.0, 0.0, 0.0, False) and image.shape[:2] == (height, width):
-            return image, mask
-        step = -1 / zoom if flip else 1 / zoom
-        start = x + (width / zoom if flip else 0.0)
-        # pixel centres: source = (target + 0.5) / zoom + corner - 0.5
-        to_source = np.array([[step, 0, start + 0.5 * step - 0.5], [0, 1 / zoom, y + 0.5 / zoom - 0.5]])
-        return (
-            _warped(image, to_source, size, cv2.INTER_LINEAR, _FILL),
-            _warped(mask, to_source, size, cv2.INTER_NEAREST, IGNORE_INDEX),
-        )
+        height, width = size[0] / zoom, size[1] / zoom
+        corner = self.sampling.rare_place(mask, index, height, width, rng) if self.sampling else None
+        exact = zoom == 1.0  # between two pixels, every pixel of the view would be a mean of neighbours
+        if corner is None:
+            y, x = _offset(mask.shape[0], height, rng, exact), _offset(mask.shape[1], width, rng, exact)
+        else:
+            y, x = (float(math.floor(v + 0.5)) for v in corner) if exact else corner
+        return View(size, zoom, y, x, flip)
+
+
+@dataclass(frozen=True)
+class View:
+    """A window of an image, brought to a size.
+
+    Attributes:
+        size: (height, width) of the view.
+        zoom: pixels of the view for one pixel of the image.
+        y: upper edge of the window, in pixels of the image; negative where the window begins outside of it.
+        x: left edge, likewise.
+        flip: whether left and right change places.
+    """
+
+    size: tuple[int, int]
+    zoom: float
+    y: float
+    x: float
+    flip: bool
+
+    def of_image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The view of an image (h, w, 3), bilinear; outside of the image it is grey."""
+        return image if self._is_whole(image) else self._warped(image, cv2.INTER_LINEAR, _FILL)
+
+    def of_mask(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The view of a mask (h, w), nearest neighbour; 255 wherever `of_image` interpolates with the outside."""
+        if self._is_whole(mask):
+            return mask
+        shown = self._warped(mask, cv2.INTER_NEAREST, IGNORE_INDEX)
+        for axis in (0, 1):
+            place = self._places(axis)
+            inside = np.flatnonzero((place >= -_EXACT) & (place <= mask.shape[axis] - 1 + _EXACT))
+            first, last = (inside[0], inside[-1] + 1) if len(inside) else (0, 0)
+            along = shown if axis == 0 else shown.T
+            along[:first] = along[last:] = IGNORE_INDEX
+        return shown
+
+    def _is_whole(self, array: NDArray[np.uint8]) -> bool:
+        return (self.zoom, self.y, self.x, self.flip) == (1.0, 0, 0, False) and array.shape[:2] == self.size
+
+    def _affine(self, axis: int) -> tuple[float, float]:
+        """(step, start): pixel t of the view along an axis lies at step * t + start in the image."""
+        step, corner = 1 / self.zoom, self.y if axis == 0 else self.x
+        if axis == 1 and self.flip:
+            step, corner = -step, corner + self.size[1] / self.zoom
+        return step, corner + 0.5 * step - 0.5  # pixel centres lie at 0.5
+
+    def _places(self, axis: int) -> NDArray[np.float64]:
+        """Where the image is read for each row (axis 0) or column (axis 1) of the view."""
+        step, start = self._affine(axis)
+        return np.asarray(step * np.arange(self.size[axis]) + start, np.float64)
+
+    def _warped(self, array: NDArray[np.uint8], method: int, outside: int | tuple[int, int, int]) -> NDArray[np.uint8]:
+        row_step, row_start = self._affine(0)
+        column_step, column_start = self._affine(1)
+        to_source = np.array([[column_step, 0, column_start], [0, row_step, row_start]])
+        flags = method | cv2.WARP_INVERSE_MAP
+        return np.asarray(cv2.warpAffine(array, to_source, self.size[::-1], flags=flags, borderValue=outside), np.uint8)
 
 
 def jitter_sharpness(image: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -115,19 +172,14 @@ def jitter_color(image: NDArray[np.uint8], amount: float, rng: np.random.Generat
     return np.asarray(cv2.transform(image, matrix), np.uint8)
 
 
-def _warped(
-    array: NDArray[np.uint8],
-    to_source: NDArray[np.float64],
-    size: tuple[int, int],
-    how: int,
-    outside: int | tuple[int, int, int],
-) -> NDArray[np.uint8]:
-    """A view of (height, width), whose pixels `to_source` (2, 3) maps to those of the array."""
-    flags = how | cv2.WARP_INVERSE_MAP
-    return np.asarray(cv2.warpAffine(array, to_source, size[::-1], flags=flags, borderValue=outside), np.uint8)
+def _offset(available: int, window: float, rng: np.random.Generator, exact: bool) -> float:
+    """Where a window starts: anywhere inside the image, or around it where the window is larger.
 
-
-def _offset(available: int, window: float, rng: np.random.Generator) -> float:
-    """Where a window starts: anywhere inside the image, or around it where the window is larger."""
+    Args:
+        exact: only between two pixels, where the window holds whole pixels.
+    """
     slack = available - window
-    return float(rng.uniform(min(0.0, slack), max(0.0, slack))) if slack else 0.0
+    low, high = min(0.0, slack), max(0.0, slack)
+    if exact:
+        return float(rng.integers(int(low), int(high), endpoint=True))
+    return float(rng.uniform(low, high)) if slack else 0.0
