@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from segtune.config import compose
+from segtune.config import compose, shipped, validate
 from segtune.errors import ConfigError
 
 
@@ -40,6 +40,27 @@ def test_a_typo_is_answered_with_the_nearest_name_in_under_two_seconds(override,
         ("loss.points=64", "points=64 changes the masks term, and terms names cross_entropy, lovasz alone"),
         ("hp.num_epochs=1,2", "segtune sweep"),
         ("two words", "not key=value"),
+        ("", "not key=value"),
+        ("=", "not key=value"),
+        ("x", "not key=value"),
+        ("a.b.c", "not key=value"),
+        (5, "is no text"),
+        ("tracking.root=", "at least 1 character"),
+        ("dataset.root=", "at least 1 character"),
+        ("dataset.root=\udcff", "is not valid UTF-8"),
+        ("dataset.classes=[it's]", r"dataset.classes=\['a b',c\]"),
+        ("optimizer.weight_decay=it's", r"optimizer.weight_decay='it\\'s'"),
+        ("hydra.run.dir=x", "tracking.root=DIR"),
+        ("loss=ce,dice", "segtune sweep"),
+        ("loss=../loss/ce", "no such loss"),
+        ("~loss", "no such loss"),
+        ("lr=1", "here it is hp.per_item_lrate"),
+        ("hp.lr=1", "here it is hp.per_item_lrate"),
+        ("trainer.max_epochs=1", "here it is hp.num_epochs"),
+        ("model.backbone=x", "here it is hp.encoder"),
+        ("dataset.root=${oc.env:NO_SUCH}", "^dataset.root: Environment variable 'NO_SUCH' not found. Set it"),
+        ("hp.width=${oc.env:NO_SUCH}", "^hp.width: Environment variable 'NO_SUCH' not found. Set it"),
+        ("hp.width=${nowhere}", "^hp.width: .*nowhere"),
         ("dataset=folder", "dataset.root has no value"),
         ("seed=-1", "greater than or equal to 0"),
     ],
@@ -75,15 +96,96 @@ def test_the_users_conf_extends_and_overrides_ours(tmp_path: Path):
     assert compose(["loss=ce"]).config.loss.terms == {"cross_entropy": 1.0}
 
 
-def test_paths_with_spaces_and_quotes_survive():
-    root = "/data/it's here"
-    config = compose(["dataset=folder", "dataset.root='/data/it\\'s here'", "dataset.classes=[a,b]"]).config
-    assert config.dataset.root == root
-
-
 def test_lr_is_batch_size_times_per_item_lrate():
     from segtune.setup import Setup
 
     config = compose(["template=segformer", "hp.batch_size=4", "hp.per_item_lrate=1e-3"]).config
     setup = Setup(config, *[None] * 8)
     assert setup.lr == pytest.approx(4e-3)
+
+
+@pytest.mark.parametrize("section", ["hp.num_epochs", "trainer.early_stopping"])
+def test_environment_variables_reach_every_section(section, monkeypatch, tmp_path):
+    monkeypatch.setenv("N", "7")
+    group, key = section.split(".")
+    config = compose([section + "=${oc.env:N}"]).config.model_dump()
+    assert config[group][key] == 7
+    (tmp_path / "conf" / group).mkdir(parents=True)
+    (tmp_path / "conf" / group / "mine.yaml").write_text(key + ": ${oc.env:N}\n")
+    assert compose([f"{group}=mine"]).config.model_dump()[group][key] == 7
+
+
+def test_a_recorded_config_resolves_no_environment_variable(monkeypatch):
+    monkeypatch.setenv("SECRET", "x")
+    data = compose().config.model_dump()
+    data["tracking"]["experiment"] = "${oc.env:SECRET}"
+    assert validate(data).tracking.experiment == "${oc.env:SECRET}"
+
+
+def test_an_application_keeps_its_own_hydra(tmp_path):
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir, version
+    from hydra.core.global_hydra import GlobalHydra
+
+    (tmp_path / "conf" / "loss").mkdir(parents=True)
+    (tmp_path / "conf" / "loss" / "mine.yaml").write_text("terms: {dice: 2.0}\n")
+    (tmp_path / "host").mkdir()
+    (tmp_path / "host" / "config.yaml").write_text("defaults: [_self_]\nx: 1\n")
+    with initialize_config_dir(str(tmp_path / "host"), version_base="1.2"):
+        hydra, base = GlobalHydra.instance().hydra, version.getbase()
+        assert compose(["loss=mine", "seed=11"]).config.loss.terms == {"dice": 2.0}
+        assert GlobalHydra.instance().hydra is hydra and version.getbase() == base
+        assert hydra_compose("config") == {"x": 1}
+        assert not any("conf" in p.path and "host" not in p.path and "hydra" not in p.path
+                       for p in hydra.config_loader.get_search_path().get_path())  # fmt: skip
+
+
+FOREIGN = {
+    "lightning-hydra-template": "defaults: [{data: mnist}, {model: mnist}, _self_]\ntask_name: train\n",
+    "keys of its own": "model: {lr: 3}\n",
+    "not all groups": "defaults: [{dataset: street}, {loss: ce}, _self_]\n",
+}
+
+
+@pytest.mark.parametrize("text", FOREIGN.values(), ids=FOREIGN)
+def test_the_config_of_another_project_is_named_with_the_way_out(text, tmp_path, monkeypatch):
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"conf/config.yaml is read in place of.*SEGTUNE_CONF="):
+        compose(["seed=1"])
+    monkeypatch.setenv("SEGTUNE_CONF", "")
+    assert compose(["seed=1"]).config.seed == 1
+
+
+def test_a_copy_of_our_root_file_may_change_defaults(tmp_path):
+    (tmp_path / "conf").mkdir()
+    text = (shipped("conf") / "config.yaml").read_text().replace("loss: ce", "loss: dice")
+    (tmp_path / "conf" / "config.yaml").write_text(text)
+    assert compose(["template=unet"]).config.loss.terms == {"dice": 1.0}
+
+
+@pytest.mark.parametrize("what", ["nowhere", "file", "file/below"])
+def test_a_conf_folder_that_is_none_is_refused(what, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SEGTUNE_CONF", what)
+    with pytest.raises(ConfigError, match=f"^SEGTUNE_CONF={what} (does not exist|is a file); .*unset it"):
+        compose()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"terms: {dice: 2.0", "loss/mine.yaml"),
+        (b"\xff\xfe", "mine.yaml|conf"),
+        (b"\xef\xbb\xbfterms: {dice: 2.0}", "mine.yaml begins with a byte order mark"),
+        (b"- a\n", r"loss=\['a'\]"),
+        (b"terms: ${nowhere.at}", "nowhere"),
+        (b"defaults: [other]\n", "other"),
+        (b"defaults: [{/dataset: nowhere}]\n", "nowhere"),
+    ],
+)
+def test_a_broken_file_of_the_user_is_named(content, message, tmp_path):
+    (tmp_path / "conf" / "loss").mkdir(parents=True)
+    (tmp_path / "conf" / "loss" / "mine.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        compose(["loss=mine"])

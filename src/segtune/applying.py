@@ -68,9 +68,10 @@ def workflow(name: str, *overrides: str, root: str = "mlruns", uri: str | None =
     Raises:
         ConfigError: an unknown name or key, a part that is not there, or one that does not fit the segmenter.
     """
-    from segtune.workflows import assemble
+    from segtune.workflows import assemble, read_workflow
 
-    return assemble(name, overrides, open_root(root, uri))
+    config = read_workflow(name, overrides)
+    return assemble(name, config, open_root(root, uri))
 
 
 def promote_workflow(
@@ -83,10 +84,11 @@ def promote_workflow(
     Raises:
         ConfigError: see `workflow`; or a name that MLflow does not take.
     """
-    from segtune.workflows import assemble, register_workflow
+    from segtune.workflows import assemble, read_workflow, register_workflow
 
+    config = read_workflow(name, overrides)
     store = open_root(root, uri)
-    return register_workflow(assemble(name, overrides, store), model, store)
+    return register_workflow(assemble(name, config, store), model, store)
 
 
 def predict(

@@ -1,5 +1,6 @@
 """The shape of a dataset's config: where its pairs are, how they are read, divided, cached and drawn."""
 
+import os
 import re
 from typing import Annotated, Any, Literal
 
@@ -7,6 +8,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
+
+FilePath = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
+"""A file or folder; a leading `~` is the home folder."""
 
 MaskId = Annotated[int, Field(ge=0, le=255)]
 MaskFormat = Literal["index", "rgb", "rgb_nearest", "binary"]
@@ -162,7 +166,7 @@ class DatasetConfig(Settings):
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
     source: Literal["folder", "annotations", "street"]
-    root: str | None = None
+    root: FilePath | None = None
     images: str = "images/{split}"
     masks: str = "masks/{split}"
     folder_names: dict[str, str] = {}
@@ -178,7 +182,7 @@ class DatasetConfig(Settings):
     groups: Annotated[str, AfterValidator(_compiles)] | None = None
     splits: SplitsConfig | None = None
     annotations: AnnotationsConfig | None = None
-    fixes: str | FixesConfig | None = None
+    fixes: FilePath | FixesConfig | None = None
     tolerance: Fraction = 0.05
     street: StreetConfig | None = None
     download: DownloadConfig | None = None

@@ -103,7 +103,7 @@ def import_dataset(
             temporary.rename(target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    done = open_source(compose(["dataset=folder", f"dataset.root='{target}'"]).config.dataset)
+    done = open_source(compose(["dataset=folder", f"dataset.root={target}"]).config.dataset)
     return Imported(name, target, dict(counts), done.classes.names)
 
 
@@ -126,7 +126,7 @@ def _format(root: Path, wanted: str) -> str:
 
 
 def _bring(root: Path, target: Path, name: str, overrides: Sequence[str], say: Say) -> Counter[str]:
-    place = f"dataset.root='{root}'"
+    place = f"dataset.root={root}"
     if name in FORMATS:
         config = compose(["dataset=coco", place, f"dataset.annotations.format={name}", *overrides]).config.dataset
         return convert(config, root, target, say)

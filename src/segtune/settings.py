@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from segtune.dataset_settings import CacheConfig, Count, DatasetConfig, Fraction, SamplingConfig, Settings
+from segtune.dataset_settings import CacheConfig, Count, DatasetConfig, FilePath, Fraction, SamplingConfig, Settings
 
 Positive = Annotated[float, Field(gt=0.0)]
 
@@ -191,7 +191,7 @@ class TrackingConfig(Settings):
         overlays: validation images drawn with their prediction at the end of a run.
     """
 
-    root: str = "mlruns"
+    root: FilePath = "mlruns"
     uri: str | None = None
     experiment: Annotated[str, Field(min_length=1)] = "segtune"
     overlays: Annotated[int, Field(ge=0, le=64)] = 6

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from segtune.aliases import alias_hint
 from segtune.errors import ConfigError, nearest
 
 _FIELDS = {"default", "min", "max", "step", "choices", "open", "search", "description"}
@@ -40,6 +41,11 @@ class Hyperparameter:
     def kind(self) -> str:
         """`int`, `float`, `bool`, `str` or `list[int]`, as the default shows."""
         return "list[int]" if isinstance(self.default, list) else type(self.default).__name__
+
+    @property
+    def is_text(self) -> bool:
+        """Whether every value is text."""
+        return isinstance(self.default, str) and all(isinstance(c, str) for c in self.choices or ())
 
     @property
     def allowed(self) -> str:
@@ -136,7 +142,8 @@ class Template:
         """
         for name in chosen:
             if name not in self.hyperparameters:
-                hint = nearest(name, self.hyperparameters)
+                alias = alias_hint(name)
+                hint = alias if "hp." in alias else nearest(name, self.hyperparameters)
                 raise ConfigError(f"hp.{name}: template '{self.name}' declares no such hyperparameter; {hint}")
         values = {}
         for name, declared in self.hyperparameters.items():

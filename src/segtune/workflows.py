@@ -19,17 +19,23 @@ from segtune.tracking.runs import RunWriter, get_run, search_runs
 from segtune.tracking.store import Store
 
 
-def assemble(name: str, overrides: Sequence[str], store: Store) -> Workflow:
-    """The workflow of `conf/workflow/NAME.yaml`, its parts pinned to the versions that they are now.
-
-    Args:
-        overrides: `workflow.KEY=VALUE`.
+def read_workflow(name: str, overrides: Sequence[str]) -> WorkflowConfig:
+    """The contents of `conf/workflow/NAME.yaml`, with `workflow.KEY=VALUE` overrides applied.
 
     Raises:
-        ConfigError: an unknown name or key, a part that is not there, or parts that do not fit.
+        ConfigError: an unknown name or key, or a wrong value.
+    """
+    data = load_member("workflow", name, overrides, WorkflowConfig)
+    return parse_settings(WorkflowConfig, data, f"workflow {name}")
+
+
+def assemble(name: str, config: WorkflowConfig, store: Store) -> Workflow:
+    """A workflow, its parts pinned to the versions that they are now.
+
+    Raises:
+        ConfigError: a part that is not there, or parts that do not fit.
         DataError: files of a part that were changed.
     """
-    config = parse_settings(WorkflowConfig, load_member("workflow", name, overrides), f"workflow {name}")
     models: list[Segmenter | RegionLabeler] = []
     parts = []
     for uri, kind in [(config.segmenter, Segmenter), *((u, RegionLabeler) for u in config.labelers)]:

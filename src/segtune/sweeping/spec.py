@@ -1,13 +1,14 @@
 """A sweep file: one question, the space that it searches, and how much of it is tried."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from segtune.config import parse_settings, read_yaml, shipped
+from segtune.config.words import assign, assignments, split_word
 from segtune.dataset_settings import Count, Settings
 from segtune.errors import ConfigError, nearest
 from segtune.settings import Positive
@@ -133,9 +134,9 @@ def load_spec(name: str, overrides: Sequence[str] = ()) -> SweepSpec:
     """
     path = find_sweep(name)
     data: dict[str, Any] = {"name": path.stem, **read_yaml(path)}
-    own = [o.removeprefix("sweep.") for o in overrides if o.startswith("sweep.")]
-    data |= _parsed(own)
-    rest = [o for o in overrides if not o.startswith("sweep.")]
+    own = [o for o in overrides if split_word(o).path[0] == "sweep"]
+    data = _with_words(data, own)
+    rest = [o for o in overrides if o not in own]
     data["overrides"] = [*(data.get("overrides") or []), *rest]
     return parse_settings(SweepSpec, data, where=str(path))
 
@@ -158,12 +159,14 @@ def find_sweep(name: str) -> Path:
     raise ConfigError(f"sweep '{name}' is not in sweeps/; {nearest(name, known)}")
 
 
-def _parsed(overrides: Sequence[str]) -> Mapping[str, Any]:
+def _with_words(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
-    for text in overrides:
-        if "=" not in text:
-            raise ConfigError(f"'sweep.{text}' is not key=value, e.g. sweep.n_trials=20.")
-    found = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)))
+    values = OmegaConf.create(data)
+    for word in assignments(SweepSpec, overrides, prefix="sweep"):
+        if not word.path:
+            raise ConfigError(f"{word.text}: name the sweep without a key, as: segtune sweep {word.value}")
+        assign(values, word)
+    found = OmegaConf.to_container(values, resolve=False)
     assert isinstance(found, dict)
     return {str(k): v for k, v in found.items()}

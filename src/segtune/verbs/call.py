@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from segtune.errors import ConfigError, nearest
+from segtune.quoting import unquoted
 
 Kind = Literal["text", "path", "integer", "number", "boolean", "list", "flag"]
 
@@ -192,15 +193,3 @@ def _number(option: Option, text: str) -> float:
 def expanded(path: str) -> str:
     """A path in which a leading `~` or `~user` is replaced by the home folder, where there is one."""
     return os.path.expanduser(path)
-
-
-def unquoted(value: str) -> str:
-    """A value without the quotes that Hydra's syntax needs around spaces and commas.
-
-    >>> unquoted("'my photos'"), unquoted("it's")
-    ('my photos', "it's")
-    """
-    quote = value[:1]
-    if len(value) < 2 or quote not in ("'", '"') or value[-1] != quote:
-        return value
-    return value[1:-1].replace(f"\\{quote}", quote)

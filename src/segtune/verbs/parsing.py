@@ -1,6 +1,7 @@
 """The words behind a verb as a `Call`, and the verb's help: both read the verb's declaration."""
 
 import os
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from segtune.verbs.call import Call, Option, Verb, converted
 JSON = Option("json", "print one JSON object at the end", "flag")
 HELP = Option("help", "print this help", "flag")
 COMMON = (JSON, HELP)
+
+_DELETES = re.compile(r"~[a-z_]\w*(\.\w+)*")  # Hydra's ~key; a path begins with ~/
 
 
 @dataclass
@@ -40,6 +43,8 @@ def parse(name: str, verb: Verb, words: Sequence[str]) -> Call:
             break
         if word.startswith("-") and word != "-":
             _take_dashed(name, verb, word, waiting, found)
+        elif _DELETES.fullmatch(word) and "*" in verb.passes:
+            found.overrides.append(word)
         elif "=" in word:
             _take_pair(name, verb, word, found)
         else:

@@ -1,0 +1,21 @@
+"""Configs: files and command-line words in, checked settings out, with the origin of every value."""
+
+from segtune.config.composing import Composed, compose
+from segtune.config.folders import conf_dirs, load_gate, load_member, load_template, members, read_yaml, shipped
+from segtune.config.schema import GROUPS, flatten, parse_settings, validate
+
+__all__ = [
+    "GROUPS",
+    "Composed",
+    "compose",
+    "conf_dirs",
+    "flatten",
+    "load_gate",
+    "load_member",
+    "load_template",
+    "members",
+    "parse_settings",
+    "read_yaml",
+    "shipped",
+    "validate",
+]
