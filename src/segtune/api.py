@@ -139,7 +139,14 @@ def retry(name: str, *, root: str = "mlruns", storage: str | None = None) -> int
     return retry_failed(name, root, storage)
 
 
-def worker(name: str, *, root: str = "mlruns", uri: str | None = None, storage: str | None = None) -> "Progress":
+def worker(
+    name: str,
+    *,
+    root: str = "mlruns",
+    uri: str | None = None,
+    experiment: str = "segtune",
+    storage: str | None = None,
+) -> "Progress":
     """One more worker for a sweep that was started elsewhere, until its total is spoken for.
 
     Raises:
@@ -149,7 +156,7 @@ def worker(name: str, *, root: str = "mlruns", uri: str | None = None, storage: 
     from segtune.settings import TrackingConfig
     from segtune.sweeping.control import add_worker
 
-    return add_worker(name, TrackingConfig(root=root, uri=uri), storage)
+    return add_worker(name, TrackingConfig(root=root, uri=uri, experiment=experiment), storage)
 
 
 def compare(
@@ -159,6 +166,7 @@ def compare(
     output: str | Path | None = None,
     root: str = "mlruns",
     uri: str | None = None,
+    experiment: str = "segtune",
 ) -> "Report":
     """Writes the comparison report of sweeps, `NAME:confirmed`, runs and registered versions.
 
@@ -173,10 +181,12 @@ def compare(
     """
     from segtune.report.compare import compare as compare_runs
 
-    return compare_runs(open_root(root, uri), names, Path(output) if output else None, baseline, split)
+    return compare_runs(open_root(root, uri, experiment), names, Path(output) if output else None, baseline, split)
 
 
-def promote(name: str, model: str, *gate: str, root: str = "mlruns", uri: str | None = None) -> "Promotion":
+def promote(
+    name: str, model: str, *gate: str, root: str = "mlruns", uri: str | None = None, experiment: str = "segtune"
+) -> "Promotion":
     """Registers a run's segmenter, or a sweep's best; it becomes champion if the gate lets it.
 
     Its model card is kept with the run, as `README.md`.
@@ -194,7 +204,7 @@ def promote(name: str, model: str, *gate: str, root: str = "mlruns", uri: str | 
     from segtune.tracking.promotion import promote as promote_run
     from segtune.tracking.runs import best_run, get_run, sweep_runs
 
-    store = open_root(root, uri)
+    store = open_root(root, uri, experiment)
     trials = sweep_runs(store, name)
     run = best_run(trials) if trials else get_run(store, name.removeprefix("runs:/"))
     promotion = promote_run(store, run, model, rules)
@@ -214,7 +224,14 @@ def rollback(model: str, *, root: str = "mlruns", uri: str | None = None) -> tup
 
 
 def confirm(
-    name: str, *, top: int = 3, seeds: int = 3, root: str = "mlruns", uri: str | None = None, say: Say = to_stderr
+    name: str,
+    *,
+    top: int = 3,
+    seeds: int = 3,
+    root: str = "mlruns",
+    uri: str | None = None,
+    experiment: str = "segtune",
+    say: Say = to_stderr,
 ) -> "Confirmation":
     """Trains a sweep's best configurations again on fresh seeds, and says how much the search flattered them.
 
@@ -228,7 +245,7 @@ def confirm(
     """
     from segtune.report.confirm import confirm as confirm_sweep
 
-    return confirm_sweep(open_root(root, uri), name, top, seeds, say)
+    return confirm_sweep(open_root(root, uri, experiment), name, top, seeds, say)
 
 
 def evaluate(
@@ -250,12 +267,12 @@ def evaluate(
     return evaluate_model(config, str(model), split, purpose, say)
 
 
-def open_root(root: str, uri: str | None) -> "Store":
-    """The store of a folder, or of an MLflow server."""
+def open_root(root: str, uri: str | None, experiment: str = "segtune") -> "Store":
+    """The store of a folder, or of an MLflow server; of the runs of one experiment."""
     from segtune.settings import TrackingConfig
     from segtune.tracking.store import open_store
 
-    return open_store(TrackingConfig(root=root, uri=uri))
+    return open_store(TrackingConfig(root=root, uri=uri, experiment=experiment))
 
 
 def _recorded(run: str, root: str, uri: str | None) -> Any:

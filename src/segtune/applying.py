@@ -75,7 +75,12 @@ def workflow(name: str, *overrides: str, root: str = "mlruns", uri: str | None =
 
 
 def promote_workflow(
-    name: str, model: str, *overrides: str, root: str = "mlruns", uri: str | None = None
+    name: str,
+    model: str,
+    *overrides: str,
+    root: str = "mlruns",
+    uri: str | None = None,
+    experiment: str = "segtune",
 ) -> "Promotion":
     """Registers a workflow, with the bytes of all its parts, as one model and makes it champion.
 
@@ -87,7 +92,7 @@ def promote_workflow(
     from segtune.workflows import assemble, read_workflow, register_workflow
 
     config = read_workflow(name, overrides)
-    store = open_root(root, uri)
+    store = open_root(root, uri, experiment)
     return register_workflow(assemble(name, config, store), model, store)
 
 

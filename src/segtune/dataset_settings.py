@@ -2,15 +2,19 @@
 
 import os
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
 
 FilePath = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
 """A file or folder; a leading `~` is the home folder."""
+
+CLASSES_FILE = "classes.yaml"
+"""Under a dataset's root: its classes, and what is ignored, finer and grouped, unless the config says otherwise."""
 
 MaskId = Annotated[int, Field(ge=0, le=255)]
 MaskFormat = Literal["index", "rgb", "rgb_nearest", "binary"]
@@ -187,6 +191,18 @@ class DatasetConfig(Settings):
     street: StreetConfig | None = None
     download: DownloadConfig | None = None
     licence: str = ""
+    _words: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words of the command line that chose it; none for one that a run recorded."""
+        return self._words
+
+    def chosen_by(self, words: Sequence[str]) -> "DatasetConfig":
+        """The same, with the words that chose it."""
+        copy = self.model_copy()
+        copy._words = tuple(words)
+        return copy
 
 
 class CacheConfig(Settings):

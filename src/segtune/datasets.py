@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segtune.commands import command, word
 from segtune.config import compose, members
 from segtune.data.archives import is_archive, unpack
 from segtune.data.audit import Audit, audit, write_fixes
@@ -17,7 +18,8 @@ from segtune.data.files import read_bytes
 from segtune.data.formats import FORMATS, convert, detect, write
 from segtune.data.formats.areas import Annotated, Labelled
 from segtune.data.layout import Source
-from segtune.data.sources import CLASSES_FILE, open_source
+from segtune.data.sources import open_source
+from segtune.dataset_settings import CLASSES_FILE, DatasetConfig
 from segtune.errors import ConfigError, DataError, nearest
 from segtune.settings import RunConfig
 
@@ -54,10 +56,10 @@ class Imported:
     def lines(self) -> list[str]:
         """For people."""
         counts = ", ".join(f"{n} {split}" for split, n in sorted(self.counts.items()))
-        use = f"dataset=folder {shlex.quote(f'dataset.root={self.output}')}"
+        use = DatasetConfig(name="folder", source="folder", root=str(self.output))
         return [
             f"{self.format}: {counts} images, classes {', '.join(self.classes)}: {self.output}",
-            f"next: segtune check {use}",
+            f"next: {command('check', dataset=use)}",
         ]
 
 
@@ -182,7 +184,7 @@ class Check:
         ]
         lines += [line for f in audit.findings for line in f.lines()]
         if self.fixes:
-            lines.append(f"fixes: add {shlex.quote(f'dataset.fixes={self.fixes}')}")
+            lines.append(f"fixes: add {shlex.quote(word('dataset.fixes', str(self.fixes.absolute())))}")
         limit = f"dataset.tolerance is {audit.source.config.tolerance:.0%}"
         verdict = (
             "refused" if audit.refused else "within tolerance: what cannot be read is left out" if audit.bad else ""

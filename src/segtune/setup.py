@@ -106,7 +106,7 @@ def prepare(config: RunConfig, say: Say) -> Setup:
     train = kind.load(source, "train", size, cache=config.cache, say=say)
     val = kind.load(source, "val", size, stored_masks=True, cache=config.cache, say=say)
     counts = {"train": train.pixel_counts(len(classes)), "val": val.pixel_counts(len(classes))}
-    for line in brief(source.name, classes.names, counts, duplicates_in_train(source, "val") or ()):
+    for line in brief(source, classes.names, counts, duplicates_in_train(source, "val") or ()):
         say(line)
     device = _device(config)
     model = _initial_model(config, kind, classes, say)

@@ -2,8 +2,6 @@
 
 import logging
 import os
-import re
-import shlex
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -17,6 +15,7 @@ from safetensors.torch import load_file
 from segtune import __version__
 from segtune.callbacks import Guard, Keeper, OnEpoch, Reporter, StopTraining
 from segtune.checkpoints import Checkpoints
+from segtune.commands import command
 from segtune.config import flatten
 from segtune.data.cache import evenly
 from segtune.data.datamodule import SegmentationData
@@ -30,7 +29,7 @@ from segtune.models.fitting import fitting_parts, is_out_of_memory
 from segtune.models.losses import SegmentationLoss
 from segtune.patience import patiently
 from segtune.run_result import RunResult
-from segtune.settings import RunConfig, TrackingConfig
+from segtune.settings import RunConfig
 from segtune.setup import Say, Setup, prepare, try_step
 from segtune.stopping import StopRequest
 from segtune.task import FineTuning
@@ -114,9 +113,8 @@ def fit(
         if isinstance(error, (StopTraining, KeyboardInterrupt)) or (stop.requested and isinstance(error, SystemExit)):
             guard()
             run.finish("interrupted")
-            raise Interrupted(
-                f"run {run.run_id} was stopped. Go on from its last checkpoint: {_resume_command(config, run.run_id)}"
-            ) from None
+            resume = command("train", tracking=config.tracking, resume=run.run_id)
+            raise Interrupted(f"run {run.run_id} was stopped. Go on from its last checkpoint: {resume}") from None
         if _rank() == 0:  # the others end by leaving, which says nothing about the run
             guard()
             run.finish("failed")
@@ -130,17 +128,6 @@ def _rank() -> int:
 
 def _silent(line: str) -> None:
     """Says nothing."""
-
-
-def _resume_command(config: RunConfig, run_id: str) -> str:
-    words = ["segtune", "train", f"resume={run_id}"]
-    usual = TrackingConfig()
-    for key in ("root", "uri"):
-        value = getattr(config.tracking, key)
-        if value != getattr(usual, key):
-            plain = re.fullmatch(r"[\w./-]+", value)
-            words.append(f"tracking.{key}={value}" if plain else f"tracking.{key}='{value}'")  # Hydra's own quotes
-    return shlex.join(words)
 
 
 def _open_run(

@@ -10,7 +10,8 @@ ROOT = Path(segtune.__file__).parent
 ROOMS = (
     "__main__ cli verbs __init__ applying api datasets report sweeping training forecast workflows disputes exporting "
     "evaluation features setup callbacks checkpoints task kinds run_result tracking inference config data models "
-    "measure stopping pace patience host_memory settings dataset_settings template classes aliases quoting errors"
+    "measure stopping pace patience host_memory commands settings dataset_settings template classes aliases quoting "
+    "errors"
 ).split()
 HEAVY = {
     "mlflow": {"tracking"},
@@ -25,6 +26,7 @@ NO_TORCH = {
     "applying",
     "config",
     "settings",
+    "commands",
     "dataset_settings",
     "template",
     "classes",

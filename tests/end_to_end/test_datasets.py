@@ -13,6 +13,7 @@ from PIL import Image
 
 import segtune
 from segtune import cli
+from segtune.commands import command
 from segtune.config import compose
 from segtune.data.sources import open_source
 from segtune.errors import DataError
@@ -72,7 +73,7 @@ def test_the_verbs_say_what_is_missing(root, capsys):
     assert cli.main(["import", str(root)]) == 2
     assert "output=DIR" in capsys.readouterr().err
     assert cli.main(["import", str(root), "output=x", "hp.width=3"]) == 2
-    assert "hp.width: no such key of import" in capsys.readouterr().err
+    assert "hp.width: no such key of 'import'" in capsys.readouterr().err
     assert cli.main(["import", str(root), "output=x", "fromat=coco"]) == 2
     assert "did you mean 'format'?" in capsys.readouterr().err
     assert cli.main(["check", "dataset=street", "--labels"]) == 2
@@ -83,7 +84,7 @@ def test_the_verbs_say_what_is_missing(root, capsys):
         cli.main(["check", "dataset=folder", f"dataset.root='{root}'", "dataset.classes=[a,b,c]", "dataset.fixes=x"])
         == 2
     )
-    assert "--fix writes it" in capsys.readouterr().err
+    assert "segtune check --fix dataset=folder" in capsys.readouterr().err
 
 
 def test_an_import_never_overwrites_its_source_or_a_folder_that_is_no_import(root, tmp_path, capsys):
@@ -115,7 +116,7 @@ def test_training_is_told_of_classes_that_it_cannot_learn(root):
     said: list[str] = []
     classes = "dataset.classes=[ground,car,tree,boat]"
     segtune.train("dataset=folder", f"dataset.root='{root}'", classes, *SHORT, say=said.append)
-    assert any("boat: in no train mask, so cannot be learned; see: segtune check" in line for line in said)
+    assert any(f"boat: in no train mask, so cannot be learned; see: {command('check')}" in line for line in said)
 
 
 def test_a_run_is_not_resumed_on_other_data(tmp_path):

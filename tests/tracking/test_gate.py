@@ -112,7 +112,7 @@ def test_without_evidence_nothing_passes_and_the_command_is_told(store, champion
     run.folder_artifact(run.folder / "segmenter", "segmenter")
     promotion = promote(store, get_run(store, run.run_id), "m", GATE)
     assert {"evidence", "min_gain", "untouched"} <= failed(promotion)
-    assert f"segtune evaluate {run.run_id} dataset=d split=test" in promotion.verdicts[0].figure
+    assert f"segtune evaluate {run.run_id} split=test tracking.root={store.root}" in promotion.verdicts[0].figure
 
 
 def test_a_champion_measured_on_other_data_is_no_measure(store, champion):

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from segtune.commands import chosen_dataset, command
 from segtune.config.folders import check_user_conf, conf_dirs, load_template, members, read_yaml
 from segtune.config.schema import GROUPS, TextKind, check_key, flatten, text_kind, validate
 from segtune.config.words import Word, assign, read_value, split_word
@@ -70,7 +71,8 @@ def compose(overrides: Sequence[str] = ()) -> Composed:
             f"hp.num_epochs and trainer.minutes={config.trainer.minutes:g}, which chooses the epochs, cannot be "
             "combined: leave one of them out (trainer.minutes=null takes the time limit away)."
         )
-    return Composed(config, template, choices, tuple(overrides))
+    dataset = config.dataset.chosen_by(chosen_dataset(choices["dataset"], overrides))
+    return Composed(config.model_copy(update={"dataset": dataset}), template, choices, tuple(overrides))
 
 
 def _choice(word: Word) -> Word:
@@ -79,7 +81,7 @@ def _choice(word: Word) -> Word:
     if name not in members(word.key):
         if "," in name or name.startswith(("choice(", "glob(")):
             raise ConfigError(
-                f"{word.text!r} lists several values; a run takes one. To search values: segtune sweep NAME."
+                f"{word.text!r} lists several values; a run takes one. To search: {command('sweep', 'NAME')}"
             )
         raise ConfigError(f"{word.key}={name}: no such {word.key}; {nearest(name, members(word.key))}")
     return replace(word, value=name)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from segtune.commands import command
 from segtune.config.schema import Model, TextKind, text_kind
 from segtune.errors import ConfigError
 from segtune.quoting import quoted, unquoted
@@ -103,7 +104,7 @@ def _hydra_value(word: Word, raw: str) -> Any:
             hint = f"text needs quotes of its own here: {word.key}={quoted(raw)}"
         raise ConfigError(f"{word.text!r} cannot be read: {reason}. In Hydra's syntax, {hint}") from None
     if several:
-        raise ConfigError(f"{word.text!r} lists several values; a run takes one. To search values: segtune sweep NAME.")
+        raise ConfigError(f"{word.text!r} lists several values; a run takes one. To search: {command('sweep', 'NAME')}")
     return value
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from segtune.commands import command
 from segtune.data.files import cache_dir, digests, read_bytes
 from segtune.data.images import read_image, resize_image, resize_mask, target_size
 from segtune.data.layout import Pair, Source
@@ -296,7 +297,7 @@ def _too_many(work: _Work, left_out: dict[str, str], last: DataError) -> DataErr
     return DataError(
         f"dataset '{work.source.name}': more than {work.source.config.tolerance:.0%} of the {len(work.pairs)} pairs of "
         f"split '{work.split}' cannot be read (dataset.tolerance). The first: {next(iter(left_out.values()))} "
-        f"To see all: segtune check dataset={work.source.name}"
+        f"To see all: {command('check', dataset=work.source.config)}"
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segtune.classes import ClassTable
+from segtune.commands import command
 from segtune.data.files import cache_dir, digests, read_bytes, walk
 from segtune.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES
 from segtune.data.masks import MaskReader
@@ -110,7 +111,7 @@ class Source:
             raise DataError(
                 f"dataset '{self.name}': {len(lonely)} of {len(images)} images of split '{split}' have no mask in "
                 f"'{self.folder(self.config.masks, split)}', the first is '{lonely[0]}'. A mask has its image's name "
-                f"with .png; add the masks, or leave the images out: {self._check_command()} --fix"
+                f"with .png; add the masks, or leave the images out: {self.check_command()}"
             )
         turned = {self.root / image for image in self.fixes.unrotated}
         forms = {self.root / image: form for image, form in self.fixes.formats.items()}
@@ -217,7 +218,7 @@ class Source:
                 f"'{self.folder(self.config.images, split)}' ({', '.join(IMAGE_SUFFIXES)})"
                 + (f" is left after {len(left_out)} in quarantine." if left_out else ".")
             )
-        _refuse_twins(self.name, split, found)
+        _refuse_twins(self, split, found)
         return found
 
     def _listing(self, folder: Path, split: str) -> list[tuple[str, Path]]:
@@ -266,7 +267,7 @@ class Source:
             away = set() if self.config.splits and self.config.splits.lists else self.left_out()
             named = ((f"{s}/{n}" if s else n, p) for s, listing in listings.items() for n, p in listing)
             found = [(n, p) for n, p in named if p not in away]
-            _refuse_twins(self.name, "+".join(pools) or "all", found)
+            _refuse_twins(self, "+".join(pools) or "all", found)
             self._kept["files"] = dict(found)
         return dict(self._kept["files"])
 
@@ -305,18 +306,19 @@ class Source:
             np.save(path, np.array(rows))
         return np.asarray(np.load(path), bool)
 
-    def _check_command(self) -> str:
-        return f"segtune check dataset={self.name}"
+    def check_command(self) -> str:
+        """What finds all faults of the dataset, and writes how to read it in spite of them."""
+        return command("check", "--fix", dataset=self.config)
 
 
-def _refuse_twins(dataset: str, split: str, images: Sequence[tuple[str, Path]]) -> None:
+def _refuse_twins(source: Source, split: str, images: Sequence[tuple[str, Path]]) -> None:
     seen: dict[str, Path] = {}
     for name, path in images:
         other = seen.setdefault(name, path)
         if other != path:
             raise DataError(
-                f"dataset '{dataset}': split '{split}' holds two images for one mask: '{other}' and '{path}'. "
-                f"Remove one, or give it another name: segtune check dataset={dataset} --fix leaves one out."
+                f"dataset '{source.name}': split '{split}' holds two images for one mask: '{other}' and '{path}'. "
+                f"Remove one, give it another name, or leave one out: {source.check_command()}"
             )
 
 

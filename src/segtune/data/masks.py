@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segtune.classes import IGNORE_INDEX, ClassTable
+from segtune.commands import command
 from segtune.data.images import read_colors, read_mask
 from segtune.dataset_settings import DatasetConfig, MaskFormat
 from segtune.errors import DataError
@@ -92,5 +93,5 @@ class MaskReader:
         return (
             f"mask '{name}' holds label {found}{more}, but dataset '{self.config.name}' names {spans} and ignores "
             f"{ignored}. Add a class, or map it: dataset.label_map={{{values[0]}: 255}}.{looks} "
-            "To see all of it: segtune check"
+            f"To see all of it: {command('check', dataset=self.config)}"
         )

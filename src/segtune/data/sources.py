@@ -10,14 +10,14 @@ import pydantic
 import yaml
 
 from segtune.classes import ClassTable
+from segtune.commands import command
 from segtune.data.download import build_folder, download
 from segtune.data.files import cache_dir
 from segtune.data.layout import Source
-from segtune.dataset_settings import DatasetConfig, FixesConfig
+from segtune.dataset_settings import CLASSES_FILE, DatasetConfig, FixesConfig
 from segtune.errors import ConfigError, DataError
 
 Say = Callable[[str], None]
-CLASSES_FILE = "classes.yaml"
 
 
 def open_source(config: DatasetConfig, say: Say = lambda _: None) -> Source:
@@ -63,7 +63,7 @@ def _with_table(config: DatasetConfig, root: Path) -> DatasetConfig:
         if config.classes is None:
             raise ConfigError(
                 f"dataset '{config.name}' names no classes: there is no '{path}'. Give them in the order of the mask "
-                "ids: 'dataset.classes=[road,car]', or bring the data in with segtune import."
+                f"ids: 'dataset.classes=[road,car]', or import the data: {command('import', 'SOURCE', output='DIR')}"
             )
         return config
     given = config.model_fields_set if config.source == "folder" else set()
@@ -87,7 +87,8 @@ def _with_fixes(config: DatasetConfig) -> DatasetConfig:
         path = Path(fixes).expanduser()
         if not path.is_file():
             raise ConfigError(
-                f"dataset.fixes={fixes}: no such file; segtune check dataset={config.name} --fix writes it."
+                f"dataset.fixes={fixes}: no such file. To write one: "
+                f"{command('check', '--fix', dataset=_without_fixes(config))}"
             )
         try:
             fixes = FixesConfig.model_validate({k: v for k, v in _read_yaml(path).items() if k != "dataset"})
@@ -99,6 +100,11 @@ def _with_fixes(config: DatasetConfig) -> DatasetConfig:
         if getattr(fixes, key) is not None:
             update[key] = getattr(fixes, key)
     return config.model_copy(update=update)
+
+
+def _without_fixes(config: DatasetConfig) -> DatasetConfig:
+    words = [w for w in config.words if not w.startswith("dataset.fixes=")]
+    return config.model_copy(update={"fixes": None}).chosen_by(words)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

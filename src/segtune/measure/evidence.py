@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from segtune.commands import command
 from segtune.errors import DataError
 from segtune.measure.boundary import boundary_iou
 from segtune.measure.calibration import Calibration
@@ -158,7 +159,7 @@ class Evidence:
             if told.get("schema_version") != SCHEMA_VERSION:
                 raise DataError(
                     f"evidence '{folder}' has schema version {told.get('schema_version')!r}, this segtune reads "
-                    f"{SCHEMA_VERSION}. Measure again: segtune evaluate."
+                    f"{SCHEMA_VERSION}. Measure again: {command('evaluate', 'RUN')}"
                 )
             names, classes = tuple(told["names"]), tuple(told["classes"])
             with np.load(folder / _NUMBERS) as kept:
@@ -180,7 +181,7 @@ class Evidence:
         except (OSError, KeyError, ValueError, IndexError, TypeError) as error:
             raise DataError(
                 f"evidence '{folder}' cannot be read ({type(error).__name__}: {error}). Measure again: "
-                "segtune evaluate."
+                f"{command('evaluate', 'RUN')}"
             ) from None
 
 

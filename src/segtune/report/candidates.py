@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from segtune.commands import command
 from segtune.errors import ConfigError
 from segtune.measure.evidence import Evidence
 from segtune.tracking.evidence import how_to_measure, load_evidence
@@ -85,11 +86,11 @@ def collect(store: Store, names: Sequence[str], split: str = "val") -> Compariso
             run = found[0]
             raise ConfigError(
                 f"run {run.id} ({run.name}) is {run.state} and kept no segmenter; leave it out, or finish it first: "
-                f"segtune train resume={run.id}."
+                f"{command('train', tracking=store.tracking, resume=run.id)}"
             )
         runs |= {r.id: r for r in found if r.miou is not None}
     kept = {r.id: _evidence(store, r, split) for r in runs.values()}
-    _check(runs, kept)
+    _check(store, runs, kept)
     trials = Counter[str]()
     for sweep in {s for r in runs.values() if (s := _searched_in(r))}:
         trials[sweep] = len(sweep_runs(store, sweep))
@@ -104,7 +105,8 @@ def _resolve(store: Store, name: str) -> list[RunRecord]:
     if what == "confirmed":
         found = search_runs(store, {"segtune.confirms": sweep})
         if not found:
-            raise ConfigError(f"{name}: nothing of sweep '{sweep}' was confirmed yet. Run: segtune confirm {sweep}.")
+            confirm = command("confirm", sweep, tracking=store.tracking)
+            raise ConfigError(f"{name}: nothing of sweep '{sweep}' was confirmed yet. Run: {confirm}")
         return found
     return sweep_runs(store, name) or [get_run(store, name.removeprefix("runs:/"))]
 
@@ -114,19 +116,20 @@ def _evidence(store: Store, run: RunRecord, split: str) -> Evidence:
     if found is None:
         raise ConfigError(
             f"run {run.id} ({run.name}) has no evidence on the {split} split. Measure it first: "
-            f"{how_to_measure(run, split)}."
+            f"{how_to_measure(store, run, split)}"
         )
     return found
 
 
-def _check(runs: Mapping[str, RunRecord], kept: Mapping[str, Evidence]) -> None:
+def _check(store: Store, runs: Mapping[str, RunRecord], kept: Mapping[str, Evidence]) -> None:
     for what, told in (("class tables", _classes), ("splits", _split)):
         seen = {told(e): (runs[i].name, i) for i, e in kept.items()}
         if len(seen) > 1:
             rows = "; ".join(f"{name} ({i[:8]}): {text}" for text, (name, i) in list(seen.items())[:4])
             raise ConfigError(
                 f"these runs were measured with different {what} and cannot be compared: {rows}. Compare runs of one "
-                "dataset, or measure all on the same: segtune evaluate RUN dataset=NAME."
+                "dataset, or measure all on the same one with: "
+                f"{command('evaluate', 'RUN', 'dataset=NAME', tracking=store.tracking)}"
             )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader
 
 from segtune.classes import ClassTable
+from segtune.commands import command
 from segtune.errors import ConfigError, StorageError, nearest
 from segtune.report.candidates import Candidate, Comparison, collect
 from segtune.report.card import card_text
@@ -76,6 +77,7 @@ def compare(
     comparison = collect(store, names, split)
     base = _baseline(comparison, names, baseline)
     facts = gather(store, comparison, names, base)
+    facts["next"] = _next(store, comparison)
     facts["differs"] = _differs(store, comparison.candidates[:_DIFFERING])
     folder = output or store.root / "reports" / "-".join(re.sub(r"[^\w.@-]", "-", n[:32]) for n in names)[:100]
     files = {
@@ -96,6 +98,20 @@ def compare(
         raise StorageError(f"the report '{folder}' cannot be written: {error}. Set output=DIR.") from None
     best = comparison.candidates[0] if comparison.candidates else None
     return Report(folder / "index.html", folder / "report.json", folder / "runs.csv", facts, best)
+
+
+def _next(store: Store, comparison: Comparison) -> list[dict[str, str]]:
+    """What to do with the best: a command each, with what it does."""
+    if not comparison.candidates:
+        return []
+    best, tracking = comparison.candidates[0].first.id, store.tracking
+    rows = [("Train the best again on fresh seeds", command("confirm", s, tracking=tracking))
+            for s in comparison.sweeps[:1] if len(comparison.sweeps) == 1]  # fmt: skip
+    rows.append(("Measure the best on the test split", command("evaluate", best, split="test", tracking=tracking)))
+    rows.append(("Register the best, if the gate lets it", command("promote", best, model="NAME", tracking=tracking)))
+    use = command("predict", model=f"runs:/{best}", source="PATH", tracking=tracking)
+    rows.append(("Use the best", use))
+    return [{"what": what, "command": line} for what, line in rows]
 
 
 def _baseline(comparison: Comparison, names: Sequence[str], wanted: str | None) -> Candidate | None:

@@ -4,6 +4,7 @@ import os
 import time
 from pathlib import Path
 
+from segtune.commands import command
 from segtune.errors import ConfigError
 from segtune.settings import TrackingConfig
 from segtune.sweeping.launchers import launch_local
@@ -63,7 +64,7 @@ def add_worker(name: str, tracking: TrackingConfig, storage: str | None = None) 
     study = _open(name, tracking.root, storage)
     parent = sweep_parent(open_store(tracking), name)
     if parent is None:
-        raise ConfigError(f"sweep '{name}' has no run in this store; start it with: segtune sweep {name}")
+        raise ConfigError(f"sweep '{name}' has no run in this store; start it with: {command('sweep', name)}")
     threads = max(1, (os.cpu_count() or 1) // study.spec.processes)
     own = study.spec.model_copy(update={"workers": 1, "storage": storage})
     launch_local(Task(own, study.folder, parent, threads), label=f"{os.uname().nodename}-{os.getpid()}")
@@ -76,7 +77,7 @@ def _open(name: str, root: str, storage: str | None) -> SweepStudy:
     if found is None or SPEC not in found.user_attrs:
         where = "that database" if storage else f"'{root}'"
         raise ConfigError(
-            f"sweep '{name}' was never started in {where}. Start it with: segtune sweep {name}, or say where it is "
-            "with tracking.root= or sweep.storage="
+            f"sweep '{name}' was never started in {where}. Start it with: {command('sweep', name)}\n"
+            "Or say where it is, with tracking.root= or sweep.storage="
         )
     return SweepStudy(folder, SweepSpec.model_validate(found.user_attrs[SPEC]))

@@ -1,7 +1,6 @@
 """Starts, joins or resumes a sweep: the study is checked, workers pull its trials, and the result is settled."""
 
 import os
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -13,11 +12,13 @@ from filelock import FileLock
 from optuna.trial import TrialState
 
 from segtune import __version__
+from segtune.commands import command
 from segtune.config import compose
 from segtune.data.sources import open_source
 from segtune.errors import ConfigError, Interrupted, PartialError, SegtuneError, StorageError
 from segtune.forecast import best_workers, forecast_seconds
 from segtune.patience import patiently
+from segtune.settings import TrackingConfig
 from segtune.sweeping.launchers import LAUNCHERS, SweepStopped
 from segtune.sweeping.progress import Progress, live_panel, progress
 from segtune.sweeping.records import RUN, Counts, front, load_study, run_states
@@ -45,6 +46,7 @@ class SweepResult:
     best: RunRecord
     parent: str
     seconds: float
+    tracking: TrackingConfig
 
     def to_json(self) -> dict[str, Any]:
         """The result as one JSON object, for scripts."""
@@ -81,7 +83,7 @@ def run_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> Swe
     study = SweepStudy(folder, spec)
     study.check_identity({"dataset": source.fingerprint(), "segtune": __version__})
     parent = _parent_run(store, spec, space, folder)
-    study.begin()
+    study.begin([name, *overrides])
     study.recover()
     _settle(store, study)
     counts = study.counts()
@@ -89,9 +91,7 @@ def run_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> Swe
     say(f"sweep {spec.name}: {counts.done} of {total} trials done, "
         f"{spec.processes} workers, searching {', '.join(spec.search)}")  # fmt: skip
     if not study.is_complete():
-        _run_workers(
-            Task(spec, folder, parent, _threads(spec)), store, study, shlex.join(["segtune", "sweep", name, *overrides])
-        )
+        _run_workers(Task(spec, folder, parent, _threads(spec)), store, study, command("sweep", name, *overrides))
     return _result(store, study, parent, time.monotonic() - started)
 
 
@@ -168,7 +168,7 @@ def _threads(spec: SweepSpec) -> int:
     return spec.cpus if spec.launcher != "local" else max(1, (os.cpu_count() or 1) // spec.processes)
 
 
-def _run_workers(task: Task, store: Store, study: SweepStudy, command: str) -> None:
+def _run_workers(task: Task, store: Store, study: SweepStudy, go_on: str) -> None:
     def read() -> Progress:
         return progress(study.study, task.spec.n_trials, task.spec.processes)
 
@@ -190,7 +190,7 @@ def _run_workers(task: Task, store: Store, study: SweepStudy, command: str) -> N
         study.recover()
         _settle(store, study)
     if stopped or study.stop_asked():
-        raise Interrupted(f"sweep {task.spec.name} was stopped with {study.counts().to_json()}. Go on with: {command}")
+        raise Interrupted(f"sweep {task.spec.name} was stopped with {study.counts().to_json()}. Go on with: {go_on}")
 
 
 def _parent_run(store: Store, spec: SweepSpec, space: Space, folder: Path) -> str:
@@ -238,7 +238,7 @@ def _result(store: Store, study: SweepStudy, parent: str, seconds: float) -> Swe
         writer.finish("failed")
         raise SegtuneError(
             f"sweep {spec.name}: none of {counts.done} trials finished ({counts.to_json()}). The reasons stand in the "
-            f"lines above, and in: segtune status {spec.name}"
+            f"lines above, and in: {study.command('status')}"
         )
     best = best_run(runs)
     writer.metrics({"best/val/miou": best.miou or 0.0}, step=counts.done)
@@ -249,4 +249,4 @@ def _result(store: Store, study: SweepStudy, parent: str, seconds: float) -> Swe
             f"sweep {spec.name} ended with {counts.done} trials of {spec.n_trials}: its workers died too often."
         )
     writer.finish("finished")
-    return SweepResult(spec.name, counts, best, parent, seconds)
+    return SweepResult(spec.name, counts, best, parent, seconds, store.tracking)

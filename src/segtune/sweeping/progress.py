@@ -13,7 +13,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from segtune.sweeping.records import Counts, count, counted_trials, last_line
+from segtune.commands import command
+from segtune.sweeping.records import WORDS, Counts, count, counted_trials, last_line
 
 NUM_EPOCHS = "num_epochs"
 _SHOWN = 5  # failed trials, in the lines for people
@@ -45,6 +46,7 @@ class Progress:
         best: number and mIoU of the best finished trial.
         errors: number and reason, in one line, of the failed trials.
         eta: seconds to go, and their standard deviation; None before two trials have ended.
+        words: that the sweep was started with: its file and the overrides.
     """
 
     name: str
@@ -54,6 +56,12 @@ class Progress:
     running: tuple[RunningTrial, ...]
     errors: tuple[tuple[int, str], ...]
     eta: tuple[float, float] | None
+    words: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> str:
+        """The command that goes on with it."""
+        return command("sweep", *self.words)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -97,6 +105,7 @@ def progress(study: optuna.Study, n_trials: int | None, workers: int) -> Progres
         running,
         tuple((t.number, last_line(t)) for t in trials if t.state == TrialState.FAIL),
         _eta(trials, counts, n_trials, workers),
+        tuple(study.user_attrs.get(WORDS, [study.study_name])),
     )
 
 

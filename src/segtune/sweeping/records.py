@@ -18,6 +18,9 @@ logging.getLogger("optuna").setLevel(logging.WARNING)
 RUN, OVERRIDES, ERROR, DIVERGED, LEASE, RETRIED = "run", "overrides", "error", "diverged", "lease", "retried"
 """User attributes of a trial; RETRIED, of those whose place another attempt has taken, also of the study."""
 
+WORDS = "words"
+"""User attribute of a study: what its command line said after the verb."""
+
 
 @dataclass(frozen=True)
 class Counts:

@@ -7,7 +7,7 @@ trial is compare-and-set in the storage.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from segtune.commands import command, word
 from segtune.errors import ConfigError, LeaseLost, SegtuneError
+from segtune.settings import TrackingConfig
 from segtune.sweeping.lease import identify, is_over
 from segtune.sweeping.records import (
     DIVERGED,
@@ -25,6 +27,7 @@ from segtune.sweeping.records import (
     OVERRIDES,
     RETRIED,
     RUN,
+    WORDS,
     Counts,
     count,
     counted_trials,
@@ -109,6 +112,12 @@ class SweepStudy:
         self.study.set_user_attr(_DRIFT, [*past, {"after_trial": len(self._trials()), "changed": changed}])
         self.study.set_user_attr(_IDENTITY, mine)
 
+    def command(self, verb: str) -> str:
+        """A command that steers this sweep from another shell."""
+        tracking = TrackingConfig(root=str(self.folder.parent.parent))
+        storage = [] if self.spec.storage is None else [word("sweep.storage", self.spec.storage)]
+        return command(verb, self.spec.name, *storage, tracking=tracking)
+
     def claim(self, space: Space) -> Claim | None:
         """The next trial to run, an interrupted one first; None when the total is spoken for.
 
@@ -167,11 +176,16 @@ class SweepStudy:
         over = self._is_total(counts) or self._is_spent() or self.study.user_attrs.get(_EXHAUSTED, False)
         return bool(over) and counts.claimed == counts.done
 
-    def begin(self) -> None:
-        """Starts the clock of this session, and takes back that the sweep was asked to stop."""
+    def begin(self, words: Sequence[str] = ()) -> None:
+        """Starts the clock of this session, and takes back that the sweep was asked to stop.
+
+        Args:
+            words: that the sweep was started with: its file and the overrides.
+        """
         self.ask_to_stop(False)
         self.study.set_user_attr(_EXHAUSTED, False)
         self.study.set_user_attr(SPEC, self.spec.model_dump(mode="json"))
+        self.study.set_user_attr(WORDS, list(words) or [self.spec.name])
         if self.spec.budget_seconds is not None:
             left = self.spec.budget_seconds - self.spent()
             self.study.set_user_attr(_DEADLINE, self.storage.now() + left)
@@ -306,7 +320,7 @@ class SweepStudy:
         if len(last) == _SAME_ERRORS and last[0] is not None and len(set(last)) == 1:
             raise SegtuneError(
                 f"sweep '{self.spec.name}': the last {_SAME_ERRORS} trials failed with the same error, and so would "
-                f"the next: {last_line(ended[-1])} When it is mended: segtune retry {self.spec.name}"
+                f"the next: {last_line(ended[-1])} When it is mended: {self.command('retry')}"
             )
 
 

@@ -1,5 +1,6 @@
 """The evidence that a run left on a split."""
 
+from segtune.commands import command
 from segtune.measure.evidence import Evidence
 from segtune.tracking.runs import RunRecord, artifact
 from segtune.tracking.store import Store
@@ -16,6 +17,6 @@ def load_evidence(store: Store, run: RunRecord, split: str) -> Evidence | None:
     return None if path is None else Evidence.load(path)
 
 
-def how_to_measure(run: RunRecord, split: str) -> str:
+def how_to_measure(store: Store, run: RunRecord, split: str) -> str:
     """The command that leaves it."""
-    return f"segtune evaluate {run.id} dataset={run.params.get('dataset.name')} split={split}"
+    return command("evaluate", run.id, tracking=store.tracking, split=split)

@@ -63,7 +63,7 @@ def judge(store: Store, contender: Contender, champion: RunRecord | None, gate: 
     """
     evidence = load_evidence(store, contender.run, gate.split)
     return [
-        _evidence(contender, evidence, gate),
+        _evidence(store, contender, evidence, gate),
         *_against(store, contender, evidence, champion, gate),
         *_limits(evidence, gate),
         _exports(store, contender.run, gate),
@@ -72,11 +72,10 @@ def judge(store: Store, contender: Contender, champion: RunRecord | None, gate: 
     ]
 
 
-def _evidence(contender: Contender, evidence: Evidence | None, gate: GateConfig) -> Verdict:
+def _evidence(store: Store, contender: Contender, evidence: Evidence | None, gate: GateConfig) -> Verdict:
     if evidence is None:
-        return Verdict(
-            "evidence", f"none on the {gate.split} split; {how_to_measure(contender.run, gate.split)}", False
-        )
+        measure = how_to_measure(store, contender.run, gate.split)
+        return Verdict("evidence", f"none on the {gate.split} split; {measure}", False)
     if evidence.origin.segmenter != contender.manifest_hash:
         return Verdict("evidence", "is about other weights than those that are registered; measure again", False)
     scores = evidence.scores
@@ -94,7 +93,12 @@ def _against(
         yield from (Verdict(r, "first version: nothing to compare with", True) for r in asked)
         return
     theirs = load_evidence(store, champion, gate.split)
-    problem = _problem(contender, evidence, champion, theirs, gate)
+    if evidence is None:
+        problem = f"there is no evidence on {gate.split}; {how_to_measure(store, contender.run, gate.split)}"
+    elif theirs is None:
+        problem = f"the champion has no evidence on {gate.split}; {how_to_measure(store, champion, gate.split)}"
+    else:
+        problem = _problem(evidence, theirs)
     if evidence is None or theirs is None or problem:
         yield from (Verdict(r, problem, False) for r in asked)
         return
@@ -104,15 +108,8 @@ def _against(
         yield _class_drop(evidence, theirs, gate.max_class_drop)
 
 
-def _problem(
-    contender: Contender, ours: Evidence | None, champion: RunRecord, theirs: Evidence | None, gate: GateConfig
-) -> str:
+def _problem(ours: Evidence, theirs: Evidence) -> str:
     """Why two cannot be compared; empty where they can."""
-    for run, found in ((contender.run, ours), (champion, theirs)):
-        if found is None:
-            whose = "the champion has" if run is champion else "there is"
-            return f"{whose} no evidence on {gate.split}; {how_to_measure(run, gate.split)}"
-    assert ours is not None and theirs is not None
     if ours.origin.classes != theirs.origin.classes or ours.origin.fingerprint != theirs.origin.fingerprint:
         return (
             f"measured on {ours.origin.dataset} ({ours.origin.fingerprint[:12]}), the champion on "

@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
+from segtune.commands import command
 from segtune.errors import ConfigError, DataError
 from segtune.models.folder import MANIFEST, file_hash, is_segmenter
 from segtune.tracking.runs import RunRecord, artifact, get_run, quoted
@@ -159,7 +160,8 @@ def _version(store: Store, uri: str) -> ModelVersion:
     known = [m.name for m in store.client.search_registered_models()]
     raise ConfigError(
         f"{uri}: no such registered segmenter in '{store.uri}'; registered: {', '.join(known) or 'none'}. "
-        "Write models:/NAME@champion or models:/NAME/VERSION, or register one: segtune promote RUN model=NAME."
+        "Write models:/NAME@champion or models:/NAME/VERSION, or register one: "
+        f"{command('promote', 'RUN', model='NAME', tracking=store.tracking)}"
     )
 
 

@@ -40,6 +40,13 @@ class Store:
     uri: str
     client: MlflowClient
     experiment_id: str
+    experiment: str
+
+    @property
+    def tracking(self) -> TrackingConfig:
+        """What opens it again, from any folder."""
+        uri = None if self.uri == _sqlite(self.root) else self.uri
+        return TrackingConfig(root=str(self.root), uri=uri, experiment=self.experiment)
 
 
 def open_store(config: TrackingConfig) -> Store:
@@ -49,7 +56,7 @@ def open_store(config: TrackingConfig) -> Store:
         StorageError: the folder cannot be written, or the server cannot be reached.
     """
     root = Path(config.root).expanduser().absolute()
-    uri = config.uri or f"sqlite:///{root / 'mlflow.db'}"
+    uri = config.uri or _sqlite(root)
     key = (os.getpid(), root, uri, config.experiment)
     if key in _OPEN and (config.uri or (root / "mlflow.db").is_file()):
         return _OPEN[key]
@@ -71,12 +78,16 @@ def open_store(config: TrackingConfig) -> Store:
             f"the store '{uri}' cannot be opened ({type(error).__name__}: {str(error).splitlines()[0][:200]}). "
             "Check tracking.uri, or that tracking.root can be written."
         ) from error
-    _OPEN[key] = Store(root, uri, client, experiment_id)
+    _OPEN[key] = Store(root, uri, client, experiment_id, config.experiment)
     return _OPEN[key]
 
 
 _OPEN: dict[tuple[int, Path, str, str], Store] = {}
 """Stores that this process has opened: a second call costs nothing."""
+
+
+def _sqlite(root: Path) -> str:
+    return f"sqlite:///{root / 'mlflow.db'}"
 
 
 def _empty_database() -> Path | None:

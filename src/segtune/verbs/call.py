@@ -3,10 +3,13 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from segtune.errors import ConfigError, nearest
 from segtune.quoting import unquoted
+
+if TYPE_CHECKING:
+    from segtune.settings import TrackingConfig
 
 Kind = Literal["text", "path", "integer", "number", "boolean", "list", "flag"]
 
@@ -125,12 +128,21 @@ STORE = (
     Option("tracking.root", "folder of the store", "path", "DIR", "mlruns", completes="file"),
     Option("tracking.uri", "MLflow server instead of the store's own database", value="URI"),
 )
+EXPERIMENT = Option("tracking.experiment", "MLflow experiment of the runs", value="NAME", default="segtune")
 STORAGE = Option("sweep.storage", "database of a study that several machines share", value="postgresql://…")
 
 
 def store_options(call: Call) -> dict[str, Any]:
     """Where runs are recorded, as the functions of `api` take it."""
-    return {"root": call.options.get("tracking.root", "mlruns"), "uri": call.options.get("tracking.uri")}
+    names = {o.name: o.name.removeprefix("tracking.") for o in (*STORE, EXPERIMENT)}
+    return {name: call.options[key] for key, name in names.items() if key in call.options}
+
+
+def tracking_of(call: Call) -> "TrackingConfig":
+    """The same as settings."""
+    from segtune.settings import TrackingConfig
+
+    return TrackingConfig(**store_options(call))
 
 
 def converted(option: Option, text: str) -> Any:

@@ -3,8 +3,9 @@
 from dataclasses import asdict
 from typing import Any
 
+from segtune.commands import command
 from segtune.errors import ConfigError, PartialError
-from segtune.verbs.call import STORE, Call, Option, Outcome, Verb, store_options
+from segtune.verbs.call import EXPERIMENT, STORE, Call, Option, Outcome, Verb, store_options, tracking_of
 
 
 def _compare(call: Call) -> Outcome:
@@ -37,7 +38,9 @@ def _promote(call: Call) -> Outcome:
     done = api.promote(call.one_name("run or sweep"), model, *gate, **store_options(call))
     lines = [*(v.line() for v in done.verdicts), f"{done.uri} {done.reason}"]
     if done.moved:
-        lines.append(f"next: segtune predict model=models:/{done.model}@champion source=PATH output=DIR")
+        uri = f"models:/{done.model}@champion"
+        use = command("predict", model=uri, source="PATH", output="DIR", tracking=tracking_of(call))
+        lines.append(f"next: {use}")
     return Outcome(done.to_json(), lines, 0 if done.moved else PartialError.exit_code)
 
 
@@ -83,6 +86,7 @@ VERBS = {
             Option("split", "split whose evidence is compared", default="val"),
             Option("output", "folder of the report", "path", "DIR", completes="file"),
             *STORE,
+            EXPERIMENT,
         ),
         completes=("study", "run", "model"),
     ),
@@ -95,6 +99,7 @@ VERBS = {
             Option("model", "name under which the segmenter is registered", value="NAME", required=True),
             Option("workflow", "file of conf/workflow/ to register instead", value="NAME", completes="workflow"),
             *STORE,
+            EXPERIMENT,
         ),
         passes=("gate", "workflow"),
         completes=("study", "run"),
@@ -118,6 +123,7 @@ VERBS = {
             Option("top", "how many configurations", "integer", default="3", above=0),
             Option("seeds", "how many new seeds of each", "integer", default="3", above=0),
             *STORE,
+            EXPERIMENT,
         ),
         completes=("study",),
     ),

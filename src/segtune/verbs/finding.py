@@ -1,5 +1,6 @@
 """templates: show what there is."""
 
+from segtune.commands import command
 from segtune.verbs.call import Call, Outcome, Verb
 
 
@@ -11,7 +12,7 @@ def _templates(call: Call) -> Outcome:
         lines = [f"{t.name:<14} {t.title} ({t.reference})" for t in found]
         return Outcome(
             {"templates": [t.to_json() for t in found]},
-            [*lines, "\nsegtune templates NAME shows one's hyperparameters."],
+            [*lines, f"\n{command('templates', 'NAME')} shows one's hyperparameters."],
         )
     template = api.templates(call.one_name("template"))[0]
     lines = [f"{template.title} ({template.reference})", ""]

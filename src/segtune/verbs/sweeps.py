@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from segtune.verbs.call import STORAGE, STORE, Call, Option, Outcome, Verb, store_options
+from segtune.commands import command
+from segtune.verbs.call import EXPERIMENT, STORAGE, STORE, Call, Option, Outcome, Verb, store_options
 
 
 def _sweep(call: Call) -> Outcome:
@@ -17,7 +18,7 @@ def _sweep(call: Call) -> Outcome:
         f"sweep {result.name}: {result.counts.finished} finished, {result.counts.pruned} pruned, "
         f"{result.counts.failed} failed, {result.seconds:.0f} s",
         f"best: {result.best.name} ({result.best.id}), val mIoU {result.best.miou:.4f}",
-        f"next: segtune compare {result.name}",
+        f"next: {command('compare', result.name, tracking=result.tracking)}",
     ]
     return Outcome(result.to_json(), lines)
 
@@ -34,15 +35,15 @@ def _stop(call: Call) -> Outcome:
 
     name = call.one_name("sweep")
     state = api.stop(name, wait=60.0, **_study_options(call))
-    return Outcome(state.to_json(), [*state.lines(), f"asked to stop. Continue with: segtune sweep {name}"])
+    return Outcome(state.to_json(), [*state.lines(), f"asked to stop. Continue with: {state.command}"])
 
 
 def _retry(call: Call) -> Outcome:
     from segtune import api
 
-    name = call.one_name("sweep")
-    count = api.retry(name, **_study_options(call))
-    lines = [f"{count} failed trials wait again. Next: segtune sweep {name}"]
+    name, study = call.one_name("sweep"), _study_options(call)
+    count = api.retry(name, **study)
+    lines = [f"{count} failed trials wait again. Next: {api.status(name, **study).command}"]
     return Outcome({"sweep": name, "retried": count}, lines)
 
 
@@ -55,7 +56,7 @@ def _worker(call: Call) -> Outcome:
 
 
 def _study_options(call: Call) -> dict[str, Any]:
-    return {"root": store_options(call)["root"], "storage": call.options.get("sweep.storage")}
+    return {**store_options(call), "storage": call.options.get("sweep.storage")}
 
 
 _STUDY = (STORAGE, STORE[0])
@@ -99,7 +100,7 @@ VERBS = {
         "Add one worker to a sweep that runs.",
         "segtune worker camvid_templates",
         names="SWEEP",
-        options=(STORAGE, *STORE),
+        options=(STORAGE, *STORE, EXPERIMENT),
         completes=("sweep",),
     ),
 }

@@ -2,6 +2,7 @@
 
 import json
 
+from segtune.commands import command
 from segtune.verbs.call import Call, Option, Outcome, Verb
 
 
@@ -13,7 +14,8 @@ def _train(call: Call) -> Outcome:
     result = api.train(*call.overrides)
     kind = result.kind
     lines = [f"run {result.run_id} {result.state}: val mIoU {result.miou:.4f}", f"{kind}: {result.segmenter}"]
-    use = f"segtune predict model={result.uri} source=PATH output=DIR"
+    tracking = api.compose(*call.overrides).config.tracking
+    use = command("predict", model=result.uri, source="PATH", output="DIR", tracking=tracking)
     lines.append(f"next: {use if kind == 'segmenter' else f'name {result.uri} among the labelers of a workflow'}")
     return Outcome(result.to_json(), lines)
 

@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from segtune.commands import command
 from segtune.data.audit import rules
 from segtune.data.audit.examine import PairFacts, examine_all
 from segtune.data.audit.findings import Finding, merge
@@ -229,7 +230,7 @@ def _dropped(source: Source, empty: Sequence[int]) -> dict[str, Any]:
 
 
 def brief(
-    dataset: str, names: Sequence[str], counts: Mapping[str, NDArray[np.int64]], duplicates: Sequence[str]
+    source: Source, names: Sequence[str], counts: Mapping[str, NDArray[np.int64]], duplicates: Sequence[str]
 ) -> Iterator[str]:
     """What a training should be told of its data, from what is known without reading a file again.
 
@@ -237,7 +238,7 @@ def brief(
         counts: pixels (N, C) by split.
         duplicates: val images whose bytes lie in train too.
     """
-    see = f"see: segtune check dataset={dataset}"
+    see = f"see: {command('check', dataset=source.config)}"
     for split, effect in (("train", "cannot be learned"), ("val", "is not measured")):
         gone = [n for n, total in zip(names, counts[split].sum(0).tolist(), strict=True) if not total]
         if gone:

@@ -1,0 +1,144 @@
+"""The commands that segtune prints: each runs as printed, from the folder where it was printed."""
+
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segtune.quoting import quoted
+
+if TYPE_CHECKING:
+    from segtune.dataset_settings import DatasetConfig
+    from segtune.settings import TrackingConfig
+
+_PLAIN = re.compile(r"[A-Za-z_/][\w/.:@-]*", re.ASCII)
+_STORE_KEYS = {verb: ("root",) for verb in ("status", "stop", "retry")} | {
+    verb: ("root", "uri") for verb in ("predict", "rollback")
+}
+"""What of a store a verb takes, where that is not all of it."""
+
+_OTHER_TYPES = ("true", "false", "null", "nan", "inf")
+_NEEDS_QUOTES = re.compile(r"null|['\"{\[].*|")  # where a word as it is would not be read as text
+
+
+def command(
+    verb: str,
+    *words: str,
+    tracking: "TrackingConfig | None" = None,
+    dataset: "DatasetConfig | None" = None,
+    **values: Any,
+) -> str:
+    """A command for a shell, quoted.
+
+    Args:
+        words: names and flags, and key=value words as the user gave them.
+        tracking: the store; what differs from the default is passed on.
+        dataset: the dataset that the command is about.
+        values: further key=value words; None leaves one out.
+
+    >>> command("promote", "quickstart", model="street").endswith("segtune promote quickstart model=street")
+    True
+    """
+    parts = [*program(), verb, *words]
+    parts += [] if dataset is None else dataset_words(dataset)
+    parts += [word(key, value) for key, value in values.items() if value is not None]
+    parts += [] if tracking is None else tracking_words(tracking, _STORE_KEYS.get(verb, _ALL))
+    return shlex.join(parts)
+
+
+def program() -> list[str]:
+    """The words that call segtune here: as this process was called, or so that its Python is found."""
+    on_path, called = shutil.which("segtune"), Path(sys.argv[0] if sys.argv else "")
+    if called.name == "__main__.py" and called.parent.name == "segtune":
+        end = next((n + 2 for n, pair in enumerate(zip(sys.orig_argv, sys.orig_argv[1:], strict=False))
+                    if pair == ("-m", "segtune")), 0)  # fmt: skip
+        if end:
+            return sys.orig_argv[:end]
+    if called.name == "segtune" and called.is_file() and not (on_path and os.path.samefile(on_path, called)):
+        return [str(called) if called.parent != Path() else f"./{called}"]
+    return ["segtune"] if on_path else [sys.executable, "-m", "segtune"]
+
+
+_ALL = ("root", "uri", "experiment")
+
+
+def tracking_words(tracking: "TrackingConfig", keys: Sequence[str] = _ALL) -> list[str]:
+    """What leads to a store, where it is not the default one.
+
+    >>> from segtune.settings import TrackingConfig
+    >>> tracking_words(TrackingConfig()), tracking_words(TrackingConfig(root="/data/runs"))
+    ([], ['tracking.root=/data/runs'])
+    """
+    from segtune.settings import TrackingConfig
+
+    usual, root = TrackingConfig(), Path(tracking.root).expanduser().absolute()
+    words = [] if root == Path(usual.root).absolute() else [word("tracking.root", str(root))]
+    changed = [k for k in keys if k != "root" and getattr(tracking, k) != getattr(usual, k)]
+    return words + [word(f"tracking.{key}", getattr(tracking, key)) for key in changed]
+
+
+def dataset_words(dataset: "DatasetConfig") -> list[str]:
+    """What chooses a dataset: the words that it was composed from, or such as have the same meaning.
+
+    >>> from segtune.dataset_settings import DatasetConfig
+    >>> dataset_words(DatasetConfig(name="roads", source="folder", root="/data", classes=["road", "car"]))
+    ['dataset=folder', 'dataset.name=roads', 'dataset.root=/data', 'dataset.classes=[road,car]']
+    """
+    if dataset.words:
+        return list(dataset.words)
+    from segtune.dataset_settings import CLASSES_FILE, DatasetConfig
+
+    root = {} if dataset.root is None else {"root": dataset.root}
+    if dataset.source == "street" or dataset.download is not None:
+        return [f"dataset={dataset.name}", *(word(f"dataset.{k}", v) for k, v in root.items())]
+    form = "folder"
+    if dataset.source == "annotations":
+        form = dataset.annotations.format if dataset.annotations else "coco"
+    usual = DatasetConfig(name=form, source=dataset.source)
+    left_out = {"licence", "annotations"}
+    if not isinstance(dataset.fixes, str):
+        left_out.add("fixes")  # their content is no word; a check shows the faults again
+    if dataset.root and (Path(dataset.root) / CLASSES_FILE).is_file():
+        left_out |= {"classes", "ignore", "finer", "groups"}
+    given = dataset.model_dump(exclude=left_out)
+    changed = {k: v for k, v in given.items() if v != getattr(usual, k)}
+    return [f"dataset={form}", *(word(f"dataset.{key}", value) for key, value in changed.items())]
+
+
+def chosen_dataset(member: str, overrides: Sequence[str]) -> list[str]:
+    """Those of a run's overrides that choose its dataset.
+
+    >>> chosen_dataset("camvid", ["seed=3", "dataset.tolerance=0"])
+    ['dataset=camvid', 'dataset.tolerance=0']
+    """
+    named = {o: o.lstrip("+~").partition("=")[0] for o in overrides}
+    words = [o for o, key in named.items() if key.split(".")[0] == "dataset"]
+    return words if "dataset" in named.values() else [f"dataset={member}", *words]
+
+
+def word(key: str, value: Any) -> str:
+    """A key=value word as the command line reads it, not yet quoted for a shell.
+
+    >>> word("dataset.root", "my roads"), word("seed", 3), word("dataset.classes", ["a", {"name": "b c"}])
+    ('dataset.root=my roads', 'seed=3', "dataset.classes=[a,{name:'b c'}]")
+    """
+    if isinstance(value, str) and not _NEEDS_QUOTES.fullmatch(value):
+        return f"{key}={value}"
+    return f"{key}={_text(value)}"
+
+
+def _text(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{k}:{_text(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ",".join(map(_text, value)) + "]"
+    text = str(value)
+    if not isinstance(value, str) or (_PLAIN.fullmatch(text) and text.lower() not in _OTHER_TYPES):
+        return text
+    return quoted(text)
