@@ -6,9 +6,9 @@ stands in `applying`.
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from segtune.config import Composed
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from segtune.report.compare import Report
     from segtune.report.confirm import Confirmation
     from segtune.run_result import RunResult
+    from segtune.settings import RunConfig
     from segtune.sweeping.launch import SweepPlan, SweepResult
     from segtune.sweeping.progress import Progress
     from segtune.template import Template
@@ -65,10 +66,10 @@ def train(*overrides: str, say: Say = to_stderr) -> "RunResult":
     composed = compose(*overrides)
     config, resume = composed.config, composed.config.resume
     if resume:
-        others = [o for o in overrides if not o.lstrip("+").startswith(("resume=", "tracking"))]
+        others = [o for o in overrides if not o.lstrip("+").startswith(("resume=", "tracking", "dataset."))]
         if others:
             raise ConfigError(f"resume={resume} goes on with the run's own config; leave out {', '.join(others)}.")
-        config = _recorded(resume, config.tracking.root, config.tracking.uri)
+        config = _recorded(resume, config, [o for o in overrides if o.lstrip("+").startswith("dataset.")])
     from segtune.training import fit
 
     command = {} if resume else {"segtune.command": shlex.join(["segtune", "train", *overrides])}
@@ -251,7 +252,9 @@ def confirm(
 def evaluate(
     model: str | Path, *overrides: str, split: str = "val", purpose: str = "evaluate", say: Say = to_stderr
 ) -> "Evidence":
-    """What a segmenter does on a split: `evaluate("models:/street@champion", "dataset=street", split="test").scores`.
+    """What a segmenter does on a split: `evaluate("models:/street@champion", split="test").scores`.
+
+    On the dataset that its run recorded, unless the overrides name another: `"dataset=street"`.
 
     The evidence is kept with the segmenter's run, and the read with the dataset's entry in the store.
 
@@ -261,10 +264,10 @@ def evaluate(
     Raises:
         ConfigError: the dataset's classes are not the segmenter's.
     """
-    config = compose(*overrides).config
+    composed = compose(*overrides)
     from segtune.evaluation import evaluate_model
 
-    return evaluate_model(config, str(model), split, purpose, say)
+    return evaluate_model(composed, str(model), split, purpose, say)
 
 
 def open_root(root: str, uri: str | None, experiment: str = "segtune") -> "Store":
@@ -275,19 +278,18 @@ def open_root(root: str, uri: str | None, experiment: str = "segtune") -> "Store
     return open_store(TrackingConfig(root=root, uri=uri, experiment=experiment))
 
 
-def _recorded(run: str, root: str, uri: str | None) -> Any:
-    """The config that a run recorded: data, checked like any other."""
-    from segtune.config import read_yaml, validate
+def _recorded(run: str, composed: "RunConfig", words: Sequence[str]) -> "RunConfig":
+    """The config that a run recorded, with changes of where its dataset is and how it is read."""
     from segtune.errors import ConfigError
-    from segtune.tracking.runs import artifact, get_run
+    from segtune.tracking.recorded import changed_dataset, recorded_config
+    from segtune.tracking.runs import get_run
+    from segtune.tracking.store import open_store
 
-    store = open_root(root, uri)
+    store = open_store(composed.tracking)
     record = get_run(store, run)
     if record.state == "finished":
         raise ConfigError(
             f"resume={run}: that run has finished; train again without resume, or predict with runs:/{run}."
         )
-    path = artifact(store, run, "config.yaml")
-    if path is None:
-        raise ConfigError(f"resume={run}: the run recorded no config and cannot be resumed.")
-    return validate(read_yaml(path))
+    config = recorded_config(store, run)
+    return config.model_copy(update={"dataset": changed_dataset(config.dataset, words)})

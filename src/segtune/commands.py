@@ -99,7 +99,7 @@ def dataset_words(dataset: "DatasetConfig") -> list[str]:
     if dataset.source == "annotations":
         form = dataset.annotations.format if dataset.annotations else "coco"
     usual = DatasetConfig(name=form, source=dataset.source)
-    left_out = {"licence", "annotations"}
+    left_out = {"licence", "annotations", "table"}
     if not isinstance(dataset.fixes, str):
         left_out.add("fixes")  # their content is no word; a check shows the faults again
     if dataset.root and (Path(dataset.root) / CLASSES_FILE).is_file():

@@ -142,6 +142,15 @@ class FixesConfig(Settings):
     reduce_zero_label: bool | None = None
 
 
+class TableConfig(Settings):
+    """The class table as a run found it: in a recorded config, in place of `classes.yaml`."""
+
+    classes: list[Any]
+    ignore: list[MaskId]
+    finer: str | None
+    groups: str | None
+
+
 class DatasetConfig(Settings):
     """Image/mask pairs per split plus a class table.
 
@@ -165,6 +174,7 @@ class DatasetConfig(Settings):
         groups: pattern whose first match in an image's name is its group (video, scene, patient): images of one group
             are no independent evidence, and splits and intervals take that into account.
         fixes: file that `segtune check --fix` wrote.
+        table: only in the config that a run recorded: classes, ignore, finer and groups as the run used them.
         tolerance: share of a split's files that may be unreadable: they are left out, and told; more is an error.
     """
 
@@ -187,6 +197,7 @@ class DatasetConfig(Settings):
     splits: SplitsConfig | None = None
     annotations: AnnotationsConfig | None = None
     fixes: FilePath | FixesConfig | None = None
+    table: TableConfig | None = None
     tolerance: Fraction = 0.05
     street: StreetConfig | None = None
     download: DownloadConfig | None = None

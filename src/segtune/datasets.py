@@ -246,7 +246,9 @@ class Ranking:
 def rank_labels(
     runs: Sequence[str], *overrides: str, output: str | Path | None = None, say: Say = lambda _: None
 ) -> Ranking:
-    """The images whose truth a trained model disputes most: `rank_labels(["runs:/ID"], "dataset=street").rows[0]`.
+    """The images whose truth a trained model disputes most: `rank_labels(["runs:/ID"]).rows[0]`.
+
+    Of the dataset that the first run recorded, unless the overrides name another: `"dataset=street"`.
 
     Args:
         runs: of several, as one for each fold, each image is judged by one that was trained without it.
@@ -257,8 +259,14 @@ def rank_labels(
     """
     from segtune.disputes import rank_disputes
     from segtune.report.check_page import write_ranking
+    from segtune.tracking.recorded import dataset_of
+    from segtune.tracking.registry import locate
+    from segtune.tracking.store import open_store
 
-    config = compose(overrides).config
+    composed = compose(overrides)
+    store = open_store(composed.config.tracking)
+    dataset = dataset_of(composed, store, locate(runs[0], store).run_id, runs[0])
+    config = composed.config.model_copy(update={"dataset": dataset})
     rows = rank_disputes(config, runs, say)
     folder = Path(output) if output else _check_folder(config)
     return Ranking(rows, write_ranking(rows, open_source(config.dataset), folder))
@@ -274,7 +282,9 @@ def export(
     overwrite: bool = False,
     say: Say = lambda _: None,
 ) -> "Exported":
-    """Writes a segmenter as a graph for another runtime: `export("models:/street@champion", "dataset=street")`.
+    """Writes a segmenter as a graph for another runtime: `export("models:/street@champion")`.
+
+    Compared on the dataset that its run recorded, unless the overrides name another: `"dataset=street"`.
 
     Args:
         format: onnx, openvino or int8 (ONNX, calibrated on train images).
@@ -288,7 +298,7 @@ def export(
     from segtune.exporting import export_model
 
     target = Path(output) if output else Path("exports") / format
-    return export_model(compose(overrides).config, model, format, target, images, min_agreement, overwrite, say)
+    return export_model(compose(overrides), model, format, target, images, min_agreement, overwrite, say)
 
 
 def _check_folder(config: RunConfig) -> Path:

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from segtune.config import read_yaml, validate
 from segtune.data.cache import Decoded, batches_of_one_size, load_split, shapes_of
 from segtune.data.files import digests
 from segtune.data.layout import Source
@@ -18,6 +17,7 @@ from segtune.inference.models import open_model
 from segtune.inference.segmenter import Segmenter
 from segtune.pace import Pace
 from segtune.settings import RunConfig
+from segtune.tracking.recorded import recorded_config
 from segtune.tracking.registry import locate
 from segtune.tracking.runs import artifact
 from segtune.tracking.store import Store, open_store
@@ -81,8 +81,8 @@ def rank_disputes(config: RunConfig, runs: Sequence[str], say: Say = lambda _: N
 
 def _trained_on(store: Store, run: str | None, source: Source) -> set[bytes]:
     """Digests of the images that a run was trained on; without a record, of this dataset's train split."""
-    path = artifact(store, run, "config.yaml") if run else None
-    theirs = open_source(validate(read_yaml(path)).dataset) if path is not None else source
+    has_recorded = run is not None and artifact(store, run, "config.yaml") is not None
+    theirs = open_source(recorded_config(store, run).dataset) if run and has_recorded else source
     return set(digests([p.image for p in theirs.pairs("train")]))
 
 

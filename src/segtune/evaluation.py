@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from segtune.config import Composed
 from segtune.data.cache import Decoded, duplicates_in_train, shapes_of
 from segtune.data.images import resize_image
 from segtune.data.layout import Source
@@ -22,31 +23,34 @@ from segtune.measure.evidence import Evidence
 from segtune.models.cost import device_name, latency, measure_cost
 from segtune.models.folder import MANIFEST, WEIGHTS, file_hash
 from segtune.patience import is_passing
-from segtune.settings import RunConfig
 from segtune.tracking.datasets import keep_pictures, record_read
+from segtune.tracking.recorded import dataset_of
 from segtune.tracking.registry import locate
 from segtune.tracking.runs import RunWriter, best_run, sweep_runs
 from segtune.tracking.store import open_store
 
 
 def evaluate_model(
-    config: RunConfig, model: str, split: str, purpose: str = "evaluate", say: Callable[[str], None] = lambda _: None
+    composed: Composed, model: str, split: str, purpose: str = "evaluate", say: Callable[[str], None] = lambda _: None
 ) -> Evidence:
-    """What a segmenter does on a split of `config.dataset`: a registered one, a run's, a sweep's best, or a folder.
+    """What a segmenter does on a split: a registered one, a run's, a sweep's best, or a folder.
+
+    The dataset is the one that the command names, else the one that the segmenter's run recorded.
 
     Evidence is kept with the run that the segmenter came from; of a mere folder it is only returned.
 
     Raises:
-        ConfigError: no such segmenter, or the dataset's classes are not its own.
+        ConfigError: no such segmenter, no dataset, or the dataset's classes are not its own.
         DataError: files that were changed, or a split that cannot be used.
     """
-    store = open_store(config.tracking)
+    config, store = composed.config, open_store(composed.config.tracking)
     trials = sweep_runs(store, model)
     located = locate(best_run(trials).id if trials else model, store)
     segmenter = open_model(located.folder, manifest_hash=located.manifest_hash)
     if isinstance(segmenter, Workflow):
         raise ConfigError(f"'{model}' is a workflow; evaluate its segmenter and its labelers one by one.")
-    kind, source = kind_of_model(segmenter), open_source(config.dataset, say)
+    dataset = dataset_of(composed, store, located.run_id, model)
+    kind, source = kind_of_model(segmenter), open_source(dataset, say)
     classes = kind.classes(source)
     if classes.names != segmenter.classes.names:
         raise ConfigError(

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from segtune.config import Composed
 from segtune.data.cache import Decoded, load_split, shapes_of
 from segtune.data.sources import open_source
 from segtune.errors import ConfigError, DataError, StorageError
@@ -23,6 +24,7 @@ from segtune.inference.segmenter import Segmenter
 from segtune.measure.metrics import count_pairs, score
 from segtune.models.folder import MANIFEST, WEIGHTS, file_hash
 from segtune.settings import RunConfig
+from segtune.tracking.recorded import dataset_of
 from segtune.tracking.registry import locate
 from segtune.tracking.runs import RunWriter
 from segtune.tracking.store import open_store
@@ -82,7 +84,7 @@ class Exported:
 
 
 def export_model(
-    config: RunConfig,
+    composed: Composed,
     model: str,
     form: str,
     output: Path,
@@ -91,7 +93,9 @@ def export_model(
     overwrite: bool = False,
     say: Say = lambda _: None,
 ) -> Exported:
-    """Exports, compares on the val split of `config.dataset`, and keeps what passes.
+    """Exports, compares on the val split, and keeps what passes.
+
+    The dataset is the one that the command names, else the one that the segmenter's run recorded.
 
     Args:
         form: onnx, openvino or int8 (calibrated on train images).
@@ -106,12 +110,12 @@ def export_model(
         raise ConfigError(f"output '{output}' exists; choose another folder, or set overwrite=true.")
     if output.exists() and not (output / "export.json").is_file():
         raise ConfigError(f"output '{output}' is no earlier export (it has no export.json); choose another folder.")
-    store = open_store(config.tracking)
+    config, store = composed.config, open_store(composed.config.tracking)
     located = locate(model, store)
     segmenter = open_model(located.folder, "cpu", located.manifest_hash)
     if not isinstance(segmenter, Segmenter):
         raise ConfigError(f"model={model} is no segmenter; labelers and workflows are not exported.")
-    source = open_source(config.dataset, say)
+    source = open_source(dataset_of(composed, store, located.run_id, model), say)
     if source.classes.names != segmenter.classes.names:
         raise ConfigError(
             f"dataset '{source.name}' has the classes {', '.join(source.classes.names)}, but {model} was trained on "

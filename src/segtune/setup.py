@@ -15,7 +15,7 @@ from segtune.data.audit import brief
 from segtune.data.cache import Decoded, duplicates_in_train, shapes_of
 from segtune.data.layout import Source
 from segtune.data.sampling import Sampling
-from segtune.data.sources import open_source
+from segtune.data.sources import open_source, resolved
 from segtune.data.transforms import Augment
 from segtune.dataset_settings import SamplingConfig
 from segtune.errors import ConfigError
@@ -101,6 +101,7 @@ def prepare(config: RunConfig, say: Say) -> Setup:
         torch.set_num_threads(config.trainer.threads)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     source = open_source(config.dataset, say)
+    config = _independent(config, source)
     kind, size = kind_of(config), config.hp["image_size"]
     classes = kind.classes(source)
     train = kind.load(source, "train", size, cache=config.cache, say=say)
@@ -120,6 +121,14 @@ def prepare(config: RunConfig, say: Say) -> Setup:
     )
     setup = Setup(config, kind, source, classes, train, val, model, how, device)
     return replace(setup, parts=choose_parts(setup, say))
+
+
+def _independent(config: RunConfig, source: Source) -> RunConfig:
+    """The config as it is recorded: of the same meaning in any working folder, and whatever becomes of other files."""
+    weights, hp = config.hp.get("pretrained_weights"), dict(config.hp)
+    if isinstance(weights, str) and weights not in ("none", "imagenet") and Path(weights).exists():
+        hp["pretrained_weights"] = str(Path(weights).absolute())
+    return config.model_copy(update={"dataset": resolved(config.dataset, source), "hp": hp})
 
 
 def _parameters(model: nn.Module) -> str:

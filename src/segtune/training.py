@@ -49,6 +49,7 @@ def fit(
     tags: Mapping[str, str] | None = None,
     parent: str | None = None,
     resume: str | None = None,
+    same_data_as: str | None = None,
     on_start: Callable[[str], None] | None = None,
     on_epoch: OnEpoch | None = None,
     limits: Mapping[str, float] | None = None,
@@ -63,6 +64,7 @@ def fit(
         config: as composed, or as recorded by an earlier run.
         parent: run id of the sweep that this is a trial of.
         resume: id of a run to go on with.
+        same_data_as: id of a run whose train and val splits this one must see.
         on_start: is given the run's id before the first step.
         on_epoch: is given each validation's metrics; returning True prunes the run.
         limits: on the cost of the built model, see `models.cost`; a run beyond one ends before it trains.
@@ -81,6 +83,8 @@ def fit(
     store = open_store(config.tracking)  # first of all: what cannot be kept need not be computed
     setup = within_minutes(prepare(config, say), started, say)
     config = setup.config
+    if same_data_as:
+        _check_data(setup, get_run(store, same_data_as))
     run = _open_run(store, setup, name, tags or {}, parent, resume)
     if on_start:
         on_start(run.run_id)
@@ -154,7 +158,7 @@ def _check_data(setup: Setup, run: RunRecord) -> None:
         then = run.tags.get(tag, now)
         if then != now:
             raise DataError(
-                f"resume={run.id}: the {split} split of '{setup.source.name}' has changed since the run began "
+                f"the {split} split of '{setup.source.name}' has changed since run {run.id} began "
                 f"(fingerprint {then[:12]}, now {now[:12]}). Restore the data, or train anew."
             )
 

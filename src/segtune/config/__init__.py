@@ -3,10 +3,12 @@
 from segtune.config.composing import Composed, compose
 from segtune.config.folders import conf_dirs, load_gate, load_member, load_template, members, read_yaml, shipped
 from segtune.config.schema import GROUPS, flatten, parse_settings, validate
+from segtune.config.words import changed, split_word
 
 __all__ = [
     "GROUPS",
     "Composed",
+    "changed",
     "compose",
     "conf_dirs",
     "flatten",
@@ -17,5 +19,6 @@ __all__ = [
     "parse_settings",
     "read_yaml",
     "shipped",
+    "split_word",
     "validate",
 ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from segtune.commands import command
-from segtune.config.schema import Model, TextKind, text_kind
+from segtune.config.schema import Model, SettingsT, TextKind, parse_settings, text_kind
 from segtune.errors import ConfigError
 from segtune.quoting import quoted, unquoted
 
@@ -127,6 +127,22 @@ def assignments(model: Model | None, texts: Sequence[str], prefix: str) -> list[
             kind = None
         found.append(Word(text, path, word.raw, read_value(word, kind)))
     return found
+
+
+def changed(settings: SettingsT, texts: Sequence[str], prefix: str) -> SettingsT:
+    """Settings with `PREFIX.KEY=VALUE` words applied.
+
+    Raises:
+        ConfigError: an unknown key, a wrong value, or a word that cannot be read.
+    """
+    from omegaconf import OmegaConf
+
+    model, values = type(settings), OmegaConf.create(settings.model_dump(mode="json"))
+    for word in assignments(model, texts, prefix):
+        assign(values, word)
+    plain = OmegaConf.to_container(values, resolve=False)
+    assert isinstance(plain, dict)
+    return parse_settings(model, {str(k): v for k, v in plain.items()}, prefix)
 
 
 def assign(config: Any, word: Word) -> None:

@@ -14,7 +14,7 @@ from segtune.commands import command
 from segtune.data.download import build_folder, download
 from segtune.data.files import cache_dir
 from segtune.data.layout import Source
-from segtune.dataset_settings import CLASSES_FILE, DatasetConfig, FixesConfig
+from segtune.dataset_settings import CLASSES_FILE, DatasetConfig, FixesConfig, TableConfig
 from segtune.errors import ConfigError, DataError
 
 Say = Callable[[str], None]
@@ -57,7 +57,9 @@ def _source(config: DatasetConfig, root: Path) -> Source:
 
 
 def _with_table(config: DatasetConfig, root: Path) -> DatasetConfig:
-    """The config with what `classes.yaml` says and the config does not."""
+    """The config with the table that a run recorded, else with what `classes.yaml` says and the config does not."""
+    if config.table is not None:
+        return config.model_copy(update=dict(config.table))
     path = root / CLASSES_FILE
     if not path.is_file():
         if config.classes is None:
@@ -66,16 +68,36 @@ def _with_table(config: DatasetConfig, root: Path) -> DatasetConfig:
                 f"ids: 'dataset.classes=[road,car]', or import the data: {command('import', 'SOURCE', output='DIR')}"
             )
         return config
-    given = config.model_fields_set if config.source == "folder" else set()
     found = _read_yaml(path)
     known = {"classes", "ignore", "finer", "groups"}
     if set(found) - known - {"from"} or not isinstance(found.get("classes"), list):
         raise DataError(
             f"'{path}' holds {sorted(found)}; allowed: a list of classes, and {sorted(known - {'classes'})}."
         )
-    if config.classes is not None:
-        found.pop("classes")
-    update = {k: found[k] for k in known & set(found) if k not in given}
+    given = _given(config) | ({"classes"} if config.classes is not None else set())
+    return config.model_copy(update={k: found[k] for k in known & set(found) if k not in given})
+
+
+def _given(config: DatasetConfig) -> set[str]:
+    """The keys that count more than `classes.yaml`."""
+    if config.source != "folder":
+        return set()
+    given = set(config.model_fields_set)
+    if given >= _NEVER_ALL_GIVEN:  # recorded by version 0.1.0, with all its keys
+        usual = DatasetConfig(name=config.name, source=config.source)
+        given = {k for k in given if getattr(config, k) != getattr(usual, k)}
+    return given if config.classes is not None else given - {"classes"}
+
+
+_NEVER_ALL_GIVEN = {"annotations", "download", "fixes", "street", "tolerance"}
+
+
+def resolved(config: DatasetConfig, source: Source) -> DatasetConfig:
+    """The config of an opened dataset as a run records it: it depends on no other file, nor on the working folder."""
+    root = None if config.root is None else str(Path(config.root).expanduser().absolute())
+    table = {key: getattr(source.config, key) for key in TableConfig.model_fields}
+    in_place = {} if config.source == "annotations" else table  # there, classes choose how they are converted
+    update = {**in_place, "root": root, "fixes": source.config.fixes, "table": TableConfig.model_validate(table)}
     return config.model_copy(update=update)
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from segtune.config import read_yaml, validate
 from segtune.errors import ConfigError
 from segtune.report.candidates import configuration
 from segtune.report.compare import Report, compare
-from segtune.tracking.runs import RunRecord, artifact, search_runs, sweep_runs
+from segtune.tracking.recorded import recorded_config
+from segtune.tracking.runs import RunRecord, search_runs, sweep_runs
 from segtune.tracking.store import Store
 
 Say = Callable[[str], None]
@@ -89,6 +89,7 @@ def confirm(store: Store, sweep: str, top: int, seeds: int, say: Say) -> Confirm
     Raises:
         ConfigError: no such sweep, none of its trials has finished, a trial without its config, or another process
             confirms it.
+        DataError: the dataset is not the one that the trials saw.
         Interrupted: stopped by the user.
     """
     trials = sweep_runs(store, sweep)
@@ -145,13 +146,11 @@ def _run(store: Store, sweep: str, trial: RunRecord, seed: int, say: Say) -> flo
     if done is not None and done.miou is not None:
         say(f"seed {seed}: done before, val mIoU {done.miou:.4f}")
         return done.miou
-    path = artifact(store, trial.id, "config.yaml")
-    if path is None:
-        raise ConfigError(f"trial {trial.name} ({trial.id}) recorded no config and cannot be trained again.")
-    config = validate(read_yaml(path)).model_copy(update={"seed": seed, "resume": None})
+    config = recorded_config(store, trial.id).model_copy(update={"seed": seed})
     begun = next((r.id for r in there if r.state in ("interrupted", "running")), None)
     tags = {"segtune.kind": "confirm", **same}
     if "segtune.command" in trial.tags:
         tags["segtune.command"] = f"{trial.tags['segtune.command']} seed={seed}"
     say(f"seed {seed}" + (f": goes on with run {begun}" if begun else ""))
-    return fit(config, name=f"{trial.name}-seed{seed}", tags=tags, resume=begun, say=say).miou
+    name = f"{trial.name}-seed{seed}"
+    return fit(config, name=name, tags=tags, resume=begun, same_data_as=trial.id, say=say).miou

@@ -130,7 +130,7 @@ VERBS = {
     "evaluate": Verb(
         _evaluate,
         "Score a segmenter on a split and keep the evidence.",
-        "segtune evaluate models:/street@champion dataset=street split=test",
+        "segtune evaluate models:/street@champion split=test",
         names="SWEEP | RUN | URI | FOLDER",
         options=(
             Option("split", "split that is scored", default="val"),

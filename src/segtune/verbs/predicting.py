@@ -73,7 +73,7 @@ VERBS = {
     "export": Verb(
         _export,
         "Write a graph for other runtimes, after comparing it with the segmenter on real images.",
-        "segtune export model=models:/street@champion format=onnx dataset=street",
+        "segtune export model=models:/street@champion format=onnx",
         options=(
             _MODEL,
             Option("format", "kind of graph", choices=("onnx", "openvino", "int8"), default="onnx"),

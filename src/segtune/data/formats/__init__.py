@@ -115,7 +115,8 @@ def _chosen(found: Sequence[Mapping[str, object]], config: DatasetConfig) -> lis
 
 def converted(config: DatasetConfig, root: Path, say: Say) -> Path:
     """The canonical layout of a folder or archive of annotations, made once, in the cache folder."""
-    facts = [_VERSION, str(root), _tree_state(root), config.model_dump(mode="json", exclude={"fixes", "licence"})]
+    plain = config.model_copy(update={"root": str(root)}).model_dump(mode="json", exclude={"fixes", "licence", "table"})
+    facts = [_VERSION, str(root), _tree_state(root), plain]
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     target = cache_dir() / "imported" / f"{config.name}-{key}"
     if not target.is_dir():
