@@ -33,6 +33,7 @@ def fake_run(
     own |= {"segtune.version": "0", "segtune.command": f"segtune train seed={seed}"}
     own |= {"segtune.sweep": sweep} if sweep else {}
     given = {"hp.width": name[-1], "seed": seed, "template": "swift", "dataset.name": "d", **(params or {})}
+    given = {k: v for k, v in given.items() if v is not None}
     run = RunWriter.create(store, name, given, own | (tags or {}))
     run.data("classes.json", ClassTable.parse(list(CLASSES)).to_json())
     run.data("config.yaml", {"seed": seed, "dataset": {"licence": "CC0"}})

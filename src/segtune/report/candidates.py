@@ -1,9 +1,12 @@
 """What a report compares: segmenters with the seeds they were trained on, and the evidence of each."""
 
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+
+import numpy as np
 
 from segtune.commands import command
 from segtune.errors import ConfigError
@@ -54,12 +57,19 @@ class Comparison:
 
     Attributes:
         candidates: best first.
-        others: trials of a sweep that kept no segmenter: pruned, failed, still running.
+        others: trials of a sweep that kept no segmenter (pruned, failed, still running), or that were not measured on
+            the split.
     """
 
     candidates: tuple[Candidate, ...]
     others: tuple[RunRecord, ...]
     sweeps: tuple[str, ...]
+
+    @property
+    def groups(self) -> tuple[str, ...] | None:
+        """Of each image; where runs were measured with several groupings, the one with the fewest groups."""
+        known = [e.groups for c in self.candidates for e in c.evidence if e.groups]
+        return min(known, key=lambda groups: len(set(groups)), default=None)
 
 
 def collect(store: Store, names: Sequence[str], split: str = "val") -> Comparison:
@@ -76,53 +86,78 @@ def collect(store: Store, names: Sequence[str], split: str = "val") -> Compariso
         raise ConfigError("compare needs the name of a sweep, ids of runs, or models:/NAME@champion.")
     runs: dict[str, RunRecord] = {}
     sweeps: list[str] = []
-    others: list[RunRecord] = []
+    others: dict[str, RunRecord] = {}
+    kept: dict[str, Evidence] = {}
     for name in names:
-        found = _resolve(store, name)
-        if len(found) > 1 or found[0].tags.get("segtune.sweep") == name:
-            sweeps += [name] if found[0].tags.get("segtune.kind") == "trial" else []
-            others += [r for r in found if r.miou is None]
-        elif found[0].miou is None:
-            run = found[0]
-            raise ConfigError(
-                f"run {run.id} ({run.name}) is {run.state} and kept no segmenter; leave it out, or finish it first: "
-                f"{command('train', tracking=store.tracking, resume=run.id)}"
-            )
-        runs |= {r.id: r for r in found if r.miou is not None}
-    kept = {r.id: _evidence(store, r, split) for r in runs.values()}
+        found, sweep = _resolve(store, name)
+        sweeps += [sweep] if sweep else []
+        for run in found:
+            evidence = _evidence(store, run, split, must=sweep is None and len(found) == 1)
+            if evidence is None:
+                others[run.id] = run
+            else:
+                runs[run.id], kept[run.id] = run, evidence
+    finished = [r for r in others.values() if r.miou is not None]
+    if finished and not runs:
+        raise _unmeasured(store, finished[0], split)
     _check(store, runs, kept)
     trials = Counter[str]()
     for sweep in {s for r in runs.values() if (s := _searched_in(r))}:
         trials[sweep] = len(sweep_runs(store, sweep))
     candidates = sorted(_grouped(list(runs.values()), kept, trials), key=lambda c: -c.miou)
-    return Comparison(tuple(_distinct(candidates)), tuple(others), tuple(sweeps))
+    return Comparison(tuple(_distinct(candidates)), tuple(others.values()), tuple(dict.fromkeys(sweeps)))
 
 
-def _resolve(store: Store, name: str) -> list[RunRecord]:
+def _resolve(store: Store, name: str) -> tuple[list[RunRecord], str | None]:
+    """The runs that a name stands for, and the sweep whose trials they are."""
     if name.startswith("models:/"):
-        return [get_run(store, version_run(store, name))]
+        return [get_run(store, version_run(store, name))], None
     sweep, _, what = name.partition(":")
     if what == "confirmed":
         found = search_runs(store, {"segtune.confirms": sweep})
         if not found:
             confirm = command("confirm", sweep, tracking=store.tracking)
             raise ConfigError(f"{name}: nothing of sweep '{sweep}' was confirmed yet. Run: {confirm}")
+        return found, None
+    if trials := sweep_runs(store, name):
+        return trials, name
+    run = get_run(store, name.removeprefix("runs:/"))
+    if run.tags.get("segtune.kind") == "sweep":
+        name = run.tags["segtune.sweep"]
+        if trials := sweep_runs(store, name):
+            return trials, name
+    return [run], None
+
+
+def _evidence(store: Store, run: RunRecord, split: str, must: bool) -> Evidence | None:
+    """What a run is compared by; None where it has nothing.
+
+    Args:
+        must: raise instead of returning None.
+    """
+    found = None if run.miou is None else load_evidence(store, run, split)
+    if found is not None or not must:
         return found
-    return sweep_runs(store, name) or [get_run(store, name.removeprefix("runs:/"))]
-
-
-def _evidence(store: Store, run: RunRecord, split: str) -> Evidence:
-    found = load_evidence(store, run, split)
-    if found is None:
+    kind = run.tags.get("segtune.kind")
+    if kind in ("sweep", "workflow"):
+        raise ConfigError(f"run {run.id} ({run.name}) is a {kind}, which is not measured; name what it consists of.")
+    if run.miou is None:
         raise ConfigError(
-            f"run {run.id} ({run.name}) has no evidence on the {split} split. Measure it first: "
-            f"{how_to_measure(store, run, split)}"
+            f"run {run.id} ({run.name}) is {run.state} and kept no segmenter; leave it out, or finish it first: "
+            f"{command('train', tracking=store.tracking, resume=run.id)}"
         )
-    return found
+    raise _unmeasured(store, run, split)
+
+
+def _unmeasured(store: Store, run: RunRecord, split: str) -> ConfigError:
+    return ConfigError(
+        f"run {run.id} ({run.name}) has no evidence on the {split} split. Measure it first: "
+        f"{how_to_measure(store, run, split)}"
+    )
 
 
 def _check(store: Store, runs: Mapping[str, RunRecord], kept: Mapping[str, Evidence]) -> None:
-    for what, told in (("class tables", _classes), ("splits", _split)):
+    for what, told in (("class tables", _classes), ("splits", _split), ("truths", _truth)):
         seen = {told(e): (runs[i].name, i) for i, e in kept.items()}
         if len(seen) > 1:
             rows = "; ".join(f"{name} ({i[:8]}): {text}" for text, (name, i) in list(seen.items())[:4])
@@ -141,6 +176,13 @@ def _classes(evidence: Evidence) -> str:
 def _split(evidence: Evidence) -> str:
     origin = evidence.origin
     return f"{origin.dataset} {origin.split} ({len(evidence.names)} images, fingerprint {origin.fingerprint[:12]})"
+
+
+def _truth(evidence: Evidence) -> str:
+    """Names of the images and pixels of each class in each: `dataset.label_map` may change them, not the files."""
+    counted = evidence.matrices.sum(2)
+    digest = zlib.crc32(repr(evidence.names).encode()) ^ zlib.crc32(np.ascontiguousarray(counted).tobytes())
+    return f"{int(counted.sum()):,} counted {evidence.origin.unit}s in {len(evidence.names)} images ({digest:08x})"
 
 
 def configuration(run: RunRecord) -> tuple[tuple[str, str], ...]:

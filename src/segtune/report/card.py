@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from segtune.report.candidates import collect
 from segtune.report.facts import gather
@@ -24,13 +24,19 @@ def card_text(facts: Mapping[str, Any], row: Mapping[str, Any]) -> str:
         row: one of its candidates.
     """
     split, run = facts["split"], row["runs"][0]
-    environment = Environment(loader=PackageLoader("segtune", "report"), trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("segtune", "report"), trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
     environment.filters["points"] = points
     # text of users' must not become markup on a web page
     environment.filters["plain"] = lambda text: str(text).replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
     weak = [(c, v) for c, v in row["iou"].items() if v is not None and v < _WEAK]
+
+    def cost(key: str, digits: int) -> str:
+        return f"{row['cost'][key]:.{digits}f}" if key in row["cost"] else "n/a"
+
     text = environment.get_template("card.md.j2").render(
-        facts=facts, row=row, split=split, run=run, sample=sample_words({**facts, "candidates": [row]}),
+        cost=cost, facts=facts, row=row, split=split, run=run, sample=sample_words({**facts, "candidates": [row]}),
         weak=sorted(weak, key=lambda r: r[1]), unseen=[c for c, v in row["iou"].items() if v is None],
     )  # fmt: skip
     return f"---\n{_metadata(facts, row)}---\n\n{text}"

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from segtune.classes import ClassTable
 from segtune.commands import command
@@ -82,7 +83,7 @@ def compare(
     folder = output or store.root / "reports" / "-".join(re.sub(r"[^\w.@-]", "-", n[:32]) for n in names)[:100]
     files = {
         "index.html": _page(store, comparison, facts, base),
-        "report.json": json.dumps(facts, indent=1, ensure_ascii=False),
+        "report.json": json.dumps(_finite(facts), indent=1, ensure_ascii=False, allow_nan=False),
         "runs.csv": _csv(facts),
     }
     if comparison.candidates:
@@ -163,14 +164,28 @@ def _page(store: Store, comparison: Comparison, facts: Mapping[str, Any], base: 
         other = base if base is not best else candidates[1] if len(candidates) > 1 else None
         pictures = choose_pictures(store, best, other, _classes(store, best))
     figures += _of_sweep(store, comparison)
-    environment = Environment(loader=PackageLoader("segtune", "report"), autoescape=True)
+    environment = Environment(loader=PackageLoader("segtune", "report"), autoescape=True, undefined=StrictUndefined)
     environment.filters |= {"short": _short, "points": points}
-    keys = sorted({k for c in facts["candidates"] for k in c["params"]} - {"seed"}, key=_first_what_is_looked_for)
-    varied = [k for k in keys if len({c["params"].get(k) for c in facts["candidates"]}) > 1]
+    varied = _varied([row["params"] for row in (*facts["candidates"], *facts["others"])])
     return environment.get_template("report.html.j2").render(
         facts=facts, figures=figures, pictures=pictures, varied=varied, best=(facts["candidates"] or [None])[0],
         plotly=plotly_script(), sweep=comparison.sweeps[0] if len(comparison.sweeps) == 1 else None,
     )  # fmt: skip
+
+
+def _varied(params: Sequence[Mapping[str, str]]) -> list[str]:
+    """The parameters that are not the same in all runs; a run that lacks one differs from those that have it."""
+    keys = sorted({key for row in params for key in row} - {"seed"}, key=_first_what_is_looked_for)
+    return [key for key in keys if len({row.get(key) for row in params}) > 1]
+
+
+def _finite(value: Any) -> Any:
+    """Plain data without NaN and infinities, which JSON does not have: null stands for them."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _of_sweep(store: Store, comparison: Comparison) -> list[Figure]:

@@ -42,7 +42,7 @@ def gather(store: Store, comparison: Comparison, names: Sequence[str], baseline:
         "compared": list(names),
         "store": store.uri,
         "candidates": [],
-        "others": [_other(r) for r in comparison.others],
+        "others": [_other(r, comparison) for r in comparison.others],
         "verdict": [],
         "warnings": [],
     }
@@ -50,11 +50,13 @@ def gather(store: Store, comparison: Comparison, names: Sequence[str], baseline:
         return facts
     first = candidates[0].evidence[0]
     base = baseline or candidates[0]
-    draws = bootstrap([[e.matrices for e in c.evidence] for c in candidates], first.groups) if first.units > 1 else None
+    groups = comparison.groups
+    units = len(set(groups or first.names))
+    draws = bootstrap([[e.matrices for e in c.evidence] for c in candidates], groups) if units > 1 else None
     differences = _differences(candidates, base, draws)
-    facts["split"] = _split(store, candidates[0].first, first)
+    facts["split"] = _split(store, candidates[0].first, first, groups)
     facts["baseline"] = base.name
-    facts["method"] = ESTIMATOR.format(units="groups" if first.groups else "images") if draws else None
+    facts["method"] = ESTIMATOR.format(units="groups" if groups else "images") if draws else None
     for n, candidate in enumerate(candidates):
         interval = draws.interval(n) if draws else None
         facts["candidates"].append(_candidate(candidate, interval, differences.get(candidate.name)))
@@ -136,7 +138,7 @@ def _licence(store: Store, run: RunRecord) -> str:
     return str(config.get("dataset", {}).get("licence", ""))
 
 
-def _split(store: Store, run: RunRecord, evidence: Evidence) -> dict[str, Any]:
+def _split(store: Store, run: RunRecord, evidence: Evidence, groups: Sequence[str] | None) -> dict[str, Any]:
     origin, counts = evidence.origin, evidence.matrices
     present = counts.sum(2) > 0
     pixels = counts.sum((0, 2))
@@ -146,7 +148,7 @@ def _split(store: Store, run: RunRecord, evidence: Evidence) -> dict[str, Any]:
         "fingerprint": origin.fingerprint,
         "licence": _licence(store, run),
         "images": len(evidence.names),
-        "groups": len(set(evidence.groups)) if evidence.groups else None,
+        "groups": len(set(groups)) if groups else None,
         "classes": [
             {"name": c, "pixels": int(pixels[n]), "images": int(present[:, n].sum())}
             for n, c in enumerate(origin.classes)
@@ -157,9 +159,11 @@ def _split(store: Store, run: RunRecord, evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _other(run: RunRecord) -> dict[str, Any]:
+def _other(run: RunRecord, comparison: Comparison) -> dict[str, Any]:
+    split = comparison.candidates[0].evidence[0].origin.split if comparison.candidates else ""
+    state = run.state if run.miou is None else f"{run.state}, not measured on {split}"
     return {
-        "run": run.id, "name": run.name, "state": run.state, "last_val_miou": run.metrics.get("val/miou"),
+        "run": run.id, "name": run.name, "state": state, "last_val_miou": run.metrics.get("val/miou"),
         "seconds": round(run.seconds, 1), "params": dict(run.params),
     }  # fmt: skip
 
@@ -189,6 +193,12 @@ def _warnings(facts: Mapping[str, Any], candidates: Sequence[Candidate]) -> list
         found.append(
             f"Of {few[-1]} seeds the spread is shown, and no significance claimed: the intervals are about other "
             "images alone."
+        )
+    unmeasured = [r["name"] for r in facts["others"] if "not measured" in r["state"]]
+    if unmeasured:
+        found.append(
+            f"{len(unmeasured)} finished trials have no evidence on {split['name']} and are left out: "
+            f"{', '.join(unmeasured[:5])}{', …' if len(unmeasured) > 5 else ''}."
         )
     found += _reads_warning(split, candidates)
     budgets = {r["name"]: r["trials"] for r in rows}

@@ -17,6 +17,8 @@ Rows = Sequence[Mapping[str, Any]]
 
 _FINISHED = "complete"
 _MOST_SLICES = 8
+_ABSENT = object()  # of a trial that lacks a parameter: None is a value
+_DASH = 0.15  # height of the lowest value on an axis that some trials lack
 
 
 def sweep_figures(
@@ -98,9 +100,9 @@ def parallel_coordinates(trials: Rows, varied: Sequence[str]) -> Figure:
 
     Drawn as plain lines: plotly's own parallel coordinates want WebGL, which not every browser has.
     """
-    shown = [k for k in varied if all(k in t["params"] for t in trials)][:_MOST_SLICES]
+    shown = list(varied)[:_MOST_SLICES]
     mious = [100 * t["miou"] for t in trials]
-    axes = [*(_axis([t["params"][k] for t in trials]) for k in shown), _axis(mious)]
+    axes = [*(_axis([t["params"].get(k, _ABSENT) for t in trials]) for k in shown), _axis(mious)]
     labels = [*map(html.escape, shown), "val mIoU"]
     figure = go.Figure()
     order = sorted(range(len(trials)), key=lambda n: mious[n])  # the best on top
@@ -120,9 +122,10 @@ def parallel_coordinates(trials: Rows, varied: Sequence[str]) -> Figure:
     figure.update_xaxes(tickvals=list(range(len(axes))), ticktext=labels, showgrid=False, zeroline=False)
     figure.update_yaxes(visible=False)
     figure.update_layout(height=420, showlegend=False)
-    words = f"Each line is one of {len(trials)} finished trials; bright lines have a high val mIoU (points). " + (
-        f"Axes: {', '.join(shown)}." if shown else "No parameter is shared by all of them."
-    )
+    words = f"Each line is one of {len(trials)} finished trials; bright lines have a high val mIoU (points). "
+    words += f"Axes: {', '.join(shown)}."
+    if any(k not in t["params"] for k in shown for t in trials):
+        words += " A trial without a parameter crosses its axis at the dash."
     return finished("parallel", "Parameters of the trials (val mIoU in points)", words, figure)
 
 
@@ -135,7 +138,7 @@ def slices(trials: Rows, varied: Sequence[str]) -> Figure:
     for n, key in enumerate(shown):
         having = [t for t in trials if key in t["params"]]
         x = [t["params"][key] for t in having]
-        words = any(isinstance(v, str) for v in x)
+        words = not all(map(_is_number, x))
         at = {"row": n // columns + 1, "col": n % columns + 1}
         figure.add_scatter(x=[html.escape(str(v)) for v in x] if words else x, y=[100 * t["miou"] for t in having],
                            mode="markers", marker={"color": PALETTE[0], "size": 7}, **at)  # fmt: skip
@@ -160,15 +163,36 @@ class _Axis:
 
 
 def _axis(values: Sequence[Any]) -> _Axis:
-    if any(isinstance(v, str | bool) for v in values):
-        known = sorted({str(v) for v in values})
-        step = 1 / max(1, len(known) - 1)
-        return _Axis([known.index(str(v)) * step for v in values], [(n * step, k) for n, k in enumerate(known)])
+    """The axis of a parameter; a trial that lacks it crosses it at a dash below all values."""
+    present = [v for v in values if v is not _ABSENT]
+    axis = _numbers(present) if all(map(_is_number, present)) else _choices([str(v) for v in present])
+    if len(present) == len(values):
+        return axis
+    raised = iter(_DASH + (1 - _DASH) * h for h in axis.heights)
+    ticks = [(_DASH + (1 - _DASH) * h, text) for h, text in axis.ticks]
+    return _Axis([0.0 if v is _ABSENT else next(raised) for v in values], [(0.0, "–"), *ticks])
+
+
+def _numbers(values: Sequence[float]) -> _Axis:
     scale = math.log if _spans_decades(values) else float
     low, high = scale(min(values)), scale(max(values))
     span = high - low or 1.0
     ends = [(0.0, f"{min(values):.3g}"), (1.0, f"{max(values):.3g}")]
-    return _Axis([(scale(v) - low) / span for v in values], ends)
+    return _Axis([(scale(v) - low) / span for v in values], ends if low < high else ends[:1])
+
+
+def _choices(values: Sequence[str]) -> _Axis:
+    """Numbers, which a study keeps as text where they are choices, stand in their order."""
+    try:
+        known = sorted(set(values), key=float)
+    except ValueError:
+        known = sorted(set(values))
+    step = 1 / max(1, len(known) - 1)
+    return _Axis([known.index(v) * step for v in values], [(n * step, k) for n, k in enumerate(known)])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _spans_decades(values: Sequence[Any]) -> bool:
