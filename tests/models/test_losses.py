@@ -1,12 +1,15 @@
 """Losses against torch's own, by hand, and what ignored pixels may not do."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from segmentation_models_pytorch.losses import LovaszLoss
 
+from segtune.models.eomt import Masks
 from segtune.models.losses import SegmentationLoss, class_weights
 from segtune.models.lovasz import lovasz_softmax
+from segtune.models.mask_loss import MaskClassificationLoss
 from segtune.settings import LossConfig
 
 LOGITS = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -113,3 +116,128 @@ def test_hard_pixels_alone_count_and_borders_count_more():
     assert torch.allclose(loss(boundary=2.0), (each * torch.tensor([1.0, 3.0, 3.0])).sum() / 7)
     nothing = SegmentationLoss(LossConfig(terms={"cross_entropy": 1.0}, hardest=0.5), [0.5, 0.5])
     assert float(nothing(logits, torch.full_like(mask, 255))) == 0.0
+
+
+SHARES = [0.4, 0.3, 0.2, 0.1, 0.0]
+SHOWN = torch.tensor([[[0, 0, 1, 1, 255, 255], [0, 3, 3, 1, 1, 255], [0, 3, 3, 3, 1, 1]]] * 2, dtype=torch.uint8)
+NUMBERS = torch.randn(2, 5, 3, 6, generator=torch.Generator().manual_seed(3)) * 3
+
+
+class ByHand:
+    """The terms in NumPy, pixel by pixel as their papers write them, in fp64."""
+
+    def __init__(self, logits: torch.Tensor, mask: torch.Tensor) -> None:
+        x = np.moveaxis(logits.double().numpy(), 1, -1).reshape(-1, logits.shape[1])
+        ids = mask.numpy().reshape(-1).astype(int)
+        self.x, self.ids = x[ids != 255], ids[ids != 255]
+        shifted = np.exp(self.x - self.x.max(1, keepdims=True))
+        self.p = shifted / shifted.sum(1, keepdims=True)
+        self.own = np.arange(len(self.ids)), self.ids
+        self.shown = sorted(set(self.ids.tolist()))
+        self.weight = 1 / np.log(1.10 + np.array(SHARES))
+
+    def cross_entropy(self) -> float:
+        return float(np.mean(-np.log(self.p[self.own])))
+
+    def weighted(self) -> float:
+        weight = self.weight[self.ids]
+        return float(np.sum(weight * -np.log(self.p[self.own])) / weight.sum())
+
+    def each_smoothed(self) -> np.ndarray:
+        """With class weights and a smoothing of 0.1, as torch documents it."""
+        logs = -np.log(self.p)
+        return 0.9 * self.weight[self.ids] * logs[self.own] + 0.1 / 5 * (logs * self.weight).sum(1)
+
+    def smoothed(self) -> float:
+        return float(self.each_smoothed().sum() / self.weight[self.ids].sum())
+
+    def hardest(self) -> float:
+        """Half of the pixels, by their cross-entropy without weights."""
+        losses = -np.log(self.p[self.own])
+        chosen = np.argsort(-losses)[: len(losses) // 2]
+        weight = self.weight[self.ids]
+        return float((losses * weight)[chosen].sum() / weight[chosen].sum())
+
+    def dice(self) -> float:
+        scores = []
+        for c in self.shown:
+            truth = self.ids == c
+            scores.append(1 - 2 * self.p[truth, c].sum() / (self.p[:, c].sum() + truth.sum()))
+        return float(np.mean(scores))
+
+    def focal(self) -> float:
+        """One class against all others, of all classes and counted pixels (Lin et al., 2017, equation 4)."""
+        chance = 1 / (1 + np.exp(-self.x))
+        truth = self.ids[:, None] == np.arange(5)
+        right = np.where(truth, chance, 1 - chance)
+        return float(np.mean((1 - right) ** 2 * -np.log(right)))
+
+    def lovasz(self) -> float:
+        """Berman et al., 2018, equation 8 and 9: the sorted errors, weighted by what each adds to the Jaccard loss."""
+        losses = []
+        for c in self.shown:
+            truth = self.ids == c
+            errors = np.where(truth, 1 - self.p[:, c], self.p[:, c])
+            order, before, total = np.argsort(-errors), 0.0, 0.0
+            for count in range(1, len(order) + 1):
+                wrong = order[:count]
+                missed, added = truth[wrong].sum(), (~truth[wrong]).sum()
+                jaccard = 1 - (truth.sum() - missed) / (truth.sum() + added)
+                total += errors[order[count - 1]] * (jaccard - before)
+                before = jaccard
+            losses.append(total)
+        return float(np.mean(losses))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("by_hand", "terms", "options"),
+    [
+        ("cross_entropy", {"cross_entropy": 1.0}, {}),
+        ("weighted", {"cross_entropy": 1.0}, {"class_weights": "enet"}),
+        ("smoothed", {"cross_entropy": 1.0}, {"class_weights": "enet", "label_smoothing": 0.1}),
+        ("smoothed", {"cross_entropy": 1.0}, {"class_weights": "enet", "label_smoothing": 0.1, "boundary": 1e-9}),
+        ("hardest", {"cross_entropy": 1.0}, {"class_weights": "enet", "hardest": 0.5}),
+        ("dice", {"dice": 1.0}, {}),
+        ("focal", {"focal": 1.0}, {}),
+        ("lovasz", {"lovasz": 1.0}, {}),
+    ],
+)
+def test_each_term_equals_numpys_with_ignored_pixels_and_absent_classes(by_hand, terms, options, dtype):
+    """Classes 2 and 4 do not occur. Steps in bf16 give logits in bf16, and the loss runs under their autocast."""
+    logits = NUMBERS.to(dtype)
+    loss = SegmentationLoss(LossConfig(terms=terms, **options), SHARES)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        ours = loss(logits, SHOWN)
+    assert ours.dtype == torch.float32
+    assert float(ours) == pytest.approx(getattr(ByHand(logits, SHOWN), by_hand)(), rel=1e-5)
+
+
+@pytest.mark.parametrize("shown", [1, 2, 11])
+def test_dice_of_a_wholly_wrong_crop_is_one_however_many_classes_it_shows(shown):
+    mask = (torch.arange(64).view(1, 8, 8) % shown).to(torch.uint8)
+    wrong = F.one_hot((mask.long() + 1) % 12, 12).permute(0, 3, 1, 2) * 60.0
+    assert float(SegmentationLoss(LossConfig(terms={"dice": 1.0}), [1 / 12] * 12)(wrong, mask)) == pytest.approx(1.0)
+
+
+def test_the_loss_of_masks_is_the_same_under_autocast():
+    found = [Masks(torch.randn(2, 6, 4), 9 * torch.randn(2, 6, 16, 16))]
+    mask = torch.randint(0, 3, (2, 64, 64)).to(torch.uint8)
+    loss, costs = MaskClassificationLoss(3, 512), []
+    plain = loss._costs
+    loss._costs = lambda *about: costs.append(plain(*about)) or costs[-1]
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss(found, mask)
+    assert torch.equal(*costs)
+
+
+@pytest.mark.parametrize(
+    ("term", "options"),
+    [(t, {}) for t in TERMS] + [("cross_entropy", {"boundary": 1.0}), ("cross_entropy", {"hardest": 0.5})],
+)
+def test_a_batch_without_a_region_costs_nothing(term, options):
+    """A labeler's regions are (1, C, 1, R) and may be none."""
+    loss = SegmentationLoss(LossConfig(terms={term: 1.0}, **options), [0.25] * 4)
+    assert float(loss(torch.zeros(1, 4, 1, 0), torch.zeros(1, 1, 0, dtype=torch.uint8))) == 0.0

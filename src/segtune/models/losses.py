@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from segmentation_models_pytorch.losses import DiceLoss, FocalLoss
+from segmentation_models_pytorch.losses import FocalLoss
 from torch import Tensor, nn
 
 from segtune.classes import IGNORE_INDEX
@@ -35,38 +35,36 @@ class SegmentationLoss(nn.Module):
         super().__init__()
         self.config = config
         self.register_buffer("weight", class_weights(config.class_weights, shares), persistent=False)
-        makers = {
-            "dice": lambda: DiceLoss("multiclass", ignore_index=IGNORE_INDEX),
-            "focal": lambda: FocalLoss("multiclass", ignore_index=IGNORE_INDEX),
-        }
-        self.others = nn.ModuleDict({name: makers[name]() for name in config.terms if name in makers})
+        self.focal = FocalLoss("multiclass", ignore_index=IGNORE_INDEX)
         self.of_masks = MaskClassificationLoss(len(shares), config.points) if "masks" in config.terms else None
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Scalar loss of logits (B, C, H, W) against mask (B, H, W) of ids and 255; 0 where nothing counts."""
-        logits, target = logits.float(), mask.long()
-        total = logits.new_zeros(())
-        for name, factor in self.config.terms.items():
-            if name == "cross_entropy":
-                term = self._cross_entropy(logits, target)
-            elif name == "lovasz":
-                term = lovasz_softmax(*self._some(logits, target))
-            else:
-                term = self._other(name, logits, target)
-            total = total + factor * term
+        with torch.autocast(logits.device.type, enabled=False):
+            logits, target = logits.float(), mask.long()
+            total = logits.new_zeros(())
+            for name, factor in self.config.terms.items():
+                total = total + factor * self._term(name, logits, target)
         return total
+
+    def _term(self, name: str, logits: Tensor, target: Tensor) -> Tensor:
+        if name == "cross_entropy":
+            return self._cross_entropy(logits, target)
+        if name == "lovasz":
+            return lovasz_softmax(*self._some(logits, target))
+        if name == "dice":
+            return soft_dice(logits, target)
+        if not bool((target != IGNORE_INDEX).any()):
+            return logits.sum() * 0.0  # smp's focal loss is not defined on nothing
+        term: Tensor = self.focal(logits, target)
+        return term
 
     def _some(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Every n-th row and column, from a random place on."""
         every = self.config.lovasz_stride
-        row, column = (int(torch.randint(min(every, side), ())) for side in target.shape[1:])
+        # at least 1: a labeler's batch may hold no region
+        row, column = (int(torch.randint(max(1, min(every, side)), ())) for side in target.shape[1:])
         return logits[:, :, row::every, column::every], target[:, row::every, column::every]
-
-    def _other(self, name: str, logits: Tensor, target: Tensor) -> Tensor:
-        if not bool((target != IGNORE_INDEX).any()):
-            return logits.sum() * 0.0  # smp's focal loss is not defined on nothing
-        term: Tensor = self.others[name](logits, target)
-        return term
 
     def _cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
         if self.config.hardest < 1.0 or self.config.boundary:
@@ -94,18 +92,55 @@ class SegmentationLoss(nn.Module):
         """Of the hardest pixels, or with more weight along the borders of classes."""
         counted = target != IGNORE_INDEX
         each = F.cross_entropy(
+            logits,
+            target,
+            weight=self.weight,
+            ignore_index=IGNORE_INDEX,
+            label_smoothing=self.config.label_smoothing,
+            reduction="none",
+        )
+        factor, norm = counted.float(), counted.float()
+        if self.weight is not None:  # `each` has it already
+            norm = norm * self.weight[target.clamp(max=len(self.weight) - 1)]
+        if self.config.boundary:
+            near = 1.0 + self.config.boundary * borders(target)
+            factor, norm = factor * near, norm * near
+        if self.config.hardest < 1.0:
+            hard = self._hardest(logits, target, counted)
+            factor, norm = factor * hard, norm * hard
+        return (each * factor).sum() / norm.sum().clamp(min=1e-6)
+
+    @torch.no_grad()
+    def _hardest(self, logits: Tensor, target: Tensor, counted: Tensor) -> Tensor:
+        """Where the cross-entropy, without weights of classes, is largest: (B, H, W) bool."""
+        each = F.cross_entropy(
             logits, target, ignore_index=IGNORE_INDEX, label_smoothing=self.config.label_smoothing, reduction="none"
         )
-        weight = counted.float()
-        if self.weight is not None:
-            weight = weight * self.weight[target.clamp(max=len(self.weight) - 1)]
-        if self.config.boundary:
-            weight = weight * (1.0 + self.config.boundary * borders(target))
-        if self.config.hardest < 1.0:
-            number = max(1, int(self.config.hardest * int(counted.sum())))
-            least = each.detach()[counted].topk(number).values[-1] if counted.any() else each.new_zeros(())
-            weight = weight * (each.detach() >= least)
-        return (each * weight).sum() / weight.sum().clamp(min=1e-6)
+        number = max(1, int(self.config.hardest * int(counted.sum())))
+        return each >= each[counted].topk(number).values[-1] if counted.any() else counted
+
+
+def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean over the classes that a batch shows of 1 - 2 |P T| / (|P| + |T|) (Milletari et al., 2016), 0 if none is.
+
+    The sums run over all counted pixels of the batch.
+
+    Args:
+        logits: (B, C, H, W).
+        target: (B, H, W) ids and 255.
+
+    >>> logits = torch.tensor([0.0, 0.0, 50.0]).view(1, 3, 1, 1).expand(1, 3, 1, 2)
+    >>> float(soft_dice(logits, torch.tensor([[[0, 1]]])))  # all wrong, and one class of three is not shown
+    1.0
+    """
+    num_classes = logits.shape[1]
+    ids = target.flatten()
+    shares = logits.softmax(1).transpose(0, 1).flatten(1) * (ids != IGNORE_INDEX)
+    truth = (ids == torch.arange(num_classes, device=ids.device)[:, None]).to(logits.dtype)
+    size = truth.sum(1)
+    each = 1 - 2 * (shares * truth).sum(1) / (shares.sum(1) + size).clamp(min=1e-7)
+    shown = size > 0
+    return (each * shown).sum() / shown.sum().clamp(min=1)
 
 
 def borders(target: Tensor) -> Tensor:
@@ -115,6 +150,8 @@ def borders(target: Tensor) -> Tensor:
     tensor([[[0., 1., 1., 0., 0.]]])
     """
     found = torch.zeros_like(target, dtype=torch.bool)
+    if not target.numel():  # a labeler's batch without a region
+        return found.float()
     for dim in (1, 2):
         length = target.shape[dim] - 1
         a, b = target.narrow(dim, 0, length), target.narrow(dim, 1, length)

@@ -52,9 +52,10 @@ class MaskClassificationLoss(nn.Module):
 
         A GPU waits for the CPU once, for all images and predictions together.
         """
-        found = [Masks(p.classes.float(), p.masks.float()) for p in predictions]
-        matched = assign(torch.stack([self._costs(p, mask) for p in found]).cpu().numpy())
-        return torch.stack([self._one(p, mask, m) for p, m in zip(found, matched, strict=True)]).sum()
+        with torch.autocast(mask.device.type, enabled=False):  # sums over thousands of points need fp32
+            found = [Masks(p.classes.float(), p.masks.float()) for p in predictions]
+            matched = assign(torch.stack([self._costs(p, mask) for p in found]).cpu().numpy())
+            return torch.stack([self._one(p, mask, m) for p, m in zip(found, matched, strict=True)]).sum()
 
     def _one(self, found: Masks, mask: Tensor, matched: NDArray[np.int64]) -> Tensor:
         """Of one prediction, with its (image, query, class) triples (3, M)."""
