@@ -2,11 +2,14 @@
 
 import copy
 import os
+import re
 import time
+from pathlib import Path
 
 import pytest
 import timm
 import torch
+import yaml
 from safetensors.torch import save_file
 from timm.optim import param_groups_layer_decay
 from torch import nn
@@ -16,10 +19,12 @@ from segtune.config import compose
 from segtune.errors import ConfigError
 from segtune.features import _make_room, _used, encoded_views
 from segtune.models.build import build
+from segtune.models.labeler import build_labeler
 from segtune.models.tuning import add_lora, encoder_of, layer_scales, merged_state
 from segtune.setup import prepare
 from tests.conftest import TINY
 
+CONF = Path(__file__).parents[2] / "conf"
 IMAGE = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
 
 
@@ -39,14 +44,55 @@ def test_layer_scales_equal_timms_for_a_vision_transformer():
     assert ours["head.weight"] == 1.0
 
 
-@pytest.mark.parametrize("encoder", ["resnet18", "convnext_atto", "mobilenetv4_conv_small", "mit_b0"])
-def test_early_layers_learn_slower_than_late_ones(encoder):
-    model = build({"architecture": "FPN" if "mit" not in encoder else "Segformer", "encoder": encoder}, 3)
-    scales = layer_scales(model, 0.5)
-    inside = [scales[n] for n, _ in model.named_parameters() if ".encoder." in n]
-    assert min(inside) < 0.1 and max(inside) <= 1.0
-    assert inside[0] == min(inside) and len(set(inside)) >= 5
-    assert {scales[n] for n, _ in model.named_parameters() if ".encoder." not in n} == {1.0}
+def named_encoders() -> list[str]:
+    """Those that templates name, the smallest of each family."""
+    large = re.compile(r"_(base|large)_|mit_b[2-5]|vit_small|resnet(34|50)")
+    files = [yaml.safe_load(path.read_text()) for path in (CONF / "template").glob("*.yaml")]
+    declared = [file.get("template", file)["hyperparameters"].get("encoder", {}) for file in files]
+    return sorted({name for d in declared for name in d.get("choices", []) if not large.search(name)})
+
+
+@pytest.mark.parametrize("encoder", [e for e in named_encoders() if not e.startswith("mit_")])
+def test_layer_scales_equal_timms_for_every_encoder_that_templates_name(encoder):
+    """Paired by their order, which a net for features keeps; timm counts from the head, we from the last features."""
+    if "vit" in encoder:
+        options = {"architecture": "Eomt", "encoder": encoder, "num_queries": 2, "num_blocks": 1}
+    else:
+        options = {"architecture": "FPN", "encoder": encoder}
+    with torch.device("meta"):
+        model = build({**options} if "swin" not in encoder else {**options, "architecture": "UPerNet"}, 3)
+        whole = timm.create_model(encoder, num_classes=0)
+    rates = {id(p): g["lr_scale"] for g in param_groups_layer_decay(whole, layer_decay=0.8) for p in g["params"]}
+    ours = layer_scales(model, 0.8)
+    own = [(ours[n], p) for n, p in model.named_parameters() if n.startswith("net.encoder.")]
+    theirs = list(whole.parameters())[: len(own)]
+    assert [p.shape for _, p in own] == [p.shape for p in theirs]
+    highest = max(rates[id(p)] for p in theirs)
+    assert [scale for scale, _ in own] == pytest.approx([rates[id(p)] / highest for p in theirs])
+    assert {scale for name, scale in ours.items() if not name.startswith("net.encoder.")} == {1.0}
+
+
+def test_layer_scales_of_mix_transformers_follow_their_stages():
+    """By hand, of two blocks in each of four stages."""
+    scales = layer_scales(build({"architecture": "Segformer", "encoder": "mit_b0"}, 3), 0.5)
+    rates = {name.removeprefix("net.encoder."): scale for name, scale in scales.items() if ".encoder." in name}
+    expected = {"patch_embed1.": 0.5**8}
+    for stage in (1, 2, 3, 4):
+        first, second = 0.5 ** (9 - 2 * stage), 0.5 ** (8 - 2 * stage)
+        expected |= {f"block{stage}.0.": first, f"block{stage}.1.": second, f"norm{stage}.": second}
+        expected |= {f"patch_embed{stage}.": first} if stage > 1 else {}
+    for name, rate in rates.items():
+        assert rate == next(value for start, value in expected.items() if name.startswith(start)), name
+
+
+@pytest.mark.parametrize("encoder", ["resnet10t", "mobilenetv3_large_100"])
+def test_a_labelers_encoder_and_swifts_have_layers_too(encoder):
+    labeler = build_labeler({"architecture": "MaskPool", "encoder": encoder, "width": 16}, 3)
+    for model in (labeler, build({"architecture": "Swift", "width": 16}, 3)):
+        scales = layer_scales(model, 0.5)
+        inside = [scales[n] for n, _ in model.named_parameters() if "encoder." in n]
+        assert inside[0] == min(inside) < max(inside) == 1.0 and len(set(inside)) >= 5
+        assert {scales[n] for n, _ in model.named_parameters() if "encoder." not in n} == {1.0}
 
 
 def test_lora_starts_as_the_model_it_changes_and_merges_into_a_plain_one():

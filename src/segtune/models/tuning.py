@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
+import timm
 import torch
+from segmentation_models_pytorch.encoders.mix_transformer import MixVisionTransformerEncoder
+from timm.models._manipulate import group_with_matcher
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -91,35 +94,78 @@ def merged_state(model: nn.Module) -> Mapping[str, Tensor]:
 def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
     """Factor on the learning rate of each parameter: decay ** (layers above it); 1 in the last layer and in the head.
 
-    An encoder's layers are its blocks in the order in which it defines them; what comes before the first is one more,
-    as in timm's `param_groups_layer_decay` (Clark et al., 2020; Bao et al., 2022).
+    An encoder's layers are those of timm's `param_groups_layer_decay` (Clark et al., 2020; Bao et al., 2022): the stem,
+    then each block; what brings a stage to its resolution belongs to the stage's first block, a norm to the block
+    before it.
+
+    Raises:
+        ConfigError: an encoder whose layers timm does not know.
     """
     encoder = encoder_of(model)
     prefix = next(n for n, m in model.named_modules() if m is encoder)
-    names = [n for n, _ in encoder.named_parameters()]
-    blocks = list(dict.fromkeys(b for b in map(_block, names) if b))
-    last = len(blocks)
+    layers = _layers(encoder)
+    last = max(layers.values())
     scales = {n: 1.0 for n, _ in model.named_parameters()}
-    for name in names:
-        block = _block(name)
-        depth = blocks.index(block) + 1 if block else last if _ends(name) else 0
-        scales[f"{prefix}.{name}"] = decay ** (last - depth)
-    return scales
+    return scales | {f"{prefix}.{name}": decay ** (last - layer) for name, layer in layers.items()}
 
 
-def _block(name: str) -> str | None:
-    """The block that a parameter belongs to: up to the last number among the first parts of its name.
+_MIX_TRANSFORMER = {
+    "stem": r"^patch_embed1\.",
+    "blocks": [
+        (r"^patch_embed(\d+)\.", (0,)),
+        (r"^block(\d+)\.(\d+)", None),
+        (r"^norm(\d+)\.", (99999,)),  # timm's mark for: as the block before it
+    ],
+}
+"""The layers of smp's Mix Transformers, which have no `group_matcher`, in its form."""
 
-    >>> [_block(n) for n in ("model.blocks.3.attn.qkv.weight", "layer1.0.conv1.weight", "model.patch_embed.proj.bias")]
-    ['model.blocks.3', 'layer1.0', None]
+
+def _layers(encoder: nn.Module) -> dict[str, int]:
+    """The layer of each of an encoder's parameters, from 0, the one that sees the image."""
+    names = [name for name, _ in encoder.named_parameters()]
+    inner = getattr(encoder, "model", encoder)  # smp's encoders hold timm's
+    own_prefix = "" if inner is encoder else "model."
+    net, renamed = _with_groups(inner)
+    matcher = _MIX_TRANSFORMER if isinstance(encoder, MixVisionTransformerEncoder) else _matcher_of(net)
+    timms = {_original(name.removeprefix(own_prefix), renamed): name for name in names}
+    found = group_with_matcher(iter([(name, None) for name in timms]), matcher, reverse=True)
+    return {timms[name]: int(layer) for name, layer in found.items()}
+
+
+def _matcher_of(net: Any) -> Any:
+    """Raises ConfigError: timm does not know the net's layers."""
+    if not hasattr(net, "group_matcher"):
+        raise ConfigError(
+            "tuning.layer_decay: timm does not say which layers this encoder has. Set tuning.layer_decay=1.0, or take "
+            "another hp.encoder."
+        )
+    return net.group_matcher(coarse=False)
+
+
+def _with_groups(inner: nn.Module) -> tuple[Any, set[str]]:
+    """A net that knows its layers, and the names of its modules that `inner`, which gives features, has flattened."""
+    if hasattr(inner, "group_matcher"):
+        return inner, set()
+    config: Any = getattr(inner, "pretrained_cfg", None)
+    if not config:
+        return None, set()
+    try:
+        with torch.device("meta"):  # its weights are not needed
+            net = timm.create_model(config["architecture"], num_classes=0)
+    except (RuntimeError, NotImplementedError):  # some read numbers while they are built
+        net = timm.create_model(config["architecture"], num_classes=0)
+    pairs = {n.replace(".", "_", 1) for n, _ in net.named_modules() if n.count(".") == 1}
+    return net, pairs & {n for n, _ in inner.named_children()}
+
+
+def _original(name: str, renamed: set[str]) -> str:
+    """Timm's own name of a parameter of a net for features, which calls `stages.0` `stages_0`.
+
+    >>> _original("stages_0.blocks.1.norm.weight", {"stages_0"})
+    'stages.0.blocks.1.norm.weight'
     """
-    found = re.match(r"((?:[A-Za-z]\w*\.){1,2}\d+(?:\.blocks\.\d+)?|(?:\w+\.)?\w*_\d+\.blocks\.\d+)\.", name)
-    return found.group(1) if found else None
-
-
-def _ends(name: str) -> bool:
-    """Whether a parameter outside of the blocks comes after them: the last norm."""
-    return bool(re.search(r"(^|\.)(norm|fc_norm|norm_head)\.\w+$", name))
+    first, dot, rest = name.partition(".")
+    return ".".join(first.rsplit("_", 1)) + dot + rest if first in renamed else name
 
 
 def _is_update(name: str) -> bool:
