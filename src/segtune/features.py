@@ -9,13 +9,14 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
@@ -33,6 +34,7 @@ from segtune.setup import Setup
 Batch = dict[str, Any]
 Views = Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]
 _BATCH = 8
+_FORMAT = 2  # of what is kept: features that were made in another way are not used
 
 
 @dataclass
@@ -102,7 +104,8 @@ def encoded_views(setup: Setup, say: Callable[[str], None]) -> tuple[FeatureView
 def _kept(
     setup: Setup, split: str, about: Sequence[Any], make: Callable[[], Views], views: int, say: Callable[[str], None]
 ) -> FeatureViews:
-    key = hashlib.sha256(json.dumps([split, list(setup.config.hp["image_size"]), *about]).encode()).hexdigest()[:24]
+    told = json.dumps([_FORMAT, split, list(setup.config.hp["image_size"]), *about])
+    key = hashlib.sha256(told.encode()).hexdigest()[:24]
     folder = cache_dir() / "features" / key
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
@@ -115,21 +118,54 @@ def _kept(
             _encode(setup, make(), number, unfinished)
             unfinished.replace(folder)
             _make_room(folder, setup.config.cache.max_gb)
-    os.utime(folder)
-    told = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-    levels = [np.load(folder / f"{n}.npy", mmap_mode="r") for n in range(told["levels"])]
-    size = (int(told["size"][0]), int(told["size"][1]))
-    return FeatureViews(levels, np.load(folder / "mask.npy", mmap_mode="r"), size, views, setup.config.seed)
+        os.utime(folder)
+        return _opened(folder, views, setup.config.seed)  # before the lock is free: then it may be removed
+
+
+def _opened(folder: Path, views: int, seed: int) -> FeatureViews:
+    about = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    levels = [np.load(folder / f"{n}.npy", mmap_mode="r") for n in range(about["levels"])]
+    size = (int(about["size"][0]), int(about["size"][1]))
+    return FeatureViews(levels, np.load(folder / "mask.npy", mmap_mode="r"), size, views, seed)
 
 
 def _make_room(kept: Path, max_gb: float) -> None:
-    """Removes the least recently used features until all take no more than that; who has mapped them keeps them."""
-    folders = sorted((p for p in kept.parent.iterdir() if p.is_dir() and p != kept), key=lambda p: -p.stat().st_mtime)
-    total = 0.0
-    for folder in [kept, *folders]:
-        total += sum(f.stat().st_size for f in folder.iterdir()) / 1e9
-        if folder != kept and total > max_gb:
-            shutil.rmtree(folder, ignore_errors=True)
+    """Removes the least recently used features until all take no more than that.
+
+    Features that another process makes or opens right now stay; a process that has opened them keeps its maps.
+    """
+    folders = [(p, _bytes_in(p), _used_at(p)) for p in kept.parent.iterdir() if p.suffix != ".lock" and p != kept]
+    total = _bytes_in(kept)
+    for folder, size, _ in sorted(folders, key=lambda f: -f[2]):
+        total += size
+        if total > max_gb * 1e9:
+            _remove(folder)
+
+
+def _bytes_in(folder: Path) -> int:
+    sizes = []
+    with suppress(FileNotFoundError):  # another process removes them
+        sizes = [file.stat().st_size for file in folder.iterdir()]
+    return sum(sizes)
+
+
+def _used_at(folder: Path) -> float:
+    with suppress(FileNotFoundError):
+        return folder.stat().st_mtime
+    return 0.0
+
+
+def _remove(folder: Path) -> None:
+    """Removes features whose lock is free; under another name first, so that no half of them is ever read."""
+    try:
+        with FileLock(folder.with_suffix(".lock"), timeout=0):
+            unfinished = folder.with_suffix(".unfinished")
+            if folder != unfinished:
+                shutil.rmtree(unfinished, ignore_errors=True)
+                folder.replace(unfinished)
+            shutil.rmtree(unfinished, ignore_errors=True)
+    except (Timeout, FileNotFoundError):  # another process opens them, or was first
+        pass
 
 
 @torch.no_grad()  # not inference mode: the weights that change their format here are trained afterwards
