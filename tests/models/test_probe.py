@@ -4,12 +4,17 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 
+from segtune.data.cache import Decoded
+from segtune.data.datamodule import TrainViews
+from segtune.data.transforms import Augment
 from segtune.models import probe
 from segtune.models.build import build
 from segtune.models.probe import StepFormat, fastest_format
+from segtune.settings import AugmentConfig
 
 CPU = torch.device("cpu")
 
@@ -24,6 +29,20 @@ def test_the_answer_is_kept_and_not_measured_again(tmp_path, monkeypatch):
     assert len(next(iter(json.loads(keep.read_text()).values()))["measured"]) == 4
     monkeypatch.setattr(probe, "_time_step", lambda *a: pytest.fail("measured again"))
     assert fastest_format(make, (2, 3, 32, 32), 4, CPU, keep) == first
+
+
+@pytest.mark.parametrize("form", probe._CANDIDATES, ids=str)
+def test_steps_are_timed_on_batches_as_the_data_module_gives_them(form):
+    image, mask = np.zeros((32, 48, 3), np.uint8), np.zeros((32, 48), np.uint8)
+    split = Decoded(("a", "b"), [image] * 2, [mask] * 2, "", np.ones((2, 1), np.int64))
+    views = TrainViews(split, Augment(AugmentConfig(), (32, 48), 1), 0)
+    trained = views.__getitems__([(0, 0, 0), (0, 1, 0)])["image"]
+    timed = []
+    model = make()
+    model.register_forward_pre_hook(lambda _, inputs: timed.append(inputs[0]))
+    probe._time_step(model, (2, 3, 32, 48), 4, CPU, form)
+    for batch in timed:
+        assert (batch.stride(), batch.shape, batch.dtype) == (trained.stride(), trained.shape, trained.dtype)
 
 
 def test_a_gain_within_the_noise_keeps_plain_fp32(tmp_path, monkeypatch):

@@ -53,7 +53,8 @@ def latency(
 
     Seven of them after two to warm up, or more for `seconds`, 200 at most.
     """
-    image = torch.zeros((1, 3, *image_size), dtype=torch.uint8, device=device)
+    # as images are read: channels are neighbours in memory
+    image = torch.zeros((1, *image_size, 3), dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
     was_training = model.training
     model.eval()
     times: list[float] = []
