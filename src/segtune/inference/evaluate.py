@@ -3,14 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from segtune.classes import ClassTable
 from segtune.data.cache import Decoded, batches_of_one_size, evenly, shapes_of
-from segtune.data.images import resize_image
+from segtune.data.images import resize_image, resize_mask
 from segtune.inference.overlay import four_views
 from segtune.inference.segmenter import Segmenter
 from segtune.measure.boundary import boundary_counts
@@ -79,9 +78,8 @@ def small(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A mask (H, W) or an image (H, W, 3), shrunk to 320 pixels at its longer side; masks keep their ids."""
     height, width = pixels.shape[:2]
     scale = min(1.0, _SMALL / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    how = cv2.INTER_NEAREST if pixels.ndim == 2 else cv2.INTER_AREA
-    return np.asarray(cv2.resize(pixels, size, interpolation=how), np.uint8)
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    return resize_mask(pixels, *size) if pixels.ndim == 2 else resize_image(pixels, *size)
 
 
 def origin_of(
