@@ -122,6 +122,17 @@ def _decoded(model: nn.Module, batch: Batch, stride: int = 1) -> Tensor:
     return model.decode(features, batch["size"], stride)  # type: ignore[arg-type]  # a pair, in this kind of batch
 
 
+def _at_places(mask: Tensor, size: Sequence[int], stride: int) -> Tensor:
+    """A mask (B, H, W) at places (h, w), each `stride` pixels wide: the last ones may reach beyond the image.
+
+    >>> _at_places(torch.arange(5).view(1, 1, 5).expand(1, 4, 5), (1, 2), 4)
+    tensor([[[  2, 255]]])
+    """
+    below, right = (count * stride - side for count, side in zip(size, mask.shape[1:], strict=True))
+    whole = F.pad(mask, (0, right, 0, below), value=IGNORE_INDEX)
+    return whole[:, stride // 2 :: stride, stride // 2 :: stride]
+
+
 @dataclass(frozen=True)
 class Labelers:
     """Models that give the regions of one class its finer labels."""
@@ -159,7 +170,7 @@ class Labelers:
         """Of the regions, as if each were a pixel, and of the places."""
         assert isinstance(model, RegionModel)
         logits, places = model.both(batch["image"], batch["regions"])
-        mask = F.interpolate(batch["mask"][:, None], size=places.shape[-2:], mode="nearest-exact")[:, 0]
+        mask = _at_places(batch["mask"], places.shape[-2:], model.stride)
         found: Tensor = loss(logits.T[None, :, None], batch["labels"][None, None]) + loss(places, mask)
         return found
 

@@ -14,7 +14,7 @@ from segtune.inference.models import open_model
 from segtune.inference.regions import find_regions
 from segtune.inference.segmenter import Segmentation, Segmenter
 from segtune.models.folder import read_folder
-from segtune.models.labeler import build_labeler
+from segtune.models.labeler import Encoded, build_labeler
 
 MODEL = {"architecture": "MaskPool", "encoder": "resnet10t", "width": 16}
 TEMPLATE = {"name": "mask_pool", "model": MODEL}
@@ -153,3 +153,19 @@ def test_many_regions_get_the_rows_that_they_get_one_by_one():
     for n in (1, 64, 65, 135):
         alone = made.chances(encoded, (numbers == n).astype(np.int32))
         np.testing.assert_allclose(together[n - 1], alone[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (61, 83), (35, 66)])
+@pytest.mark.parametrize("enlarged", [1, 2])
+def test_places_lie_where_the_image_shows_them(size, enlarged):
+    """A border at x = 37.3 of the image, of cells that reach beyond an image whose sides 4 does not divide."""
+    made = labeler()
+    with torch.no_grad():
+        made.model.places.bias.copy_(torch.tensor([0.0, 0.0, -50.0]))  # of two classes: the blur moves no border
+        made.model.places.weight.copy_(torch.eye(3, 16)[:, :, None, None])
+    features = torch.zeros(1, 16, 16, 24)
+    features[0, 1] = 4 * (torch.arange(24) + 0.5) - 37.3
+    encoded = Encoded(features, size[0] / 4, size[1] / 4)
+    shown = made.places(encoded, (enlarged * size[0], enlarged * size[1]))
+    centres = (np.arange(enlarged * size[1]) + 0.5) / enlarged
+    np.testing.assert_array_equal(shown[1] > shown[0], np.tile(centres > 37.3, (enlarged * size[0], 1)))

@@ -5,7 +5,7 @@ import torch
 from timm.models.resnet import BasicBlock
 
 from segtune.errors import ConfigError
-from segtune.models.build import build
+from segtune.models.build import ARCHITECTURES, build
 from segtune.models.swift import Swift
 
 SWIFT = {"architecture": "Swift", "encoder": "narrow_resnet", "width": 16}
@@ -101,3 +101,33 @@ def test_swift_keeps_its_levels_in_register_at_sizes_that_32_does_not_divide():
         whole, shorter = net.decode(levels), net.decode(cut)
     assert shorter.shape[2] == 26
     torch.testing.assert_close(shorter[:, :, :20], whole[:, :, :20])
+
+
+ENCODERS = {
+    "Eomt": ["test_vit", "vit_small_patch14_reg4_dinov2"],
+    "DPT": ["vit_tiny_patch16_224"],
+    "Segformer": ["mit_b0", "resnet18"],
+    "Swift": ["narrow_resnet"],
+}
+
+
+@pytest.mark.parametrize("size", [(64, 96), (61, 83), (100, 130)])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_logits_lie_where_the_net_saw_them_at_every_stride(architecture, size):
+    """The net's own logits are replaced by the place of their centres; each of ours must name its own centre."""
+    for encoder in ENCODERS.get(architecture, ["resnet18", "mobilenetv3_large_100"]):
+        more = {"num_queries": 2, "num_blocks": 1} if architecture == "Eomt" else {}
+        model = build({"architecture": architecture, "encoder": encoder, **more}, 2).to("meta").eval()
+        own = model.coarse(torch.zeros(1, 3, *size, dtype=torch.uint8, device="meta")).shape[-2:]
+        cell = [side / cells for side, cells in zip(model.padded(size), own, strict=True)]
+        y, x = (step * (torch.arange(cells) + 0.5) for step, cells in zip(cell, own, strict=True))
+        places = torch.stack(torch.meshgrid(y, x, indexing="ij"))[None]
+        for stride in (1, 4):
+            found = model.at_size(places, size, stride)[0]
+            assert found.shape[1:] == (-(-size[0] // stride), -(-size[1] // stride))
+            for axis, (values, step) in enumerate(zip(found, cell, strict=True)):
+                centres = stride * (torch.arange(values.shape[axis]) + 0.5)
+                inside = (centres > step) & (centres < size[axis] - step)  # beyond, the nearest cell stands alone
+                along = values.movedim(axis, 0)[inside]
+                expected = centres[inside, None].expand_as(along)
+                torch.testing.assert_close(along, expected, atol=1e-3, rtol=0, msg=f"{encoder} at stride {stride}")

@@ -146,7 +146,14 @@ class RegionLabeler:
     @torch.inference_mode()
     def places(self, encoded: Encoded, size: tuple[int, int]) -> NDArray[np.float32]:
         """Probabilities (F, *size) of what would be seen at each place of an image, a little blurred."""
-        logits = F.interpolate(self.model.of_places(encoded), size=size, mode="bilinear", align_corners=False)
+        own = self.model.of_places(encoded)
+        covered = zip(size, (encoded.rows, encoded.columns), own.shape[-2:], strict=True)
+        # the last cells may reach beyond the image: stretched to its size instead, all would lie too far up and left
+        y, x = (
+            2 * (torch.arange(side, device=own.device) + 0.5) / side * part / cells - 1 for side, part, cells in covered
+        )
+        grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None]
+        logits = F.grid_sample(own, grid.to(own.dtype), padding_mode="border", align_corners=False)
         return np.stack([cv2.GaussianBlur(p, (0, 0), _BLUR) for p in logits.softmax(1)[0].cpu().numpy()])
 
     @torch.inference_mode()

@@ -3,6 +3,7 @@
 The table below is the only way from a name in a config or a segmenter folder to code: nothing is imported by name.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from segtune.errors import ConfigError, nearest
 from segtune.models.eomt import Eomt, Masks
 from segtune.models.pretrained import hub_or_cache
 from segtune.models.swift import Swift
+
+_STRIDE = 4  # the coarsest at which a loss compares: padded sides are multiples of it, so that its grid spans them
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -166,12 +169,12 @@ def build(model: Mapping[str, Any], num_classes: int, pretrained: bool = False) 
         queries = _made(
             "eomt", encoder, pretrained, lambda: Eomt(num_classes, encoder, pretrained=pretrained, **options)
         )
-        return SegmentationModel(queries, Preprocessing(mean, std, queries.patch_size))
+        return SegmentationModel(queries, Preprocessing(mean, std, math.lcm(queries.patch_size, _STRIDE)))
     net = _build_smp(architecture, encoder, num_classes, pretrained, options)
     multiple = int(net.encoder.output_stride)  # type: ignore[union-attr, arg-type]  # every smp encoder has it
     if architecture == "DPT":  # one of its levels halves the grid of patches, and is doubled again
         multiple *= 2
-    return SegmentationModel(net, Preprocessing(mean, std, multiple))
+    return SegmentationModel(net, Preprocessing(mean, std, math.lcm(multiple, _STRIDE)))
 
 
 def _build_smp(

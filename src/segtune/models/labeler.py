@@ -45,6 +45,7 @@ class RegionModel(nn.Module):
         super().__init__()
         self.encoder, self.preprocessing = encoder, preprocessing
         told: Any = encoder.feature_info
+        self.stride = int(min(stride for stride in told.reduction() if stride >= 4))  # of the places
         self.levels = [n for n, stride in enumerate(told.reduction()) if stride >= 4]
         self.lateral = nn.ModuleList(nn.Conv2d(told.channels()[n], width, 1) for n in self.levels)
         self.norm = nn.LayerNorm(_PARTS * width)
