@@ -89,6 +89,13 @@ class SegmentationModel(nn.Module):
             return None
         return [m for m in self.net.modules() if isinstance(m, nn.Conv2d)][-1]
 
+    @property
+    def class_layers(self) -> list[nn.Module]:
+        """Layers of which each class has a row; of a query-based net, the row after them stands for no object."""
+        classifier = self.net.class_head if isinstance(self.net, Eomt) else self.classifier
+        assert classifier is not None, "every other net has one"
+        return [classifier]
+
     def encode(self, image: Tensor) -> list[Tensor]:
         """The encoder's features of uint8 images (B, 3, H, W), each (B, C, h, w), as the head takes them."""
         encoder: Any = self.net.encoder

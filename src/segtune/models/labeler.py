@@ -58,6 +58,11 @@ class RegionModel(nn.Module):
             values = torch.tensor(getattr(preprocessing, name)).mul(255.0).view(1, 3, 1, 1)
             self.register_buffer(name, values, persistent=False)
 
+    @property
+    def class_layers(self) -> list[nn.Module]:
+        """Layers of which each class has a row."""
+        return [self.head[-1], self.places]
+
     def forward(self, image: Tensor, regions: Tensor | None = None) -> Tensor:
         """Logits (R, num_classes) of the regions numbered 1..R over the whole batch; 0 stands for no region.
 

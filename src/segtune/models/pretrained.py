@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from segtune.errors import ConfigError
 from segtune.models.folder import is_segmenter, read_folder
 
+_PREFIXES = ("", "net.", "encoder.", "net.encoder.", "net.encoder.model.")
+
 
 @contextmanager
 def hub_or_cache() -> Iterator[None]:
@@ -35,7 +37,7 @@ def hub_or_cache() -> Iterator[None]:
 
 
 def take_over(model: nn.Module, path: Path, class_names: Sequence[str]) -> int:
-    """Copies every tensor that fits by name and shape; of a segmenter's classifier, the rows of classes that agree.
+    """Copies every tensor that fits by name and shape; of the layers of classes, the rows of those that both have.
 
     Args:
         path: a .safetensors file (whole model or encoder alone), or a segmenter folder.
@@ -64,27 +66,27 @@ def take_over(model: nn.Module, path: Path, class_names: Sequence[str]) -> int:
 def copy_fitting(
     model: nn.Module, tensors: Mapping[str, Tensor], class_names: Sequence[str], source_names: Sequence[str] = ()
 ) -> int:
-    """The copying itself; names may lack the prefix `net.`, `net.encoder.` or `net.encoder.model.`.
+    """The copying itself; names may lack the prefix of the encoder or of the net.
+
+    Args:
+        source_names: the classes of the source; without them, layers of classes are copied row by row as they are.
 
     Raises:
         ConfigError: no tensor of the encoder fits.
     """
-    own = model.state_dict()
+    own, by_class = model.state_dict(), _names_by_class(model)
     taken, encoder_taken = 0, False
     with torch.no_grad():
         for name, tensor in tensors.items():
-            target = next(
-                (own[p + name] for p in ("", "net.", "net.encoder.", "net.encoder.model.") if p + name in own), None
-            )
+            target = next((own_name for p in _PREFIXES if (own_name := p + name) in own), None)
             if target is None:
                 continue
-            is_head = any(part in name for part in ("head.", "segmentation_head."))
-            if is_head and source_names:
-                taken += _copy_rows(target, tensor, class_names, source_names)
-            elif target.shape == tensor.shape:
-                target.copy_(tensor)
+            if target in by_class and source_names:
+                taken += _copy_rows(own[target], tensor, class_names, source_names)
+            elif own[target].shape == tensor.shape:
+                own[target].copy_(tensor)
                 taken += 1
-                encoder_taken |= not is_head
+                encoder_taken |= target.startswith(("encoder.", "net.encoder."))
     if not encoder_taken:
         raise ConfigError(
             f"hp.pretrained_weights: none of the {len(tensors)} tensors fits this model's encoder by name and shape. "
@@ -93,14 +95,20 @@ def copy_fitting(
     return taken
 
 
+def _names_by_class(model: nn.Module) -> set[str]:
+    """Names of the tensors that have a row for each class."""
+    layers: Sequence[nn.Module] = getattr(model, "class_layers", ())
+    modules = [(name, module) for name, module in model.named_modules() if any(module is m for m in layers)]
+    return {f"{name}.{kind}" for name, _ in modules for kind in ("weight", "bias")}
+
+
 def _copy_rows(target: Tensor, tensor: Tensor, class_names: Sequence[str], source_names: Sequence[str]) -> int:
-    """A classifier's weight or bias, class by class; its other layers where they fit."""
-    if len(target) == len(class_names) and len(tensor) == len(source_names) and target.shape[1:] == tensor.shape[1:]:
-        rows = [(i, source_names.index(n)) for i, n in enumerate(class_names) if n in source_names]
-        for mine, theirs in rows:
-            target[mine] = tensor[theirs]
-        return 1 if rows else 0
-    if target.shape == tensor.shape:
-        target.copy_(tensor)
-        return 1
-    return 0
+    """A tensor with a row for each class: rows of the classes that both have, and what comes after the classes."""
+    rest = tensor[len(source_names) :]
+    if target.shape[1:] != tensor.shape[1:] or len(target) - len(class_names) != len(rest):
+        return 0
+    shared = [name for name in class_names if name in source_names]
+    for name in shared:
+        target[class_names.index(name)] = tensor[source_names.index(name)]
+    target[len(class_names) :] = rest
+    return 1 if shared or len(rest) else 0
