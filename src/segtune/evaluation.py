@@ -24,6 +24,7 @@ from segtune.models.cost import device_name, latency, measure_cost
 from segtune.models.folder import MANIFEST, WEIGHTS, file_hash
 from segtune.patience import is_passing
 from segtune.tracking.datasets import keep_pictures, record_read
+from segtune.tracking.names import file_name
 from segtune.tracking.recorded import dataset_of
 from segtune.tracking.registry import locate
 from segtune.tracking.runs import RunWriter, best_run, sweep_runs
@@ -95,7 +96,7 @@ def signed(evidence: Evidence, folder: Path) -> Evidence:
 def keep(run: RunWriter, evidence: Evidence, data: Decoded) -> None:
     """Keeps evidence with its run, and small pictures of the split with the dataset's entry in the store."""
     origin = evidence.origin
-    folder = run.folder / "evidence" / f"{origin.split}-{origin.fingerprint[:12]}"
+    folder = run.folder / "evidence" / file_name(f"{origin.split.replace('/', '_')}-{origin.fingerprint[:12]}")
     evidence.save(folder)
     run.folder_artifact(folder, f"evidence/{folder.name}")
     run.tags({f"segtune.evidence.{origin.split}": folder.name})

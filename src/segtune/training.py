@@ -16,7 +16,6 @@ from segtune import __version__
 from segtune.callbacks import Guard, Keeper, OnEpoch, Reporter, StopTraining
 from segtune.checkpoints import Checkpoints
 from segtune.commands import command
-from segtune.config import flatten
 from segtune.data.cache import evenly
 from segtune.data.datamodule import SegmentationData
 from segtune.errors import ConfigError, DataError, Interrupted, LeaseLost, OutOfMemory
@@ -33,7 +32,9 @@ from segtune.settings import RunConfig
 from segtune.setup import Say, Setup, prepare, try_step
 from segtune.stopping import StopRequest
 from segtune.task import FineTuning
+from segtune.tracking.names import file_name
 from segtune.tracking.provenance import environment, git_state
+from segtune.tracking.recording import logged_params
 from segtune.tracking.runs import RunRecord, RunWriter, get_run
 from segtune.tracking.store import Store, open_store
 
@@ -165,10 +166,6 @@ def _check_data(setup: Setup, run: RunRecord) -> None:
 
 def _create_run(store: Store, setup: Setup, name: str, tags: Mapping[str, str], parent: str | None) -> RunWriter:
     config, git = setup.config, git_state()
-    plain = config.model_dump(mode="json")
-    sections = ("hp", "loss", "optimizer", "scheduler", "tuning", "augment", "sampling", "trainer", "seed")
-    params = {k: v for k, v in flatten(plain) if k.split(".")[0] in sections}
-    params |= {"template": config.template["name"], "dataset.name": config.dataset.name}
     own = {
         "segtune.kind": "run",
         "segtune.dataset": setup.val.fingerprint,
@@ -178,9 +175,13 @@ def _create_run(store: Store, setup: Setup, name: str, tags: Mapping[str, str], 
     } | ({"mlflow.source.git.commit": git["commit"]} if git else {})
     own |= {"segtune.git.dirty": str(bool(git["diff"])).lower()} if git else {}
     run = RunWriter.create(
-        store, name or f"{config.template['name']}-{config.dataset.name}", params, own | dict(tags), parent
+        store,
+        name or f"{config.template['name']}-{config.dataset.name}",
+        logged_params(config),
+        own | dict(tags),
+        parent,
     )
-    run.data("config.yaml", plain)
+    run.data("config.yaml", config.model_dump(mode="json"))
     run.data("classes.json", setup.classes.to_json())
     run.data(
         "environment.json", environment() | {"threads": torch.get_num_threads(), "device": device_name(setup.device)}
@@ -341,7 +342,7 @@ def _measured(setup: Setup, run: RunWriter, keeper: Keeper, started: float, stop
     keep(run, signed(evidence, run.folder / "segmenter"), setup.val)
     chosen = evenly(len(setup.val), config.tracking.overlays)
     for name, pixels in kind.overlays(segmenter, setup.val, chosen).items():
-        run.image(f"overlays/{name}.png", pixels)
+        run.image(f"overlays/{file_name(name)}.png", pixels)
     seconds = time.monotonic() - started
     run.metrics(
         {f"best/{k}": v for k, v in metrics.items()}

@@ -4,6 +4,7 @@ import numpy as np
 
 from segtune.classes import ClassTable
 from segtune.tracking.datasets import keep_pictures
+from segtune.tracking.names import file_name
 from segtune.tracking.runs import RunWriter
 from tests.measure.test_evidence import evidence
 
@@ -56,9 +57,9 @@ def add_evidence(store, run, counts, split="val", groups=None, **origin):
     told = {"classes": CLASSES, "split": split, "cost": {"params_m": 1.0, "gflops": 0.1, "latency_ms": 5.0,
             "latency_p95_ms": 6.0, "size_mb": 4.0}, **origin}  # fmt: skip
     made = evidence(rng, names, told.pop("classes"), groups, matrices=counts, **told)
-    folder = run.folder / "evidence" / split
+    folder = run.folder / "evidence" / file_name(split.replace("/", "_"))
     made.save(folder)
-    run.folder_artifact(folder, f"evidence/{split}")
-    run.tags({f"segtune.evidence.{split}": split})
+    run.folder_artifact(folder, f"evidence/{folder.name}")
+    run.tags({f"segtune.evidence.{split}": folder.name})
     picture = np.full((8, 10, 3), 99, np.uint8), np.zeros((8, 10), np.uint8)
     keep_pictures(store, "d", split, made.origin.fingerprint, lambda: dict.fromkeys(names, picture))

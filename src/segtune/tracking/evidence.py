@@ -2,6 +2,7 @@
 
 from segtune.commands import command
 from segtune.measure.evidence import Evidence
+from segtune.tracking.names import key_name
 from segtune.tracking.runs import RunRecord, artifact
 from segtune.tracking.store import Store
 
@@ -12,7 +13,7 @@ def load_evidence(store: Store, run: RunRecord, split: str) -> Evidence | None:
     Raises:
         DataError: damaged.
     """
-    folder = run.tags.get(f"segtune.evidence.{split}")
+    folder = run.tags.get(key_name(f"segtune.evidence.{split}"))
     path = artifact(store, run.id, f"evidence/{folder}") if folder else None
     return None if path is None else Evidence.load(path)
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from segtune.errors import ConfigError
 from segtune.patience import patiently
+from segtune.tracking.names import key_name, legacy_key
 from segtune.tracking.outbox import Message, Outbox
 from segtune.tracking.store import Store
 
@@ -48,10 +49,11 @@ class RunWriter:
     ) -> "RunWriter":
         """Starts a run, once the server can be reached; parameters and tags go in one batch."""
         client = store.client
-        own = {"segtune.state": "running", **tags} | ({_PARENT: parent} if parent else {})
+        own = {"segtune.state": "running"} | {key_name(k): v for k, v in tags.items()}
+        own |= {_PARENT: parent} if parent else {}
         run = patiently(lambda: client.create_run(store.experiment_id, run_name=name, tags=own))
         writer = cls(store, run.info.run_id)
-        rows = [(k, str(v)[:6000]) for k, v in params.items()]
+        rows = [(key_name(k), str(v)[:6000]) for k, v in params.items()]
         for start in range(0, len(rows), 100):
             writer._outbox.send({"params": dict(rows[start : start + 100])})
         return writer
@@ -66,12 +68,12 @@ class RunWriter:
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Logs the metrics of one epoch in one call."""
-        rows = {_metric_name(k): float(v) for k, v in values.items()}
+        rows = {key_name(k): float(v) for k, v in values.items()}
         self._outbox.send({"metrics": rows, "step": step, "time": int(time.time() * 1000)})
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Sets tags."""
-        self._outbox.send({"tags": {k: str(v) for k, v in values.items()}})
+        self._outbox.send({"tags": {key_name(k): str(v) for k, v in values.items()}})
 
     def data(self, name: str, value: Any) -> None:
         """Keeps plain data as a JSON or YAML artifact, by the name's suffix."""
@@ -180,7 +182,7 @@ def sweep_parent(store: Store, sweep: str) -> str | None:
 
 def curve(store: Store, run_id: str, metric: str) -> list[tuple[int, float]]:
     """A metric's history as (step, value), by step; a step that was redone counts once, with its last value."""
-    rows = store.client.get_metric_history(run_id, _metric_name(metric))
+    rows = store.client.get_metric_history(run_id, key_name(metric)) or _legacy_rows(store, run_id, metric)
     latest = {m.step: m.value for m in sorted(rows, key=lambda m: m.timestamp)}
     return sorted(latest.items())
 
@@ -194,9 +196,16 @@ def artifact(store: Store, run_id: str, name: str) -> Path | None:
     return Path(path)
 
 
-def _metric_name(name: str) -> str:
-    """Metric names hold letters, digits and `/_-. :`; anything else in a class name becomes `_`."""
-    return "".join(c if c.isascii() and (c.isalnum() or c in "/_-. ") else "_" for c in name)
+def _legacy_rows(store: Store, run_id: str, metric: str) -> list[Metric]:
+    """A metric as segtune 0.1.0 named it; nothing where two of the run's classes shared that name."""
+    key = legacy_key(metric)
+    if key == key_name(metric):
+        return []
+    head, found, _ = metric.partition("iou/")
+    path = artifact(store, run_id, "classes.json")
+    classes = json.loads(path.read_text(encoding="utf-8")) if path else []
+    sharing = [c for c in classes if legacy_key(f"{head}{found}{c['name']}") == key]
+    return list(store.client.get_metric_history(run_id, key)) if len(sharing) < 2 else []
 
 
 def _get(store: Store, run_id: str) -> Run:
