@@ -26,6 +26,7 @@ __all__ = [
     "promote",
     "promote_workflow",
     "rank_labels",
+    "read_image",
     "retry",
     "rollback",
     "status",
@@ -54,11 +55,13 @@ if TYPE_CHECKING:
         worker,
     )
     from segtune.applying import load, predict, promote_workflow, workflow
+    from segtune.data.images import read_image
     from segtune.datasets import check, export, import_dataset, rank_labels
 
 
 _ELSEWHERE = {
     **dict.fromkeys(("check", "export", "import_dataset", "rank_labels"), "segtune.datasets"),
+    "read_image": "segtune.data.images",
     **dict.fromkeys(("load", "predict", "promote_workflow", "workflow"), "segtune.applying"),
 }
 

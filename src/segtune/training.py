@@ -23,6 +23,7 @@ from segtune.evaluation import keep, measure, signed
 from segtune.features import encoded_views
 from segtune.forecast import within_minutes
 from segtune.host_memory import kept_memory
+from segtune.inference.georeference import common_metres
 from segtune.models.cost import device_name, measure_cost
 from segtune.models.fitting import fitting_parts, is_out_of_memory
 from segtune.models.losses import SegmentationLoss
@@ -335,7 +336,7 @@ def _measured(setup: Setup, run: RunWriter, keeper: Keeper, started: float, stop
         say(f"class offsets found on train images: {told}{more} (class_offsets.json)")
     metrics, cost = evidence.metrics("val/"), evidence.origin.cost
     dataset = {"name": setup.source.name, "train": setup.train.fingerprint, "val": setup.val.fingerprint}
-    segmenter.describe(config.template, dataset, metrics)
+    segmenter.describe(config.template, dataset | _resolution(setup), metrics)
     keeper.guard()
     digest = patiently(lambda: segmenter.save(run.folder / "segmenter"))
     run.folder_artifact(run.folder / "segmenter", "segmenter")
@@ -352,3 +353,13 @@ def _measured(setup: Setup, run: RunWriter, keeper: Keeper, started: float, stop
     )
     run.tags({"segtune.manifest_sha256": digest})
     return RunResult(run.run_id, "finished", metrics, run.folder / "segmenter", run.folder, seconds, cost, config.kind)
+
+
+def _resolution(setup: Setup) -> dict[str, float]:
+    """Metres of a pixel that the model looked at, where the train images lie on maps of one resolution."""
+    try:
+        images = [pair.image for pair in setup.source.pairs("train")]
+        metres = common_metres(images, setup.config.hp["image_size"])
+    except DataError:  # the files are gone; their decoded pixels were enough to train
+        return {}
+    return {"metres": metres} if metres else {}

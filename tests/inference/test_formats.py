@@ -14,11 +14,13 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
+from rasterio.crs import CRS
 from shapely import MultiPolygon, Point
 from shapely.geometry import shape
 
 from segtune.classes import ClassTable
 from segtune.inference.formats import clarifai_frame, clarifai_image, clarifai_video, to_coco, to_geojson, to_yolo
+from segtune.inference.georeference import Georeference
 from segtune.inference.polygons import from_rings, to_mask, to_polygons, to_rings
 from segtune.inference.regions import Concept, Region, find_regions, paint
 
@@ -100,7 +102,7 @@ def test_geojson_lies_where_the_geotransform_puts_it():
     mask = np.full((10, 20), 255, np.uint8)
     mask[2:4, 5:9] = 1
     transform = Affine(0.5, 0, 1000.0, 0, -0.5, 2000.0)
-    found = to_geojson(regions_of(mask), transform, "urn:ogc:def:crs:EPSG::32633")
+    found = to_geojson(regions_of(mask), Georeference(transform, CRS.from_epsg(32633)))
     (feature,) = found["features"]
     assert shape(feature["geometry"]).bounds == (1002.5, 1998.0, 1004.5, 1999.0)
     assert feature["properties"]["concept"] == "car" and found["crs"]["properties"]["name"].endswith("32633")

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 from pycocotools import mask as coco_mask
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_origin
@@ -17,6 +18,7 @@ from rasterio.windows import Window
 from shapely.geometry import shape
 
 from segtune.inference import large
+from segtune.inference.georeference import georeference
 from segtune.inference.regions import find_regions
 from segtune.inference.tiling import Tiling
 from tests.inference.test_tiling import CLASSES, segmenter  # noqa: F401  # the fixture
@@ -45,8 +47,10 @@ def test_windows_of_a_file_give_the_same_as_the_image_in_memory(segmenter, small
     image = cv2.resize(RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8), (700, 600))
     place = from_origin(500_000, 4_000_000, 0.5, 0.5)
     path = tiff(tmp_path / "a b.tif", image.astype(dtype) * scale, transform=place, crs="EPSG:32633")
-    assert large.is_large(path)
-    size, regions, overlay = large.segment_large(segmenter, path, tmp_path / "out" / "mask.tif", Tiling(128, 0.25))
+    assert large.large_size(path) == (600, 700)
+    lies = georeference(path)
+    mask_file = tmp_path / "out" / "mask.tif"
+    size, regions, overlay = large.segment_large(segmenter, path, mask_file, Tiling(128, 0.25), place=lies)
     whole = segmenter.segment(image, tiling=Tiling(128, 0.25))
     with rasterio.open(tmp_path / "out" / "mask.tif") as mask:
         np.testing.assert_array_equal(mask.read(1), whole.mask)
@@ -59,9 +63,11 @@ def test_windows_of_a_file_give_the_same_as_the_image_in_memory(segmenter, small
         assert found.mean_confidence == pytest.approx(same.mean_confidence, abs=1e-5)
         assert found.area_share == pytest.approx(same.area_share)
     assert size == (600, 700) and overlay.shape == (600, 700, 3)
-    georeference = large.georeference(path)
-    assert georeference.transform == place and georeference.crs == "urn:ogc:def:crs:EPSG::32633"
-    shapes = list(large.geojson_of(tmp_path / "out" / "mask.tif", CLASSES))
+    assert lies.transform == place and lies.crs == "urn:ogc:def:crs:EPSG::32633"
+    shapes = list(large.geojson_of(mask_file, CLASSES, lies))
+    left, bottom, right, top = np.array([shape(f["geometry"]).bounds for f in shapes]).T
+    assert (left.min(), bottom.min()) == (500_000, 4_000_000 - 300)
+    assert (right.max(), top.max()) == (500_350, 4_000_000)
     assert sum(shape(f["geometry"]).area for f in shapes) == pytest.approx(600 * 700 * 0.25)
     assert not list((tmp_path / "out").glob(".*"))
 
@@ -76,12 +82,15 @@ def test_run_lengths_of_strips_equal_pycocotools_on_the_whole_mask():
             assert large.to_rle(values, lengths, concept, mask.shape)["counts"] == expected
 
 
-def test_small_palette_and_other_files_are_not_read_in_windows(small_limit, tmp_path):
-    assert not large.is_large(tiff(tmp_path / "small.tif", np.zeros((20, 30, 3), np.uint8)))
-    (tmp_path / "broken.tif").write_bytes(b"II*\0 nothing")
-    assert not large.is_large(tmp_path / "broken.tif")
+def test_small_broken_and_other_files_are_not_read_in_windows(small_limit, tmp_path):
+    assert large.large_size(tiff(tmp_path / "small.tif", np.zeros((20, 30, 3), np.uint8))) is None
+    for name in ("broken.tif", "x.png"):
+        (tmp_path / name).write_bytes(b"II*\0 nothing")
+        assert large.large_size(tmp_path / name) is None and georeference(tmp_path / name) is None
+    Image.fromarray(np.zeros((200, 300, 3), np.uint8)).convert("CMYK").save(tmp_path / "cmyk.tif")
+    assert large.large_size(tmp_path / "cmyk.tif") is None
     floats = tiff(tmp_path / "float.tif", np.zeros((200, 300, 1), np.float32))
-    assert not large.is_large(floats) and large.georeference(floats) is None
+    assert large.large_size(floats) == (200, 300) and georeference(floats) is None
 
 
 @pytest.mark.slow
@@ -101,10 +110,11 @@ import json, re
 from pathlib import Path
 from segtune.inference.large import segment_large
 from segtune.inference.segmenter import Segmenter
+from segtune.inference.tiling import Tiling
 from segtune.models.build import Preprocessing, SegmentationModel
 from tests.inference.test_tiling import CLASSES, Equivariant
 segmenter = Segmenter(SegmentationModel(Equivariant(), Preprocessing(multiple=4)), CLASSES, [360], {{}})
-size, regions, _ = segment_large(segmenter, Path({str(path)!r}), Path({str(tmp_path / "mask.tif")!r}))
+size, regions, _ = segment_large(segmenter, Path({str(path)!r}), Path({str(tmp_path / "mask.tif")!r}), Tiling())
 # not ru_maxrss: that of a process just started is its parent's
 peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
 print(json.dumps([size, sum(r.area_share for r in regions), peak]))

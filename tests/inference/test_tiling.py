@@ -41,10 +41,10 @@ def logits_of(segmenter: Segmenter, image: np.ndarray, tiling: Tiling) -> torch.
     height, width = image.shape[:2]
     total = torch.full((3, height, width), torch.nan)
     for part in segmenter.parts(windows_of(image), (height, width), tiling):
-        h, w = part.logits.shape[1:]
-        area = total[:, part.top : part.top + h, part.left : part.left + w]
+        left, right = part.columns
+        area = total[:, part.top : part.top + part.logits.shape[1], left:right]
         assert area.isnan().all(), "covered twice"
-        area[:] = part.logits
+        area[:] = part.logits[:, :, left - part.left : right - part.left]
     assert not total.isnan().any()
     return total
 
@@ -79,15 +79,6 @@ def test_weights_of_a_pixel_add_up_to_one():
     for part in blended(windows_of(image), (150, 210), Tiling(64, 0.3), 32, 2, ones):
         torch.testing.assert_close(part.logits, torch.ones_like(part.logits))
     assert max(sizes) == (64, 64)
-
-
-def test_an_image_above_the_limit_is_tiled_by_itself(segmenter, monkeypatch):
-    image = RNG.integers(0, 256, (90, 700, 3), dtype=np.uint8)
-    whole = segmenter.segment(image, tiling=Tiling())
-    monkeypatch.setattr("segtune.inference.segmenter.MAX_WHOLE", 1000)
-    np.testing.assert_array_equal(segmenter.segment(image).mask, whole.mask)
-    monkeypatch.undo()
-    assert (segmenter.segment(image).mask != whole.mask).any()  # brought to 64 rows
 
 
 def test_flipping_makes_the_result_of_a_mirrored_image_the_mirrored_result(tiny_run):

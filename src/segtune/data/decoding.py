@@ -52,13 +52,25 @@ def open_image(source: str | Path | bytes | bytearray, name: str, max_pixels: in
         raise DataError(f"'{name}': no such file.") from None
     except Exception as error:  # decoders raise whatever they trip over
         raise DataError(f"'{name}' is not an image that can be read: {_reason(error)}") from None
-    if image.width * image.height > max_pixels:
+    try:
+        check_size(image.height, image.width, name, max_pixels)
+    except DataError:
         image.close()
+        raise
+    return image
+
+
+def check_size(height: int, width: int, name: str, max_pixels: int) -> None:
+    """Refuses an image whose header claims more pixels than are decoded.
+
+    Raises:
+        DataError: it does.
+    """
+    if height * width > max_pixels:
         raise DataError(
-            f"'{name}' claims {image.width} x {image.height} pixels; at most {max_pixels:,} are decoded. "
+            f"'{name}' claims {width} x {height} pixels; at most {max_pixels:,} are decoded. "
             "Cut it into smaller images, or raise max_pixels where you trust the file."
         )
-    return image
 
 
 def decode(image: Image.Image, name: str, upright: bool = True) -> Image.Image:

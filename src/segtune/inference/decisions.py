@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _STRIP = 2**20  # logits: 4 MB
+_DEVICE_STRIP = 2**27  # logits on a GPU: 512 MB
 _LOG2_E = math.log2(math.e)
 
 Decided = tuple[NDArray[np.uint8], NDArray[np.float32]]
@@ -35,13 +36,83 @@ def decide(logits: Tensor, size: Sequence[int], grid: Sequence[int] | None = Non
     """
     found = []
     for one in logits:
-        ids = torch.empty(tuple(size), dtype=torch.uint8, device=logits.device)
-        sure = torch.empty(tuple(size), device=logits.device)
-        for rows, strip, spare in _strips(one, size, grid or size):
-            ids[rows] = _leading(strip, spare)
-            sure[rows] = strip.exp2_().sum(1).reciprocal_()
-        found.append((ids.cpu().numpy(), sure.cpu().numpy()))
+        ids, sure = np.empty(tuple(size), np.uint8), np.empty(tuple(size), np.float32)
+        for rows, some_ids, some_sure in decided_strips(one, size, grid):
+            ids[rows], sure[rows] = some_ids, some_sure
+        found.append((ids, sure))
     return found
+
+
+def decided_strips(
+    logits: Tensor, size: Sequence[int], grid: Sequence[int] | None = None
+) -> Iterator[tuple[slice, NDArray[np.uint8], NDArray[np.float32]]]:
+    """What `decide` gives of one image's logits (C, h, w), some rows at a time, from top to bottom."""
+    for rows, strip, spare in _strips(logits, size, grid or size):
+        yield rows, *_decided(strip, spare)
+
+
+def decided_rectangle(
+    logits: Tensor,
+    origin: Sequence[int],
+    look: Sequence[int],
+    steps: Sequence[float],
+    rows: tuple[int, int],
+    columns: tuple[int, int],
+) -> Iterator[tuple[int, NDArray[np.uint8], NDArray[np.float32]]]:
+    """First row, ids and probabilities of some rows at a time of a rectangle, of logits (C, h, w) of a part of it.
+
+    Args:
+        origin: (top, left) of the logits within a look of (height, width) `look`.
+        steps: down and across: how many pixels of the look are one of the image.
+        rows: the first and the end of the rectangle's rows in the image.
+        columns: likewise.
+    """
+    for start, strip in _interpolated(logits, origin, look, steps, rows, columns):
+        yield start, *_decided(strip, torch.empty_like(strip))
+
+
+def _decided(strip: Tensor, spare: Tensor) -> Decided:
+    """Ids and probabilities (h, W) of logits (h, C, W) to the base of 2, which are used up."""
+    ids = _leading(strip, spare).to(torch.uint8)
+    return ids.cpu().numpy(), strip.exp2_().sum(1).reciprocal_().cpu().numpy()
+
+
+def _interpolated(
+    logits: Tensor,
+    origin: Sequence[int],
+    look: Sequence[int],
+    steps: Sequence[float],
+    rows: tuple[int, int],
+    columns: tuple[int, int],
+) -> Iterator[tuple[int, Tensor]]:
+    """First row, and logits (h, C, W) to the base of 2, of some rows at a time of a rectangle."""
+    device = logits.device
+    (above, below, down), (before, after, across) = (
+        _places(first, end, step, length, begin, lines, device)
+        for (first, end), step, length, begin, lines in zip(
+            (rows, columns), steps, look, origin, logits.shape[1:], strict=True
+        )
+    )
+    limit = _STRIP if device.type == "cpu" else _DEVICE_STRIP
+    height, step = rows[1] - rows[0], max(1, limit // (len(logits) * max(1, columns[1] - columns[0])))
+    for start in range(0, height, step):
+        some = slice(start, min(start + step, height))
+        first, end = int(above[some][0]), int(below[some][-1]) + 1
+        seen = logits[:, first:end].transpose(0, 1).float() * _LOG2_E
+        wide = seen.index_select(2, before).lerp_(seen.index_select(2, after), across)
+        upper, lower = (wide.index_select(0, place[some] - first) for place in (above, below))
+        yield rows[0] + start, upper.lerp_(lower, down[some, None, None])
+
+
+def _places(
+    first: int, end: int, step: float, length: int, begin: int, lines: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of pixels along a side: the lines on both sides of each, counted from `begin`, and the share of the second."""
+    place = ((torch.arange(first, end, dtype=torch.float64) + 0.5) * step - 0.5).clamp_(0, length - 1) - begin
+    place = place.clamp_(0, lines - 1)
+    low = place.long()
+    share = (place - low).float()
+    return low.to(device), (low + 1).clamp_(max=lines - 1).to(device), share.to(device)
 
 
 def class_ids(logits: Tensor, size: Sequence[int]) -> Tensor:
@@ -70,6 +141,11 @@ def _strips(logits: Tensor, size: Sequence[int], grid: Sequence[int]) -> Iterato
     The memory of one strip is that of the next. To the base of 2, for a CPU takes powers of it in half the time.
     """
     (height, width), alike = size, tuple(grid) == tuple(logits.shape[1:])
+    if logits.device.type != "cpu" and len(logits) * grid[0] * grid[1] > _DEVICE_STRIP:
+        steps = logits.shape[1] / grid[0], logits.shape[2] / grid[1]
+        for start, strip in _interpolated(logits, (0, 0), logits.shape[1:], steps, (0, height), (0, width)):
+            yield slice(start, start + len(strip)), strip, torch.empty_like(strip)
+        return
     if logits.device.type != "cpu":  # where strips would only be more calls
         whole = logits[None] if alike else F.interpolate(logits[None], size=tuple(grid), mode="bilinear")
         strip = (whole[0, :, :height, :width].float() * _LOG2_E).transpose(0, 1).contiguous()

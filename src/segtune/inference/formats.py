@@ -10,14 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from affine import Affine
 from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
-from shapely.affinity import affine_transform
 from shapely.geometry import mapping
 
 from segtune.classes import ClassTable
+from segtune.inference.georeference import Georeference
 from segtune.inference.polygons import one_path
 from segtune.inference.regions import Region
 
@@ -54,19 +53,16 @@ def to_coco(images: Iterable[Mapping[str, Any]], classes: ClassTable) -> dict[st
     return {"info": {"description": "predicted by segtune"}, **found, "categories": categories}
 
 
-def to_geojson(regions: Iterable[Region], transform: Affine | None = None, crs: str | None = None) -> dict[str, Any]:
+def to_geojson(regions: Iterable[Region], place: Georeference | None = None) -> dict[str, Any]:
     """A FeatureCollection with a MultiPolygon per region (RFC 7946).
 
     Args:
-        transform: from pixels to the image's coordinate system; without one, coordinates are pixels, y down.
-        crs: name of that system, as `crs` of the older GeoJSON of 2008, which GIS programs still read.
+        place: of the image on a map, whose coordinates are written, with the name of their system as `crs` of the older
+            GeoJSON of 2008, which GIS programs still read; without one, coordinates are pixels, y down.
     """
     features = []
     for region in regions:
-        polygons = region.polygons
-        if transform is not None:
-            t = transform
-            polygons = [affine_transform(p, [t.a, t.b, t.d, t.e, t.c, t.f]) for p in polygons]
+        polygons = [place.onto_map(p) for p in region.polygons] if place else region.polygons
         properties = {k: v for k, v in region.to_json(polygons=False).items() if k not in ("rle", "id", "concept")}
         properties |= {"concept": region.concept, "concept_id": region.concept_id, "label": region.label}
         coordinates = [mapping(p)["coordinates"] for p in polygons]
@@ -79,7 +75,13 @@ def to_geojson(regions: Iterable[Region], transform: Affine | None = None, crs: 
             }
         )
     found: dict[str, Any] = {"type": "FeatureCollection", "features": features}
-    return found | ({"crs": {"type": "name", "properties": {"name": crs}}} if crs else {})
+    return found | crs_of(place)
+
+
+def crs_of(place: Georeference | None) -> dict[str, Any]:
+    """The member of a FeatureCollection that names its coordinate system, where there is one."""
+    crs = place.crs if place else None
+    return {"crs": {"type": "name", "properties": {"name": crs}}} if crs else {}
 
 
 def to_yolo(regions: Iterable[Region]) -> str:

@@ -4,9 +4,8 @@ The mask is a tiled GeoTIFF with the image's geotransform. Regions come from run
 strip, so that nothing of the image's size is ever held.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,60 +13,54 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
-from rasterio.enums import ColorInterp, Resampling
+from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.features import shapes
 from rasterio.windows import Window
+from shapely.geometry import mapping, shape
 
 from segtune.classes import IGNORE_INDEX, ClassTable
-from segtune.data.images import read_image, target_size
+from segtune.data.images import target_size
+from segtune.data.raster import opened_raster
 from segtune.errors import DataError
-from segtune.inference.decisions import decide
+from segtune.inference.georeference import Georeference
 from segtune.inference.overlay import draw_overlay
 from segtune.inference.regions import Region
+from segtune.inference.scale import resized
 from segtune.inference.segmenter import Segmenter
-from segtune.inference.tiling import MAX_WHOLE, Tiling
+from segtune.inference.tiling import Tiling
+
+MAX_WHOLE = 32_000_000
+"""TIFFs of more pixels are read, segmented and written in windows."""
 
 _BLOCK = 512
 _OVERVIEW = 2048  # pixels of the shorter side of the overlay
 _CACHE_MB = 96
 
 
-@dataclass(frozen=True)
-class Georeference:
-    """Where an image lies: from pixels to coordinates, and the name of their system."""
-
-    transform: Any
-    crs: str | None
-
-
-def is_large(path: Path) -> bool:
-    """Whether the file is a TIFF that is read in windows, because it has more than MAX_WHOLE pixels."""
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        return False
+def large_size(path: Path) -> tuple[int, int] | None:
+    """(height, width) of a TIFF that is read in windows, because it has more than MAX_WHOLE pixels; else None."""
     try:
-        with _quiet(), rasterio.open(path) as image:
-            plain = all(c != ColorInterp.palette for c in image.colorinterp) and image.count in (1, 3, 4)
-            return bool(plain and image.width * image.height > MAX_WHOLE and image.dtypes[0] in ("uint8", "uint16"))
-    except RasterioError:
-        return False  # whoever decodes it whole says what is wrong with it
-
-
-def georeference(path: Path) -> Georeference | None:
-    """The place of an image on a map; None where its file names none."""
-    try:
-        with _quiet(), rasterio.open(path) as image:
-            if image.transform.is_identity:
-                return None
-            return Georeference(image.transform, _crs_name(image.crs))
-    except RasterioError:
-        return None
+        with opened_raster(path) as raster:
+            if raster is not None and raster.size[0] * raster.size[1] > MAX_WHOLE:
+                return raster.size
+    except DataError:
+        pass  # whoever decodes it whole says what is wrong with it
+    return None
 
 
 def segment_large(
-    segmenter: Segmenter, path: Path, mask_file: Path, tiling: Tiling | None = None, tta: str = "none"
+    segmenter: Segmenter,
+    path: Path,
+    mask_file: Path,
+    tiling: Tiling | None = None,
+    tta: str = "none",
+    place: Georeference | None = None,
 ) -> tuple[tuple[int, int], list[Region], NDArray[np.uint8]]:
     """Segments a TIFF of any size into a mask beside it.
+
+    Args:
+        place: of the image on a map, which the mask gets.
 
     Returns:
         (height, width), a region per class, and an overlay whose shorter side is at most 2048 pixels.
@@ -75,44 +68,59 @@ def segment_large(
     Raises:
         DataError: a window that cannot be read.
     """
-    temporary = mask_file.with_name(f".{mask_file.name}.part")
-    mask_file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with _quiet(), rasterio.open(path) as image:
-            size = (int(image.height), int(image.width))
-            counts = np.zeros((2, 256))
-            with rasterio.open(
-                temporary, "w", driver="GTiff", height=size[0], width=size[1], count=1, dtype="uint8", tiled=True,
-                blockxsize=_BLOCK, blockysize=_BLOCK, compress="deflate", bigtiff="if_safer",
-                transform=image.transform, crs=image.crs,
-            ) as target:  # fmt: skip
-
-                def read(top: int, left: int, bottom: int, right: int) -> NDArray[np.uint8]:
-                    values = image.read(window=Window(left, top, right - left, bottom - top))
-                    return read_image(np.moveaxis(values, 0, 2))
-
-                for part in segmenter.parts(read, size, tiling or Tiling(), tta):
-                    ids, sure = decide(part.logits[None], part.logits.shape[-2:])[0]
-                    target.write(ids, 1, window=Window(part.left, part.top, ids.shape[1], ids.shape[0]))
-                    counts[0] += np.bincount(ids.ravel(), minlength=256)
-                    counts[1] += np.bincount(ids.ravel(), sure.ravel(), minlength=256)
-            with rasterio.open(temporary) as mask:
-                regions = _regions(mask, counts, segmenter.classes)
-                overlay = _overview(image, mask, segmenter.classes)
-        temporary.replace(mask_file)
+        with opened_raster(path) as raster:
+            if raster is None:
+                raise DataError(f"'{path}' is no TIFF that can be read in windows.")
+            size, counts = raster.size, np.zeros((2, 256))
+            with new_mask(mask_file, size, place) as (temporary, target):
+                for piece in segmenter.pieces(raster.read, size, tiling, tta, place.metres if place else None):
+                    height, width = piece.ids.shape
+                    target.write(piece.ids, 1, window=Window(piece.left, piece.top, width, height))
+                    counts[0] += np.bincount(piece.ids.ravel(), minlength=256)
+                    counts[1] += np.bincount(piece.ids.ravel(), piece.sure.ravel(), minlength=256)
+                target.close()
+                with rasterio.open(temporary) as mask:
+                    regions = _regions(mask, counts, segmenter.classes)
+                    overlay = _overview(raster, mask, segmenter.classes)
     except RasterioError as error:
         raise DataError(f"'{path}' cannot be read to its end: {error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
     return size, regions, overlay
 
 
-def geojson_of(mask_file: Path, classes: ClassTable) -> Iterator[dict[str, Any]]:
-    """GeoJSON features of a mask file, one per connected area, in the mask's coordinates."""
-    with _quiet(), rasterio.open(mask_file) as mask:
+def write_mask(mask_file: Path, mask: NDArray[np.uint8], place: Georeference) -> None:
+    """Writes the mask of an image that lies on a map as a GeoTIFF, whole or not at all."""
+    with new_mask(mask_file, mask.shape, place) as (_, target):
+        target.write(mask, 1)
+
+
+@contextmanager
+def new_mask(mask_file: Path, size: Sequence[int], place: Georeference | None) -> Iterator[tuple[Path, Any]]:
+    """A tiled GeoTIFF to be filled, under a temporary path until the block ends well."""
+    temporary = mask_file.with_name(f".{mask_file.name}.part")
+    mask_file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB):
+            with rasterio.open(
+                temporary, "w", driver="GTiff", height=size[0], width=size[1], count=1, dtype="uint8", tiled=True,
+                blockxsize=_BLOCK, blockysize=_BLOCK, compress="deflate", bigtiff="if_safer",
+            ) as target:  # fmt: skip
+                if place:
+                    place.mark(target)
+                yield temporary, target
+        temporary.replace(mask_file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def geojson_of(mask_file: Path, classes: ClassTable, place: Georeference | None = None) -> Iterator[dict[str, Any]]:
+    """GeoJSON features of a mask file, one per connected area, in coordinates of the map, or in pixels without one."""
+    with rasterio.open(mask_file) as mask:
         for geometry, value in shapes(rasterio.band(mask, 1), connectivity=4, transform=mask.transform):
             if int(value) != IGNORE_INDEX:
                 properties = {"concept": classes.names[int(value)], "concept_id": int(value)}
+                if place and place.points:
+                    geometry = mapping(place.onto_map(shape(geometry)))
                 yield {"type": "Feature", "geometry": geometry, "properties": properties}
 
 
@@ -164,23 +172,8 @@ def _regions(mask: Any, counts: NDArray[np.float64], classes: ClassTable) -> lis
     return regions
 
 
-def _overview(image: Any, mask: Any, classes: ClassTable) -> NDArray[np.uint8]:
-    height, width = target_size(image.height, image.width, [min(_OVERVIEW, image.height, image.width)])
-    small = image.read(out_shape=(image.count, height, width), resampling=Resampling.average)
-    ids = mask.read(1, out_shape=(height, width), resampling=Resampling.nearest)
-    return draw_overlay(read_image(np.moveaxis(small, 0, 2)), ids, classes)
-
-
-def _crs_name(crs: Any) -> str | None:
-    code = crs.to_epsg() if crs else None
-    return f"urn:ogc:def:crs:EPSG::{code}" if code else (crs.to_wkt() if crs else None)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """GDAL with a cache that stays small (by default it takes a twentieth of the memory)."""
-    import warnings
-
-    with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=_CACHE_MB):
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        yield
+def _overview(raster: Any, mask: Any, classes: ClassTable) -> NDArray[np.uint8]:
+    size = target_size(*raster.size, [min(_OVERVIEW, *raster.size)])
+    image = resized(raster.read, raster.size, size)(0, 0, *size)
+    ids = mask.read(1, out_shape=size, resampling=Resampling.nearest)
+    return draw_overlay(image, ids, classes)

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from segtune.data.images import read_image
 from segtune.errors import ConfigError, DataError, Interrupted, StorageError
 from segtune.inference import journal
+from segtune.inference.georeference import Georeference, georeference
 from segtune.inference.inputs import Input, opened
 from segtune.inference.journal import Journal
-from segtune.inference.large import geojson_of, georeference, is_large, segment_large
+from segtune.inference.large import geojson_of, large_size, segment_large
 from segtune.inference.options import Options
 from segtune.inference.pipeline import Behind, mapped, threads
 from segtune.inference.predict_video import segment_video
@@ -196,30 +197,48 @@ class _Job:
             self.progress("files", done, len(self.inputs))
 
         with Behind(finished) as behind:
-            for item, pixels in mapped(self._decode, inputs):
+            for item, pixels, place in mapped(self._decode, inputs):
                 self._check_stop()
-                if pixels is None:
-                    behind.submit(self._large, item)
+                if isinstance(pixels, tuple):
+                    self._warn_of_scale(item, pixels, place)
+                    behind.submit(self._large, item, place)
                 elif isinstance(pixels, DataError):
                     behind.submit(lambda *outcome: outcome, item, pixels)
                 else:
-                    found = self.segmenter.segment(pixels, tiling=self.options.tiling, tta=self.options.tta)
-                    behind.submit(self._write, item, found)
+                    metres = place.metres if place else None
+                    found = self.segmenter.segment(
+                        pixels, tiling=self.options.tiling, tta=self.options.tta, metres=metres
+                    )
+                    behind.submit(self._write, item, found, place)
 
-    def _decode(self, item: Input) -> tuple[Input, NDArray[np.uint8] | DataError | None]:
-        """The image's pixels; None where it is too large for memory; the error where it is none."""
+    def _decode(
+        self, item: Input
+    ) -> tuple[Input, NDArray[np.uint8] | tuple[int, int] | DataError, Georeference | None]:
+        """The image's pixels and place; its size where it is too large for memory; the error where it is none."""
         try:
-            return item, None if is_large(item.path) else read_image(item.path, self.options.max_pixels)
+            pixels = large_size(item.path) or read_image(item.path, self.options.max_pixels)
+            return item, pixels, georeference(item.path)
         except DataError as error:
-            return item, error
+            return item, error, None
 
-    def _write(self, item: Input, found: Segmentation) -> tuple[Input, dict[str, Any] | DataError]:
+    def _warn_of_scale(self, item: Input, size: tuple[int, int], place: Georeference | None) -> None:
+        """Says so where a map is looked at as a small picture, for nobody knows at which resolution to look."""
+        known = place is not None and place.metres is not None and self.segmenter.scale.metres is not None
+        look = self.segmenter.scale.look(size)
+        if place and not known and self.options.tiling is None and 4 * min(look) < min(size):
+            self.say(
+                f"{item.name}: {size[1]} x {size[0]} pixels are looked at as {look[1]} x {look[0]}, the size of the "
+                "training images, whose resolution is not known. tile=512 looks at the pixels as they are."
+            )
+
+    def _write(
+        self, item: Input, found: Segmentation, place: Georeference | None
+    ) -> tuple[Input, dict[str, Any] | DataError]:
         try:
             regions = self.regions(found)
         except DataError as error:
             return item, error
-        place = georeference(item.path) if "geojson" in self.options.formats else None
-        self.writer.picture(item.place, found)
+        self.writer.picture(item.place, found, place)
         self.writer.shapes(item.place, regions, place)
         self.writer.clarifai_image(item.place, item.name, regions)
         row = _row(item, found.mask.shape, [r.to_json("regions" in self.options.formats) for r in regions])
@@ -228,7 +247,7 @@ class _Job:
             row["facts"] = edited.facts
         return item, row
 
-    def _large(self, item: Input) -> tuple[Input, dict[str, Any] | DataError]:
+    def _large(self, item: Input, place: Georeference | None) -> tuple[Input, dict[str, Any] | DataError]:
         """An image that is read in windows: its mask is a GeoTIFF, its overlay small, its regions one per class."""
         options, writer = self.options, self.writer
         unfit = [f for f in options.formats if f in ("yolo", "clarifai")]
@@ -240,13 +259,13 @@ class _Job:
             )
         mask = writer.path("masks", item.place, ".tif")
         try:
-            size, regions, overlay = segment_large(self.segmenter, item.path, mask, options.tiling, options.tta)
+            size, regions, overlay = segment_large(self.segmenter, item.path, mask, options.tiling, options.tta, place)
         except DataError as error:
             return item, error
         if "overlays" in options.formats:
             write_jpeg(writer.path("overlays", item.place, ".jpg"), overlay)
         if "geojson" in options.formats:
-            writer.large_geojson(item.place, geojson_of(mask, self.segmenter.classes), georeference(item.path))
+            writer.large_geojson(item.place, geojson_of(mask, self.segmenter.classes, place), place)
         if "masks" not in options.formats:
             mask.unlink()
         return item, _row(item, size, [r.to_json(polygons=False) for r in regions])

@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from segtune.classes import ClassTable
-from segtune.data.images import read_image, resize_image, target_size
+from segtune.data.images import read_image, resize_image
 from segtune.errors import DataError
 from segtune.inference.averaging import averaged
-from segtune.inference.decisions import Decided, decide
+from segtune.inference.decisions import Decided, decide, decided_strips
 from segtune.inference.engines import Eager, make_engine
+from segtune.inference.georeference import georeference
 from segtune.inference.overlay import draw_overlay
 from segtune.inference.regions import Region, find_regions
-from segtune.inference.tiling import MAX_WHOLE, Part, ReadWindow, Tiling, blended, windows_of
+from segtune.inference.scale import MAX_LOOK, Piece, Scale, at_size, resized
+from segtune.inference.tiling import Part, ReadWindow, Tiling, blended, windows_of
 from segtune.models.build import Preprocessing, SegmentationModel, build
 from segtune.models.folder import read_folder, write_folder
 
@@ -58,6 +60,7 @@ class Segmenter:
     """A model, its classes, and the size at which it looks at images.
 
     Attributes:
+        scale: how large images are looked at; `image_size` is its part that every segmenter has.
         engine: what computes; eager fp32, unless `using` made this.
     """
 
@@ -72,6 +75,7 @@ class Segmenter:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()
         self.classes, self.image_size, self.info = classes, list(image_size), dict(info)
+        self.scale = Scale(tuple(image_size), dict(info.get("dataset", {})).get("metres"))
         self.engine = Eager(self.model)
 
     def using(self, runtime: str, graphs: bool = False, say: Callable[[str], None] = lambda _: None) -> "Segmenter":
@@ -133,7 +137,12 @@ class Segmenter:
         return write_folder(folder, self.model.state_dict(), self.info)
 
     def describe(self, template: Mapping[str, Any], dataset: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """Notes in `info`, which `save` writes, how to build the model and where it came from."""
+        """Notes in `info`, which `save` writes, how to build the model and where it came from.
+
+        Args:
+            dataset: what it was trained on; `metres` is a pixel on the ground at the model's image size.
+        """
+        self.scale = Scale(tuple(self.image_size), dataset.get("metres"))
         self.info = {
             "template": template["name"],
             "model": dict(template["model"]),
@@ -145,30 +154,61 @@ class Segmenter:
             "versions": versions(),
         }
 
-    def segment(self, image: Any, *, tiling: Tiling | None = None, tta: str = "none") -> Segmentation:
+    def segment(
+        self, image: Any, *, tiling: Tiling | None = None, tta: str = "none", metres: float | None = None
+    ) -> Segmentation:
         """Labels every pixel of one image.
+
+        An image of any size is looked at in the scale that the model was trained at (`Scale`), in one piece, or in
+        tiles where that is more than MAX_LOOK pixels.
 
         Args:
             image: path, bytes, PIL image, array or tensor; see `read_image`.
-            tiling: looks at the image in tiles at its own size; without it, only images of more than MAX_WHOLE pixels
-                are tiled, and the others are brought to the model's image size.
+            tiling: looks at the image in tiles at its own size instead.
             tta: test-time augmentation, a name in `averaging.AVERAGES`.
+            metres: a pixel on the ground; of a path, the file is asked. It counts for segmenters that were trained on
+                maps of one resolution.
 
         Raises:
             DataError: not an image.
             ConfigError: an unknown name.
         """
+        if metres is None and self.scale.metres is not None and isinstance(image, str | Path):
+            place = georeference(Path(image))
+            metres = place.metres if place else None
         pixels = read_image(image)
-        height, width = pixels.shape[:2]
-        if tiling is None and height * width <= MAX_WHOLE:
-            mask, confidence = self.segment_batch([pixels], tta)[0]
+        size = (pixels.shape[0], pixels.shape[1])
+        if tiling is None and self.is_whole(size, metres):
+            mask, confidence = self.segment_batch([pixels], tta, metres)[0]
             return Segmentation(pixels, mask, confidence, self.classes)
-        mask, confidence = np.empty((height, width), np.uint8), np.empty((height, width), np.float32)
-        for part in self.parts(windows_of(pixels), (height, width), tiling or Tiling(), tta):
-            ids, sure = decide(part.logits[None], part.logits.shape[-2:])[0]
-            rows, columns = slice(part.top, part.top + ids.shape[0]), slice(part.left, part.left + ids.shape[1])
-            mask[rows, columns], confidence[rows, columns] = ids, sure
+        mask, confidence = np.empty(size, np.uint8), np.empty(size, np.float32)
+        for piece in self.pieces(windows_of(pixels), size, tiling, tta, metres):
+            bottom, right = piece.top + piece.ids.shape[0], piece.left + piece.ids.shape[1]
+            mask[piece.top : bottom, piece.left : right] = piece.ids
+            confidence[piece.top : bottom, piece.left : right] = piece.sure
         return Segmentation(pixels, mask, confidence, self.classes)
+
+    def is_whole(self, size: tuple[int, int], metres: float | None = None) -> bool:
+        """Whether an image of a size is looked at in one piece, at the trained scale."""
+        height, width = self.scale.look(size, metres)
+        return len(self.image_size) == 2 or height * width <= MAX_LOOK
+
+    def pieces(
+        self, read: ReadWindow, size: tuple[int, int], tiling: Tiling | None, tta: str = "none",
+        metres: float | None = None,
+    ) -> Iterator[Piece]:  # fmt: skip
+        """What `segment` decides, piece by piece, of an image (height, width) that need not lie in memory."""
+        look = size if tiling else self.scale.look(size, metres)
+        view = resized(read, size, look)
+        if tiling is None and self.is_whole(size, metres):
+            image = torch.from_numpy(np.ascontiguousarray(view(0, 0, *look))).permute(2, 0, 1)[None]
+            logits = self.logits(image, look, tta)[0]
+            with torch.inference_mode():
+                for rows, ids, sure in decided_strips(logits, size):
+                    yield Piece(rows.start, 0, ids, sure)
+            return
+        side = Tiling.tile if len(self.image_size) == 2 else max(Tiling.tile, self.image_size[0])
+        yield from at_size(self.parts(view, look, tiling or Tiling(side), tta), look, size)
 
     def parts(self, read: ReadWindow, size: tuple[int, int], tiling: Tiling, tta: str = "none") -> Iterator[Part]:
         """The logits of an image of any size (height, width), tiled and blended; see `tiling.blended`."""
@@ -179,14 +219,16 @@ class Segmenter:
 
         return blended(read, size, tiling, self.model.preprocessing.multiple, len(self.classes), infer)
 
-    def segment_batch(self, images: Sequence[NDArray[np.uint8]], tta: str = "none") -> list[Decided]:
+    def segment_batch(
+        self, images: Sequence[NDArray[np.uint8]], tta: str = "none", metres: float | None = None
+    ) -> list[Decided]:
         """Masks and confidences (H, W) of RGB images (H, W, 3), each at its own size; sizes may differ."""
-        sizes = [target_size(i.shape[0], i.shape[1], self.image_size) for i in images]
+        sizes = [(i.shape[0], i.shape[1]) for i in images]
         found: list[Decided | None] = [None] * len(images)
-        for key in dict.fromkeys((s, i.shape[:2]) for s, i in zip(sizes, images, strict=True)):
-            rows = [n for n, i in enumerate(images) if (sizes[n], i.shape[:2]) == key]
-            resized = torch.from_numpy(np.stack([resize_image(images[n], *key[0]) for n in rows])).permute(0, 3, 1, 2)
-            for n, decided in zip(rows, self.decide(resized, key[1], tta), strict=True):
+        for size in dict.fromkeys(sizes):
+            rows, look = [n for n, s in enumerate(sizes) if s == size], self.scale.look(size, metres)
+            small = torch.from_numpy(np.stack([resize_image(images[n], *look) for n in rows])).permute(0, 3, 1, 2)
+            for n, decided in zip(rows, self.decide(small, size, tta), strict=True):
                 found[n] = decided
         return [f for f in found if f is not None]
 

@@ -15,9 +15,6 @@ from torch import Tensor
 
 from segtune.errors import ConfigError
 
-MAX_WHOLE = 32_000_000
-"""Images of more pixels are tiled, unless told otherwise."""
-
 _BUFFER = 96_000_000  # bytes of logits that are blended at a time
 
 ReadWindow = Callable[[int, int, int, int], NDArray[np.uint8]]
@@ -31,11 +28,17 @@ def windows_of(image: NDArray[np.uint8]) -> ReadWindow:
 
 @dataclass(frozen=True)
 class Part:
-    """A finished rectangle of the image: its logits (C, h, w), from (top, left)."""
+    """A finished rectangle of the image: its logits (C, h, w), from (top, left).
+
+    Attributes:
+        columns: the first and the end of those that are this part's own; there is one more on each side where another
+            part goes on, so that logits can be interpolated.
+    """
 
     top: int
     left: int
     logits: Tensor
+    columns: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def blended(
     num_classes: int,
     infer: Callable[[NDArray[np.uint8]], Tensor],
 ) -> Iterator[Part]:
-    """The logits of an image (height, width), rectangle by rectangle; together they cover each pixel once.
+    """The logits of an image (height, width), rectangle by rectangle; their own columns cover each pixel once.
 
     Strips of tile columns, as wide as the buffer holds, are walked from top to bottom; where strips meet, the tiles
     that reach over the seam are computed for both.
@@ -95,22 +98,23 @@ def blended(
     for first in range(0, len(columns), own):
         left = columns[first]
         right = columns[first + own] if first + own < len(columns) else width
-        reaching = [c for c in columns if c < right and c + side > left]
-        yield from _strip(read, height, width, left, right, reaching, tiling, multiple, infer)
+        seen = max(0, left - 1), min(width, right + 1)
+        reaching = [c for c in columns if c < seen[1] and c + side > seen[0]]
+        for top, logits in _strip(read, size, seen, reaching, tiling, multiple, infer):
+            yield Part(top, seen[0], logits, (left, right))
 
 
 def _strip(
     read: ReadWindow,
-    height: int,
-    width: int,
-    left: int,
-    right: int,
+    size: tuple[int, int],
+    seen: tuple[int, int],
     columns: list[int],
     tiling: Tiling,
     multiple: int,
     infer: Callable[[NDArray[np.uint8]], Tensor],
-) -> Iterator[Part]:
-    """Columns left to right of the image, in bands that no later tile changes."""
+) -> Iterator[tuple[int, Tensor]]:
+    """Where they begin, and the logits of bands that no later tile changes, of some columns of the image."""
+    (height, width), (left, right) = size, seen
     side, rows = tiling.side(multiple), tiling.starts(height, multiple)
     across, down = _Ramp(columns, side, tiling.step(multiple), width), _Ramp(rows, side, tiling.step(multiple), height)
     total: Tensor | None = None
@@ -125,7 +129,7 @@ def _strip(
             a, b = max(start, left), min(end, right)
             total[:, : bottom - top, a - left : b - left] += (logits * weight)[:, :, a - start : b - start]
         assert total is not None
-        yield Part(top, left, total[:, : following - top].clone())
+        yield top, total[:, : following - top].clone()
         kept = total[:, following - top :].clone()
         total.zero_()
         total[:, : kept.shape[1]] = kept

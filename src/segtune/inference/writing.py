@@ -11,9 +11,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segtune.classes import ClassTable
-from segtune.inference.formats import clarifai_frame, clarifai_image, clarifai_video, to_coco, to_geojson, to_yolo
+from segtune.inference.formats import (
+    clarifai_frame,
+    clarifai_image,
+    clarifai_video,
+    crs_of,
+    to_coco,
+    to_geojson,
+    to_yolo,
+)
+from segtune.inference.georeference import Georeference
 from segtune.inference.journal import read_lines
-from segtune.inference.large import Georeference
+from segtune.inference.large import write_mask
 from segtune.inference.regions import SCHEMA_VERSION, Region
 from segtune.inference.segmenter import Segmentation
 
@@ -33,9 +42,9 @@ class Writer:
         target = self.output / FOLDERS[kind] / place
         return target.with_name(target.name + suffix)
 
-    def picture(self, place: Path, found: Segmentation) -> None:
-        """The mask as an index PNG, and the overlay."""
-        self.mask(place, found.mask)
+    def picture(self, place: Path, found: Segmentation, georeference: Georeference | None = None) -> None:
+        """The mask, and the overlay."""
+        self.mask(place, found.mask, georeference)
         if "overlays" in self.formats:
             write_jpeg(self.path("overlays", place, ".jpg"), found.overlay())
 
@@ -43,16 +52,17 @@ class Writer:
         """What a workflow's edits made of the image."""
         write_png(self.path("edited", place, ".png"), picture)
 
-    def mask(self, place: Path, mask: NDArray[np.uint8]) -> None:
-        """The mask as an index PNG."""
-        if "masks" in self.formats:
+    def mask(self, place: Path, mask: NDArray[np.uint8], georeference: Georeference | None = None) -> None:
+        """The mask as an index PNG; as a GeoTIFF where the image lies on a map."""
+        if "masks" in self.formats and georeference:
+            write_mask(self.path("masks", place, ".tif"), mask, georeference)
+        elif "masks" in self.formats:
             write_png(self.path("masks", place, ".png"), mask)
 
     def shapes(self, place: Path, regions: Sequence[Region], georeference: Georeference | None = None) -> None:
         """Outlines as GeoJSON and YOLO-seg."""
         if "geojson" in self.formats:
-            where = (georeference.transform, georeference.crs) if georeference else (None, None)
-            write_json(self.path("geojson", place, ".geojson"), to_geojson(regions, *where))
+            write_json(self.path("geojson", place, ".geojson"), to_geojson(regions, georeference))
         if "yolo" in self.formats:
             write_text(self.path("yolo", place, ".txt"), to_yolo(regions))
 
@@ -60,8 +70,7 @@ class Writer:
         self, place: Path, features: Iterable[Mapping[str, Any]], georeference: Georeference | None
     ) -> None:
         """The outlines of an image that is larger than memory, feature by feature."""
-        crs = georeference.crs if georeference else None
-        head = {"type": "FeatureCollection"} | ({"crs": {"type": "name", "properties": {"name": crs}}} if crs else {})
+        head = {"type": "FeatureCollection"} | crs_of(georeference)
         with whole(self.path("geojson", place, ".geojson")) as file:
             file.write(json.dumps(head)[:-1] + ', "features": [')
             for number, feature in enumerate(features):

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segtune.data.decoding import decode, open_image, orientation_of
+from segtune.data.decoding import decode, open_image
 from segtune.data.files import read_bytes
-from segtune.data.images import read_image, resize_mask, target_size
+from segtune.data.images import read_image, resize_mask, stored_size, target_size
 from segtune.data.layout import Source
 from segtune.errors import DataError
 
@@ -101,9 +101,8 @@ def examine(
 def _image(facts: PairFacts, upright: bool) -> None:
     data = read_bytes(facts.image)
     facts.digest = hashlib.sha256(data).digest()
-    header = open_image(data, str(facts.image))
-    facts.orientation = orientation_of(header) if upright else 1
-    facts.stored = (header.height, header.width)
+    height, width, orientation = stored_size(data, str(facts.image))
+    facts.orientation, facts.stored = orientation if upright else 1, (height, width)
     pixels = read_image(data, name=str(facts.image), upright=upright)
     facts.size = (pixels.shape[0], pixels.shape[1])
     facts.look = perceptual_hash(pixels)

@@ -22,12 +22,11 @@ from PIL import Image
 
 from segtune.classes import IGNORE_INDEX, ClassTable
 from segtune.data.archives import is_archive, unpack
-from segtune.data.decoding import open_image, orientation_of
 from segtune.data.download import build_folder
 from segtune.data.files import cache_dir
 from segtune.data.formats import coco, folders, tools
 from segtune.data.formats.areas import Annotated, Labelled, paint, turned
-from segtune.data.images import read_mask
+from segtune.data.images import read_mask, stored_size
 from segtune.data.masks import MaskReader
 from segtune.data.splits import divide
 from segtune.dataset_settings import AnnotationsConfig, DatasetConfig, SplitsConfig
@@ -215,11 +214,9 @@ def _write_one(
 ) -> NDArray[np.bool_]:
     """Writes one image with its masks; gives which classes it shows."""
     split = item.split or ".all"
-    image = open_image(item.data if item.data is not None else item.image, str(item.image))
-    orientation = orientation_of(image)
-    stored = (image.height, image.width)
+    height, width, orientation = stored_size(item.data if item.data is not None else item.image, str(item.image))
+    stored = (height, width)
     shown = stored[::-1] if orientation >= 5 else stored
-    image.close()
     finer = None
     if item.mask is not None:
         mask = item.mask()
