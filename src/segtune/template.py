@@ -99,7 +99,8 @@ class Hyperparameter:
         return kind(value)
 
     def _refuse(self, value: Any, allowed: str) -> ConfigError:
-        return ConfigError(f"hp.{self.name}={value}: allowed is {allowed} (default {self.default}).")
+        shown = repr(value) if isinstance(value, str) else value
+        return ConfigError(f"hp.{self.name}={shown}: allowed is {allowed} (default {self.default}).")
 
     def search_range(self) -> dict[str, Any]:
         """What a sweep draws from when its file names this hyperparameter without a range.
@@ -113,7 +114,11 @@ class Hyperparameter:
             return {"choices": list(self.choices)}
         if isinstance(self.default, bool):
             return {"choices": [False, True]}
-        if isinstance(self.default, list) or self.min is None or self.max is None:
+        if isinstance(self.default, list):
+            raise ConfigError(
+                f"hp.{self.name} has no default search range: give a list of choices, as [{self.default}]."
+            )
+        if self.min is None or self.max is None:
             raise ConfigError(f"hp.{self.name} has no default search range: give min and max, or choices.")
         return {"min": self.min, "max": self.max} | ({"step": self.step} if self.step else {})
 

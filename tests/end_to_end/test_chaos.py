@@ -19,7 +19,7 @@ from segtune.sweeping.records import RUN, load_study
 from segtune.tracking.runs import curve, get_run, sweep_runs
 from segtune.tracking.store import open_store
 from segtune.training import fit
-from tests.conftest import TINY
+from tests.conftest import tiny_without
 
 
 def write_sweep(folder: Path, n_trials: int, overrides: list[str], **options: object) -> None:
@@ -30,7 +30,13 @@ def write_sweep(folder: Path, n_trials: int, overrides: list[str], **options: ob
         "sampler": "random",
         "pruner": "none",
         "max_retries": 50,
-        "overrides": [*TINY, "hp.num_epochs=3", "trainer.threads=1", "tracking.overlays=0", *overrides],
+        "overrides": [
+            *tiny_without("hp.width", "hp.per_item_lrate"),
+            "hp.num_epochs=3",
+            "trainer.threads=1",
+            "tracking.overlays=0",
+            *overrides,
+        ],
         "search": {"hp.per_item_lrate": {"min": 1e-4, "max": 1e-2, "log": True}, "hp.width": [16, 24]},
         **options,
     }

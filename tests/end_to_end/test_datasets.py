@@ -23,7 +23,7 @@ from segtune.sweeping.space import build_space
 from segtune.sweeping.spec import load_spec
 from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.trial import run_trial
-from tests.conftest import SCENES, TINY
+from tests.conftest import SCENES, TINY, tiny_without
 from tests.data.test_audit import audit, config, image_path, mask_path, unknown
 from tests.data.test_audit import root as root  # the fixture of clean pairs
 
@@ -141,16 +141,16 @@ def test_a_sweep_whose_data_changes_stops(tmp_path):
     scenes = street(tmp_path)
     spec_file = tmp_path / "s.yaml"
     spec_file.write_text("# Question: does it stop?\nn_trials: 4\nsearch: {hp.width: [16, 24, 32, 40]}\n")
-    spec = load_spec(str(spec_file), [*TINY[2:], *SCENES, f"dataset.root='{scenes}'"])
+    spec = load_spec(str(spec_file), [*tiny_without("hp.width"), f"dataset.root='{scenes}'"])
     study, space = SweepStudy(tmp_path / "study", spec), build_space(spec)
     study.check_identity({"dataset": open_source(compose(spec.overrides).config.dataset).fingerprint()})
     study.begin()
-    run_trial(study, study.claim(space), space, "", 1, StopRequest(), lambda line: None)
+    run_trial(study, study.claim(space), "", 1, StopRequest(), lambda line: None)
     assert study.counts().finished == 1
     mask = next((scenes / "masks" / "val").glob("*.png"))
     Image.fromarray(np.zeros_like(np.array(Image.open(mask)))).save(mask)
     with pytest.raises(DataError, match="has changed while sweep 's' runs"):
-        run_trial(study, study.claim(space), space, "", 1, StopRequest(), lambda line: None)
+        run_trial(study, study.claim(space), "", 1, StopRequest(), lambda line: None)
     assert (study.counts().finished, study.counts().failed) == (1, 0)  # the trial waits for the data to come back
 
 

@@ -16,7 +16,7 @@ from segtune.settings import TrackingConfig
 from segtune.sweeping.records import load_study, trial_rows
 from segtune.tracking.runs import get_run, sweep_runs
 from segtune.tracking.store import open_store
-from tests.conftest import OPEN_GATE, TINY
+from tests.conftest import OPEN_GATE, tiny_without
 
 pytestmark = pytest.mark.slow
 QUIET = {"say": lambda _: None}
@@ -24,7 +24,7 @@ QUIET = {"say": lambda _: None}
 
 def sweep_file(folder: Path, n_trials: int, epochs: int) -> None:
     (folder / "sweeps").mkdir(exist_ok=True)
-    overrides = [*TINY, f"hp.num_epochs={epochs}", "tracking.overlays=1"]
+    overrides = [*tiny_without("hp.width", "hp.per_item_lrate"), f"hp.num_epochs={epochs}", "tracking.overlays=1"]
     data = {
         "n_trials": n_trials,
         "workers": 2,

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from segtune.cli import main
 from segtune.sweeping.records import ERROR
 from segtune.sweeping.study import SweepStudy
-from tests.conftest import TINY
+from tests.conftest import tiny_without
 from tests.sweeping.test_study import LINE, make_spec
 
 
@@ -54,7 +54,11 @@ def test_a_sweep_that_was_never_started_is_told(verb, capsys):
 
 def test_a_dry_run_prints_space_and_forecast_and_leaves_nothing(tmp_path, capsys):
     (tmp_path / "sweeps").mkdir()
-    data = {"n_trials": 4, "overrides": TINY, "search": {"hp.width": [16, 24], "hp.per_item_lrate": {}}}
+    data = {
+        "n_trials": 4,
+        "overrides": tiny_without("hp.width", "hp.per_item_lrate"),
+        "search": {"hp.width": [16, 24], "hp.per_item_lrate": {}},
+    }
     (tmp_path / "sweeps" / "dry.yaml").write_text(json.dumps(data))
     assert main(["sweep", "dry", "--dry-run", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)

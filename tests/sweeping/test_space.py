@@ -84,6 +84,123 @@ def test_a_fault_in_the_space_is_told_before_anything_starts(search, message):
         build_space(spec(search))
 
 
+@pytest.mark.parametrize(
+    ("search", "overrides", "message"),
+    [
+        ({"hp.width": [16, 24]}, ["hp.width=16"], "hp.width=16 stands under overrides.*search.hp.width varies it"),
+        ({"loss": ["ce", "dice"]}, ["loss=ce_dice"], "search.loss varies it"),
+        ({"template": ["swift", "fpn"]}, ["template=unet"], "search.template varies it"),
+        ({"augment.scale": [[0.5, 2.0]]}, ["++augment.scale=[0.9,1.1]"], "search.augment.scale varies it"),
+        ({"hp.width": [16]}, ["resume=0123"], "a trial begins a run of its own"),
+    ],
+)
+def test_an_override_of_what_is_searched_is_refused(search, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        build_space(spec(search, ["dataset=street", *overrides]))
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        {"dataset": ["street", "camvid"]},
+        {"dataset.ignore": [[0], [255]]},
+        {"kind": ["segmenter", "labeler"]},
+        {"labeler.concept": ["car", "building"]},
+        {"tracking": ["local", "server"]},
+        {"cache.max_gb": [1, 2]},
+        {"resume": ["a", "b"]},
+        {"trainer.accelerator": ["cpu", "gpu"]},
+        {"trainer": ["cpu", "ddp"]},
+    ],
+)
+def test_what_all_trials_share_cannot_be_searched(search):
+    with pytest.raises(ConfigError, match="cannot be searched; .*(all trials share|shared)"):
+        build_space(spec(search, []))
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        {"hp.width": [16, 16]},
+        {"hp.width": [16, 24, 16.0]},
+        {"hp.image_size": [64, [64]]},
+        {"seed": [0, "0"]},
+        {"loss": ["ce", "dice", "ce"]},
+        {"template": ["swift", "swift"]},
+        {"augment.scale": [[0.5, 2], [0.5, 2.0]]},
+        {"hp.pretrained_weights": [None, "none"]},
+    ],
+)
+def test_a_choice_that_stands_twice_is_refused(search):
+    with pytest.raises(ConfigError, match="stands there twice"):
+        build_space(spec(search))
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ({"hp.per_item_lrate": {"min": 1e-4, "max": 1e-2, "log": True, "step": 1e-4}}, "log and step 0.0001 cannot be"),
+        ({"hp.width": {"min": 16, "max": 64, "log": True}}, r"the template declares that step.*as \[16, 32, 64\]"),
+        ({"hp.num_epochs": {"min": 2, "max": 8, "step": 4}}, "Give max: 6 or 10"),
+        ({"augment.hflip": {"min": 0.1, "max": 0.75, "step": 0.2}}, "Give max: 0.7 or 0.9"),
+        ({"hp.width": {"min": 16, "max": 64, "step": 12}}, "multiple of 8"),
+        ({"hp.num_epochs": {"min": 2, "max": 8, "step": 0.5}}, "whole numbers"),
+        ({"hp.num_epochs": {"min": 2, "max": 8, "step": 0}}, "must lie above 0"),
+        ({"augment.crop_start": {"min": 64.5, "max": 128}}, "whole numbers"),
+        ({"hp.per_item_lrate": {"min": 1e-4, "max": float("inf")}}, "finite"),
+        ({"hp.per_item_lrate": {"min": 1e-4, "max": 1e-2, "log": "false"}}, "log is true or false"),
+        ({"hp.width": {"min": 16, "max": 64, "choices": [16]}}, "not both"),
+        ({"hp.width": 16}, "One value for all trials is an override: hp.width=16"),
+        ({"hp.width": ["16", "24"]}, "written without quotes"),
+        ({"hp.image_size": {"min": 64, "max": 128}}, "give a list of choices"),
+        ({"hp.image_size": {}}, r"a list of choices, as \[\["),
+        ({"loss.stride": {"min": 1, "max": 4}}, "give a list of choices"),
+        ({"trainer.class_offsets": {"min": 0, "max": 1}}, "give a list of choices"),
+        ({"seed": [1, True]}, "true is read as 1"),
+        ({"loss.terms": [{"focal": 1}]}, "is added to the values from before"),
+        ({"hp": {"width": [16]}}, "each with its whole name: hp.width"),
+        ({"hp.encoder": ["resnet18"]}, "no template of this sweep declares it"),
+        ({"loss": ["ce", "masks"]}, "search.loss: .*template=swift has none"),
+    ],
+)
+def test_a_range_that_a_trial_could_not_keep_to_is_refused(search, message):
+    with pytest.raises(ConfigError, match=message):
+        build_space(spec(search))
+
+
+def test_a_step_that_divides_the_range_only_to_rounding_is_taken():
+    space = build_space(spec({"augment.hflip": {"min": 0.1, "max": 0.7, "step": 0.2}}))
+    assert {round(compose(o).config.augment.hflip, 9) for o in ask(space)} == {0.1, 0.3, 0.5, 0.7}
+
+
+def test_overrides_may_belong_to_a_searched_template_that_is_not_the_default():
+    overrides = ["dataset=street", "hp.encoder=resnet18", "hp.pretrained_weights=none"]
+    space = build_space(spec({"template": ["fpn", "unet"], "hp.batch_size": [2, 4]}, overrides))
+    assert all(compose(o).template.name in ("fpn", "unet") for o in ask(space))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("n_trials: 2\nsearch:\n\thp.width: [16]\n", "cannot be read as YAML"),
+        ("n_trials: 2\nsearch: {seed: [0, 1]}\nn_trials: 3\n", "duplicate key n_trials"),
+        ("n_trials: 2\nsearch: {seed: [0], seed: [1]}\n", "duplicate key seed"),
+        ("- n_trials: 2\n", "a mapping"),
+        ("n_trials: 2\n", "search"),
+        ("n_trials: 2\nsearch: {}\n", "search"),
+        ("n_trials: 2\nsearch: [hp.width]\n", "search"),
+        ("n_trials: 2\nsampling: tpe\nsearch: {seed: [0]}\n", "sampling: no such key"),
+        ("n_trials: true\nsearch: {seed: [0]}\n", "a number is expected"),
+        ("name: ../other\nn_trials: 2\nsearch: {seed: [0]}\n", "name"),
+        ("n_trials: 9\nsearch: {seed: [0, 1], hp.width: [16, 24]}\n", "holds 4 configurations"),
+    ],
+)
+def test_a_fault_in_the_files_text_is_told(text, message, tmp_path):
+    (tmp_path / "s.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        build_space(load_spec(str(tmp_path / "s.yaml")))
+
+
 def test_sweep_overrides_change_the_file_and_others_reach_every_trial():
     changed = load_spec("quickstart", ["sweep.n_trials=3", "sweep.workers=1", "hp.num_epochs=2"])
     assert (changed.n_trials, changed.workers) == (3, 1)

@@ -12,8 +12,9 @@ import pytest
 from optuna.trial import TrialState
 
 from segtune.errors import ConfigError, LeaseLost, SegtuneError
+from segtune.sweeping.importance import importance
 from segtune.sweeping.lease import Lease
-from segtune.sweeping.records import ERROR, LEASE, OVERRIDES, RUN, front, importance
+from segtune.sweeping.records import ERROR, LEASE, OVERRIDES, RUN, front
 from segtune.sweeping.space import Dimension, Space
 from segtune.sweeping.spec import SweepSpec
 from segtune.sweeping.study import SweepStudy
@@ -48,10 +49,15 @@ WORKER = textwrap.dedent(
 )
 
 
+def with_tests():
+    """The environment of a process that imports these tests."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+
+
 def start(folder, spec, mode="live"):
     command = [sys.executable, "-c", WORKER, str(folder), spec.model_dump_json(), mode]
-    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
-    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": root})
+    return subprocess.Popen(command, env=with_tests())
 
 
 def test_three_workers_finish_exactly_the_total(tmp_path):
@@ -172,7 +178,7 @@ def test_the_same_error_five_times_in_a_row_stops_the_sweep(tmp_path):
 def test_a_resumed_sweep_must_ask_the_same_question_of_the_same_data(tmp_path):
     SweepStudy(tmp_path, make_spec()).check_identity({"dataset": "a"})
     SweepStudy(tmp_path, make_spec(n_trials=99, workers=1)).check_identity({"dataset": "a"})
-    with pytest.raises(ConfigError, match=r"search: .*sweep\.name="):
+    with pytest.raises(ConfigError, match=r"search\.hp\.width: .* -> \[8\].*sweep\.name="):
         SweepStudy(tmp_path, make_spec(search={"hp.width": [8]})).check_identity({"dataset": "a"})
     with pytest.raises(ConfigError, match=r"dataset: a -> b.*allow_drift"):
         SweepStudy(tmp_path, make_spec()).check_identity({"dataset": "b"})
@@ -235,8 +241,8 @@ def test_importance_finds_the_parameter_that_matters(tmp_path):
     space = Space((), ("swift",), tuple(Dimension(n, n) for n in ("x", "y")))
     while (claim := study.claim(space)) is not None:
         study.finish(claim.trial, 10 * claim.trial.params["x"] + 0.1 * claim.trial.params["y"])
-    shares = importance(tmp_path, "t")
-    assert shares["x"] > 0.9 and importance(tmp_path / "none", "t") == {}
+    shares = importance(study.study)
+    assert shares["x"] > 0.9 and importance(None) == {}
 
 
 def test_a_thousand_trials_are_asked_and_told_in_under_100_ms_each(tmp_path):
@@ -280,10 +286,8 @@ def test_a_frozen_worker_that_wakes_after_its_lease_writes_nothing(tmp_path):
                 print("lost", flush=True)
         """
     )
-    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
     command = [sys.executable, "-c", sleeper, str(tmp_path), spec.model_dump_json()]
-    env = {**os.environ, "PYTHONPATH": root}
-    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, env=with_tests(), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "claimed\n"
         time.sleep(1.5)  # renewed in the meantime
         os.kill(process.pid, signal.SIGSTOP)

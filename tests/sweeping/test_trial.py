@@ -19,7 +19,7 @@ from segtune.sweeping.spec import SweepSpec
 from segtune.sweeping.study import SweepStudy
 from segtune.tracking.runs import get_run, search_runs
 from segtune.tracking.store import open_store
-from tests.conftest import TINY
+from tests.conftest import tiny_without
 
 PARENT_OF_NONE = ""
 
@@ -28,14 +28,16 @@ class Sweep:
     """A study with its space, whose trials are run one by one in this process."""
 
     def __init__(self, folder: Path, **options):
-        values = {"name": "t", "n_trials": 1, "pruner": "none", "search": {"hp.width": [16]}, "overrides": TINY}
-        self.spec = SweepSpec(**{**values, **options})
+        values = {"name": "t", "n_trials": 1, "pruner": "none", "search": {"hp.width": [16]}}
+        values |= options
+        values.setdefault("overrides", tiny_without(*values["search"]))
+        self.spec = SweepSpec(**values)
         self.space, self.study = build_space(self.spec), SweepStudy(folder, self.spec)
 
     def run(self) -> optuna.trial.FrozenTrial:
         claim = self.study.claim(self.space)
         stop = StopRequest()
-        trials.run_trial(self.study, claim, self.space, PARENT_OF_NONE, 1, stop, say=lambda _: None)
+        trials.run_trial(self.study, claim, PARENT_OF_NONE, 1, stop, say=lambda _: None)
         return self.study.study.trials[claim.trial.number]
 
 
@@ -86,7 +88,7 @@ def test_out_of_memory_goes_on_once_with_half_the_batch_and_the_same_lr_per_item
 
 def test_a_diverged_trial_fails_with_its_step_and_is_not_registered(tmp_path):
     more = ["hp.per_item_lrate=1e30", "optimizer=sgd"]
-    trial = Sweep(tmp_path, overrides=[w for w in TINY if "lrate" not in w] + more).run()
+    trial = Sweep(tmp_path, overrides=tiny_without("hp.width", "hp.per_item_lrate") + more).run()
     assert trial.state == TrialState.FAIL and "at step " in trial.user_attrs[ERROR] and trial.value is None
     with pytest.raises(SegtuneError):
         segtune.promote(trial.user_attrs[RUN], "t")
@@ -103,7 +105,7 @@ def test_a_trial_that_another_worker_finished_is_left_alone_and_so_is_its_run(tm
     monkeypatch.setattr(optuna.Trial, "report", taken_over)
     lines = []
     claim = sweep.study.claim(sweep.space)
-    trials.run_trial(sweep.study, claim, sweep.space, PARENT_OF_NONE, 1, StopRequest(), lines.append)
+    trials.run_trial(sweep.study, claim, PARENT_OF_NONE, 1, StopRequest(), lines.append)
     assert "taken over" in lines[-1]
     trial = sweep.study.study.trials[0]
     assert ERROR not in trial.user_attrs
@@ -122,6 +124,6 @@ def test_a_signal_that_comes_while_the_study_is_asked_is_not_lost(tmp_path, monk
     claim = sweep.study.claim(sweep.space)
     monkeypatch.setattr(sweep.study, "stop_asked", ask)
     with stop.listening(), pytest.raises(Interrupted):
-        trials.run_trial(sweep.study, claim, sweep.space, PARENT_OF_NONE, 1, stop, say=lambda _: None)
+        trials.run_trial(sweep.study, claim, PARENT_OF_NONE, 1, stop, say=lambda _: None)
     assert sweep.study.counts().waiting == 1  # given back
     assert [r.state for r in search_runs(open_store(TrackingConfig()), {"segtune.sweep": "t"})] == ["interrupted"]

@@ -7,7 +7,7 @@ from segtune.errors import ConfigError
 from segtune.forecast import Pace, best_workers
 from segtune.sweeping.launch import plan_sweep
 from segtune.sweeping.spec import SweepSpec
-from tests.conftest import TINY
+from tests.conftest import TINY, tiny_without
 
 
 def test_as_many_workers_as_finish_most_trials(monkeypatch, tmp_path):
@@ -32,7 +32,7 @@ def test_auto_becomes_a_number_before_anything_starts(monkeypatch, tmp_path):
     file = tmp_path / "s.yaml"
     file.write_text(
         "# Question: none\nn_trials: 2\nworkers: auto\noverrides:\n"
-        + "".join(f"  - {w}\n" for w in [*TINY, f"tracking.root={tmp_path}/runs"])
+        + "".join(f"  - {w}\n" for w in [*tiny_without("hp.width"), f"tracking.root={tmp_path}/runs"])
         + "search: {hp.width: [16, 24]}\n"
     )
     lines = []

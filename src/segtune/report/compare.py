@@ -24,7 +24,8 @@ from segtune.report.figures import Figure, comparison_figures, plotly_script
 from segtune.report.pictures import Picture, choose_pictures
 from segtune.report.sweep_figures import sweep_figures
 from segtune.report.words import points
-from segtune.sweeping.records import importance, load_study, trial_rows
+from segtune.sweeping.importance import importance
+from segtune.sweeping.records import load_study, trial_rows
 from segtune.tracking.runs import artifact, curve
 from segtune.tracking.store import Store
 
@@ -198,7 +199,8 @@ def _of_sweep(store: Store, comparison: Comparison) -> list[Figure]:
     if len(comparison.sweeps) == 1:
         name = comparison.sweeps[0]
         folder = store.root / "sweeps" / name
-        study, shares = load_study(folder, name), dict(importance(folder, name))
+        study = load_study(folder, name)
+        shares = dict(importance(study))
     return sweep_figures(trial_rows(study) if study else [], curves, pruned, shares)
 
 

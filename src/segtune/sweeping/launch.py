@@ -11,7 +11,6 @@ from typing import Any
 from filelock import FileLock
 from optuna.trial import TrialState
 
-from segtune import __version__
 from segtune.commands import command
 from segtune.config import compose
 from segtune.data.sources import open_source
@@ -19,6 +18,7 @@ from segtune.errors import ConfigError, Interrupted, PartialError, SegtuneError,
 from segtune.forecast import best_workers, forecast_seconds
 from segtune.patience import patiently
 from segtune.settings import TrackingConfig
+from segtune.sweeping.identity import facts_of
 from segtune.sweeping.launchers import LAUNCHERS, SweepStopped
 from segtune.sweeping.progress import Progress, live_panel, progress
 from segtune.sweeping.records import RUN, Counts, front, load_study, run_states
@@ -76,12 +76,12 @@ def run_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> Swe
     started = time.monotonic()
     spec = _with_workers(load_spec(name, overrides), say)
     space = build_space(spec)
-    config = compose(spec.overrides).config
+    config = compose(spec.base).config
     store = open_store(config.tracking)
     source = open_source(config.dataset, say)  # drawn or found once, before several workers look for it
     folder = store.root / "sweeps" / spec.name
     study = SweepStudy(folder, spec)
-    study.check_identity({"dataset": source.fingerprint(), "segtune": __version__})
+    study.check_identity(facts_of(source.fingerprint(), space, config))
     parent = _parent_run(store, spec, space, folder)
     study.begin([name, *overrides])
     study.recover()
@@ -138,7 +138,7 @@ def plan_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> Sw
     """
     spec = _with_workers(load_spec(name, overrides), say)
     space = build_space(spec)
-    config = compose_trial(spec.overrides, _threads(spec))
+    config = compose_trial(spec.base, _threads(spec))
     folder = Path(config.tracking.root).expanduser().absolute() / "sweeps" / spec.name
     study = SweepStudy(folder, spec) if load_study(folder, spec.name, spec.storage) else None
     seconds, measured = study.trial_seconds() if study else None, "the mean of those that finished"
@@ -159,7 +159,7 @@ def _with_workers(spec: SweepSpec, say: Say) -> SweepSpec:
         return spec
     if spec.launcher != "local":
         raise ConfigError("sweep.workers=auto is for this machine; give Slurm and Ray a number.")
-    number, why = best_workers(compose_trial(spec.overrides, os.cpu_count() or 1))
+    number, why = best_workers(compose_trial(spec.base, os.cpu_count() or 1))
     say(f"sweep.workers=auto: {number} ({why})")
     return spec.model_copy(update={"workers": number})
 

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 
 from segtune.commands import command
-from segtune.sweeping.records import WORDS, Counts, count, counted_trials, last_line
+from segtune.sweeping.records import WORDS, Counts, count, counted_trials, last_line, seconds_of
 
 NUM_EPOCHS = "num_epochs"
 _SHOWN = 5  # failed trials, in the lines for people
@@ -123,7 +123,7 @@ def _running(trial: FrozenTrial, trials: list[FrozenTrial]) -> RunningTrial:
 
 def _eta(trials: list[FrozenTrial], counts: Counts, total: int | None, workers: int) -> tuple[float, float] | None:
     """Trials to go at the mean duration of those that ended; one that runs counts as half."""
-    ended = [t.duration.total_seconds() for t in trials if t.state.is_finished() and t.duration is not None]
+    ended = [s for s in (seconds_of(t) for t in trials if t.state.is_finished()) if s is not None]
     if total is None or len(ended) < 2 or counts.done >= total:
         return None
     left = max(0.0, total - counts.done - counts.running / 2)

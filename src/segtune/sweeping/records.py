@@ -2,7 +2,6 @@
 
 import logging
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,14 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from segtune.sweeping.dimensions import plain_param
 from segtune.sweeping.storage import open_storage
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 logging.getLogger("optuna").setLevel(logging.WARNING)
 
 RUN, OVERRIDES, ERROR, DIVERGED, LEASE, RETRIED = "run", "overrides", "error", "diverged", "lease", "retried"
+RETRY_OF, SECONDS = "retry_of", "seconds"
 """User attributes of a trial; RETRIED, of those whose place another attempt has taken, also of the study."""
 
 WORDS = "words"
@@ -57,6 +58,13 @@ def counted_trials(study: optuna.Study) -> list[FrozenTrial]:
 def last_line(trial: FrozenTrial) -> str:
     """Why a trial failed, in one line."""
     return (str(trial.user_attrs.get(ERROR, "")).strip().splitlines() or ["no reason recorded"])[-1]
+
+
+def seconds_of(trial: FrozenTrial) -> float | None:
+    """What a trial's last attempt took, by its worker's own clock; None where it has not ended."""
+    if SECONDS in trial.user_attrs:
+        return float(trial.user_attrs[SECONDS])
+    return None if trial.duration is None else max(0.0, trial.duration.total_seconds())
 
 
 def count(study: optuna.Study) -> Counts:
@@ -112,24 +120,9 @@ def load_study(folder: Path, name: str, storage: str | None = None) -> optuna.St
         return None
 
 
-def importance(folder: Path, name: str) -> Mapping[str, float]:
-    """Share of each searched parameter in the variance of mIoU (fANOVA, Hutter et al., 2014).
-
-    Empty where fewer than four trials finished, or where they share no parameter.
-    """
-    study = load_study(folder, name)
-    if study is None:
-        return {}
-    finished = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
-    if len(finished) < 4:
-        return {}
-    try:
-        found: dict[str, float] = optuna.importance.get_param_importances(
-            study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0)
-        )
-    except (ValueError, RuntimeError):
-        return {}
-    return {k: float(v) for k, v in found.items()}
+def plain_params(trial: FrozenTrial | optuna.Trial) -> dict[str, Any]:
+    """A trial's parameters under the names that the sweep file gives them."""
+    return {plain_param(k): v for k, v in trial.params.items()}
 
 
 def trial_rows(study: optuna.Study) -> list[dict[str, Any]]:
@@ -142,7 +135,7 @@ def trial_rows(study: optuna.Study) -> list[dict[str, Any]]:
                 "number": trial.number,
                 "state": trial.state.name.lower(),
                 "miou": value,
-                "params": dict(trial.params),
+                "params": plain_params(trial),
                 "run": trial.user_attrs.get(RUN),
             }
         )

@@ -2,104 +2,42 @@
 
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from optuna import Trial
+from optuna.distributions import BaseDistribution
 
-from segtune.config import GROUPS, compose, load_template, members
+from segtune.aliases import alias_hint
+from segtune.config import GROUPS, Composed, compose, load_template
 from segtune.errors import ConfigError, nearest
 from segtune.settings import RunConfig
+from segtune.sweeping.dimensions import Dimension, literal, value_in
+from segtune.sweeping.enqueue import resolve_enqueued
+from segtune.sweeping.search_keys import group_dimension, hyperparameter_dimensions, setting_dimension
 from segtune.sweeping.spec import SweepSpec
-from segtune.template import Hyperparameter, Template
 
 _SECTIONS = ("seed", "loss", "optimizer", "scheduler", "tuning", "augment", "sampling", "trainer")
-_SHARED = ("trainer.devices", "trainer.accelerator")  # by all trials of a sweep
-
-
-@dataclass(frozen=True)
-class Dimension:
-    """One thing that is searched.
-
-    Attributes:
-        key: the override key: `hp.width`, a group, or a setting such as `augment.crop_start`.
-        param: its name in the study; a template's own range is searched as `hp.width@template`.
-        template: the template for which it counts; None for all.
-        choices: the values, or None for a numeric range.
-    """
-
-    key: str
-    param: str
-    template: str | None = None
-    choices: tuple[Any, ...] | None = None
-    low: float = 0.0
-    high: float = 1.0
-    step: float | None = None
-    log: bool = False
-    is_int: bool = False
-
-    def suggest(self, trial: Trial) -> Any:
-        """The sampler's proposal."""
-        if self.choices is not None:
-            names = [str(c) for c in self.choices]
-            return self.choices[names.index(trial.suggest_categorical(self.param, names))]
-        if self.is_int:
-            step = 1 if self.log else int(self.step or 1)
-            return trial.suggest_int(self.param, int(self.low), int(self.high), step=step, log=self.log)
-        return trial.suggest_float(self.param, self.low, self.high, step=None if self.log else self.step, log=self.log)
-
-    def values(self) -> Iterable[Any] | None:
-        """Every value that it can take; None where there is no end of them."""
-        if self.choices is not None:
-            return self.choices
-        step = self.step or (1 if self.is_int else None)
-        if step is None or (self.log and not self.is_int):
-            return None
-        if self.log:
-            return range(int(self.low), int(self.high) + 1)
-        count = int((self.high - self.low) / step + 1e-9) + 1
-        values = (self.low + i * step for i in range(count))
-        return (int(v) for v in values) if self.is_int else values
-
-    def describe(self) -> str:
-        """The dimension as people read it, choices as they would type them.
-
-        >>> Dimension("trainer.ema_decay", "trainer.ema_decay", choices=(None, 0.99)).describe()
-        'trainer.ema_decay: null, 0.99'
-        """
-        only = f" (for {self.template})" if self.template else ""
-        if self.choices is not None:
-            return f"{self.key}: {', '.join(_literal(c) for c in self.choices)}{only}"
-        scale = ", logarithmic" if self.log else f", step {self.step:g}" if self.step else ""
-        return f"{self.key}: {self.low:g} to {self.high:g}{scale}{only}"
-
-    def holds(self, value: Any) -> bool:
-        """Whether it can take a value."""
-        values = self.values()
-        return self.low <= value <= self.high if values is None else value in values
-
-    def as_param(self, value: Any) -> Any:
-        """A value as the study keeps it."""
-        return str(value) if self.choices is not None else value
+_SHARED = ("dataset", "kind", "labeler", "tracking", "cache", "resume")
+_DEVICES = ("trainer.devices", "trainer.accelerator", "trainer.strategy")
 
 
 @dataclass(frozen=True)
 class Space:
-    """All dimensions of a sweep, and the fixed overrides beside them."""
+    """All dimensions of a sweep, and the fixed overrides beside them.
+
+    Attributes:
+        enqueued: configurations that are tried first, each as {param: value}.
+    """
 
     fixed: tuple[str, ...]
     templates: tuple[str, ...]
     dimensions: tuple[Dimension, ...]
+    enqueued: tuple[Mapping[str, Any], ...] = ()
 
     def propose(self, trial: Trial) -> list[str]:
         """The overrides of one trial; dimensions of a template that it did not choose are not asked for."""
         return self._overrides(lambda dimension: dimension.suggest(trial))
-
-    def restore(self, trial: Trial, names: Collection[str]) -> None:
-        """Records again, in a trial that was enqueued with them, the parameters of these names."""
-        for dimension in self.dimensions:
-            if dimension.param in names:
-                dimension.suggest(trial)
 
     def changed(self, params: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
         """A trial's parameters with another value of one key; without that key where the space does not hold it."""
@@ -111,8 +49,28 @@ class Space:
 
     def untried(self, tried: Collection[tuple[str, ...]]) -> dict[str, Any] | None:
         """Parameters of the first configuration that is not among those tried; None where there is none, or no end."""
-        for values in self._configurations():
-            if tuple(self._overrides(lambda d: values[d.param])) not in tried:  # noqa: B023 - called at once
+        return self._first_new(self._configurations(), tried)
+
+    def next_enqueued(self, tried: Collection[tuple[str, ...]]) -> dict[str, Any] | None:
+        """Parameters of the first enqueued configuration that is not among those tried; None where there is none."""
+        return self._first_new(self.enqueued, tried)
+
+    def overrides_of(self, values: Mapping[str, Any]) -> list[str]:
+        """The overrides of a configuration {param: value}."""
+        return self._overrides(lambda dimension: values[dimension.param])
+
+    def beside(self, recorded: Mapping[str, list[BaseDistribution]]) -> "Space":
+        """The space with names that a study can record it under; see `Dimension.beside`."""
+        dimensions = tuple(d.beside(recorded) for d in self.dimensions)
+        new_names = {old.param: new.param for old, new in zip(self.dimensions, dimensions, strict=True)}
+        enqueued = tuple({new_names[k]: v for k, v in row.items()} for row in self.enqueued)
+        return replace(self, dimensions=dimensions, enqueued=enqueued)
+
+    def _first_new(
+        self, configurations: Iterable[Mapping[str, Any]], tried: Collection[tuple[str, ...]]
+    ) -> dict[str, Any] | None:
+        for values in configurations:
+            if tuple(self.overrides_of(values)) not in tried:
                 return {d.param: d.as_param(values[d.param]) for d in self.dimensions if d.param in values}
         return None
 
@@ -127,14 +85,19 @@ class Space:
         if any(d.values() is None for d in self.dimensions):
             return
         for template in self.templates:
-            counting = [d for d in self.dimensions if d.template in (None, template) and d.key != "template"]
-            own = {"template": template} if self._chooses_template else {}
+            counting = [d for d in self.counting(template) if d.key != "template"]
+            own = {d.param: template for d in self.dimensions if d.key == "template"}
             for row in itertools.product(*(d.values() or () for d in counting)):
                 yield own | {d.param: v for d, v in zip(counting, row, strict=True)}
 
-    @property
-    def _chooses_template(self) -> bool:
-        return any(d.key == "template" for d in self.dimensions)
+    def counting(self, template: str) -> list[Dimension]:
+        """The dimensions that count in trials of a template."""
+        return [d for d in self.dimensions if d.template in (None, template)]
+
+    def base_of(self, template: str) -> list[str]:
+        """The overrides of a template's trials, without what is searched beside it."""
+        searched = any(d.key == "template" for d in self.dimensions)
+        return [*self.fixed, f"template={template}"] if searched else list(self.fixed)
 
     def _overrides(self, value_of: Callable[[Dimension], Any]) -> list[str]:
         overrides, template = list(self.fixed), self.templates[0]
@@ -143,7 +106,7 @@ class Space:
                 value = value_of(dimension)
                 if dimension.key == "template":
                     template = value
-                overrides.append(f"{dimension.key}={_literal(value)}")
+                overrides.append(f"{dimension.key}={literal(value)}")
         return overrides
 
 
@@ -151,36 +114,79 @@ def build_space(spec: SweepSpec) -> Space:
     """The space of a sweep, after each corner of it was composed and checked.
 
     Raises:
-        ConfigError: an unknown key, group member or hyperparameter, or a range outside of the template's.
+        ConfigError: an unknown key, group member or hyperparameter, a range outside of the template's, a key that all
+            trials share, or an enqueued configuration outside of the space.
     """
-    base = compose(spec.overrides)
+    for key in spec.search:
+        _check_key(spec, key)
+    _check_overrides(spec)
+    base = compose(spec.base)
     if base.config.trainer.devices > 1:
         raise ConfigError(
             f"sweep '{spec.name}': trainer.devices={base.config.trainer.devices}, but a trial runs on one device. "
             "Set trainer.devices=1, and sweep.workers for how many trials run at once."
         )
-    names = [str(t) for t in _as_list("template", spec.search.get("template"), [base.template.name])]
-    templates = [load_template(n) for n in names]
+    names = [base.template.name]
     dimensions = []
     if "template" in spec.search:
-        dimensions.append(Dimension("template", "template", choices=tuple(names)))
+        dimensions.append(group_dimension("template", spec.search["template"]))
+        names = [str(c) for c in dimensions[0].choices or ()]
+    templates = [load_template(n) for n in names]
     for key, given in spec.search.items():
         if key == "template":
             continue
         if key in GROUPS:
-            dimensions.append(_group(key, given))
+            dimensions.append(group_dimension(key, given))
         elif key.startswith("hp."):
-            dimensions.extend(_hyperparameter(key, given, templates))
-        elif key.split(".")[0] in _SECTIONS and key not in _SHARED:
-            dimensions.append(_setting(key, given, base.config))
+            dimensions.extend(hyperparameter_dimensions(key, given, templates))
+        elif key.split(".")[0] in _SECTIONS:
+            dimensions.append(setting_dimension(key, given))
         else:
-            known = [*GROUPS, "seed", *(f"hp.{h}" for t in templates for h in t.hyperparameters)]
-            hint = "all trials share it: give it under overrides." if key in _SHARED else nearest(key, known)
+            known = [
+                *(g for g in GROUPS if g not in _SHARED),
+                "seed",
+                *(f"hp.{h}" for t in templates for h in t.hyperparameters),
+            ]
+            close = nearest(key, known)
+            hint = close if close.startswith("did you mean") else alias_hint(key) or close
             raise ConfigError(f"sweep '{spec.name}': search.{key} cannot be searched; {hint}")
     space = Space(tuple(spec.overrides), tuple(names), tuple(dimensions))
-    _compose_corners(space)
+    _compose_corners(spec, space, base.config)
     _check_size(spec, space)
-    return space
+    return replace(space, enqueued=resolve_enqueued(spec, space, base))
+
+
+def _check_overrides(spec: SweepSpec) -> None:
+    """That no override fixes what the search varies: each trial would ignore it."""
+    for text in spec.overrides:
+        key = text.lstrip("+~").partition("=")[0]
+        if key == "resume":
+            raise ConfigError(
+                f"sweep '{spec.name}': {text}: a trial begins a run of its own. To go on with a sweep, start it again: "
+                f"segtune sweep {spec.name}"
+            )
+        for searched in spec.search:
+            if key == searched or (searched not in GROUPS and key.startswith(f"{searched}.")):
+                raise ConfigError(
+                    f"sweep '{spec.name}': {text} stands under overrides or on the command line, and search.{searched} "
+                    "varies it. Leave one of them out."
+                )
+
+
+def _check_key(spec: SweepSpec, key: str) -> None:
+    """That a key may differ between the trials of a sweep."""
+    if key in _DEVICES or key.split(".")[0] in _SHARED:
+        raise ConfigError(
+            f"sweep '{spec.name}': search.{key} cannot be searched; all trials share it, so that their val mIoU can be "
+            "compared: the task, the data, the device and the store. Give it under overrides, and start a sweep for "
+            "each value (sweep.name=…)."
+        )
+    if key in GROUPS and isinstance(spec.search[key], Mapping) and set(spec.search[key]) - {"choices"}:
+        names = [f"{key}.{name}" for name in spec.search[key]]
+        raise ConfigError(
+            f"sweep '{spec.name}': search.{key} takes a list of members of conf/{key}/. To search its settings, write "
+            f"each with its whole name: {', '.join(names)}."
+        )
 
 
 def _check_size(spec: SweepSpec, space: Space) -> None:
@@ -192,7 +198,8 @@ def _check_size(spec: SweepSpec, space: Space) -> None:
                 f"{', '.join(endless)} has neither. Give one, or choose sweep.sampler=qmc, which spreads out as evenly."
             )
     size = space.size(at_most=(spec.n_trials or 0) + 1)
-    if spec.n_trials is not None and size is not None and size < spec.n_trials:
+    # after a drift, trials outside of the new space count as well
+    if spec.n_trials is not None and size is not None and size < spec.n_trials and not spec.allow_drift:
         raise ConfigError(
             f"sweep '{spec.name}': sweep.n_trials={spec.n_trials}, but its space holds {size} configurations, and none "
             f"is trained twice. Set sweep.n_trials={size}, or widen the space."
@@ -208,113 +215,64 @@ def compose_trial(overrides: list[str], threads: int) -> RunConfig:
     return config
 
 
-def _group(key: str, given: Any) -> Dimension:
-    choices = [str(c) for c in _as_list(key, given, members(key))]
-    for choice in choices:
-        if choice not in members(key):
-            raise ConfigError(f"search.{key}: no such {key} '{choice}'; {nearest(choice, members(key))}")
-    return Dimension(key, key, choices=tuple(choices))
-
-
-def _setting(key: str, given: Any, config: RunConfig) -> Dimension:
-    """A setting that no template declares: choices, or a range of numbers of the kind that it has now."""
-    if isinstance(given, list) or (isinstance(given, Mapping) and set(given) == {"choices"}):
-        return Dimension(key, key, choices=tuple(_as_list(key, given, [])))
-    wanted = {"min", "max"}
-    if not isinstance(given, Mapping) or not wanted <= set(given) <= wanted | {"step", "log"}:
-        raise ConfigError(f"search.{key}={given!r}: give a list of choices, or min and max (step, log).")
-    ends = [given["min"], given["max"]]
-    for word in (*ends, given.get("step", 1)):
-        if isinstance(word, bool) or not isinstance(word, int | float):
-            raise ConfigError(f"search.{key}: min, max and step are numbers, and {word!r} is none.")
-    now: object = config
-    for name in key.split("."):
-        now = getattr(now, name, None)
-    is_int = isinstance(now, int) or (now is None and all(isinstance(e, int) for e in ends))
-    return _numbers(key, key, None, ends[0], ends[1], given.get("step"), bool(given.get("log")), is_int)
-
-
-def _hyperparameter(key: str, given: Any, templates: list[Template]) -> list[Dimension]:
-    """One shared dimension where the file gives the range, else one for each template that declares it."""
-    name = key.removeprefix("hp.")
-    having = [t for t in templates if name in t.hyperparameters]
-    if not having:
-        known = {h for t in templates for h in t.hyperparameters}
-        raise ConfigError(f"search.{key}: no template of this sweep declares it; {nearest(name, known)}")
-    if given and len(having) == len(templates):
-        rows = [_range(key, key, t.hyperparameters[name], given, None) for t in having]
-        return rows[:1]
-    alone = len(templates) == 1
-    return [
-        _range(key, key if alone else f"{key}@{t.name}", t.hyperparameters[name], given, None if alone else t.name)
-        for t in having
-    ]
-
-
-def _range(key: str, param: str, declared: Hyperparameter, given: Any, template: str | None) -> Dimension:
-    if isinstance(given, list):
-        given = {"choices": given}
-    wanted: Mapping[str, Any] = given or declared.search_range()
-    unknown = set(wanted) - {"min", "max", "step", "log", "choices"}
-    if unknown:
-        raise ConfigError(f"search.{key}: unknown {sorted(unknown)}; allowed are min, max, step, log, or choices.")
-    if "choices" in wanted:
-        choices = tuple(declared.check(c) for c in _as_list(key, wanted["choices"], []))
-        return Dimension(key, param, template, choices=choices)
-    default = declared.search_range() if not given or {"min", "max"} - set(wanted) else {}
-    merged = {**default, **wanted}
-    low, high = declared.check(merged["min"]), declared.check(merged["max"])
-    step, log = merged.get("step") or declared.step, bool(merged.get("log", False))
-    return _numbers(key, param, template, low, high, step, log, declared.kind == "int")
-
-
-def _numbers(
-    key: str, param: str, template: str | None, low: float, high: float, step: float | None, log: bool, is_int: bool
-) -> Dimension:
-    if not low < high:
-        raise ConfigError(f"search.{key}: min {low} must lie below max {high}.")
-    if step is not None and step <= 0:
-        raise ConfigError(f"search.{key}: step {step} must lie above 0.")
-    if log and low <= 0:
-        raise ConfigError(f"search.{key}: a logarithmic range starts above 0, not at {low}.")
-    return Dimension(key, param, template, None, low, high, step, log, is_int)
-
-
-def _as_list(key: str, given: Any, default: list[Any]) -> list[Any]:
-    if given in (None, {}):
-        return default
-    values = given.get("choices") if isinstance(given, Mapping) else given
-    if not isinstance(values, list) or not values:
-        raise ConfigError(f"search.{key}={given!r}: give a list of choices.")
-    return values
-
-
-def _compose_corners(space: Space) -> None:
+def _compose_corners(spec: SweepSpec, space: Space, base: RunConfig) -> None:
     """Composes every choice once: what a trial could ask for must exist before the first one starts."""
     for template in space.templates:
-        base = [*space.fixed, f"template={template}"] if len(space.templates) > 1 else list(space.fixed)
-        compose(base)
-        for dimension in space.dimensions:
-            if dimension.template not in (None, template) or dimension.key == "template":
+        overrides = space.base_of(template)
+        _check_shared(spec, f"template={template}", base, _compose_choice(spec, overrides, "template").config)
+        for dimension in space.counting(template):
+            if dimension.key == "template":
+                _check_distinct(dimension, list(dimension.choices or ()))
                 continue
+            composed = []
             for value in dimension.choices if dimension.choices is not None else (dimension.low, dimension.high):
-                compose([*base, f"{dimension.key}={_literal(value)}"])
+                word = f"{dimension.key}={literal(value)}"
+                corner = _compose_choice(spec, [*overrides, word], dimension.key)
+                _check_shared(spec, word, base, corner.config)
+                composed.append(value_in(corner, dimension.key))
+                _check_meaning(dimension, value, composed[-1])
+            if dimension.choices is not None:
+                _check_distinct(dimension, composed)
 
 
-def _literal(value: Any) -> str:
-    """A value as Hydra reads it back.
+def _compose_choice(spec: SweepSpec, overrides: list[str], key: str) -> Composed:
+    try:
+        return compose(overrides)
+    except ConfigError as error:
+        where = f"search.{key}" if key in spec.search else "overrides"
+        raise ConfigError(f"sweep '{spec.name}': {where}: {error}") from None
 
-    >>> _literal([256, 192]), _literal(True), _literal("models:/a@b")
-    ('[256,192]', 'true', "'models:/a@b'")
-    >>> _literal(None)
-    'null'
-    """
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return "[" + ",".join(_literal(v) for v in value) + "]"
-    if isinstance(value, str) and not value.replace("_", "").replace("-", "").isalnum():
-        return "'" + value.replace("'", "\\'") + "'"
-    return str(value)
+
+def _check_shared(spec: SweepSpec, word: str, base: RunConfig, corner: RunConfig) -> None:
+    """That a choice leaves the data, the task and the device as they are."""
+    trainer, trainer_there = base.trainer, corner.trainer
+    pairs = {name: (getattr(base, name), getattr(corner, name)) for name in _SHARED}
+    pairs |= {key: (getattr(trainer, n), getattr(trainer_there, n)) for key in _DEVICES for n in [key.split(".")[1]]}
+    for key, (here, there) in pairs.items():
+        if here != there:
+            raise ConfigError(
+                f"sweep '{spec.name}': {word} cannot be searched; it changes {key}, and all trials share that. Give it "
+                "under overrides, and start a sweep for each value (sweep.name=…)."
+            )
+
+
+def _check_meaning(dimension: Dimension, value: Any, composed: Any) -> None:
+    """That a choice is what the trial gets: neither read as something else, nor merged with what was there."""
+    if isinstance(value, bool) and not isinstance(composed, bool):
+        raise ConfigError(f"search.{dimension.key}: {literal(value)} is read as {composed}; write the value itself.")
+    if isinstance(value, Mapping) and value != composed:
+        raise ConfigError(
+            f"search.{dimension.key}: {literal(value)} is added to the values from before, which gives "
+            f"{literal(composed)}. Search {', '.join(f'{dimension.key}.{k}' for k in value)}, or a config group."
+        )
+
+
+def _check_distinct(dimension: Dimension, values: list[Any]) -> None:
+    """That no choice stands twice, in whatever form; none is trained twice."""
+    texts = [str(c) for c in dimension.choices or ()]
+    for n, value in enumerate(values):
+        if value in values[:n] or texts[n] in texts[:n]:
+            raise ConfigError(
+                f"search.{dimension.key}: {literal(value)} stands there twice, and no configuration is trained twice. "
+                "Leave one out; to repeat a configuration, search seed: [0, 1, 2]."
+            )

@@ -1,11 +1,11 @@
 """A sweep file: one question, the space that it searches, and how much of it is tried."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from segtune.config import parse_settings, read_yaml, shipped
 from segtune.config.words import assign, assignments, split_word
@@ -71,12 +71,15 @@ class SweepSpec(Settings):
         slurm: submitit's parameters, as `slurm_partition` or `timeout_min`.
         dry_run: say what would be done, and start nothing.
         overrides: of every trial, as on the command line.
+        enqueue: configurations that are tried first and count as trials, each as {key: value} over keys of `search`, or
+            the word `default`. What an item leaves out has its default: of the first template, as under `overrides`.
         search: key -> {} for the template's own range, {min, max, step, log}, or a list of choices. Keys are
             `hp.NAME`, `template` and any other config group, and settings such as `seed` or `augment.crop_start`,
             which have no range of their own.
     """
 
-    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    # a folder's name: not hidden, not "..", short enough for any file system
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=100)]
     n_trials: Count | None = None
     budget: Annotated[str, Field(pattern=r"^(\d+h)?(\d+m)?(\d+s)?$", min_length=2)] | None = None
     workers: Count | Literal["auto"] = 2
@@ -95,7 +98,17 @@ class SweepSpec(Settings):
     slurm: dict[str, Any] = {}
     dry_run: bool = False
     overrides: list[str] = []
+    enqueue: list[Literal["default"] | dict[str, Any]] = []
     search: Annotated[dict[str, Any], Field(min_length=1)]
+
+    @field_validator(
+        "n_trials", "workers", "seed", "pruner_warmup", "max_retries", "lease", "cpus", "gpus", mode="before"
+    )
+    @classmethod
+    def _is_no_switch(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError("a number is expected")
+        return value
 
     @model_validator(mode="after")
     def _has_an_end(self) -> "SweepSpec":
@@ -114,6 +127,14 @@ class SweepSpec(Settings):
         if self.budget is None:
             return None
         return float(sum(int(n) * _UNITS[u] for n, u in re.findall(r"(\d+)([hms])", self.budget)))
+
+    @property
+    def base(self) -> list[str]:
+        """The overrides of all trials; where templates are searched, with the first of them."""
+        templates = self.search.get("template")
+        names = templates.get("choices") if isinstance(templates, Mapping) else templates
+        first = [f"template={names[0]}"] if isinstance(names, list) and names else []
+        return [*self.overrides, *first]
 
     def identity(self) -> dict[str, Any]:
         """What must stay the same when a sweep is resumed: the question, not how fast it is answered."""
@@ -166,7 +187,11 @@ def _with_words(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any
     for word in assignments(SweepSpec, overrides, prefix="sweep"):
         if not word.path:
             raise ConfigError(f"{word.text}: name the sweep without a key, as: segtune sweep {word.value}")
-        assign(values, word)
+        if word.path[0] == "search" and len(word.path) > 1:
+            # search keys hold dots themselves: sweep.search.hp.width=[16,24]
+            values.search[".".join(word.path[1:])] = word.value
+        else:
+            assign(values, word)
     found = OmegaConf.to_container(values, resolve=False)
     assert isinstance(found, dict)
     return {str(k): v for k, v in found.items()}

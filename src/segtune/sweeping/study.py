@@ -7,18 +7,23 @@ trial is compare-and-set in the storage.
 
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from segtune.commands import command, word
 from segtune.errors import ConfigError, LeaseLost, SegtuneError
 from segtune.settings import TrackingConfig
+from segtune.sweeping.budget import Budget, trial_seconds
+from segtune.sweeping.dimensions import draw
+from segtune.sweeping.identity import differences
 from segtune.sweeping.lease import identify, is_over
 from segtune.sweeping.records import (
     DIVERGED,
@@ -26,7 +31,9 @@ from segtune.sweeping.records import (
     LEASE,
     OVERRIDES,
     RETRIED,
+    RETRY_OF,
     RUN,
+    SECONDS,
     WORDS,
     Counts,
     count,
@@ -38,9 +45,9 @@ from segtune.sweeping.space import Space
 from segtune.sweeping.spec import SweepSpec
 from segtune.sweeping.storage import open_storage
 
-_RETRY_OF, _ATTEMPT, _REACHED = "retry_of", "attempt", "reached"
+_ATTEMPT, _REACHED = "attempt", "reached"
 SPEC = "spec"
-_STOP, _IDENTITY, _DRIFT, _DEADLINE, _EXHAUSTED = "stop", "identity", "drift", "deadline", "exhausted"
+_STOP, _IDENTITY, _DRIFT, _EXHAUSTED = "stop", "identity", "drift", "exhausted"
 _SAME_ERRORS = 5
 _NEW_PROPOSALS = 20  # of the sampler, before the space is gone through for what was not tried yet
 
@@ -51,11 +58,13 @@ class Claim:
 
     Attributes:
         run: id of the run that an earlier attempt began; None for the first one.
+        space: with the names that the study records its parameters under.
     """
 
     trial: optuna.Trial
     overrides: list[str]
     run: str | None
+    space: Space
 
 
 class SweepStudy:
@@ -68,6 +77,9 @@ class SweepStudy:
     def __init__(self, folder: Path, spec: SweepSpec) -> None:
         self.folder, self.spec = folder, spec
         self.holder = identify()
+        self._begun: dict[int, float] = {}
+        self._read: set[int] = set()
+        self._distributions: dict[str, list[BaseDistribution]] = {}
         self.storage = open_storage(folder, spec.storage, spec.name)
         with self.storage.exclusive():
             self.study = optuna.create_study(
@@ -78,6 +90,7 @@ class SweepStudy:
                 sampler=build_sampler(spec, 0),
                 pruner=build_pruner(spec),
             )
+        self.budget = Budget(self.study, spec.lease)
 
     @property
     def dataset(self) -> str | None:
@@ -85,32 +98,33 @@ class SweepStudy:
         found = self.study.user_attrs.get(_IDENTITY, {}).get("dataset")
         return None if found is None else str(found)
 
-    def check_identity(self, facts: Mapping[str, str]) -> None:
+    def check_identity(self, facts: Mapping[str, Any]) -> None:
         """Refuses to go on with a study that asked another question, or asked it of other data or other code.
 
+        A refusal leaves the study as it was.
+
         Args:
-            facts: what else has to stay the same: the dataset's fingerprint, our version.
+            facts: what else has to stay the same, such as the dataset's fingerprint and our version.
 
         Raises:
             ConfigError: naming what differs; with `sweep.allow_drift` the study records it and goes on.
         """
-        known = self.study.user_attrs.get(_IDENTITY)
         mine = json.loads(json.dumps({**self.spec.identity(), **facts}))
-        if known is None:
-            self.study.set_user_attr(_IDENTITY, mine)
-            return
-        changed = [f"{k}: {known.get(k)} -> {v}" for k, v in mine.items() if known.get(k) != v]
-        if not changed:
-            return
-        if not self.spec.allow_drift:
-            raise ConfigError(
-                f"sweep '{self.spec.name}' was started with another configuration: {'; '.join(changed)}. "
-                "Change it back, give the new question its own name with sweep.name=…, or go on all the same, on the "
-                "record, with sweep.allow_drift=true."
-            )
-        past = self.study.user_attrs.get(_DRIFT, [])
-        self.study.set_user_attr(_DRIFT, [*past, {"after_trial": len(self._trials()), "changed": changed}])
-        self.study.set_user_attr(_IDENTITY, mine)
+        with self.storage.exclusive():
+            known = self.study.user_attrs.get(_IDENTITY)
+            changed = [] if known is None else differences(known, mine)
+            if changed and not self.spec.allow_drift:
+                raise ConfigError(
+                    f"sweep '{self.spec.name}' was started with another configuration: {'; '.join(changed)}. "
+                    "Change it back, give the new question its own name with sweep.name=…, or go on all the same, on "
+                    "the record, with sweep.allow_drift=true. (n_trials, budget, workers and enqueue may change.)"
+                )
+            if changed:
+                past = self.study.user_attrs.get(_DRIFT, [])
+                drift = {"after_trial": len(self._trials()), "changed": changed}
+                self.study.set_user_attr(_DRIFT, [*past, drift])
+            if mine != known:
+                self.study.set_user_attr(_IDENTITY, mine)
 
     def command(self, verb: str) -> str:
         """A command that steers this sweep from another shell."""
@@ -128,47 +142,74 @@ class SweepStudy:
         """
         with self.storage.exclusive():
             self._recover()
+            self._count_time()
             self._check_errors()
             counts = self.counts()
             if self.stop_asked():
                 return None
-            if not counts.waiting and (self._is_total(counts) or self._is_spent()):
+            if not counts.waiting and self._is_total(counts):
                 return None
-            return self._ask(space)
+            if not counts.waiting and self._is_spent():
+                self._end()
+                return None
+            return self._ask(space.beside(self._recorded()))
 
     def _ask(self, space: Space) -> Claim | None:
-        tried = {tuple(t.user_attrs[OVERRIDES]) for t in self.counted() if OVERRIDES in t.user_attrs}
+        tried = {tuple(t.user_attrs[OVERRIDES]) for t in self._trials() if OVERRIDES in t.user_attrs}
         for proposal in range(_NEW_PROPOSALS + 1):
-            if self.spec.sampler == "grid" or proposal == _NEW_PROPOSALS:
-                if not any(t.state == TrialState.WAITING for t in self._trials()):
+            if not any(t.state == TrialState.WAITING for t in self._trials()):
+                params = space.next_enqueued(tried)
+                if params is None and (self.spec.sampler == "grid" or proposal == _NEW_PROPOSALS):
                     params = space.untried(tried)
                     if params is None:  # all of a finite space was tried
-                        self.study.set_user_attr(_EXHAUSTED, True)
+                        self._end()
                         return None
+                if params is not None:
                     self.study.enqueue_trial(params)
             self.study.sampler = build_sampler(self.spec, len(self._trials()))
             trial = self.study.ask()
+            self._begun[trial.number] = time.monotonic()
             expires = self.storage.now() + self.spec.lease
             trial.set_user_attr(LEASE, {**self.holder, "expires": expires})
             earlier = trial.user_attrs.get(OVERRIDES)
             if earlier is not None:
-                self._restore(trial, space)
-                return Claim(trial, list(earlier), trial.user_attrs.get(RUN))
+                self._restore(trial)
+                return Claim(trial, list(earlier), trial.user_attrs.get(RUN), space)
             overrides = space.propose(trial)
             if tuple(overrides) not in tried:
                 trial.set_user_attr(OVERRIDES, overrides)
-                return Claim(trial, overrides, None)
+                return Claim(trial, overrides, None, space)
             trial.set_user_attr(RETRIED, True)  # proposed before: it does not count
             self.study.tell(trial, state=TrialState.FAIL)
         return None
 
-    def _restore(self, trial: optuna.Trial, space: Space) -> None:
+    def _end(self) -> None:
+        """Marks the sweep as at its end, though its total is not reached."""
+        if not self.study.user_attrs.get(_EXHAUSTED, False):
+            self.study.set_user_attr(_EXHAUSTED, True)
+
+    def _restore(self, trial: optuna.Trial) -> None:
         """Gives a new attempt the parameters and the learning curve of the one before."""
-        space.restore(trial, self._trials()[trial.number].system_attrs.get("fixed_params", {}))
+        before = self._trials()[trial.user_attrs[RETRY_OF]]
+        fixed = self._trials()[trial.number].system_attrs.get("fixed_params", {})
+        for name, distribution in before.distributions.items():
+            if name in fixed:
+                draw(trial, name, distribution)
         if RUN in trial.user_attrs:
-            before = self._trials()[trial.user_attrs[_RETRY_OF]]
             for epoch, value in sorted(before.intermediate_values.items()):
                 trial.report(value, epoch)
+
+    def _recorded(self) -> dict[str, list[BaseDistribution]]:
+        """Parameter -> what the trials so far drew it from."""
+        for trial in self._trials():
+            if trial.number not in self._read:
+                for name, distribution in trial.distributions.items():
+                    known = self._distributions.setdefault(name, [])
+                    if distribution not in known:
+                        known.append(distribution)
+                if trial.state.is_finished():
+                    self._read.add(trial.number)
+        return self._distributions
 
     def is_complete(self) -> bool:
         """Whether nothing is left to do: the total is reached, or the budget spent, and no trial is under way."""
@@ -177,7 +218,7 @@ class SweepStudy:
         return bool(over) and counts.claimed == counts.done
 
     def begin(self, words: Sequence[str] = ()) -> None:
-        """Starts the clock of this session, and takes back that the sweep was asked to stop.
+        """Starts a session: takes back that the sweep was asked to stop, and counts the budget's time from now on.
 
         Args:
             words: that the sweep was started with: its file and the overrides.
@@ -186,27 +227,28 @@ class SweepStudy:
         self.study.set_user_attr(_EXHAUSTED, False)
         self.study.set_user_attr(SPEC, self.spec.model_dump(mode="json"))
         self.study.set_user_attr(WORDS, list(words) or [self.spec.name])
-        if self.spec.budget_seconds is not None:
-            left = self.spec.budget_seconds - self.spent()
-            self.study.set_user_attr(_DEADLINE, self.storage.now() + left)
+        if self.spec.budget is not None:
+            with self.storage.exclusive():
+                self._recover()
+                self.budget.begin(self.storage.now())
 
     def spent(self) -> float:
-        """Seconds in which at least one trial was under way."""
-        spans = sorted(
-            (t.datetime_start.timestamp(), t.datetime_complete.timestamp())
-            for t in self._trials()
-            if t.datetime_start and t.datetime_complete
-        )
-        total, end = 0.0, 0.0
-        for first, last in spans:
-            total += max(0.0, last - max(first, end))
-            end = max(end, last)
-        return total
+        """Seconds of the budget in which a worker lived."""
+        return self.budget.spent()
+
+    def show_life(self) -> None:
+        """Tells that a worker of this process is alive; its time counts against the budget."""
+        if self.spec.budget is not None:
+            with self.storage.exclusive():
+                self._count_time()
+
+    def _count_time(self) -> None:
+        if self.spec.budget is not None:
+            self.budget.sign_of_life(self.storage.now())
 
     def trial_seconds(self) -> float | None:
         """Mean duration of the trials that finished at their first attempt; None before the first."""
-        whole = [t for t in self.counted() if t.state == TrialState.COMPLETE and _RETRY_OF not in t.user_attrs]
-        found = [t.duration.total_seconds() for t in whole if t.duration is not None]
+        found = trial_seconds(self.study)
         return sum(found) / len(found) if found else None
 
     def _is_total(self, counts: Counts) -> bool:
@@ -214,10 +256,9 @@ class SweepStudy:
 
     def _is_spent(self) -> bool:
         """Whether one more trial would end further from the budget than no more."""
-        deadline = self.study.user_attrs.get(_DEADLINE)
-        if deadline is None:
+        if self.spec.budget_seconds is None:
             return False
-        return self.storage.now() + (self.trial_seconds() or 0.0) / 2 >= float(deadline)
+        return self.budget.spent() + (self.trial_seconds() or 0.0) / 2 >= self.spec.budget_seconds
 
     def finish(self, trial: optuna.Trial, value: float | None = None, state: TrialState | None = None) -> None:
         """Ends a trial, if it is still this worker's.
@@ -226,6 +267,9 @@ class SweepStudy:
             LeaseLost: another worker has it.
         """
         try:
+            begun = self._begun.pop(trial.number, None)
+            if begun is not None:
+                trial.set_user_attr(SECONDS, time.monotonic() - begun)
             self.study.tell(trial, value, state)
         except (UpdateFinishedTrialError, ValueError) as error:
             if not self._trials()[trial.number].state.is_finished():
@@ -242,7 +286,7 @@ class SweepStudy:
     def replace(self, trial: optuna.Trial, overrides: list[str], params: Mapping[str, Any], error: str) -> None:
         """Fails a trial and enqueues another configuration in its place."""
         with self.storage.exclusive():
-            attrs = {OVERRIDES: overrides, _RETRY_OF: trial.number, "replaces": error}
+            attrs = {OVERRIDES: overrides, RETRY_OF: trial.number, "replaces": error}
             self.study.enqueue_trial(dict(params), user_attrs=attrs)
             trial.set_user_attr(ERROR, error)
             trial.set_user_attr(RETRIED, True)
@@ -306,11 +350,11 @@ class SweepStudy:
         self.study.tell(trial.number, state=TrialState.FAIL)
 
     def _enqueue_again(self, trial: FrozenTrial, attempt: int) -> None:
-        if any(t.user_attrs.get(_RETRY_OF) == trial.number for t in self._trials()):
+        if any(t.user_attrs.get(RETRY_OF) == trial.number for t in self._trials()):
             return
         carried = {k: v for k, v in trial.user_attrs.items() if k in (RUN, OVERRIDES)}
         reached = max(trial.intermediate_values, default=-1)
-        attrs = {**carried, _ATTEMPT: attempt, _RETRY_OF: trial.number, _REACHED: reached}
+        attrs = {**carried, _ATTEMPT: attempt, RETRY_OF: trial.number, _REACHED: reached}
         self.study.enqueue_trial(trial.params or trial.system_attrs.get("fixed_params", {}), user_attrs=attrs)
 
     def _check_errors(self) -> None:

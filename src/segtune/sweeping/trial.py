@@ -17,8 +17,8 @@ from segtune.settings import RunConfig
 from segtune.stopping import StopRequest
 from segtune.sweeping.lease import Lease
 from segtune.sweeping.progress import NUM_EPOCHS
-from segtune.sweeping.records import DIVERGED, ERROR, RUN
-from segtune.sweeping.space import Space, compose_trial
+from segtune.sweeping.records import DIVERGED, ERROR, RUN, plain_params
+from segtune.sweeping.space import compose_trial
 from segtune.sweeping.study import Claim, SweepStudy
 from segtune.training import fit
 
@@ -26,9 +26,7 @@ _TAKEN_OVER = "was taken over by another worker; this one leaves it"
 Say = Callable[[str], None]
 
 
-def run_trial(
-    study: SweepStudy, claim: Claim, space: Space, parent: str, threads: int, stop: StopRequest, say: Say
-) -> None:
+def run_trial(study: SweepStudy, claim: Claim, parent: str, threads: int, stop: StopRequest, say: Say) -> None:
     """Runs a claimed trial to its end, or gives it back when `stop` asks for that.
 
     Args:
@@ -42,7 +40,7 @@ def run_trial(
     """
     trial = claim.trial
     try:
-        with Lease(study.storage, trial, study.holder, study.spec.lease, lambda: _look(study, stop)) as lease:
+        with Lease(study.storage, trial, study.holder, study.spec.lease, lambda: _renewed(study, stop)) as lease:
             try:
                 _fit(study, claim, parent, threads, stop, lease, say)
             except (Interrupted, DataError, StorageError):
@@ -51,7 +49,7 @@ def run_trial(
             except (LeaseLost, UpdateFinishedTrialError):
                 raise
             except Exception as error:  # one trial's fault must not end the sweep
-                _failed(study, claim, space, error, say)
+                _failed(study, claim, error, say)
     except (LeaseLost, UpdateFinishedTrialError):
         say(_TAKEN_OVER)
 
@@ -77,11 +75,11 @@ def _fit(study: SweepStudy, claim: Claim, parent: str, threads: int, stop: StopR
         _tell(study, trial, result)
 
     begun = f"goes on with run {claim.run}: " if claim.run else ""
-    say(begun + ", ".join(f"{k}={_short(v)}" for k, v in trial.params.items()))
+    say(begun + ", ".join(f"{k}={_short(v)}" for k, v in plain_params(trial).items()))
     tags = {"segtune.kind": "trial", "segtune.sweep": study.spec.name, "segtune.trial": str(trial.number)}
     words = ["segtune", "train", *claim.overrides, *([f"trainer.threads={threads}"] if config.trainer.threads else [])]
     tags["segtune.command"] = shlex.join(words)
-    tags |= {f"segtune.param.{k}": str(v) for k, v in trial.params.items()}
+    tags |= {f"segtune.param.{k}": str(v) for k, v in plain_params(trial).items()}
     fit(
         config,
         name=f"{study.spec.name}-{trial.number}",
@@ -105,7 +103,7 @@ def _check_data(study: SweepStudy, config: RunConfig) -> None:
         DataError: the files changed since the sweep was started.
     """
     then = study.dataset
-    if then is None or config.dataset != compose(study.spec.overrides).config.dataset:
+    if then is None or config.dataset != compose(study.spec.base).config.dataset:
         return
     now = open_source(config.dataset).fingerprint()
     if now != then:
@@ -114,6 +112,12 @@ def _check_data(study: SweepStudy, config: RunConfig) -> None:
             f"{then[:12]}, now {now[:12]}): its trials could not be compared. Restore the data, or go on all the "
             "same, on the record, with sweep.allow_drift=true."
         )
+
+
+def _renewed(study: SweepStudy, stop: StopRequest) -> None:
+    """What is done as often as the lease is renewed."""
+    study.show_life()
+    _look(study, stop)
 
 
 def _look(study: SweepStudy, stop: StopRequest) -> None:
@@ -135,7 +139,7 @@ def _tell(study: SweepStudy, trial: optuna.Trial, result: RunResult) -> None:
         study.finish(trial, state=TrialState.PRUNED)
 
 
-def _failed(study: SweepStudy, claim: Claim, space: Space, error: Exception, say: Say) -> None:
+def _failed(study: SweepStudy, claim: Claim, error: Exception, say: Say) -> None:
     """Ends a trial that raised; one that ran out of memory is tried once more with half the batch."""
     reason = str(error) if isinstance(error, SegtuneError) else traceback.format_exc()[-4000:]
     say(f"failed: {reason.strip().splitlines()[-1]}")
@@ -146,7 +150,7 @@ def _failed(study: SweepStudy, claim: Claim, space: Space, error: Exception, say
         study.finish(claim.trial, state=TrialState.FAIL)
         return
     overrides, batch_size = halved
-    params = space.changed(claim.trial.params, "hp.batch_size", batch_size)
+    params = claim.space.changed(claim.trial.params, "hp.batch_size", batch_size)
     say(f"out of memory: goes on as a configuration of its own with hp.batch_size={batch_size}, lr per item kept")
     study.replace(claim.trial, overrides, params, reason)
 

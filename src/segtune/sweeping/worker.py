@@ -85,7 +85,7 @@ def pull_trials(
         SegtuneError: what no other trial could avoid.
     """
     study = SweepStudy(task.folder, task.spec)
-    tracking = compose(task.spec.overrides).config.tracking
+    tracking = compose(task.spec.base).config.tracking
     patiently(lambda: open_store(tracking), lambda line: print(f"[{label}] {line}", file=sys.stderr, flush=True))
     while not stop.requested:
         claim = study.claim(space)
@@ -102,7 +102,7 @@ def pull_trials(
         def say(line: str, number: int = number) -> None:
             print(f"[{label} trial {number}] {line}", file=sys.stderr, flush=True)
 
-        run_trial(study, claim, space, task.parent, task.threads, stop, say)
+        run_trial(study, claim, task.parent, task.threads, stop, say)
     raise Interrupted(f"sweep {task.spec.name} was stopped.")
 
 

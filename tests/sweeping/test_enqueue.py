@@ -1,0 +1,83 @@
+"""Configurations that a sweep file names itself: checked against the space, tried first, each once."""
+
+import pytest
+
+from segtune.errors import ConfigError
+from segtune.sweeping.records import OVERRIDES
+from segtune.sweeping.space import build_space
+from segtune.sweeping.spec import SweepSpec, load_spec
+from segtune.sweeping.study import SweepStudy
+
+SEARCH = {
+    "template": ["swift", "fpn"],
+    "hp.width": [24, 32],
+    "hp.per_item_lrate": {"min": 1e-4, "max": 1e-2, "log": True},
+    "trainer.ema_decay": [0.98, 0.99],
+}
+FIXED = ("dataset=street", "hp.pretrained_weights=none", "hp=quick")
+
+
+def spec(enqueue, search=None, overrides=FIXED, **options):
+    values = {"name": "t", "n_trials": 6, "sampler": "random", "pruner": "none", **options}
+    return SweepSpec(search=search or SEARCH, overrides=list(overrides), enqueue=enqueue, **values)
+
+
+def given_out(study, space, most=99):
+    rows = []
+    while len(rows) < most and (claim := study.claim(space)) is not None:
+        rows.append(claim.overrides[len(FIXED) :])
+        study.finish(claim.trial, 0.5)
+    return rows
+
+
+def test_enqueued_configurations_are_tried_first_and_once_whatever_stops_the_sweep(tmp_path):
+    known = {"template": "fpn", "hp.per_item_lrate": 2e-3, "trainer.ema_decay": 0.99}
+    wanted = spec(["default", known])
+    space = build_space(wanted)
+    first = given_out(SweepStudy(tmp_path, wanted), space, most=1)
+    study = SweepStudy(tmp_path, wanted)
+    study.release(study.claim(space).trial)  # stopped on the way
+    rest = given_out(SweepStudy(tmp_path, wanted), space)
+    assert first == [["template=swift", "hp.width=32", "hp.per_item_lrate=0.002", "trainer.ema_decay=0.98"]]
+    assert rest[0] == ["template=fpn", "hp.per_item_lrate=0.002", "trainer.ema_decay=0.99"]
+    assert len(rest) == 5 and study.counts().finished == 6
+    assert len({tuple(t.user_attrs[OVERRIDES]) for t in study.counted()}) == 6
+
+
+@pytest.mark.parametrize(
+    ("enqueue", "message"),
+    [
+        ([{"hp.width": 40}], r"item 1: hp\.width=40 is not in the space, which holds 24, 32"),
+        ([{"hp.per_item_lrate": 0.5}], r"0\.0001 to 0\.01, logarithmic"),
+        ([{"hp.widht": 24}], "did you mean 'hp.width'"),
+        ([{"hp.depth": 1}], "hp.depth is not searched"),
+        ([{"template": "unet"}], "template=unet is not in the space"),
+        ([{"template": "fpn", "hp.width": 24}], "does not count with template=fpn"),
+        (["default", {"hp.width": 24}, {"hp.width": 24}], "item 3 is the same configuration as item 2"),
+        ([{"hp.width": True}], "hp.width=true is not in the space"),
+        ([{"hp.width": "24"}], "hp.width='24' is not in the space"),
+    ],
+)
+def test_a_configuration_outside_of_the_space_is_refused(enqueue, message):
+    with pytest.raises(ConfigError, match=message):
+        build_space(spec(enqueue))
+
+
+def test_a_default_outside_of_the_space_is_refused_and_the_key_named():
+    with pytest.raises(ConfigError, match=r"hp\.width=32 \(its default\).*give hp\.width in this item"):
+        build_space(spec(["default"], {"hp.width": [16, 24]}, n_trials=2))
+    assert build_space(spec([{"hp.width": 16}], {"hp.width": [16, 24]}, n_trials=2)).enqueued == ({"hp.width": 16},)
+
+
+def test_more_configurations_than_trials_are_refused():
+    with pytest.raises(ConfigError, match="enqueue lists 2 configurations, and sweep.n_trials=1"):
+        build_space(spec([{"hp.width": 24}, {"hp.width": 32}], n_trials=1))
+
+
+def test_the_command_line_may_enqueue(tmp_path):
+    file = tmp_path / "s.yaml"
+    file.write_text("# Question: none\nn_trials: 2\nsearch: {hp.width: [24, 32]}\nenqueue: [default]\n")
+    assert load_spec(str(file)).enqueue == ["default"]
+    assert load_spec(str(file), ["sweep.enqueue=[{hp.width: 24}]"]).enqueue == [{"hp.width": 24}]
+    narrowed = load_spec(str(file), ["sweep.search.hp.width=[48]", "sweep.search.seed=[0, 1]"])
+    assert narrowed.search == {"hp.width": [48], "seed": [0, 1]}
