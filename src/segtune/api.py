@@ -168,6 +168,7 @@ def compare(
     root: str = "mlruns",
     uri: str | None = None,
     experiment: str = "segtune",
+    storage: str | None = None,
 ) -> "Report":
     """Writes the comparison report of sweeps, `NAME:confirmed`, runs and registered versions.
 
@@ -175,6 +176,7 @@ def compare(
         baseline: name or run id of the candidate that the others are compared with; by default the first of two that
             were named, else the best.
         split: whose evidence is compared.
+        storage: address of a sweep's study, where the store does not know it.
 
     Raises:
         ConfigError: nothing that can be compared: an unfinished run, no evidence, other classes or splits.
@@ -182,7 +184,8 @@ def compare(
     """
     from segtune.report.compare import compare as compare_runs
 
-    return compare_runs(open_root(root, uri, experiment), names, Path(output) if output else None, baseline, split)
+    opened = open_root(root, uri, experiment)
+    return compare_runs(opened, names, Path(output) if output else None, baseline, split, storage)
 
 
 def promote(

@@ -11,7 +11,7 @@ ROOMS = (
     "__main__ cli verbs __init__ applying api datasets report sweeping training forecast workflows disputes exporting "
     "evaluation features setup callbacks checkpoints task kinds run_result tracking inference config data models "
     "measure stopping pace patience host_memory commands settings dataset_settings template classes aliases quoting "
-    "errors"
+    "filenames errors"
 ).split()
 HEAVY = {
     "mlflow": {"tracking"},

@@ -16,8 +16,9 @@ from segtune.sweeping.worker import _wait, start
 
 
 def test_a_worker_is_told_who_started_it():
-    words = [sys.executable, "-c", "import sys; print(sys.argv[1])"]
-    assert int(start(words, stdout=subprocess.PIPE).communicate()[0]) == os.getpid()
+    words = [sys.executable, "-c", "import sys; print(sys.argv[1], sys.stdin.read())"]
+    with start(words, "a task", stdout=subprocess.PIPE) as process:
+        assert process.stdout.read().decode().split(maxsplit=1) == [str(os.getpid()), "a task\n"]
 
 
 def test_a_launcher_that_was_gone_before_the_worker_looked_ends_it():

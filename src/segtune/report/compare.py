@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from segtune.classes import ClassTable
 from segtune.commands import command
 from segtune.errors import ConfigError, StorageError, nearest
+from segtune.filenames import folder_name
 from segtune.report.candidates import Candidate, Comparison, collect
 from segtune.report.card import card_text
 from segtune.report.facts import gather
@@ -25,6 +25,7 @@ from segtune.report.pictures import Picture, choose_pictures
 from segtune.report.sweep_figures import sweep_figures
 from segtune.report.words import points
 from segtune.sweeping.importance import importance
+from segtune.sweeping.location import sweep_folder
 from segtune.sweeping.records import load_study, trial_rows
 from segtune.tracking.runs import artifact, curve
 from segtune.tracking.store import Store
@@ -63,7 +64,12 @@ class Report:
 
 
 def compare(
-    store: Store, names: Sequence[str], output: Path | None = None, baseline: str | None = None, split: str = "val"
+    store: Store,
+    names: Sequence[str],
+    output: Path | None = None,
+    baseline: str | None = None,
+    split: str = "val",
+    storage: str | None = None,
 ) -> Report:
     """Compares the trials of sweeps, single runs and registered versions.
 
@@ -71,6 +77,7 @@ def compare(
         output: folder of the report; by default `reports/NAME` in the store's root.
         baseline: name or run id of the candidate that the others are compared with; by default the first of two that
             were named, else the best.
+        storage: address of the sweep's study, where the store does not know it.
 
     Raises:
         ConfigError: nothing to compare, or what cannot be compared; see `collect`.
@@ -81,9 +88,10 @@ def compare(
     facts = gather(store, comparison, names, base)
     facts["next"] = _next(store, comparison)
     facts["differs"] = _differs(store, comparison.candidates[:_DIFFERING])
-    folder = output or store.root / "reports" / "-".join(re.sub(r"[^\w.@-]", "-", n[:32]) for n in names)[:100]
+    history = _of_sweep(store, comparison, facts, storage)
+    folder = output or store.root / "reports" / folder_name(*names)
     files = {
-        "index.html": _page(store, comparison, facts, base),
+        "index.html": _page(store, comparison, facts, base, history),
         "report.json": json.dumps(_finite(facts), indent=1, ensure_ascii=False, allow_nan=False),
         "runs.csv": _csv(facts),
     }
@@ -152,7 +160,9 @@ def _differs(store: Store, candidates: Sequence[Candidate]) -> dict[str, Any]:
     return {"candidates": [c.name for c in candidates], "rows": rows}
 
 
-def _page(store: Store, comparison: Comparison, facts: Mapping[str, Any], base: Candidate | None) -> str:
+def _page(
+    store: Store, comparison: Comparison, facts: Mapping[str, Any], base: Candidate | None, history: Sequence[Figure]
+) -> str:
     figures: list[Figure] = []
     pictures: list[Picture] = []
     candidates = comparison.candidates
@@ -164,7 +174,7 @@ def _page(store: Store, comparison: Comparison, facts: Mapping[str, Any], base: 
         figures = comparison_figures(facts, {"matrix": matrix.tolist(), "reliability": curves})
         other = base if base is not best else candidates[1] if len(candidates) > 1 else None
         pictures = choose_pictures(store, best, other, _classes(store, best))
-    figures += _of_sweep(store, comparison)
+    figures += history
     environment = Environment(loader=PackageLoader("segtune", "report"), autoescape=True, undefined=StrictUndefined)
     environment.filters |= {"short": _short, "points": points}
     varied = _varied([row["params"] for row in (*facts["candidates"], *facts["others"])])
@@ -189,7 +199,8 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _of_sweep(store: Store, comparison: Comparison) -> list[Figure]:
+def _of_sweep(store: Store, comparison: Comparison, facts: dict[str, Any], storage: str | None) -> list[Figure]:
+    """Curves, history, importance and slices; a study that cannot be read becomes a warning of the report."""
     runs = [r for c in comparison.candidates for r in c.runs] + list(comparison.others)
     count = Counter(r.name for r in runs)
     names = {r.id: r.name if count[r.name] == 1 else f"{r.name} {r.id[:6]}" for r in runs}
@@ -198,9 +209,11 @@ def _of_sweep(store: Store, comparison: Comparison) -> list[Figure]:
     study, shares = None, {}
     if len(comparison.sweeps) == 1:
         name = comparison.sweeps[0]
-        folder = store.root / "sweeps" / name
-        study = load_study(folder, name)
-        shares = dict(importance(study))
+        try:
+            study = load_study(sweep_folder(store.root, name), name, storage)
+            shares = dict(importance(study))
+        except (StorageError, ConfigError) as error:
+            facts["warnings"].append(f"no history, importance and slices: {error}")
     return sweep_figures(trial_rows(study) if study else [], curves, pruned, shares)
 
 

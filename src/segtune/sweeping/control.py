@@ -2,12 +2,12 @@
 
 import os
 import time
-from pathlib import Path
 
 from segtune.commands import command
 from segtune.errors import ConfigError
 from segtune.settings import TrackingConfig
 from segtune.sweeping.launchers import launch_local
+from segtune.sweeping.location import remember, remembered, sweep_folder, without_password
 from segtune.sweeping.progress import Progress, progress
 from segtune.sweeping.records import load_study
 from segtune.sweeping.spec import SweepSpec
@@ -66,18 +66,21 @@ def add_worker(name: str, tracking: TrackingConfig, storage: str | None = None) 
     if parent is None:
         raise ConfigError(f"sweep '{name}' has no run in this store; start it with: {command('sweep', name)}")
     threads = max(1, (os.cpu_count() or 1) // study.spec.processes)
-    own = study.spec.model_copy(update={"workers": 1, "storage": storage})
+    remember(study.folder, storage)
+    own = study.spec.model_copy(update={"workers": 1})
     launch_local(Task(own, study.folder, parent, threads), label=f"{os.uname().nodename}-{os.getpid()}")
     return sweep_status(name, tracking.root, storage)
 
 
 def _open(name: str, root: str, storage: str | None) -> SweepStudy:
-    folder = Path(root).expanduser().absolute() / "sweeps" / name
-    found = load_study(folder, name, storage)
-    if found is None or SPEC not in found.user_attrs:
-        where = "that database" if storage else f"'{root}'"
+    folder = sweep_folder(root, name)
+    storage = storage or remembered(folder)
+    study = load_study(folder, name, storage)
+    if study is None or SPEC not in study.user_attrs:
+        where = f"'{without_password(storage)}'" if storage else f"'{root}'"
         raise ConfigError(
             f"sweep '{name}' was never started in {where}. Start it with: {command('sweep', name)}\n"
             "Or say where it is, with tracking.root= or sweep.storage="
         )
-    return SweepStudy(folder, SweepSpec.model_validate(found.user_attrs[SPEC]))
+    spec = SweepSpec.model_validate({**study.user_attrs[SPEC], "storage": storage})
+    return SweepStudy(folder, spec)

@@ -20,6 +20,7 @@ from segtune.patience import patiently
 from segtune.settings import TrackingConfig
 from segtune.sweeping.identity import facts_of
 from segtune.sweeping.launchers import LAUNCHERS, SweepStopped
+from segtune.sweeping.location import remember, remembered, sweep_folder, without_password
 from segtune.sweeping.progress import Progress, live_panel, progress
 from segtune.sweeping.records import RUN, Counts, front, load_study, run_states
 from segtune.sweeping.space import Space, build_space, compose_trial
@@ -79,11 +80,15 @@ def run_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> Swe
     config = compose(spec.base).config
     store = open_store(config.tracking)
     source = open_source(config.dataset, say)  # drawn or found once, before several workers look for it
-    folder = store.root / "sweeps" / spec.name
+    folder = sweep_folder(store.root, spec.name)
+    spec = _located(spec, folder)
     study = SweepStudy(folder, spec)
+    remember(folder, spec.storage)
     study.check_identity(facts_of(source.fingerprint(), space, config))
     parent = _parent_run(store, spec, space, folder)
-    study.begin([name, *overrides])
+    # without the database's address, which the folder remembers
+    words = [name, *(o for o in overrides if not o.startswith("sweep.storage="))]
+    study.begin(words)
     study.recover()
     _settle(store, study)
     counts = study.counts()
@@ -91,7 +96,8 @@ def run_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> Swe
     say(f"sweep {spec.name}: {counts.done} of {total} trials done, "
         f"{spec.processes} workers, searching {', '.join(spec.search)}")  # fmt: skip
     if not study.is_complete():
-        _run_workers(Task(spec, folder, parent, _threads(spec)), store, study, command("sweep", name, *overrides))
+        go_on = command("sweep", *words)
+        _run_workers(Task(spec, folder, parent, _threads(spec)), store, study, go_on)
     return _result(store, study, parent, time.monotonic() - started)
 
 
@@ -139,7 +145,8 @@ def plan_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> Sw
     spec = _with_workers(load_spec(name, overrides), say)
     space = build_space(spec)
     config = compose_trial(spec.base, _threads(spec))
-    folder = Path(config.tracking.root).expanduser().absolute() / "sweeps" / spec.name
+    folder = sweep_folder(config.tracking.root, spec.name)
+    spec = _located(spec, folder)
     study = SweepStudy(folder, spec) if load_study(folder, spec.name, spec.storage) else None
     seconds, measured = study.trial_seconds() if study else None, "the mean of those that finished"
     if seconds is None:
@@ -151,6 +158,27 @@ def plan_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> Sw
     bounds += [] if spec.budget_seconds is None else [spec.budget_seconds - (study.spent() if study else 0.0)]
     size = space.size(at_most=1_000_000)
     return SweepPlan(spec.name, space, size, left, spec.processes, seconds, measured, max(0.0, min(bounds)))
+
+
+def _located(spec: SweepSpec, folder: Path) -> SweepSpec:
+    """The spec with the address of its study, as it was given or as the folder remembers it.
+
+    Raises:
+        ConfigError: the study was started somewhere else.
+    """
+    known = remembered(folder)
+    if spec.storage is None or spec.storage == known:
+        return spec.model_copy(update={"storage": known})
+    before = None if known else load_study(folder, spec.name)
+    there = f"'{without_password(known)}'" if known else f"the file '{folder / 'journal.log'}'"
+    has_begun = known is not None or (before is not None and before.get_trials(deepcopy=False))
+    if has_begun and load_study(folder, spec.name, spec.storage) is None:
+        raise ConfigError(
+            f"sweep '{spec.name}' was started with its study in {there}, and '{without_password(spec.storage)}' has "
+            "none of that name: its trials would not count. Leave sweep.storage out, or give the new study a name of "
+            "its own with sweep.name=…"
+        )
+    return spec
 
 
 def _with_workers(spec: SweepSpec, say: Say) -> SweepSpec:
@@ -201,7 +229,7 @@ def _parent_run(store: Store, spec: SweepSpec, space: Space, folder: Path) -> st
         tags = {"segtune.kind": "sweep", "segtune.sweep": spec.name}
         params = {"n_trials": spec.n_trials, "sampler": spec.sampler, "pruner": spec.pruner, "seed": spec.seed}
         run = RunWriter.create(store, spec.name, params, tags)
-        run.data("sweep.yaml", spec.model_dump(mode="json"))
+        run.data("sweep.yaml", spec.shareable())
         run.data("space.json", [vars(d) for d in space.dimensions])
         return run.run_id
 

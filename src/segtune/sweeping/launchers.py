@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import IO, Any
 
 from segtune.errors import ConfigError, Interrupted, SegtuneError
@@ -46,7 +47,7 @@ def launch_local(
 
     def begin(number: int) -> subprocess.Popen[bytes]:
         """A worker process in a session of its own: Ctrl-C reaches it through this one, once."""
-        return start(command(task, f"worker {label or number}"), start_new_session=True, stderr=log)
+        return start(command(task, f"worker {label or number}"), task.to_json(), start_new_session=True, stderr=log)
 
     workers = {n: begin(n) for n in range(task.spec.processes)}
     begun, young = dict.fromkeys(workers, time.monotonic()), dict.fromkeys(workers, 0)
@@ -100,6 +101,8 @@ def launch_slurm(task: Task, tick: Callable[[], None] = lambda: None, log: IO[st
     except ModuleNotFoundError:
         raise ConfigError("sweep.launcher=slurm needs submitit: pip install 'segtune[slurm]'") from None
     options = dict(task.spec.slurm)
+    # submitit writes tasks to files; the database's address is read from the sweep's folder instead
+    task = replace(task, spec=task.spec.model_copy(update={"storage": None}))
     try:
         executor = submitit.AutoExecutor(folder=task.folder / "slurm", cluster=options.pop("cluster", "slurm"))
         own = {"name": f"segtune-{task.spec.name}", "cpus_per_task": task.spec.cpus, "timeout_min": 24 * 60}
@@ -153,7 +156,8 @@ def _pull_on_ray(task: Task, ray: Any, tick: Callable[[], None]) -> None:
     # a lost node's tasks are started again by Ray itself
     options = {"num_cpus": task.spec.cpus, "num_gpus": task.spec.gpus, "max_retries": _LOST_JOBS}
     work = ray.remote(**options, scheduling_strategy="SPREAD")(_run_worker)
-    waiting = [work.remote(command(task, f"worker {n}")) for n in range(task.spec.processes)]
+    text = task.to_json()
+    waiting = [work.remote(command(task, f"worker {n}"), text) for n in range(task.spec.processes)]
     lost = 0
 
     def look() -> bool:
@@ -162,14 +166,14 @@ def _pull_on_ray(task: Task, ray: Any, tick: Callable[[], None]) -> None:
         for code in ray.get(done):
             if _check_code(code) == _KILLED and lost < _LOST_JOBS:
                 lost += 1
-                waiting.append(work.remote(command(task, f"worker again {lost}")))
+                waiting.append(work.remote(command(task, f"worker again {lost}"), text))
         return bool(waiting)
 
     _wait_for_remote(task, look, tick)
 
 
-def _run_worker(words: list[str]) -> int:
-    return start(words).wait()
+def _run_worker(words: list[str], text: str) -> int:
+    return start(words, text).wait()
 
 
 def _wait_for_remote(task: Task, look: Callable[[], bool], tick: Callable[[], None]) -> None:

@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from segtune.sweeping.dimensions import plain_param
+from segtune.sweeping.location import remembered
 from segtune.sweeping.storage import open_storage
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -111,7 +112,16 @@ def front(study: optuna.Study) -> list[dict[str, Any]]:
 
 
 def load_study(folder: Path, name: str, storage: str | None = None) -> optuna.Study | None:
-    """A sweep's study for reading; None where it was never started."""
+    """A sweep's study for reading; None where it was never started.
+
+    Args:
+        storage: address of its database; by default the one that the folder remembers, else the folder's own file.
+
+    Raises:
+        ConfigError: the address is another user's.
+        StorageError: what cannot be read or reached.
+    """
+    storage = storage or remembered(folder)
     if storage is None and not (folder / "journal.log").is_file():
         return None
     try:

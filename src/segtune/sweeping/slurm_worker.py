@@ -17,7 +17,7 @@ class SlurmWorker(Checkpointable):
 
     def __call__(self) -> int:
         """The job."""
-        self._process = start(command(self.task, self.label))
+        self._process = start(command(self.task, self.label), self.task.to_json())
         return self._process.wait()
 
     def checkpoint(self) -> DelayedSubmission:

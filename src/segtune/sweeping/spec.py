@@ -38,12 +38,13 @@ def shared(url: str) -> str:
     Raises:
         ValueError: it is of another kind.
     """
-    if not url.startswith("postgresql"):
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
         raise ValueError(
             "only postgresql://USER@HOST/DATABASE is shared by many machines; leave it out for a journal file under "
             "tracking.root"
         )
-    return url
+    return f"postgresql://{rest}"
 
 
 class SweepSpec(Settings):
@@ -135,6 +136,10 @@ class SweepSpec(Settings):
         names = templates.get("choices") if isinstance(templates, Mapping) else templates
         first = [f"template={names[0]}"] if isinstance(names, list) and names else []
         return [*self.overrides, *first]
+
+    def shareable(self) -> dict[str, Any]:
+        """What the file says as plain data, without the database's address, which may hold a password."""
+        return self.model_dump(mode="json", exclude={"storage"})
 
     def identity(self) -> dict[str, Any]:
         """What must stay the same when a sweep is resumed: the question, not how fast it is answered."""

@@ -19,6 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from segtune.errors import ConfigError, StorageError
 from segtune.patience import patiently
+from segtune.sweeping.location import without_password
 from segtune.sweeping.spec import shared
 
 
@@ -137,9 +138,9 @@ def _database(url: str, name: str) -> StudyStorage:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        shared(url)
+        url = shared(url)
     except ValueError as error:
-        raise ConfigError(f"sweep.storage='{url}': {error}.") from None
+        raise ConfigError(f"sweep.storage='{without_password(url)}': {error}.") from None
     place = urlsplit(url).hostname or "the local socket"
     address = url.replace("postgresql://", "postgresql+psycopg://", 1)
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)

@@ -18,7 +18,7 @@ from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from segtune.commands import command, word
+from segtune.commands import command
 from segtune.errors import ConfigError, LeaseLost, SegtuneError
 from segtune.settings import TrackingConfig
 from segtune.sweeping.budget import Budget, trial_seconds
@@ -129,8 +129,7 @@ class SweepStudy:
     def command(self, verb: str) -> str:
         """A command that steers this sweep from another shell."""
         tracking = TrackingConfig(root=str(self.folder.parent.parent))
-        storage = [] if self.spec.storage is None else [word("sweep.storage", self.spec.storage)]
-        return command(verb, self.spec.name, *storage, tracking=tracking)
+        return command(verb, self.spec.name, tracking=tracking)
 
     def claim(self, space: Space) -> Claim | None:
         """The next trial to run, an interrupted one first; None when the total is spoken for.
@@ -225,7 +224,7 @@ class SweepStudy:
         """
         self.ask_to_stop(False)
         self.study.set_user_attr(_EXHAUSTED, False)
-        self.study.set_user_attr(SPEC, self.spec.model_dump(mode="json"))
+        self.study.set_user_attr(SPEC, self.spec.shareable())
         self.study.set_user_attr(WORDS, list(words) or [self.spec.name])
         if self.spec.budget is not None:
             with self.storage.exclusive():

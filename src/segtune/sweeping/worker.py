@@ -5,6 +5,7 @@ the trial's current epoch, and is replaced in an instant. torch, the libraries a
 child's memory between trials.
 """
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -24,6 +25,7 @@ from segtune.config import compose
 from segtune.errors import Interrupted, SegtuneError
 from segtune.patience import patiently
 from segtune.stopping import StopRequest
+from segtune.sweeping.location import remembered
 from segtune.sweeping.space import Space, build_space
 from segtune.sweeping.spec import SweepSpec
 from segtune.sweeping.study import SweepStudy
@@ -57,17 +59,29 @@ class Task:
     def parse(cls, text: str) -> "Task":
         """Reads `to_json`."""
         data: dict[str, Any] = json.loads(text)
-        return cls(SweepSpec.model_validate(data["spec"]), Path(data["folder"]), data["parent"], data["threads"])
+        spec, folder = SweepSpec.model_validate(data["spec"]), Path(data["folder"])
+        if spec.storage is None:
+            spec = spec.model_copy(update={"storage": remembered(folder)})
+        return cls(spec, folder, data["parent"], data["threads"])
 
 
 def command(task: Task, label: str) -> list[str]:
-    """The command that starts a worker."""
-    return [sys.executable, "-m", "segtune.sweeping.worker", task.to_json(), label]
+    """The command that starts a worker; the task itself goes to its standard input, see `start`."""
+    return [sys.executable, "-m", "segtune.sweeping.worker", label, str(task.folder)]
 
 
-def start(words: list[str], **options: Any) -> subprocess.Popen[bytes]:
-    """Starts a worker, as `command` says; it ends when this process is gone, even if that happens while it loads."""
-    return subprocess.Popen([*words, str(os.getpid())], stdin=subprocess.DEVNULL, **options)
+def start(words: list[str], text: str, **options: Any) -> subprocess.Popen[bytes]:
+    """Starts a worker, as `command` says; it ends when this process is gone, even if that happens while it loads.
+
+    Args:
+        text: the task. It may hold a password, and any user of a machine can read the words of a command.
+    """
+    process = subprocess.Popen([*words, str(os.getpid())], stdin=subprocess.PIPE, **options)
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # a worker that died at once is the caller's to see
+        process.stdin.write(text.encode())
+        process.stdin.close()
+    return process
 
 
 def pull_trials(
@@ -178,4 +192,4 @@ def main(text: str, label: str, launcher: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    sys.exit(main(sys.stdin.read(), sys.argv[1], int(sys.argv[3])))

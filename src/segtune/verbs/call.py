@@ -129,7 +129,12 @@ STORE = (
     Option("tracking.uri", "MLflow server instead of the store's own database", value="URI"),
 )
 EXPERIMENT = Option("tracking.experiment", "MLflow experiment of the runs", value="NAME", default="segtune")
-STORAGE = Option("sweep.storage", "database of a study that several machines share", value="postgresql://…")
+STORAGE = Option(
+    "sweep.storage",
+    "database of a study that several machines share",
+    value="postgresql://…",
+    default="where the sweep was started, as tracking.root remembers it",
+)
 
 
 def store_options(call: Call) -> dict[str, Any]:

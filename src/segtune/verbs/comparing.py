@@ -5,14 +5,25 @@ from typing import Any
 
 from segtune.commands import command
 from segtune.errors import ConfigError, PartialError
-from segtune.verbs.call import EXPERIMENT, STORE, Call, Option, Outcome, Verb, store_options, tracking_of
+from segtune.verbs.call import (
+    EXPERIMENT,
+    STORAGE,
+    STORE,
+    Call,
+    Option,
+    Outcome,
+    Verb,
+    store_options,
+    tracking_of,
+)
 
 
 def _compare(call: Call) -> Outcome:
     from segtune import api
 
     own = call.given("baseline", "split", "output")
-    report = api.compare(*call.names, **own, **store_options(call))
+    storage = call.options.get("sweep.storage")
+    report = api.compare(*call.names, **own, storage=storage, **store_options(call))
     said = [*report.facts["verdict"], *(f"! {w}" for w in report.facts["warnings"])]
     lines = [
         *(said or ["no run has finished yet"]),
@@ -85,6 +96,7 @@ VERBS = {
             ),
             Option("split", "split whose evidence is compared", default="val"),
             Option("output", "folder of the report", "path", "DIR", completes="file"),
+            STORAGE,
             *STORE,
             EXPERIMENT,
         ),

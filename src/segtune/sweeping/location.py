@@ -1,0 +1,75 @@
+"""Where a sweep's study lies: kept beside its locks, so that no command has to name the database again.
+
+The address may hold a password. It stands in a file that only its owner may read, and in no run, study or process list.
+"""
+
+import json
+import os
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from segtune.errors import ConfigError, StorageError
+
+_FILE = "storage.json"
+
+
+def sweep_folder(root: str | Path, name: str) -> Path:
+    """The folder of a sweep under a store's root."""
+    return Path(root).expanduser().absolute() / "sweeps" / name
+
+
+def remember(folder: Path, url: str | None) -> None:
+    """Keeps the address of a study's database; None where the study lies in the folder itself.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    if url is None or _read(folder) == url:
+        return
+    temporary = folder / f".{_FILE}.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            json.dump({"storage": url}, file)
+        temporary.replace(folder / _FILE)
+    except OSError as error:
+        raise StorageError(f"the sweep's folder '{folder}' cannot be written: {error}. Set tracking.root.") from None
+
+
+def remembered(folder: Path) -> str | None:
+    """The address of a study's database; None where the study lies in the folder itself.
+
+    Raises:
+        ConfigError: another user's, or no longer readable.
+    """
+    try:
+        return _read(folder)
+    except PermissionError:
+        owner = (folder / _FILE).stat().st_uid
+        raise ConfigError(
+            f"sweep '{folder.name}' keeps its study in a database whose address only its owner (user id {owner}) may "
+            f"read, in '{folder / _FILE}'. Give it: sweep.storage=postgresql://USER@HOST/DATABASE"
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(
+            f"'{folder / _FILE}' cannot be read. Give the study's address again: "
+            "sweep.storage=postgresql://USER@HOST/DATABASE"
+        ) from None
+
+
+def _read(folder: Path) -> str | None:
+    path = folder / _FILE
+    if not path.is_file():
+        return None
+    return str(json.loads(path.read_text(encoding="utf-8"))["storage"])
+
+
+def without_password(url: str) -> str:
+    """An address as it may be shown.
+
+    >>> without_password("postgresql://me:secret@host:5432/studies")
+    'postgresql://me@host:5432/studies'
+    """
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=user.partition(":")[0] + at + host, query=""))

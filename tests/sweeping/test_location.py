@@ -1,0 +1,165 @@
+"""A study in a database: found again by its sweep's name, its password kept to its owner, and in every report."""
+
+import json
+import os
+import subprocess
+
+import optuna
+import pytest
+
+import segtune
+from segtune.cli import main
+from segtune.errors import ConfigError
+from segtune.report.compare import compare
+from segtune.settings import TrackingConfig
+from segtune.sweeping import storage as storages
+from segtune.sweeping.launch import plan_sweep, run_sweep
+from segtune.sweeping.location import remember, remembered
+from segtune.sweeping.records import load_study
+from segtune.sweeping.space import Dimension, Space
+from segtune.sweeping.study import SweepStudy
+from segtune.sweeping.worker import Task
+from segtune.tracking.runs import artifact, get_run, sweep_runs
+from segtune.tracking.store import open_store
+from tests.conftest import tiny_without
+from tests.report.fakes import fake_run
+from tests.sweeping.test_study import make_spec
+
+URL = "postgresql://me:secret@host/studies"
+SPACE = Space((), ("swift",), (Dimension("x", "x"), Dimension("y", "y")))
+
+
+@pytest.fixture
+def database(tmp_path, monkeypatch):
+    """What stands for a PostgreSQL server: URL -> a database of its own."""
+    opened = {}
+
+    def open_database(url, name):
+        if url not in opened:
+            opened[url] = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/{len(opened)}.db")
+        return storages.StudyStorage(opened[url], lambda: storages.FileLock(tmp_path / "lock"), lambda: 1e6)
+
+    monkeypatch.setattr(storages, "_database", open_database)
+    yield opened
+    for storage in opened.values():
+        storage.engine.dispose()
+
+
+@pytest.fixture
+def study(tmp_path, database):
+    """A study of 12 trials in the database, of a sweep whose runs lie in `mlruns`."""
+    folder = tmp_path / "mlruns" / "sweeps" / "s"
+    study = SweepStudy(folder, make_spec(name="s", n_trials=12, storage=URL))
+    remember(folder, URL)
+    study.begin()
+    while (claim := study.claim(SPACE)) is not None:
+        study.finish(claim.trial, 0.5 + 0.1 * claim.trial.params["x"])
+    return study
+
+
+def test_a_report_shows_the_history_of_a_study_in_a_database(study, tmp_path):
+    store = open_store(TrackingConfig(root=str(tmp_path / "mlruns")))
+    fake_run(store, "a1", 0.5, sweep="s")
+    fake_run(store, "b2", 0.7, sweep="s")
+    page = compare(store, ["s"]).html.read_text()
+    for title in ("Optimisation history", "Hyperparameter importance", "val mIoU by parameter"):
+        assert title in page
+    (study.folder / "storage.json").unlink()  # another machine, without the folder
+    assert "Optimisation history" not in compare(store, ["s"]).html.read_text()
+    assert "Optimisation history" in segtune.compare("s", storage=URL).html.read_text()
+
+
+def test_a_database_out_of_reach_is_a_warning_of_the_report(study, tmp_path, monkeypatch):
+    store = open_store(TrackingConfig(root=str(tmp_path / "mlruns")))
+    fake_run(store, "a1", 0.5, sweep="s")
+    monkeypatch.undo()
+    (study.folder / "storage.json").write_text('{"storage": "postgresql://me:secret@127.0.0.1:9/none"}')
+    report = compare(store, ["s"])
+    warning = next(w for w in report.facts["warnings"] if "no history" in w)
+    assert "cannot be reached" in warning and "secret" not in report.html.read_text()
+
+
+def test_every_verb_finds_the_study_by_its_name(study, capsys):
+    assert main(["status", "s", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["trials"]["finished"] == 12
+    assert main(["retry", "s"]) == 0 and main(["stop", "s"]) == 0
+    assert not (study.folder / "journal.log").exists()
+
+
+def test_the_address_is_its_owners_alone(study, tmp_path, monkeypatch):
+    file = study.folder / "storage.json"
+    assert file.stat().st_mode & 0o777 == 0o600 and remembered(study.folder) == URL
+    assert "secret" not in json.dumps(dict(study.study.user_attrs))
+    task = Task(study.spec.model_copy(update={"storage": None}), study.folder, "", 1)
+    assert "secret" not in task.to_json() and Task.parse(task.to_json()).spec.storage == URL
+
+    def refuse(*_, **__):
+        raise PermissionError
+
+    monkeypatch.setattr("segtune.sweeping.location._read", refuse)
+    with pytest.raises(ConfigError, match="only its owner .* sweep.storage="):
+        remembered(study.folder)
+
+
+def test_a_sweep_goes_on_in_its_database_and_is_not_begun_anew_elsewhere(tmp_path, database):
+    fixed = "".join(f"  - {w}\n" for w in tiny_without("hp.width"))
+    (tmp_path / "s.yaml").write_text(f"n_trials: 2\nsearch: {{hp.width: [16, 24]}}\noverrides:\n{fixed}")
+    folder = tmp_path / "mlruns" / "sweeps" / "s"
+    study = SweepStudy(folder, make_spec(name="s", n_trials=2, storage=URL))
+    remember(folder, URL)
+    study.study.add_trial(optuna.trial.create_trial(value=0.5, user_attrs={"seconds": 7.0}))
+    assert plan_sweep(str(tmp_path / "s.yaml"), []).left == 1
+    assert not (folder / "journal.log").exists()
+    with pytest.raises(ConfigError, match=r"postgresql://me@host/studies.*has none of that name"):
+        run_sweep(str(tmp_path / "s.yaml"), ["sweep.storage=postgresql://me@other/studies"])
+    with pytest.raises(ConfigError, match="journal.log', .*none of that name"):
+        local = SweepStudy(folder.parent / "t", make_spec(name="t"))
+        local.study.add_trial(optuna.trial.create_trial(value=0.5))
+        plan_sweep(str(tmp_path / "s.yaml"), ["sweep.name=t", f"sweep.storage={URL}"])
+
+
+@pytest.mark.services
+def test_a_sweep_in_postgresql_ends_in_a_whole_report_and_leaks_no_password(tmp_path, postgresql):
+    url = postgresql.replace("segtune@", "segtune:secret@")
+    fixed = "".join(f"  - {w}\n" for w in tiny_without("hp.width", "hp.per_item_lrate"))
+    text = "n_trials: 5\nworkers: 1\npruner: none\nsampler: random\nsearch:\n  hp.width: [16, 24]\n"
+    text += "  hp.per_item_lrate: {min: 1.0e-4, max: 1.0e-2, log: true}\noverrides:\n"
+    (tmp_path / "s.yaml").write_text(f"{text}{fixed}")
+    command = ["segtune", "sweep", "s.yaml", f"sweep.storage={url}", "hp.num_epochs=1", "tracking.overlays=0"]
+    with subprocess.Popen([*_python(), *command[1:]], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        shown = []
+        for line in process.stderr:
+            if "trial" in line:
+                shown += [words for pid in _children(process.pid) for words in _words_of(pid)]
+    assert process.returncode == 0 and shown and not any("secret" in w for w in shown)
+    assert main(["status", "s"]) == 0
+    store = open_store(TrackingConfig(root=str(tmp_path / "mlruns")))
+    page = segtune.compare("s").html.read_text()
+    assert "Optimisation history" in page and "val mIoU by parameter" in page and "Hyperparameter importance" in page
+    runs = [*sweep_runs(store, "s"), get_run(store, sweep_runs(store, "s")[0].tags["mlflow.parentRunId"])]
+    for run in runs:
+        texts = [str(run.params), str(run.tags)]
+        folder = artifact(store, run.id, "")
+        texts += [p.read_text() for p in folder.rglob("*") if p.suffix in (".yaml", ".json")]
+        assert not any("secret" in t for t in texts)
+    assert load_study(tmp_path / "mlruns" / "sweeps" / "s", "s").user_attrs["spec"].get("storage") is None
+
+
+def _python():
+    import sys
+
+    return [sys.executable, "-m", "segtune"]
+
+
+def _children(pid):
+    import psutil
+
+    try:
+        return [p.pid for p in psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _words_of(pid):
+    path = f"/proc/{pid}/cmdline"
+    return open(path).read().split("\0") if os.path.exists(path) else []
