@@ -212,7 +212,8 @@ def promote(
     trials = sweep_runs(store, name)
     run = best_run(trials) if trials else get_run(store, name.removeprefix("runs:/"))
     promotion = promote_run(store, run, model, rules)
-    keep_card(store, run, rules.split)
+    if promotion.split:
+        keep_card(store, run, promotion.split)
     return promotion
 
 

@@ -90,7 +90,7 @@ def dataset_words(dataset: "DatasetConfig") -> list[str]:
     """
     if dataset.words:
         return list(dataset.words)
-    from segtune.dataset_settings import CLASSES_FILE, DatasetConfig
+    from segtune.dataset_settings import DatasetConfig
 
     root = {} if dataset.root is None else {"root": dataset.root}
     if dataset.source == "street" or dataset.download is not None:
@@ -102,11 +102,26 @@ def dataset_words(dataset: "DatasetConfig") -> list[str]:
     left_out = {"licence", "annotations", "table"}
     if not isinstance(dataset.fixes, str):
         left_out.add("fixes")  # their content is no word; a check shows the faults again
-    if dataset.root and (Path(dataset.root) / CLASSES_FILE).is_file():
-        left_out |= {"classes", "ignore", "finer", "groups"}
+    without_words = {**usual.model_dump(), **_table_beside(dataset.root)}
     given = dataset.model_dump(exclude=left_out)
-    changed = {k: v for k, v in given.items() if v != getattr(usual, k)}
+    changed = {k: v for k, v in given.items() if v != without_words[k]}
     return [f"dataset={form}", *(word(f"dataset.{key}", value) for key, value in changed.items())]
+
+
+def _table_beside(root: str | None) -> dict[str, Any]:
+    """What the `classes.yaml` of a dataset says, which needs no words; nothing where there is none to be read."""
+    import yaml
+
+    from segtune.dataset_settings import CLASSES_FILE, TableConfig
+
+    path = Path(root) / CLASSES_FILE if root else None
+    if path is None or not path.is_file():
+        return {}
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    return {k: found[k] for k in TableConfig.model_fields if k in found} if isinstance(found, dict) else {}
 
 
 def chosen_dataset(member: str, overrides: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segtune.commands import command, word
+from segtune.commands import command, dataset_words, word
 from segtune.config import compose, members
 from segtune.data.archives import is_archive, unpack
 from segtune.data.audit import Audit, audit, write_fixes
@@ -18,7 +18,7 @@ from segtune.data.files import read_bytes
 from segtune.data.formats import FORMATS, convert, detect, write
 from segtune.data.formats.areas import Annotated, Labelled
 from segtune.data.layout import Source
-from segtune.data.sources import open_source
+from segtune.data.sources import advice_on_test, open_source
 from segtune.dataset_settings import CLASSES_FILE, DatasetConfig
 from segtune.errors import ConfigError, DataError, nearest
 from segtune.settings import RunConfig
@@ -42,16 +42,21 @@ class Imported:
     Attributes:
         format: that was read.
         counts: images by split.
+        advice: how to have a test split, where there is none.
     """
 
     format: str
     output: Path
     counts: dict[str, int]
     classes: tuple[str, ...]
+    advice: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        return {"format": self.format, "output": str(self.output), "images": self.counts, "classes": self.classes}
+        return {
+            "format": self.format, "output": str(self.output), "images": self.counts, "classes": self.classes,
+            "advice": self.advice,
+        }  # fmt: skip
 
     def lines(self) -> list[str]:
         """For people."""
@@ -59,6 +64,7 @@ class Imported:
         use = DatasetConfig(name="folder", source="folder", root=str(self.output))
         return [
             f"{self.format}: {counts} images, classes {', '.join(self.classes)}: {self.output}",
+            *([f"! {self.advice}"] if self.advice else []),
             f"next: {command('check', dataset=use)}",
         ]
 
@@ -106,7 +112,7 @@ def import_dataset(
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     done = open_source(compose(["dataset=folder", f"dataset.root={target}"]).config.dataset)
-    return Imported(name, target, dict(counts), done.classes.names)
+    return Imported(name, target, dict(counts), done.classes.names, advice_on_test(done))
 
 
 def _format(root: Path, wanted: str) -> str:
@@ -166,15 +172,29 @@ class Check:
     Attributes:
         page: the HTML page.
         fixes: the file that `dataset.fixes` takes, where it was asked for and there is something to fix.
+        advice: how to have a test split, where there is none.
     """
 
     audit: Audit
     page: Path
     fixes: Path | None
+    advice: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        return {**self.audit.to_json(), "page": str(self.page), "fixes": str(self.fixes) if self.fixes else None}
+        own = {"page": str(self.page), "fixes": str(self.fixes) if self.fixes else None, "advice": self.advice}
+        return {**self.audit.to_json(), **own}
+
+    @property
+    def next(self) -> str:
+        """The command that trains on it, or repairs it; empty where neither is possible."""
+        config = self.audit.source.config
+        if self.fixes:
+            words = [*dataset_words(config), word("dataset.fixes", str(self.fixes.absolute()))]
+            return command("train", *words)
+        if not self.audit.refused:
+            return command("train", dataset=config)
+        return command("check", "--fix", dataset=config) if self.audit.fixes() else ""
 
     def lines(self) -> list[str]:
         """For people."""
@@ -190,7 +210,8 @@ class Check:
             "refused" if audit.refused else "within tolerance: what cannot be read is left out" if audit.bad else ""
         )
         lines.append(f"{audit.bad:.1%} of the images are bad, {verdict} ({limit})" if verdict else "nothing is wrong")
-        return [*lines, f"page: {self.page}"]
+        lines += [f"! {self.advice}"] if self.advice else []
+        return [*lines, f"page: {self.page}", *([f"next: {self.next}"] if self.next else [])]
 
 
 def check(*overrides: str, fix: bool = False, output: str | Path | None = None, say: Say = lambda _: None) -> Check:
@@ -212,7 +233,7 @@ def check(*overrides: str, fix: bool = False, output: str | Path | None = None, 
         write_fixes(done, fixes)
     from segtune.report.check_page import write_page
 
-    return Check(done, write_page(done, folder), fixes)
+    return Check(done, write_page(done, folder), fixes, advice_on_test(source))
 
 
 @dataclass(frozen=True)

@@ -198,9 +198,13 @@ class TrackingConfig(Settings):
 
 
 class GateConfig(Settings):
-    """What a segmenter must show before it becomes champion; a limit of null is not asked for. See `conf/gate/`."""
+    """What a segmenter must show before it becomes champion; a limit of null is not asked for. See `conf/gate/`.
 
-    split: Annotated[str, Field(min_length=1)] = "test"
+    Attributes:
+        split: whose evidence the rules read. `auto` is test, and val where the dataset has no test split.
+    """
+
+    split: Annotated[str, Field(min_length=1)] = "auto"
     min_gain: float | None = 0.0
     max_class_drop: Annotated[float, Field(ge=0.0)] | None = 0.05
     max_ece: Fraction | None = 0.15

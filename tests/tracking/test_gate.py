@@ -2,11 +2,14 @@
 
 import json
 import multiprocessing
+import shlex
 
 import numpy as np
 import pytest
 
-from segtune.config import load_gate
+from segtune.commands import program
+from segtune.config import compose, load_gate
+from segtune.data.sources import open_source, resolved
 from segtune.errors import ConfigError
 from segtune.models.folder import write_folder
 from segtune.settings import GateConfig, TrackingConfig
@@ -17,6 +20,7 @@ from segtune.tracking.runs import RunWriter, artifact, get_run
 from segtune.tracking.store import open_store
 from tests.models.test_folder import TENSORS
 from tests.report.fakes import add_evidence, fake_run, matrices
+from tests.tracking.test_recorded import imported
 
 GATE = GateConfig()
 TEST = "c" * 64
@@ -169,3 +173,35 @@ def test_images_of_one_group_cannot_show_a_gain(store):
         last = promote(store, contender(store, name, quality, groups=("v",) * 120), "g", GATE)
     assert failed(last) == {"min_gain"}
     assert np.all([v.passed is not False for v in last.verdicts if v.rule != "min_gain"])
+
+
+@pytest.fixture
+def without_test_split(tmp_path, store):
+    """A run on a dataset of train and val, with evidence on val alone."""
+    config = compose([*imported(tmp_path), "dataset.groups=null"]).config
+    dataset = resolved(config.dataset, open_source(config.dataset))
+    run = RunWriter(store, fake_run(store, "only1", 0.8, split=None))
+    digest = make_folder(run.folder / "segmenter", note="only1")
+    run.folder_artifact(run.folder / "segmenter", "segmenter")
+    add_evidence(store, run, matrices(0.8), "val", segmenter=digest)
+    run.data("config.yaml", config.model_copy(update={"dataset": dataset}).model_dump(mode="json"))
+    return get_run(store, run.run_id)
+
+
+def test_without_a_test_split_val_is_judged_and_the_decision_says_so(store, without_test_split, tmp_path):
+    done = promote(store, without_test_split, "m", load_gate())
+    assert done.moved and done.split == "val" and failed(done) == set()
+    *_, decision, note = done.lines()
+    assert decision.endswith("is the first champion (judged on val)") and note.startswith("! Judged on val")
+    command = note[note.index(program()[0]) :]
+    words = shlex.split(command)[len(program()) + 1 :]
+    assert set(open_source(compose(words).config.dataset).splits()) >= {"train", "val", "test"}
+    kept = next((artifact(store, without_test_split.id, "promotions")).iterdir())
+    told = json.loads(kept.read_text())
+    assert (told["split"], told["gate"]["split"], told["note"]) == ("val", "val", done.note)
+
+
+def test_a_split_that_was_asked_for_is_insisted_on(store, without_test_split):
+    done = promote(store, without_test_split, "m", load_gate(["gate.split=test"]))
+    assert not done.moved and {"evidence", "untouched"} <= failed(done) and done.note == ""
+    assert "no test split" in done.verdicts[0].figure

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ import pydantic
 import yaml
 
 from segtune.classes import ClassTable
-from segtune.commands import command
+from segtune.commands import command, dataset_words
 from segtune.data.download import build_folder, download
 from segtune.data.files import cache_dir
 from segtune.data.layout import Source
-from segtune.dataset_settings import CLASSES_FILE, DatasetConfig, FixesConfig, TableConfig
+from segtune.dataset_settings import CLASSES_FILE, DatasetConfig, FixesConfig, SplitsConfig, TableConfig
 from segtune.errors import ConfigError, DataError
 
 Say = Callable[[str], None]
@@ -48,6 +49,24 @@ def open_source(config: DatasetConfig, say: Say = lambda _: None) -> Source:
 
         return _source(config, converted(config, root, say))
     return _source(config, root)
+
+
+def advice_on_test(source: Source) -> str:
+    """How to have a test split, for a dataset that has none; empty for one that has."""
+    if "test" in source.splits():
+        return ""
+    before = f"no test split: {source.name} has {', '.join(source.splits())}. To have one, "
+    splits, divide = source.config.splits or SplitsConfig(), "dataset.splits.test=0.2"
+    if splits.lists:
+        return f"{before}add the list '{source.folder(splits.lists, 'test')}'."
+    divided = splits.model_copy(update={"test": 0.2, "stratify": False})
+    try:
+        replace(source, config=source.config.model_copy(update={"splits": divided}), _kept={}).splits()
+    except DataError:  # too few images or groups to divide them
+        where = " and ".join(f"'{source.folder(p, 'test')}'" for p in (source.config.images, source.config.masks))
+        return f"{before}put images that train and val do not show into {where}."
+    example = command("train", *dataset_words(source.config), divide)
+    return f"{before}train with {divide}, which divides all images anew: {example}"
 
 
 def _source(config: DatasetConfig, root: Path) -> Source:

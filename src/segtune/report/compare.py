@@ -27,6 +27,7 @@ from segtune.report.words import points
 from segtune.sweeping.importance import importance
 from segtune.sweeping.location import sweep_folder
 from segtune.sweeping.records import load_study, trial_rows
+from segtune.tracking.recorded import advice_on_test_split
 from segtune.tracking.runs import artifact, curve
 from segtune.tracking.store import Store
 
@@ -117,9 +118,10 @@ def _next(store: Store, comparison: Comparison) -> list[dict[str, str]]:
     best, tracking = comparison.candidates[0].first.id, store.tracking
     rows = [("Train the best again on fresh seeds", command("confirm", s, tracking=tracking))
             for s in comparison.sweeps[:1] if len(comparison.sweeps) == 1]  # fmt: skip
-    rows.append(("Measure the best on the test split", command("evaluate", best, split="test", tracking=tracking)))
+    if not advice_on_test_split(store, best):
+        rows.append(("Measure the best on the test split", command("evaluate", best, split="test", tracking=tracking)))
     rows.append(("Register the best, if the gate lets it", command("promote", best, model="NAME", tracking=tracking)))
-    use = command("predict", model=f"runs:/{best}", source="PATH", tracking=tracking)
+    use = command("predict", model=f"runs:/{best}", source="PATH", output="DIR", tracking=tracking)
     rows.append(("Use the best", use))
     return [{"what": what, "command": line} for what, line in rows]
 

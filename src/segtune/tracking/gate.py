@@ -10,6 +10,7 @@ from segtune.measure.statistics import bootstrap
 from segtune.settings import GateConfig
 from segtune.tracking.datasets import reads
 from segtune.tracking.evidence import how_to_measure, load_evidence
+from segtune.tracking.recorded import advice_on_test_split
 from segtune.tracking.runs import RunRecord, artifact
 from segtune.tracking.store import Store
 
@@ -52,11 +53,27 @@ class Contender:
     own: frozenset[str]
 
 
+def settled(store: Store, run: RunRecord, gate: GateConfig) -> tuple[GateConfig, str]:
+    """The gate with its split chosen, and what is to be said about it.
+
+    Without a test split it is val; `untouched` is not asked for then, since val is read after every epoch.
+    """
+    if gate.split != "auto":
+        return gate, ""
+    tested = run.tags.get("segtune.evidence.test") is not None
+    advice = "" if tested else advice_on_test_split(store, run.id)
+    if not advice:
+        return gate.model_copy(update={"split": "test"}), ""
+    note = f"Judged on val, on which it was chosen and which flatters it: {advice}"
+    return gate.model_copy(update={"split": "val", "untouched": False}), note
+
+
 def judge(store: Store, contender: Contender, champion: RunRecord | None, gate: GateConfig) -> list[Verdict]:
     """The verdict of every rule.
 
     Args:
         champion: the run of the present champion; None for a first version.
+        gate: as `settled`.
 
     Raises:
         DataError: evidence that is damaged.
@@ -74,7 +91,8 @@ def judge(store: Store, contender: Contender, champion: RunRecord | None, gate: 
 
 def _evidence(store: Store, contender: Contender, evidence: Evidence | None, gate: GateConfig) -> Verdict:
     if evidence is None:
-        measure = how_to_measure(store, contender.run, gate.split)
+        advice = advice_on_test_split(store, contender.run.id) if gate.split == "test" else ""
+        measure = advice or how_to_measure(store, contender.run, gate.split)
         return Verdict("evidence", f"none on the {gate.split} split; {measure}", False)
     if evidence.origin.segmenter != contender.manifest_hash:
         return Verdict("evidence", "is about other weights than those that are registered; measure again", False)

@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from segtune.errors import ConfigError
 from segtune.settings import GateConfig
-from segtune.tracking.gate import Contender, Verdict, judge
+from segtune.tracking.gate import Contender, Verdict, judge, settled
 from segtune.tracking.registry import CHAMPION, MANIFEST_HASH, champion_of, register
 from segtune.tracking.runs import RunRecord, RunWriter, get_run, quoted
 from segtune.tracking.store import Store
@@ -26,6 +26,8 @@ class Promotion:
         moved: whether the champion is this version now.
         reason: in words.
         verdicts: of each rule; empty for one that is champion already.
+        split: whose evidence was judged; empty where none was.
+        note: what is to be known of that split, as that the dataset has no test split.
     """
 
     model: str
@@ -34,6 +36,8 @@ class Promotion:
     moved: bool
     reason: str
     verdicts: Sequence[Verdict] = ()
+    split: str = ""
+    note: str = ""
 
     @property
     def uri(self) -> str:
@@ -44,7 +48,14 @@ class Promotion:
         """The result as one JSON object, for scripts."""
         rules = [v.to_json() for v in self.verdicts]
         told = {"uri": self.uri, "model": self.model, "version": self.version, "run": self.run_id}
-        return told | {"champion": self.moved, "reason": self.reason, "rules": rules}
+        told |= {"champion": self.moved, "reason": self.reason, "split": self.split, "note": self.note}
+        return told | {"rules": rules}
+
+    def lines(self) -> list[str]:
+        """For people."""
+        on_val = " (judged on val)" if self.note else ""
+        lines = [*(v.line() for v in self.verdicts), f"{self.uri} {self.reason}{on_val}"]
+        return [*lines, *([f"! {self.note}"] if self.note else [])]
 
 
 def promote(store: Store, run: RunRecord, model: str, gate: GateConfig) -> Promotion:
@@ -65,15 +76,16 @@ def promote(store: Store, run: RunRecord, model: str, gate: GateConfig) -> Promo
         runs = {str(v.run_id) for v in store.client.search_model_versions(f"name = {quoted(model)}")}
         contender = Contender(run, version.tags[MANIFEST_HASH], frozenset(runs))
         present = get_run(store, str(champion.run_id)) if champion else None
+        gate, note = settled(store, run, gate)
         verdicts = judge(store, contender, present, gate)
         failed = [v.rule for v in verdicts if v.passed is False]
         if failed:
             stays = f"version {champion.version} stays champion" if champion else "there is no champion"
-            result = Promotion(model, number, run.id, False, f"{stays}: {', '.join(failed)} failed", verdicts)
+            reason = f"{stays}: {', '.join(failed)} failed"
         else:
             _make_champion(store, model, number)
             reason = f"takes over from version {champion.version}" if champion else "is the first champion"
-            result = Promotion(model, number, run.id, True, reason, verdicts)
+        result = Promotion(model, number, run.id, not failed, reason, verdicts, gate.split, note)
         now = datetime.now(timezone.utc)
         told = {"time": now.isoformat(timespec="seconds"), "gate": gate.model_dump(), **result.to_json()}
         told["before"] = champion and int(champion.version)

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segtune.config import Composed, changed, read_yaml, split_word, validate
+from segtune.data.sources import advice_on_test, open_source
 from segtune.dataset_settings import DatasetConfig, TableConfig
-from segtune.errors import ConfigError
+from segtune.errors import ConfigError, DataError
 from segtune.settings import RunConfig
 from segtune.tracking.runs import artifact
 from segtune.tracking.store import Store
@@ -46,6 +47,14 @@ def dataset_of(composed: Composed, store: Store, run_id: str | None, model: str)
             "dataset=folder dataset.root=DIR."
         )
     return changed_dataset(recorded_config(store, run_id).dataset, words)
+
+
+def advice_on_test_split(store: Store, run_id: str) -> str:
+    """How to have a test split, for a run whose dataset has none; empty where it has one or cannot be opened."""
+    try:
+        return advice_on_test(open_source(recorded_config(store, run_id).dataset))
+    except (ConfigError, DataError):
+        return ""
 
 
 def changed_dataset(dataset: DatasetConfig, words: Sequence[str]) -> DatasetConfig:

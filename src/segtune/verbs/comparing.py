@@ -29,6 +29,7 @@ def _compare(call: Call) -> Outcome:
         *(said or ["no run has finished yet"]),
         f"report: {report.html}",
         f"numbers: {report.json}, {report.csv}",
+        *(f"next: {row['command']} ({row['what']})" for row in report.facts.get("next", [])),
     ]
     return Outcome(report.to_json(), lines)
 
@@ -47,7 +48,7 @@ def _promote(call: Call) -> Outcome:
     if changes:
         raise ConfigError(f"{changes[0]}: changes a workflow; name it with workflow=NAME.")
     done = api.promote(call.one_name("run or sweep"), model, *gate, **store_options(call))
-    lines = [*(v.line() for v in done.verdicts), f"{done.uri} {done.reason}"]
+    lines = done.lines()
     if done.moved:
         uri = f"models:/{done.model}@champion"
         use = command("predict", model=uri, source="PATH", output="DIR", tracking=tracking_of(call))
