@@ -61,6 +61,7 @@ def train(*overrides: str, say: Say = to_stderr) -> "RunResult":
     Raises:
         SegtuneError: see `segtune.errors`.
     """
+    from segtune.data.places import check_place
     from segtune.errors import ConfigError
 
     composed = compose(*overrides)
@@ -70,6 +71,7 @@ def train(*overrides: str, say: Say = to_stderr) -> "RunResult":
         if others:
             raise ConfigError(f"resume={resume} goes on with the run's own config; leave out {', '.join(others)}.")
         config = _recorded(resume, config, [o for o in overrides if o.lstrip("+").startswith("dataset.")])
+    check_place(config.dataset)
     from segtune.training import fit
 
     command = {} if resume else {"segtune.command": shlex.join(["segtune", "train", *overrides])}
@@ -82,9 +84,7 @@ def plan_sweep(name: str, *overrides: str, say: Say = to_stderr) -> "SweepPlan":
     Raises:
         SegtuneError: see `segtune.errors`.
     """
-    from segtune.sweeping.spec import load_spec
-
-    load_spec(name, overrides)
+    _check_sweep(name, overrides)
     from segtune.sweeping.launch import plan_sweep as plan
 
     return plan(name, list(overrides), say)
@@ -96,9 +96,7 @@ def sweep(name: str, *overrides: str, say: Say = to_stderr) -> "SweepResult":
     Raises:
         SegtuneError: see `segtune.errors`.
     """
-    from segtune.sweeping.spec import load_spec
-
-    load_spec(name, overrides)  # a typo is told before the heavy libraries are loaded
+    _check_sweep(name, overrides)
     from segtune.sweeping.launch import run_sweep
 
     return run_sweep(name, list(overrides), say)
@@ -272,6 +270,14 @@ def evaluate(
     from segtune.evaluation import evaluate_model
 
     return evaluate_model(composed, str(model), split, purpose, say)
+
+
+def _check_sweep(name: str, overrides: Sequence[str]) -> None:
+    """Refuses a faulty file and a dataset that is not there before the heavy libraries are loaded."""
+    from segtune.data.places import check_place
+    from segtune.sweeping.spec import load_spec
+
+    check_place(compose(*load_spec(name, overrides).overrides).config.dataset)
 
 
 def open_root(root: str, uri: str | None, experiment: str = "segtune") -> "Store":

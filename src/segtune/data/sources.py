@@ -15,6 +15,7 @@ from segtune.commands import command, dataset_words
 from segtune.data.download import build_folder, download
 from segtune.data.files import cache_dir
 from segtune.data.layout import Source
+from segtune.data.places import no_classes, root_of
 from segtune.dataset_settings import CLASSES_FILE, DatasetConfig, FixesConfig, SplitsConfig, TableConfig
 from segtune.errors import ConfigError, DataError
 
@@ -32,17 +33,9 @@ def open_source(config: DatasetConfig, say: Say = lambda _: None) -> Source:
     """
     if config.source == "street":
         return _source(config, _street_root(config, say))
-    if not config.root:
-        raise DataError(
-            f"dataset '{config.name}': dataset.root is not set; give the folder that holds images/ and masks/."
-        )
-    root = Path(config.root).expanduser().absolute()
+    root = root_of(config)
     if not root.exists():
-        if config.download is None:
-            raise DataError(
-                f"dataset '{config.name}': dataset.root '{root}' does not exist. "
-                "Give the folder that holds its images and masks."
-            )
+        assert config.download is not None  # else it was refused
         download(config.name, config.download, root, say)
     if config.source == "annotations":
         from segtune.data.formats import converted
@@ -82,10 +75,7 @@ def _with_table(config: DatasetConfig, root: Path) -> DatasetConfig:
     path = root / CLASSES_FILE
     if not path.is_file():
         if config.classes is None:
-            raise ConfigError(
-                f"dataset '{config.name}' names no classes: there is no '{path}'. Give them in the order of the mask "
-                f"ids: 'dataset.classes=[road,car]', or import the data: {command('import', 'SOURCE', output='DIR')}"
-            )
+            raise no_classes(config, root)
         return config
     found = _read_yaml(path)
     known = {"classes", "ignore", "finer", "groups"}

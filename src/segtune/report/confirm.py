@@ -8,6 +8,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from segtune.data.places import check_place
 from segtune.errors import ConfigError
 from segtune.report.candidates import configuration
 from segtune.report.compare import Report, compare
@@ -96,6 +97,8 @@ def confirm(store: Store, sweep: str, top: int, seeds: int, say: Say) -> Confirm
     ranked = _ranked(trials)[:top]
     if not ranked:
         raise ConfigError(f"sweep '{sweep}' has no finished trial in '{store.uri}'; nothing can be confirmed.")
+    for trial, _ in ranked:
+        check_place(recorded_config(store, trial.id).dataset)
     used = {int(t.params["seed"]) for t in trials if t.params.get("seed", "").isdigit()}
     fresh = fresh_seeds(sweep, seeds, used)
     rows = []
