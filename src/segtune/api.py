@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from segtune.report.confirm import Confirmation
     from segtune.run_result import RunResult
     from segtune.settings import RunConfig
-    from segtune.sweeping.launch import SweepPlan, SweepResult
+    from segtune.sweeping.launch import SweepResult
+    from segtune.sweeping.plan import SweepPlan
     from segtune.sweeping.progress import Progress
     from segtune.template import Template
     from segtune.tracking.promotion import Promotion
@@ -85,7 +86,7 @@ def plan_sweep(name: str, *overrides: str, say: Say = to_stderr) -> "SweepPlan":
         SegtuneError: see `segtune.errors`.
     """
     _check_sweep(name, overrides)
-    from segtune.sweeping.launch import plan_sweep as plan
+    from segtune.sweeping.plan import plan_sweep as plan
 
     return plan(name, list(overrides), say)
 

@@ -50,10 +50,13 @@ class Pace:
 
 
 @kept_memory()
-def forecast_seconds(config: RunConfig) -> float:
+def forecast_seconds(config: RunConfig, patience: float = _SECONDS) -> float:
     """Seconds that a run will take at most: its epochs at their largest crops, and its validations.
 
     Takes a few steps; nothing is trained, recorded or kept.
+
+    Args:
+        patience: seconds for which each kind of step is timed.
 
     Raises:
         ConfigError: what cannot be built as configured.
@@ -62,7 +65,8 @@ def forecast_seconds(config: RunConfig) -> float:
     if config.trainer.minutes:
         return 60.0 * config.trainer.minutes
     epochs = int(config.hp["num_epochs"])
-    return measure_pace(prepare(config, _quiet)).seconds(epochs, lambda _: 1.0, epochs // config.trainer.val_every)
+    pace = measure_pace(prepare(config, _quiet), patience)
+    return pace.seconds(epochs, lambda _: 1.0, epochs // config.trainer.val_every)
 
 
 def within_minutes(setup: Setup, started: float, say: Say) -> Setup:
@@ -128,7 +132,7 @@ def _quiet(line: str) -> None:
     """Says nothing."""
 
 
-def measure_pace(setup: Setup) -> Pace:
+def measure_pace(setup: Setup, patience: float = _SECONDS) -> Pace:
     """Times a few steps, data and optimiser included, and a batch of validation, on a copy of the model."""
     config, kind, augment = setup.config, setup.kind, setup.augment
     loss = SegmentationLoss(config.loss, setup.train.class_shares(len(setup.classes))).to(setup.device)
@@ -154,7 +158,7 @@ def measure_pace(setup: Setup) -> Pace:
     def fastest(epoch: int) -> float:
         step(epoch)
         times: list[float] = []
-        until = time.perf_counter() + min(_SECONDS, _PER_MINUTE * (config.trainer.minutes or math.inf))
+        until = time.perf_counter() + min(patience, _PER_MINUTE * (config.trainer.minutes or math.inf))
         while len(times) < _STEPS or time.perf_counter() < until:
             times.append(step(epoch))
         return min(times)

@@ -52,20 +52,78 @@ def test_a_sweep_that_was_never_started_is_told(verb, capsys):
     assert "never started" in capsys.readouterr().err
 
 
-def test_a_dry_run_prints_space_and_forecast_and_leaves_nothing(tmp_path, capsys):
+def test_bare_status_lists_the_sweeps_of_the_store(study, tmp_path, capsys):
+    other = SweepStudy(tmp_path / "mlruns" / "sweeps" / "u", make_spec(name="u", n_trials=1))
+    other.begin()
+    other.finish(other.claim(LINE).trial, 0.7)
+    unreadable = tmp_path / "mlruns" / "sweeps" / "v"
+    unreadable.mkdir()
+    (unreadable / "storage.json").write_text("{")
+    assert main(["status", "--json"]) == 0
+    rows = {r["sweep"]: r for r in json.loads(capsys.readouterr().out)["sweeps"]}
+    assert {n: r["state"] for n, r in rows.items()} == {"t": "open", "u": "complete", "v": "unreadable"}
+    assert rows["t"]["trials"]["failed"] == 1 and rows["u"]["best"]["val/miou"] == 0.7
+    assert main(["status"]) == 0
+    assert "t  open      2/4 trials (1 finished, 0 pruned, 1 failed), best 0.5000" in capsys.readouterr().out
+    assert main(["status", "tracking.root=nowhere"]) == 0 and "no sweep was started" in capsys.readouterr().out
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_bare_sweep_lists_the_files_with_their_questions(tmp_path, capsys):
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "mine.yaml").write_text("# Question: is it mine?\nn_trials: 1\n")
+    (tmp_path / "sweeps" / "quickstart.yaml").write_text("n_trials: 1\n")
+    assert main(["sweep"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.split(maxsplit=1) == ["mine", "is it mine?"] for line in lines)
+    assert any(line.split(maxsplit=1) == ["quickstart", "(no question in line 1)"] for line in lines)  # before ours
+    assert any(line.startswith("camvid_loss ") for line in lines) and max(map(len, lines[:-1])) <= 100
+
+
+def test_a_dry_run_prints_space_and_forecast_and_leaves_nothing(tmp_path, capsys, monkeypatch):
+    costs = {"swift": 10.0, "fpn": 40.0}
+
+    def forecast(config, patience):
+        assert config.hp["pretrained_weights"] == "none" and patience <= 1
+        size = config.hp.get("width", 16) / 16 * config.hp["batch_size"] / 2
+        return costs[config.template["name"]] * size
+
+    monkeypatch.setattr("segtune.sweeping.plan.forecast_seconds", forecast)
+    (tmp_path / "sweeps").mkdir()
+    search = {"template": ["swift", "fpn"], "hp.width": [16, 32], "hp.batch_size": [2, 4], "hp.per_item_lrate": {}}
+    search["hp.num_epochs"] = [2, 6]
+    fixed = tiny_without("template", *search)
+    data = {"n_trials": 4, "overrides": fixed, "search": search, "enqueue": [{"hp.num_epochs": 2, "hp.batch_size": 2}]}
+    (tmp_path / "sweeps" / "dry.yaml").write_text(json.dumps(data))
+    assert main(["sweep", "dry", "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["left"] == 4 and plan["size"] is None
+    # swift: 10 s, twice the width, twice the batch, three times the epochs; fpn has no width
+    assert plan["trial_seconds_range"] == [10.0, 40.0 * 2 * 3]
+    assert plan["trial_seconds"] == pytest.approx((10 * 1.5 * 1.5 * 2 + 40 * 1.5 * 2) / 2)
+    assert plan["wall_seconds"] == 2 * plan["trial_seconds"] and plan["wall_seconds_range"] == [20.0, 480.0]
+    assert main(["sweep", "dry", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "swift: about 45 s (10 to 120)" in out and "fpn: about 120 s (40 to 240)" in out
+    assert "from a few steps of 5 configurations" in out and "tried first: template=swift" in out
+    assert "about 2.8 minutes (0.3 to 8.0) in all; nothing was started" in out
+    assert main(["sweep", "dry", "sweep.dry_run=true", "sweep.n_trials=null", "sweep.budget=45m"]) == 0
+    assert "about 45.0 minutes in all; nothing was started" in capsys.readouterr().out
+    assert not (tmp_path / "mlruns").exists()
+
+
+def test_a_dry_run_times_real_steps(tmp_path, capsys):
     (tmp_path / "sweeps").mkdir()
     data = {
-        "n_trials": 4,
-        "overrides": tiny_without("hp.width", "hp.per_item_lrate"),
-        "search": {"hp.width": [16, 24], "hp.per_item_lrate": {}},
+        "n_trials": 2,
+        "overrides": tiny_without("hp.batch_size"),
+        "search": {"hp.batch_size": [2, 6], "seed": [0, 1]},
     }
     (tmp_path / "sweeps" / "dry.yaml").write_text(json.dumps(data))
     assert main(["sweep", "dry", "--dry-run", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert plan["left"] == 4 and plan["size"] is None and plan["wall_seconds"] == 2 * plan["trial_seconds"] > 0
-    assert main(["sweep", "dry", "sweep.dry_run=true", "sweep.n_trials=null", "sweep.budget=45m"]) == 0
-    assert "at most 45.0 minutes; nothing was started" in capsys.readouterr().out
-    assert not (tmp_path / "mlruns").exists()
+    low, high = plan["trial_seconds_range"]
+    assert 0 < low <= plan["trial_seconds"] <= high and "2 configurations" in plan["measured"]
 
 
 @pytest.mark.parametrize(

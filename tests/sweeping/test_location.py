@@ -13,8 +13,9 @@ from segtune.errors import ConfigError
 from segtune.report.compare import compare
 from segtune.settings import TrackingConfig
 from segtune.sweeping import storage as storages
-from segtune.sweeping.launch import plan_sweep, run_sweep
+from segtune.sweeping.launch import run_sweep
 from segtune.sweeping.location import remember, remembered
+from segtune.sweeping.plan import plan_sweep
 from segtune.sweeping.records import load_study
 from segtune.sweeping.space import Dimension, Space
 from segtune.sweeping.study import SweepStudy

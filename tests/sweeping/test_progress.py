@@ -2,9 +2,15 @@
 
 import io
 
+import optuna
+import pytest
 from rich.console import Console
 
-from segtune.sweeping.progress import live_panel, panel, progress
+from segtune.config import compose
+from segtune.sweeping.panel import Panel, live_panel
+from segtune.sweeping.progress import Progress, RunningTrial, progress
+from segtune.sweeping.pulse import Pulse
+from segtune.sweeping.records import Counts
 from segtune.sweeping.study import SweepStudy
 from tests.sweeping.test_study import LINE, make_spec
 
@@ -32,11 +38,78 @@ def test_progress_counts_and_compares_with_the_best_at_the_same_epoch(tmp_path):
     assert state.lines()[0].startswith("sweep t: 3 of 8 done (3 finished, 0 pruned, 0 failed), 1 running")
 
 
+def rendered(renderable, width):
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(renderable)
+    return console.export_text()
+
+
+PARAMS = {"template": "segformer", "hp.encoder@segformer": "mobilenetv4_conv_small", "hp.per_item_lrate": 0.00021838}
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_the_panel_cuts_nothing_at_usual_widths(width):
+    rows = (
+        RunningTrial(12, 0, 40, None, None, PARAMS, "preparing", 14.2, None),
+        RunningTrial(103, 10, 1000, 0.5432, 0.6012, PARAMS, "measuring", 10754.0, 7320.0),
+    )
+    state = Progress("camvid_templates", Counts(10, 2, 1, 2, 0), 200, (7, 0.6511), rows, (), (7320.0, 800.0))
+    text = rendered(Panel(state), width)
+    words = " ".join(text.split())
+    for shown in ("preparing", "14 s", "10/1000", "2 h 59 min", "2 h 02 min", "0.5432", "0.6012", "template=segformer",
+                  "encoder=mobilenetv4_conv_small", "per_item_lrate=0.000218", "best 0.6511 (trial 7)"):  # fmt: skip
+        assert shown in words, shown
+    assert "…" not in text and max(map(len, text.splitlines())) <= width
+
+
+def test_a_trial_tells_its_phase_and_its_time_from_its_first_steps_on(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("segtune.sweeping.pulse.time.monotonic", lambda: now[0])
+    study = SweepStudy(tmp_path, make_spec(n_trials=2))
+    claim = study.claim(LINE)
+    config = compose(["dataset=street", "hp.num_epochs=10", "hp.batch_size=4"]).config
+    pulse = Pulse(claim.trial, config, train_images=40)  # 10 steps an epoch
+
+    def row():
+        return progress(study.study, 2, 1).running[0]
+
+    assert (row().phase, row().left) == ("preparing", None) and row().params == claim.trial.params
+    for _ in range(5):
+        now[0] += 1
+        pulse.step()
+    pulse.tell()
+    assert row().phase == "training" and row().seconds == pytest.approx(5, abs=1)
+    assert row().left == pytest.approx(95, abs=2)  # 5 of 100 steps took 5 s
+    pulse.validated(9)
+    assert row().phase == "measuring" and "measuring" in row().line()
+    assert "running for" in rendered("\n".join(progress(study.study, 2, 1).lines()), 120)
+
+
+def test_a_resumed_trial_counts_what_was_done_before(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("segtune.sweeping.pulse.time.monotonic", lambda: now[0])
+    study = SweepStudy(tmp_path, make_spec(n_trials=1))
+    claim = study.claim(LINE)
+    config = compose(["dataset=street", "hp.num_epochs=10", "hp.batch_size=4"]).config
+    pulse = Pulse(claim.trial, config, train_images=40)
+    for _ in range(10):  # the sixth epoch
+        now[0] += 1
+        pulse.step()
+    pulse.validated(5)
+    assert progress(study.study, 1, 1).running[0].left == pytest.approx(40, abs=2)
+
+
+def test_a_trial_that_tells_nothing_yet_is_measured_by_those_that_finished(tmp_path):
+    study = SweepStudy(tmp_path, make_spec(n_trials=2))
+    study.study.add_trial(optuna.trial.create_trial(value=0.5, user_attrs={"seconds": 60.0}))
+    claim = study.claim(LINE)
+    Pulse(claim.trial, compose(["dataset=street"]).config, train_images=40)
+    assert progress(study.study, 2, 1).running[0].left == pytest.approx(60, abs=2)
+
+
 def test_the_panel_shows_them(tmp_path, capsys):
     study = halfway(tmp_path)
-    console = Console(width=100, record=True, file=io.StringIO())
-    console.print(panel(progress(study.study, 8, 2)))
-    text = console.export_text()
+    text = rendered(Panel(progress(study.study, 8, 2)), 100)
     assert "2/3" in text and "0.3500" in text and "0.7100" in text and "best 0.7000 (trial 1)" in text
     with live_panel(lambda: progress(study.study, 8, 2)) as tick:
         tick()

@@ -5,7 +5,7 @@ import pytest
 from segtune.config import compose
 from segtune.errors import ConfigError
 from segtune.forecast import Pace, best_workers
-from segtune.sweeping.launch import plan_sweep
+from segtune.sweeping.plan import plan_sweep
 from segtune.sweeping.spec import SweepSpec
 from tests.conftest import TINY, tiny_without
 

@@ -15,13 +15,14 @@ from segtune.commands import command
 from segtune.config import compose
 from segtune.data.sources import open_source
 from segtune.errors import ConfigError, Interrupted, PartialError, SegtuneError, StorageError
-from segtune.forecast import best_workers, forecast_seconds
+from segtune.forecast import best_workers
 from segtune.patience import patiently
 from segtune.settings import TrackingConfig
 from segtune.sweeping.identity import facts_of
 from segtune.sweeping.launchers import LAUNCHERS, SweepStopped
 from segtune.sweeping.location import remember, remembered, sweep_folder, without_password
-from segtune.sweeping.progress import Progress, live_panel, progress
+from segtune.sweeping.panel import live_panel
+from segtune.sweeping.progress import Progress, progress
 from segtune.sweeping.records import RUN, Counts, front, load_study, run_states
 from segtune.sweeping.space import Space, build_space, compose_trial
 from segtune.sweeping.spec import SweepSpec, load_spec
@@ -75,13 +76,13 @@ def run_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> Swe
         PartialError: its workers died too often to reach the total.
     """
     started = time.monotonic()
-    spec = _with_workers(load_spec(name, overrides), say)
+    spec = with_workers(load_spec(name, overrides), say)
     space = build_space(spec)
     config = compose(spec.base).config
     store = open_store(config.tracking)
     source = open_source(config.dataset, say)  # drawn or found once, before several workers look for it
     folder = sweep_folder(store.root, spec.name)
-    spec = _located(spec, folder)
+    spec = located(spec, folder)
     study = SweepStudy(folder, spec)
     remember(folder, spec.storage)
     study.check_identity(facts_of(source.fingerprint(), space, config))
@@ -97,70 +98,11 @@ def run_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> Swe
         f"{spec.processes} workers, searching {', '.join(spec.search)}")  # fmt: skip
     if not study.is_complete():
         go_on = command("sweep", *words)
-        _run_workers(Task(spec, folder, parent, _threads(spec)), store, study, go_on)
+        _run_workers(Task(spec, folder, parent, threads_of(spec)), store, study, go_on)
     return _result(store, study, parent, time.monotonic() - started)
 
 
-@dataclass(frozen=True)
-class SweepPlan:
-    """What a sweep would do.
-
-    Attributes:
-        size: configurations in the space; None for no end of them.
-        trial_seconds: of one trial that is not pruned.
-        measured: on what that rests.
-        wall_seconds: at most, of what is left to do; a budget's own where that is less.
-    """
-
-    name: str
-    space: Space
-    size: int | None
-    left: int | None
-    workers: int
-    trial_seconds: float
-    measured: str
-    wall_seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        data = {k: getattr(self, k) for k in ("size", "left", "workers", "trial_seconds", "measured", "wall_seconds")}
-        return {"sweep": self.name, "space": [vars(d) for d in self.space.dimensions], **data}
-
-    def lines(self) -> list[str]:
-        """For people."""
-        size = "no end of configurations" if self.size is None else f"{self.size:,} configurations"
-        rows = [f"sweep {self.name} would search {size}:", *(f"  {d.describe()}" for d in self.space.dimensions)]
-        left = "as many trials as the budget allows" if self.left is None else f"{self.left} trials left"
-        rows.append(f"{left}, {self.workers} at a time, each {self.trial_seconds:.0f} s unpruned ({self.measured})")
-        return [*rows, f"at most {self.wall_seconds / 60:.1f} minutes; nothing was started"]
-
-
-def plan_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> SweepPlan:
-    """The space, the forecast and the compute of a sweep; starts and writes nothing of it.
-
-    Raises:
-        ConfigError: a fault in the sweep file.
-        DataError: a dataset that cannot be used.
-    """
-    spec = _with_workers(load_spec(name, overrides), say)
-    space = build_space(spec)
-    config = compose_trial(spec.base, _threads(spec))
-    folder = sweep_folder(config.tracking.root, spec.name)
-    spec = _located(spec, folder)
-    study = SweepStudy(folder, spec) if load_study(folder, spec.name, spec.storage) else None
-    seconds, measured = study.trial_seconds() if study else None, "the mean of those that finished"
-    if seconds is None:
-        say("timing a few steps of the default configuration")
-        seconds, measured = forecast_seconds(config), "from a few steps of the default configuration, alone"
-    done = study.counts().done if study else 0
-    left = None if spec.n_trials is None else max(0, spec.n_trials - done)
-    bounds = [] if left is None else [-(-left // spec.processes) * seconds]
-    bounds += [] if spec.budget_seconds is None else [spec.budget_seconds - (study.spent() if study else 0.0)]
-    size = space.size(at_most=1_000_000)
-    return SweepPlan(spec.name, space, size, left, spec.processes, seconds, measured, max(0.0, min(bounds)))
-
-
-def _located(spec: SweepSpec, folder: Path) -> SweepSpec:
+def located(spec: SweepSpec, folder: Path) -> SweepSpec:
     """The spec with the address of its study, as it was given or as the folder remembers it.
 
     Raises:
@@ -181,7 +123,7 @@ def _located(spec: SweepSpec, folder: Path) -> SweepSpec:
     return spec
 
 
-def _with_workers(spec: SweepSpec, say: Say) -> SweepSpec:
+def with_workers(spec: SweepSpec, say: Say) -> SweepSpec:
     """The spec with a number of workers, measured where it says `auto`."""
     if spec.workers != "auto":
         return spec
@@ -192,7 +134,8 @@ def _with_workers(spec: SweepSpec, say: Say) -> SweepSpec:
     return spec.model_copy(update={"workers": number})
 
 
-def _threads(spec: SweepSpec) -> int:
+def threads_of(spec: SweepSpec) -> int:
+    """CPU threads of one trial."""
     return spec.cpus if spec.launcher != "local" else max(1, (os.cpu_count() or 1) // spec.processes)
 
 

@@ -1,20 +1,26 @@
-"""How far a sweep is: the figures of one moment, as data, as lines, and as a live panel in a terminal."""
+"""How far a sweep is: the figures of one moment, as data and as lines."""
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console, Group
-from rich.live import Live
-from rich.table import Table
 
 from segtune.commands import command
-from segtune.sweeping.records import WORDS, Counts, count, counted_trials, last_line, seconds_of
+from segtune.sweeping.pulse import read_pulse
+from segtune.sweeping.records import (
+    PULSE,
+    WORDS,
+    Counts,
+    count,
+    counted_trials,
+    last_line,
+    plain_params,
+    seconds_of,
+)
 
 NUM_EPOCHS = "num_epochs"
 _SHOWN = 5  # failed trials, in the lines for people
@@ -28,6 +34,10 @@ class RunningTrial:
         epoch: validated so far, from 1; 0 before the first.
         miou: of that epoch; None before the first.
         best_there: the best mIoU of any other trial up to that epoch.
+        params: what the sampler chose.
+        phase: preparing, training or measuring.
+        seconds: since its worker began or resumed it.
+        left: seconds to go, about; None where it is too early to tell.
     """
 
     number: int
@@ -35,6 +45,27 @@ class RunningTrial:
     num_epochs: int | None
     miou: float | None
     best_there: float | None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    phase: str | None = None
+    seconds: float | None = None
+    left: float | None = None
+
+    def short_params(self) -> str:
+        """The parameters as a few words.
+
+        >>> RunningTrial(1, 0, 9, None, None, {"hp.width": "24", "hp.per_item_lrate": 0.00123456}).short_params()
+        'width=24 per_item_lrate=0.00123'
+        """
+        words = [f"{k.removeprefix('hp.').partition('@')[0]}={_short(v)}" for k, v in self.params.items()]
+        return " ".join(words)
+
+    def line(self) -> str:
+        """For people."""
+        words = [f"trial {self.number} ({self.short_params()})", _epoch(self), _miou(self)]
+        words += [self.phase] if self.phase and self.phase != "training" else []
+        words += [f"running for {clock(self.seconds)}"] if self.seconds is not None else []
+        words += [f"about {clock(self.left)} left"] if self.left else []
+        return ", ".join(words)
 
 
 @dataclass(frozen=True)
@@ -84,10 +115,10 @@ class Progress:
         rows = [head]
         if self.best:
             rows.append(f"best: trial {self.best[0]}, val mIoU {self.best[1]:.4f}")
-        rows += [f"trial {r.number}: {_epoch(r)}, {_miou(r)}" for r in self.running]
+        rows += [r.line() for r in self.running]
         rows += [f"trial {n} failed: {e}" for n, e in self.errors[-_SHOWN:]]
         if self.eta:
-            rows.append(f"to go: {_clock(self.eta[0])} ± {_clock(self.eta[1])}")
+            rows.append(f"to go: {clock(self.eta[0])} ± {clock(self.eta[1])}")
         return rows
 
 
@@ -117,8 +148,21 @@ def _running(trial: FrozenTrial, trials: list[FrozenTrial]) -> RunningTrial:
         if t.number != trial.number
     ]
     best = max((v for v in others if v is not None), default=None)
-    num_epochs = trial.user_attrs.get(NUM_EPOCHS)
-    return RunningTrial(trial.number, last + 1, num_epochs, trial.intermediate_values.get(last), best)
+    num_epochs, usual = trial.user_attrs.get(NUM_EPOCHS), _usual_seconds(trial, trials)
+    miou, params = trial.intermediate_values.get(last), plain_params(trial)
+    phase, seconds, left = None, None, None
+    if PULSE in trial.user_attrs:
+        phase, seconds, left = read_pulse(trial.user_attrs[PULSE], time.time())
+    if left is None and seconds is not None and usual is not None:
+        left = max(0.0, usual - seconds)
+    return RunningTrial(trial.number, last + 1, num_epochs, miou, best, params, phase, seconds, left)
+
+
+def _usual_seconds(trial: FrozenTrial, trials: list[FrozenTrial]) -> float | None:
+    """What finished trials took: those of the same template where there are any."""
+    finished = [t for t in trials if t.state == TrialState.COMPLETE and seconds_of(t) is not None]
+    alike = [t for t in finished if t.params.get("template") == trial.params.get("template")]
+    return statistics.mean(seconds_of(t) or 0.0 for t in alike or finished) if finished else None
 
 
 def _eta(trials: list[FrozenTrial], counts: Counts, total: int | None, workers: int) -> tuple[float, float] | None:
@@ -128,39 +172,6 @@ def _eta(trials: list[FrozenTrial], counts: Counts, total: int | None, workers: 
         return None
     left = max(0.0, total - counts.done - counts.running / 2)
     return left * statistics.mean(ended) / workers, left**0.5 * statistics.stdev(ended) / workers
-
-
-@contextmanager
-def live_panel(read: Callable[[], Progress], every: float = 1.0) -> Iterator[Callable[[], None]]:
-    """A panel on standard error that the yielded function redraws, at most once in `every` seconds."""
-    drawn = 0.0
-
-    def tick() -> None:
-        nonlocal drawn
-        if time.monotonic() - drawn >= every:
-            drawn = time.monotonic()
-            live.update(panel(read()), refresh=True)
-
-    with Live(console=Console(stderr=True), auto_refresh=False) as live:
-        yield tick
-        live.update(panel(read()), refresh=True)
-
-
-def panel(state: Progress) -> Group:
-    """The panel's picture: a table of the trials that run, over a line of figures."""
-    counts = state.counts
-    of = f"/{state.total}" if state.total else ""
-    line = f"{counts.done}{of} done: {counts.finished} finished, {counts.pruned} pruned, {counts.failed} failed"
-    line += f" | best {state.best[1]:.4f} (trial {state.best[0]})" if state.best else ""
-    line += f" | to go {_clock(state.eta[0])} ± {_clock(state.eta[1])}" if state.eta else ""
-    table = Table(title=f"sweep {state.name}", title_justify="left")
-    for column in ("trial", "epoch", "val mIoU", "best at that epoch"):
-        table.add_column(column, justify="right")
-    for row in state.running:
-        there = "" if row.best_there is None else f"{row.best_there:.4f}"
-        epoch = _epoch(row).removeprefix("epoch ")
-        table.add_row(str(row.number), epoch, "" if row.miou is None else f"{row.miou:.4f}", there)
-    return Group(table, line)
 
 
 def _epoch(row: RunningTrial) -> str:
@@ -174,10 +185,14 @@ def _miou(row: RunningTrial) -> str:
     return f"val mIoU {row.miou:.4f}{there}"
 
 
-def _clock(seconds: float) -> str:
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def clock(seconds: float) -> str:
     """Seconds as people read them.
 
-    >>> _clock(42.4), _clock(754), _clock(7320)
+    >>> clock(42.4), clock(754), clock(7320)
     ('42 s', '13 min', '2 h 02 min')
     """
     if seconds < 90:

@@ -17,7 +17,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 logging.getLogger("optuna").setLevel(logging.WARNING)
 
 RUN, OVERRIDES, ERROR, DIVERGED, LEASE, RETRIED = "run", "overrides", "error", "diverged", "lease", "retried"
-RETRY_OF, SECONDS = "retry_of", "seconds"
+RETRY_OF, SECONDS, PULSE = "retry_of", "seconds", "pulse"
 """User attributes of a trial; RETRIED, of those whose place another attempt has taken, also of the study."""
 
 WORDS = "words"

@@ -3,6 +3,7 @@
 import shlex
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -17,6 +18,7 @@ from segtune.settings import RunConfig
 from segtune.stopping import StopRequest
 from segtune.sweeping.lease import Lease
 from segtune.sweeping.progress import NUM_EPOCHS
+from segtune.sweeping.pulse import Pulse
 from segtune.sweeping.records import DIVERGED, ERROR, RUN, plain_params
 from segtune.sweeping.space import compose_trial
 from segtune.sweeping.study import Claim, SweepStudy
@@ -40,9 +42,11 @@ def run_trial(study: SweepStudy, claim: Claim, parent: str, threads: int, stop: 
     """
     trial = claim.trial
     try:
-        with Lease(study.storage, trial, study.holder, study.spec.lease, lambda: _renewed(study, stop)) as lease:
+        pulses: list[Pulse] = []
+        renewed = partial(_renewed, study, stop, pulses)
+        with Lease(study.storage, trial, study.holder, study.spec.lease, renewed) as lease:
             try:
-                _fit(study, claim, parent, threads, stop, lease, say)
+                _fit(study, claim, parent, threads, stop, lease, pulses, say)
             except (Interrupted, DataError, StorageError):
                 study.release(trial)
                 raise
@@ -54,12 +58,22 @@ def run_trial(study: SweepStudy, claim: Claim, parent: str, threads: int, stop: 
         say(_TAKEN_OVER)
 
 
-def _fit(study: SweepStudy, claim: Claim, parent: str, threads: int, stop: StopRequest, lease: Lease, say: Say) -> None:
+def _fit(
+    study: SweepStudy, claim: Claim, parent: str, threads: int, stop: StopRequest, lease: Lease,
+    pulses: list[Pulse], say: Say,
+) -> None:  # fmt: skip
     trial = claim.trial
     config = compose_trial(claim.overrides, threads)
     num_epochs = int(config.hp["num_epochs"])
-    trial.set_user_attr(NUM_EPOCHS, num_epochs)
+    if config.trainer.minutes is None:  # else the training chooses how many epochs fit
+        trial.set_user_attr(NUM_EPOCHS, num_epochs)
     _check_data(study, config)
+    pulse = Pulse(trial, config, len(open_source(config.dataset).images("train")))
+    pulses.append(pulse)
+
+    def guard() -> None:
+        lease.check()
+        pulse.step()
 
     def on_epoch(epoch: int, metrics: Mapping[str, float]) -> bool:
         lease.check()
@@ -67,6 +81,7 @@ def _fit(study: SweepStudy, claim: Claim, parent: str, threads: int, stop: StopR
             trial.report(metrics["val/miou"], epoch)
         except UpdateFinishedTrialError:
             raise LeaseLost(_TAKEN_OVER) from None
+        pulse.validated(epoch)
         _look(study, stop)
         return epoch + 1 < num_epochs and trial.should_prune()  # after its last epoch there is nothing left to save
 
@@ -89,7 +104,7 @@ def _fit(study: SweepStudy, claim: Claim, parent: str, threads: int, stop: StopR
         on_start=lambda run: trial.set_user_attr(RUN, run),
         on_epoch=on_epoch,
         limits=study.spec.constraints.limits(),
-        guard=lease.check,
+        guard=guard,
         commit=commit,
         stop=stop,
         say=say,
@@ -114,9 +129,11 @@ def _check_data(study: SweepStudy, config: RunConfig) -> None:
         )
 
 
-def _renewed(study: SweepStudy, stop: StopRequest) -> None:
+def _renewed(study: SweepStudy, stop: StopRequest, pulses: list[Pulse]) -> None:
     """What is done as often as the lease is renewed."""
     study.show_life()
+    for pulse in pulses:
+        pulse.tell()
     _look(study, stop)
 
 

@@ -9,6 +9,8 @@ from segtune.verbs.call import EXPERIMENT, STORAGE, STORE, Call, Option, Outcome
 def _sweep(call: Call) -> Outcome:
     from segtune import api
 
+    if not call.names and not call.overrides and not call.flag("dry-run"):
+        return _files()
     name = call.one_name("sweep")
     if call.flag("dry-run") or "sweep.dry_run=true" in call.overrides:
         plan = api.plan_sweep(name, *call.overrides)
@@ -23,9 +25,36 @@ def _sweep(call: Call) -> Outcome:
     return Outcome(result.to_json(), lines)
 
 
+def _files() -> Outcome:
+    """The sweep files with their questions."""
+    from segtune.sweeping.listing import sweep_files
+
+    rows = sweep_files()
+    width = max((len(r.name) for r in rows), default=0)
+    data = [{"sweep": r.name, "file": str(r.path), "question": r.question} for r in rows]
+    lines = [*(r.line(width) for r in rows), "", f"start one with: {command('sweep', 'NAME')}"]
+    return Outcome({"files": data}, lines)
+
+
+def _started(root: str) -> Outcome:
+    """The sweeps of a store with their state and counts."""
+    from segtune.sweeping.listing import started_sweeps
+
+    rows = started_sweeps(root)
+    width = max((len(r.name) for r in rows), default=0)
+    none = f"no sweep was started in '{root}'; what can be started: {command('sweep')}"
+    more = f"more of one: {command('status', 'NAME')}"
+    return Outcome(
+        {"sweeps": [r.to_json() for r in rows]},
+        [*(r.line(width) for r in rows), "", more] if rows else [none],
+    )
+
+
 def _status(call: Call) -> Outcome:
     from segtune import api
 
+    if not call.names:
+        return _started(call.options.get("tracking.root", "mlruns"))
     state = api.status(call.one_name("sweep"), **_study_options(call))
     return Outcome(state.to_json(), state.lines())
 
@@ -64,18 +93,18 @@ _STUDY = (STORAGE, STORE[0])
 VERBS = {
     "sweep": Verb(
         _sweep,
-        "Start, join or resume the sweep of sweeps/NAME.yaml.",
+        "Start, join or resume the sweep of sweeps/NAME.yaml; without a name, list the files.",
         "segtune sweep quickstart sweep.n_trials=12",
-        names="SWEEP",
+        names="[SWEEP]",
         options=(Option("dry-run", "print the space, the forecast and the compute; start nothing", "flag"),),
         passes=("sweep", "*"),
         completes=("sweep",),
     ),
     "status": Verb(
         _status,
-        "Show the progress of a sweep, wherever it runs.",
+        "Show the progress of a sweep, wherever it runs; without a name, list those of the store.",
         "segtune status quickstart",
-        names="SWEEP",
+        names="[SWEEP]",
         options=_STUDY,
         completes=("sweep",),
     ),
