@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from segtune.errors import ConfigError, LeaseLost, SegtuneError
 from segtune.sweeping.importance import importance
-from segtune.sweeping.lease import Lease
+from segtune.sweeping.lease import Lease, identify, is_over
 from segtune.sweeping.records import ERROR, LEASE, OVERRIDES, RUN, front
 from segtune.sweeping.space import Dimension, Space
 from segtune.sweeping.spec import SweepSpec
@@ -214,6 +214,15 @@ def test_a_renewed_lease_is_left_alone_and_a_dead_process_on_this_machine_is_not
     assert other.claim(LINE).overrides == claim.overrides
 
 
+def test_a_step_of_the_clock_does_not_make_a_living_process_another_one(monkeypatch):
+    lease = {**identify(), "expires": 1e12}
+    monkeypatch.setattr("psutil.boot_time", lambda: 12345.0)
+    monkeypatch.setattr("psutil.Process.create_time", lambda _: 12345.0)  # as computed after the step
+    assert not is_over(lease, 0.0)
+    assert is_over({**lease, "born": "another boot/1"}, 0.0)
+    assert is_over({**lease, "pid": 2**22 + 1}, 0.0)
+
+
 def test_the_front_holds_what_no_other_beats(tmp_path):
     study = SweepStudy(tmp_path, make_spec(n_trials=3))
     for value, latency in ((0.5, 10.0), (0.7, 30.0), (0.6, 40.0)):
@@ -269,7 +278,7 @@ def test_a_frozen_worker_that_wakes_after_its_lease_writes_nothing(tmp_path):
         import sys, time
         from pathlib import Path
         from segtune.errors import LeaseLost
-        from segtune.sweeping.lease import Lease
+        from segtune.sweeping.lease import Lease, identify, is_over
         from segtune.sweeping.spec import SweepSpec
         from segtune.sweeping.study import SweepStudy
         from tests.sweeping.test_study import LINE

@@ -19,7 +19,7 @@ from segtune.sweeping.spec import SweepSpec
 from segtune.sweeping.study import SweepStudy
 from segtune.tracking.runs import get_run, search_runs
 from segtune.tracking.store import open_store
-from tests.conftest import tiny_without
+from tests.conftest import SCENES, tiny_without
 
 PARENT_OF_NONE = ""
 
@@ -42,7 +42,7 @@ class Sweep:
 
 
 def test_a_trial_may_be_pruned_after_each_epoch_but_its_last(tmp_path, monkeypatch):
-    sweep = Sweep(tmp_path, overrides=["dataset=street", "hp.num_epochs=3"])
+    sweep = Sweep(tmp_path, overrides=[*SCENES, "hp.num_epochs=3"])
     sweep.study.study.pruner = optuna.pruners.ThresholdPruner(lower=0.9)  # would prune every value below
     answers = []
 

@@ -5,6 +5,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -22,7 +23,7 @@ def identify() -> dict[str, Any]:
         "worker": f"{os.uname().nodename}-{os.getpid()}-{uuid.uuid4().hex[:6]}",
         "machine": _machine(),
         "pid": os.getpid(),
-        "born": psutil.Process().create_time(),
+        "born": _born(os.getpid()),
     }
 
 
@@ -33,9 +34,8 @@ def is_over(lease: Mapping[str, Any] | None, now: float) -> bool:
     if lease["machine"] != _machine():
         return False
     try:
-        process = psutil.Process(lease["pid"])
-        return process.create_time() != lease["born"] or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+        return _born(lease["pid"]) != lease["born"] or psutil.Process(lease["pid"]).status() == psutil.STATUS_ZOMBIE
+    except (psutil.NoSuchProcess, FileNotFoundError):
         return True
 
 
@@ -110,6 +110,15 @@ class Lease:
                 return
             except Exception:  # the storage is away: the next renewal may find it again, or the lease runs out
                 continue
+
+
+def _born(pid: int) -> str | float:
+    """When a process began: the boot and the clock ticks since then, which no step of the clock changes."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    if not boot.is_file():  # another system than Linux
+        return psutil.Process(pid).create_time()
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    return f"{boot.read_text(encoding='ascii').strip()}/{fields[19]}"
 
 
 def _machine() -> str:
