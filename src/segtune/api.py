@@ -278,7 +278,7 @@ def _check_sweep(name: str, overrides: Sequence[str]) -> None:
     from segtune.data.places import check_place
     from segtune.sweeping.spec import load_spec
 
-    check_place(compose(*load_spec(name, overrides).overrides).config.dataset)
+    check_place(compose(*load_spec(name, overrides).base).config.dataset)
 
 
 def open_root(root: str, uri: str | None, experiment: str = "segtune") -> "Store":

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from segtune.cli import main
 from segtune.sweeping.records import ERROR
 from segtune.sweeping.study import SweepStudy
-from tests.conftest import tiny_without
+from tests.conftest import SCENES, tiny_without
 from tests.sweeping.test_study import LINE, make_spec
 
 
@@ -110,6 +110,16 @@ def test_a_dry_run_prints_space_and_forecast_and_leaves_nothing(tmp_path, capsys
     assert main(["sweep", "dry", "sweep.dry_run=true", "sweep.n_trials=null", "sweep.budget=45m"]) == 0
     assert "about 45.0 minutes in all; nothing was started" in capsys.readouterr().out
     assert not (tmp_path / "mlruns").exists()
+
+
+def test_overrides_of_a_searched_template_that_is_not_the_default_reach_the_sweep(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("segtune.sweeping.plan.forecast_seconds", lambda config, patience: 1.0)
+    (tmp_path / "sweeps").mkdir()
+    fixed = [*SCENES, "trainer=debug", "hp.encoder=resnet18", "hp.image_size=[64]"]  # swift has no encoder
+    data = {"n_trials": 2, "overrides": fixed, "search": {"template": ["fpn", "linknet"]}}
+    (tmp_path / "sweeps" / "two.yaml").write_text(json.dumps(data))
+    assert main(["sweep", "two", "--dry-run"]) == 0
+    assert "linknet: about 1 s" in capsys.readouterr().out
 
 
 def test_a_dry_run_times_real_steps(tmp_path, capsys):
