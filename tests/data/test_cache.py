@@ -11,11 +11,15 @@ import pytest
 from PIL import Image
 
 from segtune.data.cache import Packed, Streamed, batches_of_one_size, duplicates_in_train, load_split
+from segtune.data.datamodule import EpochSampler, TrainViews
 from segtune.data.files import digests
 from segtune.data.layout import Source
+from segtune.data.sampling import Sampling
 from segtune.data.sources import open_source
-from segtune.dataset_settings import CacheConfig, DatasetConfig
+from segtune.data.transforms import Augment
+from segtune.dataset_settings import CacheConfig, DatasetConfig, SamplingConfig
 from segtune.errors import DataError
+from segtune.settings import AugmentConfig
 from tests.conftest import write_pairs
 
 
@@ -182,3 +186,20 @@ def test_the_index_says_what_was_kept(root, own_cache):
     load_split(opened(root), "train", [16])
     index = json.loads((folders(own_cache)[0] / "index.json").read_text())
     assert index["kept"] == list(range(6)) and index["left_out"] == {}
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_views_are_the_same_from_the_cache_and_decoded_anew_on_one_rank_and_two(root, own_cache, monkeypatch, ranks):
+    streamed = load_split(opened(root), "train", [16], cache=CacheConfig(max_gb=1e-6))
+    monkeypatch.setenv("SEGTUNE_CACHE", str(own_cache.parent / "other"))
+    cached = load_split(opened(root), "train", [16])
+    assert isinstance(streamed.images, Streamed) and isinstance(cached.images, Packed)
+    assert streamed.fingerprint == cached.fingerprint
+    np.testing.assert_array_equal(streamed.pixel_counts(3), cached.pixel_counts(3))
+    sampling = Sampling(SamplingConfig(rare_crops=0.5), cached.pixel_counts(3))
+    augment = Augment(AugmentConfig(scale=(0.5, 2.0), hflip=0.5, crop_size=32), (16, 16), 1, sampling)
+    draws = [draw for rank in range(ranks) for draw in EpochSampler(sampling, 0, rank, ranks)]
+    assert sorted(draws) == sorted(EpochSampler(sampling, 0))
+    batches = [TrainViews(split, augment, 0).__getitems__(sorted(draws)) for split in (streamed, cached)]
+    for part in ("image", "mask"):
+        np.testing.assert_array_equal(batches[0][part].numpy(), batches[1][part].numpy())

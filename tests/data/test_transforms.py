@@ -5,7 +5,7 @@ import pytest
 
 from segtune.data import transforms
 from segtune.data.sampling import Sampling
-from segtune.data.transforms import Augment, jitter_color, jitter_sharpness
+from segtune.data.transforms import Augment, View, jitter_color, jitter_sharpness
 from segtune.dataset_settings import SamplingConfig
 from segtune.settings import AugmentConfig
 
@@ -138,6 +138,28 @@ def test_the_same_seed_draws_the_same_view():
     augment = Augment(AugmentConfig(scale=(0.5, 2), hflip=0.5, color_jitter=0.4, crop_size=64), (60, 80), 1)
     views = [augment(IMAGE, MASK, 0, 0, np.random.default_rng([1, 2, 3])) for _ in range(2)]
     np.testing.assert_array_equal(views[0][0], views[1][0])
+
+
+def test_the_view_of_a_mirrored_image_is_the_mirrored_view():
+    """The window at the same distance from the other side, for zoomed views and for those beyond the image."""
+    for zoom, x in ((1.0, 5.0), (1.7, 3.25), (0.6, -20.0)):
+        plain = View((48, 64), zoom, 2.0, x, False)
+        other = View((48, 64), zoom, 2.0, 80 - x - 64 / zoom, False)
+        turned = View((48, 64), zoom, 2.0, x, True)
+        image, mask = plain.of_image(PLACES), plain.of_mask(MASK)
+        mirrored = other.of_image(np.ascontiguousarray(PLACES[:, ::-1]))[:, ::-1]
+        assert np.abs(mirrored.astype(int) - image).max() <= 1
+        np.testing.assert_array_equal(other.of_mask(np.ascontiguousarray(MASK[:, ::-1]))[:, ::-1], mask)
+        assert np.abs(turned.of_image(PLACES)[:, ::-1].astype(int) - image).max() <= 1
+        np.testing.assert_array_equal(turned.of_mask(MASK)[:, ::-1], mask)
+
+
+def test_a_view_of_a_part_is_the_part_of_the_view():
+    """A crop of a crop, in whole pixels and zoomed."""
+    for zoom in (1.0, 2.0):
+        whole, part = View((60, 80), zoom, 4.0, 8.0, False), View((20, 30), zoom, 4 + 10 / zoom, 8 + 6 / zoom, False)
+        assert np.abs(whole.of_image(PLACES)[10:30, 6:36].astype(int) - part.of_image(PLACES)).max() <= 1
+        np.testing.assert_array_equal(whole.of_mask(MASK)[10:30, 6:36], part.of_mask(MASK))
 
 
 def test_crops_grow_to_their_size_and_stay():

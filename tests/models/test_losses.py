@@ -241,3 +241,17 @@ def test_a_batch_without_a_region_costs_nothing(term, options):
     """A labeler's regions are (1, C, 1, R) and may be none."""
     loss = SegmentationLoss(LossConfig(terms={term: 1.0}, **options), [0.25] * 4)
     assert float(loss(torch.zeros(1, 4, 1, 0), torch.zeros(1, 1, 0, dtype=torch.uint8))) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("terms", "options"),
+    [({term: 1.0}, {}) for term in TERMS]
+    + [({"cross_entropy": 1.0}, {"class_weights": "enet", "boundary": 2.0, "hardest": 0.5})],
+)
+def test_no_term_depends_on_where_pixels_lie(terms, options):
+    """Mirrored, turned upside down, in another order of images, or with ignored pixels around: the loss is the same."""
+    loss = SegmentationLoss(LossConfig(terms=terms, **options), SHARES)
+    expected = loss(NUMBERS, SHOWN)
+    for dims in ((-1,), (-2,), (0,)):
+        torch.testing.assert_close(loss(NUMBERS.flip(dims), SHOWN.flip(dims)), expected)
+    torch.testing.assert_close(loss(F.pad(NUMBERS, (2, 3, 1, 4)), F.pad(SHOWN, (2, 3, 1, 4), value=255)), expected)
