@@ -65,30 +65,14 @@ def test_epochs_and_minutes_are_not_both_given():
     assert compose(["hp=fast", "hp.num_epochs=3", "trainer.minutes=null"]).config.hp["num_epochs"] == 3
 
 
-def test_parts_of_a_batch_sum_to_the_gradient_of_the_whole():
-    torch.manual_seed(0)
-    model = build({"architecture": "Swift", "encoder": "x", "width": 16, "dropout": 0.0}, 3).eval()  # fixed statistics
-    loss = SegmentationLoss(compose(["loss=ce"]).config.loss, [0.3] * 3)
-    image = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
-    mask = torch.randint(0, 3, (4, 32, 32)).to(torch.uint8)
-
-    def gradient(parts: int) -> torch.Tensor:
-        model.zero_grad()
-        for rows in torch.arange(4).chunk(parts):
-            (loss(model(image[rows]), mask[rows]) / parts).backward()
-        return model.net.head[1].weight.grad.clone()
-
-    assert torch.allclose(gradient(1), gradient(4), atol=1e-6)
-
-
 def test_accumulating_keeps_updates_and_learning_rate(tmp_path):
     words = [w for w in TINY if "batch_size" not in w and "num_epochs" not in w]
     words += ["hp.batch_size=6", "++hp.num_epochs=1", "trainer.limit_train_batches=null", f"tracking.root='{tmp_path}'"]
     whole = prepare(compose(words).config, lambda _: None)
     parts = prepare(compose([*words, "trainer.accumulate=3"]).config, lambda _: None)
     assert (whole.lr, whole.step_size, parts.lr, parts.step_size) == (parts.lr, 6, whole.lr, 2)
-    data = SegmentationData(parts.train, parts.val, parts.augment, parts.step_size, 0)
-    assert len(data.train_dataloader()) == 3  # six images, one update
+    data = SegmentationData(parts.train, parts.val, parts.augment, parts.batch_size, 0, at_once=parts.step_size)
+    assert len(data.train_dataloader()) == 1 and len(next(iter(data.val_dataloader()))["mask"]) == 2
     assert segtune.train(*words, "trainer.accumulate=3", say=lambda _: None).state == "finished"
     with pytest.raises(ConfigError, match="does not divide"):
         prepare(compose([*words, "trainer.accumulate=4"]).config, lambda _: None)
@@ -109,14 +93,14 @@ def test_the_fewest_parts_that_fit_are_found(monkeypatch, tmp_path):
 def test_a_step_that_does_not_fit_says_what_would(monkeypatch, tmp_path):
     from segtune.kinds import Segmenters
 
-    own = Segmenters.loss_of
+    own = Segmenters.outputs
 
-    def loss_of(self, model, loss, batch):
+    def outputs(self, model, loss, batch):
         if len(batch["image"]) > 1:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory")
         return own(self, model, loss, batch)
 
-    monkeypatch.setattr(Segmenters, "loss_of", loss_of)
+    monkeypatch.setattr(Segmenters, "outputs", outputs)
     with pytest.raises(OutOfMemory, match=r"1 at a time do. Set trainer.accumulate=3"):
         segtune.train(*TINY, f"tracking.root='{tmp_path}'", say=lambda _: None)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from safetensors.torch import save_file
 
+from segtune.accumulation import seed_device
 from segtune.checkpoints import Checkpoints
 from segtune.models.tuning import merged_state
 from segtune.patience import patiently
@@ -73,7 +73,7 @@ class Keeper(pl.Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         """Seeds the step, so that a resumed run drops out what an uninterrupted one would have dropped."""
         seed = trainer.datamodule.seed  # type: ignore[attr-defined]  # Lightning sets it without declaring it
-        place = (seed, trainer.global_step, trainer.global_rank, batch_idx % trainer.accumulate_grad_batches)
+        place = (seed, trainer.global_step, trainer.global_rank)
         seed_device(hash(place) % 2**31, module.device)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
@@ -102,13 +102,6 @@ class Keeper(pl.Callback):
             self.guard()
             trainer.save_checkpoint(self.last)
             self._saved = time.monotonic()
-
-
-def seed_device(seed: int, device: torch.device) -> None:
-    """Seeds the CPU's generator and the device's: `torch.manual_seed` also tells devices that are not there."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
 
 
 class StopTraining(Exception):

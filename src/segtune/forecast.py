@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from segtune.accumulation import loss_in_parts
 from segtune.data.datamodule import TrainViews, val_batch_size
 from segtune.host_memory import kept_memory
 from segtune.models.losses import SegmentationLoss
@@ -140,7 +141,7 @@ def measure_pace(setup: Setup, patience: float = _SECONDS) -> Pace:
     model = copy.deepcopy(setup.model).to(setup.device).to(memory_format=memory_format).train()
     optimizer = build_optimizer(config.optimizer, model, setup.lr, config.tuning.layer_decay, setup.how.bf16)
     views = TrainViews(setup.train, augment, config.seed)
-    items = [n % len(setup.train) for n in range(setup.step_size)]
+    items = [n % len(setup.train) for n in range(setup.batch_size)]
 
     def step(epoch: int) -> float:
         started = time.perf_counter()
@@ -148,7 +149,7 @@ def measure_pace(setup: Setup, patience: float = _SECONDS) -> Pace:
         making = time.perf_counter() - started
         batch = {k: v.to(setup.device) for k, v in made.items()}
         with torch.autocast(setup.device.type, torch.bfloat16, enabled=setup.how.bf16):
-            torch.autograd.backward(kind.loss_of(model, loss, batch))
+            torch.autograd.backward(loss_in_parts(kind, model, loss, batch, setup.step_size)[0])
         optimizer.step()
         optimizer.zero_grad()
         _wait(setup.device)
@@ -167,7 +168,7 @@ def measure_pace(setup: Setup, patience: float = _SECONDS) -> Pace:
     at_once = val_batch_size(setup.step_size, setup.device)
     image = _validation_seconds(model, setup.val_size, at_once, setup.device) / at_once
     validation, offsets = len(setup.val) * image, _offset_images(setup) * image
-    steps = config.trainer.limit_train_batches or max(1, len(setup.train) // setup.step_size)
+    steps = config.trainer.limit_train_batches or max(1, len(setup.train) // setup.batch_size)
     return Pace(smallest, largest, validation, 2 * validation + offsets, steps)
 
 

@@ -63,32 +63,56 @@ class Segmenters:
 
     def loss_of(self, model: nn.Module, loss: SegmentationLoss, batch: Batch) -> Tensor:
         """Of the pixels, at the loss's stride."""
-        stride, mask = loss.config.stride, batch["mask"]
-        if loss.of_masks is not None:
-            assert isinstance(model, SegmentationModel)
-            predictions, (height, width) = model.predictions(batch["image"])
-            below, right = height - mask.shape[1], width - mask.shape[2]
-            of_masks: Tensor = loss.of_masks(predictions, F.pad(mask, (0, right, 0, below), value=IGNORE_INDEX))
-            return loss.config.terms["masks"] * of_masks
+        return self.part_loss(model, loss, batch, batch, loss.draw_shift())
+
+    def part_loss(
+        self, model: nn.Module, loss: SegmentationLoss, part: Batch, whole: Batch, shift: tuple[int, int]
+    ) -> Tensor:
+        """What a part of a batch adds to the batch's loss, where that is additive.
+
+        Args:
+            shift: the loss's, drawn once for the batch.
+        """
+        if loss.of_masks is None:
+            (logits,) = self.outputs(model, loss, part)
+            mask = _strided(part["mask"], loss, shift)
+            norm = None if whole is part else _strided(whole["mask"], loss, shift)
+            found: Tensor = loss(logits[..., : mask.shape[1], : mask.shape[2]], mask, norm)
+            return found
+        assert isinstance(model, SegmentationModel)
+        predictions, (height, width) = model.predictions(part["image"])
+        below, right = height - part["mask"].shape[1], width - part["mask"].shape[2]
+        mask = F.pad(part["mask"], (0, right, 0, below), value=IGNORE_INDEX)
+        of_masks: Tensor = loss.of_masks(predictions, mask, None if whole is part else whole["mask"])
+        return loss.config.terms["masks"] * of_masks
+
+    def outputs(self, model: nn.Module, loss: SegmentationLoss, batch: Batch) -> list[Tensor]:
+        """Logits (B, C, h, w) at the loss's stride, as a list of one."""
         if "features" in batch:
-            logits = _decoded(model, batch, stride)
-        else:
-            logits = model(batch["image"], stride=stride)
-        if stride > 1:
-            # a logit lies between the two middle pixels of its cell: with always the same, all would slide by a half
-            row, column = (stride // 2 - int(torch.randint(2, ())) for _ in range(2))
-            mask = mask[:, row::stride, column::stride]
-            logits = logits[..., : mask.shape[1], : mask.shape[2]]
-        found: Tensor = loss(logits, mask)
+            return [_decoded(model, batch, loss.config.stride)]
+        return [model(batch["image"], stride=loss.config.stride)]
+
+    def compare(self, model: nn.Module, loss: SegmentationLoss, outputs: Sequence[Tensor], batch: Batch) -> Tensor:
+        """The loss of a batch's `outputs`."""
+        mask = _strided(batch["mask"], loss, loss.draw_shift())
+        found: Tensor = loss(outputs[0][..., : mask.shape[1], : mask.shape[2]], mask)
         return found
 
-    def pairs_of(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Of the pixels, at the size of the masks."""
+    def part(self, batch: Batch, rows: slice) -> Batch:
+        """Some of a batch's images."""
+        if "features" in batch:
+            features: Any = batch["features"]
+            return {**batch, "features": [f[rows] for f in features], "mask": batch["mask"][rows]}  # type: ignore[dict-item]  # lists of tensors, in this kind of batch
+        return {key: values[rows] for key, values in batch.items()}
+
+    def pairs_of(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the pixels, at the size of the masks; and whether all logits are finite."""
         logits = _decoded(model, batch) if "features" in batch else model(batch["image"])
+        finite = torch.isfinite(logits.sum())
         if logits.shape[-2:] != batch["mask"].shape[-2:]:
-            return class_ids(logits, batch["mask"].shape[-2:]), batch["mask"]
+            return class_ids(logits, batch["mask"].shape[-2:]), batch["mask"], finite
         # max(1) costs a fifth of argmax(1) on a CPU
-        return logits.max(1).indices, batch["mask"]
+        return logits.max(1).indices, batch["mask"], finite
 
     def finished(
         self, model: nn.Module, classes: ClassTable, image_size: Sequence[int], device: torch.device
@@ -111,6 +135,12 @@ class Segmenters:
     def overlays(self, model: Any, split: Decoded, indices: Sequence[int]) -> dict[str, NDArray[np.uint8]]:
         """Image, truth, prediction, error."""
         return overlays(model, split, indices)
+
+
+def _strided(mask: Tensor, loss: SegmentationLoss, shift: tuple[int, int]) -> Tensor:
+    """The pixels (B, h, w) of a mask (B, H, W) that a loss compares."""
+    stride = loss.config.stride
+    return mask if stride == 1 else mask[:, shift[0] :: stride, shift[1] :: stride]
 
 
 def _decoded(model: nn.Module, batch: Batch, stride: int = 1) -> Tensor:
@@ -168,15 +198,33 @@ class Labelers:
 
     def loss_of(self, model: nn.Module, loss: SegmentationLoss, batch: Batch) -> Tensor:
         """Of the regions, as if each were a pixel, and of the places."""
+        return self.compare(model, loss, self.outputs(model, loss, batch), batch)
+
+    def outputs(self, model: nn.Module, loss: SegmentationLoss, batch: Batch) -> list[Tensor]:
+        """Logits of the regions (R, C) and of the places (B, C, h, w)."""
         assert isinstance(model, RegionModel)
-        logits, places = model.both(batch["image"], batch["regions"])
+        return list(model.both(batch["image"], batch["regions"]))
+
+    def compare(self, model: nn.Module, loss: SegmentationLoss, outputs: Sequence[Tensor], batch: Batch) -> Tensor:
+        """The loss of a batch's `outputs`."""
+        logits, places = outputs
+        assert isinstance(model, RegionModel)
         mask = _at_places(batch["mask"], places.shape[-2:], model.stride)
         found: Tensor = loss(logits.T[None, :, None], batch["labels"][None, None]) + loss(places, mask)
         return found
 
-    def pairs_of(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Of the regions."""
-        return model(batch["image"], batch["regions"]).argmax(1), batch["labels"]
+    def part(self, batch: Batch, rows: slice) -> Batch:
+        """Some of a batch's images, with the labels of their regions."""
+        regions = batch["regions"][rows]
+        before = int(batch["regions"][: rows.start].max()) if rows.start else 0
+        last = max(before, int(regions.max()))
+        labels = batch["labels"][before:last]
+        return {"image": batch["image"][rows], "mask": batch["mask"][rows], "regions": regions, "labels": labels}
+
+    def pairs_of(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the regions; and whether all logits are finite."""
+        logits = model(batch["image"], batch["regions"])
+        return logits.argmax(1), batch["labels"], torch.isfinite(logits.sum())
 
     def finished(
         self, model: nn.Module, classes: ClassTable, image_size: Sequence[int], device: torch.device

@@ -155,12 +155,12 @@ class TrainerConfig(Settings):
             The decay starts at 0 and rises to this: 0.9 is reached at step 47, 0.99 at 2,155.
         early_stopping: stop after this many validations without a better mIoU; null never.
         val_every: epochs between validations; the last epoch is always validated.
-        limit_train_batches: steps per epoch at most, for debugging.
+        limit_train_batches: updates per epoch at most, for debugging.
         minutes: as many epochs as fit into this time here, in place of hp.num_epochs; the steps are timed first.
         class_offsets: at the end, add to each class's logits what raises mIoU on train images; see `models.offsets`. A
             query-based model has no place for it, a labeler does not ask for it.
-        accumulate: parts into which a step's batch is split, their gradients summed; hp.batch_size, and with it the
-            learning rate, stays that of the whole. `auto` takes the fewest that fit into memory.
+        accumulate: parts into which a batch is split, their gradients summed to that of the whole batch; the updates,
+            the schedule and the learning rate stay. `auto` takes the fewest parts that fit into memory.
     """
 
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from segtune.accumulation import loss_in_parts
 from segtune.classes import ClassTable
 from segtune.data.audit import brief
 from segtune.data.cache import Decoded, duplicates_in_train, shapes_of
@@ -159,15 +160,19 @@ def choose_parts(setup: Setup, say: Say) -> int:
 
 
 def try_step(setup: Setup) -> None:
-    """One forward and backward at the largest size, on a copy of the model; raises what that raises."""
+    """Forward and backward of a batch at the largest size, on a copy of the model; raises what that raises."""
     config, kind, device = setup.config, setup.kind, setup.device
     memory_format = torch.channels_last if setup.how.channels_last else torch.contiguous_format
     model = copy.deepcopy(setup.model).to(device).to(memory_format=memory_format).train()
     loss = SegmentationLoss(config.loss, setup.train.class_shares(len(setup.classes))).to(device)
-    image = torch.zeros(setup.batch_shape, dtype=torch.uint8, device=device)
-    mask = torch.zeros((setup.batch_shape[0], *setup.batch_shape[2:]), dtype=torch.uint8, device=device)
+    size = setup.batch_shape[2:]
+    made = {
+        "image": torch.zeros((setup.batch_size, 3, *size), dtype=torch.uint8),
+        "mask": torch.zeros((setup.batch_size, *size), dtype=torch.uint8),
+    }
+    batch = {k: v.to(device) for k, v in kind.collate(made).items()}
     with torch.autocast(device.type, torch.bfloat16, enabled=setup.how.bf16):
-        torch.autograd.backward(kind.loss_of(model, loss, kind.collate({"image": image, "mask": mask})))
+        torch.autograd.backward(loss_in_parts(kind, model, loss, batch, setup.step_size)[0])
 
 
 def _device(config: RunConfig) -> torch.device:

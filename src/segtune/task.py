@@ -1,18 +1,19 @@
 """The one training step: bytes in, loss out; validation counts one confusion matrix over the whole split.
 
-What a batch's loss is, and what of it is counted, is the business of the kind of model (`kinds`).
+The kind of model (`kinds`) says what a batch's loss is, and what of it is counted.
 """
 
 import math
-from collections.abc import Callable
-
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from segtune.accumulation import loss_in_parts
 from segtune.errors import Diverged
+from segtune.kinds import Kind
 from segtune.measure.metrics import ConfusionMatrix, Scores, score
 from segtune.models.build import SegmentationModel
 from segtune.models.losses import SegmentationLoss
@@ -27,8 +28,8 @@ class FineTuning(pl.LightningModule):
     """Fine-tunes a model.
 
     Args:
-        loss_of: the loss of (model, loss, batch), a scalar.
-        pairs_of: predicted and true ids of (model, batch), two tensors of one shape; 255 is not counted.
+        kind: gives the loss of a batch, and its predicted and true ids.
+        part_size: images that go through the model at once; a batch of more is accumulated in parts.
         lr: the base learning rate, batch_size * per_item_lrate.
         ema_decay: what the decay of the moving average rises to, by 1 - t**-0.6 at step t; the average is validated and
             kept. None validates the weights themselves.
@@ -38,8 +39,8 @@ class FineTuning(pl.LightningModule):
         self,
         model: nn.Module,
         loss: SegmentationLoss,
-        loss_of: Callable[[nn.Module, SegmentationLoss, Batch], Tensor],
-        pairs_of: Callable[[nn.Module, Batch], tuple[Tensor, Tensor]],
+        kind: Kind,
+        part_size: int,
         num_classes: int,
         lr: float,
         optimizer: OptimizerConfig,
@@ -49,7 +50,7 @@ class FineTuning(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.model, self.loss, self.lr = model, loss, lr
-        self.loss_of, self.pairs_of = loss_of, pairs_of
+        self.kind, self.part_size = kind, part_size
         self.optimizer_config, self.scheduler_config = optimizer, scheduler
         self.tuning = tuning or TuningConfig()
         # that is as far back as t**0.6 steps, a tenth of 300 or a twentieth of 2,000: further back, and short runs lag
@@ -59,7 +60,7 @@ class FineTuning(pl.LightningModule):
         self.confusion = ConfusionMatrix(num_classes)
         self.scores: Scores | None = None
         self.total_steps, self._averaged_at = 1, -1
-        self._losses = _EpochLosses()
+        self._losses, self._not_finite = _EpochLosses(), torch.zeros((), dtype=torch.int64)
 
     def train(self, mode: bool = True) -> "FineTuning":
         """As any module's; a frozen encoder keeps its running statistics, too."""
@@ -74,12 +75,17 @@ class FineTuning(pl.LightningModule):
         return self.ema.module if self.ema is not None else self.model
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one batch."""
+        """One update's worth of gradient; Lightning runs the rest of it backward."""
         if isinstance(self.model, SegmentationModel):
             self.model.advance(self.global_step / self.total_steps)
-        loss = self.loss_of(self.model, self.loss, batch)
-        self._losses.add(loss.detach(), self.global_step, self.trainer.optimizers[0].param_groups[0]["lr"])
-        return loss
+        optimizer = self.trainer.optimizers[0]
+        optimizer.zero_grad()
+        rest, loss = loss_in_parts(self.kind, self.model, self.loss, batch, self.part_size)
+        self._losses.add(loss, self.global_step, optimizer.param_groups[0]["lr"])
+        return rest
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Nothing: Lightning calls it when the gradients of a batch's first parts are there already."""
 
     def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
         """Moves the average, once per update of the weights."""
@@ -105,10 +111,24 @@ class FineTuning(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Counts a batch."""
-        self.confusion.update(*self.pairs_of(self.averaged, batch))
+        prediction, target, finite = self.kind.pairs_of(self.averaged, batch)
+        self.confusion.update(prediction, target)
+        self._not_finite = self._not_finite + ~finite
 
     def on_validation_epoch_end(self) -> None:
-        """Scores the split."""
+        """Scores the split.
+
+        Raises:
+            Diverged: outputs that are not finite.
+        """
+        not_finite = self._not_finite.to(self.device)
+        self._not_finite = torch.zeros_like(not_finite)
+        if int(self.trainer.strategy.reduce(not_finite, reduce_op="sum")):  # type: ignore[arg-type]  # of one tensor
+            _ = self.train_loss  # raises with the step, where the loss was not finite before
+            raise Diverged(
+                f"the model's outputs for val images are not finite after step {self.global_step} at a base lr of "
+                f"{self.lr:g}. Lower hp.per_item_lrate, or set trainer.gradient_clip=1."
+            )
         self.scores = score(self.confusion.compute())
         self.confusion.reset()
         self.log("val/miou", torch.tensor(self.scores.miou), sync_dist=True)  # what early stopping watches on each rank

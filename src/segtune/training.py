@@ -202,14 +202,14 @@ def _run_steps(
     memory_format = torch.channels_last if setup.how.channels_last else torch.contiguous_format
     model = setup.model.to(memory_format=memory_format)
     task = FineTuning(
-        model, loss, kind.loss_of, kind.pairs_of, len(names), setup.lr, config.optimizer, config.scheduler,
+        model, loss, kind, setup.step_size, len(names), setup.lr, config.optimizer, config.scheduler,
         config.trainer.ema_decay, config.tuning,
     )  # fmt: skip
     if config.trainer.compile:
         model.compile()
     data = SegmentationData(
-        setup.train, setup.val, setup.augment, setup.step_size, config.seed, setup.workers, kind.collate,
-        views,
+        setup.train, setup.val, setup.augment, setup.batch_size, config.seed, setup.workers, kind.collate,
+        views, setup.step_size,
     )  # fmt: skip
     keeper = Keeper(run.folder, stop, Checkpoints(), guard)
     areas = [h * w for h, w in map(setup.augment.size, range(config.hp["num_epochs"]))]
@@ -271,7 +271,6 @@ def _trainer(setup: Setup, callbacks: list[pl.Callback], checkpoints: Checkpoint
         accelerator="gpu" if setup.device.type == "cuda" else "cpu",
         devices=config.devices,
         strategy=_strategy(setup),
-        accumulate_grad_batches=setup.parts,
         precision="bf16-mixed" if setup.how.bf16 else "32-true",
         max_epochs=epochs,
         check_val_every_n_epoch=min(config.val_every, epochs),

@@ -173,10 +173,12 @@ def test_early_stopping_ends_a_run_that_no_longer_improves(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_model(tmp_path):
+@pytest.mark.parametrize("parts", [1, 2])
+def test_two_processes_train_one_model(parts, tmp_path):
     words = at(
         tmp_path,
         "hp.batch_size=2",
+        f"trainer.accumulate={parts}",
         "trainer=ddp",
         "trainer.accelerator=cpu",
         "trainer.workers=0",

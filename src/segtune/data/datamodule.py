@@ -90,6 +90,7 @@ class SegmentationData(pl.LightningDataModule):
         workers: processes that make batches ahead; 0 makes them in this process, when they are asked for.
         collate: adds to a batch of image and mask what else a step needs.
         views: train and val sets of batches that stand in for images.
+        at_once: images that are validated at once, at most; as many as are trained on by default.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class SegmentationData(pl.LightningDataModule):
         workers: int = 0,
         collate: Callable[[Batch], Batch] = lambda batch: batch,
         views: tuple[Dataset[Any], Dataset[Any]] | None = None,
+        at_once: int | None = None,
     ) -> None:
         super().__init__()
         self.views = views
@@ -109,6 +111,7 @@ class SegmentationData(pl.LightningDataModule):
         self.sampling = augment.sampling or Sampling(SamplingConfig(), np.zeros((len(train), 0), np.int64))
         self.train, self.val, self.augment = train, val, augment
         self.batch_size, self.seed, self.workers = batch_size, seed, workers
+        self.at_once = at_once or batch_size
 
     def train_dataloader(self) -> DataLoader[Batch] | Prefetched:
         """Shuffled and augmented; the last incomplete batch is dropped, unless it is the only one."""
@@ -119,7 +122,7 @@ class SegmentationData(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch] | Prefetched:
         """Whole images in a fixed order."""
-        batches = batches_of_one_size(self.val, val_batch_size(self.batch_size, self._device), *self._place())
+        batches = batches_of_one_size(self.val, val_batch_size(self.at_once, self._device), *self._place())
         images = self.views[1] if self.views else WholeImages(self.val)
         return self._loader(images, batch_sampler=batches)
 

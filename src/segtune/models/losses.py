@@ -38,18 +38,42 @@ class SegmentationLoss(nn.Module):
         self.focal = FocalLoss("multiclass", ignore_index=IGNORE_INDEX)
         self.of_masks = MaskClassificationLoss(len(shares), config.points) if "masks" in config.terms else None
 
-    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """Scalar loss of logits (B, C, H, W) against mask (B, H, W) of ids and 255; 0 where nothing counts."""
+    @property
+    def is_additive(self) -> bool:
+        """Whether the losses of a batch's parts sum to the batch's, where each is given the `whole`.
+
+        Dice and Lovasz are ratios over all pixels, and the hardest pixels are chosen among all.
+        """
+        return set(self.config.terms) <= {"cross_entropy", "focal", "masks"} and self.config.hardest == 1.0
+
+    def draw_shift(self) -> tuple[int, int]:
+        """The row and column that a strided loss starts at, drawn anew for each batch.
+
+        A logit lies between the two middle pixels of its cell: with always the same, all would slide by half a pixel.
+        """
+        stride = self.config.stride
+        if stride == 1:
+            return 0, 0
+        return stride // 2 - int(torch.randint(2, ())), stride // 2 - int(torch.randint(2, ()))
+
+    def forward(self, logits: Tensor, mask: Tensor, whole: Tensor | None = None) -> Tensor:
+        """Scalar loss of logits (B, C, H, W) against mask (B, H, W) of ids and 255; 0 where nothing counts.
+
+        Args:
+            whole: the mask (N, H, W) of the batch that these are a part of. Terms are then divided by what counts in
+                all of it; only for a loss that `is_additive`.
+        """
         with torch.autocast(logits.device.type, enabled=False):
             logits, target = logits.float(), mask.long()
+            whole = target if whole is None else whole.long()
             total = logits.new_zeros(())
             for name, factor in self.config.terms.items():
-                total = total + factor * self._term(name, logits, target)
+                total = total + factor * self._term(name, logits, target, whole)
         return total
 
-    def _term(self, name: str, logits: Tensor, target: Tensor) -> Tensor:
+    def _term(self, name: str, logits: Tensor, target: Tensor, whole: Tensor) -> Tensor:
         if name == "cross_entropy":
-            return self._cross_entropy(logits, target)
+            return self._cross_entropy(logits, target, whole)
         if name == "lovasz":
             return lovasz_softmax(*self._some(logits, target))
         if name == "dice":
@@ -57,7 +81,7 @@ class SegmentationLoss(nn.Module):
         if not bool((target != IGNORE_INDEX).any()):
             return logits.sum() * 0.0  # smp's focal loss is not defined on nothing
         term: Tensor = self.focal(logits, target)
-        return term
+        return term * _share(target, whole)
 
     def _some(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Every n-th row and column, from a random place on."""
@@ -66,9 +90,9 @@ class SegmentationLoss(nn.Module):
         row, column = (int(torch.randint(max(1, min(every, side)), ())) for side in target.shape[1:])
         return logits[:, :, row::every, column::every], target[:, row::every, column::every]
 
-    def _cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
+    def _cross_entropy(self, logits: Tensor, target: Tensor, whole: Tensor) -> Tensor:
         if self.config.hardest < 1.0 or self.config.boundary:
-            return self._chosen_cross_entropy(logits, target)
+            return self._chosen_cross_entropy(logits, target, whole)
         values, ids = logits, target
         if logits.is_cuda or logits.shape[1] >= _LANES:
             # classes last: in channels_last a view, whose softmax runs over neighbours; deterministic on a GPU, too
@@ -81,14 +105,9 @@ class SegmentationLoss(nn.Module):
             label_smoothing=self.config.label_smoothing,
             reduction="sum",
         )
-        counted = target != IGNORE_INDEX
-        if self.weight is None:
-            norm = counted.sum()
-        else:
-            norm = (self.weight[target.clamp(max=len(self.weight) - 1)] * counted).sum()
-        return summed / norm.clamp(min=1e-6)
+        return summed / self._norms(whole).sum().clamp(min=1e-6)
 
-    def _chosen_cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
+    def _chosen_cross_entropy(self, logits: Tensor, target: Tensor, whole: Tensor) -> Tensor:
         """Of the hardest pixels, or with more weight along the borders of classes."""
         counted = target != IGNORE_INDEX
         each = F.cross_entropy(
@@ -99,16 +118,20 @@ class SegmentationLoss(nn.Module):
             label_smoothing=self.config.label_smoothing,
             reduction="none",
         )
-        factor, norm = counted.float(), counted.float()
-        if self.weight is not None:  # `each` has it already
-            norm = norm * self.weight[target.clamp(max=len(self.weight) - 1)]
+        factor, norm = counted.float(), self._norms(whole)  # `each` has the weights of classes already
         if self.config.boundary:
-            near = 1.0 + self.config.boundary * borders(target)
-            factor, norm = factor * near, norm * near
-        if self.config.hardest < 1.0:
+            factor = factor * (1.0 + self.config.boundary * borders(target))
+        if self.config.hardest < 1.0:  # of a whole batch: this is not additive
             hard = self._hardest(logits, target, counted)
             factor, norm = factor * hard, norm * hard
         return (each * factor).sum() / norm.sum().clamp(min=1e-6)
+
+    def _norms(self, target: Tensor) -> Tensor:
+        """What each pixel of ids (B, H, W) adds to what the cross-entropy is divided by; an ignored one nothing."""
+        norm = (target != IGNORE_INDEX).float()
+        if self.weight is not None:
+            norm = norm * self.weight[target.clamp(max=len(self.weight) - 1)]
+        return norm * (1.0 + self.config.boundary * borders(target)) if self.config.boundary else norm
 
     @torch.no_grad()
     def _hardest(self, logits: Tensor, target: Tensor, counted: Tensor) -> Tensor:
@@ -118,6 +141,13 @@ class SegmentationLoss(nn.Module):
         )
         number = max(1, int(self.config.hardest * int(counted.sum())))
         return each >= each[counted].topk(number).values[-1] if counted.any() else counted
+
+
+def _share(target: Tensor, whole: Tensor) -> Tensor | float:
+    """Share of the counted pixels of a batch that a part of it holds."""
+    if target is whole:
+        return 1.0
+    return (target != IGNORE_INDEX).sum() / (whole != IGNORE_INDEX).sum().clamp(min=1)
 
 
 def soft_dice(logits: Tensor, target: Tensor) -> Tensor:

@@ -47,22 +47,38 @@ class MaskClassificationLoss(nn.Module):
         self.factors = class_weight, mask_weight, dice_weight
         self.register_buffer("weight", torch.tensor([1.0] * num_classes + [no_object]), persistent=False)
 
-    def forward(self, predictions: Sequence[Masks], mask: Tensor) -> Tensor:
+    def forward(self, predictions: Sequence[Masks], mask: Tensor, whole: Tensor | None = None) -> Tensor:
         """Scalar loss, summed over the predictions of a model, against mask (B, H, W) of ids and 255.
 
         A GPU waits for the CPU once, for all images and predictions together.
+
+        Args:
+            whole: the mask (N, H, W) of the batch that these are a part of: the losses of its parts sum to its own.
         """
         with torch.autocast(mask.device.type, enabled=False):  # sums over thousands of points need fp32
             found = [Masks(p.classes.float(), p.masks.float()) for p in predictions]
             matched = assign(torch.stack([self._costs(p, mask) for p in found]).cpu().numpy())
-            return torch.stack([self._one(p, mask, m) for p, m in zip(found, matched, strict=True)]).sum()
+            shares = self._shares(mask, mask if whole is None else whole, found[0].classes.shape[1])
+            return torch.stack([self._one(p, mask, m, shares) for p, m in zip(found, matched, strict=True)]).sum()
 
-    def _one(self, found: Masks, mask: Tensor, matched: NDArray[np.int64]) -> Tensor:
+    def _shares(self, mask: Tensor, whole: Tensor, num_queries: int) -> tuple[Tensor | float, Tensor | float]:
+        """What a part of a batch counts in the mean over queries, and in that over matched ones."""
+        if mask is whole:
+            return 1.0, 1.0
+        matched, all_matched = (self._shown(m).sum(1).clamp(max=num_queries).sum() for m in (mask, whole))
+        no_object = self.weight[-1]
+        queries = matched + no_object * (len(mask) * num_queries - matched)
+        all_queries = all_matched + no_object * (len(whole) * num_queries - all_matched)
+        return queries / all_queries, matched / all_matched.clamp(min=1)
+
+    def _one(
+        self, found: Masks, mask: Tensor, matched: NDArray[np.int64], shares: tuple[Tensor | float, Tensor | float]
+    ) -> Tensor:
         """Of one prediction, with its (image, query, class) triples (3, M)."""
         images, queries, labels = torch.from_numpy(matched).to(mask.device, non_blocking=True)
         target = torch.full(found.classes.shape[:2], self.num_classes, device=mask.device)
         target[images, queries] = labels
-        total = self.factors[0] * F.cross_entropy(found.classes.transpose(1, 2), target, self.weight)
+        total = shares[0] * self.factors[0] * F.cross_entropy(found.classes.transpose(1, 2), target, self.weight)
         if not matched.size:
             return total + 0.0 * found.masks.sum()
         logits = found.masks[images, queries]
@@ -73,7 +89,7 @@ class MaskClassificationLoss(nn.Module):
         cross = (cross / counted.sum(1).clamp(min=1)).mean()
         share = values.sigmoid() * counted
         dice = 1 - (2 * (share * truth).sum(1) + 1) / (share.sum(1) + (truth * counted).sum(1) + 1)
-        summed: Tensor = total + self.factors[1] * cross + self.factors[2] * dice.mean()
+        summed: Tensor = total + shares[1] * (self.factors[1] * cross + self.factors[2] * dice.mean())
         return summed
 
     def _shown(self, mask: Tensor) -> Tensor:
