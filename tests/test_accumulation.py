@@ -13,12 +13,9 @@ from segtune.kinds import Labelers, Segmenters
 from segtune.models.build import build
 from segtune.models.labeler import build_labeler
 from segtune.models.losses import SegmentationLoss
-from segtune.settings import LossConfig, TrackingConfig
-from segtune.setup import prepare
-from segtune.tracking.runs import artifact
-from segtune.tracking.store import open_store
+from segtune.settings import LossConfig
 from segtune.training import fit
-from tests.conftest import TINY, write_pairs
+from tests.conftest import write_pairs
 
 SWIFT = {"architecture": "Swift", "encoder": "x", "width": 16, "dropout": 0.0}
 LOSSES = {

@@ -42,13 +42,13 @@ def loss_in_parts(
 def _summed(
     kind: Segmenters, model: nn.Module, loss: SegmentationLoss, batch: Batch, parts: Sequence[Batch]
 ) -> tuple[Tensor, Tensor]:
-    shift = loss.draw_shift()
+    shift, values = loss.draw_shift(), []
     for part in parts[:-1]:
         value = kind.part_loss(model, loss, part, batch, shift)
         _backward(value)
-        total = value.detach() if part is parts[0] else total + value.detach()
+        values.append(value.detach())
     last = kind.part_loss(model, loss, parts[-1], batch, shift)
-    return last, total + last.detach()
+    return last, torch.stack([*values, last.detach()]).sum()
 
 
 def _in_two_passes(

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from segtune.report.compare import Report
     from segtune.report.confirm import Confirmation
     from segtune.run_result import RunResult
-    from segtune.settings import RunConfig
     from segtune.sweeping.launch import SweepResult
     from segtune.sweeping.plan import SweepPlan
     from segtune.sweeping.progress import Progress
@@ -57,7 +56,10 @@ def compose(*overrides: str) -> "Composed":
 def train(*overrides: str, say: Say = to_stderr) -> "RunResult":
     """Fine-tunes a segmenter, or a labeler: `train("dataset=street", "template=swift", "hp.num_epochs=5")`.
 
-    With `resume=RUN`, goes on with a run that was interrupted, with the config that it recorded.
+    With `resume=RUN`, goes on with a run that was interrupted, with the config that it recorded; `resume=last` with the
+    newest. With `hp.num_epochs=N` beside it, a new run extends it to N epochs from its last checkpoint.
+
+    One training at a time in a process: its random state belongs to all threads.
 
     Raises:
         SegtuneError: see `segtune.errors`.
@@ -68,15 +70,25 @@ def train(*overrides: str, say: Say = to_stderr) -> "RunResult":
     composed = compose(*overrides)
     config, resume = composed.config, composed.config.resume
     if resume:
-        others = [o for o in overrides if not o.lstrip("+").startswith(("resume=", "tracking", "dataset."))]
+        more = [o for o in overrides if o.lstrip("+").startswith("hp.num_epochs=")]
+        data = [o for o in overrides if o.lstrip("+").startswith("dataset.")]
+        free = ("resume=", "tracking", "dataset.", "hp.num_epochs=")
+        others = [o for o in overrides if not o.lstrip("+").startswith(free)]
         if others:
-            raise ConfigError(f"resume={resume} goes on with the run's own config; leave out {', '.join(others)}.")
-        config = _recorded(resume, config, [o for o in overrides if o.lstrip("+").startswith("dataset.")])
+            raise ConfigError(
+                f"resume={resume} goes on with the run's own config; leave out {', '.join(others)}. It can be "
+                "extended with hp.num_epochs, and find its data with dataset.root."
+            )
+        from segtune.resuming import resumable
+
+        given = config.tracking
+        store = open_root(given.root, given.uri, given.experiment)
+        record, config = resumable(store, resume, int(config.hp["num_epochs"]) if more else None, data)
+        resume = record.id
     check_place(config.dataset)
     from segtune.training import fit
 
-    command = {} if resume else {"segtune.command": shlex.join(["segtune", "train", *overrides])}
-    return fit(config, tags=command, resume=resume, say=say)
+    return fit(config, tags={"segtune.command": shlex.join(["segtune", "train", *overrides])}, resume=resume, say=say)
 
 
 def plan_sweep(name: str, *overrides: str, say: Say = to_stderr) -> "SweepPlan":
@@ -287,20 +299,3 @@ def open_root(root: str, uri: str | None, experiment: str = "segtune") -> "Store
     from segtune.tracking.store import open_store
 
     return open_store(TrackingConfig(root=root, uri=uri, experiment=experiment))
-
-
-def _recorded(run: str, composed: "RunConfig", words: Sequence[str]) -> "RunConfig":
-    """The config that a run recorded, with changes of where its dataset is and how it is read."""
-    from segtune.errors import ConfigError
-    from segtune.tracking.recorded import changed_dataset, recorded_config
-    from segtune.tracking.runs import get_run
-    from segtune.tracking.store import open_store
-
-    store = open_store(composed.tracking)
-    record = get_run(store, run)
-    if record.state == "finished":
-        raise ConfigError(
-            f"resume={run}: that run has finished; train again without resume, or predict with runs:/{run}."
-        )
-    config = recorded_config(store, run)
-    return config.model_copy(update={"dataset": changed_dataset(config.dataset, words)})

@@ -13,6 +13,7 @@ from segtune.accumulation import seed_device
 from segtune.checkpoints import Checkpoints
 from segtune.models.tuning import merged_state
 from segtune.patience import patiently
+from segtune.resuming import BEST, LAST
 from segtune.stopping import StopRequest
 from segtune.task import FineTuning
 
@@ -50,12 +51,12 @@ class Keeper(pl.Callback):
     @property
     def last(self) -> Path:
         """The checkpoint to resume from."""
-        return self.folder / "last.ckpt"
+        return self.folder / LAST
 
     @property
     def best(self) -> Path:
         """The weights of the best validation."""
-        return self.folder / "best.safetensors"
+        return self.folder / BEST
 
     def state_dict(self) -> dict[str, Any]:
         """Travels in the checkpoint."""
@@ -135,6 +136,14 @@ class Reporter(pl.Callback):
         self._started = self._told = time.monotonic()
         self._first_epoch: int | None = None
         self._marks: list[tuple[float, float]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Travels in the checkpoint."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Comes out of the checkpoint."""
+        self.best = state_dict["best"]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Reports an epoch that was validated, or that took long; a loss that is not finite ends the run here."""

@@ -11,6 +11,7 @@ import torch
 
 from segtune.accumulation import loss_in_parts
 from segtune.data.datamodule import TrainViews, val_batch_size
+from segtune.exclusive import only_training
 from segtune.host_memory import kept_memory
 from segtune.models.losses import SegmentationLoss
 from segtune.models.offsets import IMAGES, bias_of_classes
@@ -50,6 +51,7 @@ class Pace:
         return steps + validations * self.validation + self.ending
 
 
+@only_training()
 @kept_memory()
 def forecast_seconds(config: RunConfig, patience: float = _SECONDS) -> float:
     """Seconds that a run will take at most: its epochs at their largest crops, and its validations.
@@ -104,6 +106,7 @@ def within_minutes(setup: Setup, started: float, say: Say) -> Setup:
     return replace(setup, config=chosen)
 
 
+@only_training()
 @kept_memory()
 def best_workers(config: RunConfig) -> tuple[int, str]:
     """How many trials at a time finish most of them here, and why; threads are shared out among them.

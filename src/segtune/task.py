@@ -4,12 +4,14 @@ The kind of model (`kinds`) says what a batch's loss is, and what of it is count
 """
 
 import math
+
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from segtune.accumulation import loss_in_parts
 from segtune.errors import Diverged
@@ -93,6 +95,15 @@ class FineTuning(pl.LightningModule):
             self._averaged_at = self.global_step
             self.ema.update(self.model, step=self.global_step)
 
+    def on_train_start(self) -> None:
+        """Sets the learning rate by the schedule: a checkpoint holds that of its own number of epochs."""
+        scheduler = self.lr_schedulers()
+        assert isinstance(scheduler, LambdaLR)
+        factors = (schedule(scheduler.last_epoch) for schedule in scheduler.lr_lambdas)
+        groups = scheduler.optimizer.param_groups
+        for group, base, factor in zip(groups, scheduler.base_lrs, factors, strict=True):
+            group["lr"] = base * factor
+
     def on_train_epoch_start(self) -> None:
         """Starts the epoch's mean loss, and lets the encoder go when its time has come."""
         self._losses = _EpochLosses()
@@ -123,7 +134,7 @@ class FineTuning(pl.LightningModule):
         """
         not_finite = self._not_finite.to(self.device)
         self._not_finite = torch.zeros_like(not_finite)
-        if int(self.trainer.strategy.reduce(not_finite, reduce_op="sum")):  # type: ignore[arg-type]  # of one tensor
+        if int(self.trainer.strategy.reduce(not_finite, reduce_op="sum")):
             _ = self.train_loss  # raises with the step, where the loss was not finite before
             raise Diverged(
                 f"the model's outputs for val images are not finite after step {self.global_step} at a base lr of "

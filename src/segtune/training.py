@@ -5,6 +5,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytorch_lightning as pl
@@ -20,6 +21,7 @@ from segtune.data.cache import evenly
 from segtune.data.datamodule import SegmentationData
 from segtune.errors import ConfigError, DataError, Interrupted, LeaseLost, OutOfMemory
 from segtune.evaluation import keep, measure, signed
+from segtune.exclusive import only_training
 from segtune.features import encoded_views
 from segtune.forecast import within_minutes
 from segtune.host_memory import kept_memory
@@ -28,6 +30,7 @@ from segtune.models.cost import device_name, measure_cost
 from segtune.models.fitting import fitting_parts, is_out_of_memory
 from segtune.models.losses import SegmentationLoss
 from segtune.patience import patiently
+from segtune.resuming import BEST, LAST, alone_with, extend, usable_checkpoint
 from segtune.run_result import RunResult
 from segtune.settings import RunConfig
 from segtune.setup import Say, Setup, prepare, try_step
@@ -43,6 +46,7 @@ logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
 _RANK_RUN = "SEGTUNE_RUN_ID"  # tells the other ranks of a distributed run whose they are
 
 
+@only_training()
 @kept_memory()
 def fit(
     config: RunConfig,
@@ -52,6 +56,7 @@ def fit(
     parent: str | None = None,
     resume: str | None = None,
     same_data_as: str | None = None,
+    anew: bool = False,
     on_start: Callable[[str], None] | None = None,
     on_epoch: OnEpoch | None = None,
     limits: Mapping[str, float] | None = None,
@@ -65,18 +70,20 @@ def fit(
     Args:
         config: as composed, or as recorded by an earlier run.
         parent: run id of the sweep that this is a trial of.
-        resume: id of a run to go on with.
+        resume: id of a run to go on with. Where `config` asks for more epochs than it has, a new run takes its
+            checkpoint over and goes on from there.
         same_data_as: id of a run whose train and val splits this one must see.
+        anew: starts a resumed run again at its first epoch, and says so, where its checkpoint is damaged.
         on_start: is given the run's id before the first step.
         on_epoch: is given each validation's metrics; returning True prunes the run.
         limits: on the cost of the built model, see `models.cost`; a run beyond one ends before it trains.
         guard: called before anything is written; raises LeaseLost where the run is no longer this process's.
-        commit: called with the result when all is done but to say so.
-        stop: what asks the run to end early; by default Ctrl-C and SIGTERM.
+        commit: called with the result just before the run is marked as ended.
+        stop: asks the run to end early; by default Ctrl-C and SIGTERM do.
 
     Raises:
-        ConfigError: what cannot be built or trained as configured.
-        DataError: a dataset that cannot be used.
+        ConfigError: a config that cannot be built or trained, or another training in this process.
+        DataError: a dataset, or a checkpoint to resume from, that cannot be used.
         Interrupted: stopped by the user; the message says how to go on.
         LeaseLost: out of `guard` or `commit`; the run is left as it is.
     """
@@ -84,47 +91,57 @@ def fit(
     say = say if _rank() == 0 else _silent
     store = open_store(config.tracking)  # first of all: what cannot be kept need not be computed
     setup = within_minutes(prepare(config, say), started, say)
-    config = setup.config
     if same_data_as:
         _check_data(setup, get_run(store, same_data_as))
-    run = _open_run(store, setup, name, tags or {}, parent, resume)
-    if on_start:
-        on_start(run.run_id)
     stop = stop or StopRequest()
-    try:
-        with stop.listening():
-            beyond = _beyond(setup, run, limits or {})
-            if beyond:
-                spent = time.monotonic() - started
-                result = RunResult(run.run_id, "infeasible", {}, None, run.folder, spent, beyond)
-            else:
-                reporter, keeper = _run_steps(setup, run, on_epoch, guard, stop, say)
-                if _rank():  # a process that Lightning started beside this one: what comes after is the first one's
-                    raise SystemExit(0)
-                if reporter.pruned:
-                    result = _pruned(run, keeper, started)
+    with ExitStack() as held:
+        run = _open_run(store, setup, name, tags or {}, parent, resume, held, say)
+        if on_start:
+            on_start(run.run_id)
+        try:
+            with stop.listening():
+                beyond = _beyond(setup, run, limits or {})
+                if beyond:
+                    spent = time.monotonic() - started
+                    result = RunResult(run.run_id, "infeasible", {}, None, run.folder, spent, beyond)
                 else:
-                    result = _measured(setup, run, keeper, started, stop, say)
-            guard()
-            commit(result)
-            run.finish(result.state)
-            for name in ("best.safetensors", "last.ckpt"):
-                (run.folder / name).unlink(missing_ok=True)
-            say(result.summary)
-            return result
-    except LeaseLost:
-        raise
-    except BaseException as error:
-        # a signal that comes between two steps ends Lightning's loop with SystemExit
-        if isinstance(error, (StopTraining, KeyboardInterrupt)) or (stop.requested and isinstance(error, SystemExit)):
-            guard()
-            run.finish("interrupted")
-            resume = command("train", tracking=config.tracking, resume=run.run_id)
-            raise Interrupted(f"run {run.run_id} was stopped. Go on from its last checkpoint: {resume}") from None
-        if _rank() == 0:  # the others end by leaving, which says nothing about the run
-            guard()
-            run.finish("failed")
-        raise
+                    reporter, keeper = _run_steps(setup, run, anew if resume else None, on_epoch, guard, stop, say)
+                    if _rank():  # a process that Lightning started beside the first one, which does the rest
+                        raise SystemExit(0)
+                    if reporter.pruned:
+                        result = _pruned(run, keeper, started)
+                    else:
+                        result = _measured(setup, run, keeper, started, stop, say)
+                guard()
+                commit(result)
+                run.finish(result.state)
+                if parent is not None or result.state != "finished":  # of a sweep's hundred trials none is extended
+                    for file in (BEST, LAST):
+                        (run.folder / file).unlink(missing_ok=True)
+                say(result.summary)
+                return result
+        except LeaseLost:
+            raise
+        except BaseException as error:
+            _end(error, setup.config, run, guard, stop)
+            raise
+
+
+def _end(error: BaseException, config: RunConfig, run: RunWriter, guard: Guard, stop: StopRequest) -> None:
+    """Marks a run that raised as interrupted or failed.
+
+    Raises:
+        Interrupted: in place of the error, where the run was asked to stop.
+    """
+    # a signal that comes between two steps ends Lightning's loop with SystemExit
+    if isinstance(error, (StopTraining, KeyboardInterrupt)) or (stop.requested and isinstance(error, SystemExit)):
+        guard()
+        run.finish("interrupted")
+        resume = command("train", tracking=config.tracking, resume=run.run_id)
+        raise Interrupted(f"run {run.run_id} was stopped. Go on from its last checkpoint: {resume}") from None
+    if _rank() == 0:  # the others end by leaving, which says nothing about the run
+        guard()
+        run.finish("failed")
 
 
 def _rank() -> int:
@@ -137,18 +154,31 @@ def _silent(line: str) -> None:
 
 
 def _open_run(
-    store: Store, setup: Setup, name: str, tags: Mapping[str, str], parent: str | None, resume: str | None
-) -> RunWriter:
+    store: Store, setup: Setup, name: str, tags: Mapping[str, str], parent: str | None, resume: str | None,
+    held: ExitStack, say: Say,
+) -> RunWriter:  # fmt: skip
+    """The run to write to: a new one, one that is resumed, or a longer one that takes another's checkpoint over."""
     if _rank():
         return RunWriter(store, os.environ[_RANK_RUN])
-    if resume:
-        if parent is None:  # a sweep answers for its own data
-            _check_data(setup, get_run(store, resume))
-        run = RunWriter.reopen(store, resume)
+    record = get_run(store, resume) if resume else None
+    wanted = int(setup.config.hp["num_epochs"])
+    own = int(record.params.get("hp.num_epochs", wanted)) if record else wanted
+    if record and parent is None:  # a sweep answers for its own data, and its leases say whose a trial is
+        _check_data(setup, record)
+        held.enter_context(alone_with(store, record.id))
+    if record and wanted == own:
+        run = RunWriter.reopen(store, record.id)
+    elif record:
+        run = _create_run(store, setup, name or record.name, {**tags, "segtune.extends": record.id}, parent)
     else:
         run = _create_run(store, setup, name, tags, parent)
     run.folder.mkdir(parents=True, exist_ok=True)
+    if parent is None and (record is None or wanted != own):
+        held.enter_context(alone_with(store, run.run_id))
+    if record and wanted != own:
+        extend(store, record, run, (own, wanted), say)
     os.environ[_RANK_RUN] = run.run_id
+    held.callback(os.environ.pop, _RANK_RUN, None)
     return run
 
 
@@ -193,7 +223,7 @@ def _create_run(store: Store, setup: Setup, name: str, tags: Mapping[str, str], 
 
 
 def _run_steps(
-    setup: Setup, run: RunWriter, on_epoch: OnEpoch | None, guard: Guard, stop: StopRequest, say: Say
+    setup: Setup, run: RunWriter, anew: bool | None, on_epoch: OnEpoch | None, guard: Guard, stop: StopRequest, say: Say
 ) -> tuple[Reporter, Keeper]:
     config, kind, names = setup.config, setup.kind, setup.classes.names
     with stop.at_once():
@@ -223,7 +253,7 @@ def _run_steps(
             )
         )
     trainer = _trainer(setup, callbacks, keeper.checkpoints)
-    resume_from = str(keeper.last) if keeper.last.is_file() else None
+    checkpoint = None if anew is None else usable_checkpoint(run.folder, task, anew, say)
     with warnings.catch_warnings():
         for text in (
             ".*does not have many workers",
@@ -235,7 +265,7 @@ def _run_steps(
         ):
             warnings.filterwarnings("ignore", message=text)
         try:
-            trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=False)
+            trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise

@@ -156,4 +156,4 @@ def _run(store: Store, sweep: str, trial: RunRecord, seed: int, say: Say) -> flo
         tags["segtune.command"] = f"{trial.tags['segtune.command']} seed={seed}"
     say(f"seed {seed}" + (f": goes on with run {begun}" if begun else ""))
     name = f"{trial.name}-seed{seed}"
-    return fit(config, name=name, tags=tags, resume=begun, same_data_as=trial.id, say=say).miou
+    return fit(config, name=name, tags=tags, resume=begun, same_data_as=trial.id, anew=True, say=say).miou

@@ -101,6 +101,7 @@ def _fit(
         tags=tags,
         parent=parent,
         resume=claim.run,
+        anew=True,
         on_start=lambda run: trial.set_user_attr(RUN, run),
         on_epoch=on_epoch,
         limits=study.spec.constraints.limits(),

@@ -18,7 +18,7 @@ from mlflow.types import ColSpec, DataType, Schema
 from segtune.commands import command
 from segtune.errors import ConfigError, DataError
 from segtune.models.folder import MANIFEST, file_hash, is_segmenter
-from segtune.tracking.runs import RunRecord, artifact, get_run, quoted
+from segtune.tracking.runs import RunRecord, artifact, get_run, is_id_prefix, quoted
 from segtune.tracking.store import Store
 
 CHAMPION = "champion"
@@ -43,6 +43,8 @@ class Located:
 
 def locate(uri: str, store: Store | None = None) -> Located:
     """The folder that a URI leads to: `models:/NAME@champion`, `models:/NAME/3`, `runs:/ID`, a run's id, or a folder.
+
+    The beginning of an id will do where no other run's begins so.
 
     Raises:
         ConfigError: nothing of that name.
@@ -166,4 +168,5 @@ def _version(store: Store, uri: str) -> ModelVersion:
 
 
 def _is_run_id(uri: str) -> bool:
-    return len(uri) == 32 and all(c in "0123456789abcdef" for c in uri) and not os.path.exists(uri)
+    is_whole = len(uri) == 32 and all(c in "0123456789abcdef" for c in uri)
+    return (is_whole or is_id_prefix(uri)) and not os.path.exists(uri)

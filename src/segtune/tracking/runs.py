@@ -33,6 +33,7 @@ _STATUS = {
 }
 _PARENT = "mlflow.parentRunId"
 _OUTBOX = "outbox.jsonl"
+_CANDIDATES = 8  # of an ambiguous id that a message names
 
 
 class RunWriter:
@@ -155,13 +156,33 @@ class RunRecord:
         return self.metrics.get("best/val/miou")
 
 
-def get_run(store: Store, run_id: str) -> RunRecord:
-    """One run.
+def get_run(store: Store, named: str) -> RunRecord:
+    """One run, by its id or by the beginning of its id (4 characters and more), with or without `runs:/`.
 
     Raises:
-        ConfigError: no such run.
+        ConfigError: no such run, or several that begin so.
     """
-    return _record(_get(store, run_id))
+    text = named.removeprefix("runs:/")
+    if not is_id_prefix(text):
+        return _record(_get(store, text))
+    experiments = [e.experiment_id for e in store.client.search_experiments()]
+    found = store.client.search_runs(experiments, f"attributes.run_id LIKE '{text}%'", max_results=_CANDIDATES + 1)
+    if len(found) == 1:
+        return _record(found[0])
+    if not found:
+        return _record(_get(store, text))
+    rows = [f"{r.info.run_id} ({r.info.run_name})" for r in found[:_CANDIDATES]]
+    more = ", …" if len(found) > _CANDIDATES else ""
+    raise ConfigError(f"run '{text}': several ids begin so: {', '.join(rows)}{more}. Give more of the id.")
+
+
+def is_id_prefix(text: str) -> bool:
+    """Whether a text may be the beginning of a run's id.
+
+    >>> is_id_prefix("3fa9"), is_id_prefix("3fa"), is_id_prefix("street"), is_id_prefix("0" * 32)
+    (True, False, False, False)
+    """
+    return 4 <= len(text) < 32 and all(c in "0123456789abcdef" for c in text)
 
 
 def delete_run(store: Store, run_id: str) -> None:

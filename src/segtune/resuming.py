@@ -1,0 +1,227 @@
+"""Going on with an earlier run: which runs can be resumed, from which checkpoint, and what a longer run takes over."""
+
+import pickle
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+
+from segtune.commands import command
+from segtune.errors import ConfigError, DataError
+from segtune.settings import RunConfig
+from segtune.template import parse_template
+from segtune.tracking.recorded import changed_dataset, recorded_config
+from segtune.tracking.runs import RunRecord, RunWriter, curve, get_run, search_runs
+from segtune.tracking.store import Store
+
+LAST = "last.ckpt"
+BEST = "best.safetensors"
+_PARTS = {"state_dict", "optimizer_states", "lr_schedulers", "loops", "epoch", "global_step"}
+
+
+def resumable(
+    store: Store, named: str, num_epochs: int | None = None, words: Sequence[str] = ()
+) -> tuple[RunRecord, RunConfig]:
+    """The run that is to be resumed, with the config that it recorded; `last` names the newest run.
+
+    Args:
+        words: `dataset.KEY=VALUE`: where the run's data lies now, and how it is read.
+        num_epochs: asks for more epochs than the run has, which a finished run needs, too.
+
+    Raises:
+        ConfigError: no such run, or one that cannot be resumed: the message says why, and what to do.
+        DataError: its checkpoint is missing or damaged.
+    """
+    record = get_run(store, _newest(store) if named == "last" else named)
+    config = recorded_config(store, record.id)
+    config = config.model_copy(update={"dataset": changed_dataset(config.dataset, words)})
+    _refuse_state(record, config, num_epochs)
+    folder = store.root / "runs" / record.id
+    if (folder / LAST).exists():
+        read_checkpoint(folder)
+    elif num_epochs is not None or record.metrics.get("epoch") is not None:
+        raise DataError(_without_checkpoint(record, folder))
+    if num_epochs is None:
+        return record, config
+    hp = parse_template(config.template).resolve({**config.hp, "num_epochs": num_epochs})
+    return record, config.model_copy(update={"hp": hp})
+
+
+def _newest(store: Store) -> str:
+    runs = search_runs(store, {"segtune.kind": "run"})
+    if not runs:
+        raise ConfigError(f"resume=last: there is no run in '{store.uri}'. Start one: segtune train dataset=NAME.")
+    return runs[-1].id
+
+
+def _refuse_state(record: RunRecord, config: RunConfig, num_epochs: int | None) -> None:
+    """Raises ConfigError for a run whose state allows no resumption."""
+    own, sweep = int(config.hp["num_epochs"]), record.tags.get("segtune.sweep")
+    anew = _anew(record)
+    if record.state == "pruned":
+        epoch = int(record.metrics.get("epoch", 0)) + 1
+        raise ConfigError(
+            f"resume={record.id}: sweep '{sweep}' pruned this run after epoch {epoch} of {own}, because its mIoU fell "
+            f"behind; a pruned run is not trained further.{anew}"
+        )
+    if record.state == "infeasible":
+        raise ConfigError(f"resume={record.id}: its model is beyond the constraints of sweep '{sweep}'.{anew}")
+    if record.state == "finished" and num_epochs is None:
+        raise ConfigError(
+            f"resume={record.id}: that run has finished its {own} epochs. Extend it with hp.num_epochs=N (more than "
+            f"{own}), or predict with runs:/{record.id}."
+        )
+    if record.tags.get("segtune.kind") == "trial" and record.state != "finished":
+        resume = command("sweep", str(sweep), tracking=config.tracking)
+        raise ConfigError(f"resume={record.id}: it is a trial of sweep '{sweep}', which resumes it: {resume}")
+    if num_epochs is not None and num_epochs <= own:
+        raise ConfigError(
+            f"resume={record.id} hp.num_epochs={num_epochs}: the run has {own} epochs; give more to extend it"
+            + ("." if record.state == "finished" else ", or leave hp.num_epochs out to resume it.")
+        )
+
+
+def _anew(record: RunRecord, *words: str) -> str:
+    own = record.tags.get("segtune.command")
+    return f" To train its configuration as a new run: {' '.join([own, *words])}" if own else ""
+
+
+def _without_checkpoint(record: RunRecord, folder: Path) -> str:
+    message = f"resume={record.id}: its checkpoint '{folder / LAST}' is missing."
+    if record.state != "finished":
+        return f"{message}{_anew(record) or ' Train anew without resume.'}"
+    return (
+        f"{message} Trials of sweeps keep none after they finish, nor do runs of segtune 0.1.0. Start a new run from "
+        f"its weights, with hp.pretrained_weights=runs:/{record.id}."
+        f"{_anew(record, f'hp.pretrained_weights=runs:/{record.id}')}"
+    )
+
+
+def read_checkpoint(folder: Path) -> dict[str, Any]:
+    """The checkpoint in a run's folder; tensors are mapped, not read.
+
+    Raises:
+        DataError: it, or the best weights beside it, cannot be read whole.
+    """
+    path = folder / LAST
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise DataError(_damaged(path, _first_line(error))) from None
+    if not isinstance(found, dict) or not set(found) >= _PARTS:
+        raise DataError(_damaged(path, "parts of it are missing"))
+    if found["epoch"] >= 0 and _has_best(found):
+        try:
+            with safe_open(folder / BEST, "pt"):
+                pass
+        except (OSError, SafetensorError) as error:
+            raise DataError(_damaged(folder / BEST, _first_line(error))) from None
+    return found
+
+
+def _has_best(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a validation came before the checkpoint, so that best weights lie beside it."""
+    states = checkpoint.get("callbacks", {}).values()
+    return any(s.get("best_epoch", -1) >= 0 for s in states if isinstance(s, Mapping))
+
+
+def check_fits(checkpoint: Mapping[str, Any], model: torch.nn.Module, path: Path) -> None:
+    """Compares names and shapes of a checkpoint's tensors with those of what is to be trained.
+
+    Raises:
+        DataError: the checkpoint is another model's.
+    """
+    own, kept = model.state_dict(), checkpoint["state_dict"]
+    differ = [k for k in sorted({*own, *kept}) if k not in own or k not in kept or own[k].shape != kept[k].shape]
+    if differ:
+        raise DataError(
+            _damaged(path, f"it is of another model: {len(differ)} of {len(own)} tensors differ, as {differ[0]}")
+        )
+
+
+def _damaged(path: Path, reason: str) -> str:
+    return (
+        f"'{path}' cannot be used ({reason}). Restore the file, or train anew with the run's own command (see its "
+        "config.yaml)."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def usable_checkpoint(folder: Path, model: torch.nn.Module, anew: bool, say: Callable[[str], None]) -> Path | None:
+    """The checkpoint that a resumed run goes on from; None where it starts again at its first epoch, which is said.
+
+    Args:
+        folder: the run's.
+        anew: starts again where the checkpoint cannot be used.
+
+    Raises:
+        DataError: the checkpoint is damaged, or of another model.
+    """
+    path = folder / LAST
+    if not path.exists():
+        say(f"run {folder.name} has no checkpoint here: it starts again at epoch 1")
+        return None
+    try:
+        check_fits(read_checkpoint(folder), model, path)
+    except DataError as error:
+        if not anew:
+            raise
+        say(f"run {folder.name} starts again at epoch 1: {error}")
+        path.unlink()
+        return None
+    return path
+
+
+@contextmanager
+def alone_with(store: Store, run_id: str) -> Iterator[None]:
+    """Holds a run's folder while the block runs: no two processes train one run.
+
+    Raises:
+        ConfigError: another process trains it.
+    """
+    folder = store.root / "runs" / run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "train.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ConfigError(
+            f"resume={run_id}: another process trains this run. Wait until it ends, or stop it with Ctrl-C there."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def extend(
+    store: Store, record: RunRecord, run: RunWriter, epochs: tuple[int, int], say: Callable[[str], None]
+) -> None:
+    """Gives a longer run the checkpoint, the best weights and the metrics of the run that it extends.
+
+    Args:
+        epochs: of the run, and of the longer one.
+    """
+    folder = store.root / "runs" / record.id
+    for name in (LAST, BEST):
+        shutil.copyfile(folder / name, run.folder / name)
+    rows: dict[int, dict[str, float]] = {}
+    for metric in record.metrics:
+        if metric == "epoch" or metric.startswith(("val/", "train/")):
+            for step, value in curve(store, record.id, metric):
+                rows.setdefault(step, {})[metric] = value
+    for step in sorted(rows):
+        run.metrics(rows[step], step)
+    own, wanted = epochs
+    say(
+        f"run {run.run_id} extends run {record.id} from {own} to {wanted} epochs, from its last checkpoint; the "
+        f"schedule is restated over {wanted} epochs"
+    )
