@@ -10,7 +10,7 @@ import segtune
 from segtune.config import compose
 from segtune.data.datamodule import SegmentationData, val_batch_size
 from segtune.errors import ConfigError, OutOfMemory
-from segtune.forecast import Pace, within_minutes
+from segtune.forecast import Pace, ending_seconds, within_minutes
 from segtune.models.build import build
 from segtune.models.fitting import check_size
 from segtune.settings import TrackingConfig
@@ -128,3 +128,14 @@ def test_sizes_of_val_images_are_tried_before_anything_trains(tmp_path):
 def test_of_convolutions_alone_no_size_is_asked(architecture, encoder, monkeypatch):
     monkeypatch.setattr("segtune.models.fitting._refusal", None)  # calling it would fail
     check_size(build({"architecture": architecture, "encoder": encoder}, 3), (97, 131), encoder)
+
+
+def test_the_ending_grows_with_the_images_that_are_measured_and_searched(tmp_path, monkeypatch):
+    monkeypatch.setattr("segtune.forecast._second_time", lambda action, _: (action(), 1.0)[1])
+    words = [*TINY, "tracking.overlays=2", f"tracking.root='{tmp_path}'"]
+    setup = prepare(compose(words).config, lambda _: None)
+    before = {name: tensor.clone() for name, tensor in setup.model.state_dict().items()}
+    assert ending_seconds(setup) == pytest.approx(0.5 + (3 + 2) * 1.0 + 6 * 1.0)  # val images, overlays, train images
+    assert all(torch.equal(before[name], tensor) for name, tensor in setup.model.state_dict().items())
+    without = prepare(compose([*words, "trainer.class_offsets=false"]).config, lambda _: None)
+    assert ending_seconds(without) == pytest.approx(5.5)

@@ -118,6 +118,7 @@ class Reporter(pl.Callback):
         work: of each epoch, in any unit: pixels, where crops grow; for the time that is left.
         on_epoch: may end the run early, as pruning does.
         unit: what is counted.
+        ending: seconds that what follows the last epoch will take: part of the time that is left.
     """
 
     def __init__(
@@ -128,8 +129,9 @@ class Reporter(pl.Callback):
         work: Sequence[float],
         on_epoch: OnEpoch | None,
         unit: str = "pixel",
+        ending: float = 0.0,
     ) -> None:
-        self.work, self.unit = work, unit
+        self.work, self.unit, self.ending = work, unit, ending
         self.names, self.say, self.record, self.on_epoch = names, say, record, on_epoch
         self.pruned = False
         self.best = -1.0
@@ -159,6 +161,7 @@ class Reporter(pl.Callback):
         # by the later half of the epochs: small crops may take as long as large ones where a GPU waits for the CPU
         before = self._marks[len(self._marks) // 2 - 1] if len(self._marks) > 1 else (0.0, 0.0)
         left = (elapsed - before[0]) / (self._marks[-1][1] - before[1]) * sum(self.work[epoch + 1 :])
+        left += self.ending
         place, clock = f"epoch {epoch + 1}/{total}  loss {loss:.4f}", f"{elapsed:.0f} s, {left:.0f} s to go"
         if scores is None:
             if time.monotonic() - self._told > _PATIENCE:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from segtune import __version__
 from segtune.errors import ConfigError, Interrupted, SegtuneError, nearest
+from segtune.strict_json import to_json
 from segtune.verbs import VERBS
 from segtune.verbs.parsing import help_text, parse
 
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         message = f"{type(error).__name__}: {error}. This is a fault of segtune's; please report it."
         return _fail("Fault", message, 1, as_json)
-    _print(json.dumps(outcome.data, default=str, ensure_ascii=False) if as_json else "\n".join(outcome.lines))
+    _print(to_json(outcome.data, default=str, ensure_ascii=False) if as_json else "\n".join(outcome.lines))
     return outcome.exit_code
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from segtune.config import Composed
 from segtune.data.cache import Decoded, duplicates_in_train, shapes_of
+from segtune.data.enough import check_countable
 from segtune.data.images import resize_image
 from segtune.data.layout import Source
 from segtune.data.sources import open_source
@@ -59,6 +60,7 @@ def evaluate_model(
             f"{', '.join(segmenter.classes.names)}. Choose the dataset that it was trained on."
         )
     data = kind.load(source, split, segmenter.image_size, stored_masks=True, cache=config.cache, say=say)
+    check_countable(source, split, data, classes.names)
     record_read(store, source.name, split, data.fingerprint, located.run_id or str(located.folder), purpose)
     found = signed(measure(kind, segmenter, source, split, data, seconds=2.0), located.folder)
     if located.run_id:

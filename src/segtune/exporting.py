@@ -1,6 +1,5 @@
 """Exports a segmenter and compares it, on real images, with what it was made from; beyond a limit nothing is kept."""
 
-import json
 import shutil
 import statistics
 import tempfile
@@ -24,6 +23,7 @@ from segtune.inference.segmenter import Segmenter
 from segtune.measure.metrics import count_pairs, score
 from segtune.models.folder import MANIFEST, WEIGHTS, file_hash
 from segtune.settings import RunConfig
+from segtune.strict_json import to_json
 from segtune.tracking.recorded import dataset_of
 from segtune.tracking.registry import locate
 from segtune.tracking.runs import RunWriter
@@ -145,13 +145,13 @@ def export_model(
             )
         told = found.to_json() | {"segmenter": file_hash(located.folder / MANIFEST)}
         told["classes"] = segmenter.classes.to_json()
-        (folder / "export.json").write_text(json.dumps(told, indent=1, ensure_ascii=False), encoding="utf-8")
+        (folder / "export.json").write_text(to_json(told, indent=1, ensure_ascii=False), encoding="utf-8")
         _put(folder, output)
     if located.run_id:
         run = RunWriter(store, located.run_id)
         kept = run.folder / "exports"
         kept.mkdir(parents=True, exist_ok=True)
-        (kept / f"{form}.json").write_text(json.dumps(told), encoding="utf-8")
+        (kept / f"{form}.json").write_text(to_json(told), encoding="utf-8")
         run.folder_artifact(kept, "exports")
     return found
 

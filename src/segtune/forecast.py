@@ -6,15 +6,17 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from segtune.accumulation import loss_in_parts
+from segtune.data.cache import Decoded
 from segtune.data.datamodule import TrainViews, val_batch_size
 from segtune.exclusive import only_training
 from segtune.host_memory import kept_memory
 from segtune.models.losses import SegmentationLoss
-from segtune.models.offsets import IMAGES, bias_of_classes
+from segtune.models.offsets import ENTRIES, IMAGES, bias_of_classes
 from segtune.models.optim import build_optimizer
 from segtune.settings import RunConfig
 from segtune.setup import Say, Setup, prepare
@@ -24,6 +26,7 @@ _SECONDS = 2.0  # and for so long: the first of a process are slower (LOG.md);
 _PER_MINUTE = 0.3  # of a time limit at most so many seconds for each minute
 _VALIDATIONS = (3, 20)  # of a run with a time limit: at least, at most,
 _VALIDATING = 0.05  # and else as many as take this share of it
+_SAVING = 0.5  # seconds: the segmenter and its latency
 _RESERVE = 0.85  # of a time limit: steps are timed at their fastest, and without what surrounds them (LOG.md)
 
 
@@ -35,7 +38,7 @@ class Pace:
         smallest: a step with the crops of the first epoch.
         largest: a step with those of the last.
         validation: a pass over the val split.
-        ending: what comes after the last epoch: class offsets and the final measurement.
+        ending: see `ending_seconds`.
     """
 
     smallest: float
@@ -170,15 +173,51 @@ def measure_pace(setup: Setup, patience: float = _SECONDS) -> Pace:
     smallest, largest = fastest(0), fastest(augment.num_epochs)
     at_once = val_batch_size(setup.step_size, setup.device)
     image = _validation_seconds(model, setup.val_size, at_once, setup.device) / at_once
-    validation, offsets = len(setup.val) * image, _offset_images(setup) * image
+    validation = len(setup.val) * image
     steps = config.trainer.limit_train_batches or max(1, len(setup.train) // setup.batch_size)
-    return Pace(smallest, largest, validation, 2 * validation + offsets, steps)
+    return Pace(smallest, largest, validation, ending_seconds(setup), steps)
 
 
-def _offset_images(setup: Setup) -> int:
-    """How many train images the search for class offsets will look at."""
-    wanted = setup.config.trainer.class_offsets and bias_of_classes(setup.model) is not None
-    return min(IMAGES, len(setup.train)) if wanted else 0
+def ending_seconds(setup: Setup) -> float:
+    """About how long what follows the last epoch takes: class offsets, the measurement, overlays, saving.
+
+    One val image is measured, and one train image searched for offsets, on a copy of the model.
+    """
+    config, kind = setup.config, setup.kind
+    model = copy.deepcopy(setup.model).float()
+    segmenter = kind.finished(model, setup.classes, config.hp["image_size"], setup.device)
+    one = first_of(setup.val)
+    measuring = _second_time(lambda: kind.evaluate(segmenter, one), setup.device)
+    images = len(setup.val) + min(config.tracking.overlays, len(setup.val))
+    return _SAVING + images * measuring + offset_seconds(setup, segmenter)
+
+
+def offset_seconds(setup: Setup, segmenter: Any) -> float:
+    """About how long the search for class offsets takes; 0 where there is none."""
+    if not setup.config.trainer.class_offsets or bias_of_classes(setup.model) is None:
+        return 0.0
+    one = first_of(setup.train)
+    image = torch.zeros((1, 3, *one.images[0].shape[:2]), dtype=torch.uint8, device=setup.device)
+    with torch.inference_mode():
+        looking = _second_time(lambda: segmenter.model(image), setup.device)
+    both = _second_time(lambda: setup.kind.offset_classes(segmenter, setup.source, one), setup.device)
+    number = min(IMAGES, len(setup.train))
+    searched = min(number, math.ceil(ENTRIES / (one.masks[0].size * len(setup.classes))))  # more are thinned out
+    return number * looking + searched * max(0.0, both - looking)
+
+
+def _second_time(action: Callable[[], object], device: torch.device) -> float:
+    """Seconds of an action, once it was done before."""
+    for _ in range(2):
+        started = time.perf_counter()
+        action()
+        _wait(device)
+    return time.perf_counter() - started
+
+
+def first_of(split: Decoded) -> Decoded:
+    """A split of its first image alone."""
+    return Decoded(split.names[:1], [split.images[0]], [split.masks[0]], split.fingerprint)
 
 
 @torch.inference_mode()

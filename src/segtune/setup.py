@@ -14,6 +14,7 @@ from segtune.accumulation import loss_in_parts
 from segtune.classes import ClassTable
 from segtune.data.audit import brief
 from segtune.data.cache import Decoded, duplicates_in_train, shapes_of
+from segtune.data.enough import check_countable, check_learnable
 from segtune.data.layout import Source
 from segtune.data.sampling import Sampling
 from segtune.data.sources import open_source, resolved
@@ -98,20 +99,22 @@ def prepare(config: RunConfig, say: Say) -> Setup:
         ConfigError: what cannot be built as configured.
         DataError: a dataset that cannot be used.
     """
+    device, kind, size = _device(config), kind_of(config), config.hp["image_size"]
+    weights = _initial_weights(config, kind)
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     source = open_source(config.dataset, say)
     config = _independent(config, source)
-    kind, size = kind_of(config), config.hp["image_size"]
     classes = kind.classes(source)
+    model = _initial_model(config, kind, classes, weights, say)
     train = kind.load(source, "train", size, cache=config.cache, say=say)
     val = kind.load(source, "val", size, stored_masks=True, cache=config.cache, say=say)
+    check_learnable(source, train, classes.names)
+    check_countable(source, "val", val, classes.names)
     counts = {"train": train.pixel_counts(len(classes)), "val": val.pixel_counts(len(classes))}
     for line in brief(source, classes.names, counts, duplicates_in_train(source, "val") or ()):
         say(line)
-    device = _device(config)
-    model = _initial_model(config, kind, classes, say)
     height, width = build_augment(config, train, len(classes)).size(config.hp["num_epochs"])
     for shape in [(height, width), *sorted({s[:2] for s in shapes_of(val.images)})[:_SIZES]]:
         check_size(model, (shape[0], shape[1]), str(config.template["model"].get("encoder")))
@@ -182,14 +185,35 @@ def _device(config: RunConfig) -> torch.device:
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _initial_model(config: RunConfig, kind: Kind, classes: ClassTable, say: Say) -> nn.Module:
-    weights = str(config.hp.get("pretrained_weights", "none"))
-    model = kind.build(config.template["model"], len(classes), pretrained=weights == "imagenet")
-    if weights not in ("none", "imagenet"):
-        store = open_store(config.tracking) if weights.startswith(("models:/", "runs:/")) else None
-        path = locate(weights, store).folder if store or Path(weights).is_dir() else Path(weights)
-        say(f"took {take_over(model, path, classes.names)} tensors from {weights}")
-    apply_tuning(config.tuning, model, weights)
+def _initial_weights(config: RunConfig, kind: Kind) -> Path | None:
+    """The file or folder that the model starts from; None for random weights, or those of the model hub.
+
+    Raises:
+        ConfigError: weights that cannot be had, before data is downloaded, converted or read for nothing.
+    """
+    weights, dataset = str(config.hp.get("pretrained_weights", "none")), config.dataset
+    if weights in ("none", "imagenet"):
+        is_there = dataset.source == "folder" and dataset.root and Path(dataset.root).expanduser().exists()
+        if weights == "imagenet" and dataset.source != "street" and not is_there:
+            kind.build(config.template["model"], 2, pretrained=True)
+        return None
+    if weights.startswith(("models:/", "runs:/")):
+        return locate(weights, open_store(config.tracking)).folder
+    path = Path(weights).expanduser()
+    if not path.exists():
+        raise ConfigError(
+            f"hp.pretrained_weights={weights}: no such file or folder. Give a safetensors file, a segmenter folder, "
+            "models:/NAME@champion, runs:/ID, imagenet or none."
+        )
+    return locate(str(path)).folder if path.is_dir() else path
+
+
+def _initial_model(config: RunConfig, kind: Kind, classes: ClassTable, weights: Path | None, say: Say) -> nn.Module:
+    named = str(config.hp.get("pretrained_weights", "none"))
+    model = kind.build(config.template["model"], len(classes), pretrained=named == "imagenet")
+    if weights is not None:
+        say(f"took {take_over(model, weights, classes.names)} tensors from {named}")
+    apply_tuning(config.tuning, model, named)
     return model
 
 

@@ -23,12 +23,13 @@ from segtune.errors import ConfigError, DataError, Interrupted, LeaseLost, OutOf
 from segtune.evaluation import keep, measure, signed
 from segtune.exclusive import only_training
 from segtune.features import encoded_views
-from segtune.forecast import within_minutes
+from segtune.forecast import ending_seconds, within_minutes
 from segtune.host_memory import kept_memory
 from segtune.inference.georeference import common_metres
 from segtune.models.cost import device_name, measure_cost
 from segtune.models.fitting import fitting_parts, is_out_of_memory
 from segtune.models.losses import SegmentationLoss
+from segtune.models.offsets import IMAGES, bias_of_classes
 from segtune.patience import patiently
 from segtune.resuming import BEST, LAST, alone_with, extend, usable_checkpoint
 from segtune.run_result import RunResult
@@ -43,6 +44,8 @@ from segtune.tracking.runs import RunRecord, RunWriter, get_run
 from segtune.tracking.store import Store, open_store
 
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+_EXPECTED = (".*does not have many workers", "The number of training batches", "Found .* module.s. in eval mode",
+             ".*LeafSpec.*", ".*lr_scheduler.step.*", "Grad strides do not match")  # fmt: skip
 _RANK_RUN = "SEGTUNE_RUN_ID"  # tells the other ranks of a distributed run whose they are
 
 
@@ -244,7 +247,9 @@ def _run_steps(
     keeper = Keeper(run.folder, stop, Checkpoints(), guard)
     areas = [h * w for h, w in map(setup.augment.size, range(config.hp["num_epochs"]))]
     work = [1] * len(areas) if views else areas  # features are of one size
-    reporter = Reporter(names, say, _guarded(run, guard), work, on_epoch, kind.unit)
+    ending = ending_seconds(setup) if _rank() == 0 else 0.0
+    say(f"training: {len(areas)} epochs, then about {ending:.0f} s of class offsets, measuring and saving")
+    reporter = Reporter(names, say, _guarded(run, guard), work, on_epoch, kind.unit, ending)
     callbacks: list[pl.Callback] = [reporter, keeper]
     if config.trainer.early_stopping:
         callbacks.append(
@@ -255,14 +260,7 @@ def _run_steps(
     trainer = _trainer(setup, callbacks, keeper.checkpoints)
     checkpoint = None if anew is None else usable_checkpoint(run.folder, task, anew, say)
     with warnings.catch_warnings():
-        for text in (
-            ".*does not have many workers",
-            "The number of training batches",
-            "Found .* module.s. in eval mode",
-            ".*LeafSpec.*",
-            ".*lr_scheduler.step.*",
-            "Grad strides do not match",
-        ):
+        for text in _EXPECTED:
             warnings.filterwarnings("ignore", message=text)
         try:
             trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -353,8 +351,12 @@ def _measured(setup: Setup, run: RunWriter, keeper: Keeper, started: float, stop
     model.load_state_dict(load_file(keeper.best))
     size = config.hp["image_size"]
     segmenter = kind.finished(model, classes, size, setup.device)
+    offsets = None
     with stop.at_once():
-        offsets = kind.offset_classes(segmenter, setup.source, setup.train) if config.trainer.class_offsets else None
+        if config.trainer.class_offsets and bias_of_classes(model) is not None:
+            say(f"class offsets: looking at {min(IMAGES, len(setup.train))} train images")
+            offsets = kind.offset_classes(segmenter, setup.source, setup.train)
+        say(f"measuring: {len(setup.val)} val images")
         evidence = measure(kind, segmenter, setup.source, "val", setup.val)
     if offsets:
         added = dict(zip(classes.names, offsets, strict=True))
@@ -366,6 +368,7 @@ def _measured(setup: Setup, run: RunWriter, keeper: Keeper, started: float, stop
     metrics, cost = evidence.metrics("val/"), evidence.origin.cost
     dataset = {"name": setup.source.name, "train": setup.train.fingerprint, "val": setup.val.fingerprint}
     segmenter.describe(config.template, dataset | _resolution(setup), metrics)
+    say(f"saving: segmenter, evidence and {min(config.tracking.overlays, len(setup.val))} overlays")
     keeper.guard()
     digest = patiently(lambda: segmenter.save(run.folder / "segmenter"))
     run.folder_artifact(run.folder / "segmenter", "segmenter")

@@ -11,7 +11,7 @@ ROOMS = (
     "__main__ cli verbs __init__ applying api datasets report sweeping training forecast workflows disputes "
     "exporting evaluation features setup callbacks resuming checkpoints task accumulation kinds run_result "
     "tracking inference config data models measure exclusive stopping pace patience host_memory commands "
-    "settings dataset_settings template classes aliases quoting filenames errors"
+    "strict_json settings dataset_settings template classes aliases quoting filenames errors"
 ).split()
 HEAVY = {
     "mlflow": {"tracking"},

@@ -36,7 +36,12 @@ def test_the_same_seed_gives_the_same_miou_and_weights(tmp_path):
     a, b = (load_file(r.segmenter / "model.safetensors") for r in (first, second))
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert torch.are_deterministic_algorithms_enabled() and not torch.utils.deterministic.fill_uninitialized_memory
-    third = segtune.train(*at(tmp_path, "seed=1"), **QUIET)
+    lines: list[str] = []
+    third = segtune.train(*at(tmp_path, "seed=1"), say=lines.append)
+    phases = ("training: 2 epochs, then about", "epoch 1/2", "epoch 2/2", "class offsets: looking at 6 train images",
+              "measuring: 3 val images", "saving: ", "finished: ")  # fmt: skip
+    places = [next(n for n, line in enumerate(lines) if line.startswith(phase)) for phase in phases]
+    assert places == sorted(places)
     c = load_file(third.segmenter / "model.safetensors")
     assert any(not torch.equal(a[k], c[k]) for k in a)
 

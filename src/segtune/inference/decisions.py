@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segtune.errors import DataError
+
 _STRIP = 2**20  # logits: 4 MB
 _DEVICE_STRIP = 2**27  # logits on a GPU: 512 MB
 _LOG2_E = math.log2(math.e)
@@ -28,6 +30,9 @@ def decide(logits: Tensor, size: Sequence[int], grid: Sequence[int] | None = Non
     Args:
         size: (H, W).
         grid: what the logits span, where that is more than `size`: the image was padded below and on the right.
+
+    Raises:
+        DataError: logits that are not finite.
 
     >>> logits = torch.tensor([[0.0, 4.0], [1.0, 0.0]]).reshape(1, 2, 1, 2)  # two classes of two pixels
     >>> ids, sure = decide(logits, (1, 4))[0]
@@ -72,9 +77,19 @@ def decided_rectangle(
 
 
 def _decided(strip: Tensor, spare: Tensor) -> Decided:
-    """Ids and probabilities (h, W) of logits (h, C, W) to the base of 2, which are used up."""
+    """Ids and probabilities (h, W) of logits (h, C, W) to the base of 2, which are used up.
+
+    Raises:
+        DataError: logits that are not finite.
+    """
     ids = _leading(strip, spare).to(torch.uint8)
-    return ids.cpu().numpy(), strip.exp2_().sum(1).reciprocal_().cpu().numpy()
+    sure = strip.exp2_().sum(1).reciprocal_().cpu().numpy()
+    if not np.isfinite(sure.sum()):  # one figure: NaN or infinity anywhere stays in a sum
+        raise DataError(
+            "the model's outputs are not finite, so that they decide nothing: its weights, or the precision that it "
+            "computes in (runtime=eager is fp32), do not fit this image."
+        )
+    return ids.cpu().numpy(), sure
 
 
 def _interpolated(

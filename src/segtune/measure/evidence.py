@@ -21,6 +21,7 @@ from segtune.measure.boundary import boundary_iou
 from segtune.measure.calibration import Calibration
 from segtune.measure.metrics import Scores, mean_of, score
 from segtune.measure.statistics import Interval, bootstrap
+from segtune.strict_json import to_json
 
 SCHEMA_VERSION = 1
 _DESCRIPTION, _NUMBERS, _MASKS = "evidence.json", "numbers.npz", "masks.npz"
@@ -145,7 +146,7 @@ class Evidence:
         np.savez_compressed(folder / _MASKS, **{str(self.names.index(n)): m for n, m in self.masks.items()})  # type: ignore[arg-type]  # arrays
         described = {"schema_version": SCHEMA_VERSION, **asdict(self.origin), "names": self.names}
         described |= {"groups": self.groups, "metrics": self.metrics()}
-        (folder / _DESCRIPTION).write_text(json.dumps(described, indent=1, ensure_ascii=False), encoding="utf-8")
+        (folder / _DESCRIPTION).write_text(to_json(described, indent=1, ensure_ascii=False), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> "Evidence":

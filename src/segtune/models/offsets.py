@@ -18,7 +18,7 @@ from segtune.classes import IGNORE_INDEX
 from segtune.models.build import SegmentationModel
 
 IMAGES = 128  # of a train split that are looked at, at most
-_ENTRIES = 1 << 24  # of the logits that are kept of them
+ENTRIES = 1 << 24  # of the logits that are kept of them
 _STEPS = torch.arange(-8, 9) / 8.0
 _COST = 1e-4  # in mIoU, of a step of 1: where the figure hardly changes, the logits should not
 _ROUNDS = 3
@@ -48,7 +48,7 @@ def offset_classes(
     if bias is None:
         return None
     area = sum(mask.size for mask in masks)
-    every = max(1, math.ceil((area * len(bias) / _ENTRIES) ** 0.5))
+    every = max(1, math.ceil((area * len(bias) / ENTRIES) ** 0.5))
     first = every // 2
     logits, targets, halves = [], [], []
     for n, (image, mask) in enumerate(zip(images, masks, strict=True)):

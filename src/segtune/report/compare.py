@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from segtune.report.figures import Figure, comparison_figures, plotly_script
 from segtune.report.pictures import Picture, choose_pictures
 from segtune.report.sweep_figures import sweep_figures
 from segtune.report.words import points
+from segtune.strict_json import to_json
 from segtune.sweeping.importance import importance
 from segtune.sweeping.location import sweep_folder
 from segtune.sweeping.records import load_study, trial_rows
@@ -93,7 +93,7 @@ def compare(
     folder = output or store.root / "reports" / folder_name(*names)
     files = {
         "index.html": _page(store, comparison, facts, base, history),
-        "report.json": json.dumps(_finite(facts), indent=1, ensure_ascii=False, allow_nan=False),
+        "report.json": to_json(facts, indent=1, ensure_ascii=False),
         "runs.csv": _csv(facts),
     }
     if comparison.candidates:
@@ -190,15 +190,6 @@ def _varied(params: Sequence[Mapping[str, str]]) -> list[str]:
     """The parameters that are not the same in all runs; a run that lacks one differs from those that have it."""
     keys = sorted({key for row in params for key in row} - {"seed"}, key=_first_what_is_looked_for)
     return [key for key in keys if len({row.get(key) for row in params}) > 1]
-
-
-def _finite(value: Any) -> Any:
-    """Plain data without NaN and infinities, which JSON does not have: null stands for them."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _of_sweep(store: Store, comparison: Comparison, facts: dict[str, Any], storage: str | None) -> list[Figure]:

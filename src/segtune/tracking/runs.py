@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from segtune.errors import ConfigError
 from segtune.patience import patiently
+from segtune.strict_json import to_json
 from segtune.tracking.names import key_name, legacy_key
 from segtune.tracking.outbox import Message, Outbox
 from segtune.tracking.store import Store
@@ -79,7 +80,7 @@ class RunWriter:
     def data(self, name: str, value: Any) -> None:
         """Keeps plain data as a JSON or YAML artifact, by the name's suffix."""
         is_yaml = name.endswith(".yaml")
-        text = yaml.safe_dump(value, sort_keys=False) if is_yaml else json.dumps(value, indent=2, default=str)
+        text = yaml.safe_dump(value, sort_keys=False) if is_yaml else to_json(value, indent=2, default=str)
         self.text(name, text)
 
     def text(self, name: str, text: str) -> None:
