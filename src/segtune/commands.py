@@ -102,7 +102,8 @@ def dataset_words(dataset: "DatasetConfig") -> list[str]:
     left_out = {"licence", "annotations", "table"}
     if not isinstance(dataset.fixes, str):
         left_out.add("fixes")  # their content is no word; a check shows the faults again
-    without_words = {**usual.model_dump(), **_table_beside(dataset.root)}
+    beside = {} if dataset.classes is None else _table_beside(dataset.root)
+    without_words = {**usual.model_dump(), **beside}
     given = dataset.model_dump(exclude=left_out)
     changed = {k: v for k, v in given.items() if v != without_words[k]}
     return [f"dataset={form}", *(word(f"dataset.{key}", value) for key, value in changed.items())]

@@ -35,9 +35,9 @@ def roads(tmp_path):
 
 
 def printed(text: str, verb: str) -> list[str]:
-    """The words of the first command of this verb in a text, as a shell reads them."""
+    """The words of the last command of this verb in a text, as a shell reads them."""
     start = f"{shlex.join(program())} {verb}"
-    line = next(line for line in text.splitlines() if start in line)
+    line = [line for line in text.splitlines() if start in line][-1]
     return shlex.split(line[line.index(start) :])[len(program()) :]
 
 
@@ -110,3 +110,22 @@ def test_a_run_is_resumed_where_its_data_was_moved_and_not_on_other_data(roads, 
         segtune.train(f"resume={run}", f"dataset.root={moved}", **QUIET)
     mask.write_bytes(kept)
     assert segtune.train(f"resume={run}", f"dataset.root={moved}", **QUIET).state == "finished"
+
+
+def test_each_step_runs_the_command_that_the_one_before_printed(roads, tmp_path, capsys):
+    capsys.readouterr()
+    assert main(["import", "my labels", "output=my roads", "overwrite=true"]) == 0
+    said = run_printed(capsys, capsys.readouterr().out, "check")
+    assert "! no test split" in said
+    told = interrupted([*printed(said, "train")[1:], *SHORT])
+    said = run_printed(capsys, told, "train")
+    run_printed(capsys, said, "predict", path="my roads/images/val", dir="out")
+    said = run_printed(capsys, said, "compare")
+    words = [*printed(said, "promote"), "gate.max_ece=null"]
+    assert main([w.replace("NAME", "roads") for w in words]) == 0
+    said = capsys.readouterr().out
+    assert "(judged on val)" in said
+    run_printed(capsys, said, "predict", path="my roads/images/val", dir="out2")
+
+    assert main(["evaluate", "models:/roads@champion"]) == 0
+    run_printed(capsys, capsys.readouterr().out, "predict", path="my roads/images/val", dir="out3")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import pydantic
 
 from segtune.aliases import alias_hint
+from segtune.commands import command
 from segtune.errors import ConfigError, nearest
 from segtune.settings import RunConfig
 
@@ -99,7 +100,7 @@ def check_key(key: str) -> None:
     if parts[0] == "hydra":
         raise ConfigError(
             f"{key}: segtune composes with Hydra, but is not started by it, so that hydra.* has no effect. Runs are "
-            "kept under tracking.root=DIR; to search values: segtune sweep NAME."
+            f"kept under tracking.root=DIR; to search values: {command('sweep', 'NAME')}"
         )
     if parts[0] not in RunConfig.model_fields:
         known = [*GROUPS, *leaf_keys(RunConfig)]

@@ -9,6 +9,7 @@ from optuna import Trial
 from optuna.distributions import BaseDistribution
 
 from segtune.aliases import alias_hint
+from segtune.commands import command
 from segtune.config import GROUPS, Composed, compose, load_template
 from segtune.errors import ConfigError, nearest
 from segtune.settings import RunConfig
@@ -163,7 +164,7 @@ def _check_overrides(spec: SweepSpec) -> None:
         if key == "resume":
             raise ConfigError(
                 f"sweep '{spec.name}': {text}: a trial begins a run of its own. To go on with a sweep, start it again: "
-                f"segtune sweep {spec.name}"
+                f"{command('sweep', spec.name)}"
             )
         for searched in spec.search:
             if key == searched or (searched not in GROUPS and key.startswith(f"{searched}.")):

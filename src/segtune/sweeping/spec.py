@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from segtune.commands import command
 from segtune.config import parse_settings, read_yaml, shipped
 from segtune.config.words import assign, assignments, split_word
 from segtune.dataset_settings import Count, Settings
@@ -191,7 +192,7 @@ def _with_words(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any
     values = OmegaConf.create(data)
     for word in assignments(SweepSpec, overrides, prefix="sweep"):
         if not word.path:
-            raise ConfigError(f"{word.text}: name the sweep without a key, as: segtune sweep {word.value}")
+            raise ConfigError(f"{word.text}: name the sweep without a key, as: {command('sweep', str(word.value))}")
         if word.path[0] == "search" and len(word.path) > 1:
             # search keys hold dots themselves: sweep.search.hp.width=[16,24]
             values.search[".".join(word.path[1:])] = word.value

@@ -1,7 +1,8 @@
 """compare, confirm, evaluate, promote and rollback: measure models, and choose the champion."""
 
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from segtune.commands import command
 from segtune.errors import ConfigError, PartialError
@@ -17,6 +18,9 @@ from segtune.verbs.call import (
     tracking_of,
 )
 
+if TYPE_CHECKING:
+    from segtune.report.compare import Report
+
 
 def _compare(call: Call) -> Outcome:
     from segtune import api
@@ -29,9 +33,13 @@ def _compare(call: Call) -> Outcome:
         *(said or ["no run has finished yet"]),
         f"report: {report.html}",
         f"numbers: {report.json}, {report.csv}",
-        *(f"next: {row['command']} ({row['what']})" for row in report.facts.get("next", [])),
+        *_next(report),
     ]
     return Outcome(report.to_json(), lines)
+
+
+def _next(report: "Report") -> list[str]:
+    return [f"next: {row['command']}" for row in report.facts.get("next", [])]
 
 
 def _promote(call: Call) -> Outcome:
@@ -52,7 +60,8 @@ def _promote(call: Call) -> Outcome:
     if done.moved:
         uri = f"models:/{done.model}@champion"
         use = command("predict", model=uri, source="PATH", output="DIR", tracking=tracking_of(call))
-        lines.append(f"next: {use}")
+        graph = command("export", model=uri, format="onnx", tracking=tracking_of(call))
+        lines += [f"next: {use}", f"next: {graph}"]
     return Outcome(done.to_json(), lines, 0 if done.moved else PartialError.exit_code)
 
 
@@ -69,7 +78,7 @@ def _confirm(call: Call) -> Outcome:
     from segtune import api
 
     done = api.confirm(call.one_name("sweep"), **call.given("top", "seeds"), **store_options(call))
-    return Outcome(done.to_json(), done.lines())
+    return Outcome(done.to_json(), [*done.lines(), *_next(done.report)])
 
 
 def _evaluate(call: Call) -> Outcome:
@@ -81,7 +90,12 @@ def _evaluate(call: Call) -> Outcome:
     data: dict[str, Any] = {"model": model, "dataset": done.origin.dataset, "split": split}
     data |= {"metrics": done.metrics(f"{split}/"), "images": len(done.names)}
     data |= {"interval": done.interval and asdict(done.interval), "cost": dict(done.origin.cost)}
-    return Outcome(data, done.lines())
+    tracking = api.compose(*call.overrides).config.tracking
+    if model.startswith("models:/") or Path(model).exists():  # registered, or of no run
+        following = command("predict", model=model, source="PATH", output="DIR", tracking=tracking)
+    else:
+        following = command("promote", model, "model=NAME", tracking=tracking)
+    return Outcome(data, [*done.lines(), f"next: {following}"])
 
 
 VERBS = {

@@ -16,6 +16,7 @@ def _train(call: Call) -> Outcome:
     lines = [f"run {result.run_id} {result.state}: val mIoU {result.miou:.4f}", f"{kind}: {result.segmenter}"]
     tracking = api.compose(*call.overrides).config.tracking
     use = command("predict", model=result.uri, source="PATH", output="DIR", tracking=tracking)
+    lines.append(f"next: {command('compare', result.run_id, tracking=tracking)}")
     lines.append(f"next: {use if kind == 'segmenter' else f'name {result.uri} among the labelers of a workflow'}")
     return Outcome(result.to_json(), lines)
 
