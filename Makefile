@@ -22,7 +22,7 @@ demo: .venv/.runtime  ## the main job, end to end, in minutes
 	@echo "Next:"
 	@echo "  .venv/bin/segtune predict model=models:/street@champion source=YOUR_PHOTO.jpg output=out"
 	@echo "  .venv/bin/segtune train dataset=folder dataset.root=DIR 'dataset.classes=[road,car]'"
-	@echo "  .venv/bin/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db"
+	@echo "  .venv/bin/segtune list runs   (and how to open them in MLflow)"
 
 # two test processes with two threads each would wait for each other on two cores: hence OMP_NUM_THREADS
 test: .venv/.compiled  ## the default checks, under six minutes on two cores

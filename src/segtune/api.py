@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from segtune.report.compare import Report
     from segtune.report.confirm import Confirmation
     from segtune.run_result import RunResult
+    from segtune.settings import TrackingConfig
     from segtune.sweeping.launch import SweepResult
     from segtune.sweeping.plan import SweepPlan
     from segtune.sweeping.progress import Progress
     from segtune.template import Template
+    from segtune.tracking.listing import Listing
     from segtune.tracking.promotion import Promotion
     from segtune.tracking.store import Store
 
@@ -291,6 +293,30 @@ def _check_sweep(name: str, overrides: Sequence[str]) -> None:
     from segtune.sweeping.spec import load_spec
 
     check_place(compose(*load_spec(name, overrides).base).config.dataset)
+
+
+def runs_page(tracking: "TrackingConfig") -> tuple[str, str]:
+    """The command that serves the store's runs in MLflow, empty for a server, and the address of their table."""
+    from segtune.tracking.store import open_store, run_table
+
+    return run_table(open_store(tracking))
+
+
+def list_entries(kind: str, *, root: str = "mlruns", uri: str | None = None, experiment: str = "segtune") -> "Listing":
+    """What a store holds, newest first.
+
+    Args:
+        kind: `runs`, `sweeps`, `models` or `datasets`.
+
+    Raises:
+        ConfigError: another kind.
+    """
+    from segtune.errors import ConfigError, nearest
+    from segtune.tracking.listing import KINDS, listing
+
+    if kind not in KINDS:
+        raise ConfigError(f"'{kind}' cannot be listed; {nearest(kind, KINDS)}")
+    return listing(open_root(root, uri, experiment), kind)
 
 
 def open_root(root: str, uri: str | None, experiment: str = "segtune") -> "Store":

@@ -47,7 +47,9 @@ def load(
     return opened.using(runtime)
 
 
-def _open(model: str | Path, device: str | None, root: str, uri: str | None) -> "Segmenter | RegionLabeler | Workflow":
+def _open(
+    model: str | Path, device: str | None, root: str, uri: str | None, say: Say = to_stderr
+) -> "Segmenter | RegionLabeler | Workflow":
     from segtune.inference.models import open_model
     from segtune.models.folder import is_segmenter
 
@@ -56,6 +58,8 @@ def _open(model: str | Path, device: str | None, root: str, uri: str | None) -> 
     from segtune.tracking.registry import locate
 
     located = locate(str(model), open_root(root, uri))
+    if located.note:
+        say(located.note)
     return open_model(located.folder, device, located.manifest_hash)
 
 

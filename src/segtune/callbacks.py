@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytorch_lightning as pl
 from safetensors.torch import save_file
@@ -138,6 +138,11 @@ class Reporter(pl.Callback):
         self._started = self._told = time.monotonic()
         self._first_epoch: int | None = None
         self._marks: list[tuple[float, float]] = []
+        self._lr = 0.0
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Notes the learning rate of the step."""
+        self._lr = max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
 
     def state_dict(self) -> dict[str, Any]:
         """Travels in the checkpoint."""
@@ -164,11 +169,16 @@ class Reporter(pl.Callback):
         left += self.ending
         place, clock = f"epoch {epoch + 1}/{total}  loss {loss:.4f}", f"{elapsed:.0f} s, {left:.0f} s to go"
         if scores is None:
+            self.record({"train/loss": loss, "train/lr": self._lr}, epoch)
             if time.monotonic() - self._told > _PATIENCE:
                 self._tell(f"{place}  {clock}")
             return
         pl_module.scores = None
-        metrics = scores.named(self.names, unit=self.unit) | {"train/loss": loss, "epoch": float(epoch)}
+        metrics = scores.named(self.names, unit=self.unit) | {
+            "train/loss": loss,
+            "train/lr": self._lr,
+            "epoch": float(epoch),
+        }
         self.record(metrics, epoch)
         self.best = max(self.best, scores.miou)
         self._tell(f"{place}  val mIoU {scores.miou:.4f} (best {self.best:.4f})  {clock}")
@@ -179,3 +189,34 @@ class Reporter(pl.Callback):
     def _tell(self, line: str) -> None:
         self._told = time.monotonic()
         self.say(line)
+
+
+class Monitor(Protocol):
+    """Watches the machine while a run trains."""
+
+    def start(self) -> None:
+        """Begins."""
+
+    def finish(self) -> None:
+        """Ends."""
+
+
+class Monitored(pl.Callback):
+    """Has a monitor watch from the first step to the last, also where the training ends early."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self.monitor = monitor
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begins, on the first of several processes."""
+        if trainer.is_global_zero:
+            self.monitor.start()
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Ends."""
+        if trainer.is_global_zero:
+            self.monitor.finish()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Ends."""
+        self.on_fit_end(trainer, pl_module)

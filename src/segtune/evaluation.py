@@ -27,9 +27,10 @@ from segtune.patience import is_passing
 from segtune.tracking.datasets import keep_pictures, record_read
 from segtune.tracking.names import file_name
 from segtune.tracking.recorded import dataset_of
-from segtune.tracking.registry import locate
+from segtune.tracking.registry import is_active, locate
 from segtune.tracking.runs import RunWriter, best_run, sweep_runs
 from segtune.tracking.store import open_store
+from segtune.tracking.versions import add_evidence
 
 
 def evaluate_model(
@@ -48,6 +49,8 @@ def evaluate_model(
     config, store = composed.config, open_store(composed.config.tracking)
     trials = sweep_runs(store, model)
     located = locate(best_run(trials).id if trials else model, store)
+    if located.note:
+        say(located.note)
     segmenter = open_model(located.folder, manifest_hash=located.manifest_hash)
     if isinstance(segmenter, Workflow):
         raise ConfigError(f"'{model}' is a workflow; evaluate its segmenter and its labelers one by one.")
@@ -63,8 +66,13 @@ def evaluate_model(
     check_countable(source, split, data, classes.names)
     record_read(store, source.name, split, data.fingerprint, located.run_id or str(located.folder), purpose)
     found = signed(measure(kind, segmenter, source, split, data, seconds=2.0), located.folder)
-    if located.run_id:
-        keep(RunWriter(store, located.run_id), found, data)
+    if located.run_id and is_active(store, located.run_id):
+        run = RunWriter(store, located.run_id)
+        keep(run, found, data)
+        if split != "val":  # those of val are its epochs' and, of what was kept, best/val
+            run.metrics(found.metrics(f"{split}/"), 0)
+    elif located.version and add_evidence(store, located.version, found):
+        say(f"the run of {located.pinned} was removed: the version keeps the evidence itself")
     else:
         say(f"'{located.folder}' belongs to no run: its evidence is not kept, and reports cannot show it")
     return found

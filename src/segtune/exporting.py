@@ -25,7 +25,7 @@ from segtune.models.folder import MANIFEST, WEIGHTS, file_hash
 from segtune.settings import RunConfig
 from segtune.strict_json import to_json
 from segtune.tracking.recorded import dataset_of
-from segtune.tracking.registry import locate
+from segtune.tracking.registry import is_active, locate
 from segtune.tracking.runs import RunWriter
 from segtune.tracking.store import open_store
 
@@ -147,7 +147,7 @@ def export_model(
         told["classes"] = segmenter.classes.to_json()
         (folder / "export.json").write_text(to_json(told, indent=1, ensure_ascii=False), encoding="utf-8")
         _put(folder, output)
-    if located.run_id:
+    if located.run_id and is_active(store, located.run_id):
         run = RunWriter(store, located.run_id)
         kept = run.folder / "exports"
         kept.mkdir(parents=True, exist_ok=True)

@@ -189,12 +189,14 @@ class TrackingConfig(Settings):
         root: folder of the default store (mlflow.db, artifacts/, runs/, sweeps/).
         uri: an MLflow tracking URI instead of root's sqlite file.
         overlays: validation images drawn with their prediction at the end of a run.
+        system_metrics: log the load of processor, memory, disk and GPU, every ten seconds of the training.
     """
 
     root: FilePath = "mlruns"
     uri: str | None = None
     experiment: Annotated[str, Field(min_length=1)] = "segtune"
     overlays: Annotated[int, Field(ge=0, le=64)] = 6
+    system_metrics: bool = False
 
 
 class GateConfig(Settings):

@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 from safetensors.torch import load_file
 
 from segtune import __version__
-from segtune.callbacks import Guard, Keeper, OnEpoch, Reporter, StopTraining
+from segtune.callbacks import Guard, Keeper, Monitored, OnEpoch, Reporter, StopTraining
 from segtune.checkpoints import Checkpoints
 from segtune.commands import command
 from segtune.data.cache import evenly
@@ -39,7 +39,7 @@ from segtune.stopping import StopRequest
 from segtune.task import FineTuning
 from segtune.tracking.names import file_name
 from segtune.tracking.provenance import environment, git_state
-from segtune.tracking.recording import logged_params
+from segtune.tracking.recording import log_datasets, logged_params, system_monitor
 from segtune.tracking.runs import RunRecord, RunWriter, get_run
 from segtune.tracking.store import Store, open_store
 
@@ -215,6 +215,7 @@ def _create_run(store: Store, setup: Setup, name: str, tags: Mapping[str, str], 
         own | dict(tags),
         parent,
     )
+    log_datasets(run, setup.source, {"train": setup.train, "val": setup.val})
     run.data("config.yaml", config.model_dump(mode="json"))
     run.data("classes.json", setup.classes.to_json())
     run.data(
@@ -257,6 +258,8 @@ def _run_steps(
                 "val/miou", mode="max", patience=config.trainer.early_stopping, check_on_train_epoch_end=False
             )
         )
+    if config.tracking.system_metrics:
+        callbacks.append(Monitored(system_monitor(run)))
     trainer = _trainer(setup, callbacks, keeper.checkpoints)
     checkpoint = None if anew is None else usable_checkpoint(run.folder, task, anew, say)
     with warnings.catch_warnings():

@@ -14,9 +14,10 @@ from segtune.inference.segmenter import Segmenter
 from segtune.inference.workflow import Workflow, WorkflowConfig
 from segtune.models.folder import MANIFEST, file_hash
 from segtune.tracking.promotion import Promotion, crown
-from segtune.tracking.registry import MANIFEST_HASH, locate
+from segtune.tracking.registry import locate
 from segtune.tracking.runs import RunWriter, get_run, search_runs
 from segtune.tracking.store import Store
+from segtune.tracking.versions import MANIFEST_HASH
 
 
 def read_workflow(name: str, overrides: Sequence[str]) -> WorkflowConfig:

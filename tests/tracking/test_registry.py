@@ -62,9 +62,9 @@ def test_promoting_the_same_run_again_makes_no_second_version(store, tiny_run, c
     assert len(store.client.search_model_versions("name = 'street'")) == 1
 
 
-def _stored(store, run_id) -> Path:
-    """Where the store keeps the files of a run's registered model."""
-    return store.root / "artifacts" / run_id / "artifacts" / "model"
+def _stored(store) -> Path:
+    """Where the store keeps the files of the registered model."""
+    return locate("models:/street@champion", store).folder.parent.parent
 
 
 def test_a_pickle_beside_a_registered_segmenter_is_refused_and_not_executed(store_root, tiny_run, champion, tmp_path):
@@ -80,7 +80,7 @@ def test_a_pickle_beside_a_registered_segmenter_is_refused_and_not_executed(stor
 def test_strange_files_in_the_registered_models_folder_are_refused(
     store, store_root, tiny_run, champion, place, tmp_path
 ):
-    path = _stored(store, tiny_run.run_id) / place
+    path = _stored(store) / place
     path.write_bytes(pickle.dumps(Bomb(tmp_path / "boom")))
     try:
         with pytest.raises(DataError, match=path.name):
@@ -91,7 +91,7 @@ def test_strange_files_in_the_registered_models_folder_are_refused(
 
 
 def test_a_manifest_other_than_the_registered_one_is_refused(store, store_root, tiny_run, champion):
-    manifest = _stored(store, tiny_run.run_id) / "artifacts" / "segmenter" / "manifest.json"
+    manifest = _stored(store) / "artifacts" / "segmenter" / "manifest.json"
     before = manifest.read_text()
     manifest.write_text(before + " ")
     try:
@@ -101,7 +101,9 @@ def test_a_manifest_other_than_the_registered_one_is_refused(store, store_root, 
         manifest.write_text(before)
 
 
-@pytest.mark.parametrize("uri", ["models:/none@champion", "models:/street/99", "models:/street", "f" * 32, "no/folder"])
+@pytest.mark.parametrize(
+    "uri", ["models:/none@champion", "models:/street/99", "models:/streets", "f" * 32, "no/folder"]
+)
 def test_a_name_that_leads_nowhere_is_told(store_root, champion, uri):
     with pytest.raises(ConfigError):
         segtune.load(uri, root=str(store_root))

@@ -111,7 +111,7 @@ def collect(store: Store, names: Sequence[str], split: str = "val") -> Compariso
 def _resolve(store: Store, name: str) -> tuple[list[RunRecord], str | None]:
     """The runs that a name stands for, and the sweep whose trials they are."""
     if name.startswith("models:/"):
-        return [get_run(store, version_run(store, name))], None
+        return [version_run(store, name)], None
     sweep, _, what = name.partition(":")
     if what == "confirmed":
         found = search_runs(store, {"segtune.confirms": sweep})

@@ -23,7 +23,7 @@ from PIL import Image
 from segtune.errors import StorageError
 from segtune.patience import patiently
 from segtune.tracking.runs import RunRecord, artifact, search_runs
-from segtune.tracking.store import Store
+from segtune.tracking.store import Store, bookkeeping
 
 _READ = "segtune.read."
 _PICTURES = "pictures.zip"
@@ -68,18 +68,19 @@ def record_read(store: Store, dataset: str, split: str, fingerprint: str, run: s
 
 def reads(store: Store, fingerprint: str) -> list[Read]:
     """All reads of a split, oldest first."""
-    return _reads(search_runs(store, _of(fingerprint)))
+    return reads_in(entries(store, _of(fingerprint)))
 
 
 def reads_of_test(store: Store, dataset: str) -> list[Read]:
     """All reads of the test splits that a dataset of that name has had, oldest first."""
     tags = {"segtune.kind": "dataset", "segtune.split": "test", "segtune.dataset.name": dataset}
-    return _reads(search_runs(store, tags))
+    return reads_in(entries(store, tags))
 
 
-def _reads(entries: Sequence[RunRecord]) -> list[Read]:
+def reads_in(found_entries: Sequence[RunRecord]) -> list[Read]:
+    """The reads that entries hold, oldest first."""
     found = []
-    for entry in entries:
+    for entry in found_entries:
         told = [json.loads(v) for k, v in entry.tags.items() if k.startswith(_READ)]
         found += [Read(str(t["time"]), str(t["run"]), str(t["purpose"])) for t in told]
     return sorted(found, key=lambda r: r.time)
@@ -108,7 +109,7 @@ def pictures(
     store: Store, fingerprint: str, names: list[str]
 ) -> dict[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """Small image (h, w, 3) and truth (h, w) of those of the named images that were kept."""
-    for entry in search_runs(store, _of(fingerprint)):
+    for entry in entries(store, _of(fingerprint)):
         path = artifact(store, entry.id, _PICTURES)
         if path is not None:
             with zipfile.ZipFile(path) as archive:
@@ -118,18 +119,24 @@ def pictures(
     return {}
 
 
+def entries(store: Store, tags: Mapping[str, str]) -> list[RunRecord]:
+    """Entries with these tags, wherever they are: segtune 0.1.0 kept them among the runs."""
+    places = [store.experiment_id, bookkeeping(store)]
+    return search_runs(store, tags, [place for place in places if place])
+
+
 def _of(fingerprint: str) -> dict[str, str]:
     return {"segtune.kind": "dataset", "segtune.dataset": fingerprint}
 
 
 def _entry(store: Store, dataset: str, split: str, fingerprint: str) -> str:
     with FileLock(store.root / ".datasets.lock", timeout=120):
-        found = search_runs(store, _of(fingerprint))
+        found = entries(store, _of(fingerprint))
         if found:
             return found[0].id
         tags = {"segtune.kind": "dataset", "segtune.dataset": fingerprint, "segtune.split": split}
         tags["segtune.dataset.name"] = dataset
-        run = store.client.create_run(store.experiment_id, run_name=f"{dataset} {split}", tags=tags)
+        run = store.client.create_run(str(bookkeeping(store, create=True)), run_name=f"{dataset} {split}", tags=tags)
         store.client.update_run(run.info.run_id, status="FINISHED")
         return str(run.info.run_id)
 

@@ -1,5 +1,7 @@
 """The evidence that a run left on a split."""
 
+from pathlib import Path
+
 from segtune.commands import command
 from segtune.measure.evidence import Evidence
 from segtune.tracking.names import key_name
@@ -14,10 +16,13 @@ def load_evidence(store: Store, run: RunRecord, split: str) -> Evidence | None:
         DataError: damaged.
     """
     folder = run.tags.get(key_name(f"segtune.evidence.{split}"))
-    path = artifact(store, run.id, f"evidence/{folder}") if folder else None
+    if folder and run.copy is not None:
+        path: Path | None = run.copy / "evidence" / folder
+    else:
+        path = artifact(store, run.id, f"evidence/{folder}") if folder else None
     return None if path is None else Evidence.load(path)
 
 
 def how_to_measure(store: Store, run: RunRecord, split: str) -> str:
     """The command that leaves it."""
-    return command("evaluate", run.id, tracking=store.tracking, split=split)
+    return command("evaluate", run.uri or run.id, tracking=store.tracking, split=split)

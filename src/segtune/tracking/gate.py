@@ -68,11 +68,14 @@ def settled(store: Store, run: RunRecord, gate: GateConfig) -> tuple[GateConfig,
     return gate.model_copy(update={"split": "val", "untouched": False}), note
 
 
-def judge(store: Store, contender: Contender, champion: RunRecord | None, gate: GateConfig) -> list[Verdict]:
+def judge(
+    store: Store, contender: Contender, champion: RunRecord | None, gate: GateConfig, lost: bool = False
+) -> list[Verdict]:
     """The verdict of every rule.
 
     Args:
         champion: the run of the present champion; None for a first version.
+        lost: there is a champion of which no run and no evidence is left: rules that compare with it judge nothing.
         gate: as `settled`.
 
     Raises:
@@ -81,7 +84,7 @@ def judge(store: Store, contender: Contender, champion: RunRecord | None, gate: 
     evidence = load_evidence(store, contender.run, gate.split)
     return [
         _evidence(store, contender, evidence, gate),
-        *_against(store, contender, evidence, champion, gate),
+        *_against(store, contender, evidence, champion, gate, lost),
         *_limits(evidence, gate),
         _exports(store, contender.run, gate),
         _provenance(contender.run, gate),
@@ -101,14 +104,22 @@ def _evidence(store: Store, contender: Contender, evidence: Evidence | None, gat
 
 
 def _against(
-    store: Store, contender: Contender, evidence: Evidence | None, champion: RunRecord | None, gate: GateConfig
+    store: Store,
+    contender: Contender,
+    evidence: Evidence | None,
+    champion: RunRecord | None,
+    gate: GateConfig,
+    lost: bool,
 ) -> Iterator[Verdict]:
     """The two rules that compare with the present champion."""
     rules = {"min_gain": gate.min_gain, "max_class_drop": gate.max_class_drop}
     asked = [r for r, limit in rules.items() if limit is not None]
     yield from (Verdict(r, "not asked for", None) for r in rules if r not in asked)
     if champion is None:
-        yield from (Verdict(r, "first version: nothing to compare with", True) for r in asked)
+        figure = "first version: nothing to compare with"
+        if lost:
+            figure = "not judged: the champion's run was removed, and no evidence of it is kept"
+        yield from (Verdict(r, figure, None if lost else True) for r in asked)
         return
     theirs = load_evidence(store, champion, gate.split)
     if evidence is None:

@@ -11,9 +11,10 @@ from filelock import FileLock
 from segtune.errors import ConfigError
 from segtune.settings import GateConfig
 from segtune.tracking.gate import Contender, Verdict, judge, settled
-from segtune.tracking.registry import CHAMPION, MANIFEST_HASH, champion_of, register
-from segtune.tracking.runs import RunRecord, RunWriter, get_run, quoted
+from segtune.tracking.registry import CHAMPION, champion_of, register
+from segtune.tracking.runs import RunRecord, RunWriter, quoted
 from segtune.tracking.store import Store
+from segtune.tracking.versions import MANIFEST_HASH, refresh_copy, registered_run, version_files
 
 _HISTORY = "segtune.champions"
 
@@ -75,9 +76,10 @@ def promote(store: Store, run: RunRecord, model: str, gate: GateConfig) -> Promo
             return Promotion(model, number, run.id, True, "is the champion already")
         runs = {str(v.run_id) for v in store.client.search_model_versions(f"name = {quoted(model)}")}
         contender = Contender(run, version.tags[MANIFEST_HASH], frozenset(runs))
-        present = get_run(store, str(champion.run_id)) if champion else None
+        present = registered_run(store, champion) if champion else None
+        lost = champion is not None and present is None
         gate, note = settled(store, run, gate)
-        verdicts = judge(store, contender, present, gate)
+        verdicts = judge(store, contender, present, gate, lost)
         failed = [v.rule for v in verdicts if v.passed is False]
         if failed:
             stays = f"version {champion.version} stays champion" if champion else "there is no champion"
@@ -85,10 +87,13 @@ def promote(store: Store, run: RunRecord, model: str, gate: GateConfig) -> Promo
         else:
             _make_champion(store, model, number)
             reason = f"takes over from version {champion.version}" if champion else "is the first champion"
+            reason += ", whose run and evidence were removed: the two could not be compared" if lost else ""
         result = Promotion(model, number, run.id, not failed, reason, verdicts, gate.split, note)
         now = datetime.now(timezone.utc)
         told = {"time": now.isoformat(timespec="seconds"), "gate": gate.model_dump(), **result.to_json()}
         told["before"] = champion and int(champion.version)
+        for kept in filter(None, (version, champion)):
+            refresh_copy(store, kept)
         RunWriter(store, run.id).data(f"promotions/{model}-v{number}-{now:%Y%m%dT%H%M%S%f}.json", told)
         return result
 
@@ -120,13 +125,27 @@ def rollback(store: Store, model: str) -> tuple[int, int]:
         known = {int(v.version) for v in store.client.search_model_versions(f"name = {quoted(model)}")}
         present, history = int(champion.version), _history(store, model)
         earlier = [v for v in history[:-1] if v in known and v != present]
+        lost = []
+        while earlier and not _has_files(store, model, earlier[-1]):
+            lost.append(earlier.pop())
         if not earlier:
-            raise ConfigError(
-                f"model={model}: version {present} is the first champion; there is none before it to go back to."
+            why = (
+                f"is the first champion whose files are left (version {lost[0]} lost its own)"
+                if lost
+                else "is the first champion"
             )
+            raise ConfigError(f"model={model}: version {present} {why}; there is none before it to go back to.")
         _set_history(store, model, earlier)
         store.client.set_registered_model_alias(model, CHAMPION, str(earlier[-1]))
         return earlier[-1], present
+
+
+def _has_files(store: Store, model: str, version: int) -> bool:
+    try:
+        version_files(store, store.client.get_model_version(model, str(version)))
+    except ConfigError:
+        return False
+    return True
 
 
 def _lock(store: Store) -> FileLock:

@@ -1,7 +1,15 @@
-"""What MLflow shows of a run from its first second on: the parameters that decided it."""
+"""What MLflow shows of a run from its first second on: parameters, datasets and, if asked for, the machine's load."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from segtune.config import flatten
+from segtune.data.cache import Decoded
+from segtune.data.layout import Source
 from segtune.settings import RunConfig
+from segtune.tracking.runs import RunWriter
 
 _SECTIONS = ("hp", "loss", "optimizer", "scheduler", "tuning", "augment", "sampling", "trainer", "seed")
 
@@ -11,3 +19,22 @@ def logged_params(config: RunConfig) -> dict[str, object]:
     plain = config.model_dump(mode="json")
     params = {key: value for key, value in flatten(plain) if key.split(".")[0] in _SECTIONS}
     return params | {"template": config.template["name"], "dataset.name": config.dataset.name}
+
+
+def log_datasets(run: RunWriter, source: Source, splits: Mapping[str, Decoded]) -> None:
+    """Logs what a run reads as MLflow's dataset inputs: name, fingerprint, folder and number of images.
+
+    Args:
+        splits: by what each is used for, as `train`.
+    """
+    rows: list[dict[str, Any]] = []
+    for split, data in splits.items():
+        profile = {"images": len(data), "classes": len(source.classes)}
+        rows.append({"name": source.name, "digest": data.fingerprint, "source": str(source.root),
+                     "context": split, "profile": profile})  # fmt: skip
+    run.inputs(rows)
+
+
+def system_monitor(run: RunWriter) -> SystemMetricsMonitor:
+    """Logs the machine's load as `system/…` metrics, every ten seconds from `start()` to `finish()`."""
+    return SystemMetricsMonitor(run.run_id, resume_logging=True, tracking_uri=run.store.uri)

@@ -1,30 +1,23 @@
 """Registered segmenters: versions of a name, each of one run and the same bytes."""
 
 import os
-import tempfile
-import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
-import mlflow.artifacts
-import mlflow.pyfunc
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, DataType, Schema
 
 from segtune.commands import command
-from segtune.errors import ConfigError, DataError
+from segtune.errors import ConfigError, DataError, StorageError
 from segtune.models.folder import MANIFEST, file_hash, is_segmenter
-from segtune.tracking.runs import RunRecord, artifact, get_run, is_id_prefix, quoted
+from segtune.patience import is_passing
+from segtune.tracking.runs import RunRecord, artifact, find_run, get_run, is_id_prefix, quoted
 from segtune.tracking.store import Store
+from segtune.tracking.versions import EVIDENCE, MANIFEST_HASH, RECORD, add_version, registered_run, version_files
 
 CHAMPION = "champion"
-MANIFEST_HASH = "segtune.manifest_sha256"
-_PYFUNC_FILES = {"MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "pyfunc_model.py",
-                 "registered_model_meta", "artifacts", "metadata"}  # fmt: skip
+_KNOWN_FILES = {"MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "pyfunc_model.py",
+                "registered_model_meta", "artifacts", "metadata", EVIDENCE, RECORD}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -33,18 +26,24 @@ class Located:
 
     Attributes:
         pinned: leads to the same bytes tomorrow: `models:/NAME/VERSION`, `runs:/ID`, or the folder.
+        version: the registered version that was asked for.
+        note: which version a name without one stands for, in words.
     """
 
     folder: Path
     manifest_hash: str | None = None
     run_id: str | None = None
     pinned: str = ""
+    version: ModelVersion | None = None
+    note: str = ""
 
 
 def locate(uri: str, store: Store | None = None) -> Located:
     """The folder that a URI leads to: `models:/NAME@champion`, `models:/NAME/3`, `runs:/ID`, a run's id, or a folder.
 
     The beginning of an id will do where no other run's begins so.
+
+    `models:/NAME` is the champion, or the latest version where there is none; `models:/NAME/latest` is the latest.
 
     Raises:
         ConfigError: nothing of that name.
@@ -63,29 +62,36 @@ def locate(uri: str, store: Store | None = None) -> Located:
         if found is None:
             raise ConfigError(f"run {run.id} kept no segmenter (its state is '{run.state}').")
         return Located(found, run.tags.get(MANIFEST_HASH), run.id, f"runs:/{run.id}")
-    version = _version(store, uri)
-    try:
-        source = store.client.get_model_version_download_uri(version.name, version.version)
-        path = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, tracking_uri=store.uri))
-    except (MlflowException, OSError) as error:
-        raise ConfigError(f"{uri}: its files cannot be read ({error}).") from None
-    strange = sorted({p.name for p in path.iterdir()} - _PYFUNC_FILES)
+    version, note = _version(store, uri)
+    path = version_files(store, version)
+    strange = sorted({p.name for p in path.iterdir()} - _KNOWN_FILES)
     strange += sorted(p.name for p in (path / "artifacts").iterdir() if p.name != "segmenter")
     if strange:
         raise DataError(
             f"{uri}: '{path}' holds {strange}, which do not belong to a registered segmenter; it is not loaded."
         )
     pinned = f"models:/{version.name}/{version.version}"
-    return Located(path / "artifacts" / "segmenter", version.tags.get(MANIFEST_HASH), version.run_id, pinned)
+    folder, digest = path / "artifacts" / "segmenter", version.tags.get(MANIFEST_HASH)
+    return Located(folder, digest, version.run_id, pinned, version, note)
 
 
-def version_run(store: Store, uri: str) -> str:
-    """Id of the run that a registered version came from.
+def version_run(store: Store, uri: str) -> RunRecord:
+    """The run that a registered version came from, or what the version recorded of it.
 
     Raises:
-        ConfigError: no such version.
+        ConfigError: no such version, or one of which nothing is left.
     """
-    return str(_version(store, uri).run_id)
+    version, _ = _version(store, uri)
+    run = registered_run(store, version)
+    if run is None:
+        raise ConfigError(f"{uri}: its run {version.run_id} was removed, and no record of it is kept.")
+    return run
+
+
+def is_active(store: Store, run_id: str) -> bool:
+    """Whether a run is in the store and not deleted."""
+    run = find_run(store, run_id)
+    return run is not None and run.info.lifecycle_stage == "active"
 
 
 def register(store: Store, run: RunRecord, model: str) -> ModelVersion:
@@ -104,11 +110,7 @@ def register(store: Store, run: RunRecord, model: str) -> ModelVersion:
             raise ConfigError(f"model={model}: {error.message}") from None
     if found := _versions(store, run, model, digest):
         return found[0]
-    with tempfile.TemporaryDirectory() as temporary:
-        path = Path(temporary) / "model"
-        _save_pyfunc(path, folder)
-        client.log_artifacts(run.id, str(path), "model")
-    made = client.create_model_version(model, f"runs:/{run.id}/model", run.id, tags={MANIFEST_HASH: digest})
+    made = add_version(store, run, model, folder, digest)
     first = _versions(store, run, model, digest)[0]
     if first.version != made.version:  # another machine was first: its version stays
         client.delete_model_version(model, made.version)
@@ -122,49 +124,56 @@ def _versions(store: Store, run: RunRecord, model: str, digest: str) -> list[Mod
     return sorted(same, key=lambda v: int(v.version))
 
 
-def _save_pyfunc(path: Path, segmenter: Path) -> None:
-    """MLflow's own form around the folder, for `mlflow models serve`: code from a file, requirements spelled out."""
-    names = ("segtune", "torch", "timm", "segmentation-models-pytorch", "mlflow")
-    with warnings.catch_warnings(record=True):  # recorded, for mlflow lets them through a filter of its own
-        warnings.simplefilter("ignore", UserWarning)  # it asks for type hints and an input example, which it lacks
-        _save(path, segmenter, names)
-
-
-def _save(path: Path, segmenter: Path, names: Sequence[str]) -> None:
-    mlflow.pyfunc.save_model(
-        str(path),
-        python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-        artifacts={"segmenter": str(segmenter)},
-        pip_requirements=[f"{n}=={metadata.version(n)}" for n in names],
-        signature=ModelSignature(
-            inputs=Schema([ColSpec(DataType.string, "image")]), outputs=Schema([ColSpec(DataType.string, "regions")])
-        ),
-    )
-
-
 def champion_of(store: Store, model: str) -> ModelVersion | None:
     """The version that is champion; None where there is none."""
+    return _by_alias(store, model, CHAMPION)
+
+
+def _by_alias(store: Store, model: str, alias: str) -> ModelVersion | None:
     try:
-        return store.client.get_model_version_by_alias(model, CHAMPION)
-    except MlflowException:
+        return store.client.get_model_version_by_alias(model, alias)
+    except MlflowException as error:
+        if is_passing(error):  # a server that is away says nothing about the alias
+            raise StorageError(f"the registry '{store.uri}' cannot be read ({error}).") from error
         return None
 
 
-def _version(store: Store, uri: str) -> ModelVersion:
-    name = uri.removeprefix("models:/")
-    try:
-        if "@" in name:
-            return store.client.get_model_version_by_alias(*name.split("@", 1))
-        if "/" in name:
-            return store.client.get_model_version(*name.split("/", 1))
-    except MlflowException:
-        pass
+def latest_version(store: Store, model: str) -> ModelVersion | None:
+    """The version of the highest number; None where there is none."""
+    found = store.client.search_model_versions(f"name = {quoted(model)}")
+    return max(found, key=lambda v: int(v.version), default=None)
+
+
+def _version(store: Store, uri: str) -> tuple[ModelVersion, str]:
+    """A registered version, and which one it is where the URI does not say."""
+    name, _, wanted = uri.removeprefix("models:/").partition("/")
+    name, _, alias = name.partition("@")
+    found, why = None, ""
+    if alias:
+        found = _by_alias(store, name, alias)
+    elif wanted.isdigit():
+        found = _numbered(store, name, wanted)
+    elif wanted in ("", "latest"):
+        found, why = (champion_of(store, name) if not wanted else None), "the champion"
+        if found is None:
+            found, why = latest_version(store, name), "the latest version"
+    if found is not None:
+        return found, f"{uri} is version {found.version}, {why}" if why else ""
     known = [m.name for m in store.client.search_registered_models()]
     raise ConfigError(
         f"{uri}: no such registered segmenter in '{store.uri}'; registered: {', '.join(known) or 'none'}. "
-        "Write models:/NAME@champion or models:/NAME/VERSION, or register one: "
+        "Write models:/NAME, models:/NAME@champion or models:/NAME/VERSION, or register one: "
         f"{command('promote', 'RUN', model='NAME', tracking=store.tracking)}"
     )
+
+
+def _numbered(store: Store, name: str, number: str) -> ModelVersion | None:
+    try:
+        return store.client.get_model_version(name, number)
+    except MlflowException as error:
+        if is_passing(error):
+            raise StorageError(f"the registry '{store.uri}' cannot be read ({error}).") from error
+        return None
 
 
 def _is_run_id(uri: str) -> bool:

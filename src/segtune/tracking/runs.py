@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shlex
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -13,16 +14,16 @@ import cv2
 import mlflow.artifacts
 import numpy as np
 import yaml
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
-from segtune.errors import ConfigError
-from segtune.patience import patiently
+from segtune.errors import ConfigError, StorageError
+from segtune.patience import is_passing, patiently
 from segtune.strict_json import to_json
 from segtune.tracking.names import key_name, legacy_key
 from segtune.tracking.outbox import Message, Outbox
-from segtune.tracking.store import Store
+from segtune.tracking.store import Store, refuse_deleted
 
 State = Literal["running", "finished", "pruned", "infeasible", "failed", "interrupted"]
 _STATUS = {
@@ -53,7 +54,12 @@ class RunWriter:
         client = store.client
         own = {"segtune.state": "running"} | {key_name(k): v for k, v in tags.items()}
         own |= {_PARENT: parent} if parent else {}
-        run = patiently(lambda: client.create_run(store.experiment_id, run_name=name, tags=own))
+        own |= {"mlflow.source.name": _source(tags), "mlflow.source.type": "LOCAL"}
+        try:
+            run = patiently(lambda: client.create_run(store.experiment_id, run_name=name, tags=own))
+        except MlflowException:
+            refuse_deleted(store.client.get_experiment(store.experiment_id), store.uri)
+            raise
         writer = cls(store, run.info.run_id)
         rows = [(key_name(k), str(v)[:6000]) for k, v in params.items()]
         for start in range(0, len(rows), 100):
@@ -76,6 +82,10 @@ class RunWriter:
     def tags(self, values: Mapping[str, str]) -> None:
         """Sets tags."""
         self._outbox.send({"tags": {key_name(k): str(v) for k, v in values.items()}})
+
+    def inputs(self, datasets: Sequence[Mapping[str, Any]]) -> None:
+        """Logs datasets that the run reads: each with name, digest, source, context and profile."""
+        self._outbox.send({"inputs": [dict(d) for d in datasets]})
 
     def data(self, name: str, value: Any) -> None:
         """Keeps plain data as a JSON or YAML artifact, by the name's suffix."""
@@ -101,12 +111,22 @@ class RunWriter:
         self._outbox.send({"state": state, "time": int(time.time() * 1000)})
 
     def _deliver(self, message: Message) -> None:
+        try:
+            self._send(message)
+        except MlflowException as error:
+            if not is_passing(error):
+                _get(self.store, self.run_id)  # says so where the run was deleted
+            raise
+
+    def _send(self, message: Message) -> None:
         client, run_id = self.store.client, self.run_id
         if "params" in message:
             client.log_batch(run_id, params=[Param(k, v) for k, v in message["params"].items()])
         elif "metrics" in message:
             now, step = message["time"], message["step"]
             client.log_batch(run_id, metrics=[Metric(k, v, now, step) for k, v in message["metrics"].items()])
+        elif "inputs" in message:
+            client.log_inputs(run_id, [_dataset_input(row) for row in message["inputs"]])
         elif "tags" in message:
             client.log_batch(run_id, tags=[RunTag(k, v) for k, v in message["tags"].items()])
         elif "state" in message:
@@ -127,10 +147,29 @@ class RunWriter:
                 client.log_artifact(run_id, str(path), str(Path(message["name"]).parent))
 
 
+def _source(tags: Mapping[str, str]) -> str:
+    """The verb that a run came from, for MLflow's source column."""
+    sweep = tags.get("segtune.sweep") or tags.get("segtune.confirms", "")
+    verb = {"run": "train", "trial": "sweep", "workflow": "promote"}.get(tags.get("segtune.kind", "run"))
+    return " ".join(filter(None, ("segtune", verb or tags["segtune.kind"], sweep)))
+
+
+def _dataset_input(row: Mapping[str, Any]) -> DatasetInput:
+    """A dataset as MLflow lists it; its digests hold 36 characters."""
+    source, profile = json.dumps({"uri": row["source"]}), json.dumps(row["profile"])
+    dataset = Dataset(row["name"], row["digest"][:36], "local", source, profile=profile)
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", row["context"])])
+
+
 def deliver_held(store: Store) -> int:
     """Sends what was held back of any run while the server was away; returns how many runs still wait."""
-    writers = [RunWriter(store, p.parent.name) for p in (store.root / "runs").glob(f"*/{_OUTBOX}")]
-    return sum(not w._outbox.flush() for w in writers)
+    left = 0
+    for path in (store.root / "runs").glob(f"*/{_OUTBOX}"):
+        try:
+            left += not RunWriter(store, path.parent.name)._outbox.flush()
+        except ConfigError:  # the run was deleted: what is held back waits for a restore
+            continue
+    return left
 
 
 @dataclass(frozen=True)
@@ -140,6 +179,8 @@ class RunRecord:
     Attributes:
         metrics: last value of each metric.
         params: as logged, all text.
+        copy: folder of a registered version's own copy, where the run itself is gone.
+        uri: the version whose copy that is.
     """
 
     id: str
@@ -150,6 +191,8 @@ class RunRecord:
     tags: Mapping[str, str]
     started: float
     seconds: float
+    copy: Path | None = None
+    uri: str = ""
 
     @property
     def miou(self) -> float | None:
@@ -165,13 +208,13 @@ def get_run(store: Store, named: str) -> RunRecord:
     """
     text = named.removeprefix("runs:/")
     if not is_id_prefix(text):
-        return _record(_get(store, text))
+        return record_of(_get(store, text))
     experiments = [e.experiment_id for e in store.client.search_experiments()]
     found = store.client.search_runs(experiments, f"attributes.run_id LIKE '{text}%'", max_results=_CANDIDATES + 1)
     if len(found) == 1:
-        return _record(found[0])
+        return record_of(found[0])
     if not found:
-        return _record(_get(store, text))
+        return record_of(_get(store, text))
     rows = [f"{r.info.run_id} ({r.info.run_name})" for r in found[:_CANDIDATES]]
     more = ", …" if len(found) > _CANDIDATES else ""
     raise ConfigError(f"run '{text}': several ids begin so: {', '.join(rows)}{more}. Give more of the id.")
@@ -204,7 +247,12 @@ def sweep_parent(store: Store, sweep: str) -> str | None:
 
 def curve(store: Store, run_id: str, metric: str) -> list[tuple[int, float]]:
     """A metric's history as (step, value), by step; a step that was redone counts once, with its last value."""
-    rows = store.client.get_metric_history(run_id, key_name(metric)) or _legacy_rows(store, run_id, metric)
+    try:
+        rows = store.client.get_metric_history(run_id, key_name(metric)) or _legacy_rows(store, run_id, metric)
+    except MlflowException:  # of a registered version whose run is gone
+        if find_run(store, run_id) is not None:
+            raise
+        return []
     latest = {m.step: m.value for m in sorted(rows, key=lambda m: m.timestamp)}
     return sorted(latest.items())
 
@@ -231,12 +279,30 @@ def _legacy_rows(store: Store, run_id: str, metric: str) -> list[Metric]:
 
 
 def _get(store: Store, run_id: str) -> Run:
+    run = find_run(store, run_id)
+    if run is None:
+        raise ConfigError(
+            f"run '{run_id}' is not in the store '{store.uri}'. Check the id, or set tracking.root; a run that was "
+            "deleted and then removed by `mlflow gc` is gone for good."
+        )
+    if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
+        restore = f"MLFLOW_TRACKING_URI={shlex.quote(store.uri)} mlflow runs restore --run-id {run_id}"
+        raise ConfigError(f"run '{run_id}' ({run.info.run_name}) was deleted in MLflow. Restore it with: {restore}")
+    return run
+
+
+def find_run(store: Store, run_id: str) -> Run | None:
+    """A run as MLflow has it, deleted or not; None where it is not in the store.
+
+    Raises:
+        StorageError: the store cannot be reached.
+    """
     try:
         return store.client.get_run(run_id)
-    except MlflowException:
-        raise ConfigError(
-            f"run '{run_id}' is not in the store '{store.uri}'. Check the id, or set tracking.root."
-        ) from None
+    except MlflowException as error:
+        if is_passing(error):
+            raise StorageError(f"the store '{store.uri}' cannot be read ({error}).") from error
+        return None
 
 
 def quoted(text: str) -> str:
@@ -253,8 +319,11 @@ def quoted(text: str) -> str:
     return f'"{text}"' if "'" in text else f"'{text}'"
 
 
-def search_runs(store: Store, tags: Mapping[str, str]) -> list[RunRecord]:
-    """Runs that have these tags, oldest first.
+def search_runs(store: Store, tags: Mapping[str, str], experiments: Sequence[str] | None = None) -> list[RunRecord]:
+    """Runs that have these tags and were not deleted, oldest first.
+
+    Args:
+        experiments: ids of those to look in; by default the store's.
 
     Raises:
         ConfigError: a value that MLflow's filters cannot hold.
@@ -264,15 +333,21 @@ def search_runs(store: Store, tags: Mapping[str, str]) -> list[RunRecord]:
     token = None
     while True:
         page = store.client.search_runs(
-            [store.experiment_id], where, max_results=1000, order_by=["attributes.start_time ASC"], page_token=token
+            list(experiments or [store.experiment_id]),
+            where,
+            ViewType.ACTIVE_ONLY,
+            1000,
+            ["attributes.start_time ASC"],
+            token,
         )
         found.extend(page)
         token = page.token
         if not token:
-            return [_record(r) for r in found]
+            return [record_of(r) for r in found]
 
 
-def _record(run: Run) -> RunRecord:
+def record_of(run: Run) -> RunRecord:
+    """A run of MLflow's as reports read it."""
     ended = run.info.end_time or int(time.time() * 1000)
     state: Any = run.data.tags.get("segtune.state", run.info.status.lower())
     return RunRecord(

@@ -1,9 +1,12 @@
 """The store of runs and registered segmenters: MLflow on sqlite under `mlruns/`, or an MLflow server."""
 
+import json
 import logging
 import os
+import shlex
 import shutil
 import sqlite3
+import sys
 import tempfile
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,6 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock
 from mlflow import MlflowClient
+from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.version import VERSION
 
@@ -68,11 +72,13 @@ def open_store(config: TrackingConfig) -> Store:
                 shutil.copyfile(empty, root / "new.db")
                 (root / "new.db").replace(root / "mlflow.db")
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-            experiment_id = _experiment(client, config, root)
+            experiment_id = _experiment(client, config.experiment, root, uri, bool(config.uri))
     except OSError as error:
         raise StorageError(
             f"the store '{root}' cannot be written: {error}. Set tracking.root to a folder that can."
         ) from None
+    except StorageError:
+        raise
     except Exception as error:  # MLflow lets its database layer's errors through
         raise StorageError(
             f"the store '{uri}' cannot be opened ({type(error).__name__}: {str(error).splitlines()[0][:200]}). "
@@ -117,15 +123,89 @@ def _migrate(path: Path) -> None:
         empty.replace(path)
 
 
-def _experiment(client: MlflowClient, config: TrackingConfig, root: Path) -> str:
-    found = client.get_experiment_by_name(config.experiment)
+def _experiment(client: MlflowClient, name: str, root: Path, uri: str, is_server: bool) -> str:
+    found = client.get_experiment_by_name(name)
     if found is not None:
+        refuse_deleted(found, uri)
         return str(found.experiment_id)
-    location = None if config.uri else (root / "artifacts").as_uri()
+    location = None if is_server else (root / "artifacts").as_uri()
     try:
-        return str(client.create_experiment(config.experiment, artifact_location=location))
+        return str(client.create_experiment(name, artifact_location=location))
     except MlflowException:  # another process was first
-        found = client.get_experiment_by_name(config.experiment)
+        found = client.get_experiment_by_name(name)
         if found is None:
             raise
         return str(found.experiment_id)
+
+
+def refuse_deleted(experiment: Experiment, uri: str) -> None:
+    """Says how to restore an experiment.
+
+    Raises:
+        StorageError: it was deleted in MLflow.
+    """
+    if experiment.lifecycle_stage == LifecycleStage.ACTIVE:
+        return
+    restore = f"MLFLOW_TRACKING_URI={shlex.quote(uri)} mlflow experiments restore --experiment-id "
+    raise StorageError(
+        f"the experiment '{experiment.name}' of '{uri}' was deleted in MLflow, and its runs with it. Restore both "
+        f"with: {restore}{experiment.experiment_id}. Or record in another: tracking.experiment=NAME."
+    )
+
+
+_KEY = "segtune"  # of the view that the link opens
+_COLUMNS = (
+    *(f"metrics.`{key}`" for key in ("best/val/miou", "test/miou", "cost/latency_ms", "cost/params_m")),
+    *(f"attributes.`{key}`" for key in ("Dataset", "Source")),
+    "params.`template`",
+)
+
+
+def run_table(store: Store, port: int = 5000) -> tuple[str, str]:
+    """How to see the runs in MLflow: the command that serves them (empty for a server), and the address.
+
+    The address opens the table of runs, newest first, with the columns that matter. A page of MLflow's own choosing
+    would be one for traces of language models.
+    """
+    _share_view(store)
+    page = f"#/experiments/{store.experiment_id}/runs?viewStateShareKey={_KEY}&workflowType=machine_learning"
+    if store.uri.startswith(("http://", "https://")):
+        return "", f"{store.uri.rstrip('/')}/{page}"
+    mlflow = ["mlflow"] if shutil.which("mlflow") else [sys.executable, "-m", "mlflow"]
+    serve = shlex.join([*mlflow, "ui", "--backend-store-uri", store.uri, "--port", str(port)])
+    return serve, f"http://127.0.0.1:{port}/{page}"
+
+
+def _share_view(store: Store) -> None:
+    """Keeps the table's columns and order with the experiment, where MLflow's page looks for a shared view."""
+    tag = f"mlflow.sharedViewState.{_KEY}"
+    tags = store.client.get_experiment(store.experiment_id).tags
+    sweeps = store.client.search_runs([store.experiment_id], "tags.`segtune.kind` = 'sweep'", max_results=50)
+    view = json.dumps({
+        "selectedColumns": _COLUMNS, "orderByKey": "attributes.start_time", "orderByAsc": False,
+        "runsExpanded": {run.info.run_id: True for run in sweeps},  # or their trials would be folded away
+    })  # fmt: skip
+    if tags.get(tag) != view:
+        store.client.set_experiment_tag(store.experiment_id, tag, view)
+    if "mlflow.experimentKind" not in tags:
+        store.client.set_experiment_tag(store.experiment_id, "mlflow.experimentKind", "custom_model_development")
+
+
+def bookkeeping(store: Store, create: bool = False) -> str | None:
+    """Id of the experiment that keeps what is no run: the datasets' entries, with every read of a split.
+
+    Args:
+        create: make it where it does not exist; else None stands for that.
+    """
+    name = f"{store.experiment}-bookkeeping"
+    key = (store.root, store.uri, name)
+    if key not in _BOOKKEEPING:
+        found = store.client.get_experiment_by_name(name)
+        if found is None and not create:
+            return None
+        is_server = store.uri != _sqlite(store.root)
+        _BOOKKEEPING[key] = _experiment(store.client, name, store.root, store.uri, is_server)
+    return _BOOKKEEPING[key]
+
+
+_BOOKKEEPING: dict[tuple[Path, str, str], str] = {}

@@ -1,7 +1,8 @@
-"""templates: show what there is."""
+"""templates and list: show what there is."""
 
 from segtune.commands import command
-from segtune.verbs.call import Call, Outcome, Verb
+from segtune.errors import ConfigError, nearest
+from segtune.verbs.call import EXPERIMENT, STORE, Call, Outcome, Verb, store_options
 
 
 def _templates(call: Call) -> Outcome:
@@ -23,7 +24,33 @@ def _templates(call: Call) -> Outcome:
     return Outcome(template.to_json(), lines)
 
 
+_KINDS = ("runs", "sweeps", "models", "datasets")
+
+
+def _list(call: Call) -> Outcome:
+    from segtune import api
+
+    kind = call.one_name(f"of {', '.join(_KINDS)}")
+    if kind not in _KINDS:
+        raise ConfigError(f"'{kind}' cannot be listed; {nearest(kind, _KINDS)}")
+    found = api.list_entries(kind, **store_options(call))
+    return Outcome(found.to_json(), [*found.lines(), *page_lines(found.page)])
+
+
+def page_lines(page: tuple[str, str]) -> list[str]:
+    """How to see the runs in MLflow."""
+    serve, address = page
+    return [f"in MLflow: {serve}", f"  then open {address}"] if serve else [f"in MLflow: {address}"]
+
+
 VERBS = {
+    "list": Verb(
+        _list,
+        "List the runs, sweeps, registered models or datasets of a store, newest first.",
+        "segtune list runs",
+        names="runs|sweeps|models|datasets",
+        options=(*STORE, EXPERIMENT),
+    ),
     "templates": Verb(
         _templates,
         "List the templates, or the hyperparameters of one with their ranges.",

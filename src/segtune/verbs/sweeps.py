@@ -4,6 +4,7 @@ from typing import Any
 
 from segtune.commands import command
 from segtune.verbs.call import EXPERIMENT, STORAGE, STORE, Call, Option, Outcome, Verb, store_options
+from segtune.verbs.finding import page_lines
 
 
 def _sweep(call: Call) -> Outcome:
@@ -21,6 +22,7 @@ def _sweep(call: Call) -> Outcome:
         f"{result.counts.failed} failed, {result.seconds:.0f} s",
         f"best: {result.best.name} ({result.best.id}), val mIoU {result.best.miou:.4f}",
         f"next: {command('compare', result.name, tracking=result.tracking)}",
+        *page_lines(api.runs_page(result.tracking)),
     ]
     return Outcome(result.to_json(), lines)
 

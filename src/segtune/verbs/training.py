@@ -4,6 +4,7 @@ import json
 
 from segtune.commands import command
 from segtune.verbs.call import Call, Option, Outcome, Verb
+from segtune.verbs.finding import page_lines
 
 
 def _train(call: Call) -> Outcome:
@@ -18,7 +19,7 @@ def _train(call: Call) -> Outcome:
     use = command("predict", model=result.uri, source="PATH", output="DIR", tracking=tracking)
     lines.append(f"next: {command('compare', result.run_id, tracking=tracking)}")
     lines.append(f"next: {use if kind == 'segmenter' else f'name {result.uri} among the labelers of a workflow'}")
-    return Outcome(result.to_json(), lines)
+    return Outcome(result.to_json(), [*lines, *page_lines(api.runs_page(tracking))])
 
 
 def _print_config(call: Call) -> Outcome:

@@ -1,0 +1,205 @@
+"""Runs and experiments that were deleted in MLflow: refused with a way back, and no obstacle to what stays."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from segtune.errors import ConfigError, StorageError
+from segtune.report.compare import compare
+from segtune.settings import GateConfig, TrackingConfig
+from segtune.tracking.datasets import reads_of_test, record_read
+from segtune.tracking.evidence import load_evidence
+from segtune.tracking.promotion import promote, rollback
+from segtune.tracking.registry import champion_of, locate, version_run
+from segtune.tracking.runs import RunWriter, curve, deliver_held, get_run, search_runs, sweep_runs
+from segtune.tracking.store import bookkeeping, open_store
+from segtune.tracking.versions import add_evidence
+from tests.conftest import OPEN_GATE, TINY
+from tests.report.fakes import fake_run
+from tests.tracking.test_gate import contender, failed
+
+GATE = GateConfig()
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(TrackingConfig(root=str(tmp_path / "a store")))
+
+
+def remove(store, run_id, how):
+    """Deletes a run as MLflow's page does, and perhaps for good, as `mlflow gc` does."""
+    store.client.delete_run(run_id)
+    if how == "gc":
+        store.client._tracking_client.store._hard_delete_run(run_id)
+        shutil.rmtree(store.root / "artifacts" / run_id, ignore_errors=True)
+
+
+@pytest.mark.parametrize("how", ["deleted", "gc"])
+def test_a_deleted_run_is_refused_with_the_way_back_and_left_out_of_its_sweep(store, how):
+    runs = [contender(store, f"a{n}", 0.7 + n / 20, tags={"segtune.sweep": "s", "segtune.kind": "trial"})
+            for n in range(3)]  # fmt: skip
+    remove(store, runs[2].id, how)
+    told = "was deleted in MLflow.*mlflow runs restore" if how == "deleted" else "not in the store.*mlflow gc"
+    for use in (get_run, locate, lambda s, i: compare(s, [i]), lambda s, i: locate(i, s)):
+        with pytest.raises(ConfigError, match=told):
+            use(store, runs[2].id) if use is not locate else locate(f"runs:/{runs[2].id}", store)
+    assert [r.id for r in sweep_runs(store, "s")] == [runs[0].id, runs[1].id]
+    assert compare(store, ["s"]).best.first.id == runs[1].id
+    with pytest.raises(ConfigError, match=told):
+        promote(store, runs[2], "m", GATE)
+    assert champion_of(store, "m") is None
+    with pytest.raises(ConfigError, match=told):
+        RunWriter(store, runs[2].id).metrics({"a": 1.0}, 0)
+    if how == "deleted":
+        store.client.restore_run(runs[2].id)
+        assert promote(store, get_run(store, runs[2].id), "m", GATE).moved
+
+
+@pytest.mark.parametrize("how", ["deleted", "gc"])
+def test_a_champion_outlives_its_run_and_is_compared_with_by_its_copy(store, how):
+    first = contender(store, "champion1", 0.80)
+    assert promote(store, first, "m", GATE).moved
+    digest = locate("models:/m@champion", store).manifest_hash
+    remove(store, first.id, how)
+    found = locate("models:/m@champion", store)
+    assert found.manifest_hash == digest and (found.folder / "manifest.json").is_file()
+    copy = version_run(store, "models:/m/1")
+    assert copy.name == "champion1" and load_evidence(store, copy, "test") is not None
+    assert compare(store, ["models:/m@champion"], split="test").best.first.id == first.id
+    assert failed(promote(store, contender(store, "worse2", 0.70), "m", GATE)) >= {"min_gain"}
+    better = promote(store, contender(store, "better3", 0.90), "m", GATE)
+    assert better.moved and failed(better) == set() and "min_gain" in {v.rule for v in better.verdicts if v.passed}
+    assert rollback(store, "m") == (1, 3)
+    assert locate("models:/m", store).pinned == "models:/m/1"
+
+
+def test_evidence_of_a_version_whose_run_is_gone_is_kept_with_the_version(store):
+    first = contender(store, "champion1", 0.80)
+    promote(store, first, "m", GATE)
+    evidence = load_evidence(store, first, "test")
+    remove(store, first.id, "gc")
+    version = champion_of(store, "m")
+    other = type(evidence)(**{**vars_of(evidence), "origin": replace_split(evidence.origin, "night/val")})
+    assert add_evidence(store, version, other)
+    found = load_evidence(store, version_run(store, "models:/m/1"), "night/val")
+    np.testing.assert_array_equal(found.matrices, evidence.matrices)
+
+
+def vars_of(evidence):
+    names = ("names", "groups", "sizes", "matrices", "outlines", "calibration", "disputed", "masks")
+    return {n: getattr(evidence, n) for n in names}
+
+
+def replace_split(origin, split):
+    from dataclasses import replace
+
+    return replace(origin, split=split)
+
+
+def test_a_champion_of_0_1_0_whose_run_is_gone_blocks_nobody_and_that_is_said(store):
+    first = contender(store, "champion1", 0.80)
+    RunWriter(store, first.id).folder_artifact(
+        store.root / "runs" / first.id / "segmenter", "model/artifacts/segmenter"
+    )
+    store.client.create_registered_model("m")
+    store.client.create_model_version("m", f"runs:/{first.id}/model", first.id)
+    store.client.set_registered_model_alias("m", "champion", "1")
+    store.client.set_registered_model_tag("m", "segtune.champions", "[1]")
+    assert locate("models:/m/1", store).folder.is_dir()
+    remove(store, first.id, "gc")
+    with pytest.raises(ConfigError, match=f"its run {first.id} was removed"):
+        locate("models:/m@champion", store)
+    second = promote(store, contender(store, "better2", 0.9), "m", GATE)
+    judged = {v.rule: v for v in second.verdicts}
+    assert second.moved and "could not be compared" in second.reason
+    assert judged["min_gain"].passed is None and "not judged" in judged["min_gain"].figure
+    with pytest.raises(ConfigError, match="version 1 lost its own"):
+        rollback(store, "m")
+
+
+def test_a_deleted_experiment_is_told_with_the_way_back(store, tmp_path):
+    fake_run(store, "a1", sweep="s")
+    store.client.delete_experiment(store.experiment_id)
+    with pytest.raises(StorageError, match="mlflow experiments restore --experiment-id 1"):
+        RunWriter.create(store, "b", {}, {})
+    again = TrackingConfig(root=str(store.root), experiment="segtune")
+    from segtune.tracking import store as room
+
+    room._OPEN.clear()
+    with pytest.raises(StorageError, match=r"was deleted in MLflow.*tracking\.experiment=NAME"):
+        open_store(again)
+    store.client.restore_experiment(store.experiment_id)
+    assert len(sweep_runs(open_store(again), "s")) == 1
+
+
+def test_what_is_held_back_of_a_deleted_run_keeps_nobody_waiting(store, monkeypatch):
+    run = RunWriter.create(store, "r", {}, {})
+
+    def away(*_, **__):
+        raise ConnectionError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store.client), "log_batch", away)
+        run.metrics({"val/miou": 0.4}, 0)
+    store.client.delete_run(run.run_id)
+    assert deliver_held(store) == 0
+    store.client.restore_run(run.run_id)
+    assert deliver_held(store) == 0 and curve(store, run.run_id, "val/miou") == [(0, 0.4)]
+
+
+def test_reads_of_a_split_are_no_runs_and_those_of_0_1_0_still_count(store):
+    fake_run(store, "a1", sweep="s", split=None)
+    tags = {"segtune.kind": "dataset", "segtune.dataset": "old", "segtune.split": "test", "segtune.dataset.name": "d"}
+    tags["segtune.read.1"] = '{"time": "2026-01-01", "run": "r0", "purpose": "look"}'
+    store.client.create_run(store.experiment_id, run_name="d test", tags=tags)
+    record_read(store, "d", "test", "old", "r1", "again")
+    record_read(store, "d", "test", "new", "r2", "look")
+    assert [r.run for r in reads_of_test(store, "d")] == ["r0", "r1", "r2"]
+    names = [r.name for r in search_runs(store, {"segtune.kind": "dataset"})]
+    assert names == ["d test"] and bookkeeping(store) != store.experiment_id
+
+
+def test_a_name_without_a_version_is_the_champion_else_the_latest(store):
+    gate = GATE.model_copy(update={"max_params_m": 0.1})
+    for n in (1, 2):
+        assert not promote(store, contender(store, f"a{n}", 0.5 + n / 10), "m", gate).moved
+    found = locate("models:/m", store)
+    assert found.pinned == "models:/m/2" and found.note == "models:/m is version 2, the latest version"
+    promote(store, contender(store, "b3", 0.8), "m", GATE)
+    promote(store, contender(store, "b4", 0.6), "m", GATE)
+    assert locate("models:/m", store).note == "models:/m is version 3, the champion"
+    assert locate("models:/m/latest", store).pinned == "models:/m/4"
+    assert locate("models:/m@champion", store).note == ""
+    for uri in ("models:/nobody", "models:/nobody/latest", "models:/m/9", "models:/m@none", "models:/m/x", "models:/"):
+        with pytest.raises(ConfigError, match="no such registered segmenter"):
+            locate(uri, store)
+
+
+def test_a_version_shows_what_it_is(store):
+    run = RunWriter(store, contender(store, "a1", 0.8).id)
+    run.metrics({"test/miou": 0.75, "cost/params_m": 1.5}, 0)
+    promote(store, get_run(store, run.run_id), "m", GATE)
+    version = champion_of(store, "m")
+    assert "`swift` trained on `d`: val mIoU 0.8000, test mIoU 0.7500, 1.50 M parameters" in version.description
+    assert version.run_id == run.run_id and version.tags["dataset"] == "d" and version.tags["val/miou"] == "0.8000"
+    logged = store.client.get_logged_model(version.tags["segtune.logged_model"])
+    assert {m.key: m.value for m in logged.metrics}["test/miou"] == 0.75 and logged.source_run_id == run.run_id
+
+
+@pytest.mark.slow
+def test_mlflows_own_gc_leaves_a_champion_that_segments(store_root, tiny_run, tmp_path):
+    import segtune
+
+    root = tmp_path / "copy"
+    run = segtune.train(*TINY, f"tracking.root='{root}'", say=lambda _: None)
+    segtune.promote(run.run_id, "street", *OPEN_GATE, root=str(root))
+    uri = f"sqlite:///{root.absolute()}/mlflow.db"
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
+    open_store(TrackingConfig(root=str(root))).client.delete_run(run.run_id)
+    subprocess.run([sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri], env=environment, check=True)
+    found = segtune.load("models:/street", root=str(root)).segment(np.zeros((64, 96, 3), np.uint8))
+    assert found.mask.shape == (64, 96)

@@ -1,0 +1,89 @@
+"""What MLflow's page and `segtune list` show of a store."""
+
+import json
+
+import pytest
+
+import segtune
+from segtune import cli
+from segtune.errors import ConfigError
+from segtune.settings import GateConfig, TrackingConfig
+from segtune.tracking.datasets import record_read
+from segtune.tracking.promotion import promote
+from segtune.tracking.runs import RunWriter, curve
+from segtune.tracking.store import open_store, run_table
+from tests.conftest import TINY
+from tests.report.fakes import fake_run
+from tests.tracking.test_gate import contender
+
+GATE = GateConfig()
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(TrackingConfig(root=str(tmp_path / "a store")))
+
+
+def test_each_kind_is_listed_newest_first_a_line_each(store, capsys):
+    for n, name in enumerate(("one", "two")):
+        parent = RunWriter.create(store, name, {}, {"segtune.kind": "sweep", "segtune.sweep": name})
+        parent.finish("finished")
+        fake_run(store, f"{name}-0", 0.5 + n / 10, sweep=name)
+        fake_run(store, f"{name}-1", 0.4, "pruned", sweep=name)
+    for n in (1, 2):
+        promote(store, contender(store, f"m{n}", 0.5 + n / 10), "street", GATE)
+    record_read(store, "d", "test", "9" * 64, "r", "look")
+    store.client.delete_run(fake_run(store, "gone"))
+    expected = {"runs": (6, "m2"), "sweeps": (2, "two"), "models": (2, "models:/street/2"), "datasets": (3, "999999")}
+    for kind, (count, first) in expected.items():
+        found = segtune.list_entries(kind, root=str(store.root))
+        head, *lines = found.lines()
+        assert len(found.rows) == len(lines) == count and first in lines[0]
+        assert cli.main(["list", kind, f"tracking.root={store.root}", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)[kind] == list(found.rows)
+    sweeps = segtune.list_entries("sweeps", root=str(store.root)).rows
+    assert [(s["finished"], s["pruned"], s["best_val_miou"]) for s in sweeps] == [(1, 1, 0.6), (1, 1, 0.5)]
+    assert [m["champion"] for m in segtune.list_entries("models", root=str(store.root)).rows] == [True, False]
+    with pytest.raises(ConfigError, match="did you mean 'models'"):
+        segtune.list_entries("model", root=str(store.root))
+    assert cli.main(["list", "sweeep", f"tracking.root={store.root}"]) == 2
+
+
+def test_an_empty_store_lists_nothing(store, capsys):
+    assert cli.main(["list", "runs", f"tracking.root={store.root}"]) == 0
+    assert "no runs yet" in capsys.readouterr().out
+
+
+def test_the_printed_address_opens_the_run_table_with_the_columns_that_matter(store):
+    serve, address = run_table(store)
+    assert "ui --backend-store-uri" in serve and "a store/mlflow.db'" in serve
+    assert address.startswith(f"http://127.0.0.1:5000/#/experiments/{store.experiment_id}/runs?")
+    tags = store.client.get_experiment(store.experiment_id).tags
+    key = address.partition("viewStateShareKey=")[2].partition("&")[0]
+    columns = json.loads(tags[f"mlflow.sharedViewState.{key}"])["selectedColumns"]
+    assert {"metrics.`best/val/miou`", "metrics.`test/miou`", "attributes.`Dataset`", "attributes.`Source`"} <= set(
+        columns
+    )
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_a_run_shows_its_datasets_rates_losses_test_metrics_and_load(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    words = [*TINY, "trainer.val_every=2", "tracking.system_metrics=true", f"tracking.root={tmp_path / 'own'}"]
+    result = segtune.train(*words, say=lambda _: None)
+    store = open_store(TrackingConfig(root=str(tmp_path / "own")))
+    run = store.client.get_run(result.run_id)
+    inputs = {i.tags[0].value: i.dataset for i in run.inputs.dataset_inputs}
+    assert set(inputs) == {"train", "val"} and inputs["val"].name == "street"
+    assert run.data.tags["segtune.dataset"].startswith(inputs["val"].digest) and len(inputs["val"].digest) == 36
+    assert "source" in inputs["train"].to_dictionary() and json.loads(inputs["train"].profile)["images"] == 6
+    for key in ("train/loss", "train/lr"):
+        assert [step for step, _ in curve(store, result.run_id, key)] == [0, 1]
+    assert [step for step, _ in curve(store, result.run_id, "val/miou")] == [1]
+    assert run.data.tags["mlflow.source.name"] == "segtune train"
+    assert any(key.startswith("system/") for key in run.data.metrics)
+    evidence = segtune.evaluate(result.run_id, *words[:2], words[-1], split="test", say=lambda _: None)
+    metrics = store.client.get_run(result.run_id).data.metrics
+    assert metrics["test/miou"] == pytest.approx(evidence.scores.miou)
+    seen = [c for c, v in zip(evidence.origin.classes, evidence.scores.iou, strict=True) if v is not None]
+    assert all(f"test/iou/{name}" in metrics for name in seen)
