@@ -1,8 +1,8 @@
 """A study in a database: found again by its sweep's name, its password kept to its owner, and in every report."""
 
 import json
-import os
 import subprocess
+from pathlib import Path
 
 import optuna
 import pytest
@@ -162,5 +162,5 @@ def _children(pid):
 
 
 def _words_of(pid):
-    path = f"/proc/{pid}/cmdline"
-    return open(path).read().split("\0") if os.path.exists(path) else []
+    path = Path(f"/proc/{pid}/cmdline")
+    return path.read_text().split("\0") if path.exists() else []
