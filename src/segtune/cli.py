@@ -4,16 +4,18 @@
 standard output, progress and faults to standard error.
 """
 
-import json
+import io
 import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 from segtune import __version__
-from segtune.errors import ConfigError, Interrupted, SegtuneError, nearest
+from segtune.errors import ConfigError, Interrupted, SegtuneError
 from segtune.strict_json import to_json
 from segtune.verbs import VERBS
+from segtune.verbs.hints import verb_hint
 from segtune.verbs.parsing import help_text, parse
 
 
@@ -23,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 done, 1 a fault of ours, 2 config, 3 data, 4 finished in part, 5 storage, 130 interrupted and resumable.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal of cp1252 or ASCII shows `?` for what it lacks
+        sys.stdout.reconfigure(errors="replace")
     as_json = "--json" in words
     try:
         if not words or words[0] in ("-h", "--help", "help"):
@@ -42,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         message = f"{type(error).__name__}: {error}. This is a fault of segtune's; please report it."
         return _fail("Fault", message, 1, as_json)
-    _print(to_json(outcome.data, default=str, ensure_ascii=False) if as_json else "\n".join(outcome.lines))
+    _print(_json(outcome.data) if as_json else "\n".join(outcome.lines))
     return outcome.exit_code
 
 
@@ -56,6 +60,16 @@ def _print(text: str) -> int:
     return 0
 
 
+def _json(data: Any) -> str:
+    """One JSON object; characters that standard output cannot show, and broken file names, as escapes."""
+    text = to_json(data, default=str, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return to_json(data, default=str)
+    return text
+
+
 def _overview() -> str:
     """What `segtune --help` prints."""
     rows = [f"  {name:<10} {verb.summary}" for name, verb in VERBS.items()]
@@ -65,7 +79,7 @@ def _overview() -> str:
 
 def _verb(word: str) -> str:
     if word not in VERBS:
-        raise ConfigError(f"'{word}' is no verb; {nearest(word, VERBS)}")
+        raise ConfigError(f"'{word}' is no verb; {verb_hint(word, list(VERBS))}")
     return word
 
 
@@ -73,5 +87,5 @@ def _fail(kind: str, message: str, code: int, as_json: bool) -> int:
     print(f"{kind}: {message}", file=sys.stderr)
     if as_json:
         error = {"error": {"kind": kind, "message": message}, "exit_code": code}
-        _print(json.dumps(error, ensure_ascii=False))
+        _print(_json(error))
     return code

@@ -35,7 +35,16 @@ def _compiles(pattern: str) -> str:
 
 
 class StreetConfig(Settings):
-    """The built-in street scenes: image size in pixels, how many images a split holds, and the seed of them all."""
+    """The built-in street scenes.
+
+    Attributes:
+        width: of each image, in pixels.
+        height: of each image, in pixels.
+        train, val, test: images of the split.
+        clips: videos.
+        clip_frames: frames of each video.
+        seed: of all scenes.
+    """
 
     width: Annotated[int, Field(ge=64, le=2048)] = 256
     height: Annotated[int, Field(ge=64, le=2048)] = 192
@@ -51,6 +60,7 @@ class DownloadConfig(Settings):
     """Where a public dataset comes from, and the content that must arrive.
 
     Attributes:
+        url: of the archive.
         paths: folder inside the archive -> folder under the dataset's root.
         fingerprints: split -> sha256 over its files' names and bytes; a split not named here is not checked.
     """
@@ -69,8 +79,10 @@ class SplitsConfig(Settings):
         lists: file under root that names a split's images, one per line; `{split}` stands for the split.
         val: share of the images, without `lists` and `folds`.
         test: share of the images; 0 keeps the test split's own folder, where there is one.
+        seed: of the division.
         stratify: gives every split its share of each class's images, the rarest class first.
         folds: divides what is not test into so many parts of equal size; part `fold` is val, the others train.
+        fold: the part that is val, from 0.
     """
 
     lists: str | None = None
@@ -127,7 +139,7 @@ class FixesConfig(Settings):
         unrotated: images whose EXIF orientation is not applied.
         formats: image -> how its mask is stored, where that differs from the others.
         lists: split -> names, in place of a list that cannot be used as it is.
-        splits, classes: in place of the dataset's own.
+        splits, classes, label_map, mask_format, reduce_zero_label: in place of the dataset's own.
     """
 
     quarantine: dict[str, list[str]] = {}
@@ -155,6 +167,7 @@ class DatasetConfig(Settings):
     """Image/mask pairs per split plus a class table.
 
     Attributes:
+        name: of the dataset, in reports and the store.
         source: `folder` reads image and mask folders, `annotations` any format that `segtune import` reads (converted
             once, into the cache folder), `street` draws the built-in scenes.
         root: folder that holds the pairs; for `street`, where the scenes are kept (null: the cache folder).
@@ -175,6 +188,9 @@ class DatasetConfig(Settings):
             are no independent evidence, and splits and intervals take that into account.
         fixes: file that `segtune check --fix` wrote.
         table: only in the config that a run recorded: classes, ignore, finer and groups as the run used them.
+        street: for `source: street`, the scenes.
+        download: where the dataset comes from, for one that segtune can fetch.
+        licence: of the images, for the model card.
         tolerance: share of a split's files that may be unreadable: they are left out, and told; more is an error.
     """
 

@@ -1,5 +1,6 @@
 """Datasets as a user meets them, brought into the canonical layout and examined; and what is compared on them."""
 
+import os
 import shlex
 import shutil
 import tempfile
@@ -89,7 +90,7 @@ def import_dataset(
         ConfigError: an unknown format or key, an output that exists, holds the source, or is no earlier import.
         DataError: what cannot be read; nothing is left behind then.
     """
-    root, target = Path(source).expanduser().absolute(), Path(output).expanduser().absolute()
+    root, target = Path(os.path.expanduser(source)).absolute(), Path(os.path.expanduser(output)).absolute()
     if not root.exists():
         raise DataError(f"'{root}' does not exist. Give the folder, table or archive that holds the annotations.")
     if target.exists() and not overwrite:

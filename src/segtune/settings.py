@@ -32,6 +32,7 @@ class LossConfig(Settings):
             mining, Shrivastava et al., 2016).
         boundary: further weight, in the cross-entropy, of pixels that touch another class.
         points: for `masks`, places per mask at which it is compared.
+        label_smoothing: share of the target that the cross-entropy spreads over all classes.
         stride: 1 compares at full resolution; 4 compares logits and mask on every fourth pixel.
         lovasz_stride: the Lovasz term, which sorts all pixels once per class, takes every n-th row and column of
             those, from a random first one.
@@ -71,6 +72,9 @@ class OptimizerConfig(Settings):
     """The update rule; the learning rate is hp.batch_size * hp.per_item_lrate.
 
     Attributes:
+        name: `adamw`, `sgd` (with Nesterov momentum), or `muon` (orthogonalised updates of matrices).
+        weight_decay: share of a weight that a step of learning rate 1 takes away.
+        momentum: of sgd and muon.
         fallback_lr_scale: for muon, the AdamW learning rate of norms, biases and the head, as a share of lr.
         ns_steps: for muon, Newton-Schulz iterations.
     """
@@ -89,6 +93,7 @@ class TuningConfig(Settings):
         encoder: `train`; `frozen` as its pretrained weights are; or `lora`: frozen, with low-rank updates on attention.
         layer_decay: factor on the learning rate from each layer of the encoder to the one before it.
         frozen_epochs: for which the encoder stands still at first, while the new head finds its place.
+        lora_rank: of the updates, for `lora`.
         lora_alpha: the updates are scaled by lora_alpha / lora_rank.
         cached_views: for `frozen`, so many augmented views of each image are encoded once and kept in the cache
             folder; every run on the same weights and data trains its head on those. 0 encodes anew each time.
@@ -111,7 +116,14 @@ class TuningConfig(Settings):
 
 
 class SchedulerConfig(Settings):
-    """Learning rate over the run: linear warm-up over a share of the steps, then the named decay to `final` * lr."""
+    """Learning rate over the run: linear warm-up over a share of the steps, then the named decay to `final` * lr.
+
+    Attributes:
+        name: of the decay: `constant`, `poly` ((1 - progress) ** power) or `cosine`.
+        warmup: share of the steps.
+        power: of `poly`.
+        final: share of the learning rate that is left at the end.
+    """
 
     name: Literal["constant", "poly", "cosine"]
     warmup: Fraction = 0.05
@@ -124,6 +136,7 @@ class AugmentConfig(Settings):
 
     Attributes:
         scale: range of the random zoom.
+        hflip: probability of a mirrored image.
         color_jitter: largest relative change of brightness, contrast and saturation.
         sharpness: largest relative change of fine detail: at 1, from blurred away to twice as strong.
         crop_size: side of the square training crops in pixels; null takes whole images.
@@ -144,6 +157,11 @@ class TrainerConfig(Settings):
     """Where and how the steps run.
 
     Attributes:
+        accelerator: `auto` takes a GPU where there is one.
+        devices: GPUs of one training.
+        strategy: `ddp` trains on several devices, each with its share of the batch.
+        compile: whether torch.compile makes the step.
+        gradient_clip: largest norm of the gradient; null for no limit.
         precision: `auto` measures bf16 against fp32 on this model and device once, and keeps the answer.
         channels_last: memory format; `auto` is measured together with precision.
         threads: CPU threads; null leaves torch's choice.
@@ -187,6 +205,7 @@ class TrackingConfig(Settings):
 
     Attributes:
         root: folder of the default store (mlflow.db, artifacts/, runs/, sweeps/).
+        experiment: of MLflow, in which the runs stand.
         uri: an MLflow tracking URI instead of root's sqlite file.
         overlays: validation images drawn with their prediction at the end of a run.
         system_metrics: log the load of processor, memory, disk and GPU, every ten seconds of the training.
@@ -204,6 +223,15 @@ class GateConfig(Settings):
 
     Attributes:
         split: whose evidence the rules read. `auto` is test, and val where the dataset has no test split.
+        min_gain: lower end of the 95 % interval of the mIoU difference to the champion.
+        max_class_drop: by which the IoU of any class may fall below the champion's.
+        max_ece: expected calibration error.
+        max_latency_ms: median of single images, on the device that measured.
+        max_size_mb: of the weights.
+        max_params_m: parameters, in millions.
+        min_export_agreement: share of pixels on which an export equals the original, where an export exists.
+        provenance: whether dataset fingerprints and code version must be on record.
+        untouched: whether nobody but this model's own versions may have been measured on the split before.
     """
 
     split: Annotated[str, Field(min_length=1)] = "auto"
@@ -236,6 +264,10 @@ class RunConfig(Settings):
     Attributes:
         kind: whether pixels or regions are labelled.
         labeler: for kind=labeler.
+        seed: of weights, batches and augmentations.
+        template: the architecture with the hyperparameters that it declares; template=NAME chooses one.
+        hp: the hyperparameters of the template; segtune templates NAME shows them.
+        resume: id of a run that goes on from its last checkpoint.
     """
 
     kind: Literal["segmenter", "labeler"] = "segmenter"

@@ -36,7 +36,7 @@ def conf_dirs() -> list[Path]:
     named = os.environ.get("SEGTUNE_CONF")
     if named == "":
         return [own]
-    mine = Path(named or "conf").expanduser()
+    mine = Path(os.path.expanduser(named or "conf"))
     if not mine.is_dir():
         if named is None:
             return [own]

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,8 +16,14 @@ _CHUNK = 20_000  # rows that are asked for, hashed and written together
 
 
 def cache_dir() -> Path:
-    """Folder for what can be made again: `$SEGTUNE_CACHE`, else the user's cache folder."""
-    return Path(os.environ.get("SEGTUNE_CACHE") or platformdirs.user_cache_dir("segtune"))
+    """Folder for what can be made again: `$SEGTUNE_CACHE`, else the user's cache folder.
+
+    For a user without a home folder (a container's, say), a folder of their own among the temporary files.
+    """
+    folder = os.path.expanduser(os.environ.get("SEGTUNE_CACHE") or platformdirs.user_cache_dir("segtune"))
+    if folder.startswith("~"):
+        return Path(tempfile.gettempdir()) / f"segtune-cache-{os.getuid()}"
+    return Path(folder)
 
 
 def walk(folder: Path, suffixes: Sequence[str]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -115,7 +116,7 @@ def _with_fixes(config: DatasetConfig) -> DatasetConfig:
         return config
     fixes = config.fixes
     if isinstance(fixes, str):
-        path = Path(fixes).expanduser()
+        path = Path(os.path.expanduser(fixes))
         if not path.is_file():
             raise ConfigError(
                 f"dataset.fixes={fixes}: no such file. To write one: "
@@ -158,7 +159,7 @@ def _street_root(config: DatasetConfig, say: Say) -> Path:
             f"dataset '{config.name}': source 'street' needs dataset.street (width, height, train, val, …)."
         )
     key = hashlib.sha256(json.dumps([street_files.VERSION, settings.model_dump()]).encode()).hexdigest()[:12]
-    root = Path(config.root).expanduser().absolute() if config.root else cache_dir() / f"street-{key}"
+    root = Path(os.path.expanduser(config.root)).absolute() if config.root else cache_dir() / f"street-{key}"
     if not root.is_dir():
         build_folder(root, lambda folder: street_files.write_dataset(folder, settings, say))
     return root

@@ -65,7 +65,7 @@ def find_inputs(sources: Sequence[str]) -> list[Input]:
     """
     found: list[Input] = []
     for source in sources:
-        path = Path(source).expanduser()
+        path = Path(os.path.expanduser(source))
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
             found.extend(_input(p, p.relative_to(path)) for p in inside if p.is_file())

@@ -46,6 +46,7 @@ class WorkflowConfig(Settings):
     """What a file of `conf/workflow/` says.
 
     Attributes:
+        title: of the workflow, for people.
         segmenter: `models:/NAME/VERSION`, `models:/NAME@champion`, `runs:/ID` or a folder.
         regions: `concept` or `components`.
         labelers: the same for labelers, each of another concept; they divide components that show several things.

@@ -4,6 +4,7 @@ The table below is the only way from a name in a config or a segmenter folder to
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -171,6 +172,8 @@ def build(model: Mapping[str, Any], num_classes: int, pretrained: bool = False) 
                 "hp.pretrained_weights=imagenet: swift has no ImageNet weights; use none, a file or models:/…"
             )
         return SegmentationModel(Swift(num_classes, **options), Preprocessing(multiple=4))
+    if not encoder.startswith("mit_"):
+        encoder = timm_name(encoder)
     mean, std = statistics(encoder)
     if architecture == "Eomt":
         queries = _made(
@@ -247,11 +250,33 @@ def encoder_name(encoder: str) -> str:
     """
     if encoder in smp.encoders.get_encoder_names() and encoder.startswith("mit_"):
         return encoder
-    bare = encoder.split(".")[0]
+    return f"tu-{timm_name(encoder)}"
+
+
+def timm_name(encoder: str) -> str:
+    """Timm's name for an encoder, without the prefixes that smp (`tu-`) and the model hub give it.
+
+    Raises:
+        ConfigError: a name, or a tag behind its dot, that timm does not know.
+
+    >>> timm_name("hf-hub:timm/resnet18.a1_in1k")
+    'resnet18.a1_in1k'
+    """
+    name = re.sub(r"^(tu-|(hf[-_]hub:)?timm/)", "", encoder)
+    bare, _, tag = name.partition(".")
     if not timm.is_model(bare):
-        known: Sequence[str] = [*timm.list_models(), *(f"mit_b{i}" for i in range(6))]
-        raise ConfigError(f"hp.encoder={encoder}: timm knows no such encoder; {nearest(encoder, known)}")
-    return f"tu-{encoder}"
+        known = [*timm.list_models(), *(f"mit_b{i}" for i in range(6))]
+        raise ConfigError(f"hp.encoder={encoder}: timm knows no such encoder; {_nearest_encoder(name, known)}")
+    tags = timm.list_pretrained(f"{bare}.*")
+    if tag and name not in tags:
+        hint = nearest(name, tags or [bare])
+        raise ConfigError(f"hp.encoder={encoder}: timm knows no such weights of {bare}; {hint}")
+    return name
+
+
+def _nearest_encoder(name: str, known: Sequence[str]) -> str:
+    hint = nearest(name, known)
+    return hint if hint.startswith("did you mean") else "segtune templates unet names the usual ones"
 
 
 def statistics(encoder: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

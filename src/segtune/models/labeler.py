@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segtune.errors import ConfigError
-from segtune.models.build import Preprocessing, encoder_name, statistics
+from segtune.models.build import Preprocessing, statistics, timm_name
 from segtune.models.pretrained import hub_or_cache
 
 ARCHITECTURES = ("MaskPool",)
@@ -170,7 +170,7 @@ def build_labeler(model: Mapping[str, Any], num_classes: int, pretrained: bool =
     architecture, encoder = str(options.pop("architecture", "")), str(options.pop("encoder", ""))
     if architecture not in ARCHITECTURES:
         raise ConfigError(f"model.architecture={architecture}: labelers are {', '.join(ARCHITECTURES)}.")
-    encoder_name(encoder)  # says which names there are
+    encoder = timm_name(encoder)
     try:
         with hub_or_cache() if pretrained else nullcontext():
             net = timm.create_model(encoder, pretrained=pretrained, features_only=True)

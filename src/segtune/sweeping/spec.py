@@ -52,6 +52,8 @@ class SweepSpec(Settings):
     """What a sweep file says.
 
     Attributes:
+        name: of the study; that of the file where it is left out.
+        seed: of the sampler.
         n_trials: the study's total, whatever is stopped and resumed.
         budget: time to spend, as `45m`, `2h` or `1h30m`, beside or instead of `n_trials`; whole trials end within a
             tenth of it where a trial takes no more than a fifth of it.
@@ -182,8 +184,12 @@ def find_sweep(name: str) -> Path:
     for folder in folders:
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
-    known = {p.stem for f in folders for p in f.glob("*.yaml")}
-    raise ConfigError(f"sweep '{name}' is not in sweeps/; {nearest(name, known)}")
+    raise ConfigError(f"sweep '{name}' is not in sweeps/; {nearest(name, sweep_names())}")
+
+
+def sweep_names() -> list[str]:
+    """Names of all sweep files, the user's and ours."""
+    return sorted({p.stem for f in (Path("sweeps"), shipped("sweeps")) for p in f.glob("*.yaml")})
 
 
 def _with_words(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

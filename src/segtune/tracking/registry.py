@@ -50,7 +50,7 @@ def locate(uri: str, store: Store | None = None) -> Located:
         DataError: files in a registered model that do not belong there.
     """
     if store is None or not (uri.startswith(("models:/", "runs:/")) or _is_run_id(uri)):
-        folder = Path(uri).expanduser()
+        folder = Path(os.path.expanduser(uri))
         if not is_segmenter(folder):
             raise ConfigError(
                 f"'{uri}' is no segmenter: give models:/NAME@champion, runs:/ID, or a folder that holds {MANIFEST}."

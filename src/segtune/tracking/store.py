@@ -59,7 +59,7 @@ def open_store(config: TrackingConfig) -> Store:
     Raises:
         StorageError: the folder cannot be written, or the server cannot be reached.
     """
-    root = Path(config.root).expanduser().absolute()
+    root = Path(os.path.expanduser(config.root)).absolute()
     uri = config.uri or _sqlite(root)
     key = (os.getpid(), root, uri, config.experiment)
     if key in _OPEN and (config.uri or (root / "mlflow.db").is_file()):
@@ -71,9 +71,11 @@ def open_store(config: TrackingConfig) -> Store:
             if empty is not None:
                 shutil.copyfile(empty, root / "new.db")
                 (root / "new.db").replace(root / "mlflow.db")
+            if not config.uri:
+                _check_database(root / "mlflow.db")
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             experiment_id = _experiment(client, config.experiment, root, uri, bool(config.uri))
-    except OSError as error:
+    except (OSError, sqlite3.DatabaseError) as error:
         raise StorageError(
             f"the store '{root}' cannot be written: {error}. Set tracking.root to a folder that can."
         ) from None
@@ -88,12 +90,27 @@ def open_store(config: TrackingConfig) -> Store:
     return _OPEN[key]
 
 
+def _check_database(path: Path) -> None:
+    """That SQLite can open the file: MLflow tries for minutes where it cannot, as below a path of 512 characters.
+
+    Raises:
+        sqlite3.DatabaseError: it cannot.
+    """
+    with closing(sqlite3.connect(path)) as database:
+        try:
+            database.execute("PRAGMA schema_version")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):  # that passes
+                raise
+
+
 _OPEN: dict[tuple[int, Path, str, str], Store] = {}
 """Stores that this process has opened: a second call costs nothing."""
 
 
 def _sqlite(root: Path) -> str:
-    return f"sqlite:///{root / 'mlflow.db'}"
+    """SQLAlchemy's URI of the store's own database; `%` and `?` would have a meaning in it."""
+    return "sqlite:///" + str(root / "mlflow.db").replace("%", "%25").replace("?", "%3F")
 
 
 def _empty_database() -> Path | None:

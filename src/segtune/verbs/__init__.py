@@ -1,10 +1,11 @@
 """The verbs of the command line, by topic: each declares its options and calls its function in `api`."""
 
-from segtune.verbs import comparing, data, finding, predicting, sweeps, training
+from segtune.verbs import comparing, configuring, data, finding, predicting, sweeps, training
 from segtune.verbs.call import Verb
 
 VERBS: dict[str, Verb] = {
     **finding.VERBS,
+    **configuring.VERBS,
     **data.VERBS,
     **training.VERBS,
     **sweeps.VERBS,

@@ -9,6 +9,7 @@ from typing import Any
 
 from segtune.errors import ConfigError, nearest
 from segtune.verbs.call import Call, Option, Verb, converted
+from segtune.verbs.hints import bare_word_hint, flag_hint
 
 JSON = Option("json", "print one JSON object at the end", "flag")
 HELP = Option("help", "print this help", "flag")
@@ -50,7 +51,8 @@ def parse(name: str, verb: Verb, words: Sequence[str]) -> Call:
         else:
             found.names.append(word)
     if found.names and not verb.names:
-        raise ConfigError(f"'{found.names[0]}' is not key=value, e.g. dataset=street.")
+        word = found.names[0]
+        raise ConfigError(f"'{word}' is no name that {name} takes: {bare_word_hint(name, word, verb)}.")
     for option in verb.options:
         if option.required and option.name not in found.options:
             raise ConfigError(f"{name} needs {option.usage}: {option.meaning}. Example: {verb.example}")
@@ -64,7 +66,7 @@ def _take_dashed(name: str, verb: Verb, word: str, waiting: list[str], found: _W
     option = known.get(key) if word.startswith("--") else None
     if option is None:
         dashed = word.partition("=")[0]
-        hint = nearest(f"--{key}", [f"--{k}" for k in known])
+        hint = flag_hint(word, verb, [f"--{k}" for k in known])
         raise ConfigError(f"{dashed}: no such flag of '{name}'; {hint}")
     if option.kind in ("flag", "boolean") and not equals:
         found.options[key] = True
@@ -82,15 +84,37 @@ def _take_pair(name: str, verb: Verb, word: str, found: _Words) -> None:
         found.options[key] = converted(option, text)
         return
     if verb.takes(key.lstrip("+~")):
+        _check_own(name, verb, key)
         found.overrides.append(word)
         return
-    if option is not None:
+    if option is not None or key == "json":
         raise ConfigError(f"{word}: a flag of '{name}'; write --{key}.")
     if "file" in verb.completes and os.path.lexists(word):
         found.names.append(word)
         return
     known = [o.name for o in verb.options if o.kind != "flag"] + [p for p in verb.passes if p != "*"]
     raise ConfigError(f"{key}: no such key of '{name}'; {nearest(key, known)}")
+
+
+def _check_own(name: str, verb: Verb, key: str) -> None:
+    """That a key is no misspelt option or flag of the verb, which the config would call unknown.
+
+    Raises:
+        ConfigError: it is.
+    """
+    if "." in key or not ({o.name for o in verb.options} - {"print-config"}):
+        return
+    from segtune.config import GROUPS
+    from segtune.settings import RunConfig
+
+    if key in GROUPS or key in RunConfig.model_fields:
+        return
+    option = verb.option(key.replace("_", "-"))
+    if option is not None and option.kind == "flag":
+        raise ConfigError(f"{key}: a flag of '{name}'; write --{option.name}.")
+    hint = nearest(key, [o.name for o in verb.options if o.kind != "flag"])
+    if hint.startswith("did you mean"):
+        raise ConfigError(f"{key}: no such key of '{name}'; {hint}")
 
 
 def help_text(name: str, verb: Verb) -> str:

@@ -1,0 +1,75 @@
+"""Output on terminals that lack characters, in environments without a home, and as strict JSON."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from segtune import cli
+from segtune.data.files import cache_dir
+from segtune.errors import ConfigError, StorageError
+from segtune.models.build import timm_name
+from segtune.settings import TrackingConfig
+from segtune.tracking.store import open_store
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_terminal_that_lacks_characters_shows_others(encoding):
+    env = {**os.environ, "PYTHONIOENCODING": encoding, "LANG": "C"}
+    done = [
+        subprocess.run([sys.executable, "-m", "segtune", *words], capture_output=True, env=env, check=False)
+        for words in (["--help"], ["train", "--json", "kind=数据"])
+    ]
+    assert done[0].returncode == 0 and b"key=value" in done[0].stdout and not done[0].stderr
+    assert done[1].returncode == 2 and "数据" in json.loads(done[1].stdout)["error"]["message"]
+
+
+def test_json_is_strict_and_survives_names_that_are_no_text():
+    text = cli._json({"path": "a\udcff", "miou": float("nan"), "rows": ({"x": float("inf")}, [1.5])})
+    data = json.loads(text, parse_constant=lambda name: pytest.fail(name))
+    assert data == {"path": "a\udcff", "miou": None, "rows": [{"x": None}, [1.5]]}
+    assert text.encode()
+
+
+def test_a_user_without_a_home_has_a_cache_among_the_temporary_files(monkeypatch, tmp_path):
+    monkeypatch.delenv("SEGTUNE_CACHE")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as where neither HOME nor the user is known
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: f"~/.cache/{name}")
+    assert cache_dir().is_absolute() and "~" not in str(cache_dir())
+
+
+def test_a_store_whose_path_is_too_long_is_refused_at_once(tmp_path):
+    root = tmp_path.joinpath(*["d" * 50] * 23)
+    with pytest.raises(StorageError, match="cannot be written: .*Set tracking.root"):
+        open_store(TrackingConfig(root=str(root)))
+
+
+@pytest.mark.parametrize("name", ["a?b", "a%20b", "~no-such-user", "it's a [1]"])
+def test_a_store_lies_where_its_path_says(name, tmp_path):
+    open_store(TrackingConfig(root=name))
+    assert (tmp_path / name / "mlflow.db").is_file()
+
+
+@pytest.mark.parametrize("prefix", ["", "tu-", "timm/", "hf-hub:timm/", "hf_hub:timm/"])
+def test_an_encoder_may_have_the_prefix_of_another_library(prefix):
+    assert timm_name(f"{prefix}resnet18.a1_in1k") == "resnet18.a1_in1k"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet18.nosuchtag", "no such weights of resnet18; .*resnet18"),
+        ("timm/resnet81", "did you mean 'resnet18'"),
+        ("hf-hub:nobody/model", "no such encoder; segtune templates unet"),
+        ("resnet18.", "resnet18"),
+        ("", "no such encoder"),
+    ],
+)
+def test_an_unknown_encoder_is_refused_with_the_nearest(name, message):
+    if name == "resnet18.":
+        assert timm_name(name).startswith(message)
+        return
+    with pytest.raises(ConfigError, match=message):
+        timm_name(name)
