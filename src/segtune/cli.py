@@ -31,6 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if not words or words[0] in ("-h", "--help", "help"):
             return _print(_overview())
+        if words[0] == "__complete":  # asked by the scripts of `segtune completion`
+            from segtune.verbs.completing import candidates
+
+            return _print("\n".join(candidates(words[1:], VERBS)))
         if words[0] == "--version":
             return _print(f"segtune {__version__}")
         name = _verb(words[0])

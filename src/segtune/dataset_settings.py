@@ -155,7 +155,14 @@ class FixesConfig(Settings):
 
 
 class TableConfig(Settings):
-    """The class table as a run found it: in a recorded config, in place of `classes.yaml`."""
+    """The class table as a run found it: in a recorded config, in place of `classes.yaml`.
+
+    Attributes:
+        classes: names, or mappings with name, color and finer.
+        ignore: mask ids that count nowhere.
+        finer: folder of finer masks under root.
+        groups: pattern whose first match in an image's name is its group.
+    """
 
     classes: list[Any]
     ignore: list[MaskId]

@@ -53,7 +53,7 @@ class Outbox:
                 except Exception as error:
                     if not is_passing(error):
                         raise
-                    self._write(messages)
+                    self.rewrite(messages)
                     return False
                 del messages[0]
             self.path.unlink()
@@ -67,7 +67,8 @@ class Outbox:
         with FileLock(f"{self.path}.lock"), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(message) + "\n")
 
-    def _write(self, messages: list[Message]) -> None:
+    def rewrite(self, messages: list[Message]) -> None:
+        """Puts messages in place of what was kept."""
         temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
         temporary.write_text("".join(json.dumps(m) + "\n" for m in messages), encoding="utf-8")
         temporary.replace(self.path)

@@ -14,6 +14,7 @@ import cv2
 import mlflow.artifacts
 import numpy as np
 import yaml
+from filelock import FileLock, Timeout
 from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
@@ -34,7 +35,10 @@ _STATUS = {
     "interrupted": "KILLED",
 }
 _PARENT = "mlflow.parentRunId"
-_OUTBOX = "outbox.jsonl"
+OUTBOX = "outbox.jsonl"
+WRITER_LOCK = ".writer.lock"
+TRAININGS = ("run", "confirm")
+"""Kinds of run whose folder is locked while it is trained; those of a sweep have a lease instead."""
 _CANDIDATES = 8  # of an ambiguous id that a message names
 
 
@@ -44,7 +48,8 @@ class RunWriter:
     def __init__(self, store: Store, run_id: str) -> None:
         self.store, self.run_id = store, run_id
         self.folder = store.root / "runs" / run_id
-        self._outbox = Outbox(self.folder / _OUTBOX, self._deliver)
+        self._outbox = Outbox(self.folder / OUTBOX, self._deliver)
+        self._lock: FileLock | None = None
 
     @classmethod
     def create(
@@ -61,6 +66,8 @@ class RunWriter:
             refuse_deleted(store.client.get_experiment(store.experiment_id), store.uri)
             raise
         writer = cls(store, run.info.run_id)
+        if tags.get("segtune.kind") in TRAININGS:
+            writer._hold()
         rows = [(key_name(k), str(v)[:6000]) for k, v in params.items()]
         for start in range(0, len(rows), 100):
             writer._outbox.send({"params": dict(rows[start : start + 100])})
@@ -71,8 +78,18 @@ class RunWriter:
         """Goes on with a run that was interrupted."""
         patiently(lambda: _get(store, run_id))
         writer = cls(store, run_id)
+        writer._hold()
         writer._outbox.send({"state": "running"})
         return writer
+
+    def _hold(self) -> None:
+        """Locks the run's folder; the kernel gives the lock back when this process ends, however it ends."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(self.folder / WRITER_LOCK, timeout=0)
+            self._lock.acquire()
+        except (OSError, Timeout):  # nothing depends on it but `segtune doctor`
+            self._lock = None
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Logs the metrics of one epoch in one call."""
@@ -109,6 +126,8 @@ class RunWriter:
     def finish(self, state: State) -> None:
         """Ends the run; a pruned one reads as pruned in `segtune.state`."""
         self._outbox.send({"state": state, "time": int(time.time() * 1000)})
+        if self._lock is not None:
+            self._lock.release()
 
     def _deliver(self, message: Message) -> None:
         try:
@@ -164,7 +183,7 @@ def _dataset_input(row: Mapping[str, Any]) -> DatasetInput:
 def deliver_held(store: Store) -> int:
     """Sends what was held back of any run while the server was away; returns how many runs still wait."""
     left = 0
-    for path in (store.root / "runs").glob(f"*/{_OUTBOX}"):
+    for path in (store.root / "runs").glob(f"*/{OUTBOX}"):
         try:
             left += not RunWriter(store, path.parent.name)._outbox.flush()
         except ConfigError:  # the run was deleted: what is held back waits for a restore

@@ -1,6 +1,6 @@
 """The verbs of the command line, by topic: each declares its options and calls its function in `api`."""
 
-from segtune.verbs import comparing, configuring, data, finding, predicting, sweeps, training
+from segtune.verbs import comparing, configuring, data, diagnosing, finding, predicting, sweeps, training
 from segtune.verbs.call import Verb
 
 VERBS: dict[str, Verb] = {
@@ -11,4 +11,5 @@ VERBS: dict[str, Verb] = {
     **sweeps.VERBS,
     **comparing.VERBS,
     **predicting.VERBS,
+    **diagnosing.VERBS,
 }
