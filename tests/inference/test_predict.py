@@ -16,6 +16,7 @@ from segtune.inference import predict as module
 from segtune.inference.predict import Options, predict
 from segtune.inference.regions import SCHEMA, read_document
 from segtune.inference.tiling import Tiling
+from tests.inference.test_video import clip
 
 RNG = np.random.default_rng(0)
 
@@ -109,6 +110,65 @@ def test_results_are_not_overwritten_unless_told(segmenter, tmp_path):
     predict(segmenter, [str(path)], tmp_path / "out", overwrite=True)
 
 
+def files_of(output: Path) -> set[str]:
+    """All that are not hidden, relative."""
+    shown = (p for p in output.rglob("*") if p.is_file() and not p.name.startswith("."))
+    return {p.relative_to(output).as_posix() for p in shown}
+
+
+ALL_FORMATS = Options(formats=("masks", "overlays", "regions", "coco", "geojson", "yolo", "clarifai"))
+
+
+def test_overwriting_leaves_what_this_call_wrote_and_the_user_s_own_files(segmenter, tmp_path):
+    out = tmp_path / "out"
+    for name in ("a.png", "deep/b.png"):
+        photo(tmp_path / "old" / name)
+    clip(tmp_path / "old" / "c.mp4", [0, 40])
+    photo(tmp_path / "new" / "a.png")
+    predict(segmenter, [str(tmp_path / "old")], out, options=ALL_FORMATS)
+    own = {"masks/mine.png", "regions/mine.jsonl", "deep/notes.txt"}
+    for name in own:
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text("{}")
+    predict(segmenter, [str(tmp_path / "new")], out, options=Options(formats=("masks",)), overwrite=True)
+    assert files_of(out) == {"regions.json", "masks/a.png"} | own
+    assert not (out / "masks" / "deep").exists() and not (out / "masks" / "c").exists()
+    predict(segmenter, [str(out / "masks" / "a.png")], out, overwrite=True)  # what is read is not removed first
+    assert files_of(out) == {"regions.json", "masks/a.png", "overlays/a.jpg"} | own
+
+
+def test_an_overwritten_or_resumed_prediction_leaves_nothing_of_the_interrupted_one(segmenter, tmp_path, monkeypatch):
+    for name in ("a", "b", "c"):
+        photo(tmp_path / "in" / f"{name}.png")
+    inside = [str(tmp_path / "in")]
+    for overwrite in (True, False):
+        out = tmp_path / f"out{overwrite}"
+        with monkeypatch.context() as patched:
+            patched.setattr("segtune.inference.writing.Writer.summaries", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                predict(segmenter, inside, out)
+        assert {"masks/b.png", "masks/c.png"} < files_of(out)
+        gone = tmp_path / "in" / f"{'a' if overwrite else 'b'}.png"
+        gone.unlink()
+        predict(segmenter, inside, out, overwrite=overwrite)
+        left = [p.stem for p in sorted((tmp_path / "in").iterdir())]
+        expected = {f"masks/{n}.png" for n in left} | {f"overlays/{n}.jpg" for n in left} | {"regions.json"}
+        assert files_of(out) == expected
+
+
+def test_a_record_that_leads_out_of_the_output_removes_nothing(segmenter, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    photo(tmp_path / "x.png")
+    predict(segmenter, [str(tmp_path / "x.png")], tmp_path / "out")
+    (tmp_path / "out" / "link").symlink_to(tmp_path)
+    document = read_document(tmp_path / "out" / "regions.json")
+    assert document["files"] == ["masks/x.png", "overlays/x.jpg", "regions.json"]
+    document["files"] += ["../mine.txt", str(tmp_path / "mine.txt"), "link/mine.txt"]
+    (tmp_path / "out" / "regions.json").write_text(json.dumps(document))
+    predict(segmenter, [str(tmp_path / "x.png")], tmp_path / "out", overwrite=True)
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
 def test_two_inputs_of_one_stem_do_not_share_an_output(segmenter, tmp_path):
     photo(tmp_path / "in" / "x.png")
     photo(tmp_path / "in" / "x.jpg")
@@ -125,7 +185,7 @@ def test_every_format_is_written_where_the_input_lay_and_the_document_fits_its_s
     photo(tmp_path / "in" / "a b" / "x.y.png")
     formats = ("masks", "overlays", "regions", "coco", "geojson", "yolo", "clarifai")
     predict(segmenter, [str(tmp_path / "in")], tmp_path / "out", model="m", options=Options(formats=formats))
-    files = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    files = files_of(tmp_path / "out")
     place = "a b/x.y"
     assert files == {
         "regions.json", "coco.json", f"masks/{place}.png", f"overlays/{place}.jpg", f"geojson/{place}.geojson",

@@ -69,7 +69,8 @@ class Georeference:
             with GCPTransformer(list(self.points)) as transformer:
                 x, y = transformer.xy(pixels[:, 1], pixels[:, 0], offset="ul")
         else:
-            x, y = self.transform @ (pixels[:, 0], pixels[:, 1])
+            t, x, y = self.transform, pixels[:, 0], pixels[:, 1]
+            x, y = t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f
         return np.stack([np.asarray(x), np.asarray(y)], axis=1)
 
     def mark(self, target: Any) -> None:

@@ -173,7 +173,8 @@ def _regions(mask: Any, counts: NDArray[np.float64], classes: ClassTable) -> lis
 
 
 def _overview(raster: Any, mask: Any, classes: ClassTable) -> NDArray[np.uint8]:
-    size = target_size(*raster.size, [min(_OVERVIEW, *raster.size)])
+    height, width = raster.size
+    size = target_size(height, width, [min(_OVERVIEW, height, width)])
     image = resized(raster.read, raster.size, size)(0, 0, *size)
     ids = mask.read(1, out_shape=size, resampling=Resampling.nearest)
     return draw_overlay(image, ids, classes)

@@ -6,7 +6,7 @@ kept, and the same call goes on from there.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from segtune.inference.segmenter import Segmentation, Segmenter
 from segtune.inference.video import Video
 from segtune.inference.workflow import Workflow
 from segtune.inference.writing import FOLDERS, Writer, write_jpeg
+from segtune.inference.written import Record
 from segtune.stopping import StopRequest
 
 _MANY = 500
@@ -77,7 +78,7 @@ def predict(
     Args:
         sources: paths, folders, globs, `-` for standard input.
         model: the URI that regions.json names.
-        overwrite: replace the results of an earlier call.
+        overwrite: replace the results of an earlier call: all files that it wrote are removed first, and no others.
         workflow: whose segmenter this is; filters, labels and edits.
         progress: is told how far the files are, and within a video how far its frames are.
 
@@ -90,7 +91,7 @@ def predict(
     options = options or Options()
     with opened(sources) as inputs, threads(torch.get_num_threads() - 1):  # decoding and writing take a core
         try:
-            _make_room(output, overwrite)
+            _make_room(output, overwrite, {i.path.resolve() for i in inputs})
             settings = _settings(segmenter, model, options, workflow)
             fast = segmenter.using(options.runtime, graphs=_is_long(inputs, options.sample_ms), say=say)
             job = _Job(fast, inputs, output, options, settings, workflow, say, progress)
@@ -118,13 +119,12 @@ def _frames(path: Path, sample_ms: float | None) -> int:
     return video.expected if sample_ms is None else round(1000 * (video.promised or 0.0) / sample_ms)
 
 
-def _make_room(output: Path, overwrite: bool) -> None:
+def _make_room(output: Path, overwrite: bool, inputs: Collection[Path]) -> None:
     target, unfinished = output / "regions.json", output / journal.NAME
     if overwrite:
+        Record(output).remove_all(inputs)
         unfinished.unlink(missing_ok=True)
         target.unlink(missing_ok=True)
-        for path in (output / "regions").rglob("*.jsonl"):
-            path.unlink()
     elif target.exists():
         raise ConfigError(f"output '{output}' holds results already. Choose another output=DIR, or add overwrite=true.")
     elif not unfinished.exists():
@@ -163,11 +163,14 @@ class _Job:
         """All inputs that an earlier call has not finished, then the summary."""
         stamps = {i.name: list(i.stamp) for i in self.inputs}
         with Journal(self.output / journal.NAME, self.settings) as log, self.stop.listening():
-            before = set()
+            before, gone = set(), set()
             for line in log.rows():
                 if stamps.get(line["name"]) == line["stamp"]:
                     before.add(line["name"])
                     self._count(line["row"])
+                else:
+                    gone.add(line["row"]["place"])
+            self.writer.record.remove_of(gone, {i.path.resolve() for i in self.inputs})
             todo = [i for i in self.inputs if i.name not in before]
             if before:
                 self.say(f"goes on: {len(before)} of {len(self.inputs)} files are finished already")
@@ -179,6 +182,7 @@ class _Job:
                 lines = (line for line in log.rows() if stamps.get(line["name"]) == line["stamp"])
                 images = (line["row"] for line in lines if "regions" in line["row"])
                 self.writer.summaries(model, images, self.videos, self.result.failed, pinned)
+                self.writer.record.end()
         (self.output / journal.NAME).unlink()
         if not self.result.images and not self.videos:
             first, count = next(iter(self.result.failed.values())), len(self.inputs)

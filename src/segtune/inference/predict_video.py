@@ -45,7 +45,7 @@ def segment_video(
         Interrupted: stopped by the user; frames that are written are not computed again.
     """
     video = Video(item.path, options.sample_ms)
-    lines = writer.output / "regions" / item.place.parent / f"{item.place.name}.jsonl"
+    lines = writer.record.add(writer.output / "regions" / item.place.parent / f"{item.place.name}.jsonl")
     lines.parent.mkdir(parents=True, exist_ok=True)
     head = {"schema_version": SCHEMA_VERSION, "file": item.name, "stamp": list(item.stamp), "settings": dict(settings)}
     if next(read_lines(lines), head).get("stamp") != head["stamp"]:
@@ -184,5 +184,5 @@ def _again(
 
 
 def _stored_mask(writer: Writer, item: Input, frame: VideoFrame, regions: list[Region]) -> NDArray[np.uint8]:
-    path = writer.path("masks", item.place / f"{frame.number:06d}", ".png")
+    path = writer.locate("masks", item.place / f"{frame.number:06d}", ".png")
     return read_mask(path) if path.is_file() else paint(regions, *frame.image.shape[:2])

@@ -25,6 +25,7 @@ from segtune.inference.journal import read_lines
 from segtune.inference.large import write_mask
 from segtune.inference.regions import SCHEMA_VERSION, Region
 from segtune.inference.segmenter import Segmentation
+from segtune.inference.written import Record
 
 FOLDERS = {"masks": "masks", "overlays": "overlays", "geojson": "geojson", "yolo": "yolo", "clarifai": "clarifai",
            "edited": "edited"}  # fmt: skip
@@ -36,11 +37,16 @@ class Writer:
 
     def __init__(self, output: Path, formats: Sequence[str], classes: ClassTable) -> None:
         self.output, self.formats, self.classes = output, formats, classes
+        self.record = Record(output)
 
-    def path(self, kind: str, place: Path, suffix: str) -> Path:
-        """The file of a format for an input's place."""
+    def locate(self, kind: str, place: Path, suffix: str) -> Path:
+        """The file of a format for an input's place, to be read."""
         target = self.output / FOLDERS[kind] / place
         return target.with_name(target.name + suffix)
+
+    def path(self, kind: str, place: Path, suffix: str) -> Path:
+        """The same, to be written: noted as written here."""
+        return self.record.add(self.locate(kind, place, suffix))
 
     def picture(self, place: Path, found: Segmentation, georeference: Georeference | None = None) -> None:
         """The mask, and the overlay."""
@@ -100,23 +106,23 @@ class Writer:
         failed: Mapping[str, str], workflow: Mapping[str, Any] | None = None,
     ) -> Path:  # fmt: skip
         """`regions.json`, row by row, and what else stands for all inputs together."""
-        target = self.output / "regions.json"
+        target = self.record.add(self.output / "regions.json")
         head = {"schema_version": SCHEMA_VERSION, "model": model, "classes": self.classes.to_json()}
         head |= {"workflow": workflow} if workflow else {}
         kept = list(images) if "coco" in self.formats else images
+        if "coco" in self.formats:
+            assert isinstance(kept, list)
+            frames = (f for v in videos for f in self._frames(v))
+            write_json(self.record.add(self.output / "coco.json"), to_coco([*kept, *frames], self.classes))
+        if "yolo" in self.formats:
+            names = "".join(f"  {n}: {json.dumps(name)}\n" for n, name in enumerate(self.classes.names))
+            write_text(self.record.add(self.output / "yolo" / "data.yaml"), f"names:\n{names}")
         with whole(target) as file:
             file.write(json.dumps(head, ensure_ascii=False, indent=1)[:-2] + ',\n "images": [')
             for number, row in enumerate(kept):
                 file.write((",\n  " if number else "\n  ") + json.dumps(row, ensure_ascii=False))
-            tail = {"videos": videos, "failed": failed}
+            tail = {"videos": videos, "failed": failed, "files": self.record.names()}
             file.write("\n ],\n " + json.dumps(tail, ensure_ascii=False)[1:] + "\n")
-        if "coco" in self.formats:
-            assert isinstance(kept, list)
-            frames = (f for v in videos for f in self._frames(v))
-            write_json(self.output / "coco.json", to_coco([*kept, *frames], self.classes))
-        if "yolo" in self.formats:
-            names = "".join(f"  {n}: {json.dumps(name)}\n" for n, name in enumerate(self.classes.names))
-            write_text(self.output / "yolo" / "data.yaml", f"names:\n{names}")
         return target
 
     def _frames(self, video: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
