@@ -37,4 +37,6 @@ def log_datasets(run: RunWriter, source: Source, splits: Mapping[str, Decoded]) 
 
 def system_monitor(run: RunWriter) -> SystemMetricsMonitor:
     """Logs the machine's load as `system/…` metrics, every ten seconds from `start()` to `finish()`."""
-    return SystemMetricsMonitor(run.run_id, resume_logging=True, tracking_uri=run.store.uri)
+    return SystemMetricsMonitor(  # type: ignore[no-untyped-call]  # MLflow declares no types
+        run.run_id, resume_logging=True, tracking_uri=run.store.uri
+    )
