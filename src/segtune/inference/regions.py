@@ -23,6 +23,7 @@ from segtune.inference.polygons import TOLERANCE, polygons_of, to_polygons, to_r
 
 SCHEMA_VERSION = 2
 SCHEMA = Path(__file__).with_name("regions.schema.json")
+_COUNTED = 2**22  # pixels that are counted at a time
 SPLITS = ("concept", "components")
 
 
@@ -138,7 +139,7 @@ def find_regions(
     place = np.zeros(len(found) + 1, np.int32)
     place[np.array(order) + 1] = np.arange(1, len(found) + 1)
     numbers = place[numbers]
-    sure = np.bincount(numbers.ravel(), confidence.ravel(), len(found) + 1)[1:]
+    sure = _sums(numbers, confidence, len(found) + 1)[1:]
     columns = np.asfortranarray(numbers)  # as run lengths go
     outlines = _Outlines(numbers)
     regions = []
@@ -147,6 +148,16 @@ def find_regions(
         region = _describe(number, concept, area, pixels, float(sure[number]), classes)
         regions.append(replace(region, outline=partial(outlines.of, number)))
     return regions
+
+
+def _sums(numbers: NDArray[np.int32], values: NDArray[np.float32], length: int) -> NDArray[np.float64]:
+    """Of the values (H, W) at each number, a few rows at a time: NumPy makes 16 bytes of each pixel to count it."""
+    total = np.zeros(length)
+    rows = max(1, _COUNTED // numbers.shape[1])
+    for start in range(0, len(numbers), rows):
+        some = slice(start, start + rows)
+        total += np.bincount(numbers[some].ravel(), values[some].ravel(), length)
+    return total
 
 
 def _number(mask: NDArray[np.uint8], split: str, min_area: int) -> tuple[NDArray[np.int32], list[tuple[int, int]]]:
