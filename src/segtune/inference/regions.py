@@ -136,9 +136,9 @@ def find_regions(
     if not found:
         return []
     order = sorted(range(len(found)), key=lambda n: (-found[n][1], found[n][0]))
-    place = np.zeros(len(found) + 1, np.int32)
+    place = np.zeros(len(found) + 1, np.uint8 if len(found) < 256 else np.int32)
     place[np.array(order) + 1] = np.arange(1, len(found) + 1)
-    numbers = place[numbers]
+    numbers = np.stack([place[row] for row in numbers])  # not at once: NumPy makes 8 bytes of each index
     sure = _sums(numbers, confidence, len(found) + 1)[1:]
     columns = np.asfortranarray(numbers)  # as run lengths go
     outlines = _Outlines(numbers)
@@ -150,7 +150,7 @@ def find_regions(
     return regions
 
 
-def _sums(numbers: NDArray[np.int32], values: NDArray[np.float32], length: int) -> NDArray[np.float64]:
+def _sums(numbers: NDArray[Any], values: NDArray[np.float32], length: int) -> NDArray[np.float64]:
     """Of the values (H, W) at each number, a few rows at a time: NumPy makes 16 bytes of each pixel to count it."""
     total = np.zeros(length)
     rows = max(1, _COUNTED // numbers.shape[1])
@@ -162,7 +162,9 @@ def _sums(numbers: NDArray[np.int32], values: NDArray[np.float32], length: int) 
 
 def _number(mask: NDArray[np.uint8], split: str, min_area: int) -> tuple[NDArray[np.int32], list[tuple[int, int]]]:
     """Numbers (H, W) of the areas from 1, 0 where there is none, and of each the concept and how many pixels it has."""
-    counts = np.bincount(mask.ravel(), minlength=256)
+    counts = np.zeros(256, np.int64)
+    for rows in mask:
+        counts += np.bincount(rows, minlength=256)
     concepts = [int(c) for c in np.flatnonzero(counts) if c != IGNORE_INDEX]
     if split == "concept":
         lookup = np.zeros(256, np.int32)
@@ -182,7 +184,7 @@ def _number(mask: NDArray[np.uint8], split: str, min_area: int) -> tuple[NDArray
 class _Outlines:
     """The polygons of all regions of a mask, found in one pass when the first is asked for."""
 
-    def __init__(self, numbers: NDArray[np.int32]) -> None:
+    def __init__(self, numbers: NDArray[Any]) -> None:
         self._numbers = numbers
 
     @cached_property
