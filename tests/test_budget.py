@@ -10,7 +10,7 @@ import segtune
 from segtune.config import compose
 from segtune.data.datamodule import SegmentationData, val_batch_size
 from segtune.errors import ConfigError, OutOfMemory
-from segtune.forecast import Pace, ending_seconds, within_minutes
+from segtune.forecast import Pace, ending_seconds, forecast_seconds, within_minutes
 from segtune.models.build import build
 from segtune.models.fitting import check_size
 from segtune.settings import TrackingConfig
@@ -49,6 +49,14 @@ def test_more_minutes_fit_more_epochs_up_to_the_templates_most(tmp_path, monkeyp
     assert chosen(10)[1] in (10, 11, 12)  # so many epochs lie between two that they are no more than that
     assert chosen(60)[0] in (753, 754) and chosen(60)[1] == 20  # 3060 s = 4 e + 2 * 22: twenty at most
     assert chosen(100_000)[0] == 1000  # swift's most
+
+
+@pytest.mark.parametrize(("epochs", "every", "passes"), [(2, 5, 1), (10, 5, 2), (11, 5, 3), (3, 1, 3)])
+def test_a_forecast_counts_the_validation_after_the_last_epoch(epochs, every, passes, tmp_path, monkeypatch):
+    monkeypatch.setattr("segtune.forecast.measure_pace", lambda *_: Pace(0.0, 0.0, 1.0, 0.0, steps=1))
+    monkeypatch.setattr("segtune.forecast.prepare", lambda *_: None)
+    words = [*TINY, f"hp.num_epochs={epochs}", f"trainer.val_every={every}", f"tracking.root='{tmp_path}'"]
+    assert forecast_seconds(compose(words).config) == passes
 
 
 def test_a_cpu_validates_a_few_images_at_a_time(tmp_path):

@@ -54,6 +54,15 @@ class Pace:
         return steps + validations * self.validation + self.ending
 
 
+def validations(epochs: int, every: int) -> int:
+    """How many epochs of a run are validated: each `every`th one, and always the last.
+
+    >>> validations(10, 5), validations(11, 5), validations(3, 5)
+    (2, 3, 1)
+    """
+    return math.ceil(epochs / every)
+
+
 @only_training()
 @kept_memory()
 def forecast_seconds(config: RunConfig, patience: float = _SECONDS) -> float:
@@ -72,7 +81,7 @@ def forecast_seconds(config: RunConfig, patience: float = _SECONDS) -> float:
         return 60.0 * config.trainer.minutes
     epochs = int(config.hp["num_epochs"])
     pace = measure_pace(prepare(config, _quiet), patience)
-    return pace.seconds(epochs, lambda _: 1.0, epochs // config.trainer.val_every)
+    return pace.seconds(epochs, lambda _: 1.0, validations(epochs, config.trainer.val_every))
 
 
 def within_minutes(setup: Setup, started: float, say: Say) -> Setup:
@@ -96,8 +105,8 @@ def within_minutes(setup: Setup, started: float, say: Say) -> Setup:
         augment = replace(setup.augment, num_epochs=epochs)
         areas = [h * w for h, w in map(augment.size, range(epochs + 1))]
         span = max(1, areas[-1] - areas[0])
-        validations = min(epochs // config.trainer.val_every, allowed)
-        return pace.seconds(epochs, lambda e: 1 - (areas[-1] - areas[e]) / span, validations)
+        passes = min(validations(epochs, config.trainer.val_every), allowed)
+        return pace.seconds(epochs, lambda e: 1 - (areas[-1] - areas[e]) / span, passes)
 
     while least < most:  # the most epochs that fit
         middle = (least + most + 1) // 2
