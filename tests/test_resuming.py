@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,14 @@ import segtune
 from segtune.config import compose
 from segtune.errors import ConfigError, DataError, Interrupted, SegtuneError
 from segtune.models.optim import lr_factor
-from segtune.settings import TrackingConfig
+from segtune.opening import open_run
+from segtune.resuming import as_begun, extend
+from segtune.settings import RunConfig, TrackingConfig
+from segtune.setup import prepare
 from segtune.stopping import StopRequest
 from segtune.task import _EpochLosses
 from segtune.tracking.registry import locate
-from segtune.tracking.runs import RunWriter, artifact, curve, get_run
+from segtune.tracking.runs import RunWriter, artifact, curve, get_run, search_runs
 from segtune.tracking.store import Store, open_store
 from segtune.training import fit
 from tests.conftest import OPEN_GATE, TINY
@@ -136,6 +140,60 @@ def test_a_finished_run_is_extended_as_if_it_had_been_longer_from_the_start(tmp_
     (tmp_path / "runs" / longer.run_id / "last.ckpt").unlink()
     with pytest.raises(DataError, match=rf"hp.pretrained_weights=runs:/{longer.run_id}"):
         resume(tmp_path, longer.run_id, "hp.num_epochs=6")
+
+
+def test_an_extension_takes_over_what_the_run_has_and_each_of_its_curves(tmp_path):
+    store = store_at(tmp_path)
+    classes = ["road", "crack <5%", "a:b", "道路"]
+    short, longer = (RunWriter.create(store, name, {}, {}) for name in ("short", "longer"))
+    for run in (short, longer):
+        run.folder.mkdir(parents=True, exist_ok=True)
+    for step in range(2):
+        short.metrics({f"val/iou/{c}": step + n / 10 for n, c in enumerate(classes)}, step)
+    (short.folder / "last.ckpt").write_bytes(b"before the first validation")  # no best weights yet
+    extend(store, get_run(store, short.run_id), longer, (2, 4), lambda _: None)
+    assert (longer.folder / "last.ckpt").read_bytes() == b"before the first validation"
+    for n, name in enumerate(classes):
+        assert curve(store, longer.run_id, f"val/iou/{name}") == [(0, n / 10), (1, 1 + n / 10)]
+    assert get_run(store, longer.run_id).metrics == get_run(store, short.run_id).metrics
+
+
+def test_an_extension_that_fails_leaves_no_run_that_seems_to_run(tmp_path):
+    run = run_of(tmp_path, compose([*TINY, f"tracking.root='{tmp_path}'"]).config)  # without a checkpoint
+    longer = compose([*TINY, "hp.num_epochs=4", f"tracking.root='{tmp_path}'"]).config
+    with ExitStack() as held, pytest.raises(FileNotFoundError):
+        open_run(store_at(tmp_path), prepare(longer, lambda _: None), "", {}, None, run, held, lambda _: None)
+    states = {r.id: r.state for r in search_runs(store_at(tmp_path), {"segtune.extends": run})}
+    assert list(states.values()) == ["failed"]
+
+
+def run_of(root: Path, config: RunConfig) -> str:
+    """Id of a run that was interrupted before its first step."""
+    run = RunWriter.create(store_at(root), "r", {"hp.num_epochs": config.hp["num_epochs"]}, {"segtune.kind": "run"})
+    run.data("config.yaml", config.model_dump(mode="json"))
+    run.finish("interrupted")
+    return run.run_id
+
+
+@pytest.mark.parametrize("parent", [None, "sweep"])
+def test_a_resumed_run_keeps_the_epochs_that_fitted_into_its_minutes(tmp_path, parent):
+    words = [w for w in TINY if "num_epochs" not in w] + [f"tracking.root='{tmp_path}'"]
+    config = compose([*words, "trainer.minutes=1"]).config
+    begun = run_of(tmp_path, compose([*words, "hp.num_epochs=7", "trainer.val_every=3"]).config)
+    store = store_at(tmp_path)
+    resumed = as_begun(store, config, begun, parent)
+    trainer = resumed.trainer
+    assert (resumed.hp["num_epochs"], trainer.val_every, trainer.minutes) == (7, 3, None)
+    assert as_begun(store, config, None, parent) == config  # a new run measures what fits
+
+
+def test_a_trial_is_never_extended(tmp_path):
+    words = [*TINY, f"tracking.root='{tmp_path}'"]
+    begun = run_of(tmp_path, compose(words).config)
+    store, setup = store_at(tmp_path), prepare(compose([*words, "hp.num_epochs=9"]).config, lambda _: None)
+    with ExitStack() as held:
+        run = open_run(store, setup, "", {}, "sweep", begun, held, lambda _: None)
+        assert run.run_id == begun and len(search_runs(store, {"segtune.kind": "run"})) == 1
 
 
 def test_an_extended_run_restates_its_schedule_and_can_itself_be_interrupted(tmp_path, monkeypatch):

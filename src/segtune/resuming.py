@@ -16,7 +16,7 @@ from segtune.errors import ConfigError, DataError
 from segtune.settings import RunConfig
 from segtune.template import parse_template
 from segtune.tracking.recorded import changed_dataset, recorded_config
-from segtune.tracking.runs import RunRecord, RunWriter, curve, get_run, search_runs
+from segtune.tracking.runs import RunRecord, RunWriter, artifact, curve, get_run, search_runs
 from segtune.tracking.store import Store
 
 LAST = "last.ckpt"
@@ -50,6 +50,26 @@ def resumable(
         return record, config
     hp = parse_template(config.template).resolve({**config.hp, "num_epochs": num_epochs})
     return record, config.model_copy(update={"hp": hp})
+
+
+def as_begun(store: Store, config: RunConfig, resume: str | None, parent: str | None) -> RunConfig:
+    """A resumed run's config with the epochs that it began with.
+
+    How many epochs fit into `trainer.minutes` is measured once, and differs from one measurement to the next.
+    The config of a sweep's trial is composed again for each attempt, so it still asks for minutes.
+
+    Args:
+        resume: id of the run that is resumed; None for a new run.
+        parent: run id of the sweep whose trial it is.
+    """
+    if resume is None or (parent is None and config.trainer.minutes is None):
+        return config
+    if artifact(store, resume, "config.yaml") is None:  # the run ended before it was recorded, so before any step
+        return config
+    begun = recorded_config(store, resume)
+    own = {"minutes": None, "val_every": begun.trainer.val_every}
+    hp = {**config.hp, "num_epochs": begun.hp["num_epochs"]}
+    return config.model_copy(update={"hp": hp, "trainer": config.trainer.model_copy(update=own)})
 
 
 def _newest(store: Store) -> str:
@@ -211,15 +231,16 @@ def extend(
         epochs: of the run, and of the longer one.
     """
     folder = store.root / "runs" / record.id
-    for name in (LAST, BEST):
-        shutil.copyfile(folder / name, run.folder / name)
+    shutil.copyfile(folder / LAST, run.folder / LAST)
+    if (folder / BEST).exists():  # a run has none before its first validation
+        shutil.copyfile(folder / BEST, run.folder / BEST)
     rows: dict[int, dict[str, float]] = {}
-    for metric in record.metrics:
-        if metric == "epoch" or metric.startswith(("val/", "train/")):
-            for step, value in curve(store, record.id, metric):
-                rows.setdefault(step, {})[metric] = value
+    for key in record.metrics:
+        if key == "epoch" or key.startswith(("val/", "train/")):
+            for step, value in curve(store, record.id, key, as_key=True):
+                rows.setdefault(step, {})[key] = value
     for step in sorted(rows):
-        run.metrics(rows[step], step)
+        run.metrics(rows[step], step, as_keys=True)
     own, wanted = epochs
     say(
         f"run {run.run_id} extends run {record.id} from {own} to {wanted} epochs, from its last checkpoint; the "

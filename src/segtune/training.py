@@ -1,7 +1,6 @@
 """The composition root: a checked config becomes data, model and task, is fitted, and leaves a segmenter behind."""
 
 import logging
-import os
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -13,7 +12,6 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping
 from safetensors.torch import load_file
 
-from segtune import __version__
 from segtune.callbacks import Guard, Keeper, Monitored, OnEpoch, Reporter, StopTraining
 from segtune.checkpoints import Checkpoints
 from segtune.commands import command
@@ -30,23 +28,22 @@ from segtune.models.cost import device_name, measure_cost
 from segtune.models.fitting import fitting_parts, is_out_of_memory
 from segtune.models.losses import SegmentationLoss
 from segtune.models.offsets import IMAGES, bias_of_classes
+from segtune.opening import check_data, open_run, rank
 from segtune.patience import patiently
-from segtune.resuming import BEST, LAST, alone_with, extend, usable_checkpoint
+from segtune.resuming import BEST, LAST, as_begun, usable_checkpoint
 from segtune.run_result import RunResult
 from segtune.settings import RunConfig
 from segtune.setup import Say, Setup, prepare, try_step
 from segtune.stopping import StopRequest
 from segtune.task import FineTuning
 from segtune.tracking.names import file_name
-from segtune.tracking.provenance import environment, git_state
-from segtune.tracking.recording import log_datasets, logged_params, system_monitor
-from segtune.tracking.runs import RunRecord, RunWriter, get_run
-from segtune.tracking.store import Store, open_store
+from segtune.tracking.recording import system_monitor
+from segtune.tracking.runs import RunWriter, get_run
+from segtune.tracking.store import open_store
 
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
 _EXPECTED = (".*does not have many workers", "The number of training batches", "Found .* module.s. in eval mode",
              ".*LeafSpec.*", ".*lr_scheduler.step.*", "Grad strides do not match")  # fmt: skip
-_RANK_RUN = "SEGTUNE_RUN_ID"  # tells the other ranks of a distributed run whose they are
 
 
 @only_training()
@@ -91,14 +88,15 @@ def fit(
         LeaseLost: out of `guard` or `commit`; the run is left as it is.
     """
     started = time.monotonic()
-    say = say if _rank() == 0 else _silent
+    say = say if rank() == 0 else _silent
     store = open_store(config.tracking)  # first of all: what cannot be kept need not be computed
+    config = as_begun(store, config, resume, parent)
     setup = within_minutes(prepare(config, say), started, say)
     if same_data_as:
-        _check_data(setup, get_run(store, same_data_as))
+        check_data(setup, get_run(store, same_data_as))
     stop = stop or StopRequest()
     with ExitStack() as held:
-        run = _open_run(store, setup, name, tags or {}, parent, resume, held, say)
+        run = open_run(store, setup, name, tags or {}, parent, resume, held, say)
         if on_start:
             on_start(run.run_id)
         try:
@@ -109,7 +107,7 @@ def fit(
                     result = RunResult(run.run_id, "infeasible", {}, None, run.folder, spent, beyond)
                 else:
                     reporter, keeper = _run_steps(setup, run, anew if resume else None, on_epoch, guard, stop, say)
-                    if _rank():  # a process that Lightning started beside the first one, which does the rest
+                    if rank():  # a process that Lightning started beside the first one, which does the rest
                         raise SystemExit(0)
                     if reporter.pruned:
                         result = _pruned(run, keeper, started)
@@ -142,88 +140,13 @@ def _end(error: BaseException, config: RunConfig, run: RunWriter, guard: Guard, 
         run.finish("interrupted")
         resume = command("train", tracking=config.tracking, resume=run.run_id)
         raise Interrupted(f"run {run.run_id} was stopped. Go on from its last checkpoint: {resume}") from None
-    if _rank() == 0:  # the others end by leaving, which says nothing about the run
+    if rank() == 0:  # the others end by leaving, which says nothing about the run
         guard()
         run.finish("failed")
 
 
-def _rank() -> int:
-    """Place of this process among those of a distributed run on this machine; 0 where it is alone."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
-
-
 def _silent(line: str) -> None:
     """Says nothing."""
-
-
-def _open_run(
-    store: Store, setup: Setup, name: str, tags: Mapping[str, str], parent: str | None, resume: str | None,
-    held: ExitStack, say: Say,
-) -> RunWriter:  # fmt: skip
-    """The run to write to: a new one, one that is resumed, or a longer one that takes another's checkpoint over."""
-    if _rank():
-        return RunWriter(store, os.environ[_RANK_RUN])
-    record = get_run(store, resume) if resume else None
-    wanted = int(setup.config.hp["num_epochs"])
-    own = int(record.params.get("hp.num_epochs", wanted)) if record else wanted
-    if record and parent is None:  # a sweep answers for its own data, and its leases say whose a trial is
-        _check_data(setup, record)
-        held.enter_context(alone_with(store, record.id))
-    if record and wanted == own:
-        run = RunWriter.reopen(store, record.id)
-    elif record:
-        run = _create_run(store, setup, name or record.name, {**tags, "segtune.extends": record.id}, parent)
-    else:
-        run = _create_run(store, setup, name, tags, parent)
-    run.folder.mkdir(parents=True, exist_ok=True)
-    if parent is None and (record is None or wanted != own):
-        held.enter_context(alone_with(store, run.run_id))
-    if record and wanted != own:
-        extend(store, record, run, (own, wanted), say)
-    os.environ[_RANK_RUN] = run.run_id
-    held.callback(os.environ.pop, _RANK_RUN, None)
-    return run
-
-
-def _check_data(setup: Setup, run: RunRecord) -> None:
-    for split, tag, now in (
-        ("train", "segtune.dataset.train", setup.train.fingerprint),
-        ("val", "segtune.dataset", setup.val.fingerprint),
-    ):
-        then = run.tags.get(tag, now)
-        if then != now:
-            raise DataError(
-                f"the {split} split of '{setup.source.name}' has changed since run {run.id} began "
-                f"(fingerprint {then[:12]}, now {now[:12]}). Restore the data, or train anew."
-            )
-
-
-def _create_run(store: Store, setup: Setup, name: str, tags: Mapping[str, str], parent: str | None) -> RunWriter:
-    config, git = setup.config, git_state()
-    own = {
-        "segtune.kind": "run",
-        "segtune.dataset": setup.val.fingerprint,
-        "segtune.dataset.train": setup.train.fingerprint,
-        "segtune.format": str(setup.how),
-        "segtune.version": __version__,
-    } | ({"mlflow.source.git.commit": git["commit"]} if git else {})
-    own |= {"segtune.git.dirty": str(bool(git["diff"])).lower()} if git else {}
-    run = RunWriter.create(
-        store,
-        name or f"{config.template['name']}-{config.dataset.name}",
-        logged_params(config),
-        own | dict(tags),
-        parent,
-    )
-    log_datasets(run, setup.source, {"train": setup.train, "val": setup.val})
-    run.data("config.yaml", config.model_dump(mode="json"))
-    run.data("classes.json", setup.classes.to_json())
-    run.data(
-        "environment.json", environment() | {"threads": torch.get_num_threads(), "device": device_name(setup.device)}
-    )
-    if git:
-        run.text("git.diff", f"# commit {git['commit']}\n{git['diff']}")
-    return run
 
 
 def _run_steps(
@@ -248,7 +171,7 @@ def _run_steps(
     keeper = Keeper(run.folder, stop, Checkpoints(), guard)
     areas = [h * w for h, w in map(setup.augment.size, range(config.hp["num_epochs"]))]
     work = [1] * len(areas) if views else areas  # features are of one size
-    ending = ending_seconds(setup) if _rank() == 0 else 0.0
+    ending = ending_seconds(setup) if rank() == 0 else 0.0
     say(f"training: {len(areas)} epochs, then about {ending:.0f} s of class offsets, measuring and saving")
     reporter = Reporter(names, say, _guarded(run, guard), work, on_epoch, kind.unit, ending)
     callbacks: list[pl.Callback] = [reporter, keeper]

@@ -8,7 +8,7 @@ import segtune
 ROOT = Path(segtune.__file__).parent
 # a room stands above all that come after it
 ROOMS = (
-    "__main__ cli verbs __init__ applying doctor api datasets report sweeping training forecast workflows "
+    "__main__ cli verbs __init__ applying doctor api datasets report sweeping training forecast opening workflows "
     "disputes exporting evaluation features setup callbacks resuming checkpoints task accumulation kinds run_result "
     "tracking inference config data models measure exclusive stopping pace patience host_memory commands "
     "strict_json settings dataset_settings template classes aliases quoting filenames errors"

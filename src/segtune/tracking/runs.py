@@ -91,9 +91,9 @@ class RunWriter:
         except (OSError, Timeout):  # nothing depends on it but `segtune doctor`
             self._lock = None
 
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Logs the metrics of one epoch in one call."""
-        rows = {key_name(k): float(v) for k, v in values.items()}
+    def metrics(self, values: Mapping[str, float], step: int, as_keys: bool = False) -> None:
+        """Logs the metrics of one epoch in one call; `as_keys` for names that are keys of another run's metrics."""
+        rows = {k if as_keys else key_name(k): float(v) for k, v in values.items()}
         self._outbox.send({"metrics": rows, "step": step, "time": int(time.time() * 1000)})
 
     def tags(self, values: Mapping[str, str]) -> None:
@@ -264,10 +264,15 @@ def sweep_parent(store: Store, sweep: str) -> str | None:
     return found[0].id if found else None
 
 
-def curve(store: Store, run_id: str, metric: str) -> list[tuple[int, float]]:
-    """A metric's history as (step, value), by step; a step that was redone counts once, with its last value."""
+def curve(store: Store, run_id: str, metric: str, as_key: bool = False) -> list[tuple[int, float]]:
+    """A metric's history as (step, value), by step; a step that was redone counts once, with its last value.
+
+    Args:
+        as_key: `metric` is a key of the run's record, not a name.
+    """
+    key = metric if as_key else key_name(metric)
     try:
-        rows = store.client.get_metric_history(run_id, key_name(metric)) or _legacy_rows(store, run_id, metric)
+        rows = store.client.get_metric_history(run_id, key) or _legacy_rows(store, run_id, metric)
     except MlflowException:  # of a registered version whose run is gone
         if find_run(store, run_id) is not None:
             raise
