@@ -10,7 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+import segtune
 from segtune.data.images import read_image, read_mask, resize_mask, target_size
+from segtune.data.values import to_bytes
 from segtune.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -113,3 +115,17 @@ def test_one_size_is_the_shorter_side_and_two_are_exact():
     assert target_size(720, 960, [360]) == (360, 480)
     assert target_size(960, 720, [360]) == (480, 360)
     assert target_size(720, 960, [640, 352]) == (352, 640)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", ["u2", "f4", "f8"])
+def test_the_byte_order_of_values_does_not_matter(order, kind):
+    plain = np.array([[0, 1, 1]], kind) * (257 if kind == "u2" else 0.5)
+    swapped = plain.astype(plain.dtype.newbyteorder(order))
+    expected = [0, 1, 1] if kind == "u2" else [0, 128, 128]
+    assert to_bytes(swapped, "image").tolist() == [expected]
+
+
+def test_a_big_endian_picture_of_pillow_is_read():
+    picture = Image.frombytes("I;16B", (2, 1), np.array([[0, 65535]], ">u2").tobytes())
+    assert segtune.read_image(picture)[0, :, 0].tolist() == [0, 255]

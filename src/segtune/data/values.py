@@ -35,6 +35,7 @@ def to_bytes(
     >>> to_bytes(np.array([0, 4095, 5000]), "image", value_range=(0, 4095)).tolist()
     [0, 255, 255]
     """
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)  # files may hold the other byte order
     if value_range is not None:
         return _scaled(values, value_range, name)
     if values.dtype == np.bool_:
