@@ -1,6 +1,7 @@
 """predict on images: outputs mirror the input; a bad file is named and the rest go on; a stopped call resumes."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -253,6 +254,28 @@ def test_a_file_that_changed_since_is_predicted_again(segmenter, tmp_path, monke
     predict(segmenter, [str(tmp_path / "in")], tmp_path / "out")
     rows = read_document(tmp_path / "out" / "regions.json")["images"]
     assert sorted((r["height"], r["width"]) for r in rows) == [(20, 30), (40, 60)]
+
+
+def test_a_second_resume_keeps_what_the_first_predicted_again(segmenter, tmp_path, monkeypatch):
+    path = photo(tmp_path / "in" / "a.png")
+    source, mask = [str(tmp_path / "in")], tmp_path / "out" / "masks" / "a.png"
+    first, stamp = path.read_bytes(), path.stat()
+
+    def interrupted() -> None:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(module.Writer, "summaries", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            predict(segmenter, source, tmp_path / "out")
+
+    interrupted()
+    photo(path, 20, 30)
+    interrupted()
+    interrupted()
+    assert read_mask(mask).shape == (20, 30)
+    path.write_bytes(first)  # with its old time, it looks as at first
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert predict(segmenter, source, tmp_path / "out").images == 1
+    assert read_mask(mask).shape == (40, 60)
+    assert len(read_document(tmp_path / "out" / "regions.json")["images"]) == 1
 
 
 def test_standard_input_takes_the_bytes_of_an_image(segmenter, tmp_path, monkeypatch):

@@ -16,9 +16,11 @@ from rasterio.transform import from_origin
 from torch import nn
 
 from segtune.data.images import resize_image
+from segtune.errors import DataError
 from segtune.inference import large
 from segtune.inference import segmenter as rooms
 from segtune.inference.georeference import common_metres, georeference
+from segtune.inference.predict import Options, predict
 from segtune.inference.scale import Scale, resized
 from segtune.inference.segmenter import Segmenter
 from segtune.inference.tiling import Tiling, windows_of
@@ -121,6 +123,16 @@ def test_windows_of_a_resized_image_are_those_of_the_whole_one_bit_for_bit(monke
     np.testing.assert_array_equal(read(top, left, bottom, right), whole[top:bottom, left:right])
 
 
+@pytest.mark.parametrize(
+    ("size", "target"),
+    [((100, 1000), (150, 300)), ((1000, 100), (300, 150)), ((60, 50), (40, 70)), ((50, 60), (90, 40))],
+)
+def test_windows_are_those_of_the_whole_image_where_one_side_grows_and_the_other_shrinks(size, target):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    whole, read = resize_image(image, *target), resized(windows_of(image), size, target)
+    assert np.abs(read(0, 0, *target).astype(int) - whole).max() <= 1
+
+
 @pytest.mark.parametrize("target", [(150, 230), (64, 400)])
 def test_windows_of_an_enlarged_image_are_within_a_level_of_the_whole_one(target):
     image = np.random.default_rng(0).integers(0, 256, (64, 99, 3), dtype=np.uint8)
@@ -221,6 +233,34 @@ def test_a_map_is_seen_at_the_metres_of_the_training_images(small_limits, tmp_pa
     for metres, step in ((0.5, 4), (1.0, 2)):
         assert np.mean(masks[metres][step // 2 :: step, step // 2 :: step] == coarse) > 0.9
     assert equivariant((64,)).scale == Scale((64,)) and seen.scale.look((600, 800), 0.5) == (150, 200)
+
+
+def on_map(path: Path, metres: float, side: int) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    place = {"transform": from_origin(500_000, 4_000_000, metres, metres), "crs": "EPSG:32633"}
+    return colors(path, np.zeros((3, side, side), np.uint8), **place)
+
+
+def test_a_map_far_coarser_than_the_training_images_is_refused_and_seen_as_it_is_in_tiles(tmp_path):
+    coarse, fine = on_map(tmp_path / "in" / "a.tif", 10.0, 40), on_map(tmp_path / "in" / "b.tif", 0.4, 40)
+    seen = equivariant((64,), metres=0.1)
+    with pytest.raises(DataError, match=r"10 m on the ground.*pixels of 0.1 m.*enlarged 100 times.*at most 4"):
+        seen.segment(coarse)
+    assert seen.segment(coarse, tiling=Tiling(64)).mask.shape == (40, 40)
+    result = predict(seen, [str(tmp_path / "in")], tmp_path / "out", options=Options(runtime="eager"))
+    assert list(result.failed) == [str(coarse)] and result.images == 1 and fine.is_file()
+    assert str(coarse) in result.failed[str(coarse)]
+
+
+@pytest.mark.parametrize(("side", "warns"), [(100, False), (300, True)])
+def test_a_map_seen_much_smaller_by_a_model_without_metres_is_told_at_any_size(tmp_path, side, warns):
+    said: list[str] = []
+    for name in ("a.tif", "b.tif"):
+        on_map(tmp_path / "in" / name, 0.5, side)
+    predict(
+        equivariant((64,)), [str(tmp_path / "in")], tmp_path / "out", options=Options(runtime="eager"), say=said.append
+    )
+    assert sum("looked at as 64 x 64" in line for line in said) == warns
 
 
 def test_training_images_of_one_resolution_tell_it_and_others_do_not(tmp_path):

@@ -40,6 +40,11 @@ class Journal:
         next(lines, None)
         yield from lines
 
+    def latest(self) -> Iterator[dict[str, Any]]:
+        """The last line of each name, in the file's order: an input that changed is written again."""
+        last = {line["name"]: number for number, line in enumerate(self.rows())}
+        yield from (line for number, line in enumerate(self.rows()) if last[line["name"]] == number)
+
     def add(self, row: Mapping[str, Any]) -> None:
         """Writes a line; it is there even if the process is killed right after."""
         self._file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -158,19 +158,13 @@ class _Job:
         self.result = Prediction(output)
         self.videos: list[Mapping[str, Any]] = []
         self.stop = StopRequest()
+        self.warned_sizes: set[tuple[int, int]] = set()
 
     def run(self, model: str) -> Prediction:
         """All inputs that an earlier call has not finished, then the summary."""
         stamps = {i.name: list(i.stamp) for i in self.inputs}
         with Journal(self.output / journal.NAME, self.settings) as log, self.stop.listening():
-            before, gone = set(), set()
-            for line in log.rows():
-                if stamps.get(line["name"]) == line["stamp"]:
-                    before.add(line["name"])
-                    self._count(line["row"])
-                else:
-                    gone.add(line["row"]["place"])
-            self.writer.record.remove_of(gone, {i.path.resolve() for i in self.inputs})
+            before = self._finished_before(log, stamps)
             todo = [i for i in self.inputs if i.name not in before]
             if before:
                 self.say(f"goes on: {len(before)} of {len(self.inputs)} files are finished already")
@@ -179,8 +173,9 @@ class _Job:
             if self.result.images or self.videos:
                 pinned = self.workflow.pinned() if self.workflow else None
                 # read again, for they may be more than memory holds
-                lines = (line for line in log.rows() if stamps.get(line["name"]) == line["stamp"])
-                images = (line["row"] for line in lines if "regions" in line["row"])
+                images = (
+                    line["row"] for line in log.latest() if _is_current(line, stamps) and "regions" in line["row"]
+                )
                 self.writer.summaries(model, images, self.videos, self.result.failed, pinned)
                 self.writer.record.end()
         (self.output / journal.NAME).unlink()
@@ -188,6 +183,23 @@ class _Job:
             first, count = next(iter(self.result.failed.values())), len(self.inputs)
             raise DataError(f"none of {count} files could be read; the first: {first}" if count > 1 else first)
         return self.result
+
+    def _finished_before(self, log: Journal, stamps: Mapping[str, list[int]]) -> set[str]:
+        """Names of the inputs that an earlier call finished; outputs of those that changed since are removed."""
+        names, kept, gone, stale = set(), set(), set(), []
+        for line in log.latest():
+            if _is_current(line, stamps):
+                names.add(line["name"])
+                kept.add(line["row"]["place"])
+                self._count(line["row"])
+                continue
+            gone.add(line["row"]["place"])
+            if line["stamp"]:
+                stale.append({"name": line["name"], "stamp": [], "row": {"place": line["row"]["place"]}})
+        for line in stale:  # a file that gets its old content back has no outputs any more
+            log.add(line)
+        self.writer.record.remove_of(gone - kept, {i.path.resolve() for i in self.inputs})
+        return names
 
     def _images(self, inputs: list[Input], log: Journal, done: int) -> None:
         def finished(outcome: tuple[Input, dict[str, Any] | DataError]) -> None:
@@ -203,8 +215,9 @@ class _Job:
         with Behind(finished) as behind:
             for item, pixels, place in mapped(self._decode, inputs):
                 self._check_stop()
+                if not isinstance(pixels, DataError):
+                    self._warn_of_scale(item, _size(pixels), place)
                 if isinstance(pixels, tuple):
-                    self._warn_of_scale(item, pixels, place)
                     behind.submit(self._large, item, place)
                 elif isinstance(pixels, DataError):
                     behind.submit(lambda *outcome: outcome, item, pixels)
@@ -221,15 +234,24 @@ class _Job:
         """The image's pixels and place; its size where it is too large for memory; the error where it is none."""
         try:
             pixels = large_size(item.path) or read_image(item.path, self.options.max_pixels)
-            return item, pixels, georeference(item.path)
+            place = georeference(item.path)
         except DataError as error:
             return item, error, None
+        try:
+            if self.options.tiling is None:
+                self.segmenter.scale.look(_size(pixels), place.metres if place else None)
+        except DataError as error:
+            return item, DataError(f"'{item.name}': {error}"), None
+        return item, pixels, place
 
     def _warn_of_scale(self, item: Input, size: tuple[int, int], place: Georeference | None) -> None:
         """Says so where a map is looked at as a small picture, for nobody knows at which resolution to look."""
         known = place is not None and place.metres is not None and self.segmenter.scale.metres is not None
+        if place is None or known or self.options.tiling is not None or size in self.warned_sizes:
+            return
         look = self.segmenter.scale.look(size)
-        if place and not known and self.options.tiling is None and 4 * min(look) < min(size):
+        if 4 * min(look) < min(size):
+            self.warned_sizes.add(size)  # once for a folder of equal tiles
             self.say(
                 f"{item.name}: {size[1]} x {size[0]} pixels are looked at as {look[1]} x {look[0]}, the size of the "
                 "training images, whose resolution is not known. tile=512 looks at the pixels as they are."
@@ -315,6 +337,16 @@ class _Job:
             raise Interrupted(
                 f"stopped; what is finished lies in '{self.output}'. The same command goes on from there."
             )
+
+
+def _size(pixels: NDArray[np.uint8] | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of pixels, or of an image that is too large to be held in memory."""
+    return pixels if isinstance(pixels, tuple) else (pixels.shape[0], pixels.shape[1])
+
+
+def _is_current(line: Mapping[str, Any], stamps: Mapping[str, list[int]]) -> bool:
+    """Whether a line of the journal is about an input that has not changed since."""
+    return stamps.get(line["name"]) == line["stamp"]
 
 
 def _row(item: Input, size: Sequence[int], regions: list[dict[str, Any]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ resolution, an image that lies on a map is brought to the metres a pixel that th
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,11 +15,15 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from segtune.data.images import resize_image, target_size
+from segtune.errors import DataError
 from segtune.inference.decisions import decided_rectangle
 from segtune.inference.tiling import Part, ReadWindow
 
 MAX_LOOK = 2**23
 """Pixels that a model looks at in one piece; what is larger at the trained scale is looked at in tiles."""
+
+MAX_ENLARGEMENT = 4
+"""How many times a map may be enlarged to the metres of the training images; detail that it lacks stays lacking."""
 
 _STRIP = 2**22  # pixels that are resized at a time
 
@@ -42,10 +47,21 @@ class Scale:
     metres: float | None = None
 
     def look(self, size: Size, metres: float | None = None) -> Size:
-        """The (height, width) at which the model looks at an image of a size whose pixels are so many metres."""
+        """The (height, width) at which the model looks at an image of a size whose pixels are so many metres.
+
+        Raises:
+            DataError: the image's pixels are more than four times as large as the model's.
+        """
         if self.metres is None or metres is None or len(self.image_size) == 2:
             return target_size(*size, self.image_size)
         factor = metres / self.metres
+        if factor > MAX_ENLARGEMENT:
+            raise DataError(
+                f"its pixels are {metres:g} m on the ground, and the model looks at pixels of {self.metres:g} m; the "
+                f"image would be enlarged {factor:.0f} times, and at most {MAX_ENLARGEMENT} times is allowed. Take an "
+                "image of finer resolution, or a model that was trained on images like this one. tile=512 looks at "
+                "the pixels as they are."
+            )
         return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
@@ -70,8 +86,7 @@ def resized(read: ReadWindow, size: Size, target: Size) -> ReadWindow:
     steps = [n // t for n, t in zip(size, target, strict=True)]
     if all(n == s * t for n, s, t in zip(size, steps, target, strict=True)):
         return _whole_steps(read, steps, target)
-    shrinks = target[0] * target[1] < size[0] * size[1]
-    down, across = (_weights(n, t, shrinks) for n, t in zip(size, target, strict=True))
+    down, across = (_weights(n, t, _method(size, target)) for n, t in zip(size, target, strict=True))
 
     def window(top: int, left: int, bottom: int, right: int) -> NDArray[np.uint8]:
         found = np.empty((bottom - top, right - left, 3), np.uint8)
@@ -105,12 +120,27 @@ def _whole_steps(read: ReadWindow, steps: Sequence[int], target: Size) -> ReadWi
     return window
 
 
-def _weights(length: int, target: int, shrinks: bool) -> csr_matrix:
-    """(target, length): what each pixel along a side counts, as OpenCV's INTER_AREA and INTER_LINEAR have it."""
+Method = Literal["area", "linear", "area_linear"]
+
+
+def _method(size: Size, target: Size) -> Method:
+    """How OpenCV computes what `resize_image` asks for: INTER_AREA averages only where no side grows."""
+    if target[0] * target[1] >= size[0] * size[1]:
+        return "linear"
+    return "area" if target[0] <= size[0] and target[1] <= size[1] else "area_linear"
+
+
+def _weights(length: int, target: int, method: Method) -> csr_matrix:
+    """(target, length): the weight of each pixel along a side."""
     step = 1.0 / (target / length)
     places = np.arange(target)
-    if not shrinks or step < 1:
-        center = ((places + 0.5) * step - 0.5).clip(0, length - 1)
+    if method != "area":
+        if method == "linear":
+            center = ((places + 0.5) * step - 0.5).clip(0, length - 1)
+        else:  # OpenCV's rule for INTER_AREA where a side grows: two neighbours, weighted by their overlap
+            first = np.floor(places * step)
+            overlap = (places + 1) - (first + 1) / step
+            center = (first + np.where(overlap <= 0, 0, overlap - np.floor(overlap))).clip(0, length - 1)
         low = np.floor(center).astype(np.int64)
         high, share = np.minimum(low + 1, length - 1), (center - low).astype(np.float32)
         values = np.stack([1 - share, share], 1).ravel()
