@@ -89,6 +89,32 @@ def test_evidence_of_a_version_whose_run_is_gone_is_kept_with_the_version(store)
     np.testing.assert_array_equal(found.matrices, evidence.matrices)
 
 
+@pytest.mark.parametrize("how", ["deleted", "gc"])
+def test_a_promotion_leaves_evidence_that_a_version_keeps_itself(store, how):
+    first = contender(store, "champion1", 0.80)
+    assert promote(store, first, "m", GATE).moved
+    evidence = load_evidence(store, first, "test")
+    remove(store, first.id, how)
+    other = type(evidence)(**{**vars_of(evidence), "origin": replace_split(evidence.origin, "night/val")})
+    assert add_evidence(store, champion_of(store, "m"), other)
+    assert "min_gain" in failed(promote(store, contender(store, "worse2", 0.70), "m", GATE))
+    for split in ("test", "night/val"):
+        assert load_evidence(store, version_run(store, "models:/m/1"), split) is not None
+
+
+def test_promoting_a_run_leaves_its_curves_and_metrics_as_they_were(store):
+    run = RunWriter(store, contender(store, "a1", 0.8).id)
+    run.metrics({"test/miou": 0.75, "cost/params_m": 1.5}, 0)
+    before = get_run(store, run.run_id)
+    keys = sorted(before.metrics)
+    curves = {key: curve(store, run.run_id, key) for key in keys}
+    assert len(curves["val/miou"]) == 3
+    assert promote(store, before, "m", GATE).moved
+    assert get_run(store, run.run_id).metrics == before.metrics
+    for key in set(keys) - {"best/val/miou"}:
+        assert curve(store, run.run_id, key) == curves[key]
+
+
 def vars_of(evidence):
     names = ("names", "groups", "sizes", "matrices", "outlines", "calibration", "disputed", "masks")
     return {n: getattr(evidence, n) for n in names}

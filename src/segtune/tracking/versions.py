@@ -54,7 +54,8 @@ def add_version(store: Store, run: RunRecord, model: str, segmenter: Path, diges
         _copy_record(store, run, folder)
         client.log_model_artifacts(logged.model_id, str(folder))
     client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
-    figures = {k.removeprefix("best/"): v for k, v in run.metrics.items() if k.startswith(("best/", "test/", "cost/"))}
+    # MLflow writes a model's metrics to its run as well: under another name they would change the run's curves
+    figures = {k: v for k, v in run.metrics.items() if k.startswith(("best/", "test/", "cost/"))}
     now = int(1000 * (run.started + run.seconds))
     rows = [Metric(key, value, now, 0, model_id=logged.model_id) for key, value in figures.items()]
     client.log_batch(run.id, metrics=rows)
@@ -65,10 +66,13 @@ def add_version(store: Store, run: RunRecord, model: str, segmenter: Path, diges
 
 
 def refresh_copy(store: Store, version: ModelVersion) -> None:
-    """Copies anew what a version keeps of its run, which may have been measured since; no-op where the run is gone."""
+    """Copies anew what a version keeps of its run, which may have been measured since.
+
+    The copy of a run that was removed or deleted stays as it is: `add_evidence` may have added to it.
+    """
     run = find_run(store, str(version.run_id))
     model_id = version.tags.get(_LOGGED)
-    if run is None or not model_id:
+    if run is None or run.info.lifecycle_stage != "active" or not model_id:
         return
     with tempfile.TemporaryDirectory() as temporary:
         _copy_record(store, record_of(run), Path(temporary))
