@@ -55,6 +55,24 @@ def test_a_recorded_dataset_is_named_by_words_of_the_same_meaning(tmp_path, chan
     assert compose(dataset_words(recorded)).config.dataset.model_dump() == recorded.model_dump()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["dataset=coco", "dataset.root=/d", "dataset.annotations.format=auto", "dataset.annotations.order=file"],
+        ["dataset=coco", "dataset.root=/d", "dataset.annotations.format=voc", "dataset.splits.val=0.3"],
+        ["dataset=labelme", "dataset.root=/d", "dataset.annotations.crowd=ignore", "dataset.name=mine"],
+        ["dataset=street", "dataset.street.train=10", "dataset.finer=null", "dataset.licence='by me: 2024'"],
+        ["dataset=camvid", "dataset.splits.folds=5", "dataset.splits.fold=2", "dataset.ignore=[255]"],
+        ["dataset=camvid", "dataset.name=renamed", "dataset.groups=null", "dataset.tolerance=0"],
+    ],
+)
+def test_a_recorded_dataset_of_any_member_keeps_the_settings_that_were_changed(words):
+    recorded = DatasetConfig.model_validate(compose(words).config.dataset.model_dump())
+    printed = words_of(command("check", dataset=recorded))[1:]
+    assert compose(printed).config.dataset.model_dump() == recorded.model_dump()
+    assert len(printed) <= len(words) + 1  # the member's own values are not named
+
+
 def test_the_default_store_is_not_named_from_its_own_folder_and_is_from_another(tmp_path, monkeypatch):
     root = str(tmp_path / "mlruns")
     assert tracking_words(TrackingConfig(root=root)) == []
@@ -62,13 +80,16 @@ def test_the_default_store_is_not_named_from_its_own_folder_and_is_from_another(
     assert tracking_words(TrackingConfig(root=root)) == [f"tracking.root={root}"]
 
 
-@pytest.mark.parametrize("verb", [v for v in VERBS if v not in ("templates", "import", "rollback", "predict")])
+STORELESS = ("templates", "import", "rollback", "predict", "config", "completion")
+
+
+@pytest.mark.parametrize("verb", [v for v in VERBS if v not in STORELESS])
 def test_every_verb_takes_the_words_that_lead_to_a_store(verb):
     tracking = TrackingConfig(root="/elsewhere", uri="http://127.0.0.1:5000", experiment="mine")
     needed = ["model=m"] if verb == "promote" else []
     printed = words_of(command(verb, *needed, tracking=tracking))
     parse(verb, VERBS[verb], printed[1:])
-    assert ("tracking.experiment=mine" in printed) == (verb not in ("status", "stop", "retry"))
+    assert ("tracking.experiment=mine" in printed) == (verb not in ("status", "stop", "retry", "doctor"))
 
 
 def test_the_program_is_printed_as_it_was_called(tmp_path, monkeypatch):

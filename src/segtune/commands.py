@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segtune.conf_folders import conf_dirs
 from segtune.quoting import quoted
 
 if TYPE_CHECKING:
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
 
 _PLAIN = re.compile(r"[A-Za-z_/][\w/.:@-]*", re.ASCII)
 _STORE_KEYS = {verb: ("root",) for verb in ("status", "stop", "retry")} | {
-    verb: ("root", "uri") for verb in ("predict", "rollback")
+    verb: ("root", "uri") for verb in ("predict", "rollback", "doctor")
 }
 """What of a store a verb takes, where that is not all of it."""
 
+_SECTIONS = ("splits", "annotations", "street", "download")  # of a dataset: their keys are named one by one
 _OTHER_TYPES = ("true", "false", "null", "nan", "inf")
 _NEEDS_QUOTES = re.compile(r"null|['\"{\[].*|")  # where a word as it is would not be read as text
 
@@ -90,23 +92,63 @@ def dataset_words(dataset: "DatasetConfig") -> list[str]:
     """
     if dataset.words:
         return list(dataset.words)
-    from segtune.dataset_settings import DatasetConfig
-
-    root = {} if dataset.root is None else {"root": dataset.root}
-    if dataset.source == "street" or dataset.download is not None:
-        return [f"dataset={dataset.name}", *(word(f"dataset.{k}", v) for k, v in root.items())]
-    form = "folder"
-    if dataset.source == "annotations":
-        form = dataset.annotations.format if dataset.annotations else "coco"
-    usual = DatasetConfig(name=form, source=dataset.source)
-    left_out = {"licence", "annotations", "table"}
+    form, usual = _member(dataset)
+    left_out = {"table"}
     if not isinstance(dataset.fixes, str):
         left_out.add("fixes")  # their content is no word; a check shows the faults again
-    beside = {} if dataset.classes is None else _table_beside(dataset.root)
-    without_words = {**usual.model_dump(), **beside}
     given = dataset.model_dump(exclude=left_out)
-    changed = {k: v for k, v in given.items() if v != without_words[k]}
-    return [f"dataset={form}", *(word(f"dataset.{key}", value) for key, value in changed.items())]
+    without_words = usual.model_dump() | {"root": None}
+    if usual.classes is None and dataset.classes is not None:
+        without_words |= _table_beside(dataset.root)
+    return [f"dataset={form}", *_differences("dataset", given, without_words)]
+
+
+def _member(dataset: "DatasetConfig") -> tuple[str, "DatasetConfig"]:
+    """The member of `conf/dataset/` that a recorded dataset was made from, or the most similar; and what it holds."""
+    from segtune.dataset_settings import DatasetConfig
+
+    similar = ["street"]
+    if dataset.source == "annotations":
+        similar = [dataset.annotations.format, "coco"] if dataset.annotations else ["coco"]
+    elif dataset.source == "folder":
+        paths = [path for folder in conf_dirs() for path in sorted((folder / "dataset").glob("*.yaml"))]
+        similar = [] if dataset.download is None else [dataset.name, *(path.stem for path in paths)]
+    for name in similar:
+        held = _read_member(name)
+        if held is None or held.source != dataset.source:
+            continue
+        if dataset.source != "folder" or held.download == dataset.download:
+            return name, held
+    return "folder", DatasetConfig(name="folder", source="folder")
+
+
+def _read_member(name: str) -> "DatasetConfig | None":
+    """A member of `conf/dataset/` without its root; None where there is none that can be read by itself."""
+    import yaml
+    from pydantic import ValidationError
+
+    from segtune.dataset_settings import DatasetConfig
+
+    path = next((p for folder in conf_dirs() if (p := folder / "dataset" / f"{name}.yaml").is_file()), None)
+    if path is None:
+        return None
+    try:
+        held = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return DatasetConfig.model_validate({**held, "root": None})
+    except (OSError, TypeError, UnicodeDecodeError, yaml.YAMLError, ValidationError):
+        return None
+
+
+def _differences(key: str, given: Mapping[str, Any], usual: Mapping[str, Any]) -> list[str]:
+    """The words that turn the usual values of a section into the given ones."""
+    words = []
+    for name, value in given.items():
+        other = usual[name]
+        if name in _SECTIONS and isinstance(value, Mapping) and isinstance(other, Mapping):
+            words += _differences(f"{key}.{name}", value, other)
+        elif value != other:
+            words.append(word(f"{key}.{name}", value))
+    return words
 
 
 def _table_beside(root: str | None) -> dict[str, Any]:

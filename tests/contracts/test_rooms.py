@@ -11,7 +11,7 @@ ROOMS = (
     "__main__ cli verbs __init__ applying doctor api datasets report sweeping training forecast opening workflows "
     "disputes exporting evaluation features setup callbacks resuming checkpoints task accumulation kinds run_result "
     "tracking inference config data models measure exclusive stopping pace patience host_memory commands "
-    "strict_json settings dataset_settings template classes aliases quoting filenames errors"
+    "conf_folders strict_json settings dataset_settings template classes aliases quoting filenames errors"
 ).split()
 HEAVY = {
     "mlflow": {"tracking"},
@@ -27,6 +27,7 @@ NO_TORCH = {
     "config",
     "settings",
     "commands",
+    "conf_folders",
     "dataset_settings",
     "template",
     "classes",

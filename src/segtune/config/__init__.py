@@ -1,7 +1,8 @@
 """Configs: files and command-line words in, checked settings out, with the origin of every value."""
 
+from segtune.conf_folders import conf_dirs, shipped
 from segtune.config.composing import Composed, compose
-from segtune.config.folders import conf_dirs, load_gate, load_member, load_template, members, read_yaml, shipped
+from segtune.config.folders import load_gate, load_member, load_template, members, read_yaml
 from segtune.config.schema import GROUPS, flatten, parse_settings, validate
 from segtune.config.words import changed, split_word
 

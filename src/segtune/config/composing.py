@@ -14,7 +14,8 @@ from typing import Any
 import yaml
 
 from segtune.commands import chosen_dataset, command
-from segtune.config.folders import check_user_conf, conf_dirs, load_template, members, read_yaml
+from segtune.conf_folders import conf_dirs
+from segtune.config.folders import check_user_conf, load_template, members, read_yaml
 from segtune.config.schema import GROUPS, TextKind, check_key, flatten, text_kind, validate
 from segtune.config.words import Word, assign, read_value, split_word
 from segtune.errors import ConfigError, nearest
