@@ -296,10 +296,17 @@ def _check_sweep(name: str, overrides: Sequence[str]) -> None:
 
 
 def runs_page(tracking: "TrackingConfig") -> tuple[str, str]:
-    """The command that serves the store's runs in MLflow, empty for a server, and the address of their table."""
+    """The command that serves the store's runs in MLflow, empty for a server, and the address of their table.
+
+    Both are empty where the store cannot be reached.
+    """
+    from segtune.errors import StorageError
     from segtune.tracking.store import open_store, run_table
 
-    return run_table(open_store(tracking))
+    try:
+        return run_table(open_store(tracking))
+    except StorageError:
+        return "", ""
 
 
 def list_entries(kind: str, *, root: str = "mlruns", uri: str | None = None, experiment: str = "segtune") -> "Listing":

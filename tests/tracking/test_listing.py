@@ -3,14 +3,18 @@
 import json
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 import segtune
-from segtune import cli
+from segtune import api, cli
 from segtune.errors import ConfigError
+from segtune.run_result import RunResult
 from segtune.settings import GateConfig, TrackingConfig
+from segtune.sweeping.launch import SweepResult
+from segtune.sweeping.records import Counts
 from segtune.tracking.datasets import record_read
 from segtune.tracking.promotion import promote
-from segtune.tracking.runs import RunWriter, curve
+from segtune.tracking.runs import RunWriter, curve, get_run
 from segtune.tracking.store import open_store, run_table
 from tests.conftest import TINY
 from tests.report.fakes import fake_run
@@ -65,6 +69,30 @@ def test_the_printed_address_opens_the_run_table_with_the_columns_that_matter(st
         columns
     )
     assert tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+@pytest.mark.parametrize("verb", ["train", "sweep"])
+def test_a_finished_training_is_told_where_the_tracking_server_is_away(store, verb, monkeypatch, capsys):
+    def away(*_, **__):
+        raise MlflowException("API request failed: connection refused")
+
+    run = get_run(store, fake_run(store, "a1"))
+    trained = RunResult(run.id, "finished", {"val/miou": 0.8}, store.root / "segmenter", store.root, 1.0)
+    swept = SweepResult("s", Counts(finished=1), run, "parent", 1.0, store.tracking)
+    monkeypatch.setattr(api, verb, lambda *_: trained if verb == "train" else swept)
+    monkeypatch.setattr(type(store.client), "get_experiment", away)
+    words = [verb, *(["s"] if verb == "sweep" else []), f"tracking.root={store.root}"]
+    assert cli.main(words) == 0
+    shown = capsys.readouterr().out
+    assert "next: " in shown and "in MLflow" not in shown
+    assert cli.main([*words, "--json"]) == 0 and json.loads(capsys.readouterr().out)
+
+
+def test_listing_again_writes_nothing(store, monkeypatch):
+    RunWriter.create(store, "s", {}, {"segtune.kind": "sweep", "segtune.sweep": "s"})
+    run_table(store)
+    monkeypatch.setattr(type(store.client), "set_experiment_tag", lambda *_: pytest.fail("nothing changed"))
+    run_table(store)
 
 
 def test_a_run_shows_its_datasets_rates_losses_test_metrics_and_load(tmp_path, monkeypatch):

@@ -22,7 +22,8 @@ class Listing:
 
     Attributes:
         rows: newest first.
-        page: command and address that show the runs in MLflow; the command is empty for a server.
+        page: command and address that show the runs in MLflow; the command is empty for a server, both are
+            where it cannot be reached.
     """
 
     kind: str

@@ -182,9 +182,12 @@ def run_table(store: Store, port: int = 5000) -> tuple[str, str]:
     """How to see the runs in MLflow: the command that serves them (empty for a server), and the address.
 
     The address opens the table of runs, newest first, with the columns that matter. A page of MLflow's own choosing
-    would be one for traces of language models.
+    would be one for traces of language models. Both are empty where the store cannot be reached.
     """
-    _share_view(store)
+    try:
+        _share_view(store)
+    except (MlflowException, OSError):  # no reason to lose the result that these lines stand below
+        return "", ""
     page = f"#/experiments/{store.experiment_id}/runs?viewStateShareKey={_KEY}&workflowType=machine_learning"
     if store.uri.startswith(("http://", "https://")):
         return "", f"{store.uri.rstrip('/')}/{page}"

@@ -38,8 +38,10 @@ def _list(call: Call) -> Outcome:
 
 
 def page_lines(page: tuple[str, str]) -> list[str]:
-    """How to see the runs in MLflow."""
+    """How to see the runs in MLflow; no lines where there is no address."""
     serve, address = page
+    if not address:
+        return []
     return [f"in MLflow: {serve}", f"  then open {address}"] if serve else [f"in MLflow: {address}"]
 
 
