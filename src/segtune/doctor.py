@@ -66,9 +66,13 @@ class Diagnosis:
         return {"findings": [vars(f) for f in self.findings], "ok": self.exit_code == 0}
 
 
-def diagnose(root: str = "mlruns", uri: str | None = None, fix: bool = False) -> Diagnosis:
-    """Looks at the machine and the store; with `fix`, repairs what a crash left in the store."""
-    config = TrackingConfig(root=root, uri=uri)
+def diagnose(root: str = "mlruns", uri: str | None = None, fix: bool = False, experiment: str = "segtune") -> Diagnosis:
+    """Looks at the machine and the store; with `fix`, repairs what a crash left in the store.
+
+    Args:
+        experiment: opened with the store, which makes it on first use; the runs of all experiments are looked at.
+    """
+    config = TrackingConfig(root=root, uri=uri, experiment=experiment)
     findings = [*_machine(), *_cache(), *_store(config, fix)]
     return Diagnosis(tuple(findings))
 
@@ -165,7 +169,7 @@ def _journals(root: Path, fix: bool) -> Iterator[Finding]:
 
 
 def _outboxes(store: Any, fix: bool) -> Iterator[Finding]:
-    from segtune.tracking.health import broken_outboxes, held_back
+    from segtune.tracking.health import broken_outboxes, held_back, undeliverable
     from segtune.tracking.runs import deliver_held
 
     for path in broken_outboxes(store.root):
@@ -173,9 +177,15 @@ def _outboxes(store: Any, fix: bool) -> Iterator[Finding]:
         yield _repaired("outboxes", f"{path}: damaged", remedy, fix, partial(_mended, path))
     if broken_outboxes(store.root):
         return
-    waiting = held_back(store.root)
+    lost = undeliverable(store)
+    for path, reason in lost.items():
+        text = f"metrics of run {path.parent.name} were held back, and the run was deleted since"
+        remedy = f"Remove {path} to give them up, or: {reason}"
+        yield Finding("outboxes", "warn", text, remedy, PartialError.exit_code)
+    waiting = [path for path in held_back(store.root) if path not in lost]
     if not waiting:
-        yield Finding("outboxes", "ok", "no metrics wait for the tracking server")
+        if not lost:
+            yield Finding("outboxes", "ok", "no metrics wait for the tracking server")
         return
     left = deliver_held(store) if fix else len(waiting)
     if left:

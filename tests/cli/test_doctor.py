@@ -98,6 +98,21 @@ def test_held_back_metrics_are_sent(store):
     assert states(diagnose(str(store.root), fix=True), "outboxes") == ["fixed", "fixed"]
 
 
+@pytest.mark.parametrize("others", [0, 1])
+@pytest.mark.parametrize("fix", [False, True])
+def test_held_back_metrics_of_a_deleted_run_do_not_count_as_sent(store, others, fix):
+    runs = [RunWriter.create(store, f"r{n}", {}, {"segtune.kind": "run"}) for n in range(1 + others)]
+    for run in runs:
+        run._outbox._keep({"metrics": {"val/miou": 0.5}, "step": 1, "time": 1})
+    store.client.delete_run(runs[0].run_id)
+    done = diagnose(str(store.root), fix=fix)
+    assert done.exit_code == 4 and runs[0]._outbox.path.is_file()
+    gone, *rest = [f for f in done.findings if f.name == "outboxes"]
+    assert gone.state == "warn" and f"mlflow runs restore --run-id {runs[0].run_id}" in gone.line()
+    assert [f.state for f in rest] == ["fixed" if fix else "warn"] * others
+    assert all("metrics of 1 runs" in f.text for f in rest)
+
+
 WRITER = """
 import sys, time
 from segtune.api import open_root
@@ -122,6 +137,15 @@ def test_a_run_whose_process_was_killed_is_a_stray_and_a_living_one_is_not(store
     assert states(diagnose(str(store.root), fix=True), "runs") == ["fixed"]
     assert get_run(store, run_id).state == "interrupted"
     assert diagnose(str(store.root)).exit_code == 0
+
+
+def test_a_stray_of_another_experiment_is_found_too(store):
+    mine = open_store(TrackingConfig(root=str(store.root), experiment="mine"))
+    run = RunWriter.create(mine, "r", {}, {"segtune.kind": "run"})
+    run._lock.release()
+    assert states(diagnose(str(store.root)), "runs") == ["warn"]
+    assert cli.main(["doctor", "--fix", f"tracking.root={store.root}", "tracking.experiment=mine"]) == 0
+    assert get_run(mine, run.run_id).state == "interrupted"
 
 
 def test_a_checkpoint_that_was_cut_off_is_set_aside(store, tmp_path):

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from segtune.errors import ConfigError
 from segtune.tracking.outbox import Outbox
-from segtune.tracking.runs import OUTBOX, TRAININGS, WRITER_LOCK, RunRecord, RunWriter, search_runs
+from segtune.tracking.runs import OUTBOX, TRAININGS, WRITER_LOCK, RunRecord, RunWriter, get_run, search_runs
 from segtune.tracking.store import Store
 
 _SILENT = 3600.0  # seconds without a change after which a run of version 0.1.0 counts as left
@@ -22,6 +23,17 @@ def held_back(root: Path) -> list[Path]:
 def broken_outboxes(root: Path) -> list[Path]:
     """Those that hold a line which cannot be read, so that nothing behind it is ever sent."""
     return [path for path in held_back(root) if not _readable(path)]
+
+
+def undeliverable(store: Store) -> dict[Path, str]:
+    """Outboxes whose run was deleted or removed, each with the reason and the way back."""
+    found = {}
+    for path in held_back(store.root):
+        try:
+            get_run(store, path.parent.name)
+        except ConfigError as error:
+            found[path] = str(error)
+    return found
 
 
 def _readable(path: Path) -> bool:
@@ -46,12 +58,13 @@ def mend_outbox(path: Path) -> int:
 
 
 def stray_runs(store: Store) -> list[RunRecord]:
-    """Runs that are marked as running while no process writes them.
+    """Runs of any experiment that are marked as running while no process writes them.
 
     Those of other machines are not judged, and those of a sweep by the sweep alone.
     """
     found = []
-    for run in search_runs(store, {"segtune.state": "running"}):
+    experiments = [e.experiment_id for e in store.client.search_experiments()]
+    for run in search_runs(store, {"segtune.state": "running"}, experiments):
         folder = store.root / "runs" / run.id
         if run.tags.get("segtune.kind") in TRAININGS and folder.is_dir() and not _is_written(folder):
             found.append(run)

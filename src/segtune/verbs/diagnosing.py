@@ -1,14 +1,13 @@
 """doctor and completion: is this machine ready, and help for the shell."""
 
 from segtune.errors import ConfigError
-from segtune.verbs.call import STORE, Call, Option, Outcome, Verb, store_options
+from segtune.verbs.call import EXPERIMENT, STORE, Call, Option, Outcome, Verb, store_options
 
 
 def _doctor(call: Call) -> Outcome:
     from segtune.doctor import diagnose
 
-    options = store_options(call)
-    done = diagnose(options.get("root", "mlruns"), options.get("uri"), call.flag("fix"))
+    done = diagnose(**store_options(call), fix=call.flag("fix"))
     return Outcome(done.to_json(), [f.line() for f in done.findings], done.exit_code)
 
 
@@ -26,7 +25,11 @@ VERBS = {
         _doctor,
         "Check this machine and the store, and repair what a crash left.",
         "segtune doctor --fix",
-        options=(Option("fix", "repair what can be repaired; a copy is kept of what is cut", "flag"), *STORE),
+        options=(
+            Option("fix", "repair what can be repaired; a copy is kept of what is cut", "flag"),
+            *STORE,
+            EXPERIMENT,
+        ),
     ),
     "completion": Verb(
         _completion,
