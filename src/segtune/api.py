@@ -129,7 +129,7 @@ def status(name: str, *, root: str = "mlruns", storage: str | None = None) -> "P
 
 
 def stop(name: str, *, root: str = "mlruns", storage: str | None = None, wait: float = 0.0) -> "Progress":
-    """Asks a sweep's workers to give their trials back and end; `sweep` goes on from there.
+    """Stops a sweep; unfinished trials return to the queue, and `sweep` continues it.
 
     Args:
         wait: seconds to wait for them at most.
@@ -161,11 +161,11 @@ def worker(
     experiment: str = "segtune",
     storage: str | None = None,
 ) -> "Progress":
-    """One more worker for a sweep that was started elsewhere, until its total is spoken for.
+    """Adds a worker to a sweep that was started elsewhere; it ends when no trial is left to start.
 
     Raises:
         ConfigError: it was never started here.
-        Interrupted: stopped by the user; its trial was given back.
+        Interrupted: stopped by the user; its trial returned to the queue.
     """
     from segtune.settings import TrackingConfig
     from segtune.sweeping.control import add_worker
@@ -251,7 +251,7 @@ def confirm(
     experiment: str = "segtune",
     say: Say = to_stderr,
 ) -> "Confirmation":
-    """Trains a sweep's best configurations again on fresh seeds, and says how much the search flattered them.
+    """Retrains a sweep's best configurations with new seeds; reports how much the search overestimated them.
 
     Args:
         top: how many configurations.

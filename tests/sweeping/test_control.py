@@ -6,6 +6,7 @@ import pytest
 from optuna.trial import TrialState
 
 from segtune.cli import main
+from segtune.sweeping.identity import differences
 from segtune.sweeping.records import ERROR
 from segtune.sweeping.study import SweepStudy
 from tests.conftest import SCENES, tiny_without
@@ -44,6 +45,28 @@ def test_retry_enqueues_what_failed(study, capsys):
     assert study.counts().to_json() == {"finished": 1, "pruned": 0, "failed": 0, "running": 0, "waiting": 1}
     assert main(["retry", "t", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["retried"] == 0
+
+
+@pytest.mark.parametrize("verb", ["stop", "retry"])
+def test_the_command_to_continue_is_right_in_every_folder(verb, study, tmp_path, capsys, monkeypatch):
+    main([verb, "t"])
+    assert f"cd {tmp_path}" not in capsys.readouterr().out
+    other = tmp_path / "b"
+    other.mkdir()
+    monkeypatch.chdir(other)
+    main([verb, "t", f"tracking.root={tmp_path / 'mlruns'}"])
+    out = capsys.readouterr().out
+    assert f"cd {tmp_path} && " in out and "sweep t" in out
+    assert main(["status", f"tracking.root={tmp_path / 'mlruns'}"]) == 0
+    assert f"status NAME tracking.root={tmp_path / 'mlruns'}" in capsys.readouterr().out
+    assert main([verb, "unknown", f"tracking.root={tmp_path / 'mlruns'}"]) == 2
+    assert f"sweep unknown tracking.root={tmp_path / 'mlruns'}" in capsys.readouterr().err
+
+
+def test_another_store_is_no_other_question():
+    known = {"overrides": ["seed=1", "tracking.root=runs"]}
+    assert differences(known, {"overrides": ["seed=1"]}) == []
+    assert differences(known, {"overrides": ["seed=2"]}) == ["overrides: ['seed=1'] -> ['seed=2']"]
 
 
 @pytest.mark.parametrize("verb", ["status", "stop", "retry", "worker"])

@@ -1,4 +1,4 @@
-"""Confirmation: a sweep's best configurations, trained again on fresh seeds; how much the search flattered them."""
+"""Confirmation: retrains a sweep's best configurations with new seeds; the search overestimates their mIoU."""
 
 import zlib
 from collections.abc import Callable, Sequence
@@ -85,7 +85,7 @@ class Confirmation:
 def confirm(store: Store, sweep: str, top: int, seeds: int, say: Say) -> Confirmation:
     """Trains the top configurations of a sweep on seeds that no trial had, and compares those runs.
 
-    What an earlier call trained is taken as it is, and what it left unfinished is gone on with.
+    Runs that an earlier call finished are reused; those that it left unfinished are resumed.
 
     Raises:
         ConfigError: no such sweep, none of its trials has finished, a trial without its config, or another process
@@ -103,7 +103,7 @@ def confirm(store: Store, sweep: str, top: int, seeds: int, say: Say) -> Confirm
     fresh = fresh_seeds(sweep, seeds, used)
     rows = []
     try:
-        # what is unfinished is gone on with: not what another process has in hand
+        # the lock: an unfinished run is resumed, but not while another process trains it
         with FileLock(store.root / "sweeps" / sweep / "confirm.lock", timeout=0):
             for n, (trial, searched) in enumerate(ranked, start=1):
                 say(f"{n} of {len(ranked)}: {trial.name}, {searched:.4f} in the search")

@@ -166,7 +166,7 @@ def pareto(facts: Facts) -> Figure:
         said.append(f"{label.split(',')[0].split(' (')[0]}: " + ", ".join(f[2] for f in front[:8]))
     figure.update_yaxes(title_text="mIoU (points)", row=1, col=1)
     figure.update_layout(showlegend=False, height=380)
-    words = f"The line joins those that no other beats in both. {'; '.join(said)}."
+    words = f"The line is the Pareto front. {'; '.join(said)}."
     return finished("pareto", "mIoU against latency and size", words, figure)
 
 

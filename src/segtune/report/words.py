@@ -61,7 +61,7 @@ def verdict_words(facts: Mapping[str, Any]) -> list[str]:
     searched = max(r["trials"] for r in rows)
     if searched > 1:
         said.append(
-            f"The best of {searched} trials is flattered by having been chosen on these images: "
+            f"The best of {searched} trials was chosen on these images, which overestimates it: "
             "train it again on fresh seeds."
         )
     return said

@@ -28,7 +28,7 @@ def sweep_status(name: str, root: str, storage: str | None = None) -> Progress:
 
 
 def stop_sweep(name: str, root: str, storage: str | None = None, wait: float = 0.0) -> Progress:
-    """Asks all workers of a sweep, wherever they are, to give their trials back and end.
+    """Stops all workers of a sweep, on every machine; unfinished trials return to the queue.
 
     Args:
         wait: seconds to wait for them at most.
@@ -55,16 +55,17 @@ def retry_failed(name: str, root: str, storage: str | None = None) -> int:
 
 
 def add_worker(name: str, tracking: TrackingConfig, storage: str | None = None) -> Progress:
-    """Works for a sweep that was started elsewhere, until its total is spoken for.
+    """Adds a worker to a sweep that was started elsewhere; it ends when no trial is left to start.
 
     Raises:
         ConfigError: it was never started in this store.
-        Interrupted: stopped by the user; its trial was given back.
+        Interrupted: stopped by the user; its trial returned to the queue.
     """
     study = _open(name, tracking.root, storage)
     parent = sweep_parent(open_store(tracking), name)
     if parent is None:
-        raise ConfigError(f"sweep '{name}' has no run in this store; start it with: {command('sweep', name)}")
+        start = command("sweep", name, tracking=tracking)
+        raise ConfigError(f"sweep '{name}' has no run in this store; start it with: {start}")
     threads = max(1, (os.cpu_count() or 1) // study.spec.processes)
     remember(study.folder, storage)
     own = study.spec.model_copy(update={"workers": 1})
@@ -78,8 +79,9 @@ def _open(name: str, root: str, storage: str | None) -> SweepStudy:
     study = load_study(folder, name, storage)
     if study is None or SPEC not in study.user_attrs:
         where = f"'{without_password(storage)}'" if storage else f"'{root}'"
+        start = command("sweep", name, tracking=TrackingConfig(root=root))
         raise ConfigError(
-            f"sweep '{name}' was never started in {where}. Start it with: {command('sweep', name)}\n"
+            f"sweep '{name}' was never started in {where}. Start it with: {start}\n"
             "Or say where it is, with tracking.root= or sweep.storage="
         )
     spec = SweepSpec.model_validate({**study.user_attrs[SPEC], "storage": storage})

@@ -178,7 +178,7 @@ def _parent_run(store: Store, spec: SweepSpec, space: Space, folder: Path) -> st
 
 
 def _settle(store: Store, study: SweepStudy) -> None:
-    """Gives every run that nobody works on the state of its trial; what a killed worker had barely begun is deleted."""
+    """Syncs MLflow run states with their trials; a run that a killed worker left before its first step is deleted."""
     try:
         patiently(lambda: _deliver_all(store))
     except ConnectionError as error:

@@ -1,9 +1,11 @@
 """How far a sweep is: the figures of one moment, as data and as lines."""
 
+import shlex
 import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -12,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from segtune.commands import command
 from segtune.sweeping.pulse import read_pulse
 from segtune.sweeping.records import (
+    FOLDER,
     PULSE,
     WORDS,
     Counts,
@@ -78,6 +81,7 @@ class Progress:
         errors: number and reason, in one line, of the failed trials.
         eta: seconds to go, and their standard deviation; None before two trials have ended.
         words: that the sweep was started with: its file and the overrides.
+        folder: in which they were given; None where an earlier version did not record it.
     """
 
     name: str
@@ -88,11 +92,15 @@ class Progress:
     errors: tuple[tuple[int, str], ...]
     eta: tuple[float, float] | None
     words: tuple[str, ...] = ()
+    folder: str | None = None
 
     @property
     def command(self) -> str:
-        """The command that goes on with it."""
-        return command("sweep", *self.words)
+        """The command that continues the sweep; its file, store and data are found from the folder of its start."""
+        words = command("sweep", *self.words)
+        if self.folder is None or Path(self.folder) == Path.cwd():
+            return words
+        return f"cd {shlex.quote(self.folder)} && {words}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -137,6 +145,7 @@ def progress(study: optuna.Study, n_trials: int | None, workers: int) -> Progres
         tuple((t.number, last_line(t)) for t in trials if t.state == TrialState.FAIL),
         _eta(trials, counts, n_trials, workers),
         tuple(study.user_attrs.get(WORDS, [study.study_name])),
+        study.user_attrs.get(FOLDER),
     )
 
 

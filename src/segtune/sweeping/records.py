@@ -21,7 +21,8 @@ RETRY_OF, SECONDS, PULSE = "retry_of", "seconds", "pulse"
 """User attributes of a trial; RETRIED, of those whose place another attempt has taken, also of the study."""
 
 WORDS = "words"
-"""User attribute of a study: what its command line said after the verb."""
+FOLDER = "folder"
+"""User attributes of a study: its command line after the verb, and the working folder in which it was given."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Counts:
 
     @property
     def claimed(self) -> int:
-        """How much of the total is spoken for."""
+        """Trials that are done, running or waiting."""
         return self.done + self.running + self.waiting
 
     def to_json(self) -> dict[str, int]:

@@ -6,6 +6,7 @@ trial is compare-and-set in the storage.
 """
 
 import json
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ from segtune.sweeping.lease import identify, is_over
 from segtune.sweeping.records import (
     DIVERGED,
     ERROR,
+    FOLDER,
     LEASE,
     OVERRIDES,
     RETRIED,
@@ -132,7 +134,7 @@ class SweepStudy:
         return command(verb, self.spec.name, tracking=tracking)
 
     def claim(self, space: Space) -> Claim | None:
-        """The next trial to run, an interrupted one first; None when the total is spoken for.
+        """The next trial to run, an interrupted one first; None when no trial is left to start.
 
         No configuration is given out twice.
 
@@ -226,6 +228,7 @@ class SweepStudy:
         self.study.set_user_attr(_EXHAUSTED, False)
         self.study.set_user_attr(SPEC, self.spec.shareable())
         self.study.set_user_attr(WORDS, list(words) or [self.spec.name])
+        self.study.set_user_attr(FOLDER, os.getcwd())  # the words may name paths relative to it
         if self.spec.budget is not None:
             with self.storage.exclusive():
                 self._recover()
@@ -302,7 +305,7 @@ class SweepStudy:
         return len(failed)
 
     def ask_to_stop(self, wanted: bool = True) -> None:
-        """Asks all workers, wherever they are, to give their trials back and end."""
+        """Asks all workers, on every machine, to return their unfinished trials to the queue and end."""
         self.study.set_user_attr(_STOP, wanted)
 
     def stop_asked(self) -> bool:

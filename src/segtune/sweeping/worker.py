@@ -87,7 +87,7 @@ def start(words: list[str], text: str, **options: Any) -> subprocess.Popen[bytes
 def pull_trials(
     task: Task, space: Space, stop: StopRequest, label: str, on_claim: Callable[[], None] = lambda: None
 ) -> None:
-    """Pulls and runs trials until the total is spoken for.
+    """Pulls and runs trials until no trial is left to start.
 
     Args:
         space: of the task's sweep.
@@ -138,7 +138,7 @@ def _child(task: Task, space: Space, label: str, has_claimed: Event, supervisor:
 
 
 def supervise(task: Task, label: str, launcher: int, stop: StopRequest) -> int:
-    """Keeps one child at work until the sweep's total is spoken for, or the launcher is gone; returns its exit code."""
+    """Keeps one child at work until no trial is left to start, or the launcher is gone; returns its exit code."""
     # a fork is warm in an instant; where forking is unsafe each child loads the libraries itself
     context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     barren = 0

@@ -40,12 +40,13 @@ def _files() -> Outcome:
 
 def _started(root: str) -> Outcome:
     """The sweeps of a store with their state and counts."""
+    from segtune.settings import TrackingConfig
     from segtune.sweeping.listing import started_sweeps
 
     rows = started_sweeps(root)
     width = max((len(r.name) for r in rows), default=0)
     none = f"no sweep was started in '{root}'; what can be started: {command('sweep')}"
-    more = f"more of one: {command('status', 'NAME')}"
+    more = f"more of one: {command('status', 'NAME', tracking=TrackingConfig(root=root))}"
     return Outcome(
         {"sweeps": [r.to_json() for r in rows]},
         [*(r.line(width) for r in rows), "", more] if rows else [none],
