@@ -102,6 +102,18 @@ def test_a_promotion_leaves_evidence_that_a_version_keeps_itself(store, how):
         assert load_evidence(store, version_run(store, "models:/m/1"), split) is not None
 
 
+@pytest.mark.parametrize("how", ["deleted", "gc"])
+def test_commands_about_a_version_whose_run_is_gone_name_the_version(store, how):
+    run = contender(store, "champion1", 0.80)
+    promote(store, run, "m", GATE)
+    remove(store, run.id, how)
+    report = compare(store, ["models:/m/1"], split="test")
+    lines = [row["command"] for row in report.facts["next"]]
+    assert lines and all("models:/m/1" in line and run.id not in line for line in lines)
+    assert [line for line in lines if " evaluate " in line and ("dataset=NAME" in line) == (how == "gc")]
+    assert report.to_json()["uri"] == "models:/m/1"
+
+
 def test_promoting_a_run_leaves_its_curves_and_metrics_as_they_were(store):
     run = RunWriter(store, contender(store, "a1", 0.8).id)
     run.metrics({"test/miou": 0.75, "cost/params_m": 1.5}, 0)

@@ -27,6 +27,7 @@ from segtune.strict_json import to_json
 from segtune.sweeping.importance import importance
 from segtune.sweeping.location import sweep_folder
 from segtune.sweeping.records import load_study, trial_rows
+from segtune.tracking.evidence import how_to_measure
 from segtune.tracking.recorded import advice_on_test_split
 from segtune.tracking.runs import artifact, curve
 from segtune.tracking.store import Store
@@ -55,7 +56,8 @@ class Report:
         data |= {"runs": self.runs, "verdict": self.facts["verdict"], "warnings": self.facts["warnings"]}
         if self.best is None:
             return data
-        return data | {"run": self.best.first.id, "uri": f"runs:/{self.best.first.id}",
+        first = self.best.first
+        return data | {"run": first.id, "uri": first.uri or f"runs:/{first.id}",
                        "metrics": {f"{self.facts['split']['name']}/miou": self.best.miou}}  # fmt: skip
 
     @property
@@ -115,13 +117,15 @@ def _next(store: Store, comparison: Comparison) -> list[dict[str, str]]:
     """What to do with the best: a command each, with what it does."""
     if not comparison.candidates:
         return []
-    best, tracking = comparison.candidates[0].first.id, store.tracking
+    best, tracking = comparison.candidates[0].first, store.tracking
     rows = [("Train the best again on fresh seeds", command("confirm", s, tracking=tracking))
             for s in comparison.sweeps[:1] if len(comparison.sweeps) == 1]  # fmt: skip
-    if not advice_on_test_split(store, best):
-        rows.append(("Measure the best on the test split", command("evaluate", best, split="test", tracking=tracking)))
-    rows.append(("Register the best, if the gate lets it", command("promote", best, model="NAME", tracking=tracking)))
-    use = command("predict", model=f"runs:/{best}", source="PATH", output="DIR", tracking=tracking)
+    if not advice_on_test_split(store, best.id):
+        rows.append(("Measure the best on the test split", how_to_measure(store, best, "test")))
+    if not best.uri:  # else it is registered, and its run is gone
+        register = command("promote", best.id, model="NAME", tracking=tracking)
+        rows.append(("Register the best, if the gate lets it", register))
+    use = command("predict", model=best.uri or f"runs:/{best.id}", source="PATH", output="DIR", tracking=tracking)
     rows.append(("Use the best", use))
     return [{"what": what, "command": line} for what, line in rows]
 

@@ -25,4 +25,7 @@ def load_evidence(store: Store, run: RunRecord, split: str) -> Evidence | None:
 
 def how_to_measure(store: Store, run: RunRecord, split: str) -> str:
     """The command that leaves it."""
-    return command("evaluate", run.uri or run.id, tracking=store.tracking, split=split)
+    # the record of a removed run does not tell its dataset's place
+    known = not run.uri or artifact(store, run.id, "config.yaml") is not None
+    dataset = [] if known else ["dataset=NAME"]
+    return command("evaluate", run.uri or run.id, *dataset, tracking=store.tracking, split=split)

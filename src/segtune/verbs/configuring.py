@@ -136,7 +136,7 @@ def _key(key: str) -> Outcome:
 
 
 def _write_schemas(output: str) -> Outcome:
-    """JSON schemas for editors, one for each kind of file under `conf/` and `sweeps/`."""
+    """JSON schemas for editors, one for each kind of file under `conf/` and `sweeps/` that sets keys of its own."""
     from segtune.config.reference import json_schema
     from segtune.inference.workflow import WorkflowConfig
     from segtune.settings import GateConfig, RunConfig
@@ -151,7 +151,8 @@ def _write_schemas(output: str) -> Outcome:
     for schema in schemas.values():
         schema.pop("required", None)  # a file may leave keys to the command line, and its name to its file name
     for name, form in run["properties"].items():
-        if name in _groups():
+        # the files of a group whose key is a word, as kind, set keys of the whole run
+        if name in _groups() and "enum" not in form:
             schemas[name] = {**form, "$defs": run["$defs"]}
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
