@@ -19,6 +19,7 @@ from shapely.geometry import shape
 
 from segtune.inference import large
 from segtune.inference.georeference import georeference
+from segtune.inference.predict import Options, predict
 from segtune.inference.regions import find_regions
 from segtune.inference.tiling import Tiling
 from tests.inference.test_tiling import CLASSES, segmenter  # noqa: F401  # the fixture
@@ -70,6 +71,22 @@ def test_windows_of_a_file_give_the_same_as_the_image_in_memory(segmenter, small
     assert (right.max(), top.max()) == (500_350, 4_000_000)
     assert sum(shape(f["geometry"]).area for f in shapes) == pytest.approx(600 * 700 * 0.25)
     assert not list((tmp_path / "out").glob(".*"))
+
+
+@pytest.mark.parametrize("formats", [("geojson",), ("overlays", "coco"), ("masks", "geojson")], ids="+".join)
+def test_only_files_that_stay_are_named_as_written(segmenter, small_limit, tmp_path, formats):  # noqa: F811
+    image = cv2.resize(RNG.integers(0, 256, (4, 6, 3), dtype=np.uint8), (150, 100))
+    path, out = tiff(tmp_path / "a.tif", image), tmp_path / "out"
+    options = Options(tile=64, formats=formats, runtime="eager")
+    predict(segmenter, [str(path)], out, options=options)
+    files = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
+    assert set(json.loads((out / "regions.json").read_text())["files"]) == files
+    assert ("masks/a.tif" in files) == ("masks" in formats) == (out / "masks").is_dir()
+    if "masks" not in formats:  # so that a file of the user's there survives the next call
+        (out / "masks").mkdir()
+        (out / "masks" / "a.tif").write_text("the user's")
+        predict(segmenter, [str(path)], out, options=options, overwrite=True)
+        assert (out / "masks" / "a.tif").read_text() == "the user's"
 
 
 def test_run_lengths_of_strips_equal_pycocotools_on_the_whole_mask():

@@ -34,6 +34,7 @@ from segtune.inference.written import Record
 from segtune.stopping import StopRequest
 
 _MANY = 500
+_MASK = ".mask.tif"  # of a large image whose mask is not asked for, while its other outputs are made of it
 Say = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
 """(what is counted, how many are done, how many there are)."""
@@ -283,17 +284,19 @@ class _Job:
                 f"'{item.name}' is too large to be held in memory and is read in windows. That gives masks, overlays, "
                 f"regions, coco and geojson by concept; it does not give {', '.join(unfit)}."
             )
-        mask = writer.path("masks", item.place, ".tif")
+        is_kept = "masks" in options.formats
+        mask = writer.path("masks", item.place, ".tif") if is_kept else self.output / _MASK
         try:
             size, regions, overlay = segment_large(self.segmenter, item.path, mask, options.tiling, options.tta, place)
+            if "overlays" in options.formats:
+                write_jpeg(writer.path("overlays", item.place, ".jpg"), overlay)
+            if "geojson" in options.formats:
+                writer.large_geojson(item.place, geojson_of(mask, self.segmenter.classes, place), place)
         except DataError as error:
             return item, error
-        if "overlays" in options.formats:
-            write_jpeg(writer.path("overlays", item.place, ".jpg"), overlay)
-        if "geojson" in options.formats:
-            writer.large_geojson(item.place, geojson_of(mask, self.segmenter.classes, place), place)
-        if "masks" not in options.formats:
-            mask.unlink()
+        finally:
+            if not is_kept:
+                mask.unlink(missing_ok=True)
         return item, _row(item, size, [r.to_json(polygons=False) for r in regions])
 
     def regions(self, found: Segmentation) -> list[Region]:
