@@ -1,11 +1,14 @@
 """A sweep steered from another shell: how far it is, an end, another try, one more worker, and what it would do."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from optuna.trial import TrialState
 
 from segtune.cli import main
+from segtune.sweeping import plan
+from segtune.sweeping.dimensions import Dimension
 from segtune.sweeping.identity import differences
 from segtune.sweeping.records import ERROR
 from segtune.sweeping.study import SweepStudy
@@ -101,6 +104,22 @@ def test_bare_sweep_lists_the_files_with_their_questions(tmp_path, capsys):
     assert any(line.split(maxsplit=1) == ["mine", "is it mine?"] for line in lines)
     assert any(line.split(maxsplit=1) == ["quickstart", "(no question in line 1)"] for line in lines)  # before ours
     assert any(line.startswith("camvid_loss ") for line in lines) and max(map(len, lines[:-1])) <= 100
+
+
+@pytest.mark.parametrize(("keys", "missed"), [(1, False), (5, True), (20, True)])
+def test_a_forecast_times_first_and_last_choices_and_names_what_it_leaves_out(keys, missed, monkeypatch):
+    sizes = ([256], [384], [512], [1024])
+    dimensions = [Dimension("hp.image_size", "hp.image_size", choices=sizes)]
+    dimensions += [Dimension(f"hp.k{n}", f"hp.k{n}", choices=(0, 1, 2)) for n in range(keys - 1)]
+    space = SimpleNamespace(templates=["swift"], counting=lambda _: dimensions)
+    monkeypatch.setattr(plan, "_seconds", lambda spec, space, values: float(values["hp.image_size"][0]))
+    timing = plan.time_choices(None, space)
+    assert (timing.low, timing.high) == (256.0, 1024.0) and bool(timing.untimed) == missed
+    assert int(timing.measured.split()[5]) <= 12
+    if keys == 5:
+        assert "hp.image_size=[512]" in timing.untimed[0]
+    if keys == 20:
+        assert "hp.k18" in timing.untimed[0]
 
 
 def test_a_dry_run_prints_space_and_forecast_and_leaves_nothing(tmp_path, capsys, monkeypatch):

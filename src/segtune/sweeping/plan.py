@@ -35,6 +35,7 @@ class Timing:
         high: of the slowest.
         measured: on what that rests.
         parts: for people, one line a template.
+        untimed: keys and choices that change the cost and were not timed, one line a template.
     """
 
     mean: float
@@ -42,6 +43,7 @@ class Timing:
     high: float
     measured: str
     parts: tuple[str, ...] = ()
+    untimed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class SweepPlan:
             "measured": trial.measured,
             "trial_seconds": trial.mean,
             "trial_seconds_range": [trial.low, trial.high],
+            "untimed": list(trial.untimed),
             "wall_seconds": self.wall_seconds(trial.mean),
             "wall_seconds_range": [self.wall_seconds(trial.low), self.wall_seconds(trial.high)],
         }
@@ -97,6 +100,7 @@ class SweepPlan:
             *(f"  tried first: {' '.join(words)}" for words in self._enqueued()),
             f"{left}, {self.workers} at a time, each about {one} unpruned ({trial.measured})",
             *(f"  {part}" for part in trial.parts),
+            *(f"  not timed: {line}; the range may be too narrow" for line in trial.untimed),
             f"about {whole} in all; nothing was started",
         ]
 
@@ -144,32 +148,48 @@ def plan_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> Sw
 def time_choices(spec: SweepSpec, space: Space, say: Say = lambda _: None) -> Timing:
     """Times each template, and with it the choices that change what a step costs, one at a time.
 
+    Of each key at least the first and the last choice are timed, and more of them as _MOST_TIMED allows.
     The time of a combination is estimated as the product of what its choices change. Epochs count in proportion.
     """
     each = max(1, _MOST_TIMED // len(space.templates))
-    rows, parts, count = [], [], 0
+    rows, parts, untimed, count = [], [], [], 0
     for template in space.templates:
         values = {d.param: _ends(d)[0] for d in space.counting(template) if d.key != "template"}
         values |= {d.param: template for d in space.counting(template) if d.key == "template"}
-        dimensions = _costly(space, template)[: each - 1]
+        costly = _costly(space, template)
+        dimensions, missed = costly[: each - 1], [d.key for d in costly[each - 1 :]]
         beside = f", with each of {', '.join(d.key for d in dimensions)}" if dimensions else ""
         say(f"timing a few steps of {template}{beside}")
         base = _seconds(spec, space, values)
         mean, low, high, count = base, base, base, count + 1
         for dimension in dimensions:
             ratios = [1.0]
-            for value in _ends(dimension)[1 : 1 + max(1, each // len(dimensions))]:
+            others = _ends(dimension)[1:]
+            timed = _spread(len(others), (each - 1) // len(dimensions))
+            missed += [f"{dimension.key}={others[n]}" for n in range(len(others)) if n not in timed]
+            for value in (others[n] for n in timed):
                 ratios.append(_seconds(spec, space, {**values, dimension.param: value}) / base)
                 count += 1
             mean, low, high = mean * statistics.mean(ratios), low * min(ratios), high * max(ratios)
         factors = _epoch_factors(space, template)
         mean, low, high = mean * statistics.mean(factors), low * min(factors), high * max(factors)
         rows.append((mean, low, high))
+        untimed += [f"{template}: {', '.join(missed)}"] if missed else []
         parts.append(f"{template}: about {_range(mean, low, high, 1, 's')}")
     measured = f"from a few steps of {count} configurations, each alone on this machine"
     means, lows, highs = zip(*rows, strict=True)
     shown = tuple(parts) if len(parts) > 1 else ()
-    return Timing(statistics.mean(means), min(lows), max(highs), measured, shown)
+    return Timing(statistics.mean(means), min(lows), max(highs), measured, shown, tuple(untimed))
+
+
+def _spread(length: int, most: int) -> list[int]:
+    """Places in a list: the last one, and others at even distances before it.
+
+    >>> _spread(3, 1), _spread(7, 3), _spread(2, 5)
+    ([2], [1, 3, 6], [0, 1])
+    """
+    count = min(length, most)
+    return [(n + 1) * length // count - 1 for n in range(count)]
 
 
 def _costly(space: Space, template: str) -> list[Dimension]:
