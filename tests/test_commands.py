@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from segtune.cli import main
-from segtune.commands import command, dataset_words, program, tracking_words
+from segtune.commands import absolute_words, command, dataset_words, program, tracking_words, word
 from segtune.config import compose
 from segtune.dataset_settings import DatasetConfig
 from segtune.settings import TrackingConfig
@@ -31,6 +31,32 @@ def test_any_folder_is_read_back_from_a_printed_command(tmp_path, place):
     config = compose(words).config
     assert verb == "train" and config.tracking == tracking
     assert config.dataset.model_dump() == dataset.model_dump()
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_recorded_words_mean_the_same_from_another_folder(tmp_path, monkeypatch, place):
+    paths = {"dataset.root": place, "tracking.root": f"{place}/runs", "hp.pretrained_weights": f"../{place}.pt"}
+    given = ["dataset=folder", "dataset.classes=[a,b]", *(word(k, v) for k, v in paths.items())]
+    recorded = absolute_words(given)
+    here = compose(given).config
+    monkeypatch.chdir("/")
+    there = compose(recorded).config
+    for before, now in (
+        (here.dataset.root, there.dataset.root),
+        (here.tracking.root, there.tracking.root),
+        (here.hp["pretrained_weights"], there.hp["pretrained_weights"]),
+    ):
+        assert os.path.normpath(tmp_path / before) == os.path.normpath(now)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["seed=3", "dataset.root=/data", "dataset.root=null", "dataset.root=${oc.env:HOME}",
+     "dataset.fixes={unrotated:[a]}", "hp.pretrained_weights=imagenet", "hp.pretrained_weights=runs:/abcd",
+     "dataset.images=pictures", "~dataset.root"],
+)  # fmt: skip
+def test_words_without_a_relative_path_are_recorded_as_given(text):
+    assert absolute_words([text]) == [text]
 
 
 def test_a_dataset_is_named_by_the_words_that_chose_it():

@@ -13,11 +13,12 @@ from filelock import FileLock
 from safetensors.torch import load_file
 
 import segtune
+from segtune.commands import command, in_folder, recorded_words
 from segtune.config import compose
 from segtune.errors import ConfigError, DataError, Interrupted, SegtuneError
 from segtune.models.optim import lr_factor
 from segtune.opening import open_run
-from segtune.resuming import as_begun, extend
+from segtune.resuming import COMMAND, as_begun, extend, resumable, words_of_resumed
 from segtune.settings import RunConfig, TrackingConfig
 from segtune.setup import prepare
 from segtune.stopping import StopRequest
@@ -103,7 +104,7 @@ def test_a_trial_whose_checkpoint_is_damaged_says_that_it_starts_again(tmp_path)
     [
         ("pruned", {"segtune.kind": "trial"}, r"sweep 's' pruned this run after epoch 2 of 2.*as a new run: segtune x"),
         ("infeasible", {"segtune.kind": "trial"}, r"beyond the constraints of sweep 's'"),
-        ("interrupted", {"segtune.kind": "trial"}, r"a trial of sweep 's'.*segtune sweep s"),
+        ("interrupted", {"segtune.kind": "trial"}, r"a trial of sweep 's'.*start the sweep again with the command"),
         ("finished", {}, r"has finished its 2 epochs.*hp.num_epochs=N \(more than 2\)"),
     ],
 )
@@ -120,6 +121,39 @@ def test_a_run_that_cannot_be_resumed_says_why(state, tags, message, tiny_run, s
     assert get_run(store, run.run_id).state == state
 
 
+def test_a_trial_that_is_resumed_names_the_command_that_started_its_sweep(tmp_path, monkeypatch):
+    store = store_at(tmp_path / "mlruns")
+    started = command("sweep", "./my roads.yaml", "dataset=folder", "dataset.root=data")
+    tags = {"segtune.kind": "sweep", "segtune.sweep": "s", COMMAND: in_folder(str(tmp_path), started)}
+    RunWriter.create(store, "s", {}, tags)
+    run = run_of(tmp_path / "mlruns", compose([*TINY, "tracking.root=mlruns"]).config)
+    RunWriter(store, run).tags({"segtune.kind": "trial", "segtune.sweep": "s"})
+    for folder, printed in ((tmp_path, started), (tmp_path.parent, f"cd {tmp_path} && {started}")):
+        monkeypatch.chdir(folder)
+        with pytest.raises(ConfigError) as refused:
+            resumable(store, run)
+        assert str(refused.value).endswith(f"which resumes it: {printed}")
+
+
+@pytest.mark.parametrize(
+    ("recorded", "num_epochs", "expected"),
+    [
+        ("segtune train seed=3 hp.num_epochs=5", 80, ["seed=3", "hp.num_epochs=80"]),
+        ("/bin/python -m segtune train seed=3", None, ["seed=3"]),
+        ("segtune train trainer.minutes=5", 80, ["trainer.minutes=5", "trainer.minutes=null", "hp.num_epochs=80"]),
+        ("segtune train resume=1234 hp.num_epochs=5", 80, ["resume=RUN", "hp.num_epochs=80"]),
+        ("", 80, ["resume=RUN", "hp.num_epochs=80"]),
+    ],
+)
+def test_the_command_recorded_for_an_extended_run_can_be_given_again(tmp_path, recorded, num_epochs, expected):
+    tracking = TrackingConfig()
+    store = open_store(tracking)
+    record = get_run(store, RunWriter.create(store, "r", {}, {COMMAND: recorded}).run_id)
+    words = words_of_resumed(record, num_epochs, tracking)
+    assert words == [w.replace("RUN", record.id) for w in expected]
+    compose(words)
+
+
 def test_a_finished_run_is_extended_as_if_it_had_been_longer_from_the_start(tmp_path):
     words = [*TINY, "scheduler=constant", "scheduler.warmup=0", "trainer.ema_decay=0.9", f"tracking.root='{tmp_path}'"]
     whole = segtune.train(*words, "hp.num_epochs=4", say=lambda _: None)
@@ -133,6 +167,8 @@ def test_a_finished_run_is_extended_as_if_it_had_been_longer_from_the_start(tmp_
     store = store_at(tmp_path)
     run = get_run(store, longer.run_id)
     assert run.params["hp.num_epochs"] == "4" and run.tags["segtune.extends"] == short.run_id
+    again = compose(recorded_words(run.tags[COMMAND], "train")).config
+    assert again.hp["num_epochs"] == 4 and again.dataset.street is not None and again.resume is None
     assert curve(store, run.id, "val/miou") == curve(store, whole.run_id, "val/miou")
     assert get_run(store, short.run_id).params["hp.num_epochs"] == "2"
     with pytest.raises(ConfigError, match="the run has 4 epochs; give more"):

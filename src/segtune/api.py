@@ -4,7 +4,6 @@ Each imports its rooms when it is called: a fault in a config is told before tor
 stands in `applying`.
 """
 
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -66,6 +65,7 @@ def train(*overrides: str, say: Say = to_stderr) -> "RunResult":
     Raises:
         SegtuneError: see `segtune.errors`.
     """
+    from segtune.commands import absolute_words, command
     from segtune.data.places import check_place
     from segtune.errors import ConfigError
 
@@ -81,16 +81,19 @@ def train(*overrides: str, say: Say = to_stderr) -> "RunResult":
                 f"resume={resume} goes on with the run's own config; leave out {', '.join(others)}. It can be "
                 "extended with hp.num_epochs, and find its data with dataset.root."
             )
-        from segtune.resuming import resumable
+        from segtune.resuming import resumable, words_of_resumed
 
         given = config.tracking
         store = open_root(given.root, given.uri, given.experiment)
-        record, config = resumable(store, resume, int(config.hp["num_epochs"]) if more else None, data)
+        epochs = int(config.hp["num_epochs"]) if more else None
+        record, config = resumable(store, resume, epochs, data)
         resume = record.id
+        overrides = (*words_of_resumed(record, epochs, given), *data)
     check_place(config.dataset)
     from segtune.training import fit
 
-    return fit(config, tags={"segtune.command": shlex.join(["segtune", "train", *overrides])}, resume=resume, say=say)
+    tags = {"segtune.command": command("train", *absolute_words(overrides))}
+    return fit(config, tags=tags, resume=resume, say=say)
 
 
 def plan_sweep(name: str, *overrides: str, say: Say = to_stderr) -> "SweepPlan":

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segtune.conf_folders import conf_dirs
-from segtune.quoting import quoted
+from segtune.quoting import quoted, unquoted
 
 if TYPE_CHECKING:
     from segtune.dataset_settings import DatasetConfig
@@ -50,6 +50,44 @@ def command(
     parts += [word(key, value) for key, value in values.items() if value is not None]
     parts += [] if tracking is None else tracking_words(tracking, _STORE_KEYS.get(verb, _ALL))
     return shlex.join(parts)
+
+
+_PATH_KEYS = ("dataset.root", "dataset.fixes", "tracking.root", "hp.pretrained_weights")
+_NO_PATH = re.compile(r"null|none|imagenet|[{\[].*|.*(:/|\$\{).*|")  # names, mappings, addresses, interpolations
+
+
+def absolute_words(words: Sequence[str]) -> list[str]:
+    """key=value words that mean the same from any folder: relative paths become absolute.
+
+    >>> absolute_words(["seed=3", "dataset.root=/data", "hp.pretrained_weights=imagenet"])
+    ['seed=3', 'dataset.root=/data', 'hp.pretrained_weights=imagenet']
+    """
+    result = []
+    for text in words:
+        key, _, raw = text.partition("=")
+        if key.lstrip("+") in _PATH_KEYS and not _NO_PATH.fullmatch(raw):
+            text = word(key, str(Path(unquoted(raw)).expanduser().absolute()))
+        result.append(text)
+    return result
+
+
+def recorded_words(text: str, verb: str) -> list[str]:
+    """The words behind the verb of a command that was recorded; none where it is another verb's.
+
+    >>> recorded_words("python -m segtune train 'dataset.root=my roads' seed=3", "train")
+    ['dataset.root=my roads', 'seed=3']
+    """
+    parts = shlex.split(text)
+    return parts[parts.index(verb) + 1 :] if verb in parts else []
+
+
+def in_folder(folder: str, text: str) -> str:
+    """A command to give in a folder, from any other.
+
+    >>> in_folder("/my roads", "segtune sweep quickstart")
+    "cd '/my roads' && segtune sweep quickstart"
+    """
+    return f"cd {shlex.quote(folder)} && {text}"
 
 
 def program() -> list[str]:

@@ -1,5 +1,6 @@
 """Going on with an earlier run: which runs can be resumed, from which checkpoint, and what a longer run takes over."""
 
+import os
 import pickle
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,16 +12,18 @@ import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
-from segtune.commands import command
+from segtune.commands import in_folder, recorded_words, tracking_words, word
+from segtune.config import compose
 from segtune.errors import ConfigError, DataError
-from segtune.settings import RunConfig
+from segtune.settings import RunConfig, TrackingConfig
 from segtune.template import parse_template
 from segtune.tracking.recorded import changed_dataset, recorded_config
-from segtune.tracking.runs import RunRecord, RunWriter, artifact, curve, get_run, search_runs
+from segtune.tracking.runs import RunRecord, RunWriter, artifact, curve, get_run, search_runs, sweep_parent
 from segtune.tracking.store import Store
 
 LAST = "last.ckpt"
 BEST = "best.safetensors"
+COMMAND = "segtune.command"  # tag: the command that trains a run, or goes on with a sweep
 _PARTS = {"state_dict", "optimizer_states", "lr_schedulers", "loops", "epoch", "global_step"}
 
 
@@ -40,7 +43,7 @@ def resumable(
     record = get_run(store, _newest(store) if named == "last" else named)
     config = recorded_config(store, record.id)
     config = config.model_copy(update={"dataset": changed_dataset(config.dataset, words)})
-    _refuse_state(record, config, num_epochs)
+    _refuse_state(store, record, config, num_epochs)
     folder = store.root / "runs" / record.id
     if (folder / LAST).exists():
         read_checkpoint(folder)
@@ -79,7 +82,7 @@ def _newest(store: Store) -> str:
     return runs[-1].id
 
 
-def _refuse_state(record: RunRecord, config: RunConfig, num_epochs: int | None) -> None:
+def _refuse_state(store: Store, record: RunRecord, config: RunConfig, num_epochs: int | None) -> None:
     """Raises ConfigError for a run whose state allows no resumption."""
     own, sweep = int(config.hp["num_epochs"]), record.tags.get("segtune.sweep")
     anew = _anew(record)
@@ -97,7 +100,7 @@ def _refuse_state(record: RunRecord, config: RunConfig, num_epochs: int | None) 
             f"{own}), or predict with runs:/{record.id}."
         )
     if record.tags.get("segtune.kind") == "trial" and record.state != "finished":
-        resume = command("sweep", str(sweep), tracking=config.tracking)
+        resume = _command_of_sweep(store, str(sweep))
         raise ConfigError(f"resume={record.id}: it is a trial of sweep '{sweep}', which resumes it: {resume}")
     if num_epochs is not None and num_epochs <= own:
         raise ConfigError(
@@ -106,9 +109,44 @@ def _refuse_state(record: RunRecord, config: RunConfig, num_epochs: int | None) 
         )
 
 
+def _command_of_sweep(store: Store, sweep: str) -> str:
+    parent = sweep_parent(store, sweep)
+    recorded = get_run(store, parent).tags.get(COMMAND) if parent else None
+    if recorded is None:  # by an earlier version; the sweep's name need not be that of its file
+        return "start the sweep again with the command that it was started with."
+    return recorded.removeprefix(in_folder(os.getcwd(), ""))
+
+
 def _anew(record: RunRecord, *words: str) -> str:
-    own = record.tags.get("segtune.command")
-    return f" To train its configuration as a new run: {' '.join([own, *words])}" if own else ""
+    own = record.tags.get(COMMAND)
+    if not own or _resumes(recorded_words(own, "train")):
+        return ""
+    return f" To train its configuration as a new run: {' '.join([own, *words])}"
+
+
+def _resumes(words: Sequence[str]) -> bool:
+    return any(w.startswith("resume=") for w in words)
+
+
+def words_of_resumed(record: RunRecord, num_epochs: int | None, tracking: TrackingConfig) -> list[str]:
+    """The words to record for a run that goes on with another: those of a new run with the same configuration.
+
+    Args:
+        num_epochs: of a run that extends `record`.
+        tracking: the store of `record`.
+    """
+    more = [] if num_epochs is None else [word("hp.num_epochs", num_epochs)]
+    words = recorded_words(record.tags.get(COMMAND, ""), "train")
+    if not words or _resumes(words):  # segtune 0.1.0 recorded the words of an extension as they were given
+        return [word("resume", record.id), *more, *tracking_words(tracking)]
+    if not more:
+        return words
+    words = [w for w in words if not w.lstrip("+").startswith("hp.num_epochs=")]
+    try:
+        timed = compose(words).config.trainer.minutes is not None
+    except ConfigError:  # what the words refer to is gone
+        timed = False
+    return [*words, *(["trainer.minutes=null"] if timed else []), *more]
 
 
 def _without_checkpoint(record: RunRecord, folder: Path) -> str:

@@ -8,6 +8,7 @@ import pytest
 from optuna.trial import TrialState
 
 import segtune
+from segtune.commands import recorded_words
 from segtune.errors import Interrupted, SegtuneError
 from segtune.run_result import RunResult
 from segtune.settings import TrackingConfig
@@ -52,6 +53,19 @@ def test_a_trial_may_be_pruned_after_each_epoch_but_its_last(tmp_path, monkeypat
 
     monkeypatch.setattr(trials, "fit", fit)
     assert sweep.run().value == 0.5 and answers == [True, True, False]
+
+
+def test_the_command_of_a_trial_means_the_same_from_any_folder(tmp_path, monkeypatch):
+    given = {}
+
+    def fit(config, tags, commit, **_):
+        given.update(tags)
+        commit(RunResult("run", "finished", {"val/miou": 0.5}, Path(), Path(), 1.0))
+
+    monkeypatch.setattr(trials, "fit", fit)
+    Sweep(tmp_path, overrides=[*SCENES, "tracking.root=my runs"]).run()
+    words = recorded_words(given["segtune.command"], "train")
+    assert f"tracking.root={tmp_path / 'my runs'}" in words and "hp.width=16" in words
 
 
 def test_an_infeasible_trial_ends_before_it_trains_and_teaches_the_sampler(tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock
 from optuna.trial import TrialState
 
-from segtune.commands import command
+from segtune.commands import command, in_folder
 from segtune.config import compose
 from segtune.data.sources import open_source
 from segtune.errors import ConfigError, Interrupted, PartialError, SegtuneError, StorageError
@@ -90,6 +90,7 @@ def run_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> Swe
     # without the database's address, which the folder remembers
     words = [name, *(o for o in overrides if not o.startswith("sweep.storage="))]
     study.begin(words)
+    RunWriter(store, parent).tags({"segtune.command": in_folder(os.getcwd(), command("sweep", *words))})
     study.recover()
     _settle(store, study)
     counts = study.counts()

@@ -1,6 +1,5 @@
 """How far a sweep is: the figures of one moment, as data and as lines."""
 
-import shlex
 import statistics
 import time
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from segtune.commands import command
+from segtune.commands import command, in_folder
 from segtune.sweeping.pulse import read_pulse
 from segtune.sweeping.records import (
     FOLDER,
@@ -100,7 +99,7 @@ class Progress:
         words = command("sweep", *self.words)
         if self.folder is None or Path(self.folder) == Path.cwd():
             return words
-        return f"cd {shlex.quote(self.folder)} && {words}"
+        return in_folder(self.folder, words)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

@@ -1,6 +1,5 @@
 """One trial: its configuration is fine-tuned under a lease, pruned, measured and told to the study."""
 
-import shlex
 import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -9,6 +8,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
+from segtune.commands import absolute_words, command
 from segtune.config import compose
 from segtune.data.sources import open_source
 from segtune.errors import DataError, Diverged, Interrupted, LeaseLost, SegtuneError, StorageError
@@ -92,8 +92,8 @@ def _fit(
     begun = f"goes on with run {claim.run}: " if claim.run else ""
     say(begun + ", ".join(f"{k}={_short(v)}" for k, v in plain_params(trial).items()))
     tags = {"segtune.kind": "trial", "segtune.sweep": study.spec.name, "segtune.trial": str(trial.number)}
-    words = ["segtune", "train", *claim.overrides, *([f"trainer.threads={threads}"] if config.trainer.threads else [])]
-    tags["segtune.command"] = shlex.join(words)
+    words = [*claim.overrides, *([f"trainer.threads={threads}"] if config.trainer.threads else [])]
+    tags["segtune.command"] = command("train", *absolute_words(words))
     tags |= {f"segtune.param.{k}": str(v) for k, v in plain_params(trial).items()}
     fit(
         config,
