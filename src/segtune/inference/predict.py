@@ -349,7 +349,7 @@ def _size(pixels: NDArray[np.uint8] | tuple[int, int]) -> tuple[int, int]:
 
 def _is_current(line: Mapping[str, Any], stamps: Mapping[str, list[int]]) -> bool:
     """Whether a line of the journal is about an input that has not changed since."""
-    return stamps.get(line["name"]) == line["stamp"]
+    return bool(stamps.get(line["name"]) == line["stamp"])
 
 
 def _row(item: Input, size: Sequence[int], regions: list[dict[str, Any]]) -> dict[str, Any]:
