@@ -178,6 +178,24 @@ def try_step(setup: Setup) -> None:
         torch.autograd.backward(loss_in_parts(kind, model, loss, batch, setup.step_size)[0])
 
 
+def check_start(config: RunConfig, with_weights: bool = True) -> None:
+    """Checks what every run of a config needs at once: its device, and the weights that it starts from.
+
+    Weights of the model hub are fetched, which each run would do.
+
+    Raises:
+        ConfigError: the device is missing, or the weights cannot be loaded.
+    """
+    _device(config)
+    kind = kind_of(config)
+    if not with_weights:
+        return
+    if config.hp.get("pretrained_weights") == "imagenet":
+        kind.build(config.template["model"], 2, pretrained=True)
+    else:
+        _initial_weights(config, kind)
+
+
 def _device(config: RunConfig) -> torch.device:
     wanted = config.trainer.accelerator
     if wanted == "gpu" and not torch.cuda.is_available():

@@ -18,6 +18,7 @@ from segtune.errors import ConfigError, Interrupted, PartialError, SegtuneError,
 from segtune.forecast import best_workers
 from segtune.patience import patiently
 from segtune.settings import TrackingConfig
+from segtune.setup import check_start
 from segtune.sweeping.identity import facts_of
 from segtune.sweeping.launchers import LAUNCHERS, SweepStopped
 from segtune.sweeping.location import remember, remembered, sweep_folder, without_password
@@ -86,6 +87,8 @@ def run_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> Swe
     study = SweepStudy(folder, spec)
     remember(folder, spec.storage)
     study.check_identity(facts_of(source.fingerprint(), space, config))
+    if spec.launcher == "local" and not study.is_complete():  # other machines have devices and files of their own
+        _check_start(spec, space)
     parent = _parent_run(store, spec, space, folder)
     # without the database's address, which the folder remembers
     words = [name, *(o for o in overrides if not o.startswith("sweep.storage="))]
@@ -101,6 +104,23 @@ def run_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> Swe
         go_on = command("sweep", *words)
         _run_workers(Task(spec, folder, parent, threads_of(spec)), store, study, go_on)
     return _result(store, study, parent, time.monotonic() - started)
+
+
+def _check_start(spec: SweepSpec, space: Space) -> None:
+    """Checks the device and each template's weights, before every trial of it fails for the same reason.
+
+    Weights that the sweep itself searches, or that a searched encoder needs, are left to the trials.
+
+    Raises:
+        ConfigError: trials of a template cannot start.
+    """
+    for template in space.templates:
+        searched = {d.key for d in space.counting(template)}
+        config = compose(space.base_of(template)).config
+        try:
+            check_start(config, with_weights=not searched & {"hp.encoder", "hp.pretrained_weights"})
+        except ConfigError as error:
+            raise ConfigError(f"sweep '{spec.name}': template={template}: {error}") from None
 
 
 def located(spec: SweepSpec, folder: Path) -> SweepSpec:
