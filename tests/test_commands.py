@@ -115,7 +115,7 @@ def test_every_verb_takes_the_words_that_lead_to_a_store(verb):
     needed = ["model=m"] if verb == "promote" else []
     printed = words_of(command(verb, *needed, tracking=tracking))
     parse(verb, VERBS[verb], printed[1:])
-    assert ("tracking.experiment=mine" in printed) == (verb not in ("status", "stop", "retry", "doctor"))
+    assert ("tracking.experiment=mine" in printed) == (verb not in ("status", "stop", "retry"))
 
 
 def test_the_program_is_printed_as_it_was_called(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _PLAIN = re.compile(r"[A-Za-z_/][\w/.:@-]*", re.ASCII)
 _STORE_KEYS = {verb: ("root",) for verb in ("status", "stop", "retry")} | {
-    verb: ("root", "uri") for verb in ("predict", "rollback", "doctor")
+    verb: ("root", "uri") for verb in ("predict", "rollback")
 }
 """What of a store a verb takes, where that is not all of it."""
 
