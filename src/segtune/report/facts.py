@@ -175,7 +175,7 @@ def _warnings(facts: Mapping[str, Any], candidates: Sequence[Candidate]) -> list
         some = ", ".join(split["duplicates"][:5])
         found.append(
             f"{len(split['duplicates'])} of the {split['images']} images lie in the train split too, byte for byte "
-            f"({some}, …): the figures flatter every candidate."
+            f"({some}, …): the figures overestimate every candidate."
         )
     absent = [c["name"] for c in split["classes"] if not c["pixels"]]
     if absent:

@@ -96,7 +96,7 @@ def run_states(study: optuna.Study) -> dict[str, str]:
 
 
 def front(study: optuna.Study) -> list[dict[str, Any]]:
-    """The finished trials that no other beats in mIoU, latency and parameters at once, best mIoU first."""
+    """The Pareto front of the finished trials in mIoU, latency and parameters, best mIoU first."""
     rows = [
         {"trial": t.number, "run": t.user_attrs.get(RUN), "miou": t.value, **t.user_attrs.get("cost", {})}
         for t in counted_trials(study)

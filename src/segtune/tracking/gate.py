@@ -64,7 +64,7 @@ def settled(store: Store, run: RunRecord, gate: GateConfig) -> tuple[GateConfig,
     advice = "" if tested else advice_on_test_split(store, run.id)
     if not advice:
         return gate.model_copy(update={"split": "test"}), ""
-    note = f"Judged on val, on which it was chosen and which flatters it: {advice}"
+    note = f"Judged on val, on which it was chosen, so that val overestimates it: {advice}"
     return gate.model_copy(update={"split": "val", "untouched": False}), note
 
 
