@@ -17,6 +17,7 @@ from segtune.verbs.call import (
     store_options,
     tracking_of,
 )
+from segtune.verbs.following import predict_command
 
 if TYPE_CHECKING:
     from segtune.report.compare import Report
@@ -39,7 +40,7 @@ def _compare(call: Call) -> Outcome:
 
 
 def _next(report: "Report") -> list[str]:
-    return [f"next: {row['command']}" for row in report.facts.get("next", [])]
+    return [f"next: {row['command']}  # {row['what']}" for row in report.facts.get("next", [])]
 
 
 def _promote(call: Call) -> Outcome:
@@ -59,7 +60,7 @@ def _promote(call: Call) -> Outcome:
     lines = done.lines()
     if done.moved:
         uri = f"models:/{done.model}@champion"
-        use = command("predict", model=uri, source="PATH", output="DIR", tracking=tracking_of(call))
+        use = predict_command(uri, done.run_id, tracking_of(call))
         graph = command("export", model=uri, format="onnx", tracking=tracking_of(call))
         lines += [f"next: {use}", f"next: {graph}"]
     return Outcome(done.to_json(), lines, 0 if done.moved else PartialError.exit_code)
@@ -94,7 +95,7 @@ def _evaluate(call: Call) -> Outcome:
     if model.startswith("models:/") or Path(model).exists():  # registered, or of no run
         following = command("predict", model=model, source="PATH", output="DIR", tracking=tracking)
     else:
-        following = command("promote", model, "model=NAME", tracking=tracking)
+        following = command("promote", model, tracking=tracking, model=done.origin.dataset)
     return Outcome(data, [*done.lines(), f"next: {following}"])
 
 

@@ -5,6 +5,7 @@ import json
 from segtune.commands import command
 from segtune.verbs.call import Call, Option, Outcome, Verb
 from segtune.verbs.finding import page_lines
+from segtune.verbs.following import predict_command
 
 
 def _train(call: Call) -> Outcome:
@@ -16,9 +17,11 @@ def _train(call: Call) -> Outcome:
     kind = result.kind
     lines = [f"run {result.run_id} {result.state}: val mIoU {result.miou:.4f}", f"{kind}: {result.segmenter}"]
     tracking = api.compose(*call.overrides).config.tracking
-    use = command("predict", model=result.uri, source="PATH", output="DIR", tracking=tracking)
     lines.append(f"next: {command('compare', result.run_id, tracking=tracking)}")
-    lines.append(f"next: {use if kind == 'segmenter' else f'name {result.uri} among the labelers of a workflow'}")
+    if kind == "segmenter":
+        lines.append(f"next: {predict_command(result.uri, result.run_id, tracking)}")
+    else:
+        lines.append(f"to use it, name {result.uri} among the labelers of a workflow: docs/workflows.md")
     return Outcome(result.to_json(), [*lines, *page_lines(api.runs_page(tracking))])
 
 
