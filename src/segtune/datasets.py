@@ -210,7 +210,9 @@ class Check:
         verdict = (
             "refused" if audit.refused else "within tolerance: what cannot be read is left out" if audit.bad else ""
         )
-        lines.append(f"{audit.bad:.1%} of the images are bad, {verdict} ({limit})" if verdict else "nothing is wrong")
+        lines.append(
+            f"{audit.bad:.1%} of a split's images are bad, {verdict} ({limit})" if verdict else "nothing is wrong"
+        )
         lines += [f"! {self.advice}"] if self.advice else []
         return [*lines, f"page: {self.page}", *([f"next: {self.next}"] if self.next else [])]
 

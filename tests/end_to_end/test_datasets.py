@@ -15,6 +15,7 @@ import segtune
 from segtune import cli
 from segtune.commands import command
 from segtune.config import compose
+from segtune.data.cache import load_split
 from segtune.data.sources import open_source
 from segtune.errors import DataError
 from segtune.report.check_page import write_page
@@ -23,7 +24,7 @@ from segtune.sweeping.space import build_space
 from segtune.sweeping.spec import load_spec
 from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.trial import run_trial
-from tests.conftest import SCENES, TINY, tiny_without
+from tests.conftest import SCENES, TINY, tiny_without, write_pairs
 from tests.data.test_audit import audit, config, image_path, mask_path, unknown
 from tests.data.test_audit import root as root  # the fixture of clean pairs
 
@@ -128,8 +129,13 @@ def test_a_run_is_not_resumed_on_other_data(tmp_path):
 
     from segtune.training import fit
 
+    def stop_after_a_checkpoint(epoch: int, metrics: object) -> bool:
+        if epoch == 2:
+            raise Stopped
+        return False
+
     with pytest.raises(Stopped):
-        fit(compose(words).config, on_epoch=lambda e, m: (_ for _ in ()).throw(Stopped()))
+        fit(compose(words).config, on_epoch=stop_after_a_checkpoint)
     run = next(p.name for p in (tmp_path / "mlruns" / "runs").iterdir())
     mask = next((scenes / "masks" / "train").glob("*.png"))
     Image.fromarray(np.zeros_like(np.array(Image.open(mask)))).save(mask)
@@ -188,3 +194,25 @@ def test_the_page_of_a_check_opens_from_disk_without_an_error_or_a_request(root,
     assert len(re.findall(r'class="plot[^"]*js-plotly-plot', done.stdout)) == 2
     shown = html.unescape(re.sub(r"<script.*?</script>", "", done.stdout, flags=re.DOTALL))
     assert "77 (15 px)" in shown and "image 80 x 60, mask 9 x 9" in shown
+
+
+@pytest.mark.parametrize(("tolerance", "refused"), [(0.05, True), (0.07, False)])
+def test_check_and_training_count_bad_images_in_the_same_way(tmp_path, tolerance, refused):
+    """One of 16 train images is broken: more than 5 % of its split, and less than 5 % of all 24."""
+    root = tmp_path / "roads"
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 16), ("val", 8)):
+        pairs = [(rng.integers(0, 256, (64, 64, 3), np.uint8), rng.integers(0, 2, (64, 64)).astype(np.uint8))
+                 for _ in range(count)]  # fmt: skip
+        write_pairs(root, split, pairs)
+    next((root / "images" / "train").iterdir()).write_bytes(b"broken")
+    words = ["dataset=folder", f"dataset.root={root}", "dataset.classes=[ground,car]", f"dataset.tolerance={tolerance}"]
+    checked = segtune.check(*words)
+    assert checked.audit.refused == refused
+    assert "BytesIO" not in "\n".join(checked.lines())
+    source = open_source(compose(words).config.dataset)
+    if refused:
+        with pytest.raises(DataError, match="none of the known image formats"):
+            load_split(source, "train", [64])
+    else:
+        assert len(load_split(source, "train", [64])) == 15

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from segtune.errors import DataError
 
@@ -149,4 +149,6 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):  # Pillow's text names the object that it read from
+        return "its content is none of the known image formats"
     return " ".join(str(error).split())[:300] or type(error).__name__

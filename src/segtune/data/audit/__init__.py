@@ -1,5 +1,6 @@
 """The check of a dataset: every file is read once, then names, splits, duplicates and classes are looked at."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,6 @@ class Audit:
     Attributes:
         facts: of every pair.
         findings: errors first.
-        bad: share of the files that an error concerns.
         image_size: at which the pixels were counted.
     """
 
@@ -45,11 +45,15 @@ class Audit:
 
     @property
     def bad(self) -> float:
-        """Share of the images that an error concerns."""
-        bad = {
-            (s, n) for f in self.findings if f.severity == "error" for s, n in _concerned(f, self.facts, self.source)
-        }
-        return len(bad) / max(1, len(self.facts))
+        """Share of a split's images that an error concerns, of the split where it is largest.
+
+        Training counts in the same way: each split has to keep to `dataset.tolerance`.
+        """
+        errors = [f for f in self.findings if f.severity == "error"]
+        bad = {image for f in errors for image in _concerned(f, self.facts, self.source)}
+        total = Counter(fact.split for fact in self.facts)
+        found = Counter(split for split, _ in bad)
+        return max((found[split] / total[split] for split in total), default=0.0)
 
     @property
     def refused(self) -> bool:

@@ -8,10 +8,14 @@ Severity = Literal["error", "warning"]
 
 # kind -> (severity, what it is, what it does to training)
 KINDS: dict[str, tuple[Severity, str, str]] = {
-    "unreadable_image": ("error", "no image that can be read", "training would stop at it"),
+    "unreadable_image": (
+        "error",
+        "no image that can be read",
+        "left out within dataset.tolerance, else it stops",
+    ),
     "truncated_image": ("error", "ends early or is damaged inside", "part of the image would be grey"),
     "bomb": ("error", "claims more pixels than memory holds", "training would run out of memory"),
-    "unreadable_mask": ("error", "no mask that can be read", "training would stop at it"),
+    "unreadable_mask": ("error", "no mask that can be read", "left out within dataset.tolerance, else it stops"),
     "size_mismatch": ("error", "mask and image differ in size", "labels would lie beside what they label"),
     "exif_mismatch": (
         "error",
