@@ -140,9 +140,10 @@ def test_each_step_runs_with_the_command_that_the_step_before_printed(tmp_path, 
     terminal.follow("confirm", "top=1", "seeds=1")
     terminal.follow("evaluate")
     terminal.follow("promote", *FREE_GATE)
-    predict = following(terminal.printed, "predict")
+    promoted = terminal.printed
+    predict = following(promoted, "predict")
     predict = [w for w in predict if not w.startswith(("source=", "output="))]
     terminal.run(*predict, "source=labels/photo_00.png", "output=seen in my roads")
     assert (work / "seen in my roads" / "regions.json").is_file()
     pytest.importorskip("onnxruntime", reason="needs the extra: pip install 'segtune[export]'")
-    terminal.follow("export")
+    terminal.run(*following(promoted, "export"))
