@@ -64,10 +64,10 @@ def test_the_printed_address_opens_the_run_table_with_the_columns_that_matter(st
     assert address.startswith(f"http://127.0.0.1:5000/#/experiments/{store.experiment_id}/runs?")
     tags = store.client.get_experiment(store.experiment_id).tags
     key = address.partition("viewStateShareKey=")[2].partition("&")[0]
-    columns = json.loads(tags[f"mlflow.sharedViewState.{key}"])["selectedColumns"]
-    assert {"metrics.`best/val/miou`", "metrics.`test/miou`", "attributes.`Dataset`", "attributes.`Source`"} <= set(
-        columns
-    )
+    view = json.loads(tags[f"mlflow.sharedViewState.{key}"])
+    wanted = {"metrics.`best/val/miou`", "metrics.`test/miou`", "attributes.`Dataset`", "attributes.`Source`"}
+    assert wanted <= set(view["selectedColumns"])
+    assert view["columnOrder"][0] == view["orderByKey"] == "metrics.`best/val/miou`"  # by time, MLflow folds trials
     assert tags["mlflow.experimentKind"] == "custom_model_development"
 
 
