@@ -88,6 +88,15 @@ def test_a_finished_training_is_told_where_the_tracking_server_is_away(store, ve
     assert cli.main([*words, "--json"]) == 0 and json.loads(capsys.readouterr().out)
 
 
+def test_a_sweep_with_failed_trials_names_the_command_that_tries_them_again(store, monkeypatch, capsys):
+    run = get_run(store, fake_run(store, "a1"))
+    swept = SweepResult("s", Counts(finished=1, failed=2), run, "parent", 1.0, store.tracking)
+    monkeypatch.setattr(api, "sweep", lambda *_: swept)
+    assert cli.main(["sweep", "s", f"tracking.root={store.root}"]) == 0
+    shown = capsys.readouterr().out
+    assert "2 failed" in shown and "segtune retry s" in shown
+
+
 def test_listing_again_writes_nothing(store, monkeypatch):
     RunWriter.create(store, "s", {}, {"segtune.kind": "sweep", "segtune.sweep": "s"})
     run_table(store)

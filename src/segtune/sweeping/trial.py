@@ -1,6 +1,7 @@
 """One trial: its configuration is fine-tuned under a lease, pruned, measured and told to the study."""
 
 import traceback
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -78,7 +79,10 @@ def _fit(
     def on_epoch(epoch: int, metrics: Mapping[str, float]) -> bool:
         lease.check()
         try:
-            trial.report(metrics["val/miou"], epoch)
+            with warnings.catch_warnings():
+                # an epoch that a killed worker had reported is trained again, with the same value
+                warnings.filterwarnings("ignore", message="The reported value is ignored")
+                trial.report(metrics["val/miou"], epoch)
         except UpdateFinishedTrialError:
             raise LeaseLost(_TAKEN_OVER) from None
         pulse.validated(epoch)

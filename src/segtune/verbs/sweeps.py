@@ -17,11 +17,12 @@ def _sweep(call: Call) -> Outcome:
         plan = api.plan_sweep(name, *call.overrides)
         return Outcome(plan.to_json(), plan.lines())
     result = api.sweep(name, *call.overrides)
+    failed = result.counts.failed
     again = command("retry", result.name, tracking=result.tracking)
-    retry = [f"to try the failed trials again, once their reason is gone: {again}"] if result.counts.failed else []
+    retry = [f"to try the failed trials again, once their reason is gone: {again}"] if failed else []
     lines = [
         f"sweep {result.name}: {result.counts.finished} finished, {result.counts.pruned} pruned, "
-        f"{result.counts.failed} failed, {result.seconds:.0f} s",
+        f"{failed} failed, {result.seconds:.0f} s",
         f"best: {result.best.name} ({result.best.id}), val mIoU {result.best.miou:.4f}",
         *retry,
         f"next: {command('compare', result.name, tracking=result.tracking)}",
