@@ -4,6 +4,7 @@ import json
 
 import pytest
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import IntegrityError
 
 import segtune
 from segtune import api, cli
@@ -95,6 +96,26 @@ def test_a_sweep_with_failed_trials_names_the_command_that_tries_them_again(stor
     assert cli.main(["sweep", "s", f"tracking.root={store.root}"]) == 0
     shown = capsys.readouterr().out
     assert "2 failed" in shown and "segtune retry s" in shown
+
+
+@pytest.mark.parametrize(
+    "error", [IntegrityError("INSERT", {}, ValueError("UNIQUE")), MlflowException("IntegrityError")]
+)
+def test_a_dataset_that_another_process_logs_at_the_same_moment_is_logged_again(store, monkeypatch, error):
+    original, calls = type(store.client).log_inputs, []
+
+    def second_of_two(client, *words):
+        calls.append(words)
+        if len(calls) == 1:
+            raise error
+        return original(client, *words)
+
+    monkeypatch.setattr(type(store.client), "log_inputs", second_of_two)
+    run = RunWriter.create(store, "a", {}, {})
+    run.inputs([{"name": "roads", "digest": "d", "source": "/data", "context": "train", "profile": {"images": 3}}])
+    assert len(calls) == 2
+    inputs = store.client.get_run(run.run_id).inputs.dataset_inputs
+    assert [i.dataset.name for i in inputs] == ["roads"]
 
 
 def test_listing_again_writes_nothing(store, monkeypatch):

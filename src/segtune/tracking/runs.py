@@ -15,13 +15,14 @@ import mlflow.artifacts
 import numpy as np
 import yaml
 from filelock import FileLock, Timeout
-from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, Run, RunTag, ViewType
+from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
 from segtune.errors import ConfigError, StorageError
 from segtune.patience import is_passing, patiently
 from segtune.strict_json import to_json
+from segtune.tracking.inputs import log_inputs
 from segtune.tracking.names import key_name, legacy_key
 from segtune.tracking.outbox import Message, Outbox
 from segtune.tracking.store import Store, refuse_deleted
@@ -145,7 +146,7 @@ class RunWriter:
             now, step = message["time"], message["step"]
             client.log_batch(run_id, metrics=[Metric(k, v, now, step) for k, v in message["metrics"].items()])
         elif "inputs" in message:
-            client.log_inputs(run_id, [_dataset_input(row) for row in message["inputs"]])
+            log_inputs(client, run_id, message["inputs"])
         elif "tags" in message:
             client.log_batch(run_id, tags=[RunTag(k, v) for k, v in message["tags"].items()])
         elif "state" in message:
@@ -171,13 +172,6 @@ def _source(tags: Mapping[str, str]) -> str:
     sweep = tags.get("segtune.sweep") or tags.get("segtune.confirms", "")
     verb = {"run": "train", "trial": "sweep", "workflow": "promote"}.get(tags.get("segtune.kind", "run"))
     return " ".join(filter(None, ("segtune", verb or tags["segtune.kind"], sweep)))
-
-
-def _dataset_input(row: Mapping[str, Any]) -> DatasetInput:
-    """A dataset as MLflow lists it; its digests hold 36 characters."""
-    source, profile = json.dumps({"uri": row["source"]}), json.dumps(row["profile"])
-    dataset = Dataset(row["name"], row["digest"][:36], "local", source, profile=profile)
-    return DatasetInput(dataset, [InputTag("mlflow.data.context", row["context"])])
 
 
 def deliver_held(store: Store) -> int:
