@@ -136,7 +136,7 @@ def test_a_command_of_python_m_segtune_runs_as_printed(tmp_path):
     first = [sys.executable, "-m", "segtune", "status", "nothing", "--json"]
     done = subprocess.run(first, capture_output=True, text=True)
     printed = done.stderr.split("Start it with: ")[1].splitlines()[0]
-    assert printed == f"{sys.executable} -m segtune sweep nothing"
+    assert printed == shlex.join([sys.executable, "-m", "segtune", "sweep", "nothing"])
     again = subprocess.run(printed, shell=True, capture_output=True, text=True)
     assert again.returncode == 2 and "sweep 'nothing' is not in sweeps/" in again.stderr
 

@@ -1,6 +1,7 @@
 """`segtune doctor` names what a crash left in a store, and repairs it without loss of what can be read."""
 
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -191,7 +192,7 @@ def test_the_shell_is_offered_what_can_stand_next(words, some, capsys):
 def test_bash_takes_the_script_and_completes_with_it(tmp_path, capsys):
     assert cli.main(["completion", "bash"]) == 0
     (tmp_path / "script").write_text(capsys.readouterr().out)
-    (tmp_path / "segtune").write_text(f'#!/bin/sh\nexec {sys.executable} -m segtune "$@"\n')
+    (tmp_path / "segtune").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m segtune "$@"\n')
     (tmp_path / "segtune").chmod(0o755)
     line = "PATH=.:$PATH; . ./script; COMP_WORDS=(segtune tra); COMP_CWORD=1; _segtune; echo ${COMPREPLY[@]}"
     bash = shutil.which("bash") or pytest.skip("no bash")

@@ -107,7 +107,8 @@ def write_sweep(name: str, *words: str) -> None:
     Path("sweeps", f"{name}.yaml").write_text(text)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.slow  # 80 s alone on two cores, more beside other tests
+@pytest.mark.timeout(300)
 def test_each_step_runs_with_the_command_that_the_step_before_printed(tmp_path, monkeypatch, capsys):
     work = tmp_path / "my work"
     work.mkdir()

@@ -38,7 +38,7 @@ def printed(text: str, verb: str) -> list[str]:
     """The words of the last command of this verb in a text, as a shell reads them."""
     start = f"{shlex.join(program())} {verb}"
     line = [line for line in text.splitlines() if start in line][-1]
-    return shlex.split(line[line.index(start) :])[len(program()) :]
+    return shlex.split(line[line.index(start) :], comments=True)[len(program()) :]
 
 
 def run_printed(capsys, text: str, verb: str, code: int = 0, **places: str) -> str:

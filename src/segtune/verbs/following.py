@@ -1,5 +1,6 @@
 """The command that uses a model, as the verbs that make one suggest it next."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segtune.commands import command
@@ -23,7 +24,16 @@ def predict_command(model: str, run_id: str, tracking: "TrackingConfig") -> str:
         source = _val_images(recorded_config(open_store(tracking), run_id).dataset)
     except SegtuneError:  # the run or its data is gone
         source = "PATH"
-    return command("predict", model=model, source=source, output="predictions", tracking=tracking)
+    return command("predict", model=model, source=source, output=_new_folder(), tracking=tracking)
+
+
+def _new_folder() -> str:
+    """A folder for predictions that does not exist yet: `predict` refuses one that holds results."""
+    number, folder = 1, "predictions"
+    while Path(folder).exists():
+        number += 1
+        folder = f"predictions-{number}"
+    return folder
 
 
 def _val_images(dataset: "DatasetConfig") -> str:
