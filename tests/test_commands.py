@@ -150,5 +150,5 @@ def test_stop_and_retry_print_how_the_sweep_was_started(tmp_path, capsys):
     for verb in ("stop", "retry"):
         assert main([verb, "t"]) == 0
         printed = capsys.readouterr().out.splitlines()[-1]
-        printed = printed[printed.index(program()[0]) :]
+        printed = printed[printed.index(shlex.quote(program()[0])) :]
         assert words_of(printed) == ["sweep", "sweeps/my sweep.yaml", "dataset=folder", "dataset.root='my roads'"]

@@ -1,4 +1,4 @@
-"""What other frameworks call our keys and verbs, for hints in messages."""
+"""Names that other frameworks use for our keys, for hints in messages."""
 
 _KEYS = {
     "hp.per_item_lrate (the learning rate is hp.batch_size * hp.per_item_lrate)": (
@@ -73,7 +73,7 @@ KEYS = {alias: key for key, names in _KEYS.items() for alias in names.split()}
 
 
 def alias_hint(key: str) -> str:
-    """What a key of another framework is called here; empty where it is none.
+    """Name our key for a key of another framework; empty where the key is not known.
 
     >>> alias_hint("epochs"), alias_hint("model.depth")
     ('here it is hp.num_epochs', 'here it is template=NAME')

@@ -20,7 +20,7 @@ _PLAIN = re.compile(r"[A-Za-z_/][\w/.:@-]*", re.ASCII)
 _STORE_KEYS = {verb: ("root",) for verb in ("status", "stop", "retry")} | {
     verb: ("root", "uri") for verb in ("predict", "rollback")
 }
-"""What of a store a verb takes, where that is not all of it."""
+"""Keys of the store that a verb takes; verbs not named here take all of them."""
 
 _SECTIONS = ("splits", "annotations", "street", "download")  # of a dataset: their keys are named one by one
 _OTHER_TYPES = ("true", "false", "null", "nan", "inf")
@@ -107,7 +107,7 @@ _ALL = ("root", "uri", "experiment")
 
 
 def tracking_words(tracking: "TrackingConfig", keys: Sequence[str] = _ALL) -> list[str]:
-    """What leads to a store, where it is not the default one.
+    """The key=value words that name a store; none for the default store.
 
     >>> from segtune.settings import TrackingConfig
     >>> tracking_words(TrackingConfig()), tracking_words(TrackingConfig(root="/data/runs"))
@@ -122,7 +122,7 @@ def tracking_words(tracking: "TrackingConfig", keys: Sequence[str] = _ALL) -> li
 
 
 def dataset_words(dataset: "DatasetConfig") -> list[str]:
-    """What chooses a dataset: the words that it was composed from, or such as have the same meaning.
+    """The key=value words that choose a dataset: those that it was composed from, or equivalent ones.
 
     >>> from segtune.dataset_settings import DatasetConfig
     >>> dataset_words(DatasetConfig(name="roads", source="folder", root="/data", classes=["road", "car"]))
@@ -190,7 +190,7 @@ def _differences(key: str, given: Mapping[str, Any], usual: Mapping[str, Any]) -
 
 
 def _table_beside(root: str | None) -> dict[str, Any]:
-    """What the `classes.yaml` of a dataset says, which needs no words; nothing where there is none to be read."""
+    """Settings in a dataset's `classes.yaml`, which a command need not repeat; empty without a readable file."""
     import yaml
 
     from segtune.dataset_settings import CLASSES_FILE, TableConfig

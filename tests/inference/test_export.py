@@ -113,7 +113,7 @@ def test_a_library_that_is_missing_is_told_with_its_extra(monkeypatch, tiny_run,
         (["model=x", "format=onx"], 2, "did you mean 'onnx'?"),
         (["format=onnx"], 2, "export needs model=URI"),
         (["model=nowhere", "dataset=street"], 2, "is no segmenter"),
-        (["model=nowhere", "images=-3"], 2, "a number above 0"),
+        (["model=nowhere", "images=-3"], 2, "a whole number above 0"),
     ],
 )
 def test_wrong_words_are_told(words, code, hint, capsys):

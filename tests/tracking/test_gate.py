@@ -193,7 +193,7 @@ def test_without_a_test_split_val_is_judged_and_the_decision_says_so(store, with
     assert done.moved and done.split == "val" and failed(done) == set()
     *_, decision, note = done.lines()
     assert decision.endswith("is the first champion (judged on val)") and note.startswith("! Judged on val")
-    command = note[note.index(program()[0]) :]
+    command = note[note.index(shlex.quote(program()[0])) :]
     words = shlex.split(command)[len(program()) + 1 :]
     assert set(open_source(compose(words).config.dataset).splits()) >= {"train", "val", "test"}
     kept = next((artifact(store, without_test_split.id, "promotions")).iterdir())

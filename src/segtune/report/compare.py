@@ -31,6 +31,7 @@ from segtune.tracking.evidence import how_to_measure
 from segtune.tracking.recorded import advice_on_test_split
 from segtune.tracking.runs import artifact, curve
 from segtune.tracking.store import Store
+from segtune.tracking.suggesting import predict_command
 
 _CURVES, _DIFFERING, _RELIABILITY = 60, 8, 5
 
@@ -89,7 +90,7 @@ def compare(
     comparison = collect(store, names, split)
     base = _baseline(comparison, names, baseline)
     facts = gather(store, comparison, names, base)
-    facts["next"] = _next(store, comparison)
+    facts["next"] = _next(store, comparison, facts)
     facts["differs"] = _differs(store, comparison.candidates[:_DIFFERING])
     history = _of_sweep(store, comparison, facts, storage)
     folder = output or store.root / "reports" / folder_name(*names)
@@ -113,7 +114,7 @@ def compare(
     return Report(folder / "index.html", folder / "report.json", folder / "runs.csv", facts, best)
 
 
-def _next(store: Store, comparison: Comparison) -> list[dict[str, str]]:
+def _next(store: Store, comparison: Comparison, facts: Mapping[str, Any]) -> list[dict[str, str]]:
     """What to do with the best: a command each, with what it does."""
     if not comparison.candidates:
         return []
@@ -123,10 +124,9 @@ def _next(store: Store, comparison: Comparison) -> list[dict[str, str]]:
     if not advice_on_test_split(store, best.id):
         rows.append(("Measure the best on the test split", how_to_measure(store, best, "test")))
     if not best.uri:  # else it is registered, and its run is gone
-        register = command("promote", best.id, model="NAME", tracking=tracking)
+        register = command("promote", best.id, model=facts["split"]["dataset"], tracking=tracking)
         rows.append(("Register the best, if the gate lets it", register))
-    use = command("predict", model=best.uri or f"runs:/{best.id}", source="PATH", output="DIR", tracking=tracking)
-    rows.append(("Use the best", use))
+    rows.append(("Use the best", predict_command(store, best.uri or f"runs:/{best.id}")))
     return [{"what": what, "command": line} for what, line in rows]
 
 

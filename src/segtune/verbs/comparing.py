@@ -17,7 +17,6 @@ from segtune.verbs.call import (
     store_options,
     tracking_of,
 )
-from segtune.verbs.following import predict_command
 
 if TYPE_CHECKING:
     from segtune.report.compare import Report
@@ -59,8 +58,11 @@ def _promote(call: Call) -> Outcome:
     done = api.promote(call.one_name("run or sweep"), model, *gate, **store_options(call))
     lines = done.lines()
     if done.moved:
+        from segtune.tracking.store import open_store
+        from segtune.tracking.suggesting import predict_command
+
         uri = f"models:/{done.model}@champion"
-        use = predict_command(uri, done.run_id, tracking_of(call))
+        use = predict_command(open_store(tracking_of(call)), uri)
         graph = command("export", model=uri, format="onnx", tracking=tracking_of(call))
         lines += [f"next: {use}", f"next: {graph}"]
     return Outcome(done.to_json(), lines, 0 if done.moved else PartialError.exit_code)
@@ -91,9 +93,13 @@ def _evaluate(call: Call) -> Outcome:
     data: dict[str, Any] = {"model": model, "dataset": done.origin.dataset, "split": split}
     data |= {"metrics": done.metrics(f"{split}/"), "images": len(done.names)}
     data |= {"interval": done.interval and asdict(done.interval), "cost": dict(done.origin.cost)}
-    tracking = api.compose(*call.overrides).config.tracking
-    if model.startswith("models:/") or Path(model).exists():  # registered, or of no run
-        following = command("predict", model=model, source="PATH", output="DIR", tracking=tracking)
+    config = api.compose(*call.overrides).config
+    tracking, is_folder = config.tracking, Path(model).exists()
+    if model.startswith("models:/") or is_folder:  # registered, or of no run
+        from segtune.tracking.store import open_store
+        from segtune.tracking.suggesting import predict_command
+
+        following = predict_command(open_store(tracking), model, config.dataset if is_folder else None)
     else:
         following = command("promote", model, tracking=tracking, model=done.origin.dataset)
     return Outcome(data, [*done.lines(), f"next: {following}"])

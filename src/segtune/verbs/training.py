@@ -5,7 +5,6 @@ import json
 from segtune.commands import command
 from segtune.verbs.call import Call, Option, Outcome, Verb
 from segtune.verbs.finding import page_lines
-from segtune.verbs.following import predict_command
 
 
 def _train(call: Call) -> Outcome:
@@ -19,7 +18,10 @@ def _train(call: Call) -> Outcome:
     tracking = api.compose(*call.overrides).config.tracking
     lines.append(f"next: {command('compare', result.run_id, tracking=tracking)}")
     if kind == "segmenter":
-        lines.append(f"next: {predict_command(result.uri, result.run_id, tracking)}")
+        from segtune.tracking.store import open_store
+        from segtune.tracking.suggesting import predict_command
+
+        lines.append(f"next: {predict_command(open_store(tracking), result.uri)}")
     else:
         lines.append(f"to use it, name {result.uri} among the labelers of a workflow: docs/workflows.md")
     return Outcome(result.to_json(), [*lines, *page_lines(api.runs_page(tracking))])
