@@ -12,9 +12,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from segtune.config import compose
+from segtune.config.compose import compose
 from segtune.data.audit import audit
-from segtune.data.images import read_image, read_mask
+from segtune.data.reading.images import read_image, read_mask
 from segtune.data.sources import open_source
 from segtune.report.check_page import write_page
 

@@ -19,12 +19,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from segtune.config import compose
-from segtune.data.cache import Decoded, Streamed, load_split, shapes_of
-from segtune.data.images import read_image, read_mask
-from segtune.data.layout import Source
+from segtune.config.compose import compose
+from segtune.config.dataset_schema import SplitsConfig
+from segtune.data.batches.cache import Decoded, Streamed, load_split, shapes_of
+from segtune.data.reading.images import read_image, read_mask
+from segtune.data.source.layout import Source
 from segtune.data.sources import open_source
-from segtune.dataset_settings import SplitsConfig
 
 _SHARED = """
 import sys, psutil
@@ -59,12 +59,12 @@ def main() -> None:
 def _waiting(words: list[str], steps: int) -> None:
     import torch
 
-    from segtune.data.datamodule import SegmentationData
-    from segtune.kinds import Segmenters
+    from segtune.data.batches.datamodule import SegmentationData
     from segtune.models.build import build
-    from segtune.models.losses import SegmentationLoss
-    from segtune.models.optim import build_optimizer
-    from segtune.setup import build_augment
+    from segtune.models.losses.segmentation import SegmentationLoss
+    from segtune.models.optim.optimizer import build_optimizer
+    from segtune.tasks.task import Segmenters
+    from segtune.training.components import build_augment
 
     words = [*words, "template=swift", "hp.image_size=[360]", "hp.batch_size=8", "augment=light", "loss.stride=4"]
     config = compose(words).config

@@ -22,12 +22,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from segtune.config import compose
-from segtune.data.cache import load_split
+from segtune.config.compose import compose
+from segtune.data.batches.cache import load_split
 from segtune.data.sources import open_source
-from segtune.inference.engines import Eager, Fastest, in_bf16
-from segtune.inference.export import Runtime, to_int8, to_onnx, to_openvino
-from segtune.inference.models import open_model
+from segtune.inference.engines.engine import Eager, Fastest, in_bf16
+from segtune.inference.engines.graphs import Runtime, to_int8, to_onnx, to_openvino
+from segtune.inference.loading import open_model
 from segtune.measure.metrics import count_pairs, score
 from segtune.tracking.registry import locate
 from segtune.tracking.store import open_store

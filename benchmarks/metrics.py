@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torchmetrics.classification import MulticlassJaccardIndex
 from torchmetrics.segmentation import MeanIoU
 
-from segtune.config import compose
+from segtune.config.compose import compose
 from segtune.measure.metrics import ConfusionMatrix
 from segtune.models.build import build
-from segtune.models.losses import SegmentationLoss
+from segtune.models.losses.segmentation import SegmentationLoss
 
 _SIZES = {"360x480": (360, 480, 0.5), "1024x2048": (1024, 2048, 4.0)}
 

@@ -44,10 +44,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 
 import segtune
-from segtune.config import compose
-from segtune.data.cache import Decoded, load_split
+from segtune.config.compose import compose
+from segtune.data.batches.cache import Decoded, load_split
 from segtune.data.sources import open_source
-from segtune.inference.engines import gains_from_bf16
+from segtune.inference.engines.engine import gains_from_bf16
 from segtune.measure.metrics import count_pairs, score
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])

@@ -23,8 +23,8 @@ import torch
 from PIL import Image
 
 import segtune
-from segtune.data.images import resize_image, target_size
-from segtune.data.street import Scene
+from segtune.data.reading.images import resize_image, target_size
+from segtune.data.street.scenes import Scene
 from segtune.inference.segmenter import Segmenter
 
 HEIGHT, WIDTH, RATE = 360, 480, 24

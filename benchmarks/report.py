@@ -17,11 +17,11 @@ import optuna
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from segtune.config.schema import TrackingConfig
 from segtune.measure.calibration import Calibration
 from segtune.measure.evidence import Evidence, Origin
 from segtune.measure.statistics import bootstrap
 from segtune.report.compare import compare
-from segtune.settings import TrackingConfig
 from segtune.sweeping.storage import open_storage
 from segtune.tracking.datasets import keep_pictures
 from segtune.tracking.runs import RunWriter

@@ -21,9 +21,11 @@ from pathlib import Path
 
 import optuna
 
-from segtune.config import compose
-from segtune.stopping import StopRequest
-from segtune.sweeping.space import Dimension, Space, build_space
+from segtune.config.compose import compose
+from segtune.runtime.signals import StopRequest
+from segtune.sweeping.dimensions import Dimension
+from segtune.sweeping.space import Space
+from segtune.sweeping.space_building import build_space
 from segtune.sweeping.spec import SweepSpec
 from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.trial import run_trial

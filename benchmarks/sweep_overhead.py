@@ -18,18 +18,20 @@ from pathlib import Path
 
 import optuna
 
-from segtune.config import compose
-from segtune.stopping import StopRequest
+from segtune.config.compose import compose
+from segtune.runtime.signals import StopRequest
+from segtune.sweeping.dimensions import Dimension
 from segtune.sweeping.lease import Lease
 from segtune.sweeping.records import OVERRIDES
-from segtune.sweeping.space import Dimension, Space, build_space
+from segtune.sweeping.space import Space
+from segtune.sweeping.space_building import build_space
 from segtune.sweeping.spec import SweepSpec
 from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.worker import Task, pull_trials
-from segtune.task import FineTuning
 from segtune.tracking.outbox import Outbox
 from segtune.tracking.runs import RunWriter
 from segtune.tracking.store import open_store
+from segtune.training.lightning_module import FineTuning
 
 
 class Watch:

@@ -27,20 +27,20 @@ import torch
 from scipy.stats import bootstrap
 from timm.utils import ModelEmaV3
 
-from segtune import training
-from segtune.callbacks import Keeper
-from segtune.config import compose
-from segtune.data.cache import load_split
-from segtune.data.datamodule import SegmentationData
+from segtune.config.compose import compose
+from segtune.config.schema import RunConfig
+from segtune.data.batches.cache import load_split
+from segtune.data.batches.datamodule import SegmentationData
 from segtune.data.sources import open_source
-from segtune.kinds import Segmenters
 from segtune.models.build import build
-from segtune.models.losses import SegmentationLoss
-from segtune.models.optim import build_optimizer, build_scheduler
+from segtune.models.losses.segmentation import SegmentationLoss
+from segtune.models.optim.optimizer import build_optimizer, build_scheduler
 from segtune.models.probe import StepFormat
-from segtune.settings import RunConfig
-from segtune.setup import prepare
-from segtune.training import fit
+from segtune.tasks.task import Segmenters
+from segtune.training import fit as training
+from segtune.training.callbacks import Keeper
+from segtune.training.components import prepare
+from segtune.training.fit import fit
 
 SCENES, COPIES = 24, 28  # at 512x1024: distinct ones, and how often an epoch shows each
 CAMVID_STEPS = 367 // 16  # of an epoch of camvid_10min

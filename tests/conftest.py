@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import segtune
-from segtune.run_result import RunResult
+from segtune.training.result import RunResult
 
 SCENES = [
     "dataset=street",

@@ -40,7 +40,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from segtune.api import (
+    from segtune.api.datasets import check, export, import_dataset, rank_labels
+    from segtune.api.experiments import (
         compare,
         confirm,
         evaluate,
@@ -56,20 +57,19 @@ if TYPE_CHECKING:
         train,
         worker,
     )
-    from segtune.applying import load, predict, promote_workflow, workflow
-    from segtune.data.images import read_image
-    from segtune.datasets import check, export, import_dataset, rank_labels
+    from segtune.api.prediction import load, predict, promote_workflow, workflow
+    from segtune.data.reading.images import read_image
 
 
 _ELSEWHERE = {
-    **dict.fromkeys(("check", "export", "import_dataset", "rank_labels"), "segtune.datasets"),
-    "read_image": "segtune.data.images",
-    **dict.fromkeys(("load", "predict", "promote_workflow", "workflow"), "segtune.applying"),
+    **dict.fromkeys(("check", "export", "import_dataset", "rank_labels"), "segtune.api.datasets"),
+    "read_image": "segtune.data.reading.images",
+    **dict.fromkeys(("load", "predict", "promote_workflow", "workflow"), "segtune.api.prediction"),
 }
 
 
 def __getattr__(name: str) -> Any:
     """Loads the functions on first use: `import segtune` costs nothing."""
     if name in __all__:
-        return getattr(import_module(_ELSEWHERE.get(name, "segtune.api")), name)
+        return getattr(import_module(_ELSEWHERE.get(name, "segtune.api.experiments")), name)
     raise AttributeError(f"module 'segtune' has no attribute '{name}'")

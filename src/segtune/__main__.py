@@ -2,6 +2,6 @@
 
 import sys
 
-from segtune.cli import main
+from segtune.cli.main import main
 
 sys.exit(main())

@@ -4,11 +4,12 @@ import json
 
 import pytest
 
-from segtune import cli
-from segtune.config import GROUPS, members
+from segtune.cli import main as cli
+from segtune.config.conf_files import members
+from segtune.config.keys import GROUPS
 from segtune.config.reference import settings
-from segtune.inference.workflow import WorkflowConfig
-from segtune.settings import GateConfig, RunConfig
+from segtune.config.schema import GateConfig, RunConfig
+from segtune.inference.workflow.workflow import WorkflowConfig
 from segtune.sweeping.spec import SweepSpec
 
 MODELS = {"": RunConfig, "gate.": GateConfig, "sweep.": SweepSpec, "workflow.": WorkflowConfig}
@@ -62,7 +63,7 @@ def test_the_schemas_accept_our_own_files_and_refuse_a_typo(tmp_path, capsys):
     import jsonschema
     import yaml
 
-    from segtune.config import shipped
+    from segtune.config.conf_folders import shipped
 
     assert cli.main(["config", "--schema", "output=schemas"]) == 0
     schemas = {p.name.split(".")[0]: json.loads(p.read_text()) for p in (tmp_path / "schemas").glob("*.json")}

@@ -8,7 +8,7 @@ import shlex
 
 import pytest
 
-from segtune import cli
+from segtune.cli import main as cli
 
 MISTAKES = [
     # verbs of other tools

@@ -2,11 +2,11 @@
 
 import pytest
 
-from segtune import cli
+from segtune.cli import main as cli
+from segtune.cli.declaration import Option
+from segtune.cli.parsing import COMMON, help_text, parse
+from segtune.cli.verbs import VERBS
 from segtune.errors import ConfigError
-from segtune.verbs import VERBS
-from segtune.verbs.call import Option
-from segtune.verbs.parsing import COMMON, help_text, parse
 
 FLAGS = [(n, o.name) for n, v in VERBS.items() for o in (*v.options, *COMMON) if o.kind == "flag"]
 VALUES = [(n, o) for n, v in VERBS.items() for o in v.options if o.kind != "flag"]
@@ -90,8 +90,13 @@ def test_the_help_names_every_option_and_its_choices(name):
 
 
 def test_choices_of_predict_are_those_of_the_library():
-    from segtune.dataset_settings import AnnotationsConfig
-    from segtune.inference import averaging, engines, export, formats, regions, temporal
+    from segtune.config.dataset_schema import AnnotationsConfig
+    from segtune.inference import averaging
+    from segtune.inference import smoothing as temporal
+    from segtune.inference.engines import engine as engines
+    from segtune.inference.engines import graphs as export
+    from segtune.inference.regions import regions
+    from segtune.inference.regions import writers as formats
 
     def choices(verb: str, name: str) -> set[str]:
         option = VERBS[verb].option(name)

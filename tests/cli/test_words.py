@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segtune.config import compose, load_gate
-from segtune.config.schema import leaf_keys, text_kind
+from segtune.cli.parsing import parse
+from segtune.cli.verbs import VERBS
+from segtune.config.compose import compose
+from segtune.config.conf_files import load_gate
+from segtune.config.keys import leaf_keys, text_kind
+from segtune.config.quoting import quoted, unquoted
+from segtune.config.schema import RunConfig
 from segtune.config.words import read_value, split_word
-from segtune.quoting import quoted, unquoted
-from segtune.settings import RunConfig
-from segtune.verbs import VERBS
-from segtune.verbs.parsing import parse
 
 KEYS = [k for k in leaf_keys(RunConfig) if text_kind(RunConfig, k.split("."))]
 OPTIONS = [(n, o.name) for n, v in VERBS.items() for o in v.options if o.kind in ("text", "path") and not o.choices]

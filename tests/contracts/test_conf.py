@@ -2,9 +2,12 @@
 
 import pytest
 
-from segtune.config import GROUPS, compose, members, shipped
+from segtune.config.compose import compose
+from segtune.config.conf_files import members
+from segtune.config.conf_folders import shipped
+from segtune.config.keys import GROUPS
 from segtune.data.formats import FORMATS
-from segtune.sweeping.space import build_space
+from segtune.sweeping.space_building import build_space
 from segtune.sweeping.spec import load_spec
 
 MEMBERS = [(g, m) for g in GROUPS for m in members(g)]

@@ -8,15 +8,16 @@ import torch
 from timm.layers import DropPath
 
 import segtune
-from segtune.config import compose, load_template, members
-from segtune.data.images import read_image, read_mask
+from segtune.config.compose import compose
+from segtune.config.conf_files import load_template, members
+from segtune.data.reading.images import read_image, read_mask
 from segtune.errors import ConfigError
-from segtune.kinds import Segmenters
 from segtune.models.build import build
 from segtune.models.fitting import check_size
-from segtune.models.losses import SegmentationLoss
-from segtune.models.optim import build_optimizer
-from segtune.training import fit
+from segtune.models.losses.segmentation import SegmentationLoss
+from segtune.models.optim.optimizer import build_optimizer
+from segtune.tasks.task import Segmenters
+from segtune.training.fit import fit
 from tests.conftest import write_pairs
 
 TEMPLATES = [n for n in members("template") if load_template(n).kind == "segmenter"]

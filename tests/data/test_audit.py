@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segtune.config import compose
+from segtune.config.compose import compose
+from segtune.config.dataset_schema import DatasetConfig, SplitsConfig
 from segtune.data.audit import audit, write_fixes
 from segtune.data.audit.findings import KINDS
-from segtune.data.cache import load_split
-from segtune.data.layout import Source
+from segtune.data.batches.cache import load_split
+from segtune.data.source.layout import Source
 from segtune.data.sources import open_source
-from segtune.dataset_settings import DatasetConfig, SplitsConfig
 
 SIZE = (60, 80)
 CLASSES = [

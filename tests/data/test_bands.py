@@ -11,7 +11,7 @@ from PIL import Image, ImageCms, ImageOps
 from rasterio.enums import ColorInterp as Is
 
 import segtune
-from segtune.data.raster import opened_raster
+from segtune.data.reading.rasters import opened_raster
 from segtune.errors import DataError
 
 BANDS = np.random.default_rng(0).integers(0, 256, (13, 37, 61), dtype=np.uint8)

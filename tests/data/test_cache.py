@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segtune.data.cache import Packed, Streamed, batches_of_one_size, duplicates_in_train, load_split
-from segtune.data.datamodule import EpochSampler, TrainViews
-from segtune.data.files import digests
-from segtune.data.layout import Source
-from segtune.data.sampling import Sampling
+from segtune.config.dataset_schema import CacheConfig, DatasetConfig, SamplingConfig
+from segtune.config.schema import AugmentConfig
+from segtune.data.batches.cache import Packed, Streamed, batches_of_one_size, duplicates_in_train, load_split
+from segtune.data.batches.datamodule import EpochSampler, TrainViews
+from segtune.data.batches.sampling import Sampling
+from segtune.data.batches.transforms import Augment
+from segtune.data.source.files import digests
+from segtune.data.source.layout import Source
 from segtune.data.sources import open_source
-from segtune.data.transforms import Augment
-from segtune.dataset_settings import CacheConfig, DatasetConfig, SamplingConfig
 from segtune.errors import DataError
-from segtune.settings import AugmentConfig
 from tests.conftest import write_pairs
 
 
@@ -66,7 +66,7 @@ def test_what_is_mapped_is_what_was_decoded(root):
 
 def test_a_second_call_decodes_nothing(root, own_cache, monkeypatch):
     first = load_split(opened(root), "train", [16])
-    monkeypatch.setattr("segtune.data.cache.read_image", lambda *a, **k: pytest.fail("decoded again"))
+    monkeypatch.setattr("segtune.data.batches.cache.read_image", lambda *a, **k: pytest.fail("decoded again"))
     second = load_split(opened(root), "train", [16])
     assert second.fingerprint == first.fingerprint and len(folders(own_cache)) == 1
 
@@ -116,7 +116,7 @@ def test_the_least_recently_used_go_first(root, own_cache):
 
 def test_an_interrupted_build_leaves_nothing_that_counts(root, own_cache, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr("segtune.data.cache._write", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt()))
+        patched.setattr("segtune.data.batches.cache._write", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
             load_split(opened(root), "train", [16])
     assert folders(own_cache) == []
@@ -163,7 +163,7 @@ def test_a_file_is_hashed_again_only_when_it_changed(tmp_path, monkeypatch):
         path.write_bytes(path.name.encode())
     first, hashed = digests(paths), []
     whole = sys.modules["segtune.data.files"]._hash
-    monkeypatch.setattr("segtune.data.files._hash", lambda p: hashed.append(p) or whole(p))
+    monkeypatch.setattr("segtune.data.source.files._hash", lambda p: hashed.append(p) or whole(p))
     assert digests(paths) == first and hashed == []
     paths[2].write_bytes(b"9.bin")
     assert digests(paths) != first and hashed == [paths[2]]

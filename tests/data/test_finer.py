@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from segtune.config import compose
-from segtune.data.finer import finer_classes, load_finer, number_regions, with_regions
+from segtune.config.compose import compose
+from segtune.data.batches.finer import finer_classes, load_finer, number_regions, with_regions
 from segtune.data.sources import open_source
 from segtune.errors import ConfigError, DataError
 from tests.conftest import SCENES, write_pairs

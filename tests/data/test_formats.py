@@ -14,14 +14,14 @@ import pytest
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco
 
+from segtune.api.datasets import import_dataset
 from segtune.classes import ClassTable
-from segtune.config import compose
-from segtune.data.cache import load_split
+from segtune.config.compose import compose
+from segtune.data.batches.cache import load_split
 from segtune.data.sources import open_source
-from segtune.datasets import import_dataset
 from segtune.errors import ConfigError, DataError
-from segtune.inference.formats import to_coco, to_yolo
-from segtune.inference.regions import find_regions
+from segtune.inference.regions.regions import find_regions
+from segtune.inference.regions.writers import to_coco, to_yolo
 
 H, W = 48, 64
 NAMES = ["background", "car", "tree"]

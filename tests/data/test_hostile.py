@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segtune.data.images import read_colors, read_image, read_mask
+from segtune.data.reading.images import read_colors, read_image, read_mask
 from segtune.errors import DataError
 
 COUNT = 2_000

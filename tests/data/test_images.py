@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 import segtune
-from segtune.data.images import read_image, read_mask, resize_mask, target_size
-from segtune.data.values import to_bytes
+from segtune.data.reading.images import read_image, read_mask, resize_mask, target_size
+from segtune.data.reading.values import to_bytes
 from segtune.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from segtune.cli import main
-from segtune.config import compose
-from segtune.data.places import check_place
+from segtune.cli.main import main
+from segtune.config.compose import compose
+from segtune.data.source.places import check_place
 from segtune.errors import ConfigError, DataError
 from tests.conftest import TINY
 
@@ -41,7 +41,11 @@ def test_it_is_refused_before_weights_data_or_a_store_are_touched(tmp_path, verb
 
     (tmp_path / "my roads").mkdir()
     (tmp_path / "s.yaml").write_text(json.dumps({"n_trials": 1, "workers": "auto", "search": {"hp.width": [16]}}))
-    for place in ("segtune.tracking.store.open_store", "segtune.training.prepare", "segtune.forecast.best_workers"):
+    for place in (
+        "segtune.tracking.store.open_store",
+        "segtune.training.fit.prepare",
+        "segtune.training.time_budget.best_workers",
+    ):
         monkeypatch.setattr(place, untouched)
     name = ["s.yaml"] if verb == "sweep" else []
     words = ["dataset=folder", *(OWN if verb != "check" else [])]

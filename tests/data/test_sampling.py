@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from segtune.data.cache import Decoded
-from segtune.data.datamodule import EpochSampler, TrainViews
-from segtune.data.sampling import Sampling
-from segtune.data.transforms import Augment
-from segtune.dataset_settings import SamplingConfig
-from segtune.features import FeatureViews
-from segtune.settings import AugmentConfig
+from segtune.config.dataset_schema import SamplingConfig
+from segtune.config.schema import AugmentConfig
+from segtune.data.batches.cache import Decoded
+from segtune.data.batches.datamodule import EpochSampler, TrainViews
+from segtune.data.batches.sampling import Sampling
+from segtune.data.batches.transforms import Augment
+from segtune.training.feature_cache import FeatureViews
 
 
 def test_shuffling_shows_each_image_once_and_depends_on_seed_and_epoch_alone():

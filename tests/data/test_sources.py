@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segtune.config import compose
-from segtune.data.cache import load_split
-from segtune.data.download import files_fingerprint
+from segtune.config.compose import compose
+from segtune.config.dataset_schema import DatasetConfig, DownloadConfig
+from segtune.data.batches.cache import load_split
+from segtune.data.source.download import files_fingerprint
 from segtune.data.sources import open_source
-from segtune.dataset_settings import DatasetConfig, DownloadConfig
 from segtune.errors import DataError
 from tests.conftest import write_pairs
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segtune.data.cache import load_split
+from segtune.config.dataset_schema import DatasetConfig, SplitsConfig
+from segtune.data.batches.cache import load_split
+from segtune.data.source.splits import divide
 from segtune.data.sources import open_source
-from segtune.data.splits import divide
-from segtune.dataset_settings import DatasetConfig, SplitsConfig
 from segtune.errors import ConfigError, DataError
 from tests.conftest import write_pairs
 

@@ -3,10 +3,11 @@
 import numpy as np
 import yaml
 
-from segtune.config import compose, shipped
+from segtune.config.compose import compose
+from segtune.config.conf_folders import shipped
 from segtune.data.sources import open_source
-from segtune.data.street import CLASSES, FINER, NO_FINER, Scene
-from segtune.data.street_files import scene_seed
+from segtune.data.street.files import scene_seed
+from segtune.data.street.scenes import CLASSES, FINER, NO_FINER, Scene
 from tests.conftest import SCENES
 
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from segtune.data import transforms
-from segtune.data.sampling import Sampling
-from segtune.data.transforms import Augment, View, jitter_color, jitter_sharpness
-from segtune.dataset_settings import SamplingConfig
-from segtune.settings import AugmentConfig
+from segtune.config.dataset_schema import SamplingConfig
+from segtune.config.schema import AugmentConfig
+from segtune.data.batches import transforms
+from segtune.data.batches.sampling import Sampling
+from segtune.data.batches.transforms import Augment, View, jitter_color, jitter_sharpness
 
 RNG = np.random.default_rng(0)
 MASK = RNG.integers(0, 11, (60, 80)).astype(np.uint8)

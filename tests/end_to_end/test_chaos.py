@@ -13,12 +13,12 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-from segtune.config import compose
-from segtune.settings import TrackingConfig
+from segtune.config.compose import compose
+from segtune.config.schema import TrackingConfig
 from segtune.sweeping.records import RUN, load_study
 from segtune.tracking.runs import curve, get_run, sweep_runs
 from segtune.tracking.store import open_store
-from segtune.training import fit
+from segtune.training.fit import fit
 from tests.conftest import tiny_without
 
 

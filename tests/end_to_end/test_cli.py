@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from segtune import cli
+from segtune.cli import main as cli
 from tests.conftest import TINY
 
 

@@ -12,15 +12,15 @@ import pytest
 from PIL import Image
 
 import segtune
-from segtune import cli
-from segtune.commands import command
-from segtune.config import compose
-from segtune.data.cache import load_split
+from segtune.cli import main as cli
+from segtune.config.commands import command
+from segtune.config.compose import compose
+from segtune.data.batches.cache import load_split
 from segtune.data.sources import open_source
 from segtune.errors import DataError
 from segtune.report.check_page import write_page
-from segtune.stopping import StopRequest
-from segtune.sweeping.space import build_space
+from segtune.runtime.signals import StopRequest
+from segtune.sweeping.space_building import build_space
 from segtune.sweeping.spec import load_spec
 from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.trial import run_trial
@@ -127,7 +127,7 @@ def test_a_run_is_not_resumed_on_other_data(tmp_path):
     class Stopped(Exception):
         pass
 
-    from segtune.training import fit
+    from segtune.training.fit import fit
 
     def stop_after_a_checkpoint(epoch: int, metrics: object) -> bool:
         if epoch == 2:

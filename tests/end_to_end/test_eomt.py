@@ -3,7 +3,7 @@
 import pytest
 
 import segtune
-from segtune.data.street import Scene
+from segtune.data.street.scenes import Scene
 
 
 @pytest.mark.slow

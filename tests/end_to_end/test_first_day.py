@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from segtune import cli
+from segtune.cli import main as cli
 from segtune.sweeping.records import load_study
 from tests.data.test_formats import write_cvat, write_labelme, write_voc
 

@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 
 import segtune
-from segtune.config import compose
-from segtune.data.finer import number_regions
-from segtune.data.images import read_mask
+from segtune.config.compose import compose
+from segtune.data.batches.finer import number_regions
+from segtune.data.reading.images import read_mask
 from segtune.data.sources import open_source
 from segtune.errors import ConfigError
 from segtune.inference.labeler import RegionLabeler
-from segtune.inference.regions import find_regions
+from segtune.inference.regions.regions import find_regions
 from segtune.inference.segmenter import Segmenter
 from tests.conftest import SCENES
 

@@ -6,16 +6,16 @@ import pytest
 import yaml
 
 import segtune
-from segtune.cli import main
-from segtune.commands import program
-from segtune.config import compose
+from segtune.cli.main import main
+from segtune.config.commands import program
+from segtune.config.compose import compose
+from segtune.config.schema import TrackingConfig
 from segtune.errors import DataError, Interrupted
 from segtune.report.confirm import confirm
-from segtune.settings import TrackingConfig
-from segtune.stopping import StopRequest
+from segtune.runtime.signals import StopRequest
 from segtune.tracking.runs import get_run
 from segtune.tracking.store import open_store
-from segtune.training import fit
+from segtune.training.fit import fit
 from tests.data.test_formats import write_coco
 
 QUIET = {"say": lambda _: None}

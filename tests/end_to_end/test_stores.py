@@ -17,8 +17,8 @@ import pytest
 import torch
 
 import segtune
-from segtune.data.street import Scene
-from segtune.settings import TrackingConfig
+from segtune.config.schema import TrackingConfig
+from segtune.data.street.scenes import Scene
 from segtune.sweeping.spec import SweepSpec
 from segtune.sweeping.study import SweepStudy
 from segtune.tracking.store import open_store

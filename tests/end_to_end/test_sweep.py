@@ -11,8 +11,8 @@ import optuna
 import pytest
 
 import segtune
+from segtune.config.schema import TrackingConfig
 from segtune.errors import ConfigError, DataError
-from segtune.settings import TrackingConfig
 from segtune.sweeping.records import load_study, trial_rows
 from segtune.tracking.runs import get_run, sweep_runs
 from segtune.tracking.store import open_store

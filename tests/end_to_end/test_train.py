@@ -14,13 +14,13 @@ import yaml
 from safetensors.torch import load_file
 
 import segtune
-from segtune.config import compose
+from segtune.config.compose import compose
+from segtune.config.schema import TrackingConfig
 from segtune.errors import ConfigError, Interrupted
-from segtune.settings import TrackingConfig
-from segtune.stopping import StopRequest
+from segtune.runtime.signals import StopRequest
 from segtune.tracking.runs import artifact, curve, get_run
 from segtune.tracking.store import open_store
-from segtune.training import fit
+from segtune.training.fit import fit
 from tests.conftest import OPEN_GATE, TINY
 
 QUIET = {"say": lambda _: None}
@@ -120,7 +120,7 @@ def test_ctrl_c_while_the_segmenter_is_measured_is_heard_and_nothing_is_trained_
 
     begun, told = [], []
     with pytest.MonkeyPatch.context() as patched, pytest.raises(Interrupted, match="segtune train resume="):
-        patched.setattr("segtune.training.measure", ask_to_stop)
+        patched.setattr("segtune.training.fit.measure", ask_to_stop)
         fit(compose(words).config, on_start=begun.append)
     resumed = segtune.train(f"resume={begun[0]}", f"tracking.root='{tmp_path}'", say=told.append)
     assert resumed.metrics == whole.metrics

@@ -6,11 +6,11 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from segtune.classes import ClassTable
-from segtune.inference.edits import Edit
-from segtune.inference.edits.common import Camera, soft_alpha
-from segtune.inference.edits.driving import free_road
-from segtune.inference.regions import find_regions
+from segtune.inference.regions.regions import find_regions
 from segtune.inference.segmenter import Segmentation
+from segtune.inference.workflow.edits import Edit
+from segtune.inference.workflow.edits.common import Camera, soft_alpha
+from segtune.inference.workflow.edits.driving import free_road
 
 CLASSES = ClassTable.parse(["sky", "road", "car", "grass"])
 SKY, ROAD, CAR, GRASS = range(4)

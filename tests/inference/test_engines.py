@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import segtune
-from segtune.data.street import Scene
+from segtune.data.street.scenes import Scene
 from segtune.errors import ConfigError
-from segtune.inference import export
-from segtune.inference.engines import Eager, Fastest, fold, gains_from_bf16, in_bf16, make_engine
+from segtune.inference.engines import graphs as export
+from segtune.inference.engines.engine import Eager, Fastest, fold, gains_from_bf16, in_bf16, make_engine
 from segtune.inference.segmenter import Segmenter
 from segtune.models.build import build
 
@@ -90,7 +90,7 @@ def test_a_graph_of_one_size_serves_that_one_and_leaves_others_to_torch(trained,
         export._trace(graph, torch.zeros(1, 3, *size, dtype=torch.uint8), path, None)
         return False
 
-    monkeypatch.setattr("segtune.inference.engines.to_onnx", of_one_size)
+    monkeypatch.setattr("segtune.inference.engines.engine.to_onnx", of_one_size)
     engine, other = make_engine(trained.model, "onnx", (64, 96)), scenes().transpose(-1, -2)
     with torch.inference_mode():
         found, expected = (e.decide(scenes(), (64, 96)) for e in (engine, Eager(trained.model)))
@@ -106,9 +106,9 @@ def test_an_engine_that_sees_something_else_is_not_taken(trained, tmp_path, monk
         torch.nn.init.zeros_(changed.net.net.head[1].weight)
         return changed
 
-    monkeypatch.setattr("segtune.inference.engines.in_bf16", other)
-    monkeypatch.setattr("segtune.inference.engines.gains_from_bf16", lambda: True)
-    monkeypatch.setattr("segtune.inference.engines._MARGIN", 1e9)  # however slow
+    monkeypatch.setattr("segtune.inference.engines.engine.in_bf16", other)
+    monkeypatch.setattr("segtune.inference.engines.engine.gains_from_bf16", lambda: True)
+    monkeypatch.setattr("segtune.inference.engines.engine._MARGIN", 1e9)  # however slow
     with torch.inference_mode():
         assert Fastest(trained.model, keep=tmp_path / "x.json").engine(scenes(), graphs=False).name == "eager"
     assert [r["engine"] for r in next(iter(json.loads((tmp_path / "x.json").read_text()).values()))["measured"]] == [
@@ -120,12 +120,12 @@ def test_an_engine_that_sees_something_else_is_not_taken(trained, tmp_path, monk
 def test_bf16_instructions_count_only_where_they_are_faster(monkeypatch, supported, ms, gains):
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported, raising=False)
     times = {torch.float32: 1.5, torch.bfloat16: ms}
-    monkeypatch.setattr("segtune.inference.engines._fastest_call", lambda layer, image: times[image.dtype])
+    monkeypatch.setattr("segtune.inference.engines.engine._fastest_call", lambda layer, image: times[image.dtype])
     assert gains_from_bf16.__wrapped__() is gains
 
 
 def test_no_graph_is_traced_for_what_it_could_not_give(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("segtune.inference.engines.Graph", None)  # calling it would fail
+    monkeypatch.setattr("segtune.inference.engines.engine.Graph", None)  # calling it would fail
     with torch.inference_mode():
         engine = Fastest(trained.model, graphs=True, keep=tmp_path / "engines.json")
         assert engine.logits(scenes()).shape == (3, 10, 64, 96)
@@ -145,6 +145,6 @@ def test_a_loaded_segmenter_computes_as_it_was_measured_unless_told(tiny_run, st
 
 
 def test_a_runtime_that_is_not_installed_names_the_extra(trained, monkeypatch):
-    monkeypatch.setattr("segtune.inference.export._NEEDS", {"onnx": ("no_such_library",)})
+    monkeypatch.setattr("segtune.inference.engines.graphs._NEEDS", {"onnx": ("no_such_library",)})
     with pytest.raises(ConfigError, match=r"pip install 'segtune\[export\]'"):
         make_engine(trained.model, "onnx", (64, 96))

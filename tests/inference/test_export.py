@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import segtune
-from segtune import cli
+from segtune.cli import main as cli
 from segtune.errors import ConfigError, DataError
-from segtune.inference.export import FORMATS, Runtime, pool_by_sums, to_onnx
+from segtune.inference.engines.graphs import FORMATS, Runtime, pool_by_sums, to_onnx
 from segtune.inference.segmenter import Segmenter
 from segtune.models.build import build
 from tests.conftest import SCENES
@@ -36,7 +36,9 @@ def test_what_is_exported_agrees_with_the_segmenter_at_sizes_it_was_not_traced_w
 ):
     traced = tmp_path / "model.onnx"  # once, for it takes half a minute
     assert to_onnx(Segmenter.load(tiny_run.segmenter).model, traced, (64, 96))
-    monkeypatch.setattr("segtune.exporting.to_onnx", lambda model, to, size: bool(shutil.copy(traced, to)))
+    monkeypatch.setattr(
+        "segtune.evaluation.checked_export.to_onnx", lambda model, to, size: bool(shutil.copy(traced, to))
+    )
     for form in FORMATS:
         agrees(form, tiny_run, store_root, tmp_path / f"an export as {form}")
     int8 = quantised(tmp_path / "an export as int8" / "model.onnx")
@@ -80,7 +82,7 @@ def test_an_export_that_does_not_agree_is_not_kept(tiny_run, store_root, tmp_pat
         torch.onnx.export(AllSky().eval(), (image,), str(to), dynamo=True, external_data=False, verbose=False, **names)
         return False
 
-    monkeypatch.setattr("segtune.exporting.to_onnx", broken)
+    monkeypatch.setattr("segtune.evaluation.checked_export.to_onnx", broken)
     with pytest.raises(DataError, match=r"agrees with it on .* at least 99\.90% are asked for .*: nothing was kept"):
         segtune.export(tiny_run.run_id, *SCENES, f"tracking.root='{store_root}'", output=tmp_path / "x")
     assert not (tmp_path / "x").exists()

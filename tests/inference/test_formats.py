@@ -19,10 +19,17 @@ from shapely import MultiPolygon, Point
 from shapely.geometry import shape
 
 from segtune.classes import ClassTable
-from segtune.inference.formats import clarifai_frame, clarifai_image, clarifai_video, to_coco, to_geojson, to_yolo
-from segtune.inference.georeference import Georeference
-from segtune.inference.polygons import from_rings, to_mask, to_polygons, to_rings
-from segtune.inference.regions import Concept, Region, find_regions, paint
+from segtune.inference.media.georeference import Georeference
+from segtune.inference.regions.polygons import from_rings, to_mask, to_polygons, to_rings
+from segtune.inference.regions.regions import Concept, Region, find_regions, paint
+from segtune.inference.regions.writers import (
+    clarifai_frame,
+    clarifai_image,
+    clarifai_video,
+    to_coco,
+    to_geojson,
+    to_yolo,
+)
 
 CLASSES = ClassTable.parse(["road", "car", "sky"])
 MASKS = st.tuples(st.integers(1, 24), st.integers(1, 24)).flatmap(

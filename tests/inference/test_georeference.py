@@ -13,9 +13,9 @@ from rasterio.transform import from_gcps
 from shapely.geometry import shape
 
 import segtune
-from segtune.inference import large
 from segtune.inference.options import Options
-from segtune.inference.predict import predict
+from segtune.inference.prediction import rasters as large
+from segtune.inference.prediction.job import predict
 from segtune.inference.scale import Scale
 from tests.inference.test_scale import colors, texture
 

@@ -10,8 +10,8 @@ import segtune
 from segtune.classes import ClassTable
 from segtune.errors import ConfigError, DataError
 from segtune.inference.labeler import RegionLabeler, divided
-from segtune.inference.models import open_model
-from segtune.inference.regions import find_regions
+from segtune.inference.loading import open_model
+from segtune.inference.regions.regions import find_regions
 from segtune.inference.segmenter import Segmentation, Segmenter
 from segtune.models.folder import read_folder
 from segtune.models.labeler import Encoded, build_labeler

@@ -17,10 +17,10 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window
 from shapely.geometry import shape
 
-from segtune.inference import large
-from segtune.inference.georeference import georeference
-from segtune.inference.predict import Options, predict
-from segtune.inference.regions import find_regions
+from segtune.inference.media.georeference import georeference
+from segtune.inference.prediction import rasters as large
+from segtune.inference.prediction.job import Options, predict
+from segtune.inference.regions.regions import find_regions
 from segtune.inference.tiling import Tiling
 from tests.inference.test_tiling import CLASSES, segmenter  # noqa: F401  # the fixture
 

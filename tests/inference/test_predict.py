@@ -11,11 +11,11 @@ from PIL import Image
 from pycocotools import mask as coco
 
 import segtune
-from segtune.data.images import read_image, read_mask
+from segtune.data.reading.images import read_image, read_mask
 from segtune.errors import ConfigError, DataError, Interrupted
-from segtune.inference import predict as module
-from segtune.inference.predict import Options, predict
-from segtune.inference.regions import SCHEMA, read_document
+from segtune.inference.prediction import job as module
+from segtune.inference.prediction.job import Options, predict
+from segtune.inference.regions.regions import SCHEMA, read_document
 from segtune.inference.tiling import Tiling
 from tests.inference.test_video import clip
 
@@ -57,7 +57,7 @@ def test_outputs_mirror_the_input_tree_and_regions_rebuild_the_masks(segmenter, 
 def test_the_mask_equals_a_plain_torch_loop_bit_for_bit(segmenter, tiny_run, tmp_path):
     import torch
 
-    from segtune.data.images import read_image, resize_image, target_size
+    from segtune.data.reading.images import read_image, resize_image, target_size
 
     path = photo(tmp_path / "p.png", 50, 80)
     pixels = read_image(path)
@@ -145,7 +145,7 @@ def test_an_overwritten_or_resumed_prediction_leaves_nothing_of_the_interrupted_
     for overwrite in (True, False):
         out = tmp_path / f"out{overwrite}"
         with monkeypatch.context() as patched:
-            patched.setattr("segtune.inference.writing.Writer.summaries", lambda *_: 1 / 0)
+            patched.setattr("segtune.inference.prediction.writing.Writer.summaries", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 predict(segmenter, inside, out)
         assert {"masks/b.png", "masks/c.png"} < files_of(out)
@@ -299,7 +299,7 @@ def test_a_bomb_is_refused_by_its_header_and_the_limit_can_be_set(segmenter, tmp
 
 
 def test_a_large_tiff_is_read_in_windows_and_told_what_it_cannot_be_written_as(segmenter, tmp_path, monkeypatch):
-    monkeypatch.setattr("segtune.inference.large.MAX_WHOLE", 1000)
+    monkeypatch.setattr("segtune.inference.prediction.rasters.MAX_WHOLE", 1000)
     path = photo(tmp_path / "x.tif", 70, 90)
     options = Options(tile=64, formats=("masks", "overlays", "geojson", "coco"), runtime="eager")
     predict(segmenter, [str(path)], tmp_path / "out", options=options)

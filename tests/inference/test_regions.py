@@ -5,7 +5,7 @@ import pytest
 from pycocotools import mask as coco
 
 from segtune.classes import ClassTable
-from segtune.inference.regions import find_regions
+from segtune.inference.regions.regions import find_regions
 
 CLASSES = ClassTable.parse(["road", "car", "sky"])
 MASK = np.array([[0, 0, 1, 1], [0, 1, 1, 255], [1, 0, 0, 2]], np.uint8)

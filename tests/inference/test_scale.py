@@ -15,12 +15,12 @@ from rasterio.enums import ColorInterp as Is
 from rasterio.transform import from_origin
 from torch import nn
 
-from segtune.data.images import resize_image
+from segtune.data.reading.images import resize_image
 from segtune.errors import DataError
-from segtune.inference import large
 from segtune.inference import segmenter as rooms
-from segtune.inference.georeference import common_metres, georeference
-from segtune.inference.predict import Options, predict
+from segtune.inference.media.georeference import common_metres, georeference
+from segtune.inference.prediction import rasters as large
+from segtune.inference.prediction.job import Options, predict
 from segtune.inference.scale import Scale, resized
 from segtune.inference.segmenter import Segmenter
 from segtune.inference.tiling import Tiling, windows_of

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from segtune.data.street import Scene
+from segtune.data.street.scenes import Scene
 from segtune.inference.segmenter import Segmenter
 from segtune.models.swift import Swift
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from segtune.classes import ClassTable
-from segtune.data.street import CLASSES as STREET
-from segtune.data.street import Scene
+from segtune.data.street.scenes import CLASSES as STREET
+from segtune.data.street.scenes import Scene
 from segtune.errors import ConfigError
-from segtune.inference.regions import find_regions
-from segtune.inference.temporal import Smoother, Tracker
+from segtune.inference.regions.regions import find_regions
+from segtune.inference.smoothing import Smoother, Tracker
 from segtune.measure.metrics import count_pairs, score
 
 

@@ -13,12 +13,12 @@ from PIL import Image, ImageOps
 
 import segtune
 from segtune.errors import DataError, Interrupted
-from segtune.inference import predict as module
-from segtune.inference.journal import read_lines
-from segtune.inference.predict import Options, predict
-from segtune.inference.regions import read_document
-from segtune.inference.video import OverlayWriter, Video
-from segtune.inference.writing import frames_of
+from segtune.inference.media.video import OverlayWriter, Video
+from segtune.inference.prediction import job as module
+from segtune.inference.prediction.job import Options, predict
+from segtune.inference.prediction.journal import read_lines
+from segtune.inference.prediction.writing import frames_of
+from segtune.inference.regions.regions import read_document
 
 CODECS = {".mp4": "libx264", ".mkv": "libx264", ".avi": "mpeg4"}
 STEADY = [40 * n for n in range(50)]
@@ -93,7 +93,7 @@ def test_a_video_that_is_cut_is_told_and_its_frames_are_kept(segmenter, tmp_path
 
 
 def test_a_cut_video_is_exit_code_four(tiny_run, tmp_path, capsys):
-    from segtune import cli
+    from segtune.cli import main as cli
 
     content = clip(tmp_path / "c.mkv", height=96, width=128).read_bytes()
     (tmp_path / "c.mkv").write_bytes(content[: int(len(content) * 0.6)])

@@ -10,14 +10,16 @@ from PIL import Image
 
 import segtune
 from segtune.classes import ClassTable
-from segtune.config import compose, load_member, members, parse_settings
+from segtune.config.compose import compose
+from segtune.config.conf_files import load_member, members
+from segtune.config.keys import parse_settings
 from segtune.data.sources import open_source
-from segtune.data.street import Scene
+from segtune.data.street.scenes import Scene
 from segtune.errors import ConfigError, DataError
 from segtune.inference.labeler import RegionLabeler
-from segtune.inference.models import open_model
-from segtune.inference.regions import SCHEMA
-from segtune.inference.workflow import Workflow, WorkflowConfig
+from segtune.inference.loading import open_model
+from segtune.inference.regions.regions import SCHEMA
+from segtune.inference.workflow.workflow import Workflow, WorkflowConfig
 from segtune.models.labeler import build_labeler
 from tests.conftest import SCENES
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from segtune.config import compose
+from segtune.config.compose import compose
 from segtune.errors import ConfigError
 from segtune.models.build import build
 from segtune.models.eomt import Eomt, Masks, mask_probability
-from segtune.models.mask_loss import MaskClassificationLoss, assign
+from segtune.models.losses.masks import MaskClassificationLoss, assign
 
 TINY = {"architecture": "Eomt", "encoder": "test_vit", "num_queries": 6, "num_blocks": 3}
 

@@ -10,10 +10,10 @@ from timm.optim.muon import zeropower_via_newtonschulz
 from torch import nn
 
 import segtune
+from segtune.config.schema import OptimizerConfig, SchedulerConfig
 from segtune.models.build import build
-from segtune.models.muon import QUINTIC, gram_newton_schulz
-from segtune.models.optim import build_optimizer, lr_factor
-from segtune.settings import OptimizerConfig, SchedulerConfig
+from segtune.models.optim.muon import QUINTIC, gram_newton_schulz
+from segtune.models.optim.optimizer import build_optimizer, lr_factor
 from tests.conftest import TINY
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from segtune.data.cache import Decoded
-from segtune.data.datamodule import TrainViews
-from segtune.data.transforms import Augment
+from segtune.config.schema import AugmentConfig
+from segtune.data.batches.cache import Decoded
+from segtune.data.batches.datamodule import TrainViews
+from segtune.data.batches.transforms import Augment
 from segtune.models import probe
 from segtune.models.build import build
 from segtune.models.probe import StepFormat, fastest_format
-from segtune.settings import AugmentConfig
 
 CPU = torch.device("cpu")
 

@@ -15,13 +15,13 @@ from timm.optim import param_groups_layer_decay
 from torch import nn
 
 import segtune
-from segtune.config import compose
+from segtune.config.compose import compose
 from segtune.errors import ConfigError
-from segtune.features import _make_room, _used, encoded_views
 from segtune.models.build import build
 from segtune.models.labeler import build_labeler
 from segtune.models.tuning import add_lora, encoder_of, layer_scales, merged_state
-from segtune.setup import prepare
+from segtune.training.components import prepare
+from segtune.training.feature_cache import _make_room, _used, encoded_views
 from tests.conftest import TINY
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -10,8 +10,8 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
+from segtune.config.schema import TrackingConfig
 from segtune.report.compare import compare
-from segtune.settings import TrackingConfig
 from segtune.sweeping.storage import open_storage
 from segtune.tracking.store import open_store
 from tests.report.fakes import EVIL, fake_run

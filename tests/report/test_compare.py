@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pytest
 
+from segtune.config.schema import TrackingConfig
 from segtune.errors import ConfigError, StorageError
 from segtune.report.compare import compare
-from segtune.settings import TrackingConfig
 from segtune.tracking.datasets import record_read
 from segtune.tracking.store import open_store
 from tests.report.fakes import EVIL, fake_run, matrices

@@ -4,13 +4,13 @@ import pytest
 from filelock import FileLock
 
 import segtune
-from segtune.config import compose
+from segtune.config.compose import compose
+from segtune.config.schema import TrackingConfig
 from segtune.errors import ConfigError, Interrupted
-from segtune.settings import TrackingConfig
-from segtune.stopping import StopRequest
+from segtune.runtime.signals import StopRequest
 from segtune.tracking.runs import search_runs
 from segtune.tracking.store import open_store
-from segtune.training import fit
+from segtune.training.fit import fit
 from tests.conftest import TINY
 
 QUIET = {"say": lambda _: None}

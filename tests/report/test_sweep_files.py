@@ -6,10 +6,10 @@ import optuna
 import pytest
 
 import segtune
-from segtune.config import shipped
+from segtune.config.conf_folders import shipped
+from segtune.config.schema import TrackingConfig
 from segtune.report.compare import compare
-from segtune.settings import TrackingConfig
-from segtune.sweeping.space import build_space, compose_trial
+from segtune.sweeping.space_building import build_space, compose_trial
 from segtune.sweeping.spec import load_spec
 from segtune.sweeping.storage import open_storage
 from segtune.tracking.recording import logged_params

@@ -8,10 +8,10 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
+from segtune.config.schema import TrackingConfig
 from segtune.errors import ConfigError
 from segtune.report.compare import compare
 from segtune.report.sweep_figures import sweep_figures
-from segtune.settings import TrackingConfig
 from segtune.sweeping.storage import open_storage
 from segtune.tracking.runs import RunWriter
 from segtune.tracking.store import open_store

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from optuna.trial import TrialState
 
-from segtune.cli import main
+from segtune.cli.main import main
 from segtune.sweeping import plan
 from segtune.sweeping.dimensions import Dimension
 from segtune.sweeping.identity import differences

@@ -6,7 +6,7 @@ import pytest
 from segtune.errors import ConfigError
 from segtune.sweeping.importance import importance
 from segtune.sweeping.records import OVERRIDES, trial_rows
-from segtune.sweeping.space import build_space
+from segtune.sweeping.space_building import build_space
 from segtune.sweeping.spec import SweepSpec
 from segtune.sweeping.study import SweepStudy
 

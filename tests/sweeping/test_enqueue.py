@@ -4,7 +4,7 @@ import pytest
 
 from segtune.errors import ConfigError
 from segtune.sweeping.records import OVERRIDES
-from segtune.sweeping.space import build_space
+from segtune.sweeping.space_building import build_space
 from segtune.sweeping.spec import SweepSpec, load_spec
 from segtune.sweeping.study import SweepStudy
 

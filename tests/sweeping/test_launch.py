@@ -28,7 +28,7 @@ def test_what_no_trial_of_a_template_could_start_with_is_refused_at_once(words, 
 
     if torch.cuda.is_available() and "trainer.accelerator=gpu" in words:
         pytest.skip("there is a GPU")
-    monkeypatch.setattr("segtune.kinds.build", build)
+    monkeypatch.setattr("segtune.tasks.task.build", build)
     path = tmp_path / "s.yaml"
     path.write_text(SWEEP)
     with pytest.raises(ConfigError, match=message):

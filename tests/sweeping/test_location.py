@@ -8,16 +8,17 @@ import optuna
 import pytest
 
 import segtune
-from segtune.cli import main
+from segtune.cli.main import main
+from segtune.config.schema import TrackingConfig
 from segtune.errors import ConfigError
 from segtune.report.compare import compare
-from segtune.settings import TrackingConfig
 from segtune.sweeping import storage as storages
+from segtune.sweeping.dimensions import Dimension
 from segtune.sweeping.launch import run_sweep
 from segtune.sweeping.location import remember, remembered
 from segtune.sweeping.plan import plan_sweep
 from segtune.sweeping.records import load_study
-from segtune.sweeping.space import Dimension, Space
+from segtune.sweeping.space import Space
 from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.worker import Task
 from segtune.tracking.runs import artifact, get_run, sweep_runs

@@ -6,7 +6,7 @@ import optuna
 import pytest
 from rich.console import Console
 
-from segtune.config import compose
+from segtune.config.compose import compose
 from segtune.sweeping.panel import Panel, live_panel
 from segtune.sweeping.progress import Progress, RunningTrial, progress
 from segtune.sweeping.pulse import Pulse

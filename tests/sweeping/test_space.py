@@ -3,9 +3,9 @@
 import optuna
 import pytest
 
-from segtune.config import compose
+from segtune.config.compose import compose
 from segtune.errors import ConfigError
-from segtune.sweeping.space import build_space
+from segtune.sweeping.space_building import build_space
 from segtune.sweeping.spec import SweepSpec, load_spec
 
 

@@ -12,10 +12,11 @@ import pytest
 from optuna.trial import TrialState
 
 from segtune.errors import ConfigError, LeaseLost, SegtuneError
+from segtune.sweeping.dimensions import Dimension
 from segtune.sweeping.importance import importance
 from segtune.sweeping.lease import Lease, identify, is_over
 from segtune.sweeping.records import ERROR, LEASE, OVERRIDES, RUN, front
-from segtune.sweeping.space import Dimension, Space
+from segtune.sweeping.space import Space
 from segtune.sweeping.spec import SweepSpec
 from segtune.sweeping.study import SweepStudy
 

@@ -8,18 +8,18 @@ import pytest
 from optuna.trial import TrialState
 
 import segtune
-from segtune.commands import recorded_words
+from segtune.config.commands import recorded_words
+from segtune.config.schema import TrackingConfig
 from segtune.errors import Interrupted, SegtuneError
-from segtune.run_result import RunResult
-from segtune.settings import TrackingConfig
-from segtune.stopping import StopRequest
+from segtune.runtime.signals import StopRequest
 from segtune.sweeping import trial as trials
 from segtune.sweeping.records import ERROR, OVERRIDES, RUN
-from segtune.sweeping.space import build_space
+from segtune.sweeping.space_building import build_space
 from segtune.sweeping.spec import SweepSpec
 from segtune.sweeping.study import SweepStudy
 from segtune.tracking.runs import get_run, search_runs
 from segtune.tracking.store import open_store
+from segtune.training.result import RunResult
 from tests.conftest import SCENES, tiny_without
 
 PARENT_OF_NONE = ""

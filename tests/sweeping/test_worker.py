@@ -10,7 +10,7 @@ import time
 from types import SimpleNamespace
 
 from segtune.errors import Interrupted
-from segtune.stopping import StopRequest
+from segtune.runtime.signals import StopRequest
 from segtune.sweeping import worker
 from segtune.sweeping.worker import _wait, start
 

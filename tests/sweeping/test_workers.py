@@ -2,11 +2,11 @@
 
 import pytest
 
-from segtune.config import compose
+from segtune.config.compose import compose
 from segtune.errors import ConfigError
-from segtune.forecast import Pace, best_workers
 from segtune.sweeping.plan import plan_sweep
 from segtune.sweeping.spec import SweepSpec
+from segtune.training.time_budget import Pace, best_workers
 from tests.conftest import TINY, tiny_without
 
 
@@ -15,9 +15,9 @@ def test_as_many_workers_as_finish_most_trials(monkeypatch, tmp_path):
 
     # a step of 100 ms on four threads, 170 on two, 300 on one
     costs = {4: 0.1, 2: 0.17, 1: 0.3}
-    monkeypatch.setattr("segtune.forecast.os.cpu_count", lambda: 4)
+    monkeypatch.setattr("segtune.training.time_budget.os.cpu_count", lambda: 4)
     monkeypatch.setattr(
-        "segtune.forecast.measure_pace", lambda _: Pace(0.0, costs[torch.get_num_threads()], 0.0, 0.0, 1)
+        "segtune.training.time_budget.measure_pace", lambda _: Pace(0.0, costs[torch.get_num_threads()], 0.0, 0.0, 1)
     )
     before = torch.get_num_threads()
     try:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import segtune
-from segtune.settings import TrackingConfig
+from segtune.config.schema import TrackingConfig
 from segtune.tracking.datasets import keep_pictures, pictures, reads, reads_of_test, record_read
 from segtune.tracking.runs import artifact, get_run
 from segtune.tracking.store import open_store

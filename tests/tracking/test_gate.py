@@ -7,12 +7,13 @@ import shlex
 import numpy as np
 import pytest
 
-from segtune.commands import program
-from segtune.config import compose, load_gate
+from segtune.config.commands import program
+from segtune.config.compose import compose
+from segtune.config.conf_files import load_gate
+from segtune.config.schema import GateConfig, TrackingConfig
 from segtune.data.sources import open_source, resolved
 from segtune.errors import ConfigError
 from segtune.models.folder import write_folder
-from segtune.settings import GateConfig, TrackingConfig
 from segtune.tracking.datasets import record_read
 from segtune.tracking.promotion import promote, rollback
 from segtune.tracking.registry import champion_of

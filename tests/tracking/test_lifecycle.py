@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
+from segtune.config.schema import GateConfig, TrackingConfig
 from segtune.errors import ConfigError, StorageError
 from segtune.report.compare import compare
-from segtune.settings import GateConfig, TrackingConfig
 from segtune.tracking.datasets import reads_of_test, record_read
 from segtune.tracking.evidence import load_evidence
 from segtune.tracking.promotion import promote, rollback

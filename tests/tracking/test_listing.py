@@ -7,16 +7,17 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import IntegrityError
 
 import segtune
-from segtune import api, cli
+from segtune.api import experiments as api
+from segtune.cli import main as cli
+from segtune.config.schema import GateConfig, TrackingConfig
 from segtune.errors import ConfigError
-from segtune.run_result import RunResult
-from segtune.settings import GateConfig, TrackingConfig
 from segtune.sweeping.launch import SweepResult
 from segtune.sweeping.records import Counts
 from segtune.tracking.datasets import record_read
 from segtune.tracking.promotion import promote
 from segtune.tracking.runs import RunWriter, curve, get_run
 from segtune.tracking.store import open_store, run_table
+from segtune.training.result import RunResult
 from tests.conftest import TINY
 from tests.report.fakes import fake_run
 from tests.tracking.test_gate import contender

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.entities import Metric
 
-from segtune.settings import TrackingConfig
+from segtune.config.schema import TrackingConfig
 from segtune.tracking.evidence import load_evidence
 from segtune.tracking.names import file_name, key_name, legacy_key
 from segtune.tracking.runs import RunWriter, artifact, curve, get_run

@@ -3,7 +3,7 @@
 import pytest
 from mlflow.exceptions import MlflowException
 
-from segtune.settings import TrackingConfig
+from segtune.config.schema import TrackingConfig
 from segtune.tracking.outbox import Outbox
 from segtune.tracking.runs import RunWriter, curve, deliver_held, get_run
 from segtune.tracking.store import open_store

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import yaml
 
-from segtune.config import compose, read_yaml, validate
+from segtune.config.compose import compose
+from segtune.config.conf_files import read_yaml
+from segtune.config.keys import validate
+from segtune.config.schema import TrackingConfig
 from segtune.data.sources import open_source, resolved
 from segtune.errors import ConfigError
-from segtune.settings import TrackingConfig
 from segtune.tracking.recorded import changed_dataset, dataset_of, recorded_config
 from segtune.tracking.runs import RunWriter
 from segtune.tracking.store import open_store

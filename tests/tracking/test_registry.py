@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import segtune
-from segtune.config import load_gate
+from segtune.config.conf_files import load_gate
+from segtune.config.schema import TrackingConfig
 from segtune.errors import ConfigError, DataError, StorageError
-from segtune.settings import TrackingConfig
 from segtune.tracking.promotion import promote
 from segtune.tracking.registry import locate
 from segtune.tracking.runs import get_run

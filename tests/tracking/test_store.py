@@ -4,7 +4,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from segtune.settings import TrackingConfig
+from segtune.config.schema import TrackingConfig
 from segtune.tracking.store import open_store
 
 

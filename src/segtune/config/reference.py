@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from segtune.config.schema import Model, schema_at
+from segtune.config.keys import Model, schema_at
 
 _ENTRY = re.compile(r"^    (\w+(?:, \w+)*): (.*)$")
 

@@ -1,181 +1,296 @@
-"""The keys of the settings: which exist, which hold text, and how faults of their values are told."""
+"""The shape of a composed config: every key, its type and its range. Python owns the defaults that nobody changes."""
 
-import re
-import types
-import typing
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-import pydantic
+from pydantic import Field, model_validator
 
-from segtune.aliases import alias_hint
-from segtune.commands import command
-from segtune.errors import ConfigError, nearest
-from segtune.settings import RunConfig
+from segtune.config.dataset_schema import (
+    CacheConfig,
+    Count,
+    DatasetConfig,
+    FilePath,
+    Fraction,
+    SamplingConfig,
+    Settings,
+)
 
-GROUPS = (
-    "kind", "template", "dataset", "hp", "loss", "optimizer", "scheduler", "tuning", "augment", "sampling", "trainer",
-    "tracking",
-)  # fmt: skip
-FREE = ("template", "hp")  # checked by the template's declaration, not by the schema
-_ALTERNATIVE = re.compile(r"literal\[.*\]|constrained-\w+")  # pydantic's names for alternatives
+Positive = Annotated[float, Field(gt=0.0)]
 
-Model = type[pydantic.BaseModel]
-SettingsT = typing.TypeVar("SettingsT", bound=pydantic.BaseModel)
+LossName = Literal["cross_entropy", "dice", "focal", "lovasz", "masks"]
 
 
-@dataclass(frozen=True)
-class TextKind:
-    """How a key that may hold text takes a word of the command line.
+# what an option of the loss changes
+_TERM_OF = {
+    "class_weights": "cross_entropy",
+    "label_smoothing": "cross_entropy",
+    "hardest": "cross_entropy",
+    "boundary": "cross_entropy",
+    "points": "masks",
+    "lovasz_stride": "lovasz",
+}
+
+
+class LossConfig(Settings):
+    """A weighted sum of losses.
 
     Attributes:
-        optional: `null` stands for no value.
-        structured: a word that begins with `{` or `[` is not text but a mapping or a list.
+        terms: loss -> its weight. `masks` matches the queries of a query-based template to the classes of each image
+            (`models.mask_loss`) and stands alone.
+        hardest: share of the pixels that the cross-entropy counts: those where it is largest (online hard example
+            mining, Shrivastava et al., 2016).
+        boundary: further weight, in the cross-entropy, of pixels that touch another class.
+        points: for `masks`, places per mask at which it is compared.
+        label_smoothing: share of the target that the cross-entropy spreads over all classes.
+        stride: 1 compares at full resolution; 4 compares logits and mask on every fourth pixel.
+        lovasz_stride: the Lovasz term, which sorts all pixels once per class, takes every n-th row and column of
+            those, from a random first one.
+        class_weights: of the cross-entropy, by a class's share p of the train pixels: `enet` is 1 / log(1.10 + p)
+            (Paszke et al., 2016), `inverse` is 1 / p, `effective` is (1 - b) / (1 - b ** n) with n = p * 1e5 and
+            b = 0.9999 (Cui et al., 2019). All are scaled to a mean of 1; the latter two stay below 10 times the least.
     """
 
-    optional: bool
-    structured: bool
+    terms: Annotated[dict[LossName, Positive], Field(min_length=1)]
+    stride: Literal[1, 4] = 1
+    class_weights: Literal["none", "enet", "inverse", "effective"] = "none"
+    label_smoothing: Fraction = 0.0
+    hardest: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    boundary: Annotated[float, Field(ge=0.0)] = 0.0
+    points: Count = 12544
+    lovasz_stride: Count = 1
+
+    @model_validator(mode="after")
+    def _stands_alone(self) -> "LossConfig":
+        if "masks" in self.terms and len(self.terms) > 1:
+            raise ValueError("masks stands alone: it compares queries, the other terms pixels")
+        return self
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> "LossConfig":
+        for option, term in _TERM_OF.items():
+            value = getattr(self, option)
+            if value != type(self).model_fields[option].default and term not in self.terms:
+                raise ValueError(
+                    f"{option}={value} changes the {term} term, and terms names {', '.join(self.terms)} alone: "
+                    f"leave it out, or add {term} to terms"
+                )
+        return self
 
 
-def text_kind(model: Model, path: Sequence[str]) -> TextKind | None:
-    """How the key takes text; None where it takes none, or where the schema does not know it.
+class OptimizerConfig(Settings):
+    """The update rule; the learning rate is hp.batch_size * hp.per_item_lrate.
 
-    >>> text_kind(RunConfig, ["dataset", "root"])
-    TextKind(optional=True, structured=False)
-    >>> text_kind(RunConfig, ["loss", "class_weights"]) is None  # one of a few words
-    True
+    Attributes:
+        name: `adamw`, `sgd` (with Nesterov momentum), or `muon` (orthogonalised updates of matrices).
+        weight_decay: share of a weight that a step of learning rate 1 takes away.
+        momentum: of sgd and muon.
+        fallback_lr_scale: for muon, the AdamW learning rate of norms, biases and the head, as a share of lr.
+        ns_steps: for muon, Newton-Schulz iterations.
     """
-    kinds = alternatives_at(model, path)
-    if str not in kinds:
-        return None
-    others = [k for k in kinds if k not in (str, type(None))]
-    return TextKind(type(None) in kinds, bool(others))
+
+    name: Literal["adamw", "sgd", "muon"]
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    momentum: Fraction = 0.9
+    fallback_lr_scale: Positive = 1.0
+    ns_steps: Count = 5
 
 
-def alternatives_at(model: Model, path: Sequence[str]) -> list[Any]:
-    """The types that the value of a key may have; empty where the schema knows no such key."""
-    kinds: list[Any] = [model]
-    for part in path:
-        kinds = [below for kind in kinds for below in _below(kind, part)]
-    return kinds
+class TuningConfig(Settings):
+    """What of the model is trained, and how fast; see `conf/tuning/`.
 
-
-def _below(kind: Any, part: str) -> list[Any]:
-    """The types of an entry of a value of this type."""
-    if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel):
-        field = kind.model_fields.get(part)
-        return [] if field is None else _alternatives(field.annotation)
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is dict:
-        return _alternatives(arguments[1])
-    if origin is list and part.isdigit():
-        return _alternatives(arguments[0])
-    return []
-
-
-def _alternatives(annotation: Any) -> list[Any]:
-    """The members of a union, without what annotates them; a Literal stays one."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is Annotated:
-        return _alternatives(arguments[0])
-    if origin in (typing.Union, types.UnionType):
-        return [kind for argument in arguments for kind in _alternatives(argument)]
-    return [annotation]
-
-
-def schema_at(model: Model, path: Sequence[str]) -> Model | None:
-    """The settings class at a key; None where free-form data begins."""
-    found = [k for k in alternatives_at(model, path) if isinstance(k, type) and issubclass(k, pydantic.BaseModel)]
-    return found[0] if found else None
-
-
-def check_key(key: str) -> None:
-    """That a run has such a key.
-
-    Raises:
-        ConfigError: it has none; names the nearest.
+    Attributes:
+        encoder: `train`; `frozen` as its pretrained weights are; or `lora`: frozen, with low-rank updates on attention.
+        layer_decay: factor on the learning rate from each layer of the encoder to the one before it.
+        frozen_epochs: for which the encoder stands still at first, while the new head finds its place.
+        lora_rank: of the updates, for `lora`.
+        lora_alpha: the updates are scaled by lora_alpha / lora_rank.
+        cached_views: for `frozen`, so many augmented views of each image are encoded once and kept in the cache
+            folder; every run on the same weights and data trains its head on those. 0 encodes anew each time.
     """
-    parts = key.split(".")
-    if parts[0] == "hydra":
-        raise ConfigError(
-            f"{key}: segtune composes with Hydra, but is not started by it, so that hydra.* has no effect. Runs are "
-            f"kept under tracking.root=DIR; to search values: {command('sweep', 'NAME')}"
-        )
-    if parts[0] not in RunConfig.model_fields:
-        known = [*GROUPS, *leaf_keys(RunConfig)]
-        raise ConfigError(f"{key}: no such key or group; {alias_hint(key) or nearest(key, known)}")
-    if parts[0] in FREE:
-        return
-    for depth in range(1, len(parts)):
-        parent = schema_at(RunConfig, parts[:depth])
-        if parent is None:
-            return
-        if parts[depth] not in parent.model_fields:
-            siblings = {".".join([*parts[:depth], n]) for n in parent.model_fields}
-            raise ConfigError(f"{key}: no such key; {alias_hint(key) or nearest(key, siblings)}")
+
+    encoder: Literal["train", "frozen", "lora"] = "train"
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    frozen_epochs: Annotated[int, Field(ge=0)] = 0
+    lora_rank: Annotated[int, Field(ge=1, le=256)] = 8
+    lora_alpha: Positive = 16.0
+    cached_views: Annotated[int, Field(ge=0, le=64)] = 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TuningConfig":
+        if self.cached_views and self.encoder != "frozen":
+            raise ValueError(
+                f"cached_views={self.cached_views} needs encoder=frozen: other features change as it learns"
+            )
+        return self
 
 
-def leaf_keys(model: Model, prefix: str = "") -> Iterator[str]:
-    """Every key that holds a value."""
-    for name in model.model_fields:
-        below = schema_at(model, [name])
-        if below is None:
-            yield prefix + name
-        else:
-            yield from leaf_keys(below, f"{prefix}{name}.")
+class SchedulerConfig(Settings):
+    """Learning rate over the run: linear warm-up over a share of the steps, then the named decay to `final` * lr.
 
-
-def validate(data: Mapping[str, Any]) -> RunConfig:
-    """A `RunConfig` from plain data, such as the config that a run recorded.
-
-    Raises:
-        ConfigError: unknown keys, wrong types or values, each with its place and what is allowed.
+    Attributes:
+        name: of the decay: `constant`, `poly` ((1 - progress) ** power) or `cosine`.
+        warmup: share of the steps.
+        power: of `poly`.
+        final: share of the learning rate that is left at the end.
     """
-    return parse_settings(RunConfig, data)
+
+    name: Literal["constant", "poly", "cosine"]
+    warmup: Fraction = 0.05
+    power: Positive = 0.9
+    final: Fraction = 0.0
 
 
-def parse_settings(model: type[SettingsT], data: Mapping[str, Any], where: str = "") -> SettingsT:
-    """Data as settings of the given model; `where` names the file in messages.
+class AugmentConfig(Settings):
+    """Random geometry and colour; masks follow the geometry exactly (nearest neighbour, no invented ids).
 
-    Raises:
-        ConfigError: every fault of the data, one line each.
+    Attributes:
+        scale: range of the random zoom.
+        hflip: probability of a mirrored image.
+        color_jitter: largest relative change of brightness, contrast and saturation.
+        sharpness: largest relative change of fine detail: at 1, from blurred away to twice as strong.
+        crop_size: side of the square training crops in pixels; null takes whole images.
+        crop_start: side at which the crops start; they grow to crop_size in steps of 32.
+        crop_growth: share of the epochs over which they grow.
     """
-    try:
-        return model.model_validate(data)
-    except pydantic.ValidationError as error:
-        reasons: dict[str, list[str]] = {}
-        for fault in error.errors():
-            place = [str(p) for p in fault["loc"]]
-            if fault["type"] == "extra_forbidden":
-                reasons[_unknown_key(model, place)] = []
-            else:
-                key = ".".join(p for p in place if not _ALTERNATIVE.fullmatch(p))
-                found = "" if fault["type"] == "missing" else f"={fault['input']!r}"
-                words = fault["msg"].removeprefix("Value error, ")  # pydantic's own
-                reasons.setdefault(f"{key}{found}: ", []).append(words)
-        lines = []
-        for key, allowed in reasons.items():
-            text = ", or ".join(dict.fromkeys(allowed)).replace(", or Input should be ", ", or ")
-            lines.append(key + (f"{text}." if allowed else ""))
-        prefix = f"{where}: " if where else ""
-        raise ConfigError(prefix + "\n".join(lines)) from None
+
+    scale: tuple[Positive, Positive] = (1.0, 1.0)
+    hflip: Fraction = 0.0
+    color_jitter: Fraction = 0.0
+    sharpness: Annotated[float, Field(ge=0.0, le=4.0)] = 0.0
+    crop_size: Annotated[int, Field(ge=32, le=4096, multiple_of=32)] | None = None
+    crop_start: Annotated[int, Field(ge=32, le=4096, multiple_of=32)] | None = None
+    crop_growth: Fraction = 0.6
 
 
-def _unknown_key(model: Model, place: Sequence[str]) -> str:
-    parent = schema_at(model, place[:-1])
-    key = ".".join(place)
-    return f"{key}: no such key; {nearest(place[-1], parent.model_fields if parent else [])}"
+class TrainerConfig(Settings):
+    """Where and how the steps run.
 
-
-def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of nested mappings as (dotted key, value).
-
-    >>> list(flatten({"a": {"b": 1}, "c": [2]}))
-    [('a.b', 1), ('c', [2])]
+    Attributes:
+        accelerator: `auto` takes a GPU where there is one.
+        devices: GPUs of one training.
+        strategy: `ddp` trains on several devices, each with its share of the batch.
+        compile: whether torch.compile makes the step.
+        gradient_clip: largest norm of the gradient; null for no limit.
+        precision: `auto` measures bf16 against fp32 on this model and device once, and keeps the answer.
+        channels_last: memory format; `auto` is measured together with precision.
+        threads: CPU threads; null leaves torch's choice.
+        workers: processes that make batches ahead. `auto`: none on a CPU, where the cache in memory makes that the
+            fastest; on a GPU one less than there are threads, or cores where none are given, at most eight.
+        deterministic: on a GPU, only operations that give the same bits each time, where there are such; on a CPU
+            all do.
+        ema_decay: of the exponential moving average of the weights, which is what is validated and kept; null for none.
+            The decay starts at 0 and rises to this: 0.9 is reached at step 47, 0.99 at 2,155.
+        early_stopping: stop after this many validations without a better mIoU; null never.
+        val_every: epochs between validations; the last epoch is always validated.
+        limit_train_batches: updates per epoch at most, for debugging.
+        minutes: as many epochs as fit into this time here, in place of hp.num_epochs; the steps are timed first.
+        class_offsets: at the end, add to each class's logits what raises mIoU on train images; see `models.offsets`. A
+            query-based model has no place for it, a labeler does not ask for it.
+        accumulate: parts into which a batch is split, their gradients summed to that of the whole batch; the updates,
+            the schedule and the learning rate stay. `auto` takes the fewest parts that fit into memory.
     """
-    if isinstance(tree, Mapping) and tree:
-        for key, value in tree.items():
-            yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    elif prefix:
-        yield prefix, tree
+
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: Count = 1
+    strategy: Literal["auto", "ddp"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    channels_last: Literal["auto", True, False] = "auto"
+    compile: bool = False
+    deterministic: bool = False
+    threads: Count | None = None
+    workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
+    early_stopping: Count | None = None
+    val_every: Count = 1
+    gradient_clip: Positive | None = None
+    limit_train_batches: Count | None = None
+    minutes: Positive | None = None
+    class_offsets: bool = True
+    accumulate: Literal["auto"] | Count = 1
+
+
+class TrackingConfig(Settings):
+    """Where runs are recorded.
+
+    Attributes:
+        root: folder of the default store (mlflow.db, artifacts/, runs/, sweeps/).
+        experiment: of MLflow, in which the runs stand.
+        uri: an MLflow tracking URI instead of root's sqlite file.
+        overlays: validation images drawn with their prediction at the end of a run.
+        system_metrics: log the load of processor, memory, disk and GPU, every ten seconds of the training.
+    """
+
+    root: FilePath = "mlruns"
+    uri: str | None = None
+    experiment: Annotated[str, Field(min_length=1)] = "segtune"
+    overlays: Annotated[int, Field(ge=0, le=64)] = 6
+    system_metrics: bool = False
+
+
+class GateConfig(Settings):
+    """What a segmenter must show before it becomes champion; a limit of null is not asked for. See `conf/gate/`.
+
+    Attributes:
+        split: whose evidence the rules read. `auto` is test, and val where the dataset has no test split.
+        min_gain: lower end of the 95 % interval of the mIoU difference to the champion.
+        max_class_drop: by which the IoU of any class may fall below the champion's.
+        max_ece: expected calibration error.
+        max_latency_ms: median of single images, on the device that measured.
+        max_size_mb: of the weights.
+        max_params_m: parameters, in millions.
+        min_export_agreement: share of pixels on which an export equals the original, where an export exists.
+        provenance: whether dataset fingerprints and code version must be on record.
+        untouched: whether nobody but this model's own versions may have been measured on the split before.
+    """
+
+    split: Annotated[str, Field(min_length=1)] = "auto"
+    min_gain: float | None = 0.0
+    max_class_drop: Annotated[float, Field(ge=0.0)] | None = 0.05
+    max_ece: Fraction | None = 0.15
+    max_latency_ms: Positive | None = None
+    max_size_mb: Positive | None = None
+    max_params_m: Positive | None = None
+    min_export_agreement: Fraction | None = 0.999
+    provenance: bool = True
+    untouched: bool = True
+
+
+class LabelerConfig(Settings):
+    """What a labeler tells apart: the finer labels of one class.
+
+    Attributes:
+        concept: the class.
+        min_area: regions of fewer pixels are neither learned from nor counted.
+    """
+
+    concept: Annotated[str, Field(min_length=1)]
+    min_area: Count = 16
+
+
+class RunConfig(Settings):
+    """One run: what `segtune train` composes.
+
+    Attributes:
+        kind: whether pixels or regions are labelled.
+        labeler: for kind=labeler.
+        seed: of weights, batches and augmentations.
+        template: the architecture with the hyperparameters that it declares; template=NAME chooses one.
+        hp: the hyperparameters of the template; segtune templates NAME shows them.
+        resume: id of a run that goes on from its last checkpoint.
+    """
+
+    kind: Literal["segmenter", "labeler"] = "segmenter"
+    labeler: LabelerConfig | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    template: dict[str, Any]
+    dataset: DatasetConfig
+    hp: dict[str, Any]
+    loss: LossConfig
+    optimizer: OptimizerConfig
+    scheduler: SchedulerConfig
+    tuning: TuningConfig = TuningConfig()
+    augment: AugmentConfig
+    sampling: SamplingConfig = SamplingConfig()
+    cache: CacheConfig = CacheConfig()
+    trainer: TrainerConfig
+    tracking: TrackingConfig
+    resume: str | None = None

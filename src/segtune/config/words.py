@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from segtune.commands import command
-from segtune.config.schema import Model, SettingsT, TextKind, parse_settings, text_kind
+from segtune.config.commands import command
+from segtune.config.keys import Model, SettingsT, TextKind, parse_settings, text_kind
+from segtune.config.quoting import quoted, unquoted
 from segtune.errors import ConfigError
-from segtune.quoting import quoted, unquoted
 
 _KEY = re.compile(r"[\w/@-]+(\.[\w/@-]+)*")
 

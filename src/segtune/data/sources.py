@@ -12,12 +12,12 @@ import pydantic
 import yaml
 
 from segtune.classes import ClassTable
-from segtune.commands import command, dataset_words
-from segtune.data.download import build_folder, download
-from segtune.data.files import cache_dir
-from segtune.data.layout import Source
-from segtune.data.places import no_classes, root_of
-from segtune.dataset_settings import CLASSES_FILE, DatasetConfig, FixesConfig, SplitsConfig, TableConfig
+from segtune.config.commands import command, dataset_words
+from segtune.config.dataset_schema import CLASSES_FILE, DatasetConfig, FixesConfig, SplitsConfig, TableConfig
+from segtune.data.source.download import build_folder, download
+from segtune.data.source.files import cache_dir
+from segtune.data.source.layout import Source
+from segtune.data.source.places import no_classes, root_of
 from segtune.errors import ConfigError, DataError
 
 Say = Callable[[str], None]
@@ -151,7 +151,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _street_root(config: DatasetConfig, say: Say) -> Path:
     """Draws the scenes once per setting; a second process waits for the first by finding its finished folder."""
-    from segtune.data import street_files
+    from segtune.data.street import files as street_files
 
     settings = config.street
     if settings is None:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from segtune.classes import IGNORE_INDEX, ClassTable
-from segtune.data.finer import number_regions
-from segtune.data.images import resize_image, target_size
+from segtune.data.batches.finer import number_regions
+from segtune.data.reading.images import resize_image, target_size
 from segtune.errors import DataError
-from segtune.inference.regions import Concept, Region, describe_area, renumbered
+from segtune.inference.regions.regions import Concept, Region, describe_area, renumbered
 from segtune.inference.segmenter import Segmentation, versions
 from segtune.models.build import Preprocessing
 from segtune.models.folder import write_folder

@@ -3,13 +3,13 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from segtune.data.decoding import MAX_PIXELS
+from segtune.data.reading.decoding import MAX_PIXELS
 from segtune.errors import ConfigError, nearest
 from segtune.inference.averaging import AVERAGES
-from segtune.inference.engines import ENGINES
-from segtune.inference.formats import FORMATS
-from segtune.inference.regions import SPLITS
-from segtune.inference.temporal import SMOOTHINGS
+from segtune.inference.engines.engine import ENGINES
+from segtune.inference.regions.regions import SPLITS
+from segtune.inference.regions.writers import FORMATS
+from segtune.inference.smoothing import SMOOTHINGS
 from segtune.inference.tiling import Tiling
 
 

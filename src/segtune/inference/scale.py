@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from segtune.data.images import resize_image, target_size
+from segtune.data.reading.images import resize_image, target_size
 from segtune.errors import DataError
 from segtune.inference.decisions import decided_rectangle
 from segtune.inference.tiling import Part, ReadWindow

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from segtune.classes import ClassTable
-from segtune.data.images import read_image, resize_image
+from segtune.data.reading.images import read_image, resize_image
 from segtune.errors import DataError
 from segtune.inference.averaging import averaged
 from segtune.inference.decisions import Decided, decide, decided_strips
-from segtune.inference.engines import Eager, make_engine
-from segtune.inference.georeference import georeference
-from segtune.inference.overlay import draw_overlay
-from segtune.inference.regions import Region, find_regions
+from segtune.inference.engines.engine import Eager, make_engine
+from segtune.inference.media.georeference import georeference
+from segtune.inference.regions.overlay import draw_overlay
+from segtune.inference.regions.regions import Region, find_regions
 from segtune.inference.scale import MAX_LOOK, Piece, Scale, at_size, resized
 from segtune.inference.tiling import Part, ReadWindow, Tiling, blended, windows_of
 from segtune.models.build import Preprocessing, SegmentationModel, build

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from segtune.commands import command
+from segtune.config.commands import command
 from segtune.errors import DataError
 from segtune.measure.boundary import boundary_iou
 from segtune.measure.calibration import Calibration
 from segtune.measure.metrics import Scores, mean_of, score
 from segtune.measure.statistics import Interval, bootstrap
-from segtune.strict_json import to_json
+from segtune.runtime.strict_json import to_json
 
 SCHEMA_VERSION = 1
 _DESCRIPTION, _NUMBERS, _MASKS = "evidence.json", "numbers.npz", "masks.npz"

@@ -11,8 +11,8 @@ from timm.models._manipulate import group_with_matcher
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from segtune.config.schema import TuningConfig
 from segtune.errors import ConfigError
-from segtune.settings import TuningConfig
 
 _ATTENTION = re.compile(r"(^|\.)(attn|attention|self_attn)\.\w*(qkv|q|k|v|kv|proj|out)\w*$")
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from segtune.commands import command
+from segtune.config.commands import command
 from segtune.errors import ConfigError
 from segtune.measure.evidence import Evidence
 from segtune.tracking.evidence import how_to_measure, load_evidence

@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from segtune.report.candidates import collect
 from segtune.report.facts import gather
-from segtune.report.words import points, sample_words
+from segtune.report.phrasing import points, sample_words
 from segtune.tracking.evidence import load_evidence
 from segtune.tracking.runs import RunRecord, RunWriter
 from segtune.tracking.store import Store

@@ -13,12 +13,12 @@ from jinja2 import Environment, PackageLoader
 
 from segtune.data.audit import Audit
 from segtune.data.audit.examine import PairFacts
-from segtune.data.files import read_bytes
-from segtune.data.images import read_image, resize_image, resize_mask
-from segtune.data.layout import Source
-from segtune.disputes import Dispute
+from segtune.data.reading.images import read_image, resize_image, resize_mask
+from segtune.data.source.files import read_bytes
+from segtune.data.source.layout import Source
 from segtune.errors import DataError, StorageError
-from segtune.inference.overlay import draw_overlay
+from segtune.evaluation.label_issues import Dispute
+from segtune.inference.regions.overlay import draw_overlay
 from segtune.report.figures import PALETTE, Figure, finished, plotly_script
 from segtune.report.pictures import as_jpeg
 

@@ -13,17 +13,17 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from segtune.classes import ClassTable
-from segtune.commands import command
+from segtune.config.commands import command
 from segtune.errors import ConfigError, StorageError, nearest
-from segtune.filenames import folder_name
 from segtune.report.candidates import Candidate, Comparison, collect
 from segtune.report.card import card_text
 from segtune.report.facts import gather
 from segtune.report.figures import Figure, comparison_figures, plotly_script
+from segtune.report.phrasing import points
 from segtune.report.pictures import Picture, choose_pictures
 from segtune.report.sweep_figures import sweep_figures
-from segtune.report.words import points
-from segtune.strict_json import to_json
+from segtune.runtime.filenames import folder_name
+from segtune.runtime.strict_json import to_json
 from segtune.sweeping.importance import importance
 from segtune.sweeping.location import sweep_folder
 from segtune.sweeping.records import load_study, trial_rows

@@ -8,7 +8,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from segtune.data.places import check_place
+from segtune.data.source.places import check_place
 from segtune.errors import ConfigError
 from segtune.report.candidates import configuration
 from segtune.report.compare import Report, compare
@@ -141,7 +141,7 @@ def fresh_seeds(sweep: str, count: int, used: set[int]) -> list[int]:
 
 def _run(store: Store, sweep: str, trial: RunRecord, seed: int, say: Say) -> float:
     """Val mIoU of one fresh run."""
-    from segtune.training import fit
+    from segtune.training.fit import fit
 
     same = {"segtune.confirms": sweep, "segtune.candidate": trial.name}
     there = [r for r in search_runs(store, same) if r.params.get("seed") == str(seed)]

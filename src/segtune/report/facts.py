@@ -15,7 +15,7 @@ from segtune.measure.metrics import mean_of
 from segtune.measure.statistics import RESAMPLES, Draws, Interval, bootstrap, holm
 from segtune.models.folder import DESCRIPTION
 from segtune.report.candidates import Candidate, Comparison
-from segtune.report.words import verdict_words
+from segtune.report.phrasing import verdict_words
 from segtune.tracking.datasets import reads, reads_of_test
 from segtune.tracking.runs import RunRecord, artifact
 from segtune.tracking.store import Store

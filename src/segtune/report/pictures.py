@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from segtune.classes import ClassTable
-from segtune.inference.overlay import colorize, four_views
+from segtune.inference.regions.overlay import colorize, four_views
 from segtune.measure.evidence import Evidence
 from segtune.report.candidates import Candidate
 from segtune.tracking.datasets import pictures

@@ -3,9 +3,9 @@
 import os
 import time
 
-from segtune.commands import command
+from segtune.config.commands import command
+from segtune.config.schema import TrackingConfig
 from segtune.errors import ConfigError
-from segtune.settings import TrackingConfig
 from segtune.sweeping.launchers import launch_local
 from segtune.sweeping.location import remember, remembered, sweep_folder, without_password
 from segtune.sweeping.progress import Progress, progress

@@ -13,8 +13,9 @@ from optuna.distributions import (
     check_distribution_compatibility,
 )
 
-from segtune.config import GROUPS, Composed
-from segtune.quoting import quoted
+from segtune.config.compose import Composed
+from segtune.config.keys import GROUPS
+from segtune.config.quoting import quoted
 
 TOLERANCE = 1e-6  # of a step: 0.1 + 0.2 is not 0.3
 # texts that Hydra reads as something else than text

@@ -1,18 +1,16 @@
 """The configurations that a sweep file names under `enqueue:`, to be tried before the sampler proposes any."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from segtune.config import Composed, compose
+from segtune.config.compose import Composed, compose
 from segtune.errors import ConfigError, nearest
 from segtune.sweeping.dimensions import Dimension, literal, value_in
+from segtune.sweeping.space import Space
 from segtune.sweeping.spec import SweepSpec
 
-if TYPE_CHECKING:
-    from segtune.sweeping.space import Space
 
-
-def resolve_enqueued(spec: SweepSpec, space: "Space", base: Composed) -> tuple[Mapping[str, Any], ...]:
+def resolve_enqueued(spec: SweepSpec, space: Space, base: Composed) -> tuple[Mapping[str, Any], ...]:
     """The configurations under `enqueue:`, each as {param: value}; what an item leaves out has its default.
 
     Raises:
@@ -37,7 +35,7 @@ def resolve_enqueued(spec: SweepSpec, space: "Space", base: Composed) -> tuple[M
     return tuple(rows)
 
 
-def _values_of(where: str, spec: SweepSpec, space: "Space", base: Composed, item: Mapping[str, Any]) -> dict[str, Any]:
+def _values_of(where: str, spec: SweepSpec, space: Space, base: Composed, item: Mapping[str, Any]) -> dict[str, Any]:
     """One item as {param: value}."""
     template = str(item.get("template", base.template.name))
     if "template" in spec.search:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from segtune import __version__
-from segtune.config import flatten
-from segtune.settings import RunConfig
+from segtune.config.keys import flatten
+from segtune.config.schema import RunConfig
 from segtune.sweeping.space import Space
 
 _DERIVED = ("space", "settings")  # from the sweep file and what it names

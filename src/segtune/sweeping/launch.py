@@ -11,26 +11,27 @@ from typing import Any
 from filelock import FileLock
 from optuna.trial import TrialState
 
-from segtune.commands import command, in_folder
-from segtune.config import compose
+from segtune.config.commands import command, in_folder
+from segtune.config.compose import compose
+from segtune.config.schema import TrackingConfig
 from segtune.data.sources import open_source
 from segtune.errors import ConfigError, Interrupted, PartialError, SegtuneError, StorageError
-from segtune.forecast import best_workers
-from segtune.patience import patiently
-from segtune.settings import TrackingConfig
-from segtune.setup import check_start
+from segtune.runtime.retry import patiently
 from segtune.sweeping.identity import facts_of
 from segtune.sweeping.launchers import LAUNCHERS, SweepStopped
 from segtune.sweeping.location import remember, remembered, sweep_folder, without_password
 from segtune.sweeping.panel import live_panel
 from segtune.sweeping.progress import Progress, progress
 from segtune.sweeping.records import RUN, Counts, front, load_study, run_states
-from segtune.sweeping.space import Space, build_space, compose_trial
+from segtune.sweeping.space import Space
+from segtune.sweeping.space_building import build_space, compose_trial
 from segtune.sweeping.spec import SweepSpec, load_spec
 from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.worker import Task
 from segtune.tracking.runs import RunRecord, RunWriter, best_run, delete_run, deliver_held, sweep_parent, sweep_runs
 from segtune.tracking.store import Store, open_store
+from segtune.training.components import check_start
+from segtune.training.time_budget import best_workers
 
 Say = Callable[[str], None]
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import IO, Any
 
 from segtune.errors import ConfigError, Interrupted, SegtuneError
-from segtune.stopping import StopRequest
+from segtune.runtime.signals import StopRequest
 from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.worker import Task, command, start
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segtune.config import shipped
+from segtune.config.conf_folders import shipped
 from segtune.errors import SegtuneError
 from segtune.sweeping.progress import Progress, progress
 from segtune.sweeping.records import load_study

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from segtune.errors import SegtuneError
-from segtune.forecast import forecast_seconds
 from segtune.sweeping.budget import trial_seconds
 from segtune.sweeping.dimensions import Dimension, literal
 from segtune.sweeping.launch import located, threads_of, with_workers
 from segtune.sweeping.location import sweep_folder
 from segtune.sweeping.records import load_study
-from segtune.sweeping.space import Space, build_space, compose_trial
+from segtune.sweeping.space import Space
+from segtune.sweeping.space_building import build_space, compose_trial
 from segtune.sweeping.spec import SweepSpec, load_spec
 from segtune.sweeping.study import SweepStudy
+from segtune.training.time_budget import forecast_seconds
 
 Say = Callable[[str], None]
 _MOST_TIMED = 12  # configurations

@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from segtune.commands import command, in_folder
+from segtune.config.commands import command, in_folder
 from segtune.sweeping.pulse import read_pulse
 from segtune.sweeping.records import (
     FOLDER,

@@ -7,7 +7,7 @@ from typing import Any
 from optuna import Trial
 from optuna.exceptions import UpdateFinishedTrialError
 
-from segtune.settings import RunConfig
+from segtune.config.schema import RunConfig
 from segtune.sweeping.records import PULSE
 
 _SURE = 0.02  # of a trial: with less done, what is left cannot be told

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from segtune.config import members
-from segtune.config.schema import alternatives_at
+from segtune.config.conf_files import members
+from segtune.config.keys import alternatives_at
+from segtune.config.schema import RunConfig
+from segtune.config.template import Hyperparameter, Template
 from segtune.errors import ConfigError, nearest
-from segtune.settings import RunConfig
 from segtune.sweeping.dimensions import TOLERANCE, Dimension, literal
-from segtune.template import Hyperparameter, Template
 
 _RANGE = ("min", "max", "step", "log")
 

@@ -7,12 +7,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from segtune.commands import command
-from segtune.config import parse_settings, read_yaml, shipped
+from segtune.config.commands import command
+from segtune.config.conf_files import read_yaml
+from segtune.config.conf_folders import shipped
+from segtune.config.dataset_schema import Count, Settings
+from segtune.config.keys import parse_settings
+from segtune.config.schema import Positive
 from segtune.config.words import assign, assignments, split_word
-from segtune.dataset_settings import Count, Settings
 from segtune.errors import ConfigError, nearest
-from segtune.settings import Positive
 
 
 class Constraints(Settings):

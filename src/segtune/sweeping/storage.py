@@ -18,7 +18,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 
 from segtune.errors import ConfigError, StorageError
-from segtune.patience import patiently
+from segtune.runtime.retry import patiently
 from segtune.sweeping.location import without_password
 from segtune.sweeping.spec import shared
 

@@ -19,9 +19,9 @@ from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from segtune.commands import command
+from segtune.config.commands import command
+from segtune.config.schema import TrackingConfig
 from segtune.errors import ConfigError, LeaseLost, SegtuneError
-from segtune.settings import TrackingConfig
 from segtune.sweeping.budget import Budget, trial_seconds
 from segtune.sweeping.dimensions import draw
 from segtune.sweeping.identity import differences

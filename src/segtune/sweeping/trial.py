@@ -9,21 +9,21 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from segtune.commands import absolute_words, command
-from segtune.config import compose
+from segtune.config.commands import absolute_words, command
+from segtune.config.compose import compose
+from segtune.config.schema import RunConfig
 from segtune.data.sources import open_source
 from segtune.errors import DataError, Diverged, Interrupted, LeaseLost, SegtuneError, StorageError
 from segtune.models.fitting import is_out_of_memory
-from segtune.run_result import RunResult
-from segtune.settings import RunConfig
-from segtune.stopping import StopRequest
+from segtune.runtime.signals import StopRequest
 from segtune.sweeping.lease import Lease
 from segtune.sweeping.progress import NUM_EPOCHS
 from segtune.sweeping.pulse import Pulse
 from segtune.sweeping.records import DIVERGED, ERROR, RUN, plain_params
-from segtune.sweeping.space import compose_trial
+from segtune.sweeping.space_building import compose_trial
 from segtune.sweeping.study import Claim, SweepStudy
-from segtune.training import fit
+from segtune.training.fit import fit
+from segtune.training.result import RunResult
 
 _TAKEN_OVER = "was taken over by another worker; this one leaves it"
 Say = Callable[[str], None]

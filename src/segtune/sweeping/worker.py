@@ -21,12 +21,13 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
-from segtune.config import compose
+from segtune.config.compose import compose
 from segtune.errors import Interrupted, SegtuneError
-from segtune.patience import patiently
-from segtune.stopping import StopRequest
+from segtune.runtime.retry import patiently
+from segtune.runtime.signals import StopRequest
 from segtune.sweeping.location import remembered
-from segtune.sweeping.space import Space, build_space
+from segtune.sweeping.space import Space
+from segtune.sweeping.space_building import build_space
 from segtune.sweeping.spec import SweepSpec
 from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.trial import run_trial

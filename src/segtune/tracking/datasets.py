@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segtune.errors import StorageError
-from segtune.patience import patiently
+from segtune.runtime.retry import patiently
 from segtune.tracking.runs import RunRecord, artifact, search_runs
 from segtune.tracking.store import Store, bookkeeping
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from segtune.commands import command
+from segtune.config.commands import command
 from segtune.measure.evidence import Evidence
 from segtune.tracking.names import key_name
 from segtune.tracking.runs import RunRecord, artifact

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from segtune.config.schema import GateConfig
 from segtune.measure.evidence import Evidence
 from segtune.measure.statistics import bootstrap
-from segtune.settings import GateConfig
 from segtune.tracking.datasets import reads
 from segtune.tracking.evidence import how_to_measure, load_evidence
 from segtune.tracking.recorded import advice_on_test_split

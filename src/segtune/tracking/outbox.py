@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from segtune.patience import is_passing, patiently
+from segtune.runtime.retry import is_passing, patiently
 
 Message = Mapping[str, Any]
 _PAUSE = 5.0  # seconds between two tries to reach a server that is away

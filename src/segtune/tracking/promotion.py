@@ -8,8 +8,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from segtune.config.schema import GateConfig
 from segtune.errors import ConfigError
-from segtune.settings import GateConfig
 from segtune.tracking.gate import Contender, Verdict, judge, settled
 from segtune.tracking.registry import CHAMPION, champion_of, register
 from segtune.tracking.runs import RunRecord, RunWriter, quoted

@@ -12,7 +12,7 @@ import mlflow
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from segtune.inference.labeler import RegionLabeler
-from segtune.inference.models import open_model
+from segtune.inference.loading import open_model
 
 
 class SegmenterModel(PythonModel):

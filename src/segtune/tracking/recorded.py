@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from segtune.config import Composed, changed, read_yaml, split_word, validate
+from segtune.config.compose import Composed
+from segtune.config.conf_files import read_yaml
+from segtune.config.dataset_schema import DatasetConfig, TableConfig
+from segtune.config.keys import validate
+from segtune.config.schema import RunConfig
+from segtune.config.words import changed, split_word
 from segtune.data.sources import advice_on_test, open_source
-from segtune.dataset_settings import DatasetConfig, TableConfig
 from segtune.errors import ConfigError, DataError
-from segtune.settings import RunConfig
 from segtune.tracking.runs import artifact
 from segtune.tracking.store import Store
 

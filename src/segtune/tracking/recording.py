@@ -5,10 +5,10 @@ from typing import Any
 
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-from segtune.config import flatten
-from segtune.data.cache import Decoded
-from segtune.data.layout import Source
-from segtune.settings import RunConfig
+from segtune.config.keys import flatten
+from segtune.config.schema import RunConfig
+from segtune.data.batches.cache import Decoded
+from segtune.data.source.layout import Source
 from segtune.tracking.runs import RunWriter
 
 _SECTIONS = ("hp", "loss", "optimizer", "scheduler", "tuning", "augment", "sampling", "trainer", "seed")

@@ -7,10 +7,10 @@ from pathlib import Path
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from segtune.commands import command
+from segtune.config.commands import command
 from segtune.errors import ConfigError, DataError, StorageError
 from segtune.models.folder import MANIFEST, file_hash, is_segmenter
-from segtune.patience import is_passing
+from segtune.runtime.retry import is_passing
 from segtune.tracking.runs import RunRecord, artifact, find_run, get_run, is_id_prefix, quoted
 from segtune.tracking.store import Store
 from segtune.tracking.versions import EVIDENCE, MANIFEST_HASH, RECORD, add_version, registered_run, version_files

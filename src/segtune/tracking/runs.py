@@ -20,8 +20,8 @@ from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
 from segtune.errors import ConfigError, StorageError
-from segtune.patience import is_passing, patiently
-from segtune.strict_json import to_json
+from segtune.runtime.retry import is_passing, patiently
+from segtune.runtime.strict_json import to_json
 from segtune.tracking.inputs import log_inputs
 from segtune.tracking.names import key_name, legacy_key
 from segtune.tracking.outbox import Message, Outbox

@@ -18,9 +18,9 @@ from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.version import VERSION
 
-from segtune.data.files import cache_dir
+from segtune.config.schema import TrackingConfig
+from segtune.data.source.files import cache_dir
 from segtune.errors import StorageError
-from segtune.settings import TrackingConfig
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # progress is ours to tell
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # results are what goes there

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from segtune.commands import command
+from segtune.config.commands import command
+from segtune.config.dataset_schema import DatasetConfig
 from segtune.data.sources import open_source
-from segtune.dataset_settings import DatasetConfig
 from segtune.errors import SegtuneError
 from segtune.tracking.recorded import recorded_config
 from segtune.tracking.registry import version_run

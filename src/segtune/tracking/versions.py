@@ -25,7 +25,7 @@ from mlflow.types import ColSpec, DataType, Schema
 
 from segtune.errors import ConfigError, StorageError
 from segtune.measure.evidence import Evidence
-from segtune.patience import is_passing
+from segtune.runtime.retry import is_passing
 from segtune.tracking.names import file_name, key_name
 from segtune.tracking.runs import RunRecord, artifact, find_run, record_of
 from segtune.tracking.store import Store

@@ -11,14 +11,14 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from segtune.commands import command
+from segtune.config.commands import command
 from segtune.data.audit import rules
 from segtune.data.audit.examine import PairFacts, examine_all
 from segtune.data.audit.findings import Finding, merge
 from segtune.data.audit.names import look_at_names
-from segtune.data.layout import Source
+from segtune.data.source.layout import Source
 from segtune.errors import DataError
-from segtune.pace import Pace
+from segtune.runtime.progress import Pace
 
 Say = Callable[[str], None]
 NEAR = 56

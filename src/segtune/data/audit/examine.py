@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segtune.data.decoding import decode, open_image
-from segtune.data.files import read_bytes
-from segtune.data.images import read_image, resize_mask, stored_size, target_size
-from segtune.data.layout import Source
+from segtune.data.reading.decoding import decode, open_image
+from segtune.data.reading.images import read_image, resize_mask, stored_size, target_size
+from segtune.data.source.files import read_bytes
+from segtune.data.source.layout import Source
 from segtune.errors import DataError
 
 _KEPT = 64  # colours of a mask, the most frequent ones

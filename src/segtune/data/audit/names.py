@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from segtune.data.audit.findings import Finding, merge
-from segtune.data.layout import Source, normal_name
-from segtune.data.splits import is_foreign, read_list, resolve_names
+from segtune.data.source.layout import Source, normal_name
+from segtune.data.source.splits import is_foreign, read_list, resolve_names
 from segtune.errors import DataError
 
 Wanted = tuple[str, str, Path, Path | None]

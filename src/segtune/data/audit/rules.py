@@ -8,7 +8,7 @@ import numpy as np
 from segtune.classes import IGNORE_INDEX
 from segtune.data.audit.examine import PairFacts
 from segtune.data.audit.findings import Finding, merge
-from segtune.data.layout import Source
+from segtune.data.source.layout import Source
 
 BLENDED = 0.12
 """Between 0.03, the most seen in masks that never were resized, and 0.25, the least in such that were."""

@@ -21,17 +21,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segtune.classes import IGNORE_INDEX, ClassTable
-from segtune.data.archives import is_archive, unpack
-from segtune.data.download import build_folder
-from segtune.data.files import cache_dir
+from segtune.config.dataset_schema import AnnotationsConfig, DatasetConfig, SplitsConfig
 from segtune.data.formats import coco, folders, tools
 from segtune.data.formats.areas import Annotated, Labelled, paint, turned
-from segtune.data.images import read_mask, stored_size
-from segtune.data.masks import MaskReader
-from segtune.data.splits import divide
-from segtune.dataset_settings import AnnotationsConfig, DatasetConfig, SplitsConfig
+from segtune.data.reading.images import read_mask, stored_size
+from segtune.data.reading.masks import MaskReader
+from segtune.data.source.archives import is_archive, unpack
+from segtune.data.source.download import build_folder
+from segtune.data.source.files import cache_dir
+from segtune.data.source.splits import divide
 from segtune.errors import ConfigError, DataError, nearest
-from segtune.pace import Pace
+from segtune.runtime.progress import Pace
 
 Say = Callable[[str], None]
 _VERSION = 1  # raise it whenever the same annotations give other masks

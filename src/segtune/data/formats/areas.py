@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as coco
 
 from segtune.classes import IGNORE_INDEX
-from segtune.dataset_settings import AnnotationsConfig
+from segtune.config.dataset_schema import AnnotationsConfig
 from segtune.errors import DataError
 
 Bits = NDArray[np.bool_]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco
 
 from segtune.classes import IGNORE_INDEX
-from segtune.data.files import walk
+from segtune.config.dataset_schema import AnnotationsConfig
 from segtune.data.formats.areas import (
     Annotated,
     Area,
@@ -21,8 +21,8 @@ from segtune.data.formats.areas import (
     polygons,
 )
 from segtune.data.formats.finding import Finder, name_of, read_json, split_in
-from segtune.data.images import read_colors
-from segtune.dataset_settings import AnnotationsConfig
+from segtune.data.reading.images import read_colors
+from segtune.data.source.files import walk
 from segtune.errors import DataError
 
 

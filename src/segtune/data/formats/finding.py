@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from segtune.data.files import walk
-from segtune.data.images import IMAGE_SUFFIXES
-from segtune.data.splits import is_foreign
+from segtune.data.reading.images import IMAGE_SUFFIXES
+from segtune.data.source.files import walk
+from segtune.data.source.splits import is_foreign
 from segtune.errors import DataError
 
 _SPLIT = re.compile(r"(?<![a-z])(train|training|val|valid|validation|test|testing)(?![a-z])", re.IGNORECASE)

@@ -10,7 +10,7 @@ import yaml
 from numpy.typing import NDArray
 
 from segtune.classes import IGNORE_INDEX
-from segtune.data.files import walk
+from segtune.config.dataset_schema import AnnotationsConfig
 from segtune.data.formats.areas import (
     Annotated,
     Area,
@@ -20,9 +20,9 @@ from segtune.data.formats.areas import (
     polygons,
 )
 from segtune.data.formats.finding import Finder, name_of, split_in
-from segtune.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES, read_colors, read_mask
-from segtune.data.splits import is_foreign, read_list
-from segtune.dataset_settings import AnnotationsConfig
+from segtune.data.reading.images import IMAGE_SUFFIXES, MASK_SUFFIXES, read_colors, read_mask
+from segtune.data.source.files import walk
+from segtune.data.source.splits import is_foreign, read_list
 from segtune.errors import DataError
 
 _VOC = (

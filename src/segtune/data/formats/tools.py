@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segtune.data.files import walk
+from segtune.config.dataset_schema import AnnotationsConfig
 from segtune.data.formats import areas as shapes
 from segtune.data.formats.areas import Annotated, Area, Bits, Labelled, class_rows, finer_of
 from segtune.data.formats.finding import Finder, name_of, read_json, split_in
-from segtune.data.images import read_mask
-from segtune.dataset_settings import AnnotationsConfig
+from segtune.data.reading.images import read_mask
+from segtune.data.source.files import walk
 from segtune.errors import DataError
 
 _NO_AREA = ("point", "points", "line", "linestrip", "polyline", "cuboid", "skeleton", "keypointlabels", "tag")

@@ -1,0 +1,115 @@
+"""What to type instead: answers to verbs, flags and bare words of other tools."""
+
+import os
+import re
+from collections.abc import Sequence
+
+from segtune.cli.declaration import Verb
+from segtune.config.aliases import KEYS, alias_hint
+from segtune.errors import SegtuneError, nearest
+
+_VERBS = {
+    "train": "fit run finetune fine-tune training trainer learn start resume plan_and_preprocess",
+    "sweep": "tune search hpo optimize optimise study multirun grid hyperopt optuna",
+    "evaluate": "val test eval validate score benchmark metrics measure",
+    "predict": "infer inference detect segment label run_inference demo apply",
+    "compare": "report leaderboard summary results analyze analyse plot",
+    "confirm": "reproduce retrain replicate",
+    "promote": "register deploy publish champion",
+    "rollback": "revert undo demote",
+    "export": "convert onnx openvino trace compile",
+    "import": "ingest add prepare load-data preprocess convert-dataset",
+    "check": "lint verify inspect audit validate-data dataset stats",
+    "templates": "models architectures zoo template",
+    "config": "configs cfg settings options params hparams defaults info",
+    "status": "progress watch monitor",
+    "stop": "kill cancel abort pause",
+    "worker": "agent join",
+}
+VERB_ALIASES = {alias: verb for verb, names in _VERBS.items() for alias in names.split()}
+"""Verb elsewhere -> the verb here."""
+
+_FOLDER = "your own config files go into conf/ of the working folder, or SEGTUNE_CONF=DIR names their folder"
+_MEMBER = "choose members of groups, such as hp=quick or loss=dice; segtune config lists them"
+_FLAGS = {
+    **dict.fromkeys(("-m", "--multirun"), "a run takes one value of each key; write sweeps/NAME.yaml and run "
+                    "segtune sweep NAME"),
+    **dict.fromkeys(("-cd", "--config-dir", "-cp", "--config-path"), _FOLDER),
+    **dict.fromkeys(("-cn", "--config-name", "--config", "-c"), _MEMBER),
+    **dict.fromkeys(("--cfg", "--info", "--resolve", "-p", "--package"), "segtune train --print-config shows the "
+                    "composed config"),
+    **dict.fromkeys(("--run", "-r", "--experimental-rerun", "--hydra-help"), "leave it out; segtune VERB --help shows "
+                    "what there is"),
+    **dict.fromkeys(("-v", "--verbose", "-q", "--quiet"), "leave it out; progress goes to standard error"),
+}  # fmt: skip
+_KEY = re.compile(r"[\w.]+")
+
+
+def verb_hint(word: str, verbs: Sequence[str]) -> str:
+    """Which verb a word means.
+
+    >>> verb_hint("fit", ["train"]), verb_hint("trian", ["train"])
+    ('here it is: segtune train', "did you mean 'train'?")
+    """
+    verb = VERB_ALIASES.get(word.lower())
+    if verb in verbs:
+        return f"here it is: segtune {verb}"
+    if word.startswith("-"):
+        flag = _FLAGS.get(word.partition("=")[0])
+        return flag or "a verb comes first, as: segtune train; segtune --help lists them"
+    if "=" in word:
+        return f"a verb comes first, as: segtune train {word}"
+    return nearest(word, verbs)
+
+
+def flag_hint(word: str, verb: Verb, known: Sequence[str]) -> str:
+    """What to write in place of an unknown flag."""
+    flag, _, value = word.partition("=")
+    if flag in _FLAGS:
+        return _FLAGS[flag]
+    key = flag.lstrip("-").replace("-", "_")
+    value = value or "VALUE"
+    if "*" in verb.passes and _KEY.fullmatch(key) and len(key) > 1:
+        if key in KEYS:
+            return f"keys are written without dashes, as KEY=VALUE; {alias_hint(key)}"
+        if "." in key or key in _groups():
+            return f"write {key}={value}"
+    return nearest(flag, known)
+
+
+def bare_word_hint(verb_name: str, word: str, verb: Verb) -> str:
+    """What to write in place of a name that a verb does not take."""
+    if any(o.name == "model" for o in verb.options):
+        return f"write model={word}"
+    if "*" not in verb.passes:
+        return "it is not key=value"
+    try:
+        return _config_hint(verb_name, word)
+    except SegtuneError:  # a conf folder that cannot be read says so elsewhere
+        return "it is not key=value"
+
+
+def _config_hint(verb_name: str, word: str) -> str:
+    from segtune.config.conf_files import members
+    from segtune.config.keys import GROUPS
+    from segtune.sweeping.spec import sweep_names
+
+    fitting = [f"{group}={word}" for group in GROUPS if word in members(group)]
+    if fitting:
+        return f"write {' or '.join(fitting)}"
+    if verb_name == "train" and (word in sweep_names() or word.startswith("sweeps/")):
+        return f"a sweep is started with: segtune sweep {word}"
+    if word.endswith((".yaml", ".yml")):
+        return _MEMBER
+    if os.path.isdir(word) or "/" in word or "\\" in word:
+        return f"a dataset of your own is given as: dataset=folder dataset.root={word}"
+    every = [f"{group}={name}" for group in GROUPS for name in members(group)]
+    close = [one for one in every if nearest(word, [one.split("=")[1]]).startswith("did you mean")]
+    more = f"; did you mean {' or '.join(close[:3])}?" if close else ""
+    return f"it is not key=value, e.g. dataset=street{more}"
+
+
+def _groups() -> Sequence[str]:
+    from segtune.config.keys import GROUPS
+
+    return GROUPS

@@ -1,0 +1,95 @@
+"""The command line: finds the verb, calls its function, prints the result; nothing else.
+
+`segtune VERB [NAME …] [key=value …]`, with Hydra's override syntax for configs. Results go to
+standard output, progress and faults to standard error.
+"""
+
+import io
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from segtune import __version__
+from segtune.cli.hints import verb_hint
+from segtune.cli.parsing import help_text, parse
+from segtune.cli.verbs import VERBS
+from segtune.errors import ConfigError, Interrupted, SegtuneError
+from segtune.runtime.strict_json import to_json
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb and returns the exit code.
+
+    0 done, 1 a fault of ours, 2 config, 3 data, 4 finished in part, 5 storage, 130 interrupted and resumable.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal of cp1252 or ASCII shows `?` for what it lacks
+        sys.stdout.reconfigure(errors="replace")
+    as_json = "--json" in words
+    try:
+        if not words or words[0] in ("-h", "--help", "help"):
+            return _print(_overview())
+        if words[0] == "__complete":  # asked by the scripts of `segtune completion`
+            from segtune.cli.completion import candidates
+
+            return _print("\n".join(candidates(words[1:], VERBS)))
+        if words[0] == "--version":
+            return _print(f"segtune {__version__}")
+        name = _verb(words[0])
+        verb = VERBS[name]
+        if {"-h", "--help"} & set(words):
+            return _print(help_text(name, verb))
+        outcome = verb.run(parse(name, verb, words[1:]))
+    except SegtuneError as error:
+        return _fail(type(error).__name__, str(error), error.exit_code, as_json)
+    except KeyboardInterrupt:
+        return _fail("Interrupted", "stopped.", Interrupted.exit_code, as_json)
+    except Exception as error:
+        traceback.print_exc()
+        message = f"{type(error).__name__}: {error}. This is a fault of segtune's; please report it."
+        return _fail("Fault", message, 1, as_json)
+    _print(_json(outcome.data) if as_json else "\n".join(outcome.lines))
+    return outcome.exit_code
+
+
+def _print(text: str) -> int:
+    """Prints to whoever still reads (`head` may have enough); returns the exit code of success."""
+    try:
+        print(text)
+        sys.stdout.flush()
+    except BrokenPipeError:  # nor may the interpreter flush on its way out
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _json(data: Any) -> str:
+    """One JSON object; characters that standard output cannot show, and broken file names, as escapes."""
+    text = to_json(data, default=str, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return to_json(data, default=str)
+    return text
+
+
+def _overview() -> str:
+    """What `segtune --help` prints."""
+    rows = [f"  {name:<10} {verb.summary}" for name, verb in VERBS.items()]
+    usage = "usage: segtune VERB [NAME …] [key=value …] [--json]"
+    return "\n".join([usage, "", *rows, "", "segtune VERB --help shows the options of each."])
+
+
+def _verb(word: str) -> str:
+    if word not in VERBS:
+        raise ConfigError(f"'{word}' is no verb; {verb_hint(word, list(VERBS))}")
+    return word
+
+
+def _fail(kind: str, message: str, code: int, as_json: bool) -> int:
+    print(f"{kind}: {message}", file=sys.stderr)
+    if as_json:
+        error = {"error": {"kind": kind, "message": message}, "exit_code": code}
+        _print(_json(error))
+    return code

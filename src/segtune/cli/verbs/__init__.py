@@ -1,0 +1,15 @@
+"""The verbs of the command line, by topic: each declares its options and calls its function in `api`."""
+
+from segtune.cli.declaration import Verb
+from segtune.cli.verbs import comparing, configuring, data, diagnosing, finding, predicting, sweeps, training
+
+VERBS: dict[str, Verb] = {
+    **finding.VERBS,
+    **configuring.VERBS,
+    **data.VERBS,
+    **training.VERBS,
+    **sweeps.VERBS,
+    **comparing.VERBS,
+    **predicting.VERBS,
+    **diagnosing.VERBS,
+}

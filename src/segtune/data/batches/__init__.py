@@ -1,0 +1,1 @@
+"""Arrays to training batches: cache, transforms, sampling, data module."""

@@ -1,0 +1,187 @@
+"""Reading images and masks: whatever the file holds becomes RGB bytes or class ids, or one clear error."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from segtune.data.reading.decoding import MAX_PIXELS, check_size, decode, decode_file, open_image, orientation_of
+from segtune.data.reading.rasters import opened_raster
+from segtune.data.reading.values import ValueRange, on_white, to_bytes
+from segtune.errors import DataError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+MASK_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
+
+
+def read_image(
+    source: Any,
+    max_pixels: int = MAX_PIXELS,
+    upright: bool = True,
+    name: str = "",
+    value_range: ValueRange | None = None,
+) -> NDArray[np.uint8]:
+    """An image as training and inference see it: (H, W, 3) uint8 RGB.
+
+    EXIF orientation is applied, and transparency is laid on white. Values become bytes by their type alone, never by
+    the brightest pixel of one image: uint8 as it is, uint16 by 65535 (a file of 12 bits by 4095), bool to 0 and 255,
+    floats from [0, 1]. Of a TIFF the bands that its colour interpretation names red, green and blue are read.
+
+    Args:
+        source: path, bytes, PIL image, array (H, W), (H, W, 1|3|4), or tensor (1|3|4, H, W).
+        max_pixels: more than these are not decoded, judged by the header.
+        upright: applies the EXIF orientation of a file.
+        name: what messages call it, where bytes are given.
+        value_range: the values that become 0 and 255, of arrays, tensors and TIFFs: needed for other integers and for
+            floats of another range.
+
+    Raises:
+        DataError: not an image, truncated, too large, an array of another shape, a type whose range cannot be known
+            (int32, for one), floats beyond [0, 1], or many bands of which none is named.
+
+    >>> read_image(np.array([[0.0, 0.5, 1.0]]))[0, :, 0].tolist()
+    [0, 128, 255]
+    >>> read_image(np.array([[0, 2048, 4095]]), value_range=(0, 4095))[0, :, 0].tolist()
+    [0, 128, 255]
+    """
+    if isinstance(source, Image.Image):
+        return _pil_to_rgb(decode(source, "image"), "image", source.format, value_range)
+    if isinstance(source, str | Path | bytes | bytearray):
+        name = name or ("image bytes" if isinstance(source, bytes | bytearray) else str(source))
+        with opened_raster(source, name, upright, value_range) as raster:
+            if raster is not None:
+                check_size(*raster.size, name, max_pixels)
+                return raster.whole()
+        with open_image(source, name, max_pixels) as image:
+            return _pil_to_rgb(decode(image, name, upright), name, image.format, value_range)
+    if hasattr(source, "detach"):
+        source = source.detach().cpu()
+        source = (source.float() if source.is_floating_point() else source).numpy()  # NumPy has no bfloat16
+        if source.ndim == 3 and source.shape[0] in (1, 3, 4):
+            source = source.transpose(1, 2, 0)
+    return _array_to_rgb(np.asarray(source), "the array", value_range)
+
+
+def stored_size(source: str | Path | bytes | bytearray, name: str) -> tuple[int, int, int]:
+    """Height and width of an image file as stored, and its EXIF orientation; only the header is read.
+
+    Raises:
+        DataError: see `read_image`.
+    """
+    with opened_raster(source, name, upright=False) as raster:
+        if raster is not None:
+            return (*raster.size, raster.orientation)
+    with open_image(source, name) as image:
+        return image.height, image.width, orientation_of(image)
+
+
+def read_mask(source: Path | bytes, name: str = "") -> NDArray[np.uint8]:
+    """A mask file's class ids, (H, W) uint8; palette files give their indices, never their colours.
+
+    Colour files whose channels are all equal (a lossless WebP knows no other form) give that channel.
+
+    Args:
+        name: what messages call it, where the bytes are given.
+
+    Raises:
+        DataError: unreadable, or colours where ids are expected.
+    """
+    name = name or str(source)
+    image = decode_file(source, name, upright=False)
+    values = np.array(image)
+    if values.ndim == 3 and (values[..., :3] == values[..., :1]).all():
+        values = values[..., 0]
+    if values.ndim == 2 and values.min() >= 0 and values.max() <= 255:
+        return values.astype(np.uint8)
+    raise DataError(
+        f"mask '{name}' is stored as {image.mode} (shape {values.shape}, values {values.min()}..{values.max()}); "
+        "class ids in one 8-bit channel are expected. If its colours are those of dataset.classes: "
+        "dataset.mask_format=rgb; else convert it to an index or palette PNG."
+    )
+
+
+def read_colors(source: Path | bytes, name: str = "") -> NDArray[np.uint8]:
+    """A mask file's colours, (H, W, 3) uint8, whatever its transparency.
+
+    Raises:
+        DataError: unreadable.
+    """
+    name = name or str(source)
+    image = decode_file(source, name, upright=False)
+    if image.mode in ("RGBA", "RGB"):
+        return np.array(image)[..., :3]
+    if image.mode == "P" and "transparency" in image.info:
+        del image.info["transparency"]
+    return np.array(image.convert("RGB"))
+
+
+def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """The image at (height, width): area-averaged when it shrinks, bilinear when it grows."""
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = height * width < image.shape[0] * image.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
+
+
+def resize_mask(mask: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """The mask at (height, width) by nearest neighbour: no id that was not there before."""
+    if mask.shape == (height, width):
+        return mask
+    return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+
+
+def target_size(height: int, width: int, image_size: Sequence[int]) -> tuple[int, int]:
+    """(height, width) that an image is brought to: one value is the shorter side, two are exact width and height.
+
+    >>> target_size(720, 960, [360])
+    (360, 480)
+    >>> target_size(720, 960, [512, 256])
+    (256, 512)
+    """
+    if len(image_size) == 2:
+        return image_size[1], image_size[0]
+    scale = image_size[0] / min(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _pil_to_rgb(
+    image: Image.Image, name: str, kind: str | None, value_range: ValueRange | None = None
+) -> NDArray[np.uint8]:
+    """Of an image of a file format, None for one that was made in memory."""
+    try:
+        if image.mode.startswith("I") or image.mode == "F":
+            values = np.array(image)
+            if image.mode == "I" and kind in ("PNG", "PPM"):
+                values = values.astype(np.uint16)  # Pillow's way to hold 16 bits
+            return _array_to_rgb(values, f"'{name}'", value_range)
+        if value_range is not None:
+            raise DataError(
+                f"'{name}' is decoded to 8 bits (Pillow's mode {image.mode}); value_range is for arrays, tensors and "
+                "TIFFs. Leave it out, or decode the file to an array first."
+            )
+        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+            layer = np.array(image.convert("RGBA"))
+            return on_white(layer[..., :3], layer[..., 3])
+        return np.array(image.convert("RGB"), dtype=np.uint8)
+    except (OSError, ValueError) as error:
+        raise DataError(f"'{name}' cannot be brought to RGB: {error}") from None
+
+
+def _array_to_rgb(array: NDArray[Any], name: str, value_range: ValueRange | None = None) -> NDArray[np.uint8]:
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+        raise DataError(
+            f"an array of shape {array.shape} is no image; allowed: (H, W), (H, W, 1), (H, W, 3), (H, W, 4)."
+        )
+    levels = to_bytes(array, name, value_range)
+    if array.shape[2] == 1:
+        return np.repeat(levels, 3, axis=2)
+    if array.shape[2] == 4:
+        return on_white(levels[..., :3], levels[..., 3])
+    return np.ascontiguousarray(levels)

@@ -1,0 +1,1 @@
+"""The built-in dataset: generated street scenes with exact masks."""

@@ -1,0 +1,67 @@
+"""The street scenes as files: the layout of every image/mask folder, so that the same loader and checks apply."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from segtune.config.dataset_schema import StreetConfig
+from segtune.data.street.scenes import Frame, Scene
+
+VERSION = 1
+"""Part of the cache's key: raise it whenever a scene of the same seed looks different."""
+
+CLIP_RATE = 12  # frames a second
+_SPLIT_SEEDS = {"train": 0, "val": 1, "test": 2, "clips": 3}
+
+
+def write_dataset(root: Path, settings: StreetConfig, say: Callable[[str], None]) -> None:
+    """Writes images/, masks/ and finer/ for train, val and test, clips/ with videos and clip_masks/ with their truth.
+
+    No scene stands in two splits: each split draws its seeds from a range of its own.
+    """
+    counts = {"train": settings.train, "val": settings.val, "test": settings.test}
+    say(f"drawing {sum(counts.values())} street scenes of {settings.width}x{settings.height}")
+    for split, count in counts.items():
+        for kind in ("images", "masks", "finer"):
+            (root / kind / split).mkdir(parents=True)
+        for index in range(count):
+            scene = Scene(scene_seed(settings.seed, split, index))
+            _write_frame(root, split, f"{index:05d}.png", scene.render(settings.height, settings.width))
+    for index in range(settings.clips):
+        _write_clip(root, index, settings)
+
+
+def scene_seed(seed: int, split: str, index: int) -> int:
+    """The seed of one scene; ranges of the splits do not meet."""
+    return (seed * 4 + _SPLIT_SEEDS[split]) * 1_000_000 + index
+
+
+def _write_frame(root: Path, split: str, name: str, frame: Frame) -> None:
+    _write_png(root / "images" / split / name, frame.image[..., ::-1])
+    _write_png(root / "masks" / split / name, frame.mask)
+    _write_png(root / "finer" / split / name, frame.finer)
+
+
+def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
+    if not cv2.imwrite(str(path), pixels):
+        raise OSError(f"cannot write {path}")
+
+
+def _write_clip(root: Path, index: int, settings: StreetConfig) -> None:
+    """A drive through one scene as H.264, with the exact mask of every frame beside it."""
+    masks = root / "clip_masks" / f"clip_{index:02d}"
+    masks.mkdir(parents=True)
+    (root / "clips").mkdir(exist_ok=True)
+    scene = Scene(scene_seed(settings.seed, "clips", index))
+    with av.open(str(root / "clips" / f"clip_{index:02d}.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=CLIP_RATE, options={"crf": "18"})
+        stream.width, stream.height, stream.pix_fmt = settings.width // 2 * 2, settings.height // 2 * 2, "yuv420p"
+        for number in range(settings.clip_frames):
+            frame = scene.render(settings.height, settings.width, seconds=number / CLIP_RATE)
+            _write_png(masks / f"{number:05d}.png", frame.mask)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame.image, format="rgb24")))
+        container.mux(stream.encode())

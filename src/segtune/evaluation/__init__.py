@@ -1,0 +1,1 @@
+"""Evidence of a model on a split, label issues, checked exports."""

@@ -1,0 +1,1 @@
+"""Engines that compute a model's logits: eager PyTorch, ONNX Runtime, OpenVINO."""

@@ -1,0 +1,1 @@
+"""The prediction job: many images, videos and rasters to files, resumable."""

@@ -1,0 +1,1 @@
+"""Regions of a segmented image: finding, drawing and writing them."""

@@ -1,0 +1,1 @@
+"""Workflows: a segmenter, labelers and edits saved as one model."""

@@ -1,0 +1,1 @@
+"""Losses on logits (B, C, H, W) and masks (B, H, W)."""

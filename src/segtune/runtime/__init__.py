@@ -1,0 +1,1 @@
+"""Process-level helpers: retries, progress, signals, memory, locks, strict JSON."""

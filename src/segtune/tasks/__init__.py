@@ -1,0 +1,1 @@
+"""The tasks that segtune trains models for, and how they differ."""

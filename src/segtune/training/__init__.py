@@ -1,0 +1,1 @@
+"""Fine-tuning: from a checked config to a trained model and its run."""

@@ -1,0 +1,53 @@
+"""Names of folders: no two names share one, and people can read them."""
+
+import itertools
+
+import pytest
+
+from segtune.config.schema import TrackingConfig
+from segtune.runtime.filenames import folder_name
+from segtune.tracking.store import open_store
+
+LONG = "a-sweep-whose-name-goes-on-and-on"
+NAMES = [
+    "roads", "Roads", "ROADS", "roads:confirmed", "roads-confirmed", "roads_confirmed", "roads/confirmed",
+    "roads confirmed", "roads@1", "models:/roads@1", "models-/roads@1", "-roads-", "roads.", ".", "..", "con",
+    "道路", "汽车", "", "é", LONG * 4 + "x", LONG * 4 + "y", LONG[:32] + "-one", LONG[:32] + "-two",
+    "a" * 200, "roads-0123abcd", "a+b",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folders():
+    rows = {(n,): folder_name(n) for n in NAMES}
+    rows |= {pair: folder_name(*pair) for pair in itertools.permutations(["a", "b-c", "a-b", "c", "A", "a:b"], 2)}
+    return rows
+
+
+def test_no_two_names_share_a_folder_even_where_case_does_not_count(folders):
+    lower = [f.casefold() for f in folders.values()]
+    assert len(set(lower)) == len(lower)
+    taken_as_a_name = [folder_name(f) for f in folders.values()]  # a sweep that is called as another's folder
+    for (names, folder), again in zip(folders.items(), taken_as_a_name, strict=True):
+        assert again != folder or names == (folder,) or folder == "+".join(names)
+
+
+def test_a_folder_is_a_name_that_every_file_system_takes(folders):
+    for folder in folders.values():
+        assert 0 < len(folder) <= 90 and folder.isascii() and folder == folder.strip(" .-")
+        assert not set(folder) & set('/\\:*?"<>| ')
+    assert folders[("roads",)] == "roads" and folders[("roads:confirmed",)].startswith("roads-confirmed-")
+
+
+def test_reports_of_sweeps_with_like_names_lie_apart(tmp_path):
+    from segtune.report.compare import compare
+    from tests.report.fakes import fake_run
+
+    store = open_store(TrackingConfig(root=str(tmp_path / "store")))
+    folders = set()
+    for number, name in enumerate((LONG[:32] + "-one", LONG[:32] + "-two")):
+        fake_run(store, f"r{number}", sweep=name)
+        report = compare(store, [name])
+        folders.add(report.html.parent)
+        assert [c["name"] for c in report.facts["candidates"]] == [f"r{number}"]
+    assert len(folders) == 2 and all((f / "index.html").is_file() for f in folders)

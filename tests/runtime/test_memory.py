@@ -1,0 +1,48 @@
+"""Memory that steps free is kept for the next one, and given back after the last."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from segtune.runtime import memory as host_memory
+
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told what to keep")
+
+MEASURE = """
+import resource
+import psutil, torch
+from segtune.host_memory import kept_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(4):
+        torch.zeros(64 * 2**20, dtype=torch.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+@kept_memory()
+def kept():
+    for _ in range(5):  # blocks find their place between small ones
+        faults()
+    return faults(), psutil.Process().memory_info().rss
+
+outside = faults()
+inside, held = kept()
+print(outside, inside, held - psutil.Process().memory_info().rss)
+"""
+
+
+@glibc
+def test_large_blocks_are_touched_once_and_given_back_at_the_end():
+    done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True, timeout=120)
+    outside, inside, given_back = map(int, done.stdout.split())
+    assert inside < outside / 100
+    assert given_back > 60 * 2**20
+
+
+def test_another_allocator_is_left_alone(monkeypatch):
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(host_memory.ctypes, "CDLL", None)  # would fail if called
+    with host_memory.kept_memory():
+        pass

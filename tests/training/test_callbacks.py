@@ -1,0 +1,46 @@
+"""What a run says while it trains."""
+
+from types import SimpleNamespace
+
+from segtune.training import callbacks
+from segtune.training.callbacks import Reporter
+from segtune.training.lightning_module import FineTuning
+
+
+class Trained(FineTuning):
+    """A task of which only the loss is asked."""
+
+    train_loss, scores = 0.5, None
+
+    def __init__(self) -> None:
+        super(FineTuning, self).__init__()
+
+
+def test_the_time_left_follows_the_work_of_the_epochs_to_come(monkeypatch):
+    now, lines = [0.0], []
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: now[0])
+    reporter = Reporter(("road",), lines.append, lambda *_: None, [1, 1, 4, 4], None)
+    for epoch in (0, 1):
+        now[0] += 20.0
+        reporter.on_train_epoch_end(SimpleNamespace(current_epoch=epoch, max_epochs=4, is_global_zero=True), Trained())
+    assert lines == ["epoch 1/4  loss 0.5000  20 s, 180 s to go", "epoch 2/4  loss 0.5000  40 s, 160 s to go"]
+
+
+def test_the_time_left_is_right_where_steps_of_small_crops_take_as_long_as_those_of_large_ones(monkeypatch):
+    now, lines = [0.0], []
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: now[0])
+    reporter = Reporter(("road",), lines.append, lambda *_: None, [1, 1, 4, 4, 4, 4, 4, 4], None)
+    for epoch in range(6):
+        now[0] += 20.0
+        reporter.on_train_epoch_end(SimpleNamespace(current_epoch=epoch, max_epochs=8, is_global_zero=True), Trained())
+    assert lines[-1] == "epoch 6/8  loss 0.5000  120 s, 40 s to go"
+
+
+def test_the_time_left_counts_what_follows_the_last_epoch(monkeypatch):
+    now, lines = [0.0], []
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: now[0])
+    reporter = Reporter(("road",), lines.append, lambda *_: None, [1, 1], None, ending=30.0)
+    for epoch in (0, 1):
+        now[0] += 20.0
+        reporter.on_train_epoch_end(SimpleNamespace(current_epoch=epoch, max_epochs=2, is_global_zero=True), Trained())
+    assert lines == ["epoch 1/2  loss 0.5000  20 s, 50 s to go", "epoch 2/2  loss 0.5000  40 s, 30 s to go"]
