@@ -63,7 +63,7 @@ def _waiting(words: list[str], steps: int) -> None:
     from segtune.models.build import build
     from segtune.models.losses.segmentation import SegmentationLoss
     from segtune.models.optim.optimizer import build_optimizer
-    from segtune.tasks.task import Segmenters
+    from segtune.tasks.task import Segmentation
     from segtune.training.components import build_augment
 
     words = [*words, "template=swift", "hp.image_size=[360]", "hp.batch_size=8", "augment=light", "loss.stride=4"]
@@ -106,7 +106,7 @@ def _waiting(words: list[str], steps: int) -> None:
         started = time.perf_counter()
         with torch.autocast("cpu", torch.bfloat16):
             batch["image"] = batch["image"].to(memory_format=torch.channels_last)
-            value = Segmenters().loss_of(model, loss, batch)
+            value = Segmentation().loss_of(model, loss, batch)
         value.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -27,7 +27,7 @@ from segtune.sweeping.space import Space
 from segtune.sweeping.space_building import build_space
 from segtune.sweeping.spec import SweepSpec
 from segtune.sweeping.study import SweepStudy
-from segtune.sweeping.worker import Task, pull_trials
+from segtune.sweeping.worker import WorkerTask, pull_trials
 from segtune.tracking.outbox import Outbox
 from segtune.tracking.runs import RunWriter
 from segtune.tracking.store import open_store
@@ -97,7 +97,7 @@ def between_trials(trials: int, data: str, epochs: int) -> None:
         parent = RunWriter.create(store, "overhead", {}, {})
         watch = Watch()
         watch.install()
-        task = Task(spec, Path(root) / "sweeps" / "overhead", parent.run_id, 1)
+        task = WorkerTask(spec, Path(root) / "sweeps" / "overhead", parent.run_id, 1)
         pull_trials(task, build_space(spec), StopRequest(), "benchmark")
     gaps = [step - told for told, step in zip(watch.told, watch.stepped[1:], strict=False)]
     share = [100 * s / 60 for s in watch.spent[1:-1]]

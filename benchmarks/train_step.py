@@ -36,9 +36,9 @@ from segtune.models.build import build
 from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.models.optim.optimizer import build_optimizer, build_scheduler
 from segtune.models.probe import StepFormat
-from segtune.tasks.task import Segmenters
+from segtune.tasks.task import Segmentation
 from segtune.training import fit as training
-from segtune.training.callbacks import Keeper
+from segtune.training.callbacks import BestAndLastCheckpoint
 from segtune.training.components import prepare
 from segtune.training.fit import fit
 
@@ -124,7 +124,7 @@ def step_costs(rounds: int) -> None:
         mask = torch.randint(0, 11, (8, height // 8, width // 8)).repeat_interleave(8, 1).repeat_interleave(8, 2)
         batch = {"image": image, "mask": mask.to(torch.uint8)}
         config = compose(["template=swift"]).config
-        measured = Segmenters().step_format(config, 11, (8, 3, height, width), torch.device("cpu"))
+        measured = Segmentation().step_format(config, 11, (8, 3, height, width), torch.device("cpu"))
         steps = {}
         for name, stride, how in (("plain", 1, StepFormat(False, False)), ("default", config.loss.stride, measured)):
             settings = config.loss.model_copy(update={"stride": stride})
@@ -138,7 +138,7 @@ def step_costs(rounds: int) -> None:
             for name, (model, loss, optimizer, bf16) in steps.items():
                 started = time.perf_counter()
                 with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                    value = Segmenters().loss_of(model, loss, batch)
+                    value = Segmentation().loss_of(model, loss, batch)
                 optimizer.zero_grad()
                 value.backward()
                 optimizer.step()
@@ -157,7 +157,7 @@ def in_turn(config: RunConfig) -> list[tuple[int, float, float]]:
     bare = bare_steps(config)
     rows: list[tuple[int, float, float]] = []
 
-    class Turns(Keeper):
+    class Turns(BestAndLastCheckpoint):
         resumed = 0.0
 
         def on_train_batch_end(self, trainer, *rest):
@@ -170,11 +170,11 @@ def in_turn(config: RunConfig) -> list[tuple[int, float, float]]:
             rows.append((trainer.current_epoch, stopped - self.resumed, resumed - stopped))
             self.resumed = resumed
 
-    training.Keeper = Turns
+    training.BestAndLastCheckpoint = Turns
     try:
         fit(config)
     finally:
-        training.Keeper = Keeper
+        training.BestAndLastCheckpoint = BestAndLastCheckpoint
     return [row for row in rows if row[0] > 0]
 
 
@@ -199,7 +199,7 @@ def through_fit(config: RunConfig) -> float:
     """Seconds a step, from the end of the first epoch to the last one's validation."""
     marks: list[tuple[float, int]] = []
 
-    class Clock(Keeper):
+    class Clock(BestAndLastCheckpoint):
         def on_train_epoch_start(self, trainer, module):
             super().on_train_epoch_start(trainer, module)
             if trainer.current_epoch == 1:
@@ -210,11 +210,11 @@ def through_fit(config: RunConfig) -> float:
             wait()
             marks.append((time.perf_counter(), trainer.global_step))
 
-    training.Keeper = Clock
+    training.BestAndLastCheckpoint = Clock
     try:
         fit(config)
     finally:
-        training.Keeper = Keeper
+        training.BestAndLastCheckpoint = BestAndLastCheckpoint
     (started, before), (ended, after) = marks
     return (ended - started) / (after - before)
 

@@ -99,10 +99,10 @@ def test_the_users_conf_extends_and_overrides_ours(tmp_path: Path):
 
 
 def test_lr_is_batch_size_times_per_item_lrate():
-    from segtune.training.components import Setup
+    from segtune.training.components import RunComponents
 
     config = compose(["template=segformer", "hp.batch_size=4", "hp.per_item_lrate=1e-3"]).config
-    setup = Setup(config, *[None] * 8)
+    setup = RunComponents(config, *[None] * 8)
     assert setup.lr == pytest.approx(4e-3)
 
 

@@ -16,7 +16,7 @@ from segtune.models.build import build
 from segtune.models.fitting import check_size
 from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.models.optim.optimizer import build_optimizer
-from segtune.tasks.task import Segmenters
+from segtune.tasks.task import Segmentation
 from segtune.training.fit import fit
 from tests.conftest import write_pairs
 
@@ -77,7 +77,7 @@ def test_it_builds_and_one_step_moves_every_parameter(name):
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     image = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
     mask = torch.randint(0, 5, (2, 64, 96)).to(torch.uint8)
-    value = Segmenters().loss_of(model, loss, {"image": image, "mask": mask})
+    value = Segmentation().loss_of(model, loss, {"image": image, "mask": mask})
     value.backward()
     optimizer.step()
     still = {n for n, p in model.named_parameters() if torch.equal(before[n], p)}

@@ -20,7 +20,7 @@ from segtune.sweeping.plan import plan_sweep
 from segtune.sweeping.records import load_study
 from segtune.sweeping.space import Space
 from segtune.sweeping.study import SweepStudy
-from segtune.sweeping.worker import Task
+from segtune.sweeping.worker import WorkerTask
 from segtune.tracking.runs import artifact, get_run, sweep_runs
 from segtune.tracking.store import open_store
 from tests.conftest import tiny_without
@@ -92,8 +92,8 @@ def test_the_address_is_its_owners_alone(study, tmp_path, monkeypatch):
     file = study.folder / "storage.json"
     assert file.stat().st_mode & 0o777 == 0o600 and remembered(study.folder) == URL
     assert "secret" not in json.dumps(dict(study.study.user_attrs))
-    task = Task(study.spec.model_copy(update={"storage": None}), study.folder, "", 1)
-    assert "secret" not in task.to_json() and Task.parse(task.to_json()).spec.storage == URL
+    task = WorkerTask(study.spec.model_copy(update={"storage": None}), study.folder, "", 1)
+    assert "secret" not in task.to_json() and WorkerTask.parse(task.to_json()).spec.storage == URL
 
     def refuse(*_, **__):
         raise PermissionError

@@ -6,7 +6,7 @@ from segtune.config.compose import compose
 from segtune.errors import ConfigError
 from segtune.sweeping.plan import plan_sweep
 from segtune.sweeping.spec import SweepSpec
-from segtune.training.time_budget import Pace, best_workers
+from segtune.training.time_budget import RunTiming, best_workers
 from tests.conftest import TINY, tiny_without
 
 
@@ -17,7 +17,8 @@ def test_as_many_workers_as_finish_most_trials(monkeypatch, tmp_path):
     costs = {4: 0.1, 2: 0.17, 1: 0.3}
     monkeypatch.setattr("segtune.training.time_budget.os.cpu_count", lambda: 4)
     monkeypatch.setattr(
-        "segtune.training.time_budget.measure_pace", lambda _: Pace(0.0, costs[torch.get_num_threads()], 0.0, 0.0, 1)
+        "segtune.training.time_budget.measure_timing",
+        lambda _: RunTiming(0.0, costs[torch.get_num_threads()], 0.0, 0.0, 1),
     )
     before = torch.get_num_threads()
     try:

@@ -5,7 +5,7 @@ import torch
 
 from segtune.config.compose import compose
 from segtune.models.losses.segmentation import SegmentationLoss
-from segtune.tasks.task import kind_of
+from segtune.tasks.task import task_of
 
 
 class Fixed(torch.nn.Module):
@@ -22,13 +22,13 @@ class Fixed(torch.nn.Module):
 @pytest.mark.parametrize("dim", [1, 2])
 def test_labels_at_stride_4_lie_where_the_logits_lie(dim):
     config = compose(["loss=ce", "loss.stride=4"]).config
-    kind, loss = kind_of(config), SegmentationLoss(config.loss, [0.5, 0.5])
+    task, loss = task_of(config), SegmentationLoss(config.loss, [0.5, 0.5])
     mask = torch.zeros(1, 36, 36, dtype=torch.uint8)
     mask.narrow(dim, 18, 18).fill_(1)  # the border halves the fifth of nine cells
     model = Fixed(torch.zeros(1, 2, 9, 9))
     torch.manual_seed(0)
     for _ in range(200):
-        kind.loss_of(model, loss, {"image": torch.zeros(1, 3, 36, 36, dtype=torch.uint8), "mask": mask}).backward()
+        task.loss_of(model, loss, {"image": torch.zeros(1, 3, 36, 36, dtype=torch.uint8), "mask": mask}).backward()
     towards_1 = -model.logits.grad[0, 1].mean(2 - dim)
     assert towards_1[5] == pytest.approx(-float(towards_1[3]))
     assert abs(float(towards_1[4])) < 0.2 * float(towards_1[5])

@@ -12,7 +12,7 @@ from segtune.config.schema import LossConfig
 from segtune.models.build import build
 from segtune.models.labeler import build_labeler
 from segtune.models.losses.segmentation import SegmentationLoss
-from segtune.tasks.task import Labelers, Segmenters
+from segtune.tasks.task import RegionLabeling, Segmentation
 from segtune.training.accumulation import loss_in_parts
 from segtune.training.fit import fit
 from tests.conftest import write_pairs
@@ -40,10 +40,10 @@ def uneven_batch(number: int = 5, classes: int = 4) -> dict[str, torch.Tensor]:
     return {"image": image, "mask": mask}
 
 
-def gradient(kind, model: nn.Module, loss: nn.Module, batch: dict[str, torch.Tensor], size: int) -> torch.Tensor:
+def gradient(task, model: nn.Module, loss: nn.Module, batch: dict[str, torch.Tensor], size: int) -> torch.Tensor:
     torch.manual_seed(5)
     model.zero_grad()
-    rest, value = loss_in_parts(kind, model, loss, batch, size)
+    rest, value = loss_in_parts(task, model, loss, batch, size)
     rest.backward()
     gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
     return torch.cat([*gradients, value[None]])
@@ -55,7 +55,7 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(name, size):
     torch.manual_seed(0)
     model = build(SWIFT, 4).eval()  # fixed statistics: batch norms see a part at a time
     loss = SegmentationLoss(LossConfig.model_validate(LOSSES[name]), [0.4, 0.3, 0.2, 0.1])
-    whole, parts = (gradient(Segmenters(), model, loss, uneven_batch(), n) for n in (5, size))
+    whole, parts = (gradient(Segmentation(), model, loss, uneven_batch(), n) for n in (5, size))
     torch.testing.assert_close(parts, whole, rtol=1e-3, atol=2e-6)
 
 
@@ -66,7 +66,7 @@ def test_dropout_of_both_passes_agrees_and_running_statistics_move_once():
     first, again = [], []
     for found in (first, again):
         model.net.head.register_forward_hook(lambda _, __, out, found=found: found.append(out.detach().clone()))
-        gradient(Segmenters(), model, loss, uneven_batch(4), 2)
+        gradient(Segmentation(), model, loss, uneven_batch(4), 2)
     assert len(again) == 4 and torch.equal(again[0], again[2]) and torch.equal(again[1], again[3])
     assert not torch.equal(again[0], again[1])
     assert {int(b) for n, b in model.named_buffers() if n.endswith("num_batches_tracked")} == {4}
@@ -78,20 +78,20 @@ def test_parts_of_a_batch_of_queries_give_the_gradient_of_the_whole(monkeypatch)
     eomt = {"architecture": "Eomt", "encoder": "test_vit", "num_queries": 6, "num_blocks": 2}
     model = build(eomt, 4).eval()
     loss = SegmentationLoss(LossConfig.model_validate({"terms": {"masks": 1.0}, "points": 64}), [0.25] * 4)
-    whole, parts = (gradient(Segmenters(), model, loss, uneven_batch(), n) for n in (5, 2))
+    whole, parts = (gradient(Segmentation(), model, loss, uneven_batch(), n) for n in (5, 2))
     torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-5)
 
 
 def test_parts_of_a_batch_of_regions_give_the_gradient_of_the_whole():
     torch.manual_seed(0)
-    kind = Labelers("car", 1)
+    task = RegionLabeling("car", 1)
     model = build_labeler({"architecture": "MaskPool", "encoder": "resnet10t", "width": 16}, 4).eval()
     loss = SegmentationLoss(LossConfig.model_validate(LOSSES["weighted"]), [0.25] * 4)
     batch = uneven_batch()
     batch["mask"] = F.interpolate(batch["mask"][:, None, ::8, ::8], scale_factor=8, mode="nearest")[:, 0]
     batch["mask"][1] = 255  # an image without a region
-    batch = kind.collate(batch)
-    whole, parts = (gradient(kind, model, loss, batch, n) for n in (5, 2))
+    batch = task.collate(batch)
+    whole, parts = (gradient(task, model, loss, batch, n) for n in (5, 2))
     torch.testing.assert_close(parts, whole, rtol=1e-3, atol=2e-6)
 
 

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 from segtune.training import callbacks
-from segtune.training.callbacks import Reporter
+from segtune.training.callbacks import EpochLogger
 from segtune.training.lightning_module import FineTuning
 
 
@@ -19,7 +19,7 @@ class Trained(FineTuning):
 def test_the_time_left_follows_the_work_of_the_epochs_to_come(monkeypatch):
     now, lines = [0.0], []
     monkeypatch.setattr(callbacks.time, "monotonic", lambda: now[0])
-    reporter = Reporter(("road",), lines.append, lambda *_: None, [1, 1, 4, 4], None)
+    reporter = EpochLogger(("road",), lines.append, lambda *_: None, [1, 1, 4, 4], None)
     for epoch in (0, 1):
         now[0] += 20.0
         reporter.on_train_epoch_end(SimpleNamespace(current_epoch=epoch, max_epochs=4, is_global_zero=True), Trained())
@@ -29,7 +29,7 @@ def test_the_time_left_follows_the_work_of_the_epochs_to_come(monkeypatch):
 def test_the_time_left_is_right_where_steps_of_small_crops_take_as_long_as_those_of_large_ones(monkeypatch):
     now, lines = [0.0], []
     monkeypatch.setattr(callbacks.time, "monotonic", lambda: now[0])
-    reporter = Reporter(("road",), lines.append, lambda *_: None, [1, 1, 4, 4, 4, 4, 4, 4], None)
+    reporter = EpochLogger(("road",), lines.append, lambda *_: None, [1, 1, 4, 4, 4, 4, 4, 4], None)
     for epoch in range(6):
         now[0] += 20.0
         reporter.on_train_epoch_end(SimpleNamespace(current_epoch=epoch, max_epochs=8, is_global_zero=True), Trained())
@@ -39,7 +39,7 @@ def test_the_time_left_is_right_where_steps_of_small_crops_take_as_long_as_those
 def test_the_time_left_counts_what_follows_the_last_epoch(monkeypatch):
     now, lines = [0.0], []
     monkeypatch.setattr(callbacks.time, "monotonic", lambda: now[0])
-    reporter = Reporter(("road",), lines.append, lambda *_: None, [1, 1], None, ending=30.0)
+    reporter = EpochLogger(("road",), lines.append, lambda *_: None, [1, 1], None, ending=30.0)
     for epoch in (0, 1):
         now[0] += 20.0
         reporter.on_train_epoch_end(SimpleNamespace(current_epoch=epoch, max_epochs=2, is_global_zero=True), Trained())

@@ -16,7 +16,7 @@ from segtune.models.fitting import check_size
 from segtune.tracking.runs import artifact
 from segtune.tracking.store import open_store
 from segtune.training.components import prepare
-from segtune.training.time_budget import Pace, ending_seconds, forecast_seconds, within_minutes
+from segtune.training.time_budget import RunTiming, ending_seconds, forecast_seconds, within_minutes
 from tests.conftest import TINY
 
 
@@ -34,7 +34,7 @@ def test_a_run_ends_within_its_minutes_and_records_what_fitted(tmp_path):
 
 
 def test_more_minutes_fit_more_epochs_up_to_the_templates_most(tmp_path, monkeypatch):
-    monkeypatch.setattr("segtune.training.time_budget.measure_pace", lambda _: Pace(0.5, 1.0, 2.0, 4.0, steps=4))
+    monkeypatch.setattr("segtune.training.time_budget.measure_timing", lambda _: RunTiming(0.5, 1.0, 2.0, 4.0, steps=4))
     words = [*(w for w in TINY if "num_epochs" not in w), f"tracking.root='{tmp_path}'"]
 
     def chosen(minutes: float) -> tuple[int, int]:
@@ -53,7 +53,9 @@ def test_more_minutes_fit_more_epochs_up_to_the_templates_most(tmp_path, monkeyp
 
 @pytest.mark.parametrize(("epochs", "every", "passes"), [(2, 5, 1), (10, 5, 2), (11, 5, 3), (3, 1, 3)])
 def test_a_forecast_counts_the_validation_after_the_last_epoch(epochs, every, passes, tmp_path, monkeypatch):
-    monkeypatch.setattr("segtune.training.time_budget.measure_pace", lambda *_: Pace(0.0, 0.0, 1.0, 0.0, steps=1))
+    monkeypatch.setattr(
+        "segtune.training.time_budget.measure_timing", lambda *_: RunTiming(0.0, 0.0, 1.0, 0.0, steps=1)
+    )
     monkeypatch.setattr("segtune.training.time_budget.prepare", lambda *_: None)
     words = [*TINY, f"hp.num_epochs={epochs}", f"trainer.val_every={every}", f"tracking.root='{tmp_path}'"]
     assert forecast_seconds(compose(words).config) == passes
@@ -98,16 +100,16 @@ def test_the_fewest_parts_that_fit_are_found(monkeypatch, tmp_path):
 
 
 def test_a_step_that_does_not_fit_says_what_would(monkeypatch, tmp_path):
-    from segtune.tasks.task import Segmenters
+    from segtune.tasks.task import Segmentation
 
-    own = Segmenters.outputs
+    own = Segmentation.outputs
 
     def outputs(self, model, loss, batch):
         if len(batch["image"]) > 1:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory")
         return own(self, model, loss, batch)
 
-    monkeypatch.setattr(Segmenters, "outputs", outputs)
+    monkeypatch.setattr(Segmentation, "outputs", outputs)
     with pytest.raises(OutOfMemory, match=r"1 at a time do. Set trainer.accumulate=3"):
         segtune.train(*TINY, f"tracking.root='{tmp_path}'", say=lambda _: None)
 

@@ -5,7 +5,7 @@ import shlex
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,12 +24,12 @@ from segtune.data.source.files import read_bytes
 from segtune.data.source.layout import Source
 from segtune.data.sources import advice_on_test, open_source
 from segtune.errors import ConfigError, DataError, nearest
+from segtune.runtime.log import Log
 
 if TYPE_CHECKING:
     from segtune.evaluation.checked_export import Exported
     from segtune.evaluation.label_issues import Dispute
 
-Say = Callable[[str], None]
 _LAYOUTS = {
     "cityscapes": ("leftImg8bit", "gtFine"),
     "ade20k": ("images/training", "annotations/training"),
@@ -77,7 +77,7 @@ def import_dataset(
     *overrides: str,
     format: str = "auto",
     overwrite: bool = False,
-    say: Say = lambda _: None,
+    say: Log = lambda _: None,
 ) -> Imported:
     """Brings annotations of any known format into the canonical layout: images, index masks, `classes.yaml`, splits.
 
@@ -131,11 +131,11 @@ def _format(root: Path, wanted: str) -> str:
             return name
     raise DataError(
         f"'{root}' holds no annotations that are known: {', '.join(FORMATS)}, or folders like those of "
-        f"{', '.join(layouts)}. Say which with format=NAME, or give the folder that holds both images and labels."
+        f"{', '.join(layouts)}. Log which with format=NAME, or give the folder that holds both images and labels."
     )
 
 
-def _bring(root: Path, target: Path, name: str, overrides: Sequence[str], say: Say) -> Counter[str]:
+def _bring(root: Path, target: Path, name: str, overrides: Sequence[str], say: Log) -> Counter[str]:
     place = f"dataset.root={root}"
     if name in FORMATS:
         config = compose(["dataset=coco", place, f"dataset.annotations.format={name}", *overrides]).config.dataset
@@ -146,7 +146,7 @@ def _bring(root: Path, target: Path, name: str, overrides: Sequence[str], say: S
     return counts
 
 
-def _rewrite(source: Source, folder: Path, say: Say) -> Counter[str]:
+def _rewrite(source: Source, folder: Path, say: Log) -> Counter[str]:
     """The canonical layout of a dataset that is folders of images and masks already."""
     items = []
     for split in source.splits():
@@ -218,7 +218,7 @@ class Check:
         return [*lines, f"page: {self.page}", *([f"next: {self.next}"] if self.next else [])]
 
 
-def check(*overrides: str, fix: bool = False, output: str | Path | None = None, say: Say = lambda _: None) -> Check:
+def check(*overrides: str, fix: bool = False, output: str | Path | None = None, say: Log = lambda _: None) -> Check:
     """Examines a dataset: `check("dataset=folder", "dataset.root=roads").audit.findings`.
 
     Args:
@@ -269,7 +269,7 @@ class Ranking:
 
 
 def rank_labels(
-    runs: Sequence[str], *overrides: str, output: str | Path | None = None, say: Say = lambda _: None
+    runs: Sequence[str], *overrides: str, output: str | Path | None = None, say: Log = lambda _: None
 ) -> Ranking:
     """The images whose truth a trained model disputes most: `rank_labels(["runs:/ID"]).rows[0]`.
 
@@ -305,7 +305,7 @@ def export(
     images: int = 50,
     min_agreement: float | None = None,
     overwrite: bool = False,
-    say: Say = lambda _: None,
+    say: Log = lambda _: None,
 ) -> "Exported":
     """Writes a segmenter as a graph for another runtime: `export("models:/street@champion")`.
 

@@ -5,9 +5,11 @@ stands in `applying`.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from segtune.runtime.log import Log
 
 if TYPE_CHECKING:
     from segtune.config.compose import Composed
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from segtune.tracking.promotion import Promotion
     from segtune.tracking.store import Store
     from segtune.training.result import RunResult
-
-Say = Callable[[str], None]
 
 
 def to_stderr(line: str) -> None:
@@ -54,7 +54,7 @@ def compose(*overrides: str) -> "Composed":
     return compose_run(overrides)
 
 
-def train(*overrides: str, say: Say = to_stderr) -> "RunResult":
+def train(*overrides: str, say: Log = to_stderr) -> "RunResult":
     """Fine-tunes a segmenter, or a labeler: `train("dataset=street", "template=swift", "hp.num_epochs=5")`.
 
     With `resume=RUN`, goes on with a run that was interrupted, with the config that it recorded; `resume=last` with the
@@ -96,7 +96,7 @@ def train(*overrides: str, say: Say = to_stderr) -> "RunResult":
     return fit(config, tags=tags, resume=resume, say=say)
 
 
-def plan_sweep(name: str, *overrides: str, say: Say = to_stderr) -> "SweepPlan":
+def plan_sweep(name: str, *overrides: str, say: Log = to_stderr) -> "SweepPlan":
     """The space, the forecast and the compute of a sweep; starts nothing.
 
     Raises:
@@ -108,7 +108,7 @@ def plan_sweep(name: str, *overrides: str, say: Say = to_stderr) -> "SweepPlan":
     return plan(name, list(overrides), say)
 
 
-def sweep(name: str, *overrides: str, say: Say = to_stderr) -> "SweepResult":
+def sweep(name: str, *overrides: str, say: Log = to_stderr) -> "SweepResult":
     """Starts, joins or resumes the sweep `sweeps/NAME.yaml`: `sweep("quickstart", "sweep.n_trials=8")`.
 
     Raises:
@@ -252,7 +252,7 @@ def confirm(
     root: str = "mlruns",
     uri: str | None = None,
     experiment: str = "segtune",
-    say: Say = to_stderr,
+    say: Log = to_stderr,
 ) -> "Confirmation":
     """Retrains a sweep's best configurations with new seeds; reports how much the search overestimated them.
 
@@ -270,7 +270,7 @@ def confirm(
 
 
 def evaluate(
-    model: str | Path, *overrides: str, split: str = "val", purpose: str = "evaluate", say: Say = to_stderr
+    model: str | Path, *overrides: str, split: str = "val", purpose: str = "evaluate", say: Log = to_stderr
 ) -> "Evidence":
     """What a segmenter does on a split: `evaluate("models:/street@champion", split="test").scores`.
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segtune.api.experiments import Say, compose, open_root, to_stderr
+from segtune.api.experiments import compose, open_root, to_stderr
 from segtune.errors import ConfigError
+from segtune.runtime.log import Log
 
 if TYPE_CHECKING:
     from segtune.inference.labeler import RegionLabeler
@@ -48,7 +49,7 @@ def load(
 
 
 def _open(
-    model: str | Path, device: str | None, root: str, uri: str | None, say: Say = to_stderr
+    model: str | Path, device: str | None, root: str, uri: str | None, say: Log = to_stderr
 ) -> "Segmenter | RegionLabeler | Workflow":
     from segtune.inference.loading import open_model
     from segtune.models.folder import is_segmenter
@@ -109,7 +110,7 @@ def predict(
     overwrite: bool = False,
     root: str = "mlruns",
     uri: str | None = None,
-    say: Say = to_stderr,
+    say: Log = to_stderr,
     **look: Any,
 ) -> "Prediction":
     """Turns images and videos into regions, masks and overlays.
@@ -130,7 +131,7 @@ def predict(
     from segtune.inference.options import Options
     from segtune.inference.prediction.job import predict as predict_files
     from segtune.inference.workflow.workflow import Workflow
-    from segtune.runtime.progress import Pace
+    from segtune.runtime.progress import ProgressReporter
 
     Options(**look)  # a typo is told before anything is loaded
     sources = [source] if isinstance(source, str | Path) else list(source)
@@ -143,14 +144,14 @@ def predict(
     given = {**look, "split": regions} if regions else look
     options = whole.options(given) if whole else Options(**given)
     name = f"workflow {model.name}" if isinstance(model, Workflow) else str(model)
-    with Pace(say) as pace:
+    with ProgressReporter(say) as pace:
         return predict_files(
             segmenter, found, Path(output), model=name, options=options, overwrite=overwrite, workflow=whole,
             say=pace.say, progress=pace,
         )  # fmt: skip
 
 
-def _source_path(source: str, say: Say) -> str:
+def _source_path(source: str, say: Log) -> str:
     """A dataset's split (`street:test`) as its folder; anything else as it is."""
     name, _, split = source.partition(":")
     if not split or Path(source).exists():

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,10 @@ from segtune.data.source.files import cache_dir
 from segtune.data.source.layout import Source
 from segtune.data.source.places import no_classes, root_of
 from segtune.errors import ConfigError, DataError
+from segtune.runtime.log import Log
 
-Say = Callable[[str], None]
 
-
-def open_source(config: DatasetConfig, say: Say = lambda _: None) -> Source:
+def open_source(config: DatasetConfig, say: Log = lambda _: None) -> Source:
     """The dataset on disk: found, drawn (street), downloaded, or converted from annotations.
 
     Args:
@@ -149,7 +148,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return dict(found)
 
 
-def _street_root(config: DatasetConfig, say: Say) -> Path:
+def _street_root(config: DatasetConfig, say: Log) -> Path:
     """Draws the scenes once per setting; a second process waits for the first by finding its finished folder."""
     from segtune.data.street import files as street_files
 

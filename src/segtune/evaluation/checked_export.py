@@ -4,7 +4,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,13 @@ from segtune.inference.loading import open_model
 from segtune.inference.segmenter import Segmenter
 from segtune.measure.metrics import count_pairs, score
 from segtune.models.folder import MANIFEST, WEIGHTS, file_hash
+from segtune.runtime.log import Log
 from segtune.runtime.strict_json import to_json
 from segtune.tracking.recorded import dataset_of
 from segtune.tracking.registry import is_active, locate
 from segtune.tracking.runs import RunWriter
 from segtune.tracking.store import open_store
 
-Say = Callable[[str], None]
 LIMITS = {"onnx": 0.999, "openvino": 0.999, "int8": 0.95}
 """Least share of the pixels on which an export agrees with the segmenter, unless `min_agreement` says otherwise."""
 
@@ -91,7 +91,7 @@ def export_model(
     images: int = 50,
     min_agreement: float | None = None,
     overwrite: bool = False,
-    say: Say = lambda _: None,
+    say: Log = lambda _: None,
 ) -> Exported:
     """Exports, compares on the val split, and keeps what passes.
 
@@ -166,7 +166,7 @@ def _put(folder: Path, output: Path) -> None:
 
 
 def _calibration(
-    source: Any, segmenter: Segmenter, config: RunConfig, images: int, say: Say
+    source: Any, segmenter: Segmenter, config: RunConfig, images: int, say: Log
 ) -> Sequence[NDArray[np.uint8]]:
     try:
         train = load_split(source, "train", segmenter.image_size, False, config.cache, say)
@@ -178,7 +178,7 @@ def _calibration(
 
 def _compare(
     segmenter: Segmenter, folder: Path, form: str, target: Path, val: Decoded, images: int, dynamic: bool,
-    output: Path, say: Say,
+    output: Path, say: Log,
 ) -> Exported:  # fmt: skip
     file = target / ("model.xml" if form == "openvino" else "model.onnx")
     runtime, names = Runtime(file), segmenter.classes.names

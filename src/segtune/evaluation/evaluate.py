@@ -1,6 +1,5 @@
 """Measures a segmenter on a split and keeps the evidence with its run; every read of a split is on record first."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,9 +20,10 @@ from segtune.inference.workflow.workflow import Workflow
 from segtune.measure.evidence import Evidence
 from segtune.models.cost import device_name, latency, measure_cost
 from segtune.models.folder import MANIFEST, WEIGHTS, file_hash
+from segtune.runtime.log import Log
 from segtune.runtime.retry import is_passing
 from segtune.tasks.pixel_evidence import shown_images, small
-from segtune.tasks.task import Kind, kind_of_model
+from segtune.tasks.task import Task, task_of_model
 from segtune.tracking.datasets import keep_pictures, record_read
 from segtune.tracking.names import file_name
 from segtune.tracking.recorded import dataset_of
@@ -34,7 +34,7 @@ from segtune.tracking.versions import add_evidence
 
 
 def evaluate_model(
-    composed: Composed, model: str, split: str, purpose: str = "evaluate", say: Callable[[str], None] = lambda _: None
+    composed: Composed, model: str, split: str, purpose: str = "evaluate", say: Log = lambda _: None
 ) -> Evidence:
     """What a segmenter does on a split: a registered one, a run's, a sweep's best, or a folder.
 
@@ -55,17 +55,17 @@ def evaluate_model(
     if isinstance(segmenter, Workflow):
         raise ConfigError(f"'{model}' is a workflow; evaluate its segmenter and its labelers one by one.")
     dataset = dataset_of(composed, store, located.run_id, model)
-    kind, source = kind_of_model(segmenter), open_source(dataset, say)
-    classes = kind.classes(source)
+    task, source = task_of_model(segmenter), open_source(dataset, say)
+    classes = task.classes(source)
     if classes.names != segmenter.classes.names:
         raise ConfigError(
             f"dataset '{source.name}' has the classes {', '.join(classes.names)}, but {model} was trained on "
             f"{', '.join(segmenter.classes.names)}. Choose the dataset that it was trained on."
         )
-    data = kind.load(source, split, segmenter.image_size, stored_masks=True, cache=config.cache, say=say)
+    data = task.load(source, split, segmenter.image_size, stored_masks=True, cache=config.cache, say=say)
     check_countable(source, split, data, classes.names)
     record_read(store, source.name, split, data.fingerprint, located.run_id or str(located.folder), purpose)
-    found = signed(measure(kind, segmenter, source, split, data, seconds=2.0), located.folder)
+    found = signed(measure(task, segmenter, source, split, data, seconds=2.0), located.folder)
     if located.run_id and is_active(store, located.run_id):
         run = RunWriter(store, located.run_id)
         keep(run, found, data)
@@ -79,7 +79,7 @@ def evaluate_model(
 
 
 def measure(
-    kind: Kind, segmenter: Segmenter | RegionLabeler, source: Source, split: str, data: Decoded, seconds: float = 0.2
+    task: Task, segmenter: Segmenter | RegionLabeler, source: Source, split: str, data: Decoded, seconds: float = 0.2
 ) -> Evidence:
     """Evidence of a segmenter, with what it costs on this device.
 
@@ -91,7 +91,7 @@ def measure(
     cost = measure_cost(segmenter.model, (1, 3, *size), size, device, ("params_m", "gflops"))
     cost["latency_ms"], cost["latency_p95_ms"] = latency(segmenter.model, size, device, seconds)
     groups = None if source.config.groups is None else [source.group(n) for n in data.names]
-    return kind.evaluate(
+    return task.evaluate(
         segmenter, data, dataset=source.name, split_name=split, groups=groups, cost=cost,
         device=device_name(device), duplicates=duplicates_in_train(source, split),
     )  # fmt: skip

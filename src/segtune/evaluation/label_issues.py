@@ -1,6 +1,6 @@
 """Label noise: the images whose truth a trained model disputes most, out of fold where folds exist."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +16,12 @@ from segtune.data.sources import open_source
 from segtune.errors import ConfigError
 from segtune.inference.loading import open_model
 from segtune.inference.segmenter import Segmenter
-from segtune.runtime.progress import Pace
+from segtune.runtime.log import Log
+from segtune.runtime.progress import ProgressReporter
 from segtune.tracking.recorded import recorded_config
 from segtune.tracking.registry import locate
 from segtune.tracking.runs import artifact
 from segtune.tracking.store import Store, open_store
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Dispute:
     mask: Path
 
 
-def rank_disputes(config: RunConfig, runs: Sequence[str], say: Say = lambda _: None) -> list[Dispute]:
+def rank_disputes(config: RunConfig, runs: Sequence[str], say: Log = lambda _: None) -> list[Dispute]:
     """All images of train and val, the most disputed first.
 
     Args:
@@ -86,9 +85,9 @@ def _trained_on(store: Store, run: str | None, source: Source) -> set[bytes]:
     return set(digests([p.image for p in theirs.pairs("train")]))
 
 
-def _margins(segmenter: Segmenter, data: Decoded, say: Say) -> Iterator[tuple[str, float, tuple[str, str] | None]]:
+def _margins(segmenter: Segmenter, data: Decoded, say: Log) -> Iterator[tuple[str, float, tuple[str, str] | None]]:
     names = segmenter.classes.names
-    with Pace(say) as pace, torch.inference_mode():
+    with ProgressReporter(say) as pace, torch.inference_mode():
         done = 0
         for batch in batches_of_one_size(data, 8):
             images = torch.from_numpy(np.stack([data.images[i] for i in batch])).permute(0, 3, 1, 2)

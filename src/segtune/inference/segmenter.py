@@ -1,7 +1,7 @@
 """The segmenter: a trained model with everything that inference needs. Knows nothing of Lightning, Hydra or MLflow."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import metadata
@@ -27,6 +27,7 @@ from segtune.inference.scale import MAX_LOOK, Piece, Scale, at_size, resized
 from segtune.inference.tiling import Part, ReadWindow, Tiling, blended, windows_of
 from segtune.models.build import Preprocessing, SegmentationModel, build
 from segtune.models.folder import read_folder, write_folder
+from segtune.runtime.log import Log
 
 _LIBRARIES = ("segtune", "torch", "timm", "segmentation-models-pytorch")
 
@@ -78,7 +79,7 @@ class Segmenter:
         self.scale = Scale(tuple(image_size), dict(info.get("dataset", {})).get("metres"))
         self.engine = Eager(self.model)
 
-    def using(self, runtime: str, graphs: bool = False, say: Callable[[str], None] = lambda _: None) -> "Segmenter":
+    def using(self, runtime: str, graphs: bool = False, say: Log = lambda _: None) -> "Segmenter":
         """The same segmenter, weights shared, that computes with another engine; this one stays as it is.
 
         Args:

@@ -1,7 +1,7 @@
 """Confirmation: retrains a sweep's best configurations with new seeds; the search overestimates their mIoU."""
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
@@ -12,11 +12,10 @@ from segtune.data.source.places import check_place
 from segtune.errors import ConfigError
 from segtune.report.candidates import configuration
 from segtune.report.compare import Report, compare
+from segtune.runtime.log import Log
 from segtune.tracking.recorded import recorded_config
 from segtune.tracking.runs import RunRecord, search_runs, sweep_runs
 from segtune.tracking.store import Store
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class Confirmation:
         return [*rows, told, f"best on fresh seeds: {self.best.trial.name}", f"report: {self.report.html}"]
 
 
-def confirm(store: Store, sweep: str, top: int, seeds: int, say: Say) -> Confirmation:
+def confirm(store: Store, sweep: str, top: int, seeds: int, say: Log) -> Confirmation:
     """Trains the top configurations of a sweep on seeds that no trial had, and compares those runs.
 
     Runs that an earlier call finished are reused; those that it left unfinished are resumed.
@@ -139,7 +138,7 @@ def fresh_seeds(sweep: str, count: int, used: set[int]) -> list[int]:
     return found
 
 
-def _run(store: Store, sweep: str, trial: RunRecord, seed: int, say: Say) -> float:
+def _run(store: Store, sweep: str, trial: RunRecord, seed: int, say: Log) -> float:
     """Val mIoU of one fresh run."""
     from segtune.training.fit import fit
 

@@ -2,17 +2,17 @@
 
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
-Say = Callable[[str], None]
+from segtune.runtime.log import Log
+
 _EVERY = 5.0  # seconds between lines
 
 
-class Pace:
+class ProgressReporter:
     """Told (what, done, total), it shows it; `say` prints a line without breaking the bar."""
 
-    def __init__(self, say: Say, bar: bool | None = None) -> None:
+    def __init__(self, say: Log, bar: bool | None = None) -> None:
         self._say = say
         self._bar: Any = None
         self._tasks: dict[str, Any] = {}
@@ -26,7 +26,7 @@ class Pace:
             columns = (text[0], BarColumn(), MofNCompleteColumn(), text[1], TimeRemainingColumn())
             self._bar = Progress(*columns, console=Console(stderr=True))
 
-    def __enter__(self) -> "Pace":
+    def __enter__(self) -> "ProgressReporter":
         if self._bar is not None:
             self._bar.start()
         return self

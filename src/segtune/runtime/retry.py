@@ -7,6 +7,7 @@ from typing import TypeVar
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
 from segtune.errors import StorageError
+from segtune.runtime.log import Log
 
 Result = TypeVar("Result")
 
@@ -37,9 +38,7 @@ def is_passing(error: BaseException) -> bool:
     return "MlflowException" in names and any(word in str(error).lower() for word in _WORDS)
 
 
-def patiently(
-    action: Callable[[], Result], say: Callable[[str], None] = lambda _: None, patience: float = PATIENCE
-) -> Result:
+def with_backoff(action: Callable[[], Result], say: Log = lambda _: None, patience: float = PATIENCE) -> Result:
     """Does something, and again after a pause for as long as it fails for a reason that passes.
 
     Args:

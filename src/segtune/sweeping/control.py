@@ -12,7 +12,7 @@ from segtune.sweeping.progress import Progress, progress
 from segtune.sweeping.records import load_study
 from segtune.sweeping.spec import SweepSpec
 from segtune.sweeping.study import SPEC, SweepStudy
-from segtune.sweeping.worker import Task
+from segtune.sweeping.worker import WorkerTask
 from segtune.tracking.runs import sweep_parent
 from segtune.tracking.store import open_store
 
@@ -69,7 +69,7 @@ def add_worker(name: str, tracking: TrackingConfig, storage: str | None = None) 
     threads = max(1, (os.cpu_count() or 1) // study.spec.processes)
     remember(study.folder, storage)
     own = study.spec.model_copy(update={"workers": 1})
-    launch_local(Task(own, study.folder, parent, threads), label=f"{os.uname().nodename}-{os.getpid()}")
+    launch_local(WorkerTask(own, study.folder, parent, threads), label=f"{os.uname().nodename}-{os.getpid()}")
     return sweep_status(name, tracking.root, storage)
 
 

@@ -3,7 +3,6 @@
 import os
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from segtune.config.compose import compose
 from segtune.config.schema import TrackingConfig
 from segtune.data.sources import open_source
 from segtune.errors import ConfigError, Interrupted, PartialError, SegtuneError, StorageError
-from segtune.runtime.retry import patiently
+from segtune.runtime.log import Log
+from segtune.runtime.retry import with_backoff
 from segtune.sweeping.identity import facts_of
 from segtune.sweeping.launchers import LAUNCHERS, SweepStopped
 from segtune.sweeping.location import remember, remembered, sweep_folder, without_password
@@ -27,13 +27,11 @@ from segtune.sweeping.space import Space
 from segtune.sweeping.space_building import build_space, compose_trial
 from segtune.sweeping.spec import SweepSpec, load_spec
 from segtune.sweeping.study import SweepStudy
-from segtune.sweeping.worker import Task
+from segtune.sweeping.worker import WorkerTask
 from segtune.tracking.runs import RunRecord, RunWriter, best_run, delete_run, deliver_held, sweep_parent, sweep_runs
 from segtune.tracking.store import Store, open_store
 from segtune.training.components import check_start
 from segtune.training.time_budget import best_workers
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class SweepResult:
         }
 
 
-def run_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> SweepResult:
+def run_sweep(name: str, overrides: list[str], say: Log = lambda _: None) -> SweepResult:
     """Runs a sweep to its total.
 
     Args:
@@ -103,7 +101,7 @@ def run_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> Swe
         f"{spec.processes} workers, searching {', '.join(spec.search)}")  # fmt: skip
     if not study.is_complete():
         go_on = command("sweep", *words)
-        _run_workers(Task(spec, folder, parent, threads_of(spec)), store, study, go_on)
+        _run_workers(WorkerTask(spec, folder, parent, threads_of(spec)), store, study, go_on)
     return _result(store, study, parent, time.monotonic() - started)
 
 
@@ -145,7 +143,7 @@ def located(spec: SweepSpec, folder: Path) -> SweepSpec:
     return spec
 
 
-def with_workers(spec: SweepSpec, say: Say) -> SweepSpec:
+def with_workers(spec: SweepSpec, say: Log) -> SweepSpec:
     """The spec with a number of workers, measured where it says `auto`."""
     if spec.workers != "auto":
         return spec
@@ -161,7 +159,7 @@ def threads_of(spec: SweepSpec) -> int:
     return spec.cpus if spec.launcher != "local" else max(1, (os.cpu_count() or 1) // spec.processes)
 
 
-def _run_workers(task: Task, store: Store, study: SweepStudy, go_on: str) -> None:
+def _run_workers(task: WorkerTask, store: Store, study: SweepStudy, go_on: str) -> None:
     def read() -> Progress:
         return progress(study.study, task.spec.n_trials, task.spec.processes)
 
@@ -202,7 +200,7 @@ def _parent_run(store: Store, spec: SweepSpec, space: Space, folder: Path) -> st
 def _settle(store: Store, study: SweepStudy) -> None:
     """Syncs MLflow run states with their trials; a run that a killed worker left before its first step is deleted."""
     try:
-        patiently(lambda: _deliver_all(store))
+        with_backoff(lambda: _deliver_all(store))
     except ConnectionError as error:
         raise StorageError(f"{error}. It is kept, and sent when the same command is given again.") from None
     runs = sweep_runs(store, study.spec.name)  # before the trials are read: a run that is younger is not touched

@@ -13,9 +13,9 @@ from typing import IO, Any
 from segtune.errors import ConfigError, Interrupted, SegtuneError
 from segtune.runtime.signals import StopRequest
 from segtune.sweeping.study import SweepStudy
-from segtune.sweeping.worker import Task, command, start
+from segtune.sweeping.worker import WorkerTask, command, start
 
-Launcher = Callable[[Task, Callable[[], None], IO[str] | None], None]
+Launcher = Callable[[WorkerTask, Callable[[], None], IO[str] | None], None]
 _FATAL = (2, 3, 5)  # exit codes of a worker that met what no other trial could avoid
 _KILLED = -1  # any signal
 _LOST_JOBS = 100  # workers of a cluster that were lost and started again
@@ -31,7 +31,7 @@ class SweepStopped(SegtuneError):
 
 
 def launch_local(
-    task: Task, tick: Callable[[], None] = lambda: None, log: IO[str] | None = None, label: str = ""
+    task: WorkerTask, tick: Callable[[], None] = lambda: None, log: IO[str] | None = None, label: str = ""
 ) -> None:
     """Keeps `sweep.workers` processes alive on this machine until the total is reached; passes a stop on to them.
 
@@ -84,7 +84,7 @@ def launch_local(
         raise Interrupted("stopped.")
 
 
-def launch_slurm(task: Task, tick: Callable[[], None] = lambda: None, log: IO[str] | None = None) -> None:
+def launch_slurm(task: WorkerTask, tick: Callable[[], None] = lambda: None, log: IO[str] | None = None) -> None:
     """Submits the workers to Slurm as an array; a preempted one gives its trial back and is queued again.
 
     `sweep.slurm` takes submitit's parameters; `{cluster: local}` runs the jobs on this machine.
@@ -129,7 +129,7 @@ def launch_slurm(task: Task, tick: Callable[[], None] = lambda: None, log: IO[st
     _wait_for_remote(task, look, tick)
 
 
-def launch_ray(task: Task, tick: Callable[[], None] = lambda: None, log: IO[str] | None = None) -> None:
+def launch_ray(task: WorkerTask, tick: Callable[[], None] = lambda: None, log: IO[str] | None = None) -> None:
     """Runs the workers as tasks of the Ray cluster at RAY_ADDRESS, else of one on this machine.
 
     Ray starts a worker again elsewhere when its node is lost.
@@ -148,7 +148,7 @@ def launch_ray(task: Task, tick: Callable[[], None] = lambda: None, log: IO[str]
         ray.shutdown()
 
 
-def _pull_on_ray(task: Task, ray: Any, tick: Callable[[], None]) -> None:
+def _pull_on_ray(task: WorkerTask, ray: Any, tick: Callable[[], None]) -> None:
     try:
         ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
@@ -176,7 +176,7 @@ def _run_worker(words: list[str], text: str) -> int:
     return start(words, text).wait()
 
 
-def _wait_for_remote(task: Task, look: Callable[[], bool], tick: Callable[[], None]) -> None:
+def _wait_for_remote(task: WorkerTask, look: Callable[[], bool], tick: Callable[[], None]) -> None:
     """Waits for workers on other machines; a stop reaches them through the study."""
     stop, told = StopRequest(), False
     with stop.listening():

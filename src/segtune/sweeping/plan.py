@@ -1,11 +1,12 @@
 """What a sweep would do: its space, the time of a trial over the choices that change it, and of all trials."""
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from segtune.errors import SegtuneError
+from segtune.runtime.log import Log
 from segtune.sweeping.budget import trial_seconds
 from segtune.sweeping.dimensions import Dimension, literal
 from segtune.sweeping.launch import located, threads_of, with_workers
@@ -17,7 +18,6 @@ from segtune.sweeping.spec import SweepSpec, load_spec
 from segtune.sweeping.study import SweepStudy
 from segtune.training.time_budget import forecast_seconds
 
-Say = Callable[[str], None]
 _MOST_TIMED = 12  # configurations
 _PATIENCE = 0.5  # seconds of steps of each kind, for each configuration
 _FIRST = ("hp.image_size", "augment.crop_size", "augment.crop_start", "hp.batch_size", "hp.encoder", "hp.width")
@@ -121,7 +121,7 @@ def _range(mean: float, low: float, high: float, unit: float, name: str) -> str:
     return f"{words[0]} {name}" + (f" ({words[1]} to {words[2]})" if len(set(words)) > 1 else "")
 
 
-def plan_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> SweepPlan:
+def plan_sweep(name: str, overrides: list[str], say: Log = lambda _: None) -> SweepPlan:
     """The space, the forecast and the compute of a sweep; starts and writes nothing of it.
 
     Raises:
@@ -146,7 +146,7 @@ def plan_sweep(name: str, overrides: list[str], say: Say = lambda _: None) -> Sw
     return SweepPlan(spec.name, space, size, left, spec.processes, timing, budget)
 
 
-def time_choices(spec: SweepSpec, space: Space, say: Say = lambda _: None) -> Timing:
+def time_choices(spec: SweepSpec, space: Space, say: Log = lambda _: None) -> Timing:
     """Times each template, and with it the choices that change what a step costs, one at a time.
 
     Of each key at least the first and the last choice are timed, and more of them as _MOST_TIMED allows.

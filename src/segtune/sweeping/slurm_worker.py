@@ -5,13 +5,13 @@ import subprocess
 from submitit.core.utils import DelayedSubmission
 from submitit.helpers import Checkpointable
 
-from segtune.sweeping.worker import Task, command, start
+from segtune.sweeping.worker import WorkerTask, command, start
 
 
 class SlurmWorker(Checkpointable):
     """Runs one worker to its end, and returns its exit code."""
 
-    def __init__(self, task: Task, label: str) -> None:
+    def __init__(self, task: WorkerTask, label: str) -> None:
         self.task, self.label = task, label
         self._process: subprocess.Popen[bytes] | None = None
 

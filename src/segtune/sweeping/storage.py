@@ -18,7 +18,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 
 from segtune.errors import ConfigError, StorageError
-from segtune.runtime.retry import patiently
+from segtune.runtime.retry import with_backoff
 from segtune.sweeping.location import without_password
 from segtune.sweeping.spec import shared
 
@@ -130,7 +130,7 @@ class _Patient:
         found = getattr(self._storage, name)
         if not callable(found):
             return found
-        return lambda *args, **options: patiently(lambda: found(*args, **options))
+        return lambda *args, **options: with_backoff(lambda: found(*args, **options))
 
 
 def _database(url: str, name: str) -> StudyStorage:

@@ -2,7 +2,7 @@
 
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import optuna
@@ -15,6 +15,7 @@ from segtune.config.schema import RunConfig
 from segtune.data.sources import open_source
 from segtune.errors import DataError, Diverged, Interrupted, LeaseLost, SegtuneError, StorageError
 from segtune.models.fitting import is_out_of_memory
+from segtune.runtime.log import Log
 from segtune.runtime.signals import StopRequest
 from segtune.sweeping.lease import Lease
 from segtune.sweeping.progress import NUM_EPOCHS
@@ -26,10 +27,9 @@ from segtune.training.fit import fit
 from segtune.training.result import RunResult
 
 _TAKEN_OVER = "was taken over by another worker; this one leaves it"
-Say = Callable[[str], None]
 
 
-def run_trial(study: SweepStudy, claim: Claim, parent: str, threads: int, stop: StopRequest, say: Say) -> None:
+def run_trial(study: SweepStudy, claim: Claim, parent: str, threads: int, stop: StopRequest, say: Log) -> None:
     """Runs a claimed trial to its end, or gives it back when `stop` asks for that.
 
     Args:
@@ -61,7 +61,7 @@ def run_trial(study: SweepStudy, claim: Claim, parent: str, threads: int, stop: 
 
 def _fit(
     study: SweepStudy, claim: Claim, parent: str, threads: int, stop: StopRequest, lease: Lease,
-    pulses: list[Pulse], say: Say,
+    pulses: list[Pulse], say: Log,
 ) -> None:  # fmt: skip
     trial = claim.trial
     config = compose_trial(claim.overrides, threads)
@@ -161,7 +161,7 @@ def _tell(study: SweepStudy, trial: optuna.Trial, result: RunResult) -> None:
         study.finish(trial, state=TrialState.PRUNED)
 
 
-def _failed(study: SweepStudy, claim: Claim, error: Exception, say: Say) -> None:
+def _failed(study: SweepStudy, claim: Claim, error: Exception, say: Log) -> None:
     """Ends a trial that raised; one that ran out of memory is tried once more with half the batch."""
     reason = str(error) if isinstance(error, SegtuneError) else traceback.format_exc()[-4000:]
     say(f"failed: {reason.strip().splitlines()[-1]}")

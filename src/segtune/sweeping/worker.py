@@ -23,7 +23,7 @@ from typing import Any
 
 from segtune.config.compose import compose
 from segtune.errors import Interrupted, SegtuneError
-from segtune.runtime.retry import patiently
+from segtune.runtime.retry import with_backoff
 from segtune.runtime.signals import StopRequest
 from segtune.sweeping.location import remembered
 from segtune.sweeping.space import Space
@@ -37,7 +37,7 @@ _BARREN = 20  # deaths in a row without having claimed a trial: the next one wou
 
 
 @dataclass(frozen=True)
-class Task:
+class WorkerTask:
     """What a worker is to do; travels as JSON to wherever it is started.
 
     Attributes:
@@ -57,7 +57,7 @@ class Task:
         return json.dumps(data | {"spec": self.spec.model_dump(mode="json")})
 
     @classmethod
-    def parse(cls, text: str) -> "Task":
+    def parse(cls, text: str) -> "WorkerTask":
         """Reads `to_json`."""
         data: dict[str, Any] = json.loads(text)
         spec, folder = SweepSpec.model_validate(data["spec"]), Path(data["folder"])
@@ -66,7 +66,7 @@ class Task:
         return cls(spec, folder, data["parent"], data["threads"])
 
 
-def command(task: Task, label: str) -> list[str]:
+def command(task: WorkerTask, label: str) -> list[str]:
     """The command that starts a worker; the task itself goes to its standard input, see `start`."""
     return [sys.executable, "-m", "segtune.sweeping.worker", label, str(task.folder)]
 
@@ -86,7 +86,7 @@ def start(words: list[str], text: str, **options: Any) -> subprocess.Popen[bytes
 
 
 def pull_trials(
-    task: Task, space: Space, stop: StopRequest, label: str, on_claim: Callable[[], None] = lambda: None
+    task: WorkerTask, space: Space, stop: StopRequest, label: str, on_claim: Callable[[], None] = lambda: None
 ) -> None:
     """Pulls and runs trials until no trial is left to start.
 
@@ -101,7 +101,7 @@ def pull_trials(
     """
     study = SweepStudy(task.folder, task.spec)
     tracking = compose(task.spec.base).config.tracking
-    patiently(lambda: open_store(tracking), lambda line: print(f"[{label}] {line}", file=sys.stderr, flush=True))
+    with_backoff(lambda: open_store(tracking), lambda line: print(f"[{label}] {line}", file=sys.stderr, flush=True))
     while not stop.requested:
         claim = study.claim(space)
         if claim is None:
@@ -121,7 +121,7 @@ def pull_trials(
     raise Interrupted(f"sweep {task.spec.name} was stopped.")
 
 
-def _child(task: Task, space: Space, label: str, has_claimed: Event, supervisor: int, stop: StopRequest) -> None:
+def _child(task: WorkerTask, space: Space, label: str, has_claimed: Event, supervisor: int, stop: StopRequest) -> None:
     """The warm child; ends with an exit code of the command line's.
 
     Args:
@@ -138,7 +138,7 @@ def _child(task: Task, space: Space, label: str, has_claimed: Event, supervisor:
             sys.exit(error.exit_code)
 
 
-def supervise(task: Task, label: str, launcher: int, stop: StopRequest) -> int:
+def supervise(task: WorkerTask, label: str, launcher: int, stop: StopRequest) -> int:
     """Keeps one child at work until no trial is left to start, or the launcher is gone; returns its exit code."""
     # a fork is warm in an instant; where forking is unsafe each child loads the libraries itself
     context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
@@ -189,7 +189,7 @@ def main(text: str, label: str, launcher: int) -> int:
     """Entry of a worker process; `text` is a task as JSON, `launcher` the id of the process that started this one."""
     stop = StopRequest()
     with stop.listening():
-        return supervise(Task.parse(text), label, launcher, stop)
+        return supervise(WorkerTask.parse(text), label, launcher, stop)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segtune.errors import StorageError
-from segtune.runtime.retry import patiently
+from segtune.runtime.retry import with_backoff
 from segtune.tracking.runs import RunRecord, artifact, search_runs
 from segtune.tracking.store import Store, bookkeeping
 
@@ -58,7 +58,7 @@ def record_read(store: Store, dataset: str, split: str, fingerprint: str, run: s
         store.client.set_tag(_entry(store, dataset, split, fingerprint), key, told)
 
     try:
-        patiently(note, patience=30.0)
+        with_backoff(note, patience=30.0)
     except Exception as error:
         raise StorageError(
             f"the read of {dataset}'s {split} split cannot be recorded in '{store.uri}' ({error}); nothing "

@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from segtune.runtime.retry import is_passing, patiently
+from segtune.runtime.retry import is_passing, with_backoff
 
 Message = Mapping[str, Any]
 _PAUSE = 5.0  # seconds between two tries to reach a server that is away
@@ -60,7 +60,7 @@ class Outbox:
         return True
 
     def _keep(self, message: Message) -> None:
-        patiently(lambda: self._append(message))  # the disk may be what is full
+        with_backoff(lambda: self._append(message))  # the disk may be what is full
 
     def _append(self, message: Message) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

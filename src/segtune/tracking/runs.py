@@ -20,7 +20,7 @@ from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
 from segtune.errors import ConfigError, StorageError
-from segtune.runtime.retry import is_passing, patiently
+from segtune.runtime.retry import is_passing, with_backoff
 from segtune.runtime.strict_json import to_json
 from segtune.tracking.inputs import log_inputs
 from segtune.tracking.names import key_name, legacy_key
@@ -62,7 +62,7 @@ class RunWriter:
         own |= {_PARENT: parent} if parent else {}
         own |= {"mlflow.source.name": _source(tags), "mlflow.source.type": "LOCAL"}
         try:
-            run = patiently(lambda: client.create_run(store.experiment_id, run_name=name, tags=own))
+            run = with_backoff(lambda: client.create_run(store.experiment_id, run_name=name, tags=own))
         except MlflowException:
             refuse_deleted(store.client.get_experiment(store.experiment_id), store.uri)
             raise
@@ -77,7 +77,7 @@ class RunWriter:
     @classmethod
     def reopen(cls, store: Store, run_id: str) -> "RunWriter":
         """Goes on with a run that was interrupted."""
-        patiently(lambda: _get(store, run_id))
+        with_backoff(lambda: _get(store, run_id))
         writer = cls(store, run_id)
         writer._hold()
         writer._outbox.send({"state": "running"})

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from segtune.data.batches.datamodule import Batch
 from segtune.models.losses.segmentation import SegmentationLoss
-from segtune.tasks.task import Kind, Segmenters
+from segtune.tasks.task import Segmentation, Task
 
 
 def loss_in_parts(
-    kind: Kind, model: nn.Module, loss: SegmentationLoss, batch: Batch, size: int
+    task: Task, model: nn.Module, loss: SegmentationLoss, batch: Batch, size: int
 ) -> tuple[Tensor, Tensor]:
     """Runs all parts of a batch but the last one backward.
 
@@ -31,28 +31,28 @@ def loss_in_parts(
     number = len(batch["mask"])
     rows = [slice(start, min(start + size, number)) for start in range(0, number, size)]
     if len(rows) == 1:
-        value = kind.loss_of(model, loss, batch)
+        value = task.loss_of(model, loss, batch)
         return value, value.detach()
-    parts = [kind.part(batch, r) for r in rows]
-    if isinstance(kind, Segmenters) and loss.is_additive:
-        return _summed(kind, model, loss, batch, parts)
-    return _in_two_passes(kind, model, loss, batch, parts)
+    parts = [task.part(batch, r) for r in rows]
+    if isinstance(task, Segmentation) and loss.is_additive:
+        return _summed(task, model, loss, batch, parts)
+    return _in_two_passes(task, model, loss, batch, parts)
 
 
 def _summed(
-    kind: Segmenters, model: nn.Module, loss: SegmentationLoss, batch: Batch, parts: Sequence[Batch]
+    task: Segmentation, model: nn.Module, loss: SegmentationLoss, batch: Batch, parts: Sequence[Batch]
 ) -> tuple[Tensor, Tensor]:
     shift, values = loss.draw_shift(), []
     for part in parts[:-1]:
-        value = kind.part_loss(model, loss, part, batch, shift)
+        value = task.part_loss(model, loss, part, batch, shift)
         _backward(value)
         values.append(value.detach())
-    last = kind.part_loss(model, loss, parts[-1], batch, shift)
+    last = task.part_loss(model, loss, parts[-1], batch, shift)
     return last, torch.stack([*values, last.detach()]).sum()
 
 
 def _in_two_passes(
-    kind: Kind, model: nn.Module, loss: SegmentationLoss, batch: Batch, parts: Sequence[Batch]
+    task: Task, model: nn.Module, loss: SegmentationLoss, batch: Batch, parts: Sequence[Batch]
 ) -> tuple[Tensor, Tensor]:
     device = batch["mask"].device
     seeds = torch.randint(2**31, (len(parts),)).tolist()  # both passes drop out the same
@@ -61,16 +61,16 @@ def _in_two_passes(
     with torch.no_grad():
         for part, seed in zip(parts, seeds, strict=True):
             seed_device(seed, device)
-            found.append(kind.outputs(model, loss, part))
+            found.append(task.outputs(model, loss, part))
         for name, buffer in model.named_buffers():  # or running statistics would move twice
             buffer.copy_(buffers[name])
     leaves = [torch.cat(outputs).requires_grad_() for outputs in zip(*found, strict=True)]
-    value = kind.compare(model, loss, leaves, batch)
+    value = task.compare(model, loss, leaves, batch)
     gradients = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
     starts = [0] * len(leaves)
     for part, seed in zip(parts, seeds, strict=True):
         seed_device(seed, device)
-        outputs = kind.outputs(model, loss, part)
+        outputs = task.outputs(model, loss, part)
         pulls = []
         for n, (output, gradient) in enumerate(zip(outputs, gradients, strict=True)):
             pulls.append((output * gradient[starts[n] : starts[n] + len(output)]).sum())

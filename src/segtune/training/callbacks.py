@@ -10,7 +10,8 @@ import pytorch_lightning as pl
 from safetensors.torch import save_file
 
 from segtune.models.tuning import merged_state
-from segtune.runtime.retry import patiently
+from segtune.runtime.log import Log
+from segtune.runtime.retry import with_backoff
 from segtune.runtime.signals import StopRequest
 from segtune.training.accumulation import seed_device
 from segtune.training.checkpoints import Checkpoints
@@ -20,14 +21,14 @@ from segtune.training.resuming import BEST, LAST
 OnEpoch = Callable[[int, Mapping[str, float]], bool]
 """Called after each validation with the epoch (from 0) and its metrics; True stops the run there."""
 
-Guard = Callable[[], None]
+LeaseCheck = Callable[[], None]
 """Called before a write; raises LeaseLost where another worker has taken the run over."""
 
 _PATIENCE = 15.0
 """Seconds without a line after which an epoch without a validation is told, too."""
 
 
-class Keeper(pl.Callback):
+class BestAndLastCheckpoint(pl.Callback):
     """Keeps the best weights by val mIoU and a checkpoint to resume from, both written whole or not at all.
 
     Args:
@@ -41,7 +42,7 @@ class Keeper(pl.Callback):
         folder: Path,
         stop: StopRequest,
         checkpoints: Checkpoints,
-        guard: Guard = lambda: None,
+        guard: LeaseCheck = lambda: None,
         share: float = 0.05,
     ) -> None:
         self.folder, self.stop, self.checkpoints, self.guard, self.share = folder, stop, checkpoints, guard, share
@@ -93,7 +94,7 @@ class Keeper(pl.Callback):
         self.best_miou, self.best_epoch = pl_module.scores.miou, trainer.current_epoch
         tensors = {k: v.detach().cpu().contiguous() for k, v in merged_state(pl_module.averaged).items()}
         temporary = self.best.with_suffix(f".{os.getpid()}.tmp")
-        patiently(lambda: save_file(tensors, temporary))
+        with_backoff(lambda: save_file(tensors, temporary))
         temporary.replace(self.best)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -109,7 +110,7 @@ class StopTraining(Exception):
     """Leaves `fit` at once: the last checkpoint is what a resumed run goes on from."""
 
 
-class Reporter(pl.Callback):
+class EpochLogger(pl.Callback):
     """Tells the caller about each validation, and prints a line for it.
 
     Args:
@@ -124,7 +125,7 @@ class Reporter(pl.Callback):
     def __init__(
         self,
         names: tuple[str, ...],
-        say: Callable[[str], None],
+        say: Log,
         record: Callable[[Mapping[str, float], int], None],
         work: Sequence[float],
         on_epoch: OnEpoch | None,

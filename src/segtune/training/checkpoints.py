@@ -9,7 +9,7 @@ import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from segtune.runtime.retry import patiently
+from segtune.runtime.retry import with_backoff
 
 
 class Checkpoints(TorchCheckpointIO):
@@ -38,7 +38,7 @@ class Checkpoints(TorchCheckpointIO):
             super(Checkpoints, self).save_checkpoint(copied, path, storage_options)
             self.seconds = spent + time.monotonic() - begun
 
-        self._written = self._thread.submit(patiently, write)  # a full disk, perhaps
+        self._written = self._thread.submit(with_backoff, write)  # a full disk, perhaps
 
     def wait(self) -> None:
         """Until what was begun is written."""

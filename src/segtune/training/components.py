@@ -2,7 +2,6 @@
 
 import copy
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,21 +25,21 @@ from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.models.pretrained import take_over
 from segtune.models.probe import StepFormat
 from segtune.models.tuning import apply_tuning, trainable
-from segtune.tasks.task import Kind, kind_of
+from segtune.runtime.log import Log
+from segtune.tasks.task import Task, task_of
 from segtune.tracking.registry import locate
 from segtune.tracking.store import open_store
 from segtune.training.accumulation import loss_in_parts
 
-Say = Callable[[str], None]
 _SIZES = 4  # of val images that are tried, at most: each takes a pass by shapes
 
 
 @dataclass(frozen=True)
-class Setup:
+class RunComponents:
     """The objects of one run, before the first step."""
 
     config: RunConfig
-    kind: Kind
+    task: Task
     source: Source
     classes: ClassTable
     train: Decoded
@@ -92,24 +91,24 @@ class Setup:
         return self.batch_size * float(self.config.hp["per_item_lrate"])
 
 
-def prepare(config: RunConfig, say: Say) -> Setup:
+def prepare(config: RunConfig, say: Log) -> RunComponents:
     """Builds everything that a run needs before its first step.
 
     Raises:
         ConfigError: what cannot be built as configured.
         DataError: a dataset that cannot be used.
     """
-    device, kind, size = _device(config), kind_of(config), config.hp["image_size"]
-    weights = _initial_weights(config, kind)
+    device, task, size = _device(config), task_of(config), config.hp["image_size"]
+    weights = _initial_weights(config, task)
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     source = open_source(config.dataset, say)
     config = _independent(config, source)
-    classes = kind.classes(source)
-    model = _initial_model(config, kind, classes, weights, say)
-    train = kind.load(source, "train", size, cache=config.cache, say=say)
-    val = kind.load(source, "val", size, stored_masks=True, cache=config.cache, say=say)
+    classes = task.classes(source)
+    model = _initial_model(config, task, classes, weights, say)
+    train = task.load(source, "train", size, cache=config.cache, say=say)
+    val = task.load(source, "val", size, stored_masks=True, cache=config.cache, say=say)
     check_learnable(source, train, classes.names)
     check_countable(source, "val", val, classes.names)
     counts = {"train": train.pixel_counts(len(classes)), "val": val.pixel_counts(len(classes))}
@@ -118,12 +117,12 @@ def prepare(config: RunConfig, say: Say) -> Setup:
     height, width = build_augment(config, train, len(classes)).size(config.hp["num_epochs"])
     for shape in [(height, width), *sorted({s[:2] for s in shapes_of(val.images)})[:_SIZES]]:
         check_size(model, (shape[0], shape[1]), str(config.template["model"].get("encoder")))
-    how = kind.step_format(config, len(classes), (config.hp["batch_size"], 3, height, width), device)
+    how = task.step_format(config, len(classes), (config.hp["batch_size"], 3, height, width), device)
     say(
         f"{config.template['name']} on {source.name}: {len(train)} train and {len(val)} val images, "
         f"{_parameters(model)}, {device.type}, {how}"
     )
-    setup = Setup(config, kind, source, classes, train, val, model, how, device)
+    setup = RunComponents(config, task, source, classes, train, val, model, how, device)
     return replace(setup, parts=choose_parts(setup, say))
 
 
@@ -140,7 +139,7 @@ def _parameters(model: nn.Module) -> str:
     return f"{number / 1e6:.2f} M parameters" + (f" ({trained / 1e6:.2f} M trained)" if trained < number else "")
 
 
-def choose_parts(setup: Setup, say: Say) -> int:
+def choose_parts(setup: RunComponents, say: Log) -> int:
     """Into how many parts a batch is split: as configured, or the fewest that fit into memory.
 
     Raises:
@@ -162,9 +161,9 @@ def choose_parts(setup: Setup, say: Say) -> int:
     return parts
 
 
-def try_step(setup: Setup) -> None:
+def try_step(setup: RunComponents) -> None:
     """Forward and backward of a batch at the largest size, on a copy of the model; raises what that raises."""
-    config, kind, device = setup.config, setup.kind, setup.device
+    config, task, device = setup.config, setup.task, setup.device
     memory_format = torch.channels_last if setup.how.channels_last else torch.contiguous_format
     model = copy.deepcopy(setup.model).to(device).to(memory_format=memory_format).train()
     loss = SegmentationLoss(config.loss, setup.train.class_shares(len(setup.classes))).to(device)
@@ -173,9 +172,9 @@ def try_step(setup: Setup) -> None:
         "image": torch.zeros((setup.batch_size, 3, *size), dtype=torch.uint8),
         "mask": torch.zeros((setup.batch_size, *size), dtype=torch.uint8),
     }
-    batch = {k: v.to(device) for k, v in kind.collate(made).items()}
+    batch = {k: v.to(device) for k, v in task.collate(made).items()}
     with torch.autocast(device.type, torch.bfloat16, enabled=setup.how.bf16):
-        torch.autograd.backward(loss_in_parts(kind, model, loss, batch, setup.step_size)[0])
+        torch.autograd.backward(loss_in_parts(task, model, loss, batch, setup.step_size)[0])
 
 
 def check_start(config: RunConfig, with_weights: bool = True) -> None:
@@ -187,13 +186,13 @@ def check_start(config: RunConfig, with_weights: bool = True) -> None:
         ConfigError: the device is missing, or the weights cannot be loaded.
     """
     _device(config)
-    kind = kind_of(config)
+    task = task_of(config)
     if not with_weights:
         return
     if config.hp.get("pretrained_weights") == "imagenet":
-        kind.build(config.template["model"], 2, pretrained=True)
+        task.build(config.template["model"], 2, pretrained=True)
     else:
-        _initial_weights(config, kind)
+        _initial_weights(config, task)
 
 
 def _device(config: RunConfig) -> torch.device:
@@ -203,7 +202,7 @@ def _device(config: RunConfig) -> torch.device:
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _initial_weights(config: RunConfig, kind: Kind) -> Path | None:
+def _initial_weights(config: RunConfig, task: Task) -> Path | None:
     """The file or folder that the model starts from; None for random weights, or those of the model hub.
 
     Raises:
@@ -213,7 +212,7 @@ def _initial_weights(config: RunConfig, kind: Kind) -> Path | None:
     if weights in ("none", "imagenet"):
         is_there = dataset.source == "folder" and dataset.root and Path(dataset.root).expanduser().exists()
         if weights == "imagenet" and dataset.source != "street" and not is_there:
-            kind.build(config.template["model"], 2, pretrained=True)
+            task.build(config.template["model"], 2, pretrained=True)
         return None
     if weights.startswith(("models:/", "runs:/")):
         return locate(weights, open_store(config.tracking)).folder
@@ -226,9 +225,9 @@ def _initial_weights(config: RunConfig, kind: Kind) -> Path | None:
     return locate(str(path)).folder if path.is_dir() else path
 
 
-def _initial_model(config: RunConfig, kind: Kind, classes: ClassTable, weights: Path | None, say: Say) -> nn.Module:
+def _initial_model(config: RunConfig, task: Task, classes: ClassTable, weights: Path | None, say: Log) -> nn.Module:
     named = str(config.hp.get("pretrained_weights", "none"))
-    model = kind.build(config.template["model"], len(classes), pretrained=named == "imagenet")
+    model = task.build(config.template["model"], len(classes), pretrained=named == "imagenet")
     if weights is not None:
         say(f"took {take_over(model, weights, classes.names)} tensors from {named}")
     apply_tuning(config.tuning, model, named)

@@ -29,7 +29,8 @@ from segtune.errors import ConfigError
 from segtune.models.build import SegmentationModel
 from segtune.models.folder import state_hash
 from segtune.models.tuning import encoder_of
-from segtune.training.components import Setup
+from segtune.runtime.log import Log
+from segtune.training.components import RunComponents
 
 Batch = dict[str, Any]
 Views = Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]
@@ -71,7 +72,7 @@ class FeatureViews(Dataset[Batch]):
         return index * self.views + (int(rng.integers(self.views)) + repeat) % self.views
 
 
-def encoded_views(setup: Setup, say: Callable[[str], None]) -> tuple[FeatureViews, FeatureViews] | None:
+def encoded_views(setup: RunComponents, say: Log) -> tuple[FeatureViews, FeatureViews] | None:
     """Train and val views of a run whose head alone is trained; None where it caches none.
 
     Raises:
@@ -102,7 +103,7 @@ def encoded_views(setup: Setup, say: Callable[[str], None]) -> tuple[FeatureView
 
 
 def _kept(
-    setup: Setup, split: str, about: Sequence[Any], make: Callable[[], Views], views: int, say: Callable[[str], None]
+    setup: RunComponents, split: str, about: Sequence[Any], make: Callable[[], Views], views: int, say: Log
 ) -> FeatureViews:
     told = json.dumps([_FORMAT, split, list(setup.config.hp["image_size"]), *about])
     key = hashlib.sha256(told.encode()).hexdigest()[:24]
@@ -169,7 +170,7 @@ def _remove(folder: Path) -> None:
 
 
 @torch.no_grad()  # not inference mode: the weights that change their format here are trained afterwards
-def _encode(setup: Setup, pairs: Views, number: int, folder: Path) -> None:
+def _encode(setup: RunComponents, pairs: Views, number: int, folder: Path) -> None:
     model = setup.model
     assert isinstance(model, SegmentationModel)
     memory_format = torch.channels_last if setup.how.channels_last else torch.contiguous_format

@@ -24,16 +24,17 @@ from segtune.models.fitting import fitting_parts, is_out_of_memory
 from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.models.offsets import IMAGES, bias_of_classes
 from segtune.runtime.exclusive import only_training
+from segtune.runtime.log import Log
 from segtune.runtime.memory import kept_memory
-from segtune.runtime.retry import patiently
+from segtune.runtime.retry import with_backoff
 from segtune.runtime.signals import StopRequest
 from segtune.tracking.names import file_name
 from segtune.tracking.recording import system_monitor
 from segtune.tracking.runs import RunWriter, get_run
 from segtune.tracking.store import open_store
-from segtune.training.callbacks import Guard, Keeper, Monitored, OnEpoch, Reporter, StopTraining
+from segtune.training.callbacks import BestAndLastCheckpoint, EpochLogger, LeaseCheck, Monitored, OnEpoch, StopTraining
 from segtune.training.checkpoints import Checkpoints
-from segtune.training.components import Say, Setup, prepare, try_step
+from segtune.training.components import RunComponents, prepare, try_step
 from segtune.training.feature_cache import encoded_views
 from segtune.training.lightning_module import FineTuning
 from segtune.training.opening import check_data, open_run, rank
@@ -60,10 +61,10 @@ def fit(
     on_start: Callable[[str], None] | None = None,
     on_epoch: OnEpoch | None = None,
     limits: Mapping[str, float] | None = None,
-    guard: Guard = lambda: None,
+    guard: LeaseCheck = lambda: None,
     commit: Callable[[RunResult], None] = lambda _: None,
     stop: StopRequest | None = None,
-    say: Say = lambda _: None,
+    say: Log = lambda _: None,
 ) -> RunResult:
     """Fine-tunes one model and keeps the best segmenter, tracked from start to end.
 
@@ -101,7 +102,7 @@ def fit(
             on_start(run.run_id)
         try:
             with stop.listening():
-                beyond = _beyond(setup, run, limits or {})
+                beyond = violated_constraints(setup, run, limits or {})
                 if beyond:
                     spent = time.monotonic() - started
                     result = RunResult(run.run_id, "infeasible", {}, None, run.folder, spent, beyond)
@@ -128,7 +129,7 @@ def fit(
             raise
 
 
-def _end(error: BaseException, config: RunConfig, run: RunWriter, guard: Guard, stop: StopRequest) -> None:
+def _end(error: BaseException, config: RunConfig, run: RunWriter, guard: LeaseCheck, stop: StopRequest) -> None:
     """Marks a run that raised as interrupted or failed.
 
     Raises:
@@ -150,30 +151,36 @@ def _silent(line: str) -> None:
 
 
 def _run_steps(
-    setup: Setup, run: RunWriter, anew: bool | None, on_epoch: OnEpoch | None, guard: Guard, stop: StopRequest, say: Say
-) -> tuple[Reporter, Keeper]:
-    config, kind, names = setup.config, setup.kind, setup.classes.names
+    setup: RunComponents,
+    run: RunWriter,
+    anew: bool | None,
+    on_epoch: OnEpoch | None,
+    guard: LeaseCheck,
+    stop: StopRequest,
+    say: Log,
+) -> tuple[EpochLogger, BestAndLastCheckpoint]:
+    config, task, names = setup.config, setup.task, setup.classes.names
     with stop.at_once():
         views = encoded_views(setup, say)
     loss = SegmentationLoss(config.loss, setup.train.class_shares(len(names)))
     memory_format = torch.channels_last if setup.how.channels_last else torch.contiguous_format
     model = setup.model.to(memory_format=memory_format)
-    task = FineTuning(
-        model, loss, kind, setup.step_size, len(names), setup.lr, config.optimizer, config.scheduler,
+    module = FineTuning(
+        model, loss, task, setup.step_size, len(names), setup.lr, config.optimizer, config.scheduler,
         config.trainer.ema_decay, config.tuning,
     )  # fmt: skip
     if config.trainer.compile:
         model.compile()
     data = SegmentationData(
-        setup.train, setup.val, setup.augment, setup.batch_size, config.seed, setup.workers, kind.collate,
+        setup.train, setup.val, setup.augment, setup.batch_size, config.seed, setup.workers, task.collate,
         views, setup.step_size,
     )  # fmt: skip
-    keeper = Keeper(run.folder, stop, Checkpoints(), guard)
+    keeper = BestAndLastCheckpoint(run.folder, stop, Checkpoints(), guard)
     areas = [h * w for h, w in map(setup.augment.size, range(config.hp["num_epochs"]))]
     work = [1] * len(areas) if views else areas  # features are of one size
     ending = ending_seconds(setup) if rank() == 0 else 0.0
     say(f"training: {len(areas)} epochs, then about {ending:.0f} s of class offsets, measuring and saving")
-    reporter = Reporter(names, say, _guarded(run, guard), work, on_epoch, kind.unit, ending)
+    reporter = EpochLogger(names, say, _guarded(run, guard), work, on_epoch, task.unit, ending)
     callbacks: list[pl.Callback] = [reporter, keeper]
     if config.trainer.early_stopping:
         callbacks.append(
@@ -184,12 +191,12 @@ def _run_steps(
     if config.tracking.system_metrics:
         callbacks.append(Monitored(system_monitor(run)))
     trainer = _trainer(setup, callbacks, keeper.checkpoints)
-    checkpoint = None if anew is None else usable_checkpoint(run.folder, task, anew, say)
+    checkpoint = None if anew is None else usable_checkpoint(run.folder, module, anew, say)
     with warnings.catch_warnings():
         for text in _EXPECTED:
             warnings.filterwarnings("ignore", message=text)
         try:
-            trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -204,7 +211,7 @@ def _run_steps(
     return reporter, keeper
 
 
-def _what_fits(setup: Setup) -> str:
+def _what_fits(setup: RunComponents) -> str:
     """For a step that did not fit into memory: what does."""
     divisors = [n for n in range(setup.parts + 1, setup.batch_size + 1) if setup.batch_size % n == 0]
     parts = fitting_parts(lambda n: try_step(replace(setup, parts=n)), divisors)
@@ -216,7 +223,7 @@ def _what_fits(setup: Setup) -> str:
     )
 
 
-def _trainer(setup: Setup, callbacks: list[pl.Callback], checkpoints: Checkpoints) -> pl.Trainer:
+def _trainer(setup: RunComponents, callbacks: list[pl.Callback], checkpoints: Checkpoints) -> pl.Trainer:
     config = setup.config.trainer
     epochs = int(setup.config.hp["num_epochs"])
     # determinism fills what nobody has written yet: a twentieth of a CPU's step, for memory that is never read (LOG.md)
@@ -242,13 +249,13 @@ def _trainer(setup: Setup, callbacks: list[pl.Callback], checkpoints: Checkpoint
     )
 
 
-def _strategy(setup: Setup) -> str:
+def _strategy(setup: RunComponents) -> str:
     """Lightning's; weights that stand still for a while have no gradients to wait for."""
     strategy = setup.config.trainer.strategy
     return "ddp_find_unused_parameters_true" if strategy == "ddp" and setup.config.tuning.frozen_epochs else strategy
 
 
-def _guarded(run: RunWriter, guard: Guard) -> Callable[[Mapping[str, float], int], None]:
+def _guarded(run: RunWriter, guard: LeaseCheck) -> Callable[[Mapping[str, float], int], None]:
     def record(metrics: Mapping[str, float], epoch: int) -> None:
         guard()
         run.metrics(metrics, epoch)
@@ -256,7 +263,7 @@ def _guarded(run: RunWriter, guard: Guard) -> Callable[[Mapping[str, float], int
     return record
 
 
-def _beyond(setup: Setup, run: RunWriter, limits: Mapping[str, float]) -> dict[str, float]:
+def violated_constraints(setup: RunComponents, run: RunWriter, limits: Mapping[str, float]) -> dict[str, float]:
     """What the built model costs, where that is more than a limit allows; recorded in any case."""
     if not limits:
         return {}
@@ -265,25 +272,27 @@ def _beyond(setup: Setup, run: RunWriter, limits: Mapping[str, float]) -> dict[s
     return cost if any(cost[k] > limits[k] for k in limits) else {}
 
 
-def _pruned(run: RunWriter, keeper: Keeper, started: float) -> RunResult:
+def _pruned(run: RunWriter, keeper: BestAndLastCheckpoint, started: float) -> RunResult:
     metrics = {"val/miou": keeper.best_miou}
     return RunResult(run.run_id, "pruned", metrics, None, run.folder, time.monotonic() - started)
 
 
-def _measured(setup: Setup, run: RunWriter, keeper: Keeper, started: float, stop: StopRequest, say: Say) -> RunResult:
+def _measured(
+    setup: RunComponents, run: RunWriter, keeper: BestAndLastCheckpoint, started: float, stop: StopRequest, say: Log
+) -> RunResult:
     """Measures the best weights as the segmenter that inference will load, and keeps that."""
-    config, kind, classes = setup.config, setup.kind, setup.classes
-    model = kind.build(config.template["model"], len(classes))
+    config, task, classes = setup.config, setup.task, setup.classes
+    model = task.build(config.template["model"], len(classes))
     model.load_state_dict(load_file(keeper.best))
     size = config.hp["image_size"]
-    segmenter = kind.finished(model, classes, size, setup.device)
+    segmenter = task.finished(model, classes, size, setup.device)
     offsets = None
     with stop.at_once():
         if config.trainer.class_offsets and bias_of_classes(model) is not None:
             say(f"class offsets: looking at {min(IMAGES, len(setup.train))} train images")
-            offsets = kind.offset_classes(segmenter, setup.source, setup.train)
+            offsets = task.offset_classes(segmenter, setup.source, setup.train)
         say(f"measuring: {len(setup.val)} val images")
-        evidence = measure(kind, segmenter, setup.source, "val", setup.val)
+        evidence = measure(task, segmenter, setup.source, "val", setup.val)
     if offsets:
         added = dict(zip(classes.names, offsets, strict=True))
         run.data("class_offsets.json", added)
@@ -296,11 +305,11 @@ def _measured(setup: Setup, run: RunWriter, keeper: Keeper, started: float, stop
     segmenter.describe(config.template, dataset | _resolution(setup), metrics)
     say(f"saving: segmenter, evidence and {min(config.tracking.overlays, len(setup.val))} overlays")
     keeper.guard()
-    digest = patiently(lambda: segmenter.save(run.folder / "segmenter"))
+    digest = with_backoff(lambda: segmenter.save(run.folder / "segmenter"))
     run.folder_artifact(run.folder / "segmenter", "segmenter")
     keep(run, signed(evidence, run.folder / "segmenter"), setup.val)
     chosen = evenly(len(setup.val), config.tracking.overlays)
-    for name, pixels in kind.overlays(segmenter, setup.val, chosen).items():
+    for name, pixels in task.overlays(segmenter, setup.val, chosen).items():
         run.image(f"overlays/{file_name(name)}.png", pixels)
     seconds = time.monotonic() - started
     run.metrics(
@@ -313,7 +322,7 @@ def _measured(setup: Setup, run: RunWriter, keeper: Keeper, started: float, stop
     return RunResult(run.run_id, "finished", metrics, run.folder / "segmenter", run.folder, seconds, cost, config.kind)
 
 
-def _resolution(setup: Setup) -> dict[str, float]:
+def _resolution(setup: RunComponents) -> dict[str, float]:
     """Metres of a pixel that the model looked at, where the train images lie on maps of one resolution."""
     try:
         images = [pair.image for pair in setup.source.pairs("train")]

@@ -20,7 +20,7 @@ from segtune.models.build import SegmentationModel
 from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.models.optim.optimizer import build_optimizer, build_scheduler
 from segtune.models.tuning import encoder_of, freeze_encoder, is_frozen
-from segtune.tasks.task import Kind
+from segtune.tasks.task import Task
 from segtune.training.accumulation import loss_in_parts
 
 Batch = dict[str, Tensor]
@@ -30,7 +30,7 @@ class FineTuning(pl.LightningModule):
     """Fine-tunes a model.
 
     Args:
-        kind: gives the loss of a batch, and its predicted and true ids.
+        task: gives the loss of a batch, and its predicted and true ids.
         part_size: images that go through the model at once; a batch of more is accumulated in parts.
         lr: the base learning rate, batch_size * per_item_lrate.
         ema_decay: what the decay of the moving average rises to, by 1 - t**-0.6 at step t; the average is validated and
@@ -41,7 +41,7 @@ class FineTuning(pl.LightningModule):
         self,
         model: nn.Module,
         loss: SegmentationLoss,
-        kind: Kind,
+        task: Task,
         part_size: int,
         num_classes: int,
         lr: float,
@@ -52,7 +52,7 @@ class FineTuning(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.model, self.loss, self.lr = model, loss, lr
-        self.kind, self.part_size = kind, part_size
+        self.task, self.part_size = task, part_size
         self.optimizer_config, self.scheduler_config = optimizer, scheduler
         self.tuning = tuning or TuningConfig()
         # that is as far back as t**0.6 steps, a tenth of 300 or a twentieth of 2,000: further back, and short runs lag
@@ -82,7 +82,7 @@ class FineTuning(pl.LightningModule):
             self.model.advance(self.global_step / self.total_steps)
         optimizer = self.trainer.optimizers[0]
         optimizer.zero_grad()
-        rest, loss = loss_in_parts(self.kind, self.model, self.loss, batch, self.part_size)
+        rest, loss = loss_in_parts(self.task, self.model, self.loss, batch, self.part_size)
         self._losses.add(loss, self.global_step, optimizer.param_groups[0]["lr"])
         return rest
 
@@ -122,7 +122,7 @@ class FineTuning(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Counts a batch."""
-        prediction, target, finite = self.kind.pairs_of(self.averaged, batch)
+        prediction, target, finite = self.task.pairs_of(self.averaged, batch)
         self.confusion.update(prediction, target)
         self._not_finite = self._not_finite + ~finite
 

@@ -9,11 +9,12 @@ import torch
 from segtune import __version__
 from segtune.errors import DataError
 from segtune.models.cost import device_name
+from segtune.runtime.log import Log
 from segtune.tracking.provenance import environment, git_state
 from segtune.tracking.recording import log_datasets, logged_params
 from segtune.tracking.runs import RunRecord, RunWriter, get_run
 from segtune.tracking.store import Store
-from segtune.training.components import Say, Setup
+from segtune.training.components import RunComponents
 from segtune.training.resuming import alone_with, extend
 
 _RANK_RUN = "SEGTUNE_RUN_ID"  # tells the other ranks of a distributed run whose they are
@@ -25,8 +26,8 @@ def rank() -> int:
 
 
 def open_run(
-    store: Store, setup: Setup, name: str, tags: Mapping[str, str], parent: str | None, resume: str | None,
-    held: ExitStack, say: Say,
+    store: Store, setup: RunComponents, name: str, tags: Mapping[str, str], parent: str | None, resume: str | None,
+    held: ExitStack, say: Log,
 ) -> RunWriter:  # fmt: skip
     """The run to write to: a new one, one that is resumed, or a longer one that takes another's checkpoint over."""
     if rank():
@@ -58,7 +59,7 @@ def open_run(
     return run
 
 
-def check_data(setup: Setup, run: RunRecord) -> None:
+def check_data(setup: RunComponents, run: RunRecord) -> None:
     """Compares the data with what an earlier run saw.
 
     Raises:
@@ -76,7 +77,9 @@ def check_data(setup: Setup, run: RunRecord) -> None:
             )
 
 
-def _create_run(store: Store, setup: Setup, name: str, tags: Mapping[str, str], parent: str | None) -> RunWriter:
+def _create_run(
+    store: Store, setup: RunComponents, name: str, tags: Mapping[str, str], parent: str | None
+) -> RunWriter:
     config, git = setup.config, git_state()
     own = {
         "segtune.kind": "run",

@@ -3,7 +3,7 @@
 import os
 import pickle
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from segtune.config.compose import compose
 from segtune.config.schema import RunConfig, TrackingConfig
 from segtune.config.template import parse_template
 from segtune.errors import ConfigError, DataError
+from segtune.runtime.log import Log
 from segtune.tracking.recorded import changed_dataset, recorded_config
 from segtune.tracking.runs import RunRecord, RunWriter, artifact, curve, get_run, search_runs, sweep_parent
 from segtune.tracking.store import Store
@@ -213,7 +214,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def usable_checkpoint(folder: Path, model: torch.nn.Module, anew: bool, say: Callable[[str], None]) -> Path | None:
+def usable_checkpoint(folder: Path, model: torch.nn.Module, anew: bool, say: Log) -> Path | None:
     """The checkpoint that a resumed run goes on from; None where it starts again at its first epoch, which is said.
 
     Args:
@@ -260,9 +261,7 @@ def alone_with(store: Store, run_id: str) -> Iterator[None]:
         lock.release()
 
 
-def extend(
-    store: Store, record: RunRecord, run: RunWriter, epochs: tuple[int, int], say: Callable[[str], None]
-) -> None:
+def extend(store: Store, record: RunRecord, run: RunWriter, epochs: tuple[int, int], say: Log) -> None:
     """Gives a longer run the checkpoint, the best weights and the metrics of the run that it extends.
 
     Args:

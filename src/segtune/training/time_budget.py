@@ -17,9 +17,10 @@ from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.models.offsets import ENTRIES, IMAGES, bias_of_classes
 from segtune.models.optim.optimizer import build_optimizer
 from segtune.runtime.exclusive import only_training
+from segtune.runtime.log import Log
 from segtune.runtime.memory import kept_memory
 from segtune.training.accumulation import loss_in_parts
-from segtune.training.components import Say, Setup, prepare
+from segtune.training.components import RunComponents, prepare
 
 _STEPS = 3  # are timed at least, after one that is not,
 _SECONDS = 2.0  # and for so long: the first of a process are slower (LOG.md);
@@ -31,7 +32,7 @@ _RESERVE = 0.85  # of a time limit: steps are timed at their fastest, and withou
 
 
 @dataclass(frozen=True)
-class Pace:
+class RunTiming:
     """What a run's parts take, in seconds.
 
     Attributes:
@@ -80,11 +81,11 @@ def forecast_seconds(config: RunConfig, patience: float = _SECONDS) -> float:
     if config.trainer.minutes:
         return 60.0 * config.trainer.minutes
     epochs = int(config.hp["num_epochs"])
-    pace = measure_pace(prepare(config, _quiet), patience)
+    pace = measure_timing(prepare(config, _quiet), patience)
     return pace.seconds(epochs, lambda _: 1.0, validations(epochs, config.trainer.val_every))
 
 
-def within_minutes(setup: Setup, started: float, say: Say) -> Setup:
+def within_minutes(setup: RunComponents, started: float, say: Log) -> RunComponents:
     """The run with as many epochs as fit into `trainer.minutes`, and its schedule and crops stretched over them.
 
     What was chosen stands in the run's recorded config, so that a resumed or repeated run has the same.
@@ -95,7 +96,7 @@ def within_minutes(setup: Setup, started: float, say: Say) -> Setup:
     config = setup.config
     if config.trainer.minutes is None:
         return setup
-    pace = measure_pace(setup)
+    pace = measure_timing(setup)
     left = 60.0 * config.trainer.minutes * _RESERVE - (time.monotonic() - started)
     few, many = _VALIDATIONS
     allowed = max(few, min(many, int(_VALIDATING * left / pace.validation)))
@@ -130,14 +131,14 @@ def best_workers(config: RunConfig) -> tuple[int, str]:
     if setup.device.type == "cuda":
         free = torch.cuda.mem_get_info(setup.device)[0]
         torch.cuda.reset_peak_memory_stats(setup.device)
-        measure_pace(setup)
+        measure_timing(setup)
         taken = torch.cuda.max_memory_reserved(setup.device)
         number = max(1, min(4, cores, int(0.9 * free // max(1, taken))))
         return number, f"a trial takes {taken / 2**30:.1f} of {free / 2**30:.1f} GiB that are free"
     seconds = {}
     for workers in (n for n in range(1, cores + 1) if cores % n == 0):
         torch.set_num_threads(cores // workers)
-        seconds[workers] = measure_pace(setup).largest / workers
+        seconds[workers] = measure_timing(setup).largest / workers
     torch.set_num_threads(cores)
     best = min(seconds, key=lambda n: seconds[n])
     told = ", ".join(f"{n} of {cores // n} threads: {1e3 * s:.0f}" for n, s in seconds.items())
@@ -148,9 +149,9 @@ def _quiet(line: str) -> None:
     """Says nothing."""
 
 
-def measure_pace(setup: Setup, patience: float = _SECONDS) -> Pace:
+def measure_timing(setup: RunComponents, patience: float = _SECONDS) -> RunTiming:
     """Times a few steps, data and optimiser included, and a batch of validation, on a copy of the model."""
-    config, kind, augment = setup.config, setup.kind, setup.augment
+    config, task, augment = setup.config, setup.task, setup.augment
     loss = SegmentationLoss(config.loss, setup.train.class_shares(len(setup.classes))).to(setup.device)
     memory_format = torch.channels_last if setup.how.channels_last else torch.contiguous_format
     model = copy.deepcopy(setup.model).to(setup.device).to(memory_format=memory_format).train()
@@ -160,11 +161,11 @@ def measure_pace(setup: Setup, patience: float = _SECONDS) -> Pace:
 
     def step(epoch: int) -> float:
         started = time.perf_counter()
-        made = kind.collate(views.__getitems__([(epoch, n, 0) for n in items]))
+        made = task.collate(views.__getitems__([(epoch, n, 0) for n in items]))
         making = time.perf_counter() - started
         batch = {k: v.to(setup.device) for k, v in made.items()}
         with torch.autocast(setup.device.type, torch.bfloat16, enabled=setup.how.bf16):
-            torch.autograd.backward(loss_in_parts(kind, model, loss, batch, setup.step_size)[0])
+            torch.autograd.backward(loss_in_parts(task, model, loss, batch, setup.step_size)[0])
         optimizer.step()
         optimizer.zero_grad()
         _wait(setup.device)
@@ -184,24 +185,24 @@ def measure_pace(setup: Setup, patience: float = _SECONDS) -> Pace:
     image = _validation_seconds(model, setup.val_size, at_once, setup.device) / at_once
     validation = len(setup.val) * image
     steps = config.trainer.limit_train_batches or max(1, len(setup.train) // setup.batch_size)
-    return Pace(smallest, largest, validation, ending_seconds(setup), steps)
+    return RunTiming(smallest, largest, validation, ending_seconds(setup), steps)
 
 
-def ending_seconds(setup: Setup) -> float:
+def ending_seconds(setup: RunComponents) -> float:
     """About how long what follows the last epoch takes: class offsets, the measurement, overlays, saving.
 
     One val image is measured, and one train image searched for offsets, on a copy of the model.
     """
-    config, kind = setup.config, setup.kind
+    config, task = setup.config, setup.task
     model = copy.deepcopy(setup.model).float()
-    segmenter = kind.finished(model, setup.classes, config.hp["image_size"], setup.device)
+    segmenter = task.finished(model, setup.classes, config.hp["image_size"], setup.device)
     one = first_of(setup.val)
-    measuring = _second_time(lambda: kind.evaluate(segmenter, one), setup.device)
+    measuring = _second_time(lambda: task.evaluate(segmenter, one), setup.device)
     images = len(setup.val) + min(config.tracking.overlays, len(setup.val))
     return _SAVING + images * measuring + offset_seconds(setup, segmenter)
 
 
-def offset_seconds(setup: Setup, segmenter: Any) -> float:
+def offset_seconds(setup: RunComponents, segmenter: Any) -> float:
     """About how long the search for class offsets takes; 0 where there is none."""
     if not setup.config.trainer.class_offsets or bias_of_classes(setup.model) is None:
         return 0.0
@@ -209,7 +210,7 @@ def offset_seconds(setup: Setup, segmenter: Any) -> float:
     image = torch.zeros((1, 3, *one.images[0].shape[:2]), dtype=torch.uint8, device=setup.device)
     with torch.inference_mode():
         looking = _second_time(lambda: segmenter.model(image), setup.device)
-    both = _second_time(lambda: setup.kind.offset_classes(segmenter, setup.source, one), setup.device)
+    both = _second_time(lambda: setup.task.offset_classes(segmenter, setup.source, one), setup.device)
     number = min(IMAGES, len(setup.train))
     searched = min(number, math.ceil(ENTRIES / (one.masks[0].size * len(setup.classes))))  # more are thinned out
     return number * looking + searched * max(0.0, both - looking)

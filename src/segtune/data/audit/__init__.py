@@ -1,7 +1,7 @@
 """The check of a dataset: every file is read once, then names, splits, duplicates and classes are looked at."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from segtune.data.audit.findings import Finding, merge
 from segtune.data.audit.names import look_at_names
 from segtune.data.source.layout import Source
 from segtune.errors import DataError
-from segtune.runtime.progress import Pace
+from segtune.runtime.log import Log
+from segtune.runtime.progress import ProgressReporter
 
-Say = Callable[[str], None]
 NEAR = 56
 """Bits of 256 in which the hashes of near duplicates differ at most; see `perceptual_hash`."""
 
@@ -84,7 +84,7 @@ class Audit:
         }  # fmt: skip
 
 
-def audit(source: Source, image_size: Sequence[int], say: Say = lambda _: None) -> Audit:
+def audit(source: Source, image_size: Sequence[int], say: Log = lambda _: None) -> Audit:
     """Examines all splits.
 
     Raises:
@@ -97,7 +97,7 @@ def audit(source: Source, image_size: Sequence[int], say: Say = lambda _: None) 
             "Set dataset.root, dataset.images or dataset.splits."
         )
     wanted, found = look_at_names(source, splits)
-    with Pace(say) as pace:
+    with ProgressReporter(say) as pace:
         facts = examine_all(source, wanted, image_size, lambda i, n: pace("pairs examined", i, n))
     found = [*rules.of_files(source, facts), *found, *_duplicates(source, splits, facts)]
     bad = {pair for f in found if f.severity == "error" for pair in _concerned(f, facts, source)}

@@ -27,9 +27,9 @@ from segtune.data.reading.images import read_image, resize_image, resize_mask, t
 from segtune.data.source.files import cache_dir, digests, read_bytes
 from segtune.data.source.layout import Pair, Source
 from segtune.errors import DataError
-from segtune.runtime.progress import Pace
+from segtune.runtime.log import Log
+from segtune.runtime.progress import ProgressReporter
 
-Say = Callable[[str], None]
 _VERSION = 2  # raise it whenever the same files decode to other arrays
 _INDEX = "index.json"
 _WINDOW = 64  # pairs that are decoded ahead of the one that is written
@@ -140,7 +140,7 @@ def load_split(
     image_size: Sequence[int],
     stored_masks: bool = False,
     cache: CacheConfig | None = None,
-    say: Say = lambda _: None,
+    say: Log = lambda _: None,
 ) -> Decoded:
     """A split as arrays: decoded and checked by the first process that asks, mapped by all others.
 
@@ -206,7 +206,7 @@ class _Work:
             return error
 
 
-def _build(work: _Work, folder: Path, max_bytes: float, say: Say) -> None:
+def _build(work: _Work, folder: Path, max_bytes: float, say: Log) -> None:
     """Decodes every pair, and keeps the pixels where they fit."""
     kept: list[int] = []
     shapes: tuple[list[list[int]], list[list[int]]] = ([], [])
@@ -217,7 +217,7 @@ def _build(work: _Work, folder: Path, max_bytes: float, say: Say) -> None:
     started, size = time.monotonic(), 0
     writers: list[BinaryIO] | None = [(folder / n).open("wb") for n in ("images.bin", "masks.bin")]
     try:
-        with Pace(say) as pace:
+        with ProgressReporter(say) as pace:
             for index, found in enumerate(_ahead(work)):
                 if time.monotonic() - started > 1.0:
                     pace(f"images of {work.source.name} {work.split} decoded", index + 1, total)
@@ -278,7 +278,7 @@ def _write(writers: Sequence[BinaryIO], arrays: Sequence[Array], fits: bool) -> 
     return True
 
 
-def _give_up(writers: Sequence[BinaryIO], folder: Path, work: _Work, max_bytes: float | None, say: Say) -> None:
+def _give_up(writers: Sequence[BinaryIO], folder: Path, work: _Work, max_bytes: float | None, say: Log) -> None:
     """Removes what was written."""
     for writer in writers:
         name = writer.name

@@ -31,9 +31,9 @@ from segtune.data.source.download import build_folder
 from segtune.data.source.files import cache_dir
 from segtune.data.source.splits import divide
 from segtune.errors import ConfigError, DataError, nearest
-from segtune.runtime.progress import Pace
+from segtune.runtime.log import Log
+from segtune.runtime.progress import ProgressReporter
 
-Say = Callable[[str], None]
 _VERSION = 1  # raise it whenever the same annotations give other masks
 
 # the order is that of detection: the more particular first
@@ -66,7 +66,7 @@ def read(root: Path, config: DatasetConfig) -> Annotated:
     wanted = config.annotations or AnnotationsConfig()
     name = detect(root) if wanted.format == "auto" else wanted.format
     if name is None:
-        raise DataError(f"'{root}' holds no annotations that are known: {', '.join(FORMATS)}. Say which: format=NAME")
+        raise DataError(f"'{root}' holds no annotations that are known: {', '.join(FORMATS)}. Log which: format=NAME")
     if name not in FORMATS:
         raise ConfigError(f"annotations.format={name}: {nearest(name, FORMATS)}")
     if not FORMATS[name](root):
@@ -112,7 +112,7 @@ def _chosen(found: Sequence[Mapping[str, object]], config: DatasetConfig) -> lis
     )
 
 
-def converted(config: DatasetConfig, root: Path, say: Say) -> Path:
+def converted(config: DatasetConfig, root: Path, say: Log) -> Path:
     """The canonical layout of a folder or archive of annotations, made once, in the cache folder."""
     plain = config.model_copy(update={"root": str(root)}).model_dump(mode="json", exclude={"fixes", "licence", "table"})
     facts = [_VERSION, str(root), _tree_state(root), plain]
@@ -134,7 +134,7 @@ def _tree_state(root: Path) -> str:
     return total.hexdigest()
 
 
-def convert(config: DatasetConfig, source: Path, output: Path, say: Say, link: bool = False) -> Counter[str]:
+def convert(config: DatasetConfig, source: Path, output: Path, say: Log, link: bool = False) -> Counter[str]:
     """Reads annotations and writes the canonical layout; returns the number of images by split.
 
     Args:
@@ -161,7 +161,7 @@ def convert(config: DatasetConfig, source: Path, output: Path, say: Say, link: b
     return counts
 
 
-def write(found: Annotated, folder: Path, config: DatasetConfig, say: Say, link: bool = False) -> Counter[str]:
+def write(found: Annotated, folder: Path, config: DatasetConfig, say: Log, link: bool = False) -> Counter[str]:
     """Writes what a reader found; images of no split are divided by `dataset.splits`, a fifth into val without."""
     if not found.items:
         raise DataError("the annotations name no image.")
@@ -171,7 +171,7 @@ def write(found: Annotated, folder: Path, config: DatasetConfig, say: Say, link:
     )
     presence = np.zeros((len(items), len(table)), bool)
     painted = [{**c, "name": c.get("found", c["name"])} for c in found.classes]
-    with Pace(say) as pace, ThreadPoolExecutor() as pool:
+    with ProgressReporter(say) as pace, ThreadPoolExecutor() as pool:
         for index, shown in enumerate(pool.map(lambda i: _write_one(i, folder, painted, config, link), items)):
             presence[index] = shown
             if index % 20 == 19:
@@ -263,7 +263,7 @@ def _save(path: Path, mask: NDArray[np.uint8]) -> None:
 
 
 def _divide(
-    items: Sequence[Labelled], presence: NDArray[np.bool_], folder: Path, config: DatasetConfig, say: Say
+    items: Sequence[Labelled], presence: NDArray[np.bool_], folder: Path, config: DatasetConfig, say: Log
 ) -> Counter[str]:
     """Moves images of no split into one."""
     counts = Counter(i.split for i in items if i.split)

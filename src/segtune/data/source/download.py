@@ -11,11 +11,10 @@ from pathlib import Path
 from segtune.config.dataset_schema import DownloadConfig
 from segtune.data.source.archives import unpack
 from segtune.errors import DataError
+from segtune.runtime.log import Log
 
-Say = Callable[[str], None]
 
-
-def download(name: str, config: DownloadConfig, root: Path, say: Say) -> None:
+def download(name: str, config: DownloadConfig, root: Path, say: Log) -> None:
     """Fetches the archive and keeps the folders named in `paths`, after their content was checked.
 
     Raises:

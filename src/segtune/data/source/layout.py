@@ -183,7 +183,7 @@ class Source:
         if self.config.splits is None:
             if "{split}" not in self.config.images:
                 raise DataError(
-                    f"dataset '{self.name}': dataset.images '{self.config.images}' names no {{split}}. Say which image "
+                    f"dataset '{self.name}': dataset.images '{self.config.images}' names no {{split}}. Log which image "
                     "belongs to which: dataset.splits.val=0.2, or lists: 'dataset.splits.lists=\"{split}.txt\"'."
                 )
             return self._listing(self.folder(self.config.images, split), split)

@@ -1,6 +1,5 @@
 """The street scenes as files: the layout of every image/mask folder, so that the same loader and checks apply."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from segtune.config.dataset_schema import StreetConfig
 from segtune.data.street.scenes import Frame, Scene
+from segtune.runtime.log import Log
 
 VERSION = 1
 """Part of the cache's key: raise it whenever a scene of the same seed looks different."""
@@ -18,7 +18,7 @@ CLIP_RATE = 12  # frames a second
 _SPLIT_SEEDS = {"train": 0, "val": 1, "test": 2, "clips": 3}
 
 
-def write_dataset(root: Path, settings: StreetConfig, say: Callable[[str], None]) -> None:
+def write_dataset(root: Path, settings: StreetConfig, say: Log) -> None:
     """Writes images/, masks/ and finer/ for train, val and test, clips/ with videos and clip_masks/ with their truth.
 
     No scene stands in two splits: each split draws its seeds from a range of its own.

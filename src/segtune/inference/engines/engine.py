@@ -10,7 +10,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,13 @@ from segtune.inference.engines.graphs import Runtime, check_installed, is_instal
 from segtune.models.build import SegmentationModel
 from segtune.models.folder import state_hash
 from segtune.models.probe import keep_answers, kept_answers
+from segtune.runtime.log import Log
 
 ENGINES = ("auto", "eager", "bf16", "onnx", "openvino")
 LEAST_AGREEMENT = 0.995
 _ROUNDS = 3
 _PAUSE = 0.1  # seconds
 _MARGIN = 0.9  # another engine must save a tenth of the time, or noise would choose
-Say = Callable[[str], None]
 
 
 class Eager:
@@ -94,7 +94,7 @@ class Fastest(Eager):
     """
 
     def __init__(
-        self, model: SegmentationModel, graphs: bool = False, keep: Path | None = None, say: Say = lambda _: None
+        self, model: SegmentationModel, graphs: bool = False, keep: Path | None = None, say: Log = lambda _: None
     ) -> None:
         super().__init__(model, "auto")
         self.graphs, self.say = graphs, say
@@ -164,7 +164,7 @@ class Fastest(Eager):
 
 
 def make_engine(
-    model: SegmentationModel, name: str, size: tuple[int, int], graphs: bool = False, say: Say = lambda _: None
+    model: SegmentationModel, name: str, size: tuple[int, int], graphs: bool = False, say: Log = lambda _: None
 ) -> Eager:
     """An engine by name.
 

@@ -31,11 +31,11 @@ from segtune.inference.prediction.written import Record
 from segtune.inference.regions.regions import Region, find_regions
 from segtune.inference.segmenter import Segmentation, Segmenter
 from segtune.inference.workflow.workflow import Workflow
+from segtune.runtime.log import Log
 from segtune.runtime.signals import StopRequest
 
 _MANY = 500
 _MASK = ".mask.tif"  # of a large image whose mask is not asked for, while its other outputs are made of it
-Say = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
 """(what is counted, how many are done, how many there are)."""
 
@@ -71,7 +71,7 @@ def predict(
     options: Options | None = None,
     overwrite: bool = False,
     workflow: Workflow | None = None,
-    say: Say = lambda _: None,
+    say: Log = lambda _: None,
     progress: Progress = lambda *_: None,
 ) -> Prediction:
     """Writes `regions.json` and the formats asked for; outputs mirror the input's folders.
@@ -150,7 +150,7 @@ class _Job:
 
     def __init__(
         self, segmenter: Segmenter, inputs: list[Input], output: Path, options: Options, settings: Mapping[str, Any],
-        workflow: Workflow | None, say: Say, progress: Progress,
+        workflow: Workflow | None, say: Log, progress: Progress,
     ) -> None:  # fmt: skip
         self.segmenter, self.inputs, self.options = segmenter, inputs, options
         self.settings, self.workflow, self.say, self.progress = settings, workflow, say, progress

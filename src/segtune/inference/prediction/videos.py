@@ -23,6 +23,7 @@ from segtune.inference.regions.regions import SCHEMA_VERSION, Region, paint
 from segtune.inference.segmenter import Segmentation, Segmenter
 from segtune.inference.smoothing import WARM_UP, Smoother, Tracker
 from segtune.inference.workflow.workflow import Workflow
+from segtune.runtime.log import Log
 from segtune.runtime.signals import StopRequest
 
 
@@ -36,7 +37,7 @@ def segment_video(
     workflow: Workflow | None,
     stop: StopRequest,
     progress: Callable[[str, int, int], None],
-    say: Callable[[str], None],
+    say: Log,
 ) -> dict[str, Any]:
     """Segments a video's frames and writes them as they come; returns its row of regions.json.
 
