@@ -26,7 +26,9 @@ def main() -> None:
     options = parser.parse_args()
     val = options.images // 5
     with tempfile.TemporaryDirectory() as folder:
-        scenes = f"{{width:480,height:360,train:{options.images - val},val:{val},test:1,clips:0,seed:0}}"
+        scenes = (
+            f"{{width:480,height:360,train:{options.images - val},val:{val},test:1,clips:0,seed:0}}"
+        )
         words = ["dataset=street", f"dataset.street={scenes}", f"dataset.root='{folder}/street'"]
         source = open_source(compose(words).config.dataset, print)
         started = time.perf_counter()
@@ -41,7 +43,9 @@ def main() -> None:
         bare = time.perf_counter() - started
     print("| images | check, s | with its page, s | target, s | decoding alone, s | findings |")
     print("| --- | --- | --- | --- | --- | --- |")
-    print(f"| {options.images} | {examined:.1f} | {whole:.1f} | 30 | {bare:.1f} | {len(found.findings)} |")
+    print(
+        f"| {options.images} | {examined:.1f} | {whole:.1f} | 30 | {bare:.1f} | {len(found.findings)} |"
+    )
 
 
 if __name__ == "__main__":

@@ -27,7 +27,9 @@ def main() -> None:
         times = []
         for _ in range(runs):
             started = time.perf_counter()
-            subprocess.run([sys.executable, "-m", "segtune", *words], capture_output=True, check=False)
+            subprocess.run(
+                [sys.executable, "-m", "segtune", *words], capture_output=True, check=False
+            )
             times.append(time.perf_counter() - started)
         print(f"| {name} | {statistics.median(times):.2f} | {max(times):.2f} |")
 

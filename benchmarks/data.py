@@ -43,7 +43,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=320)
     parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--files", type=int, default=0, help="measure lists of so many images instead")
+    parser.add_argument(
+        "--files", type=int, default=0, help="measure lists of so many images instead"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["SEGTUNE_CACHE"] = f"{folder}/cache"
@@ -66,7 +68,14 @@ def _waiting(words: list[str], steps: int) -> None:
     from segtune.tasks.task import Segmentation
     from segtune.training.components import build_augment
 
-    words = [*words, "template=swift", "hp.image_size=[360]", "hp.batch_size=8", "augment=light", "loss.stride=4"]
+    words = [
+        *words,
+        "template=swift",
+        "hp.image_size=[360]",
+        "hp.batch_size=8",
+        "augment=light",
+        "loss.stride=4",
+    ]
     config = compose(words).config
     source = open_source(config.dataset, print)
     pairs = source.pairs("train")
@@ -114,9 +123,14 @@ def _waiting(words: list[str], steps: int) -> None:
     step = statistics.median(step_times[2:])
     print("\n| images of a batch from | wait, ms | step, ms | wait over step and wait | target |")
     print("| --- | --- | --- | --- | --- |")
-    for name, label, target in (("cache", "the cache", "< 3 %"), ("png", "PNG, decoded on the fly", "")):
+    for name, label, target in (
+        ("cache", "the cache", "< 3 %"),
+        ("png", "PNG, decoded on the fly", ""),
+    ):
         wait = statistics.median(waits[name][2:])
-        print(f"| {label} | {1e3 * wait:.1f} | {1e3 * step:.0f} | {100 * wait / (wait + step):.1f} % | {target} |")
+        print(
+            f"| {label} | {1e3 * wait:.1f} | {1e3 * step:.0f} | {100 * wait / (wait + step):.1f} % | {target} |"
+        )
     print(f"\ncold build of {len(pairs)} images: {cold:.2f} s, {cold / bare:.2f} of decoding alone ({bare:.2f} s); "
           f"opened again: {warm:.2f} s")  # fmt: skip
 
@@ -125,7 +139,10 @@ def _memory(words: list[str]) -> None:
     """Two processes that map the same split: what each holds for itself."""
     command = [sys.executable, "-c", _SHARED, *words]
     pipe = subprocess.PIPE
-    both = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) for _ in range(2)]
+    both = [
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
+        for _ in range(2)
+    ]
     lines = []
     for process in both:
         assert process.stdin and process.stdout
@@ -139,7 +156,9 @@ def _memory(words: list[str]) -> None:
         process.communicate("\n")
     own = [f"{line[0] / 1e6:.0f} MB" for line in lines]
     size = lines[0][1] / 1e6
-    print(f"two workers, a split of {size:.0f} MB: {own[0]} and {own[1]} of their own, libraries included")
+    print(
+        f"two workers, a split of {size:.0f} MB: {own[0]} and {own[1]} of their own, libraries included"
+    )
 
 
 def _many(root: Path, count: int) -> None:
@@ -151,7 +170,9 @@ def _many(root: Path, count: int) -> None:
             folder = root / kind / f"drive_{number // 1000:03d}"
             if number % 1000 == 0:
                 folder.mkdir(parents=True)
-            (folder / f"{number:06d}.png").write_bytes(tiny + number.to_bytes(4, "big") + kind.encode())
+            (folder / f"{number:06d}.png").write_bytes(
+                tiny + number.to_bytes(4, "big") + kind.encode()
+            )
     print("| pass | listing and split, s | fingerprint, s | both, s | target, s |")
     print("| --- | --- | --- | --- | --- |")
     for name in ("first", "second", "one file changed"):
@@ -165,7 +186,10 @@ def _many(root: Path, count: int) -> None:
         source.fingerprint()
         hashing = time.perf_counter() - started
         target = "" if name == "first" else "60"
-        print(f"| {name} | {listing:.1f} | {hashing:.1f} | {listing + hashing:.1f} | {target} |", flush=True)
+        print(
+            f"| {name} | {listing:.1f} | {hashing:.1f} | {listing + hashing:.1f} | {target} |",
+            flush=True,
+        )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"\npeak memory {peak:.2f} GB (target under 1 GB)")
 

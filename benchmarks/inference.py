@@ -53,16 +53,27 @@ def main() -> None:
     val = load_split(source, "val", segmenter.image_size, stored_masks=True)
     train = load_split(source, "train", segmenter.image_size)
     count = min(options.images, len(val))
-    images = [np.ascontiguousarray(val.images[i * len(val) // count].transpose(2, 0, 1)[None]) for i in range(count)]
-    truths = [torch.from_numpy(np.array(val.masks[i * len(val) // count]))[None] for i in range(count)]
+    images = [
+        np.ascontiguousarray(val.images[i * len(val) // count].transpose(2, 0, 1)[None])
+        for i in range(count)
+    ]
+    truths = [
+        torch.from_numpy(np.array(val.masks[i * len(val) // count]))[None] for i in range(count)
+    ]
     calibration = [train.images[i * len(train) // 40] for i in range(40)]
     with tempfile.TemporaryDirectory() as folder:
-        forms = _forms(segmenter.model, Path(folder), images[0].shape[2:], calibration, options.threads)
+        forms = _forms(
+            segmenter.model, Path(folder), images[0].shape[2:], calibration, options.threads
+        )
         _measure(forms, images, truths, len(source.classes))
 
 
 def _forms(
-    model: nn.Module, folder: Path, size: tuple[int, int], calibration: list[NDArray[np.uint8]], threads: int
+    model: nn.Module,
+    folder: Path,
+    size: tuple[int, int],
+    calibration: list[NDArray[np.uint8]],
+    threads: int,
 ) -> dict[str, Form]:
     to_onnx(model, folder / "model.onnx", size)
     to_openvino(folder / "model.onnx", folder / "model.xml")
@@ -99,8 +110,15 @@ def _decided(engine: Eager, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return engine.decide(torch.from_numpy(image), image.shape[-2:])[0][0][None]
 
 
-def _measure(forms: dict[str, Form], images: list[NDArray[np.uint8]], truths: list[torch.Tensor], classes: int) -> None:
-    found = {name: [form(x) for x in images] for name, form in forms.items()}  # warm, and what they answer
+def _measure(
+    forms: dict[str, Form],
+    images: list[NDArray[np.uint8]],
+    truths: list[torch.Tensor],
+    classes: int,
+) -> None:
+    found = {
+        name: [form(x) for x in images] for name, form in forms.items()
+    }  # warm, and what they answer
     times: dict[str, list[float]] = {name: [] for name in forms}
     for image in images:
         for name, form in forms.items():
@@ -120,7 +138,9 @@ def _measure(forms: dict[str, Form], images: list[NDArray[np.uint8]], truths: li
         loss = 100 * (_miou(found[name], truths, classes) - own)
         print(f"| {name} | {1e3 * cost:.1f} | {base / cost:.2f} | {same:.3%} | {loss:+.2f} |")
     naive, *ours = (statistics.median(times[name]) for name in (WITH_ARGMAX, DEFAULT, INT8))
-    print(f"\nimage to classes, against {WITH_ARGMAX}: default {naive / ours[0]:.2f}, int8 {naive / ours[1]:.2f}")
+    print(
+        f"\nimage to classes, against {WITH_ARGMAX}: default {naive / ours[0]:.2f}, int8 {naive / ours[1]:.2f}"
+    )
 
 
 def _miou(masks: list[NDArray[np.uint8]], truths: list[torch.Tensor], classes: int) -> float:

@@ -32,10 +32,15 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    print("| image | update, ms | target | MeanIoU / ours | target | JaccardIndex / ours | target |")
+    print(
+        "| image | update, ms | target | MeanIoU / ours | target | JaccardIndex / ours | target |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name, (height, width, limit) in _SIZES.items():
-        prediction, target = _areas(height, width, options.classes), _areas(height, width, options.classes)
+        prediction, target = (
+            _areas(height, width, options.classes),
+            _areas(height, width, options.classes),
+        )
         ignored = target.clone()
         ignored[:, : height // 10] = 255
         ours = ConfusionMatrix(options.classes)
@@ -44,9 +49,13 @@ def main() -> None:
         stored = ignored.byte()  # as masks come out of a dataset
         cost = _median(lambda o=ours, p=prediction, t=stored: o.update(p, t), options.repeats)
         # MeanIoU raises on 255
-        other = _median(lambda m=mean, p=prediction, t=target: m.update(p, t), max(3, options.repeats // 5))
+        other = _median(
+            lambda m=mean, p=prediction, t=target: m.update(p, t), max(3, options.repeats // 5)
+        )
         third = _median(lambda j=jaccard, p=prediction, t=ignored: j.update(p, t), options.repeats)
-        print(f"| {name} | {1000 * cost:.2f} | {limit} | {other / cost:.0f} | 50 | {third / cost:.1f} | 5 |")
+        print(
+            f"| {name} | {1000 * cost:.2f} | {limit} | {other / cost:.0f} | 50 | {third / cost:.1f} | 5 |"
+        )
     step, update = _training_step(options.classes)
     print(f"\nswift, batch 8 of 360x480: step {1000 * step:.0f} ms, counting its masks {1000 * update:.2f} ms = "
           f"{100 * update / step:.2f} % (target under 1)")  # fmt: skip
@@ -62,7 +71,10 @@ def _training_step(classes: int) -> tuple[float, float]:
     """Seconds of one training step, and of counting as many pixels."""
     config = compose(["template=swift", "hp.pretrained_weights=none"]).config
     model = build(config.template["model"], classes).to(memory_format=torch.channels_last).train()
-    loss, optimizer = SegmentationLoss(config.loss, [1 / classes] * classes), torch.optim.AdamW(model.parameters())
+    loss, optimizer = (
+        SegmentationLoss(config.loss, [1 / classes] * classes),
+        torch.optim.AdamW(model.parameters()),
+    )
     image = torch.randint(0, 256, (8, 3, 360, 480), dtype=torch.uint8)
     target = _areas(360, 480, classes, batch=8).byte()
     stride = config.loss.stride

@@ -63,7 +63,9 @@ DATA = {
 
 def normalised(image) -> torch.Tensor:
     """(3, H, W) float of RGB bytes (H, W, 3)."""
-    return (torch.from_numpy(image).permute(2, 0, 1).float() / 255 - MEAN[:, None, None]) / STD[:, None, None]
+    return (torch.from_numpy(image).permute(2, 0, 1).float() / 255 - MEAN[:, None, None]) / STD[
+        :, None, None
+    ]
 
 
 class Pairs(Dataset):
@@ -76,7 +78,9 @@ class Pairs(Dataset):
         return self.length
 
     def __getitem__(self, index: int):
-        image, mask = self.view(self.split.images[index % len(self.split)], self.split.masks[index % len(self.split)])
+        image, mask = self.view(
+            self.split.images[index % len(self.split)], self.split.masks[index % len(self.split)]
+        )
         return normalised(image), torch.from_numpy(mask).long()
 
 
@@ -84,9 +88,14 @@ def crop_to(image, mask, side: int):
     """A random square, padded with ignored pixels where the image is smaller."""
     below, right = max(0, side - image.shape[0]), max(0, side - image.shape[1])
     if below or right:
-        image = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT, value=(124, 116, 104))
+        image = cv2.copyMakeBorder(
+            image, 0, below, 0, right, cv2.BORDER_CONSTANT, value=(124, 116, 104)
+        )
         mask = cv2.copyMakeBorder(mask, 0, below, 0, right, cv2.BORDER_CONSTANT, value=255)
-    y, x = np.random.randint(image.shape[0] - side + 1), np.random.randint(image.shape[1] - side + 1)
+    y, x = (
+        np.random.randint(image.shape[0] - side + 1),
+        np.random.randint(image.shape[1] - side + 1),
+    )
     rows, columns = slice(y, y + side), slice(x, x + side)
     return np.ascontiguousarray(image[rows, columns]), np.ascontiguousarray(mask[rows, columns])
 
@@ -136,8 +145,13 @@ class Peer(pl.LightningModule):
 
     def configure_optimizers(self):
         optimizer = self.make(self.net.parameters())
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: self.factor(self.progress))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda _: self.factor(self.progress)
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
 
 
 class TorchvisionNet(nn.Module):
@@ -145,7 +159,9 @@ class TorchvisionNet(nn.Module):
 
     def __init__(self, classes: int) -> None:
         super().__init__()
-        self.net = deeplabv3_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=classes, aux_loss=True)
+        self.net = deeplabv3_mobilenet_v3_large(
+            weights=None, weights_backbone=None, num_classes=classes, aux_loss=True
+        )
 
     def forward(self, x):
         out = self.net(x)
@@ -179,7 +195,9 @@ def recipe_of(name: str, classes: int) -> Recipe:
             return main + 0.5 * aux
 
         sgd = partial(torch.optim.SGD, lr=0.01, momentum=0.9, weight_decay=1e-4)
-        return Recipe(TorchvisionNet(classes), both_heads, sgd, lambda t: (1 - t) ** 0.9, torchvision_view, 8)
+        return Recipe(
+            TorchvisionNet(classes), both_heads, sgd, lambda t: (1 - t) ** 0.9, torchvision_view, 8
+        )
     return Recipe(
         smp.Unet("resnet18", encoder_weights=None, classes=classes),
         lambda out, mask: F.cross_entropy(out, mask, ignore_index=255) + dice(out, mask),
@@ -189,7 +207,9 @@ def recipe_of(name: str, classes: int) -> Recipe:
     )  # fmt: skip
 
 
-def train_peer(name: str, train: Decoded, classes: int, seconds: float, clock, seed: int) -> nn.Module:
+def train_peer(
+    name: str, train: Decoded, classes: int, seconds: float, clock, seed: int
+) -> nn.Module:
     pl.seed_everything(seed, verbose=False)
     made = recipe_of(name, classes)
     pairs = Pairs(train, made.view, max(made.batch, len(train)))
@@ -227,21 +247,32 @@ def ours(words: list[str], minutes: float, seed: int, threads: int) -> float:
     return done.miou
 
 
-def train_one(candidate: str, data: str, minutes: float, seed: int, options: argparse.Namespace) -> float:
+def train_one(
+    candidate: str, data: str, minutes: float, seed: int, options: argparse.Namespace
+) -> float:
     """Val mIoU of one training."""
     torch.set_num_threads(options.threads)
     if candidate == "segtune":
         return ours(DATA[data], minutes, seed, options.threads)
     source = open_source(compose(DATA[data]).config.dataset)
-    train, val = load_split(source, "train", [360]), load_split(source, "val", [360], stored_masks=True)
+    train, val = (
+        load_split(source, "train", [360]),
+        load_split(source, "val", [360], stored_masks=True),
+    )
     clock = time.process_time if options.cpu else time.monotonic
     seconds = 60 * minutes * (options.threads if options.cpu else 1)
-    return validate(train_peer(candidate, train, len(source.classes), seconds, clock, seed), val, len(source.classes))
+    return validate(
+        train_peer(candidate, train, len(source.classes), seconds, clock, seed),
+        val,
+        len(source.classes),
+    )
 
 
 def table(rows: dict[tuple[str, str, float, int], float]) -> None:
     """Prints what each candidate reached and the gains over it, paired by seed."""
-    print("\n| data | minutes | seeds | segtune | peer | the peer's | ours less the peer's, mean and 95 % interval |")
+    print(
+        "\n| data | minutes | seeds | segtune | peer | the peer's | ours less the peer's, mean and 95 % interval |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for data, minutes, peer in dict.fromkeys((d, m, c) for c, d, m, _ in rows if c != "segtune"):
         pairs = [
@@ -253,7 +284,9 @@ def table(rows: dict[tuple[str, str, float, int], float]) -> None:
             own, theirs = zip(*pairs, strict=True)
             gains = [100 * (a - b) for a, b in pairs]
             cells = [", ".join(f"{100 * v:.1f}" for v in values) for values in (own, theirs)]
-            print(f"| {data} | {minutes:g} | {len(pairs)} | {cells[0]} | {peer} | {cells[1]} | {interval(gains)} |")
+            print(
+                f"| {data} | {minutes:g} | {len(pairs)} | {cells[0]} | {peer} | {cells[1]} | {interval(gains)} |"
+            )
 
 
 def interval(gains: list[float]) -> str:
@@ -267,17 +300,27 @@ def interval(gains: list[float]) -> str:
 
 def main() -> None:
     """Trains what is not kept yet, one seed of everything before the next, then prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", nargs="+", default=["camvid", "nuclei", "potholes"], choices=list(DATA))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", nargs="+", default=["camvid", "nuclei", "potholes"], choices=list(DATA)
+    )
     parser.add_argument("--minutes", nargs="+", type=float, default=[5, 15])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--peers", nargs="+", default=PEERS, choices=PEERS)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--cpu", action="store_true", help="count the peers' CPU seconds, not wall time")
-    parser.add_argument("--keep", type=Path, default=Path("peers.jsonl"), help="what is finished, one line each")
+    parser.add_argument(
+        "--cpu", action="store_true", help="count the peers' CPU seconds, not wall time"
+    )
+    parser.add_argument(
+        "--keep", type=Path, default=Path("peers.jsonl"), help="what is finished, one line each"
+    )
     options = parser.parse_args()
     rows = {tuple(key): value for key, value in map(json.loads, read_lines(options.keep))}
-    wanted = itertools.product(options.seeds, options.minutes, options.data, ["segtune", *options.peers])
+    wanted = itertools.product(
+        options.seeds, options.minutes, options.data, ["segtune", *options.peers]
+    )
     todo = [(c, d, m, s) for s, m, d, c in wanted if (c, d, m, s) not in rows]
     print(
         f"{options.threads} threads, torch {torch.__version__}; {len(rows)} kept in {options.keep}, {len(todo)} to go"
@@ -287,7 +330,10 @@ def main() -> None:
             rows[key] = train_one(*key, options)
             with options.keep.open("a") as file:
                 file.write(json.dumps([key, rows[key]]) + "\n")
-            print(f"{key[0]} on {key[1]}, {key[2]:g} minutes, seed {key[3]}: {100 * rows[key]:.1f}", flush=True)
+            print(
+                f"{key[0]} on {key[1]}, {key[2]:g} minutes, seed {key[3]}: {100 * rows[key]:.1f}",
+                flush=True,
+            )
     finally:
         table(rows)
 

@@ -45,7 +45,9 @@ def draw(folder: Path, images: int, frames: int) -> Path:
         cv2.imwrite(str(folder / "images" / f"{number:04d}.png"), view.image[..., ::-1])
     path, scene = folder / "drive.mp4", Scene(80_000)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=RATE, options={"crf": "20", "preset": "veryfast"})
+        stream = container.add_stream(
+            "libx264", rate=RATE, options={"crf": "20", "preset": "veryfast"}
+        )
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for number in range(frames):
             view = scene.render(HEIGHT, WIDTH, seconds=number / RATE)
@@ -80,7 +82,9 @@ def decoded(path: Path) -> list[np.ndarray]:
 def encode(frames: list[np.ndarray], path: Path) -> None:
     """Frames as predict's overlay video is encoded."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(RATE), options={"crf": "20", "preset": "veryfast"})
+        stream = container.add_stream(
+            "libx264", rate=Fraction(RATE), options={"crf": "20", "preset": "veryfast"}
+        )
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for image in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
@@ -106,7 +110,9 @@ def main() -> None:
         folder = Path(temporary)
         video = draw(folder, arguments.images, arguments.frames)
         frames = decoded(video)
-        print(f"{arguments.images} images, {len(frames)} frames of {WIDTH}x{HEIGHT}, {torch.get_num_threads()} threads")
+        print(
+            f"{arguments.images} images, {len(frames)} frames of {WIDTH}x{HEIGHT}, {torch.get_num_threads()} threads"
+        )
         print("\n| what | alone, per second | predict, per second | ratio, median | target |")
         print("| --- | --- | --- | --- | --- |")
         for formats in (("masks",), ("masks", "overlays", "regions")):
@@ -114,7 +120,14 @@ def main() -> None:
             for _ in range(arguments.rounds):
                 loop = seconds(lambda: bare(segmenter, folder, folder / "bare"))
                 pairs.append(
-                    (loop, seconds(partial(predict, arguments.model, folder / "images", folder / "out", formats)))
+                    (
+                        loop,
+                        seconds(
+                            partial(
+                                predict, arguments.model, folder / "images", folder / "out", formats
+                            )
+                        ),
+                    )
                 )
             row(f"images: {', '.join(formats)}", arguments.images, pairs)
         stages = {

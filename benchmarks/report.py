@@ -32,11 +32,16 @@ _IMAGES, _CLASSES, _EPOCHS = 101, 11, 30
 
 def main() -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=200)
     options = parser.parse_args()
     print("| figure | value | target |\n| --- | --- | --- |")
-    print(f"| 10,000 paired resamples of 500 images x 19 classes, s | {_resampling():.2f} | under 2 |", flush=True)
+    print(
+        f"| 10,000 paired resamples of 500 images x 19 classes, s | {_resampling():.2f} | under 2 |",
+        flush=True,
+    )
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(TrackingConfig(root=folder))
         storage = open_storage(store.root / "sweeps" / "many", None, "many").optuna
@@ -76,7 +81,10 @@ def _write_run(store: Store, number: int) -> FrozenTrial:
     rng = np.random.default_rng(number)
     quality = float(rng.uniform(0.3, 0.7))
     tags = {"segtune.kind": "trial", "segtune.sweep": "many", "segtune.dataset": "f" * 64}
-    searched = {"hp.per_item_lrate": float(10 ** rng.uniform(-5, -3)), "hp.width": int(rng.choice([16, 24, 32]))}
+    searched = {
+        "hp.per_item_lrate": float(10 ** rng.uniform(-5, -3)),
+        "hp.width": int(rng.choice([16, 24, 32])),
+    }
     params = searched | {"seed": 0, "dataset.name": "d", "template": "swift"}
     run = RunWriter.create(store, f"many-{number}", params, tags)
     for epoch in range(_EPOCHS):
@@ -86,23 +94,45 @@ def _write_run(store: Store, number: int) -> FrozenTrial:
         run.metrics({"best/val/miou": quality}, _EPOCHS)
         _keep(store, run, _evidence(rng, quality))
     run.finish("pruned" if pruned else "finished")
-    space = {"hp.per_item_lrate": FloatDistribution(1e-5, 1e-3, log=True), "hp.width": IntDistribution(16, 32, step=8)}
+    space = {
+        "hp.per_item_lrate": FloatDistribution(1e-5, 1e-3, log=True),
+        "hp.width": IntDistribution(16, 32, step=8),
+    }
     state, value = (TrialState.PRUNED, None) if pruned else (TrialState.COMPLETE, quality)
     return optuna.trial.create_trial(state=state, value=value, params=searched, distributions=space)
 
 
 def _evidence(rng: np.random.Generator, quality: float) -> Evidence:
     names = tuple(f"image{n}" for n in range(_IMAGES))
-    masks = {n: rng.integers(0, _CLASSES, (12, 16)).astype(np.uint8).repeat(15, 0).repeat(15, 1) for n in names}
+    masks = {
+        n: rng.integers(0, _CLASSES, (12, 16)).astype(np.uint8).repeat(15, 0).repeat(15, 1)
+        for n in names
+    }
     confidence = rng.random((1, 1000), np.float32)
     ids = rng.integers(0, _CLASSES, (1, 1000)).astype(np.uint8)
-    cost = {"latency_ms": float(rng.uniform(5, 50)), "latency_p95_ms": 60.0, "params_m": float(rng.uniform(1, 30))}
-    origin = Origin("d", "val", "f" * 64, tuple(f"class{n}" for n in range(_CLASSES)), "s", cost, "cpu", (), "now")
+    cost = {
+        "latency_ms": float(rng.uniform(5, 50)),
+        "latency_p95_ms": 60.0,
+        "params_m": float(rng.uniform(1, 30)),
+    }
+    origin = Origin(
+        "d",
+        "val",
+        "f" * 64,
+        tuple(f"class{n}" for n in range(_CLASSES)),
+        "s",
+        cost,
+        "cpu",
+        (),
+        "now",
+    )
     sizes = np.full((_IMAGES, 2), (360, 480))
     outlines = rng.integers(1, 9, (_IMAGES, 2, _CLASSES))
     counts = _matrices(rng, quality, _IMAGES, _CLASSES)
     calibration = Calibration.count(confidence, ids, ids)
-    return Evidence(origin, names, None, sizes, counts, outlines, calibration, rng.random(_IMAGES), masks)
+    return Evidence(
+        origin, names, None, sizes, counts, outlines, calibration, rng.random(_IMAGES), masks
+    )
 
 
 def _keep(store: Store, run: RunWriter, evidence: Evidence) -> None:
@@ -111,8 +141,17 @@ def _keep(store: Store, run: RunWriter, evidence: Evidence) -> None:
     run.folder_artifact(folder, "evidence/val")
     run.tags({"segtune.evidence.val": "val"})
     rng = np.random.default_rng(0)
-    picture = rng.integers(0, 256, (180, 240, 3)).astype(np.uint8), rng.integers(0, 11, (180, 240)).astype(np.uint8)
-    keep_pictures(store, "d", "val", evidence.origin.fingerprint, lambda: dict.fromkeys(evidence.names, picture))
+    picture = (
+        rng.integers(0, 256, (180, 240, 3)).astype(np.uint8),
+        rng.integers(0, 11, (180, 240)).astype(np.uint8),
+    )
+    keep_pictures(
+        store,
+        "d",
+        "val",
+        evidence.origin.fingerprint,
+        lambda: dict.fromkeys(evidence.names, picture),
+    )
 
 
 if __name__ == "__main__":

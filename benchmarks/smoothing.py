@@ -34,7 +34,9 @@ def drive(segmenter: Segmenter, seed: int, frames: int, how: str) -> tuple[torch
             logits = segmenter.logits(torch.from_numpy(image).permute(2, 0, 1)[None], size)
             smoothed = smoother.step(logits, image)
             kept = logits if how == "none" else smoothed
-            ids = F.interpolate(kept, size=view.mask.shape, mode="bilinear", align_corners=False).argmax(1)[0]
+            ids = F.interpolate(
+                kept, size=view.mask.shape, mode="bilinear", align_corners=False
+            ).argmax(1)[0]
             matrix += count_pairs(ids.to(torch.uint8), torch.from_numpy(view.mask), classes)
     return matrix, smoother
 

@@ -54,7 +54,9 @@ def compute(data: str, seeds: range, trials: int, epochs: int) -> None:
     shares = []
     for seed in seeds:
         target, spent, _ = search(data, seed, "random", "none", trials, epochs, math.inf)
-        final, used, reached = search(data, seed, "tpe", "halving", 20 * trials, epochs, trials * epochs, target)
+        final, used, reached = search(
+            data, seed, "tpe", "halving", 20 * trials, epochs, trials * epochs, target
+        )
         shares.append(reached / spent if reached else math.inf)
         had = f"{reached} epochs | {shares[-1]:.2f}" if reached else f"not within {used} epochs | -"
         print(f"| {seed} | {100 * target:.1f} | {spent} | {had} | {100 * final:.1f} |", flush=True)
@@ -63,7 +65,14 @@ def compute(data: str, seeds: range, trials: int, epochs: int) -> None:
 
 
 def search(
-    data: str, seed: int, sampler: str, pruner: str, trials: int, epochs: int, limit: float, target: float = math.inf
+    data: str,
+    seed: int,
+    sampler: str,
+    pruner: str,
+    trials: int,
+    epochs: int,
+    limit: float,
+    target: float = math.inf,
 ) -> tuple[float, int, int | None]:
     """Best mIoU, epochs used, and epochs used when `target` was first reached; ends there."""
     with tempfile.TemporaryDirectory() as root:
@@ -113,10 +122,14 @@ def scheduling(seeds: int, trials: int) -> None:
         ours = pulling(seed, 20 * trials, "halving", target)
         shares.append(ours / wall)
         waits.append(pulling(seed, trials, "none", math.inf) / wall)
-    print(f"\n| {WORKERS} workers, {trials} trials of the batches, {seeds} seeds | median | least | most | target |")
+    print(
+        f"\n| {WORKERS} workers, {trials} trials of the batches, {seeds} seeds | median | least | most | target |"
+    )
     print("| --- | --- | --- | --- | --- |")
     name = "wall time in which pulling with halving has what the batches came to"
-    print(f"| {name} | {statistics.median(shares):.2f} | {min(shares):.2f} | {max(shares):.2f} | 0.50 |")
+    print(
+        f"| {name} | {statistics.median(shares):.2f} | {min(shares):.2f} | {max(shares):.2f} | 0.50 |"
+    )
     name = "wall time of as many trials, pulled, none pruned"
     print(f"| {name} | {statistics.median(waits):.2f} | {min(waits):.2f} | {max(waits):.2f} | - |")
 
@@ -138,7 +151,14 @@ def in_batches(seed: int, trials: int) -> tuple[float, float]:
 def pulling(seed: int, trials: int, pruner: str, target: float) -> float:
     """Wall time until a finished trial reaches the target, or all have ended."""
     with tempfile.TemporaryDirectory() as root:
-        spec = SweepSpec(name="s", n_trials=trials, seed=seed, pruner=pruner, pruner_warmup=1, search={"hp.width": {}})
+        spec = SweepSpec(
+            name="s",
+            n_trials=trials,
+            seed=seed,
+            pruner=pruner,
+            pruner_warmup=1,
+            search={"hp.width": {}},
+        )
         study = SweepStudy(Path(root), spec)
         events: list[tuple[float, int, int, object, Curve]] = []
         now = 0.0
@@ -168,7 +188,9 @@ def pulling(seed: int, trials: int, pruner: str, target: float) -> float:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=["compute", "scheduling"])
     parser.add_argument("--data", default="street", choices=sorted(SMALL))
     parser.add_argument("--seeds", type=int, default=3)

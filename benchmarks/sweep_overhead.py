@@ -110,7 +110,9 @@ def between_trials(trials: int, data: str, epochs: int) -> None:
 def in_parallel(trials: int, data: str, epochs: int) -> None:
     """Whole sweeps from the command line, in turn: one worker with all threads, then two that share them."""
     times: dict[int, float] = {}
-    print(f"\n| {trials} trials of {epochs} epochs on {data} | threads each | seconds |\n| --- | --- | --- |")
+    print(
+        f"\n| {trials} trials of {epochs} epochs on {data} | threads each | seconds |\n| --- | --- | --- |"
+    )
     for workers in (1, 2):
         with tempfile.TemporaryDirectory() as root:
             file = Path(root) / "parallel.yaml"
@@ -119,7 +121,14 @@ def in_parallel(trials: int, data: str, epochs: int) -> None:
                 f"overrides: [dataset={data}, template=swift, trainer=cpu, hp=quick, hp.num_epochs={epochs}, "
                 "trainer.val_every=100, tracking.overlays=0]\nsearch: {hp.per_item_lrate: {}}\n"
             )
-            words = [sys.executable, "-m", "segtune", "sweep", str(file), f"sweep.workers={workers}"]
+            words = [
+                sys.executable,
+                "-m",
+                "segtune",
+                "sweep",
+                str(file),
+                f"sweep.workers={workers}",
+            ]
             started = time.monotonic()
             subprocess.run([*words, f"tracking.root={root}/runs"], check=True, capture_output=True)
             times[workers] = time.monotonic() - started
@@ -133,7 +142,9 @@ def in_one_study(trials: int) -> None:
     with tempfile.TemporaryDirectory() as root:
         spec = SweepSpec(name="large", n_trials=trials + 20, search={"hp.width": {}})
         study = SweepStudy(Path(root), spec)
-        distributions = {d.param: optuna.distributions.FloatDistribution(0, 1) for d in space.dimensions}
+        distributions = {
+            d.param: optuna.distributions.FloatDistribution(0, 1) for d in space.dimensions
+        }
         rows = []
         for number in range(trials):
             params = {p: (number * 0.37 + n * 0.11) % 1 for n, p in enumerate(distributions)}
@@ -157,7 +168,9 @@ def in_one_study(trials: int) -> None:
             reported = time.perf_counter()
             study.finish(claim.trial, 0.5)
             for name, seconds in zip(
-                times, (asked - started, reported - asked, time.perf_counter() - reported), strict=True
+                times,
+                (asked - started, reported - asked, time.perf_counter() - reported),
+                strict=True,
             ):
                 times[name].append(1000 * seconds)
     print(f"\n| in a study of {trials} trials, ms | median | least | most | target |")
@@ -177,7 +190,9 @@ if __name__ == "__main__":
     parser.add_argument("--data", default="street")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--in-one-study", type=int, default=1000)
-    parser.add_argument("--parallel", type=int, default=0, metavar="TRIALS", help="time whole sweeps instead")
+    parser.add_argument(
+        "--parallel", type=int, default=0, metavar="TRIALS", help="time whole sweeps instead"
+    )
     options = parser.parse_args()
     if options.parallel:
         in_parallel(options.parallel, options.data, options.epochs)

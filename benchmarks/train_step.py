@@ -48,8 +48,18 @@ CAMVID_STEPS = 367 // 16  # of an epoch of camvid_10min
 
 def settings(root: str, epochs: int) -> RunConfig:
     words = ["dataset=street", "template=swift", "trainer=cpu"]
-    words += ["hp.image_size=[192]", "hp.batch_size=8", f"hp.num_epochs={epochs}", "trainer.ema_decay=0.99"]
-    words += ["augment.crop_size=192", "augment.crop_start=192", f"trainer.val_every={epochs}", "tracking.overlays=0"]
+    words += [
+        "hp.image_size=[192]",
+        "hp.batch_size=8",
+        f"hp.num_epochs={epochs}",
+        "trainer.ema_decay=0.99",
+    ]
+    words += [
+        "augment.crop_size=192",
+        "augment.crop_start=192",
+        f"trainer.val_every={epochs}",
+        "tracking.overlays=0",
+    ]
     return compose([*words, f"tracking.root='{root}'"]).config
 
 
@@ -61,7 +71,9 @@ def bare_steps(config: RunConfig, compiled: bool = False, fed: bool = True) -> I
     """
     setup = prepare(config, lambda _: None)
     device, how = setup.device, setup.how
-    data = SegmentationData(setup.train, setup.val, setup.augment, setup.step_size, config.seed, setup.workers)
+    data = SegmentationData(
+        setup.train, setup.val, setup.augment, setup.step_size, config.seed, setup.workers
+    )
     memory_format = torch.channels_last if how.channels_last else torch.contiguous_format
     model: Any = setup.model.to(device).to(memory_format=memory_format).train()
     loss = SegmentationLoss(config.loss, setup.train.class_shares(len(setup.classes))).to(device)
@@ -117,16 +129,27 @@ def step_costs(rounds: int) -> None:
 
     That is the same net in fp32, contiguous, with the loss at full resolution.
     """
-    print("\n| crop | fp32, contiguous, full-resolution loss, ms | default recipe, ms | ratio (target 0.40) | in |")
+    print(
+        "\n| crop | fp32, contiguous, full-resolution loss, ms | default recipe, ms | ratio (target 0.40) | in |"
+    )
     print("| --- | --- | --- | --- | --- |")
     for height, width in ((256, 256), (360, 480)):
         image = torch.randint(0, 256, (8, height, width, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
-        mask = torch.randint(0, 11, (8, height // 8, width // 8)).repeat_interleave(8, 1).repeat_interleave(8, 2)
+        mask = (
+            torch.randint(0, 11, (8, height // 8, width // 8))
+            .repeat_interleave(8, 1)
+            .repeat_interleave(8, 2)
+        )
         batch = {"image": image, "mask": mask.to(torch.uint8)}
         config = compose(["template=swift"]).config
-        measured = Segmentation().step_format(config, 11, (8, 3, height, width), torch.device("cpu"))
+        measured = Segmentation().step_format(
+            config, 11, (8, 3, height, width), torch.device("cpu")
+        )
         steps = {}
-        for name, stride, how in (("plain", 1, StepFormat(False, False)), ("default", config.loss.stride, measured)):
+        for name, stride, how in (
+            ("plain", 1, StepFormat(False, False)),
+            ("default", config.loss.stride, measured),
+        ):
             settings = config.loss.model_copy(update={"stride": stride})
             memory_format = torch.channels_last if how.channels_last else torch.contiguous_format
             model = build(config.template["model"], 11).to(memory_format=memory_format).train()
@@ -144,8 +167,13 @@ def step_costs(rounds: int) -> None:
                 optimizer.step()
                 times[name].append(time.perf_counter() - started)
         plain, default = (statistics.median(times[n][1:]) for n in ("plain", "default"))
-        ratio = statistics.median(b / a for a, b in zip(times["plain"][1:], times["default"][1:], strict=True))
-        print(f"| {height}x{width} | {1e3 * plain:.0f} | {1e3 * default:.0f} | {ratio:.2f} | {measured} |", flush=True)
+        ratio = statistics.median(
+            b / a for a, b in zip(times["plain"][1:], times["default"][1:], strict=True)
+        )
+        print(
+            f"| {height}x{width} | {1e3 * plain:.0f} | {1e3 * default:.0f} | {ratio:.2f} | {measured} |",
+            flush=True,
+        )
 
 
 def in_turn(config: RunConfig) -> list[tuple[int, float, float]]:
@@ -185,14 +213,20 @@ def on_cpu(rounds: int) -> None:
     within = [pair for epoch in epochs for pair in epoch[2:]]
     fit_step, bare_step = (statistics.median(p[i] for p in within) for i in range(2))
     # a checkpoint is written beside the next steps, whoever takes them: what those take longer is fit's as well
-    seam = statistics.fmean(sum(map(sum, epoch[:2])) for epoch in epochs) - 2 * (fit_step + bare_step)
+    seam = statistics.fmean(sum(map(sum, epoch[:2])) for epoch in epochs) - 2 * (
+        fit_step + bare_step
+    )
     ratios = [ours / bare for ours, bare in within]
-    low, high = bootstrap((ratios,), np.median, n_resamples=2000, method="percentile").confidence_interval
+    low, high = bootstrap(
+        (ratios,), np.median, n_resamples=2000, method="percentile"
+    ).confidence_interval
     middle = statistics.median(ratios)
     whole = middle + seam / (CAMVID_STEPS * bare_step)
     print(f"bare loop {1e3 * bare_step:.1f} ms a step, fit {1e3 * fit_step:.1f}")
     print(f"fit / bare, median of {len(ratios)} steps: {middle:.3f} ({low:.3f} to {high:.3f})")
-    print(f"{1e3 * seam:.0f} ms more an epoch; with them, at {CAMVID_STEPS} steps, {whole:.3f} (target 1.01)")
+    print(
+        f"{1e3 * seam:.0f} ms more an epoch; with them, at {CAMVID_STEPS} steps, {whole:.3f} (target 1.01)"
+    )
 
 
 def through_fit(config: RunConfig) -> float:
@@ -245,27 +279,51 @@ def scenes(folder: Path) -> list[str]:
             place = folder / kind / split
             place.mkdir(parents=True)
             for number, array in enumerate(arrays):
-                cv2.imwrite(str(place / f"{number}_0.png"), array[..., ::-1] if array.ndim == 3 else array)
+                cv2.imwrite(
+                    str(place / f"{number}_0.png"), array[..., ::-1] if array.ndim == 3 else array
+                )
                 for copy in range(1, copies):
                     os.link(place / f"{number}_0.png", place / f"{number}_{copy}.png")
-    return ["dataset=folder", f"dataset.root='{folder}'", f"dataset.classes=[{','.join(source.classes.names)}]"]
+    return [
+        "dataset=folder",
+        f"dataset.root='{folder}'",
+        f"dataset.classes=[{','.join(source.classes.names)}]",
+    ]
 
 
 NETS = {
     "swift": ["template=swift"],
-    "eomt": ["template=eomt", "hp.encoder=vit_small_patch14_reg4_dinov2", "hp.pretrained_weights=none"],
+    "eomt": [
+        "template=eomt",
+        "hp.encoder=vit_small_patch14_reg4_dinov2",
+        "hp.pretrained_weights=none",
+    ],
 }
 NETS |= {f"{name}-compiled": [*words, "trainer.compile=true"] for name, words in NETS.items()}
 NETS |= {"swift-deterministic": [*NETS["swift"], "trainer.deterministic=true"]}
 
 
 def on_gpu(rounds: int, nets: list[str], batch: int = 16) -> None:
-    print(f"{torch.cuda.get_device_name()}, {os.cpu_count()} cores, torch {torch.__version__}; batches of {batch}\n")
-    print("| net | bare loop, images/s | fit, images/s | fit / bare (target 0.97) | the net alone, images/s | GiB |")
+    print(
+        f"{torch.cuda.get_device_name()}, {os.cpu_count()} cores, torch {torch.__version__}; batches of {batch}\n"
+    )
+    print(
+        "| net | bare loop, images/s | fit, images/s | fit / bare (target 0.97) | the net alone, images/s | GiB |"
+    )
     print("| --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as root:
-        words = [*scenes(Path(root) / "scenes"), "trainer=gpu", "hp.image_size=[512]", f"hp.batch_size={batch}"]
-        words += ["hp.num_epochs=2", "trainer.val_every=2", "trainer.ema_decay=0.99", "tracking.overlays=0"]
+        words = [
+            *scenes(Path(root) / "scenes"),
+            "trainer=gpu",
+            "hp.image_size=[512]",
+            f"hp.batch_size={batch}",
+        ]
+        words += [
+            "hp.num_epochs=2",
+            "trainer.val_every=2",
+            "trainer.ema_decay=0.99",
+            "tracking.overlays=0",
+        ]
         words += ["augment.scale=[0.5,2.0]", "augment.crop_size=null", "augment.crop_start=null"]
         for name in nets:
             config = compose([*NETS[name], *words, f"tracking.root='{root}'"]).config
@@ -280,7 +338,9 @@ def on_gpu(rounds: int, nets: list[str], batch: int = 16) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS), help="on a GPU")

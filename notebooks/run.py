@@ -29,7 +29,9 @@ def main() -> None:
     output = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        todo = [pool.submit(run, path, output) for path in sorted(Path(__file__).parent.glob("*.ipynb"))]
+        todo = [
+            pool.submit(run, path, output) for path in sorted(Path(__file__).parent.glob("*.ipynb"))
+        ]
         try:
             for done in as_completed(todo):
                 print(done.result(), flush=True)

@@ -93,7 +93,9 @@ def camvid(data_root: Path) -> Path:
     return root
 
 
-def write_pairs(root: Path, split: str, pairs: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]) -> None:
+def write_pairs(
+    root: Path, split: str, pairs: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]
+) -> None:
     """Image/mask pairs as PNGs in the layout of dataset=folder."""
     for kind in ("images", "masks"):
         (root / kind / split).mkdir(parents=True, exist_ok=True)
@@ -111,7 +113,10 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[str]:
     """A PostgreSQL server of its own under a temporary directory, as an unprivileged user; its URL, no database."""
-    found = [*Path("/usr/lib/postgresql").glob("*/bin/initdb"), *filter(None, [shutil.which("initdb")])]
+    found = [
+        *Path("/usr/lib/postgresql").glob("*/bin/initdb"),
+        *filter(None, [shutil.which("initdb")]),
+    ]
     if not found:
         pytest.skip("needs PostgreSQL's initdb and pg_ctl: apt-get install postgresql")
     pytest.importorskip("psycopg", reason="needs the driver: pip install 'segtune[postgres]'")

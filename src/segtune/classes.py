@@ -40,30 +40,42 @@ class ClassTable:
     ignore: tuple[int, ...] = field(default=(IGNORE_INDEX,))
 
     @classmethod
-    def parse(cls, entries: Sequence[str | Mapping[str, Any]], ignore: Sequence[int] = (IGNORE_INDEX,)) -> "ClassTable":
+    def parse(
+        cls, entries: Sequence[str | Mapping[str, Any]], ignore: Sequence[int] = (IGNORE_INDEX,)
+    ) -> "ClassTable":
         """Reads a list of names, or of mappings with `name`, `color` and `finer`.
 
         Raises:
             ConfigError: no classes, too many, an unnamed or repeated one, or a colour that is not three bytes.
         """
         if not entries:
-            raise ConfigError("dataset.classes is empty: list the class names in the order of their mask ids.")
+            raise ConfigError(
+                "dataset.classes is empty: list the class names in the order of their mask ids."
+            )
         if len(entries) > MAX_CLASSES:
-            raise ConfigError(f"dataset.classes lists {len(entries)} classes; at most {MAX_CLASSES} can be counted.")
+            raise ConfigError(
+                f"dataset.classes lists {len(entries)} classes; at most {MAX_CLASSES} can be counted."
+            )
         classes = []
         for index, entry in enumerate(entries):
             item = {"name": entry} if isinstance(entry, str) else dict(entry)
             unknown = set(item) - {"name", "color", "finer"}
             if unknown or not str(item.get("name", "")).strip():
-                raise ConfigError(f"dataset.classes[{index}] is {entry!r}: give name, and if you like color and finer.")
+                raise ConfigError(
+                    f"dataset.classes[{index}] is {entry!r}: give name, and if you like color and finer."
+                )
             color = tuple(item.get("color") or distinct_color(index))
             if len(color) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in color):
-                raise ConfigError(f"dataset.classes[{index}].color is {list(color)}: give three integers in 0..255.")
+                raise ConfigError(
+                    f"dataset.classes[{index}].color is {list(color)}: give three integers in 0..255."
+                )
             classes.append(ClassInfo(str(item["name"]), color, tuple(item.get("finer") or ())))
         names = [c.name for c in classes]
         repeated = {n for n in names if names.count(n) > 1}
         if repeated:
-            raise ConfigError(f"dataset.classes names {sorted(repeated)} more than once; each name stands for one id.")
+            raise ConfigError(
+                f"dataset.classes names {sorted(repeated)} more than once; each name stands for one id."
+            )
         return cls(tuple(classes), tuple(int(i) for i in ignore))
 
     @property
@@ -81,7 +93,9 @@ class ClassTable:
 
     def to_json(self) -> list[dict[str, Any]]:
         """The table as plain data, readable by `parse`."""
-        return [{"name": c.name, "color": list(c.color), "finer": list(c.finer)} for c in self.classes]
+        return [
+            {"name": c.name, "color": list(c.color), "finer": list(c.finer)} for c in self.classes
+        ]
 
 
 def distinct_color(index: int) -> tuple[int, int, int]:

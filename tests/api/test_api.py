@@ -22,7 +22,20 @@ FUNCTIONS = {
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize(
-    "word", ["", "=", "x", "a.b.c", "gate.max_ece", 5, None, "no_such=1", "sweep.no_such=1", "gate=", " =1"]
+    "word",
+    [
+        "",
+        "=",
+        "x",
+        "a.b.c",
+        "gate.max_ece",
+        5,
+        None,
+        "no_such=1",
+        "sweep.no_such=1",
+        "gate=",
+        " =1",
+    ],
 )
 def test_a_malformed_override_is_a_config_error(name, word, tmp_path):
     (tmp_path / "source" / "images").mkdir(parents=True)

@@ -31,7 +31,9 @@ def store(tmp_path):
 def test_a_sound_machine_and_store_are_ok(store, capsys):
     assert cli.main(["doctor", f"tracking.root={store.root}", "--json"]) == 0
     findings = {f["name"]: f["state"] for f in json.loads(capsys.readouterr().out)["findings"]}
-    assert {findings[n] for n in ("segtune", "torch", "cache", "store", "journals", "outboxes", "runs")} == {"ok"}
+    assert {
+        findings[n] for n in ("segtune", "torch", "cache", "store", "journals", "outboxes", "runs")
+    } == {"ok"}
 
 
 def test_a_store_that_is_not_there_is_not_made(tmp_path):
@@ -63,11 +65,16 @@ def test_a_damaged_journal_is_cut_before_the_damage_and_kept(damage, store):
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
     path = folder / "journal.log"
     lines = path.read_bytes().splitlines(keepends=True)
-    third = next(n for n, line in enumerate(lines) if b'"op_code":4' in line and n > len(lines) // 2)
+    third = next(
+        n for n, line in enumerate(lines) if b'"op_code":4' in line and n > len(lines) // 2
+    )
     broken = b"".join([*lines[:third], damage + b"\n", *lines[third + 1 :]])
     path.write_bytes(broken)
     done = diagnose(str(store.root))
-    assert done.exit_code == 4 and f"line {third + 1} cannot be read" in done.to_json()["findings"][-4]["text"]
+    assert (
+        done.exit_code == 4
+        and f"line {third + 1} cannot be read" in done.to_json()["findings"][-4]["text"]
+    )
     assert path.read_bytes() == broken  # nothing changes without --fix
     assert states(diagnose(str(store.root), fix=True), "journals") == ["fixed"]
     assert path.read_bytes() == b"".join(lines[:third])
@@ -102,7 +109,9 @@ def test_held_back_metrics_are_sent(store):
 @pytest.mark.parametrize("others", [0, 1])
 @pytest.mark.parametrize("fix", [False, True])
 def test_held_back_metrics_of_a_deleted_run_do_not_count_as_sent(store, others, fix):
-    runs = [RunWriter.create(store, f"r{n}", {}, {"segtune.kind": "run"}) for n in range(1 + others)]
+    runs = [
+        RunWriter.create(store, f"r{n}", {}, {"segtune.kind": "run"}) for n in range(1 + others)
+    ]
     for run in runs:
         run._outbox._keep({"metrics": {"val/miou": 0.5}, "step": 1, "time": 1})
     store.client.delete_run(runs[0].run_id)
@@ -145,7 +154,10 @@ def test_a_stray_of_another_experiment_is_found_too(store):
     run = RunWriter.create(mine, "r", {}, {"segtune.kind": "run"})
     run._lock.release()
     assert states(diagnose(str(store.root)), "runs") == ["warn"]
-    assert cli.main(["doctor", "--fix", f"tracking.root={store.root}", "tracking.experiment=mine"]) == 0
+    assert (
+        cli.main(["doctor", "--fix", f"tracking.root={store.root}", "tracking.experiment=mine"])
+        == 0
+    )
     assert get_run(mine, run.run_id).state == "interrupted"
 
 
@@ -192,7 +204,9 @@ def test_the_shell_is_offered_what_can_stand_next(words, some, capsys):
 def test_bash_takes_the_script_and_completes_with_it(tmp_path, capsys):
     assert cli.main(["completion", "bash"]) == 0
     (tmp_path / "script").write_text(capsys.readouterr().out)
-    (tmp_path / "segtune").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m segtune "$@"\n')
+    (tmp_path / "segtune").write_text(
+        f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m segtune "$@"\n'
+    )
     (tmp_path / "segtune").chmod(0o755)
     line = "PATH=.:$PATH; . ./script; COMP_WORDS=(segtune tra); COMP_CWORD=1; _segtune; echo ${COMPREPLY[@]}"
     bash = shutil.which("bash") or pytest.skip("no bash")

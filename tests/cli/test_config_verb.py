@@ -24,7 +24,9 @@ def leaves(model, prefix=""):
     """Every field of a model and of the models below it, found without `reference`."""
     for name, field in model.model_fields.items():
         below = [
-            k for k in (field.annotation, *getattr(field.annotation, "__args__", ())) if hasattr(k, "model_fields")
+            k
+            for k in (field.annotation, *getattr(field.annotation, "__args__", ()))
+            if hasattr(k, "model_fields")
         ]
         yield from leaves(below[0], f"{prefix}{name}.") if below else [f"{prefix}{name}"]
 
@@ -53,10 +55,15 @@ def test_all_groups_and_members_are_listed_with_what_they_are_for(capsys):
 def test_a_key_says_type_default_range_and_meaning(capsys):
     assert cli.main(["config", "trainer.ema_decay"]) == 0
     text = capsys.readouterr().out
-    assert "number or null (>= 0 and < 1 or null), default null" in text and "moving average" in text
+    assert (
+        "number or null (>= 0 and < 1 or null), default null" in text and "moving average" in text
+    )
     row = shown(capsys, "hp.batch_size")["keys"][0]
     assert row["type"] == "int" and row["allowed"].startswith("1..")
-    assert shown(capsys, "loss.class_weights")["keys"][0]["allowed"] == "none, enet, inverse, effective"
+    assert (
+        shown(capsys, "loss.class_weights")["keys"][0]["allowed"]
+        == "none, enet, inverse, effective"
+    )
 
 
 def test_the_schemas_accept_our_own_files_and_refuse_a_typo(tmp_path, capsys):
@@ -66,7 +73,10 @@ def test_the_schemas_accept_our_own_files_and_refuse_a_typo(tmp_path, capsys):
     from segtune.config.conf_folders import shipped
 
     assert cli.main(["config", "--schema", "output=schemas"]) == 0
-    schemas = {p.name.split(".")[0]: json.loads(p.read_text()) for p in (tmp_path / "schemas").glob("*.json")}
+    schemas = {
+        p.name.split(".")[0]: json.loads(p.read_text())
+        for p in (tmp_path / "schemas").glob("*.json")
+    }
     assert set(schemas) == {"sweep", "gate", "workflow", *GROUPS} - {"kind"}
     for path in [*shipped("sweeps").glob("*.yaml"), *shipped("conf").glob("*/*.yaml")]:
         kind = "sweep" if path.parent.name == "sweeps" else path.parent.name

@@ -133,11 +133,19 @@ MISTAKES = [
 
 
 def split(line: str) -> list[str]:
-    return line.split("'")[0].split() + ["dataset.classes=[it's]"] if "it's" in line else shlex.split(line)
+    return (
+        line.split("'")[0].split() + ["dataset.classes=[it's]"]
+        if "it's" in line
+        else shlex.split(line)
+    )
 
 
-@pytest.mark.parametrize(("line", "code", "message"), MISTAKES, ids=[line for line, _, _ in MISTAKES])
-def test_a_mistake_gets_one_message_that_names_the_right_word(line, code, message, capsys, tmp_path):
+@pytest.mark.parametrize(
+    ("line", "code", "message"), MISTAKES, ids=[line for line, _, _ in MISTAKES]
+)
+def test_a_mistake_gets_one_message_that_names_the_right_word(
+    line, code, message, capsys, tmp_path
+):
     assert cli.main([*split(line), "--json"]) == code
     captured = capsys.readouterr()
     assert message in captured.err and "Traceback" not in captured.err

@@ -19,7 +19,9 @@ from segtune.tracking.store import open_store
 def test_a_terminal_that_lacks_characters_shows_others(encoding):
     env = {**os.environ, "PYTHONIOENCODING": encoding, "LANG": "C"}
     done = [
-        subprocess.run([sys.executable, "-m", "segtune", *words], capture_output=True, env=env, check=False)
+        subprocess.run(
+            [sys.executable, "-m", "segtune", *words], capture_output=True, env=env, check=False
+        )
         for words in (["--help"], ["train", "--json", "kind=数据"])
     ]
     assert done[0].returncode == 0 and b"key=value" in done[0].stdout and not done[0].stderr
@@ -27,7 +29,9 @@ def test_a_terminal_that_lacks_characters_shows_others(encoding):
 
 
 def test_json_is_strict_and_survives_names_that_are_no_text():
-    text = cli._json({"path": "a\udcff", "miou": float("nan"), "rows": ({"x": float("inf")}, [1.5])})
+    text = cli._json(
+        {"path": "a\udcff", "miou": float("nan"), "rows": ({"x": float("inf")}, [1.5])}
+    )
     data = json.loads(text, parse_constant=lambda name: pytest.fail(name))
     assert data == {"path": "a\udcff", "miou": None, "rows": [{"x": None}, [1.5]]}
     assert text.encode()
@@ -35,7 +39,9 @@ def test_json_is_strict_and_survives_names_that_are_no_text():
 
 def test_a_user_without_a_home_has_a_cache_among_the_temporary_files(monkeypatch, tmp_path):
     monkeypatch.delenv("SEGTUNE_CACHE")
-    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as where neither HOME nor the user is known
+    monkeypatch.setattr(
+        "os.path.expanduser", lambda path: path
+    )  # as where neither HOME nor the user is known
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: f"~/.cache/{name}")
     assert cache_dir().is_absolute() and "~" not in str(cache_dir())
 

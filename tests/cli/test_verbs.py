@@ -10,7 +10,13 @@ from segtune.errors import ConfigError
 
 FLAGS = [(n, o.name) for n, v in VERBS.items() for o in (*v.options, *COMMON) if o.kind == "flag"]
 VALUES = [(n, o) for n, v in VERBS.items() for o in v.options if o.kind != "flag"]
-GOOD = {"integer": "3", "number": "0.5", "boolean": "true", "path": "a dir/é", "text": "it's [x], a=b"}
+GOOD = {
+    "integer": "3",
+    "number": "0.5",
+    "boolean": "true",
+    "path": "a dir/é",
+    "text": "it's [x], a=b",
+}
 
 
 def ids(rows):
@@ -63,7 +69,8 @@ def test_an_option_has_three_forms_that_mean_the_same(name, option):
 
 
 @pytest.mark.parametrize(
-    ("name", "option"), [(n, o) for n, o in VALUES if o.kind in ("integer", "number", "boolean") or o.choices]
+    ("name", "option"),
+    [(n, o) for n, o in VALUES if o.kind in ("integer", "number", "boolean") or o.choices],
 )
 @pytest.mark.parametrize("value", ["many", "nan", "[", "1e999", "-1e9", "é"])
 def test_a_value_of_another_kind_is_refused_with_its_key(name, option, value):
@@ -110,4 +117,6 @@ def test_choices_of_predict_are_those_of_the_library():
     assert choices("predict", "runtime") == set(engines.ENGINES)
     assert choices("export", "format") == set(export.FORMATS)
     for name in ("order", "polygons", "unlabelled", "crowd"):
-        assert choices("import", name) == set(AnnotationsConfig.model_fields[name].annotation.__args__)
+        assert choices("import", name) == set(
+            AnnotationsConfig.model_fields[name].annotation.__args__
+        )

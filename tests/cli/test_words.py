@@ -17,7 +17,12 @@ from segtune.config.schema import RunConfig
 from segtune.config.words import read_value, split_word
 
 KEYS = [k for k in leaf_keys(RunConfig) if text_kind(RunConfig, k.split("."))]
-OPTIONS = [(n, o.name) for n, v in VERBS.items() for o in v.options if o.kind in ("text", "path") and not o.choices]
+OPTIONS = [
+    (n, o.name)
+    for n, v in VERBS.items()
+    for o in v.options
+    if o.kind in ("text", "path") and not o.choices
+]
 PATHS = [
     "my dir", "it's", "a[1]", "(x)", "{split}/images", "a=b", "a#b", "a,b", "/data/é", "数据/é", "C:\\data\\x", "1e3",
     "true", " lead", "trail ", "$x", "${", "a${b", "100%", "a:b", "~x", "-x", "a\\", '"half', "it's 'quoted'", "a;b",
@@ -33,7 +38,9 @@ def means(key: str, word: str) -> object:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_paths_reach_the_config_as_the_shell_passes_them(path):
-    config = compose([f"dataset.root={path}", f"tracking.root={path}", f"dataset.images={path}"]).config
+    config = compose(
+        [f"dataset.root={path}", f"tracking.root={path}", f"dataset.images={path}"]
+    ).config
     assert (config.dataset.root, config.tracking.root, config.dataset.images) == (path, path, path)
 
 
@@ -46,7 +53,9 @@ def test_options_of_verbs_take_them_too(name, key):
 
 @pytest.mark.parametrize("path", PATHS)
 def test_hyperparameters_and_gates_that_are_text_take_it_too(path):
-    config = compose(["template=unet", f"hp.encoder={path}", f"hp.pretrained_weights={path}"]).config
+    config = compose(
+        ["template=unet", f"hp.encoder={path}", f"hp.pretrained_weights={path}"]
+    ).config
     assert (config.hp["encoder"], config.hp["pretrained_weights"]) == (path, path)
     assert load_gate([f"gate.split={path}"]).split == path
 
@@ -58,7 +67,11 @@ def test_a_printed_word_is_read_back_whatever_it_holds(value):
     for key in KEYS:
         kind = text_kind(RunConfig, key.split("."))
         assert kind is not None
-        plain = unquoted(value) == value and "${" not in value and not (kind.structured and value[0] in "[{")
+        plain = (
+            unquoted(value) == value
+            and "${" not in value
+            and not (kind.structured and value[0] in "[{")
+        )
         if plain and not (kind.optional and value == "null"):
             assert means(key, shlex.split(shlex.join([f"{key}={value}"]))[0]) == value
         if "${" not in value:
@@ -79,14 +92,27 @@ def test_quotes_mean_what_hydra_means_by_them(value):
 
 
 def test_quotes_as_hydra_needs_them_keep_working():
-    words = ["dataset=folder", "dataset.root='/data/it\\'s here'", "dataset.classes=[a,'b c']", 'dataset.images="x y"']
+    words = [
+        "dataset=folder",
+        "dataset.root='/data/it\\'s here'",
+        "dataset.classes=[a,'b c']",
+        'dataset.images="x y"',
+    ]
     dataset = compose(words).config.dataset
-    assert (dataset.root, dataset.images, dataset.classes) == ("/data/it's here", "x y", ["a", "b c"])
+    assert (dataset.root, dataset.images, dataset.classes) == (
+        "/data/it's here",
+        "x y",
+        ["a", "b c"],
+    )
 
 
 def test_null_is_no_value_where_that_is_allowed_and_text_in_quotes():
     config = compose(["dataset.root=null", "tracking.uri='null'", "tracking.root=null"]).config
-    assert (config.dataset.root, config.tracking.uri, config.tracking.root) == (None, "null", "null")
+    assert (config.dataset.root, config.tracking.uri, config.tracking.root) == (
+        None,
+        "null",
+        "null",
+    )
 
 
 def test_the_home_folder_has_its_short_form(monkeypatch):

@@ -10,12 +10,32 @@ import pytest
 from segtune.cli.main import main
 from segtune.cli.parsing import parse
 from segtune.cli.verbs import VERBS
-from segtune.config.commands import absolute_words, command, dataset_words, program, tracking_words, word
+from segtune.config.commands import (
+    absolute_words,
+    command,
+    dataset_words,
+    program,
+    tracking_words,
+    word,
+)
 from segtune.config.compose import compose
 from segtune.config.dataset_schema import DatasetConfig
 from segtune.config.schema import TrackingConfig
 
-PLACES = ["roads", "my roads", "it's", "a[1]", "{b}", "x,y", "é 数据", "back\\slash", "1e3", "null", "a=b", "$HOME"]
+PLACES = [
+    "roads",
+    "my roads",
+    "it's",
+    "a[1]",
+    "{b}",
+    "x,y",
+    "é 数据",
+    "back\\slash",
+    "1e3",
+    "null",
+    "a=b",
+    "$HOME",
+]
 
 
 def words_of(text):
@@ -25,8 +45,12 @@ def words_of(text):
 
 @pytest.mark.parametrize("place", PLACES)
 def test_any_folder_is_read_back_from_a_printed_command(tmp_path, place):
-    dataset = DatasetConfig(name="folder", source="folder", root=str(tmp_path / place), classes=["road", "a car"])
-    tracking = TrackingConfig(root=str(tmp_path / place), uri="http://127.0.0.1:5000", experiment="two words")
+    dataset = DatasetConfig(
+        name="folder", source="folder", root=str(tmp_path / place), classes=["road", "a car"]
+    )
+    tracking = TrackingConfig(
+        root=str(tmp_path / place), uri="http://127.0.0.1:5000", experiment="two words"
+    )
     verb, *words = words_of(command("train", dataset=dataset, tracking=tracking))
     config = compose(words).config
     assert verb == "train" and config.tracking == tracking
@@ -35,7 +59,11 @@ def test_any_folder_is_read_back_from_a_printed_command(tmp_path, place):
 
 @pytest.mark.parametrize("place", PLACES)
 def test_recorded_words_mean_the_same_from_another_folder(tmp_path, monkeypatch, place):
-    paths = {"dataset.root": place, "tracking.root": f"{place}/runs", "hp.pretrained_weights": f"../{place}.pt"}
+    paths = {
+        "dataset.root": place,
+        "tracking.root": f"{place}/runs",
+        "hp.pretrained_weights": f"../{place}.pt",
+    }
     given = ["dataset=folder", "dataset.classes=[a,b]", *(word(k, v) for k, v in paths.items())]
     recorded = absolute_words(given)
     here = compose(given).config
@@ -76,7 +104,13 @@ def test_a_dataset_is_named_by_the_words_that_chose_it():
     ],
 )
 def test_a_recorded_dataset_is_named_by_words_of_the_same_meaning(tmp_path, changes):
-    data = {"name": "folder", "source": "folder", "root": str(tmp_path / "my roads"), "classes": ["a", "b"], **changes}
+    data = {
+        "name": "folder",
+        "source": "folder",
+        "root": str(tmp_path / "my roads"),
+        "classes": ["a", "b"],
+        **changes,
+    }
     recorded = DatasetConfig.model_validate(data)
     assert compose(dataset_words(recorded)).config.dataset.model_dump() == recorded.model_dump()
 
@@ -84,11 +118,36 @@ def test_a_recorded_dataset_is_named_by_words_of_the_same_meaning(tmp_path, chan
 @pytest.mark.parametrize(
     "words",
     [
-        ["dataset=coco", "dataset.root=/d", "dataset.annotations.format=auto", "dataset.annotations.order=file"],
-        ["dataset=coco", "dataset.root=/d", "dataset.annotations.format=voc", "dataset.splits.val=0.3"],
-        ["dataset=labelme", "dataset.root=/d", "dataset.annotations.crowd=ignore", "dataset.name=mine"],
-        ["dataset=street", "dataset.street.train=10", "dataset.finer=null", "dataset.licence='by me: 2024'"],
-        ["dataset=camvid", "dataset.splits.folds=5", "dataset.splits.fold=2", "dataset.ignore=[255]"],
+        [
+            "dataset=coco",
+            "dataset.root=/d",
+            "dataset.annotations.format=auto",
+            "dataset.annotations.order=file",
+        ],
+        [
+            "dataset=coco",
+            "dataset.root=/d",
+            "dataset.annotations.format=voc",
+            "dataset.splits.val=0.3",
+        ],
+        [
+            "dataset=labelme",
+            "dataset.root=/d",
+            "dataset.annotations.crowd=ignore",
+            "dataset.name=mine",
+        ],
+        [
+            "dataset=street",
+            "dataset.street.train=10",
+            "dataset.finer=null",
+            "dataset.licence='by me: 2024'",
+        ],
+        [
+            "dataset=camvid",
+            "dataset.splits.folds=5",
+            "dataset.splits.fold=2",
+            "dataset.ignore=[255]",
+        ],
         ["dataset=camvid", "dataset.name=renamed", "dataset.groups=null", "dataset.tolerance=0"],
     ],
 )
@@ -99,7 +158,9 @@ def test_a_recorded_dataset_of_any_member_keeps_the_settings_that_were_changed(w
     assert len(printed) <= len(words) + 1  # the member's own values are not named
 
 
-def test_the_default_store_is_not_named_from_its_own_folder_and_is_from_another(tmp_path, monkeypatch):
+def test_the_default_store_is_not_named_from_its_own_folder_and_is_from_another(
+    tmp_path, monkeypatch
+):
     root = str(tmp_path / "mlruns")
     assert tracking_words(TrackingConfig(root=root)) == []
     monkeypatch.chdir("/")
@@ -151,4 +212,9 @@ def test_stop_and_retry_print_how_the_sweep_was_started(tmp_path, capsys):
         assert main([verb, "t"]) == 0
         printed = capsys.readouterr().out.splitlines()[-1]
         printed = printed[printed.index(shlex.quote(program()[0])) :]
-        assert words_of(printed) == ["sweep", "sweeps/my sweep.yaml", "dataset=folder", "dataset.root='my roads'"]
+        assert words_of(printed) == [
+            "sweep",
+            "sweeps/my sweep.yaml",
+            "dataset=folder",
+            "dataset.root='my roads'",
+        ]

@@ -33,13 +33,19 @@ def test_a_typo_is_answered_with_the_nearest_name_in_under_two_seconds(override,
     ("override", "message"),
     [
         ("trainer.threads=many", "trainer.threads='many'"),
-        ("trainer.workers=many", r"^trainer.workers='many': Input should be 'auto', or a valid integer"),
+        (
+            "trainer.workers=many",
+            r"^trainer.workers='many': Input should be 'auto', or a valid integer",
+        ),
         ("trainer.accumulate=0", r"^trainer.accumulate=0: Input should be 'auto', or greater than"),
         ("trainer.threads=0", "greater than or equal to 1"),
         ("loss.stride=2", "1 or 4"),
         ("scheduler.warmup=1.5", "less than or equal to 1"),
         ("loss.terms={hinge:1}", "'lovasz'"),
-        ("loss.points=64", "points=64 changes the masks term, and terms names cross_entropy, lovasz alone"),
+        (
+            "loss.points=64",
+            "points=64 changes the masks term, and terms names cross_entropy, lovasz alone",
+        ),
         ("hp.num_epochs=1,2", "segtune sweep"),
         ("two words", "not key=value"),
         ("", "not key=value"),
@@ -60,8 +66,14 @@ def test_a_typo_is_answered_with_the_nearest_name_in_under_two_seconds(override,
         ("hp.lr=1", "here it is hp.per_item_lrate"),
         ("trainer.max_epochs=1", "here it is hp.num_epochs"),
         ("model.backbone=x", "here it is hp.encoder"),
-        ("dataset.root=${oc.env:NO_SUCH}", "^dataset.root: Environment variable 'NO_SUCH' not found. Set it"),
-        ("hp.width=${oc.env:NO_SUCH}", "^hp.width: Environment variable 'NO_SUCH' not found. Set it"),
+        (
+            "dataset.root=${oc.env:NO_SUCH}",
+            "^dataset.root: Environment variable 'NO_SUCH' not found. Set it",
+        ),
+        (
+            "hp.width=${oc.env:NO_SUCH}",
+            "^hp.width: Environment variable 'NO_SUCH' not found. Set it",
+        ),
         ("hp.width=${nowhere}", "^hp.width: .*nowhere"),
         ("dataset=folder", "dataset.root has no value"),
         ("seed=-1", "greater than or equal to 0"),
@@ -170,7 +182,9 @@ def test_a_copy_of_our_root_file_may_change_defaults(tmp_path):
 def test_a_conf_folder_that_is_none_is_refused(what, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SEGTUNE_CONF", what)
-    with pytest.raises(ConfigError, match=f"^SEGTUNE_CONF={what} (does not exist|is a file); .*unset it"):
+    with pytest.raises(
+        ConfigError, match=f"^SEGTUNE_CONF={what} (does not exist|is a file); .*unset it"
+    ):
         compose()
 
 

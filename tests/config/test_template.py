@@ -9,9 +9,23 @@ from segtune.errors import ConfigError
 
 def test_segformer_declares_the_hyperparameters_of_a_hosted_segmenter():
     declared = load_template("segformer").hyperparameters
-    assert {"image_size", "batch_size", "num_epochs", "per_item_lrate", "pretrained_weights"} <= set(declared)
-    assert (declared["batch_size"].min, declared["batch_size"].max, declared["batch_size"].step) == (1, 16, 1)
-    assert (declared["num_epochs"].min, declared["num_epochs"].max, declared["num_epochs"].step) == (1, 200, 1)
+    assert {
+        "image_size",
+        "batch_size",
+        "num_epochs",
+        "per_item_lrate",
+        "pretrained_weights",
+    } <= set(declared)
+    assert (
+        declared["batch_size"].min,
+        declared["batch_size"].max,
+        declared["batch_size"].step,
+    ) == (1, 16, 1)
+    assert (
+        declared["num_epochs"].min,
+        declared["num_epochs"].max,
+        declared["num_epochs"].step,
+    ) == (1, 200, 1)
     assert declared["per_item_lrate"].min == 0.0
 
 

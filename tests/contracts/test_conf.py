@@ -35,7 +35,9 @@ def test_every_sweep_composes_at_all_its_corners(name):
 
 def test_every_file_begins_with_what_it_is_for():
     for path in [*shipped("conf").rglob("*.yaml"), *shipped("sweeps").glob("*.yaml")]:
-        lines = [line for line in path.read_text().splitlines() if not line.startswith("# @package")]
+        lines = [
+            line for line in path.read_text().splitlines() if not line.startswith("# @package")
+        ]
         assert lines[0].startswith("# ") and len(lines[0]) > 12, path
     for path in shipped("sweeps").glob("*.yaml"):
         assert path.read_text().startswith("# Question: "), path

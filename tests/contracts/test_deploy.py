@@ -12,7 +12,10 @@ SCRIPTS = sorted((ROOT / "deploy").rglob("*.sh"))
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.parent.name)
 def test_a_script_parses_and_can_be_run(script):
-    assert subprocess.run(["bash", "-n", str(script)]).returncode == 0 and script.stat().st_mode & 0o100
+    assert (
+        subprocess.run(["bash", "-n", str(script)]).returncode == 0
+        and script.stat().st_mode & 0o100
+    )
 
 
 def test_the_compose_file_mounts_and_builds_what_is_there():

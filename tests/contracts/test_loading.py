@@ -14,6 +14,9 @@ print([m for m in heavy if m in sys.modules])
 
 def test_a_folder_is_loaded_and_used_without_lightning_hydra_or_mlflow(tiny_run):
     done = subprocess.run(
-        [sys.executable, "-c", PROBE, str(tiny_run.segmenter)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", PROBE, str(tiny_run.segmenter)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.strip() == "[]"

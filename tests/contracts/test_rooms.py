@@ -14,8 +14,23 @@ ROOMS = (
     "__main__ cli api __init__ report sweeping training evaluation tracking tasks inference data models measure config "
     "runtime classes errors"
 ).split()
-HEAVY = {"mlflow": {"tracking"}, "optuna": {"sweeping"}, "hydra": {"config"}, "pytorch_lightning": {"training", "data"}}
-NO_TORCH = {"cli", "api", "config", "runtime", "classes", "errors", "sweeping", "report", "__init__"}
+HEAVY = {
+    "mlflow": {"tracking"},
+    "optuna": {"sweeping"},
+    "hydra": {"config"},
+    "pytorch_lightning": {"training", "data"},
+}
+NO_TORCH = {
+    "cli",
+    "api",
+    "config",
+    "runtime",
+    "classes",
+    "errors",
+    "sweeping",
+    "report",
+    "__init__",
+}
 
 
 def imports() -> list[tuple[Path, str, str, bool]]:
@@ -35,7 +50,9 @@ def imports() -> list[tuple[Path, str, str, bool]]:
 def module_of(name: str) -> tuple[str, ...]:
     """The parts below `segtune` of the module that an imported name is, or lies in."""
     parts = name.split(".")[1:]
-    while parts and not (ROOT.joinpath(*parts).with_suffix(".py").exists() or ROOT.joinpath(*parts).is_dir()):
+    while parts and not (
+        ROOT.joinpath(*parts).with_suffix(".py").exists() or ROOT.joinpath(*parts).is_dir()
+    ):
         parts.pop()
     return tuple(parts)
 
@@ -43,7 +60,9 @@ def module_of(name: str) -> tuple[str, ...]:
 def test_no_room_imports_one_above_it():
     for path, room, name, _ in imports():
         if name.startswith("segtune.") and room != "__init__" and (other := module_of(name)):
-            assert other[0] == room or ROOMS.index(other[0]) > ROOMS.index(room), f"{path} imports {name}"
+            assert other[0] == room or ROOMS.index(other[0]) > ROOMS.index(room), (
+                f"{path} imports {name}"
+            )
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3], ids=["rooms", "packages in a room", "modules"])
@@ -51,7 +70,11 @@ def test_imports_run_in_no_circle(depth):
     graph: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
     for path, _, name, _ in imports():
         importer = path.relative_to(ROOT).with_suffix("").parts
-        if name.startswith("segtune.") and (other := module_of(name)) and path.name != "__init__.py":
+        if (
+            name.startswith("segtune.")
+            and (other := module_of(name))
+            and path.name != "__init__.py"
+        ):
             if other[:depth] != importer[:depth]:
                 graph.setdefault(importer[:depth], set()).add(other[:depth])
     assert len(graph) > 10
@@ -69,14 +92,20 @@ def test_heavy_libraries_are_imported_in_their_rooms_alone():
 
 
 def test_lightning_stays_in_the_datamodule_within_data():
-    users = {p.name for p, room, name, _ in imports() if room == "data" and name.startswith("pytorch_lightning")}
+    users = {
+        p.name
+        for p, room, name, _ in imports()
+        if room == "data" and name.startswith("pytorch_lightning")
+    }
     assert users == {"datamodule.py"}
 
 
 def test_a_sweep_and_the_command_line_know_no_torch():
     for path, room, name, _ in imports():
         if path.name != "doctor.py":  # it asks torch for the devices of this machine
-            assert not (room in NO_TORCH and name.split(".")[0] == "torch"), f"{path} imports {name}"
+            assert not (room in NO_TORCH and name.split(".")[0] == "torch"), (
+                f"{path} imports {name}"
+            )
 
 
 def test_no_file_is_over_400_lines():

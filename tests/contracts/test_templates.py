@@ -21,7 +21,11 @@ from segtune.training.fit import fit
 from tests.conftest import write_pairs
 
 TEMPLATES = [n for n in members("template") if load_template(n).kind == "segmenter"]
-SMALL = {"swift": ["hp.width=16"], "upernet": ["hp.encoder=resnet18"], "dpt": ["hp.encoder=vit_tiny_patch16_224"]}
+SMALL = {
+    "swift": ["hp.width=16"],
+    "upernet": ["hp.encoder=resnet18"],
+    "dpt": ["hp.encoder=vit_tiny_patch16_224"],
+}
 SMALL["eomt"] = ["hp.encoder=test_vit", "hp.num_queries=20", "hp.num_blocks=3", "loss.points=1024"]
 # How each learns four images by heart within its epochs (LOG.md); 96 rows are enlarged to 288, where nothing is said,
 # so that logits at stride 4 or 8 can follow a pole that is two pixels wide.
@@ -41,7 +45,9 @@ REQUIRED = {"image_size", "batch_size", "num_epochs", "per_item_lrate", "pretrai
 
 
 def test_there_are_eleven():
-    named = set("segformer unet unetplusplus fpn deeplabv3plus upernet pspnet linknet dpt swift eomt".split())
+    named = set(
+        "segformer unet unetplusplus fpn deeplabv3plus upernet pspnet linknet dpt swift eomt".split()
+    )
     assert named <= set(TEMPLATES)
 
 
@@ -69,7 +75,9 @@ def test_it_builds_and_one_step_moves_every_parameter(name):
     model = build(config.template["model"], 5)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d) and not module.weight.any():
-            torch.nn.init.ones_(module.weight)  # timm starts residual branches at zero: nothing behind is reached
+            torch.nn.init.ones_(
+                module.weight
+            )  # timm starts residual branches at zero: nothing behind is reached
         if isinstance(module, DropPath):
             module.eval()  # nor in a branch that this step leaves out
     loss = SegmentationLoss(config.loss, [0.2] * 5)
@@ -85,7 +93,8 @@ def test_it_builds_and_one_step_moves_every_parameter(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "encoder"), [*((n, None) for n in TEMPLATES), ("eomt", "vit_small_patch14_reg4_dinov2")]
+    ("name", "encoder"),
+    [*((n, None) for n in TEMPLATES), ("eomt", "vit_small_patch14_reg4_dinov2")],
 )
 def test_it_takes_images_of_any_size_of_32_and_more(name, encoder):
     own = [*overrides(name), *([f"hp.encoder={encoder}"] if encoder else [])]
@@ -109,7 +118,9 @@ def test_an_offset_of_its_classes_moves_its_logits_by_as_much(name):
     with torch.inference_mode():
         before = model(image)
         model.classifier.bias += offsets
-        torch.testing.assert_close(model(image), before + offsets.view(1, 5, 1, 1), rtol=0, atol=1e-3)
+        torch.testing.assert_close(
+            model(image), before + offsets.view(1, 5, 1, 1), rtol=0, atol=1e-3
+        )
 
 
 def four_windows(root: Path, camvid: Path) -> None:
@@ -117,7 +128,10 @@ def four_windows(root: Path, camvid: Path) -> None:
     names = sorted(p.name for p in (camvid / "images" / "train").iterdir())[::90][:4]
     pairs = []
     for name in names:
-        image, mask = read_image(camvid / "images" / "train" / name), read_mask(camvid / "masks" / "train" / name)
+        image, mask = (
+            read_image(camvid / "images" / "train" / name),
+            read_mask(camvid / "masks" / "train" / name),
+        )
         pairs.append((image[132:228, 176:304], mask[132:228, 176:304]))
     write_pairs(root, "train", pairs * 8)  # eight steps an epoch
     write_pairs(root, "val", pairs)
@@ -149,5 +163,12 @@ def test_every_template_learns_four_real_images(name, tmp_path, camvid):
 
 def test_templates_are_given_out_as_data():
     data = segtune.templates("segformer")[0].to_json()
-    expected = {"type": "int", "default": 8, "min": 1, "max": 16, "step": 1, "search": {"choices": [4, 8, 16]}}
+    expected = {
+        "type": "int",
+        "default": 8,
+        "min": 1,
+        "max": 16,
+        "step": 1,
+        "search": {"choices": [4, 8, 16]},
+    }
     assert data["hyperparameters"]["batch_size"] == expected

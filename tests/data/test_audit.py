@@ -57,7 +57,9 @@ def draw(root: Path, train: int, val: int) -> Path:
 
 
 def config(root: Path, **options) -> DatasetConfig:
-    return DatasetConfig(name="roads", source="folder", root=str(root), **({"classes": CLASSES} | options))
+    return DatasetConfig(
+        name="roads", source="folder", root=str(root), **({"classes": CLASSES} | options)
+    )
 
 
 def mask_path(root: Path, number: int = 5) -> Path:
@@ -140,13 +142,17 @@ def zero_255(root: Path) -> str:
 
 
 def one_zero_255(root: Path, n: int = 5) -> str:
-    Image.fromarray((np.array(Image.open(mask_path(root, n))) == 1).astype(np.uint8) * 255).save(mask_path(root, n))
+    Image.fromarray((np.array(Image.open(mask_path(root, n))) == 1).astype(np.uint8) * 255).save(
+        mask_path(root, n)
+    )
     return f"masks/train/{n:03d}.png"
 
 
 def palette(root: Path, n: int = 5) -> str:
     mask = np.array(Image.open(mask_path(root, n)))
-    turned = Image.fromarray(np.array([2, 0, 1], np.uint8)[mask], "P")  # colours right, indices another tool's
+    turned = Image.fromarray(
+        np.array([2, 0, 1], np.uint8)[mask], "P"
+    )  # colours right, indices another tool's
     turned.putpalette([*CLASSES[1]["color"], *CLASSES[2]["color"], *CLASSES[0]["color"]])
     turned.save(mask_path(root, n))
     return f"masks/train/{n:03d}.png"
@@ -164,16 +170,22 @@ def every_rgb(root: Path) -> str:
 
 
 def antialiased(root: Path, n: int = 5) -> str:
-    mask = np.array(Image.open(mask_path(root, n))) * 2  # ids 0, 2, 4: what lies between is no class border's
+    mask = (
+        np.array(Image.open(mask_path(root, n))) * 2
+    )  # ids 0, 2, 4: what lies between is no class border's
     small = cv2.resize(mask, (40, 30), interpolation=cv2.INTER_NEAREST)
-    Image.fromarray(cv2.resize(small, SIZE[::-1], interpolation=cv2.INTER_LINEAR)).save(mask_path(root, n))
+    Image.fromarray(cv2.resize(small, SIZE[::-1], interpolation=cv2.INTER_LINEAR)).save(
+        mask_path(root, n)
+    )
     return f"masks/train/{n:03d}.png"
 
 
 def antialiased_colors(root: Path, n: int = 5) -> str:
     pixels = colored(np.array(Image.open(mask_path(root, n))))
     small = cv2.resize(pixels, (40, 30), interpolation=cv2.INTER_NEAREST)
-    Image.fromarray(cv2.resize(small, SIZE[::-1], interpolation=cv2.INTER_LINEAR)).save(mask_path(root, n))
+    Image.fromarray(cv2.resize(small, SIZE[::-1], interpolation=cv2.INTER_LINEAR)).save(
+        mask_path(root, n)
+    )
     return f"masks/train/{n:03d}.png"
 
 
@@ -213,8 +225,12 @@ def case(root: Path, n: int = 5) -> str:
 
 def unicode(root: Path, n: int = 5) -> str:
     name = "Straße_é"
-    image_path(root, n).rename(image_path(root, n).with_name(unicodedata.normalize("NFC", name) + ".png"))
-    mask_path(root, n).rename(mask_path(root, n).with_name(unicodedata.normalize("NFD", name) + ".png"))
+    image_path(root, n).rename(
+        image_path(root, n).with_name(unicodedata.normalize("NFC", name) + ".png")
+    )
+    mask_path(root, n).rename(
+        mask_path(root, n).with_name(unicodedata.normalize("NFD", name) + ".png")
+    )
     return "images/train/" + unicodedata.normalize("NFC", name) + ".png"
 
 
@@ -336,7 +352,9 @@ FAULTS: list[tuple[str, Callable[[Path], str], dict]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "seed", "options"), FAULTS, ids=[f.__name__ for _, f, _ in FAULTS])
+@pytest.mark.parametrize(
+    ("kind", "seed", "options"), FAULTS, ids=[f.__name__ for _, f, _ in FAULTS]
+)
 def test_a_fault_is_found_in_its_file_and_its_fix_works(root, tmp_path, kind, seed, options):
     file = seed(root)
     before = {p: p.stat().st_mtime_ns for p in root.rglob("*")}
@@ -344,7 +362,9 @@ def test_a_fault_is_found_in_its_file_and_its_fix_works(root, tmp_path, kind, se
     assert [f.kind for f in found.findings] == [kind]
     assert file in found.findings[0].files
     write_fixes(found, tmp_path / "fixes.yaml")
-    assert {p: p.stat().st_mtime_ns for p in root.rglob("*")} == before  # no file of the dataset changed
+    assert {
+        p: p.stat().st_mtime_ns for p in root.rglob("*")
+    } == before  # no file of the dataset changed
     fixed = open_source(config(root, **options, fixes=str(tmp_path / "fixes.yaml")))
     assert audit(fixed, [60]).findings == []
     assert len(load_split(fixed, "train", [60])) >= 22 and len(load_split(fixed, "val", [60])) >= 6
@@ -361,7 +381,9 @@ def test_a_fault_is_found_in_its_file_and_its_fix_works(root, tmp_path, kind, se
 def test_a_weakness_is_told_with_the_line_that_helps(root, kind, seed, repair):
     what = seed(root)
     found = audit(open_source(config(root)), [30])
-    assert [(f.kind, f.repair) for f in found.findings] == [(kind, repair)] and what in found.findings[0].files
+    assert [(f.kind, f.repair) for f in found.findings] == [
+        (kind, repair)
+    ] and what in found.findings[0].files
     assert not found.refused
 
 
@@ -376,7 +398,9 @@ def test_a_colour_that_no_class_has_is_found_where_colours_are_expected(root, tm
     pixels[:4, :4] = (201, 33, 29)  # about a car's
     Image.fromarray(pixels).save(mask_path(root))
     found = audit(open_source(config(root, mask_format="rgb")), [60])
-    assert [(f.kind, f.files) for f in found.findings] == [("unknown_colors", ["masks/train/005.png"])]
+    assert [(f.kind, f.files) for f in found.findings] == [
+        ("unknown_colors", ["masks/train/005.png"])
+    ]
     write_fixes(found, tmp_path / "fixes.yaml")
     fixed = open_source(config(root, mask_format="rgb", fixes=str(tmp_path / "fixes.yaml")))
     assert audit(fixed, [60]).findings == []
@@ -392,7 +416,9 @@ def test_what_a_fix_reads_is_what_was_drawn(root, tmp_path):
         seed(copy)
         write_fixes(audit(open_source(config(copy)), [60]), copy / "fixes.yaml")
         source = open_source(config(copy, fixes=str(copy / "fixes.yaml")))
-        for number, mask in zip(range(24), load_split(source, "train", [60], stored_masks=True).masks, strict=True):
+        for number, mask in zip(
+            range(24), load_split(source, "train", [60], stored_masks=True).masks, strict=True
+        ):
             np.testing.assert_array_equal(mask, scene(number)[1])
 
 
@@ -440,7 +466,9 @@ def test_twenty_faults_in_one_dataset_are_each_found_in_their_file_and_fixed_tog
     assert set(by_kind) == {kind for kind, _ in AT_ONCE} and found.refused
     write_fixes(found, tmp_path / "fixes.yaml")
     fixed = open_source(config(root, fixes=str(tmp_path / "fixes.yaml")))
-    assert [f.kind for f in audit(fixed, [60]).findings] == ["missing_image"]  # nothing needs to be done about it
+    assert [f.kind for f in audit(fixed, [60]).findings] == [
+        "missing_image"
+    ]  # nothing needs to be done about it
     assert len(load_split(fixed, "train", [60])) >= 44
 
 

@@ -19,9 +19,13 @@ RGB = np.moveaxis(BANDS[:3], 0, 2)
 GREY = np.repeat(BANDS[0][..., None], 3, axis=2)
 
 
-def tiff(path: Path, count: int, dtype: str = "uint8", shows: tuple = (), scale: float = 1, **options) -> Path:
+def tiff(
+    path: Path, count: int, dtype: str = "uint8", shows: tuple = (), scale: float = 1, **options
+) -> Path:
     options = {"tiled": True, "blockxsize": 16, "blockysize": 16} | options
-    with rasterio.open(path, "w", driver="GTiff", height=37, width=61, count=count, dtype=dtype, **options) as target:
+    with rasterio.open(
+        path, "w", driver="GTiff", height=37, width=61, count=count, dtype=dtype, **options
+    ) as target:
         values = BANDS[:count] * float(scale)
         target.write((values if dtype == "float32" else np.rint(values)).astype(dtype))
         if shows:
@@ -112,7 +116,9 @@ def test_premultiplied_opacity_is_not_applied_twice(tmp_path):
     with rasterio.open(tmp_path / "x.tif", "w", driver="GTiff", height=37, width=61, count=4, dtype="uint8",
                        alpha="PREMULTIPLIED") as target:  # fmt: skip
         target.write(bands)
-    np.testing.assert_allclose(segtune.read_image(tmp_path / "x.tif"), laid_on_white(RGB, alpha), atol=1)
+    np.testing.assert_allclose(
+        segtune.read_image(tmp_path / "x.tif"), laid_on_white(RGB, alpha), atol=1
+    )
 
 
 def test_bands_that_nothing_names_are_refused_with_the_way_out(tmp_path):
@@ -149,7 +155,9 @@ UNKNOWN = ["int8", "int16", "int32", "int64", "uint32", "uint64"]
 @pytest.mark.parametrize("dtype", UNKNOWN)
 def test_types_without_a_range_are_refused_until_one_is_stated(dtype):
     values = np.array([[0, 64, 127]], dtype)
-    with pytest.raises(DataError, match=rf"{dtype} values.*astype\(numpy.uint8\).*value_range=\(BLACK, WHITE\)"):
+    with pytest.raises(
+        DataError, match=rf"{dtype} values.*astype\(numpy.uint8\).*value_range=\(BLACK, WHITE\)"
+    ):
         segtune.read_image(values)
     assert segtune.read_image(values, value_range=(0, 127))[0, :, 0].tolist() == [0, 129, 255]
     if dtype == "int32":
@@ -159,7 +167,10 @@ def test_types_without_a_range_are_refused_until_one_is_stated(dtype):
 
 def test_floats_beyond_one_are_refused_in_arrays_and_files_alike(tmp_path):
     path = tiff(tmp_path / "x.tif", 1, "float32", scale=40)
-    with pytest.raises(DataError, match=r"x.tif' holds float32 values from .* to 10200; floats are expected in \[0, 1"):
+    with pytest.raises(
+        DataError,
+        match=r"x.tif' holds float32 values from .* to 10200; floats are expected in \[0, 1",
+    ):
         segtune.read_image(path)
     with pytest.raises(DataError, match="Divide them by 255"):
         segtune.read_image(RGB.astype(np.float32))
@@ -177,5 +188,10 @@ def test_sixteen_bits_are_the_same_in_a_png_a_pgm_a_tiff_and_an_array(tmp_path):
     expected = np.rint(deep / 257)
     Image.fromarray(deep).save(tmp_path / "x.png")
     (tmp_path / "x.pgm").write_bytes(b"P5 61 37 65535\n" + deep.astype(">u2").tobytes())
-    for source in (tmp_path / "x.png", tmp_path / "x.pgm", tiff(tmp_path / "x.tif", 1, "uint16", scale=200), deep):
+    for source in (
+        tmp_path / "x.png",
+        tmp_path / "x.pgm",
+        tiff(tmp_path / "x.tif", 1, "uint16", scale=200),
+        deep,
+    ):
         np.testing.assert_array_equal(segtune.read_image(source)[..., 0], expected)

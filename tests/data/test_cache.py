@@ -12,7 +12,13 @@ from PIL import Image
 
 from segtune.config.dataset_schema import CacheConfig, DatasetConfig, SamplingConfig
 from segtune.config.schema import AugmentConfig
-from segtune.data.batches.cache import Packed, Streamed, batches_of_one_size, duplicates_in_train, load_split
+from segtune.data.batches.cache import (
+    Packed,
+    Streamed,
+    batches_of_one_size,
+    duplicates_in_train,
+    load_split,
+)
 from segtune.data.batches.datamodule import EpochSampler, TrainViews
 from segtune.data.batches.sampling import Sampling
 from segtune.data.batches.transforms import Augment
@@ -29,12 +35,19 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def pairs(count: int, sizes: tuple[tuple[int, int], ...] = ((20, 30), (16, 40))) -> list[tuple[np.ndarray, np.ndarray]]:
+def pairs(
+    count: int, sizes: tuple[tuple[int, int], ...] = ((20, 30), (16, 40))
+) -> list[tuple[np.ndarray, np.ndarray]]:
     rng = np.random.default_rng(0)
     found = []
     for i in range(count):
         h, w = sizes[i % len(sizes)]
-        found.append((rng.integers(0, 256, (h, w, 3), dtype=np.uint8), rng.integers(0, 3, (h, w), dtype=np.uint8)))
+        found.append(
+            (
+                rng.integers(0, 256, (h, w, 3), dtype=np.uint8),
+                rng.integers(0, 3, (h, w), dtype=np.uint8),
+            )
+        )
     return found
 
 
@@ -46,7 +59,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def opened(root: Path, **options) -> Source:
-    return open_source(DatasetConfig(name="s", source="folder", root=str(root), classes=["a", "b", "c"], **options))
+    return open_source(
+        DatasetConfig(name="s", source="folder", root=str(root), classes=["a", "b", "c"], **options)
+    )
 
 
 def folders(cache: Path) -> list[Path]:
@@ -66,7 +81,9 @@ def test_what_is_mapped_is_what_was_decoded(root):
 
 def test_a_second_call_decodes_nothing(root, own_cache, monkeypatch):
     first = load_split(opened(root), "train", [16])
-    monkeypatch.setattr("segtune.data.batches.cache.read_image", lambda *a, **k: pytest.fail("decoded again"))
+    monkeypatch.setattr(
+        "segtune.data.batches.cache.read_image", lambda *a, **k: pytest.fail("decoded again")
+    )
     second = load_split(opened(root), "train", [16])
     assert second.fingerprint == first.fingerprint and len(folders(own_cache)) == 1
 
@@ -95,7 +112,12 @@ def test_a_split_that_does_not_fit_is_decoded_as_it_is_read(root, own_cache):
     kept = load_split(opened(root), "val", [16], True, CacheConfig(), said.append)
     assert isinstance(split.images, Streamed) and isinstance(kept.images, Packed)
     assert any("does not fit into the cache" in line for line in said)
-    assert not [p for f in folders(own_cache) for p in f.glob("*.bin") if f.name not in str(kept.images._path)]
+    assert not [
+        p
+        for f in folders(own_cache)
+        for p in f.glob("*.bin")
+        if f.name not in str(kept.images._path)
+    ]
     for (_, mask), ours in zip(pairs(6), split.masks, strict=True):
         np.testing.assert_array_equal(ours, mask)
     assert [len(b) for b in batches_of_one_size(split, 2)] == [2, 1, 2, 1]
@@ -116,7 +138,10 @@ def test_the_least_recently_used_go_first(root, own_cache):
 
 def test_an_interrupted_build_leaves_nothing_that_counts(root, own_cache, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr("segtune.data.batches.cache._write", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt()))
+        patched.setattr(
+            "segtune.data.batches.cache._write",
+            lambda *a: (_ for _ in ()).throw(KeyboardInterrupt()),
+        )
         with pytest.raises(KeyboardInterrupt):
             load_split(opened(root), "train", [16])
     assert folders(own_cache) == []
@@ -137,7 +162,10 @@ config = DatasetConfig(name="s", source="folder", root={str(root)!r}, classes=["
 split = load_split(open_source(config), "train", [16])
 print(len(decoded), split.fingerprint)
 """
-    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    both = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
     rows = [p.communicate()[0].split() for p in both]
     assert sorted(int(r[0]) for r in rows) == [0, 6] and rows[0][1] == rows[1][1]
 
@@ -149,11 +177,19 @@ def test_files_within_tolerance_are_left_out_and_told(tmp_path):
     (root / "images" / "train" / "7.png").write_bytes(b"broken")
     said: list[str] = []
     split = load_split(opened(root), "train", [16], say=said.append)
-    assert len(split) == 39 and "7" not in split.names and any("left out: 7: " in line for line in said)
-    assert len(load_split(opened(root), "train", [16], say=said.append)) == 39  # from the cache as well
+    assert (
+        len(split) == 39
+        and "7" not in split.names
+        and any("left out: 7: " in line for line in said)
+    )
+    assert (
+        len(load_split(opened(root), "train", [16], say=said.append)) == 39
+    )  # from the cache as well
     for number in (8, 9):
         (root / "images" / "train" / f"{number}.png").write_bytes(b"broken")
-    with pytest.raises(DataError, match=r"more than 5% of the 40 pairs of split 'train' cannot be read"):
+    with pytest.raises(
+        DataError, match=r"more than 5% of the 40 pairs of split 'train' cannot be read"
+    ):
         load_split(opened(root), "train", [16])
 
 
@@ -189,7 +225,9 @@ def test_the_index_says_what_was_kept(root, own_cache):
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_views_are_the_same_from_the_cache_and_decoded_anew_on_one_rank_and_two(root, own_cache, monkeypatch, ranks):
+def test_views_are_the_same_from_the_cache_and_decoded_anew_on_one_rank_and_two(
+    root, own_cache, monkeypatch, ranks
+):
     streamed = load_split(opened(root), "train", [16], cache=CacheConfig(max_gb=1e-6))
     monkeypatch.setenv("SEGTUNE_CACHE", str(own_cache.parent / "other"))
     cached = load_split(opened(root), "train", [16])
@@ -197,9 +235,13 @@ def test_views_are_the_same_from_the_cache_and_decoded_anew_on_one_rank_and_two(
     assert streamed.fingerprint == cached.fingerprint
     np.testing.assert_array_equal(streamed.pixel_counts(3), cached.pixel_counts(3))
     sampling = Sampling(SamplingConfig(rare_crops=0.5), cached.pixel_counts(3))
-    augment = Augment(AugmentConfig(scale=(0.5, 2.0), hflip=0.5, crop_size=32), (16, 16), 1, sampling)
+    augment = Augment(
+        AugmentConfig(scale=(0.5, 2.0), hflip=0.5, crop_size=32), (16, 16), 1, sampling
+    )
     draws = [draw for rank in range(ranks) for draw in EpochSampler(sampling, 0, rank, ranks)]
     assert sorted(draws) == sorted(EpochSampler(sampling, 0))
-    batches = [TrainViews(split, augment, 0).__getitems__(sorted(draws)) for split in (streamed, cached)]
+    batches = [
+        TrainViews(split, augment, 0).__getitems__(sorted(draws)) for split in (streamed, cached)
+    ]
     for part in ("image", "mask"):
         np.testing.assert_array_equal(batches[0][part].numpy(), batches[1][part].numpy())

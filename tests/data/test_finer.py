@@ -53,11 +53,19 @@ def pairs_with_finer(root, finer: np.ndarray) -> list[str]:
         write_pairs(root, split, [(image, mask)])
         (root / "finer" / split).mkdir(parents=True)
         Image.fromarray(finer).save(root / "finer" / split / "0.png")
-    return ["dataset=folder", f"dataset.root='{root}'", "dataset.name=mine", CLASSES, "dataset.finer='finer/{split}'"]
+    return [
+        "dataset=folder",
+        f"dataset.root='{root}'",
+        "dataset.name=mine",
+        CLASSES,
+        "dataset.finer='finer/{split}'",
+    ]
 
 
 def test_other_classes_pixels_are_not_looked_at(tmp_path):
-    source = open_source(compose(pairs_with_finer(tmp_path, np.ones((32, 32), np.uint8))).config.dataset)
+    source = open_source(
+        compose(pairs_with_finer(tmp_path, np.ones((32, 32), np.uint8))).config.dataset
+    )
     (mask,) = load_finer(source, "val", "car", [32], 16).masks
     assert (mask == 1).sum() == 256 and (mask == 255).sum() == 32 * 32 - 256
 

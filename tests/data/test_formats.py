@@ -58,7 +58,9 @@ def imported(root: Path, output: Path, *overrides: str, **options) -> dict[str, 
     return {p.stem: np.array(Image.open(p)) for p in (output / "masks").rglob("*.png")}
 
 
-def same_as_truth(found: dict[str, np.ndarray], names: list[str] = NAMES, classes: list[str] = NAMES) -> None:
+def same_as_truth(
+    found: dict[str, np.ndarray], names: list[str] = NAMES, classes: list[str] = NAMES
+) -> None:
     assert len(found) == 4
     order = np.array([classes.index(n) for n in names], np.uint8)
     for name, mask in found.items():
@@ -75,7 +77,12 @@ def coco_json(root: Path, split: str = "") -> dict:
     for i, path in enumerate(save_photos(root / split)):
         images.append({"id": i, "file_name": path.name, "height": H, "width": W})
         for label in (1, 2):
-            row = {"image_id": i, "category_id": label * 7, "segmentation": rle_of(truth(i) == label), "iscrowd": 0}
+            row = {
+                "image_id": i,
+                "category_id": label * 7,
+                "segmentation": rle_of(truth(i) == label),
+                "iscrowd": 0,
+            }
             annotations.append(row | {"id": len(annotations)})
     categories = [{"id": 14, "name": "tree"}, {"id": 7, "name": "car"}]
     return {"images": images, "annotations": annotations, "categories": categories}
@@ -89,8 +96,13 @@ def write_coco_uncompressed(root: Path) -> None:
     data = coco_json(root)
     for row in data["annotations"]:
         flat = (truth(row["image_id"]) == row["category_id"] // 7).ravel(order="F")
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], flat.astype(int), [1 - int(flat[-1])]])))
-        row["segmentation"] = {"size": [H, W], "counts": np.diff(np.concatenate([[0], edges])).tolist()}
+        edges = np.flatnonzero(
+            np.diff(np.concatenate([[0], flat.astype(int), [1 - int(flat[-1])]]))
+        )
+        row["segmentation"] = {
+            "size": [H, W],
+            "counts": np.diff(np.concatenate([[0], edges])).tolist(),
+        }
         row["iscrowd"] = 1
     (root / "annotations.json").write_text(json.dumps(data))
 
@@ -104,7 +116,9 @@ def write_panoptic(root: Path) -> None:
         Image.fromarray(png).save(root / "panoptic_val" / f"{path.stem}.png")
         images.append({"id": i, "file_name": path.name, "height": H, "width": W})
         segments = [{"id": 70_000 + i, "category_id": 1}, {"id": 300, "category_id": 2}]
-        annotations.append({"image_id": i, "file_name": f"{path.stem}.png", "segments_info": segments})
+        annotations.append(
+            {"image_id": i, "file_name": f"{path.stem}.png", "segments_info": segments}
+        )
     categories = [{"id": 1, "name": "car"}, {"id": 2, "name": "tree"}]
     data = {"images": images, "annotations": annotations, "categories": categories}
     (root / "panoptic_val.json").write_text(json.dumps(data))
@@ -136,14 +150,32 @@ def write_labelme(root: Path) -> None:
         shapes = []
         for label in (2, 1):
             ys, xs = np.nonzero(truth(i) == label)
-            top, left, part = ys.min(), xs.min(), (truth(i) == label)[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
+            top, left, part = (
+                ys.min(),
+                xs.min(),
+                (truth(i) == label)[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1],
+            )
             buffer = io.BytesIO()
             Image.fromarray(part).save(buffer, "PNG")
             points = [[int(left), int(top)], [int(xs.max()), int(ys.max())]]
             text = base64.b64encode(buffer.getvalue()).decode()
-            shapes.append({"label": NAMES[label], "points": points, "shape_type": "mask", "mask": text, "flags": {}})
+            shapes.append(
+                {
+                    "label": NAMES[label],
+                    "points": points,
+                    "shape_type": "mask",
+                    "mask": text,
+                    "flags": {},
+                }
+            )
         shapes.append({"label": "car", "points": [[1, 1]], "shape_type": "point", "flags": {}})
-        data = {"shapes": shapes, "imagePath": path.name, "imageHeight": H, "imageWidth": W, "imageData": None}
+        data = {
+            "shapes": shapes,
+            "imagePath": path.name,
+            "imageHeight": H,
+            "imageWidth": W,
+            "imageData": None,
+        }
         path.with_suffix(".json").write_text(json.dumps(data))
 
 
@@ -156,14 +188,18 @@ def write_cvat(root: Path) -> None:
             ys, xs = np.nonzero(bits)
             part = bits[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
             edges = np.flatnonzero(
-                np.diff(np.concatenate([[0], part.ravel().astype(int), [1 - int(part.ravel()[-1])]]))
+                np.diff(
+                    np.concatenate([[0], part.ravel().astype(int), [1 - int(part.ravel()[-1])]])
+                )
             )
             runs = np.diff(np.concatenate([[0], edges])).tolist()
             box = f'left="{xs.min()}" top="{ys.min()}" width="{part.shape[1]}" height="{part.shape[0]}"'
             rle = ", ".join(map(str, runs))
             shapes += f'<mask label="{NAMES[label]}" rle="{rle}" {box} z_order="0"/>'
         rows.append(f'<image id="{i}" name="{path.name}" width="{W}" height="{H}">{shapes}</image>')
-    labels = "".join(f"<label><name>{n}</name><color>#1020{i}0</color></label>" for i, n in enumerate(NAMES[1:]))
+    labels = "".join(
+        f"<label><name>{n}</name><color>#1020{i}0</color></label>" for i, n in enumerate(NAMES[1:])
+    )
     meta = f"<meta><task><labels>{labels}</labels></task></meta>"
     text = f'<?xml version="1.0"?><annotations><version>1.1</version>{meta}{"".join(rows)}</annotations>'
     (root / "annotations.xml").write_text(text)
@@ -173,7 +209,10 @@ def brush(bits: np.ndarray) -> list[int]:
     """Label Studio's run lengths, as its documentation states them: word size 8, run sizes 3, 4, 8 and 16 bits."""
     flat = np.zeros((*bits.shape, 4), np.uint8)
     flat[bits] = 255
-    values, out = flat.ravel(), f"{flat.size:032b}" + f"{8 - 1:05b}" + "".join(f"{s - 1:04b}" for s in (3, 4, 8, 16))
+    values, out = (
+        flat.ravel(),
+        f"{flat.size:032b}" + f"{8 - 1:05b}" + "".join(f"{s - 1:04b}" for s in (3, 4, 8, 16)),
+    )
     at = 0
     while at < len(values):
         end = at + 1
@@ -190,12 +229,24 @@ def write_label_studio(root: Path) -> None:
     for i, path in enumerate(save_photos(root / "media")):
         rows = []
         for label in (1, 2):
-            value = {"format": "rle", "rle": brush(truth(i) == label), "brushlabels": [NAMES[label]]}
+            value = {
+                "format": "rle",
+                "rle": brush(truth(i) == label),
+                "brushlabels": [NAMES[label]],
+            }
             rows.append(
-                {"id": f"r{label}", "type": "brushlabels", "value": value, "original_width": W, "original_height": H}
+                {
+                    "id": f"r{label}",
+                    "type": "brushlabels",
+                    "value": value,
+                    "original_width": W,
+                    "original_height": H,
+                }
             )
         data = {"image": f"/data/upload/1/1a2b3c4d-{path.name}"}
-        tasks.append({"id": i, "data": data, "annotations": [{"was_cancelled": False, "result": rows}]})
+        tasks.append(
+            {"id": i, "data": data, "annotations": [{"was_cancelled": False, "result": rows}]}
+        )
     (root / "export.json").write_text(json.dumps(tasks))
 
 
@@ -206,7 +257,14 @@ def write_manifest(root: Path) -> None:
         table.writerow(["image", "mask", "split", "group"])
         for i, path in enumerate(save_photos(root / "img")):
             Image.fromarray(truth(i)).save(root / "masks" / f"{path.stem}.png")
-            table.writerow([f"img/{path.name}", f"masks/{path.stem}.png", "train" if i < 3 else "val", f"drive{i % 2}"])
+            table.writerow(
+                [
+                    f"img/{path.name}",
+                    f"masks/{path.stem}.png",
+                    "train" if i < 3 else "val",
+                    f"drive{i % 2}",
+                ]
+            )
     (root / "classes.yaml").write_text("classes: [background, car, tree]\n")
 
 
@@ -246,7 +304,9 @@ def test_yolo_polygons_follow_cocos_rule_and_are_near_pillows(tmp_path):
             text.parent.mkdir(parents=True, exist_ok=True)
             text.write_text("1 " + " ".join(f"{x / W} {y / H}" for x, y in corners) + "\n")
     (root / "labels" / "val" / "photo_1.txt").unlink()  # an image without any object
-    (root / "data.yaml").write_text("path: /content/set\ntrain: images/train\nval: images/val\nnames: [tree, car]\n")
+    (root / "data.yaml").write_text(
+        "path: /content/set\ntrain: images/train\nval: images/val\nnames: [tree, car]\n"
+    )
     done = import_dataset(root, tmp_path / "out")
     assert (done.counts, done.classes) == ({"train": 2, "val": 2}, ("background", "tree", "car"))
     flat = [v for p in corners for v in p]
@@ -255,7 +315,9 @@ def test_yolo_polygons_follow_cocos_rule_and_are_near_pillows(tmp_path):
     canvas = Image.new("L", (W, H))
     ImageDraw.Draw(canvas).polygon(corners, fill=1)
     other = np.array(canvas) == 1
-    assert (ours & other).sum() / (ours | other).sum() > 0.93  # 1,150 px: a pixel along the outline is 7 %
+    assert (ours & other).sum() / (
+        ours | other
+    ).sum() > 0.93  # 1,150 px: a pixel along the outline is 7 %
     assert not np.array(Image.open(tmp_path / "out" / "masks" / "val" / "photo_1.png")).any()
 
 
@@ -277,7 +339,11 @@ def test_label_studios_polygons_rectangles_and_ellipses_are_in_percent(tmp_path)
     mask = np.array(Image.open(tmp_path / "out" / "masks" / "train" / "photo_0.png"))
     assert [int((mask == i).sum()) for i in (1, 2)] == [H * W // 4, H * W // 16]
     assert abs(int((mask == 3).sum()) - np.pi * 8 * 6) < 10
-    assert mask[H // 4, W // 4] == 1 and mask[H * 5 // 8, W * 5 // 8] == 2 and mask[H * 3 // 4, W // 4] == 3
+    assert (
+        mask[H // 4, W // 4] == 1
+        and mask[H * 5 // 8, W * 5 // 8] == 2
+        and mask[H * 3 // 4, W // 4] == 3
+    )
 
 
 def test_what_predict_writes_as_coco_comes_back_pixel_by_pixel(tmp_path):
@@ -286,10 +352,14 @@ def test_what_predict_writes_as_coco_comes_back_pixel_by_pixel(tmp_path):
     classes, rows = ClassTable.parse(["sky", "road", "car"]), []
     for i, path in enumerate(photos):
         regions = find_regions(truth(i), np.ones((H, W), np.float32), classes)
-        rows.append({"file": path.name, "width": W, "height": H, "regions": [r.to_json() for r in regions]})
+        rows.append(
+            {"file": path.name, "width": W, "height": H, "regions": [r.to_json() for r in regions]}
+        )
     (tmp_path / "set" / "coco.json").write_text(json.dumps(to_coco(rows, classes)))
     same_as_truth(imported(tmp_path / "set", tmp_path / "out"))
-    source = open_source(compose(["dataset=folder", f"dataset.root='{tmp_path / 'out'}'"]).config.dataset)
+    source = open_source(
+        compose(["dataset=folder", f"dataset.root='{tmp_path / 'out'}'"]).config.dataset
+    )
     assert source.classes.names == ("sky", "road", "car")
 
 
@@ -300,29 +370,44 @@ def test_what_predict_writes_as_yolo_comes_back_within_a_pixel_of_the_outline(tm
     mask[5:25, 5:35], mask[28:44, 20:60] = 1, 2
     path = save_photos(root / "images" / "train", 1)[0]
     (root / "labels" / "train").mkdir(parents=True)
-    regions = [r for r in find_regions(mask, np.ones((H, W), np.float32), classes, "components") if r.concept_id]
+    regions = [
+        r
+        for r in find_regions(mask, np.ones((H, W), np.float32), classes, "components")
+        if r.concept_id
+    ]
     (root / "labels" / "train" / f"{path.stem}.txt").write_text(to_yolo(regions))
     (root / "data.yaml").write_text("train: images/train\nnames: [background, car, tree]\n")
     found = imported(root, tmp_path / "out")[path.stem]
     off = found != mask
-    edges = cv2.dilate(cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)), np.ones((3, 3))) > 0
+    edges = (
+        cv2.dilate(
+            cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)), np.ones((3, 3))
+        )
+        > 0
+    )
     assert not (off & ~edges).any() and off.mean() < 0.03
 
 
 def overlapping(root: Path) -> None:
     """A large square over a small one, the small one first in the file."""
     save_photos(root, 1)
-    small, large = ([[v for p in ((a, a), (b, a), (b, b), (a, b)) for v in p]] for a, b in ((10, 20), (5, 40)))
+    small, large = (
+        [[v for p in ((a, a), (b, a), (b, b), (a, b)) for v in p]] for a, b in ((10, 20), (5, 40))
+    )
     rows = [
         {"id": 1, "image_id": 0, "category_id": 1, "segmentation": small},
         {"id": 2, "image_id": 0, "category_id": 2, "segmentation": large},
     ]
     image = {"id": 0, "file_name": "photo_0.png", "height": H, "width": W}
     categories = [{"id": 1, "name": "car"}, {"id": 2, "name": "tree"}]
-    (root / "a.json").write_text(json.dumps({"images": [image], "annotations": rows, "categories": categories}))
+    (root / "a.json").write_text(
+        json.dumps({"images": [image], "annotations": rows, "categories": categories})
+    )
 
 
-@pytest.mark.parametrize(("order", "on_top"), [("auto", 1), ("largest_first", 1), ("file", 2), ("file_reversed", 1)])
+@pytest.mark.parametrize(
+    ("order", "on_top"), [("auto", 1), ("largest_first", 1), ("file", 2), ("file_reversed", 1)]
+)
 def test_overlapping_objects_are_painted_in_the_order_asked_for(tmp_path, order, on_top):
     overlapping(tmp_path / "set")
     import_dataset(tmp_path / "set", tmp_path / "out", f"dataset.annotations.order={order}")
@@ -346,10 +431,15 @@ def test_finer_labels_come_from_instance_attributes(tmp_path):
     data = coco_json(tmp_path / "set")
     for row in data["annotations"]:
         if row["category_id"] == 7:
-            row["attributes"] = {"type": "bus" if row["image_id"] % 2 else "sedan", "occluded": False}
+            row["attributes"] = {
+                "type": "bus" if row["image_id"] % 2 else "sedan",
+                "occluded": False,
+            }
     (tmp_path / "set" / "a.json").write_text(json.dumps(data))
     import_dataset(tmp_path / "set", tmp_path / "out")
-    source = open_source(compose(["dataset=folder", f"dataset.root='{tmp_path / 'out'}'"]).config.dataset)
+    source = open_source(
+        compose(["dataset=folder", f"dataset.root='{tmp_path / 'out'}'"]).config.dataset
+    )
     assert [c.finer for c in source.classes.classes] == [(), ("bus", "sedan"), ()]
     for path in (tmp_path / "out" / "finer").rglob("*.png"):
         finer, seed = np.array(Image.open(path)), int(path.stem[-1])
@@ -367,7 +457,9 @@ def test_annotations_of_the_stored_pixels_are_turned_with_the_image(tmp_path):
     (tmp_path / "set" / "a.json").write_text(json.dumps(data))
     import_dataset(tmp_path / "set", tmp_path / "out")
     for path in (tmp_path / "out" / "masks").rglob("*.png"):
-        np.testing.assert_array_equal(np.array(Image.open(path)), np.rot90(truth(int(path.stem[-1])), -1))
+        np.testing.assert_array_equal(
+            np.array(Image.open(path)), np.rot90(truth(int(path.stem[-1])), -1)
+        )
 
 
 def test_a_dataset_is_used_straight_from_its_annotations(tmp_path):
@@ -377,7 +469,10 @@ def test_a_dataset_is_used_straight_from_its_annotations(tmp_path):
     config = compose(["dataset=coco", f"dataset.root='{root}'"]).config.dataset
     said: list[str] = []
     first = open_source(config, said.append)
-    assert open_source(config, said.append).root == first.root and len([s for s in said if "converting" in s]) == 1
+    assert (
+        open_source(config, said.append).root == first.root
+        and len([s for s in said if "converting" in s]) == 1
+    )
     data = json.loads((root / "annotations.json").read_text())
     data["annotations"].pop()
     (root / "annotations.json").write_text(json.dumps(data))
@@ -394,12 +489,16 @@ def test_colour_and_bright_masks_are_imported_as_ids(tmp_path):
     rows = zip(NAMES, colors.tolist(), strict=True)
     table = "dataset.classes=[" + ", ".join(f"{{name: {n}, color: {c}}}" for n, c in rows) + "]"
     import_dataset(root, tmp_path / "out", table, "dataset.mask_format=rgb")
-    np.testing.assert_array_equal(np.array(Image.open(tmp_path / "out" / "masks" / "train" / "a.png")), truth(0))
+    np.testing.assert_array_equal(
+        np.array(Image.open(tmp_path / "out" / "masks" / "train" / "a.png")), truth(0)
+    )
     bright = (truth(0) > 0).astype(np.uint8) * 255
     Image.fromarray(bright).save(root / "masks" / "train" / "a.gif")
     (root / "masks" / "train" / "a.webp").unlink()
     import_dataset(root, tmp_path / "two", "dataset.classes=[no,yes]", "dataset.mask_format=binary")
-    np.testing.assert_array_equal(np.array(Image.open(tmp_path / "two" / "masks" / "train" / "a.png")), bright > 0)
+    np.testing.assert_array_equal(
+        np.array(Image.open(tmp_path / "two" / "masks" / "train" / "a.png")), bright > 0
+    )
 
 
 # --- what is wrong is told, and nothing is left behind
@@ -429,7 +528,8 @@ def pack(kind: str, path: Path, members: dict[str, bytes], link: str = "") -> Pa
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
 @pytest.mark.parametrize(
-    ("member", "link"), [("../evil.txt", ""), ("/tmp/evil.txt", ""), ("a/../../evil.txt", ""), ("", "x")]
+    ("member", "link"),
+    [("../evil.txt", ""), ("/tmp/evil.txt", ""), ("a/../../evil.txt", ""), ("", "x")],
 )
 def test_an_archive_that_reaches_outside_is_refused_whole(tmp_path, kind, member, link):
     members = {"good.txt": b"1"} | ({member: b"2"} if member else {})
@@ -463,12 +563,27 @@ def broken(root: Path, change) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda d: d["images"][1].update(file_name="gone.png"), r"images\[1\]\.file_name is 'gone.png'.*no such image"),
-        (lambda d: d["images"][1].update(file_name="/home/me/p.png"), r"absolute path .*annotations\.relocate="),
-        (lambda d: d["annotations"][2].update(category_id=99), r"annotations\[2\]\.category_id is 99"),
+        (
+            lambda d: d["images"][1].update(file_name="gone.png"),
+            r"images\[1\]\.file_name is 'gone.png'.*no such image",
+        ),
+        (
+            lambda d: d["images"][1].update(file_name="/home/me/p.png"),
+            r"absolute path .*annotations\.relocate=",
+        ),
+        (
+            lambda d: d["annotations"][2].update(category_id=99),
+            r"annotations\[2\]\.category_id is 99",
+        ),
         (lambda d: d["annotations"][2].update(image_id=99), r"annotations\[2\]\.image_id is 99"),
-        (lambda d: d["annotations"][2].update(segmentation=[[1, 2, 3]]), r"annotations\[2\]\.segmentation is"),
-        (lambda d: d["annotations"][2]["segmentation"].update(size=[1, 1]), r"segmentation\.size is \[1, 1\]"),
+        (
+            lambda d: d["annotations"][2].update(segmentation=[[1, 2, 3]]),
+            r"annotations\[2\]\.segmentation is",
+        ),
+        (
+            lambda d: d["annotations"][2]["segmentation"].update(size=[1, 1]),
+            r"segmentation\.size is \[1, 1\]",
+        ),
         (lambda d: d["images"][0].update(height=10), "its annotations speak of 64 x 10"),
         (lambda d: d.pop("categories"), "no list of categories"),
     ],
@@ -481,7 +596,10 @@ def test_a_fault_in_coco_is_told_with_its_place_and_leaves_nothing(tmp_path, cha
 
 
 def test_paths_of_another_machine_are_replaced_when_told(tmp_path):
-    broken(tmp_path / "set", lambda d: [i.update(file_name=f"/home/me/x/{i['file_name']}") for i in d["images"]])
+    broken(
+        tmp_path / "set",
+        lambda d: [i.update(file_name=f"/home/me/x/{i['file_name']}") for i in d["images"]],
+    )
     with pytest.raises(DataError, match="absolute path that does not exist here"):
         import_dataset(tmp_path / "set", tmp_path / "out")
     move = f"dataset.annotations.relocate='/home/me/x:{tmp_path / 'set'}'"
@@ -490,7 +608,11 @@ def test_paths_of_another_machine_are_replaced_when_told(tmp_path):
 
 def test_a_manifest_with_foreign_paths_names_row_and_column(tmp_path):
     write_manifest(tmp_path / "set")
-    text = (tmp_path / "set" / "pairs.csv").read_text().replace("img/photo_2.png", "C:\\data\\photo_2.png")
+    text = (
+        (tmp_path / "set" / "pairs.csv")
+        .read_text()
+        .replace("img/photo_2.png", "C:\\data\\photo_2.png")
+    )
     (tmp_path / "set" / "pairs.csv").write_text(text)
     with pytest.raises(DataError, match=r"pairs\.csv' row 3, image, is 'C:.*absolute path"):
         import_dataset(tmp_path / "set", tmp_path / "out")
@@ -499,7 +621,9 @@ def test_a_manifest_with_foreign_paths_names_row_and_column(tmp_path):
 def test_groups_of_a_manifest_become_groups_of_the_dataset(tmp_path):
     write_manifest(tmp_path / "set")
     import_dataset(tmp_path / "set", tmp_path / "out")
-    source = open_source(compose(["dataset=folder", f"dataset.root='{tmp_path / 'out'}'"]).config.dataset)
+    source = open_source(
+        compose(["dataset=folder", f"dataset.root='{tmp_path / 'out'}'"]).config.dataset
+    )
     assert {source.group(p.name) for p in source.pairs("train")} == {"drive0", "drive1"}
 
 
@@ -531,7 +655,9 @@ def test_xml_entities_are_not_expanded(tmp_path):
 
 def test_what_is_no_dataset_is_told_with_what_would_be(tmp_path):
     (tmp_path / "set").mkdir()
-    with pytest.raises(DataError, match="coco_panoptic, coco, label_studio, labelme, cvat, voc, yolo"):
+    with pytest.raises(
+        DataError, match="coco_panoptic, coco, label_studio, labelme, cvat, voc, yolo"
+    ):
         import_dataset(tmp_path / "set", tmp_path / "out")
     with pytest.raises(ConfigError, match="did you mean 'coco'"):
         import_dataset(tmp_path / "set", tmp_path / "out", format="coko")
@@ -579,7 +705,9 @@ def test_labelmes_polygons_and_coco_file_agree_with_its_voc_masks(labelme_set, t
     root = labelme_set / "instance_segmentation"
     wanted = real_voc(root / "data_dataset_voc")
     json_masks = imported(root / "data_annotated", tmp_path / "json")
-    assert min(iou(json_masks, wanted).values()) > 0.9998  # one pixel of 543,500 differs, between Pillow's versions
+    assert (
+        min(iou(json_masks, wanted).values()) > 0.9998
+    )  # one pixel of 543,500 differs, between Pillow's versions
     coco_masks = imported(root / "data_dataset_coco", tmp_path / "coco")
     for name, mask in coco_masks.items():
         mask[wanted[name] == 255] = 255  # its COCO file leaves the pixels to be ignored out
@@ -611,7 +739,11 @@ def test_the_potholes_equal_cocos_own_decoder_and_are_near_pillows(data_root, tm
         lines = [line.split()[1:] for line in text.read_text().splitlines()]
         shapes = [np.array(line, float).reshape(-1, 2) * [width, height] for line in lines]
         polygons = [s.ravel().tolist() for s in shapes]
-        bits = coco.decode(coco.frPyObjects(polygons, height, width)) if polygons else np.zeros((height, width, 1))
+        bits = (
+            coco.decode(coco.frPyObjects(polygons, height, width))
+            if polygons
+            else np.zeros((height, width, 1))
+        )
         exact[name] = bits.any(2).astype(np.uint8)
         canvas = Image.new("L", (width, height))
         for shape in shapes:

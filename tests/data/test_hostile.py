@@ -19,8 +19,14 @@ SECONDS_EACH = 3.0  # for one file; seconds, not milliseconds, for the machine m
 
 def originals() -> dict[str, bytes]:
     rng = np.random.default_rng(0)
-    smooth = np.asarray(Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((160, 120)))
-    ids = np.asarray(Image.fromarray(rng.integers(0, 5, (9, 12), dtype=np.uint8)).resize((160, 120), Image.NEAREST))
+    smooth = np.asarray(
+        Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((160, 120))
+    )
+    ids = np.asarray(
+        Image.fromarray(rng.integers(0, 5, (9, 12), dtype=np.uint8)).resize(
+            (160, 120), Image.NEAREST
+        )
+    )
     palette = Image.fromarray(ids, "P")
     palette.putpalette(list(range(15)))
     deep = Image.fromarray(smooth[..., 0].astype(np.uint16) * 257)
@@ -102,7 +108,9 @@ def test_two_thousand_damaged_files_are_refused_or_decode_whole():
         slowest = max(slowest, time.monotonic() - started)
         taken += found is not None
         if found is not None and (kind == "cut" or kind == "hole" and ".jpg" not in name):
-            np.testing.assert_array_equal(found, whole[name], err_msg=f"{name}, {kind} number {number}")
+            np.testing.assert_array_equal(
+                found, whole[name], err_msg=f"{name}, {kind} number {number}"
+            )
     assert slowest < SECONDS_EACH
     assert taken < COUNT / 2
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e6
@@ -115,7 +123,13 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 def png(width: int, height: int, rows: bytes, *extra: bytes) -> bytes:
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + b"".join(extra) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + head
+        + b"".join(extra)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
 HOSTILE = {

@@ -26,7 +26,13 @@ def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
 
 def test_path_bytes_pil_array_and_tensor_give_the_same_pixels(tmp_path):
     Image.fromarray(RGB).save(tmp_path / "a.png")
-    forms = [tmp_path / "a.png", str(tmp_path / "a.png"), encoded(Image.fromarray(RGB)), Image.fromarray(RGB), RGB]
+    forms = [
+        tmp_path / "a.png",
+        str(tmp_path / "a.png"),
+        encoded(Image.fromarray(RGB)),
+        Image.fromarray(RGB),
+        RGB,
+    ]
     forms.append(torch.from_numpy(RGB).permute(2, 0, 1))
     for form in forms:
         np.testing.assert_array_equal(read_image(form), RGB)
@@ -34,9 +40,14 @@ def test_path_bytes_pil_array_and_tensor_give_the_same_pixels(tmp_path):
 
 def saved_in_each_way(folder: Path) -> list[Path]:
     """PNG, JPEG, an uncompressed TIFF and one of two pages."""
-    image, paths = Image.fromarray(RGB), [folder / name for name in ("a.png", "a.jpg", "a.tif", "pages.tif")]
+    image, paths = (
+        Image.fromarray(RGB),
+        [folder / name for name in ("a.png", "a.jpg", "a.tif", "pages.tif")],
+    )
     for path in paths:
-        image.save(path, **({"save_all": True, "append_images": [image]} if path.stem == "pages" else {}))
+        image.save(
+            path, **({"save_all": True, "append_images": [image]} if path.stem == "pages" else {})
+        )
     return paths
 
 
@@ -57,7 +68,10 @@ def test_exif_orientation_is_applied():
 def test_transparency_is_composited_on_white():
     rgba = np.zeros((2, 2, 4), np.uint8)
     rgba[0, 0] = (10, 20, 30, 255)
-    assert read_image(encoded(Image.fromarray(rgba))).tolist() == [[[10, 20, 30], [255] * 3], [[255] * 3] * 2]
+    assert read_image(encoded(Image.fromarray(rgba))).tolist() == [
+        [[10, 20, 30], [255] * 3],
+        [[255] * 3] * 2,
+    ]
 
 
 def test_sixteen_bit_values_are_scaled_and_not_cut():

@@ -27,7 +27,9 @@ OWN = [w for w in TINY if not w.startswith("dataset")]
 @pytest.mark.parametrize("dataset", ["folder", "coco"])
 def test_a_mistyped_root_names_the_nearest_folder(tmp_path, dataset, there, given, hint):
     (tmp_path / there).mkdir(parents=True)
-    config = compose([f"dataset={dataset}", f"dataset.root={given}", "dataset.classes=[a,b]"]).config.dataset
+    config = compose(
+        [f"dataset={dataset}", f"dataset.root={given}", "dataset.classes=[a,b]"]
+    ).config.dataset
     with pytest.raises(DataError) as told:
         check_place(config)
     assert f"dataset.root '{tmp_path / given}' does not exist" in str(told.value)
@@ -35,12 +37,16 @@ def test_a_mistyped_root_names_the_nearest_folder(tmp_path, dataset, there, give
 
 
 @pytest.mark.parametrize("verb", ["train", "sweep", "check"])
-def test_it_is_refused_before_weights_data_or_a_store_are_touched(tmp_path, verb, capsys, monkeypatch):
+def test_it_is_refused_before_weights_data_or_a_store_are_touched(
+    tmp_path, verb, capsys, monkeypatch
+):
     def untouched(*_, **__):
         raise AssertionError("too early")
 
     (tmp_path / "my roads").mkdir()
-    (tmp_path / "s.yaml").write_text(json.dumps({"n_trials": 1, "workers": "auto", "search": {"hp.width": [16]}}))
+    (tmp_path / "s.yaml").write_text(
+        json.dumps({"n_trials": 1, "workers": "auto", "search": {"hp.width": [16]}})
+    )
     for place in (
         "segtune.tracking.store.open_store",
         "segtune.training.fit.prepare",

@@ -45,7 +45,9 @@ def scene() -> tuple[np.ndarray, np.ndarray]:
 
 def crops(sampling: Sampling | None, count: int = 200) -> list[np.ndarray]:
     image, mask = scene()
-    augment = Augment(AugmentConfig(scale=(0.8, 1.25), hflip=0.5, crop_size=64), (200, 300), 1, sampling)
+    augment = Augment(
+        AugmentConfig(scale=(0.8, 1.25), hflip=0.5, crop_size=64), (200, 300), 1, sampling
+    )
     return [augment(image, mask, 0, 0, np.random.default_rng(s))[1] for s in range(count)]
 
 
@@ -53,10 +55,18 @@ def test_crops_around_rare_classes_show_them():
     _, mask = scene()
     counts = np.array([np.bincount(mask.ravel(), minlength=2)])
     rare = crops(Sampling(SamplingConfig(rare_crops=1.0), counts))
-    assert np.mean([(c == 1).any() for c in rare]) > 0.97  # drawn by inverse share: 3,749 times of 3,750
+    assert (
+        np.mean([(c == 1).any() for c in rare]) > 0.97
+    )  # drawn by inverse share: 3,749 times of 3,750
     half = crops(Sampling(SamplingConfig(rare_crops=0.5), counts))
     plain = crops(None)
-    assert np.mean([(c == 1).any() for c in plain]) < 0.15 < 0.4 < np.mean([(c == 1).any() for c in half]) < 0.7
+    assert (
+        np.mean([(c == 1).any() for c in plain])
+        < 0.15
+        < 0.4
+        < np.mean([(c == 1).any() for c in half])
+        < 0.7
+    )
     assert all(set(np.unique(c)) <= {0, 1, 255} for c in rare)
 
 
@@ -72,7 +82,10 @@ def test_crops_that_are_mostly_ignored_are_drawn_again():
     mask[:, 60:] = 255
     augment = Augment(AugmentConfig(crop_size=64), (200, 300), 1)
     careful = Augment(
-        AugmentConfig(crop_size=64), (200, 300), 1, Sampling(SamplingConfig(max_ignored=0.5), np.array([[1, 0]]))
+        AugmentConfig(crop_size=64),
+        (200, 300),
+        1,
+        Sampling(SamplingConfig(max_ignored=0.5), np.array([[1, 0]])),
     )
 
     def ignored(how: Augment) -> float:

@@ -19,7 +19,9 @@ IMAGE = np.zeros((4, 6, 3), np.uint8)
 
 
 def folder(root: Path, **options) -> DatasetConfig:
-    return DatasetConfig(name="roads", source="folder", root=str(root), classes=["road", "car"], **options)
+    return DatasetConfig(
+        name="roads", source="folder", root=str(root), classes=["road", "car"], **options
+    )
 
 
 def test_a_missing_root_is_named(tmp_path):
@@ -44,12 +46,16 @@ def test_an_unknown_id_is_told_with_file_value_and_pixel_count(tmp_path):
     mask = np.zeros((4, 6), np.uint8)
     mask[:2, :3] = 7
     write_pairs(tmp_path, "train", [(IMAGE, mask)])
-    with pytest.raises(DataError, match=r"0\.png' holds label 7 \(6 px\).*names 0\.\.1.*label_map=\{7: 255\}"):
+    with pytest.raises(
+        DataError, match=r"0\.png' holds label 7 \(6 px\).*names 0\.\.1.*label_map=\{7: 255\}"
+    ):
         load_split(open_source(folder(tmp_path)), "train", [64])
 
 
 def test_label_map_and_ignore_are_applied(tmp_path):
-    write_pairs(tmp_path, "train", [(np.zeros((1, 4, 3), np.uint8), np.array([[0, 7, 9, 255]], np.uint8))])
+    write_pairs(
+        tmp_path, "train", [(np.zeros((1, 4, 3), np.uint8), np.array([[0, 7, 9, 255]], np.uint8))]
+    )
     config = folder(tmp_path, label_map={7: 1}, ignore=[9, 255])
     decoded = load_split(open_source(config), "train", [1])
     assert decoded.masks[0].tolist() == [[0, 1, 255, 255]]
@@ -67,7 +73,9 @@ def test_the_fingerprint_changes_with_any_pixel_and_with_nothing_else(tmp_path):
     changed = IMAGE.copy()
     changed[0, 0, 0] = 1
     write_pairs(tmp_path / "c", "train", [(changed, IMAGE[..., 0])])
-    prints = [load_split(open_source(folder(tmp_path / n)), "train", [64]).fingerprint for n in "abc"]
+    prints = [
+        load_split(open_source(folder(tmp_path / n)), "train", [64]).fingerprint for n in "abc"
+    ]
     assert prints[0] == prints[1] != prints[2]
 
 
@@ -105,7 +113,9 @@ def test_a_download_with_a_member_that_leaves_its_folder_is_refused(tmp_path):
 
 
 def test_a_download_of_other_content_leaves_nothing_behind(tmp_path):
-    download = archive(tmp_path / "set.zip").model_copy(update={"fingerprints": {"train": "0" * 64}})
+    download = archive(tmp_path / "set.zip").model_copy(
+        update={"fingerprints": {"train": "0" * 64}}
+    )
     with pytest.raises(DataError, match="fingerprint"):
         open_source(folder(tmp_path / "root", download=download))
     assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == []
@@ -122,4 +132,7 @@ def test_camvid_is_read_as_published(camvid):
     train = source.pairs("train")
     assert len(train) == 367 and len(source.pairs("val")) == 101
     fingerprints = source.config.download.fingerprints
-    assert files_fingerprint([camvid / "images" / "val", camvid / "masks" / "val"]) == fingerprints["val"]
+    assert (
+        files_fingerprint([camvid / "images" / "val", camvid / "masks" / "val"])
+        == fingerprints["val"]
+    )

@@ -39,7 +39,9 @@ def test_no_group_stands_in_two_splits_and_no_image_is_lost(groups, seed, val, t
 
 def test_shares_are_kept_and_the_seed_decides():
     names = [str(i) for i in range(200)]
-    first, again, other = (divide(names, names, SplitsConfig(val=0.25, test=0.1, seed=s)) for s in (1, 1, 2))
+    first, again, other = (
+        divide(names, names, SplitsConfig(val=0.25, test=0.1, seed=s)) for s in (1, 1, 2)
+    )
     assert {s: len(n) for s, n in first.items()} == {"train": 130, "val": 50, "test": 20}
     assert first == again != other
 
@@ -79,7 +81,9 @@ IMAGE = np.zeros((4, 6, 3), np.uint8)
 
 
 def dataset(root, **options) -> DatasetConfig:
-    return DatasetConfig(name="roads", source="folder", root=str(root), classes=["road", "car"], **options)
+    return DatasetConfig(
+        name="roads", source="folder", root=str(root), classes=["road", "car"], **options
+    )
 
 
 def numbered(root, split: str, count: int, first: int = 0) -> None:
@@ -124,17 +128,22 @@ def test_lists_name_images_with_or_without_suffix_and_folder(tmp_path):
     numbered(tmp_path, ".", 4)
     (tmp_path / "train.txt").write_text("0\n1.png\n")
     (tmp_path / "val.txt").write_text("images/2.png\n\n3\n")
-    source = open_source(dataset(tmp_path, images="images", masks="masks", splits=SplitsConfig(lists="{split}.txt")))
+    source = open_source(
+        dataset(tmp_path, images="images", masks="masks", splits=SplitsConfig(lists="{split}.txt"))
+    )
     assert names_of(source) == {"train": {"0", "1"}, "val": {"2", "3"}}
 
 
 @pytest.mark.parametrize(
-    ("line", "words"), [("9.png", "no image of 4"), ("/home/me/0.png", "absolute path that does not exist here")]
+    ("line", "words"),
+    [("9.png", "no image of 4"), ("/home/me/0.png", "absolute path that does not exist here")],
 )
 def test_a_line_that_is_no_images_is_told_with_its_list(tmp_path, line, words):
     numbered(tmp_path, ".", 4)
     (tmp_path / "train.txt").write_text(f"0\n{line}\n")
-    source = open_source(dataset(tmp_path, images="images", masks="masks", splits=SplitsConfig(lists="{split}.txt")))
+    source = open_source(
+        dataset(tmp_path, images="images", masks="masks", splits=SplitsConfig(lists="{split}.txt"))
+    )
     with pytest.raises(DataError, match=f"train.txt' names '{line}'.*{words}"):
         source.pairs("train")
 
@@ -149,7 +158,13 @@ def test_groups_come_from_the_name_with_its_folders(tmp_path):
     for drive in ("a", "b", "c"):
         numbered(tmp_path, f"pool/{drive}", 3)
     source = open_source(
-        dataset(tmp_path, images="images/pool", masks="masks/pool", groups="^[^/]+", splits=SplitsConfig(val=0.3))
+        dataset(
+            tmp_path,
+            images="images/pool",
+            masks="masks/pool",
+            groups="^[^/]+",
+            splits=SplitsConfig(val=0.3),
+        )
     )
     found = names_of(source)
     assert sorted(len(n) for n in found.values()) == [3, 6] and found["val"] == {
@@ -159,7 +174,9 @@ def test_groups_come_from_the_name_with_its_folders(tmp_path):
 
 def test_two_images_for_one_mask_are_refused(tmp_path):
     numbered(tmp_path, "train", 2)
-    (tmp_path / "images" / "train" / "0.jpg").write_bytes((tmp_path / "images" / "train" / "0.png").read_bytes())
+    (tmp_path / "images" / "train" / "0.jpg").write_bytes(
+        (tmp_path / "images" / "train" / "0.png").read_bytes()
+    )
     with pytest.raises(DataError, match=r"two images for one mask: .*0\.jpg.* and .*0\.png"):
         open_source(dataset(tmp_path)).pairs("train")
 
@@ -169,7 +186,9 @@ def test_a_dataset_without_classes_says_where_they_may_stand(tmp_path):
     with pytest.raises(ConfigError, match=r"names no classes: there is no '.*classes\.yaml'"):
         open_source(DatasetConfig(name="x", source="folder", root=str(tmp_path)))
     (tmp_path / "classes.yaml").write_text("classes: [road, car]\nignore: [9]\n")
-    assert open_source(DatasetConfig(name="x", source="folder", root=str(tmp_path))).classes.ignore == (9,)
+    assert open_source(
+        DatasetConfig(name="x", source="folder", root=str(tmp_path))
+    ).classes.ignore == (9,)
     (tmp_path / "classes.yaml").write_text("klasses: [road]\n")
     with pytest.raises(DataError, match=r"classes\.yaml' holds \['klasses'\]"):
         open_source(DatasetConfig(name="x", source="folder", root=str(tmp_path)))

@@ -36,13 +36,18 @@ def test_driving_changes_the_view_and_keeps_the_street():
     now, later = scene.render(96, 128, 0.0), scene.render(96, 128, 1.0)
     road = CLASSES.index("road")
     assert (now.mask != later.mask).mean() > 0.01
-    both = ((now.mask == road) & (later.mask == road)).sum() / ((now.mask == road) | (later.mask == road)).sum()
+    both = ((now.mask == road) & (later.mask == road)).sum() / (
+        (now.mask == road) | (later.mask == road)
+    ).sum()
     assert both > 0.5
 
 
 def test_no_scene_stands_in_two_splits():
     seeds = [
-        scene_seed(s, split, i) for s in range(3) for split in ("train", "val", "test", "clips") for i in range(999)
+        scene_seed(s, split, i)
+        for s in range(3)
+        for split in ("train", "val", "test", "clips")
+        for i in range(999)
     ]
     assert len(seeds) == len(set(seeds))
 

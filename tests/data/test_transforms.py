@@ -46,11 +46,15 @@ def test_image_and_mask_move_together():
         agree = np.abs(image[..., 0].astype(int) - mask.astype(int) * 20) <= 4
         assert agree[inside].mean() > 0.7
         exact_borders = image[..., 0] % 20 == 0  # not interpolated: must agree everywhere
-        assert (image[..., 0][inside & exact_borders] // 20 == mask[inside & exact_borders]).mean() > 0.97
+        assert (
+            image[..., 0][inside & exact_borders] // 20 == mask[inside & exact_borders]
+        ).mean() > 0.97
 
 
 ROWS, COLUMNS = np.mgrid[:60, :80]
-PLACES = np.stack([3 * ROWS, 3 * COLUMNS, 0 * ROWS], axis=2).astype(np.uint8)  # each pixel says where it lies
+PLACES = np.stack([3 * ROWS, 3 * COLUMNS, 0 * ROWS], axis=2).astype(
+    np.uint8
+)  # each pixel says where it lies
 
 
 def sampled(**options: float) -> Sampling:
@@ -78,7 +82,9 @@ def test_views_without_zoom_hold_the_images_own_pixels(config, sampling, flip):
         if flip:
             image, mask = image[:, ::-1], mask[:, ::-1]
         inside = mask != 255
-        assert inside.sum() == min(len(mask), 60) * min(len(mask), 80)  # nothing within the image is lost
+        assert inside.sum() == min(len(mask), 60) * min(
+            len(mask), 80
+        )  # nothing within the image is lost
         assert (image[~inside] == transforms._FILL).all()
         y, x = image[..., 0][inside] // 3, image[..., 1][inside] // 3
         assert (image[..., :2][inside] % 3 == 0).all()
@@ -95,10 +101,15 @@ def test_a_zoomed_mask_is_the_nearest_pixel_of_where_the_image_is_read(scale):
     compared = 0
     for seed in range(30):
         image, mask = augment(PLACES, MASK, 0, 0, np.random.default_rng(seed))
-        y, x = image[..., 0] / 3, image[..., 1] / 3  # of a ramp, bilinear interpolation is exact but for rounding
+        y, x = (
+            image[..., 0] / 3,
+            image[..., 1] / 3,
+        )  # of a ramp, bilinear interpolation is exact but for rounding
         clear = (mask != 255) & (abs(y % 1 - 0.5) > 0.2) & (abs(x % 1 - 0.5) > 0.2)
         compared += clear.sum()
-        np.testing.assert_array_equal(mask[clear], MASK[np.rint(y[clear]).astype(int), np.rint(x[clear]).astype(int)])
+        np.testing.assert_array_equal(
+            mask[clear], MASK[np.rint(y[clear]).astype(int), np.rint(x[clear]).astype(int)]
+        )
     assert compared > 5_000
 
 
@@ -116,11 +127,15 @@ def test_no_pixel_with_a_label_holds_any_of_what_fills_the_outside(scale):
 def test_views_that_sampling_refuses_warp_no_image(monkeypatch):
     warped, plain = [], transforms.cv2.warpAffine
     monkeypatch.setattr(
-        transforms.cv2, "warpAffine", lambda array, *a, **k: warped.append(array.ndim) or plain(array, *a, **k)
+        transforms.cv2,
+        "warpAffine",
+        lambda array, *a, **k: warped.append(array.ndim) or plain(array, *a, **k),
     )
     hidden = MASK.copy()
     hidden[:, 20:] = 255
-    augment = Augment(AugmentConfig(scale=(0.9, 1.1), crop_size=32), (60, 80), 1, sampled(max_ignored=0.5))
+    augment = Augment(
+        AugmentConfig(scale=(0.9, 1.1), crop_size=32), (60, 80), 1, sampled(max_ignored=0.5)
+    )
     for seed in range(20):
         image, mask = augment(PLACES, hidden, 0, 0, np.random.default_rng(seed))
         x = image[..., 1][mask != 255] / 3
@@ -135,7 +150,9 @@ def test_outside_of_the_image_is_ignored():
 
 
 def test_the_same_seed_draws_the_same_view():
-    augment = Augment(AugmentConfig(scale=(0.5, 2), hflip=0.5, color_jitter=0.4, crop_size=64), (60, 80), 1)
+    augment = Augment(
+        AugmentConfig(scale=(0.5, 2), hflip=0.5, color_jitter=0.4, crop_size=64), (60, 80), 1
+    )
     views = [augment(IMAGE, MASK, 0, 0, np.random.default_rng([1, 2, 3])) for _ in range(2)]
     np.testing.assert_array_equal(views[0][0], views[1][0])
 
@@ -149,7 +166,9 @@ def test_the_view_of_a_mirrored_image_is_the_mirrored_view():
         image, mask = plain.of_image(PLACES), plain.of_mask(MASK)
         mirrored = other.of_image(np.ascontiguousarray(PLACES[:, ::-1]))[:, ::-1]
         assert np.abs(mirrored.astype(int) - image).max() <= 1
-        np.testing.assert_array_equal(other.of_mask(np.ascontiguousarray(MASK[:, ::-1]))[:, ::-1], mask)
+        np.testing.assert_array_equal(
+            other.of_mask(np.ascontiguousarray(MASK[:, ::-1]))[:, ::-1], mask
+        )
         assert np.abs(turned.of_image(PLACES)[:, ::-1].astype(int) - image).max() <= 1
         np.testing.assert_array_equal(turned.of_mask(MASK)[:, ::-1], mask)
 
@@ -157,13 +176,21 @@ def test_the_view_of_a_mirrored_image_is_the_mirrored_view():
 def test_a_view_of_a_part_is_the_part_of_the_view():
     """A crop of a crop, in whole pixels and zoomed."""
     for zoom in (1.0, 2.0):
-        whole, part = View((60, 80), zoom, 4.0, 8.0, False), View((20, 30), zoom, 4 + 10 / zoom, 8 + 6 / zoom, False)
-        assert np.abs(whole.of_image(PLACES)[10:30, 6:36].astype(int) - part.of_image(PLACES)).max() <= 1
+        whole, part = (
+            View((60, 80), zoom, 4.0, 8.0, False),
+            View((20, 30), zoom, 4 + 10 / zoom, 8 + 6 / zoom, False),
+        )
+        assert (
+            np.abs(whole.of_image(PLACES)[10:30, 6:36].astype(int) - part.of_image(PLACES)).max()
+            <= 1
+        )
         np.testing.assert_array_equal(whole.of_mask(MASK)[10:30, 6:36], part.of_mask(MASK))
 
 
 def test_crops_grow_to_their_size_and_stay():
-    augment = Augment(AugmentConfig(crop_size=256, crop_start=128, crop_growth=0.6), (360, 480), 100)
+    augment = Augment(
+        AugmentConfig(crop_size=256, crop_start=128, crop_growth=0.6), (360, 480), 100
+    )
     sides = [augment.size(e)[0] for e in range(100)]
     assert sides[0] == 128 and sides == sorted(sides)
     assert set(sides[60:]) == {256} and all(s % 32 == 0 for s in sides)

@@ -37,7 +37,10 @@ def write_sweep(folder: Path, n_trials: int, overrides: list[str], **options: ob
             "tracking.overlays=0",
             *overrides,
         ],
-        "search": {"hp.per_item_lrate": {"min": 1e-4, "max": 1e-2, "log": True}, "hp.width": [16, 24]},
+        "search": {
+            "hp.per_item_lrate": {"min": 1e-4, "max": 1e-2, "log": True},
+            "hp.width": [16, 24],
+        },
         **options,
     }
     (folder / "sweeps" / "chaos.yaml").write_text(json.dumps(data))
@@ -66,7 +69,9 @@ def kill_one(folder: Path, launcher: subprocess.Popen, dice: random.Random) -> b
         supervisors = {p.pid for p in workers}
         trials = [p for p in workers if p.ppid() in supervisors]
         draw = dice.random()
-        group = [psutil.Process(launcher.pid)] if draw < 0.05 else workers if draw < 0.15 else trials
+        group = (
+            [psutil.Process(launcher.pid)] if draw < 0.05 else workers if draw < 0.15 else trials
+        )
         dice.choice(group).send_signal(signal.SIGKILL)
     except (psutil.NoSuchProcess, IndexError):
         return False
@@ -79,7 +84,9 @@ def lines_of_trials(folder: Path) -> int:
     return sum(log.read_text().count(" trial ") for log in logs)
 
 
-def survive(folder: Path, n_trials: int, kills: int, seed: int, *overrides: str, **options: object) -> None:
+def survive(
+    folder: Path, n_trials: int, kills: int, seed: int, *overrides: str, **options: object
+) -> None:
     write_sweep(folder, n_trials, list(overrides), **options)
     dice, left, launcher, seen = random.Random(seed), kills, start(folder), 0
     while launcher.poll() != 0:
@@ -91,7 +98,12 @@ def survive(folder: Path, n_trials: int, kills: int, seed: int, *overrides: str,
             left, seen = left - 1, said
         time.sleep(dice.uniform(0.1, 0.9))
     assert left == 0, f"over before the last {left} kills"
-    check(folder, n_trials, TrackingConfig(root=str(folder / "mlruns"), **dict(uri_of(overrides))), options)
+    check(
+        folder,
+        n_trials,
+        TrackingConfig(root=str(folder / "mlruns"), **dict(uri_of(overrides))),
+        options,
+    )
 
 
 def uri_of(overrides: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -115,7 +127,11 @@ def check(folder: Path, n_trials: int, tracking: TrackingConfig, options: dict) 
     for trial in finished:
         words = [o for o in trial.user_attrs["overrides"] if not o.startswith("tracking.uri=")]
         whole = fit(compose([*words, "tracking.root=alone"]).config)
-        assert whole.miou == trial.value == pytest.approx(get_run(store, trial.user_attrs[RUN]).miou, abs=0)
+        assert (
+            whole.miou
+            == trial.value
+            == pytest.approx(get_run(store, trial.user_attrs[RUN]).miou, abs=0)
+        )
 
 
 @pytest.mark.timeout(600)
@@ -131,7 +147,9 @@ def test_a_sweep_survives_a_hundred_kills(tmp_path):
 
 @pytest.mark.services
 @pytest.mark.timeout(600)
-def test_a_sweep_on_postgresql_and_an_mlflow_server_survives_kills(tmp_path, postgresql, mlflow_server):
+def test_a_sweep_on_postgresql_and_an_mlflow_server_survives_kills(
+    tmp_path, postgresql, mlflow_server
+):
     survive(tmp_path, 16, 10, 5, f"tracking.uri={mlflow_server.uri}", storage=postgresql)
 
 
@@ -161,7 +179,9 @@ def test_a_tracking_server_that_goes_away_gets_everything_later(tmp_path, mlflow
 
 @pytest.mark.ray
 @pytest.mark.timeout(600)
-def test_a_ray_cluster_that_loses_a_node_ends_with_the_exact_total(tmp_path, postgresql, monkeypatch):
+def test_a_ray_cluster_that_loses_a_node_ends_with_the_exact_total(
+    tmp_path, postgresql, monkeypatch
+):
     pytest.importorskip("ray", reason="needs Ray: pip install 'segtune[ray]'")
     from ray.cluster_utils import Cluster
 
@@ -174,7 +194,9 @@ def test_a_ray_cluster_that_loses_a_node_ends_with_the_exact_total(tmp_path, pos
         write_sweep(tmp_path, 12, [], **options)
         launcher = start(tmp_path)
         deadline = time.monotonic() + 240
-        while len(workers_of(tmp_path)) < 6 and time.monotonic() < deadline:  # a supervisor and a child each
+        while (
+            len(workers_of(tmp_path)) < 6 and time.monotonic() < deadline
+        ):  # a supervisor and a child each
             time.sleep(0.2)
         cluster.remove_node(nodes[0], allow_graceful=False)
         assert launcher.wait(timeout=300) == 0, (tmp_path / "err").read_text()

@@ -62,12 +62,24 @@ def test_every_verb_has_help_with_an_example(verb, capsys):
     ("words", "code", "message"),
     [
         (["train", "hp.batch_size=1000"], 2, "1..64"),
-        (["train", "dataset=folder", "dataset.root=nowhere", "dataset.classes=[a]"], 3, "does not exist"),
+        (
+            ["train", "dataset=folder", "dataset.root=nowhere", "dataset.classes=[a]"],
+            3,
+            "does not exist",
+        ),
         (["compare", "nothing"], 2, "is not in the store"),
         (["promote", "nothing"], 2, "model=NAME"),
         (["predict", "source=x"], 2, "model=URI"),
-        (["predict", "model=models:/none@champion", "source=x.png"], 2, "no such registered segmenter"),
-        (["train", "trainer=gpu", "dataset.street.train=2", "dataset.street.val=1"], 2, "no CUDA device"),
+        (
+            ["predict", "model=models:/none@champion", "source=x.png"],
+            2,
+            "no such registered segmenter",
+        ),
+        (
+            ["train", "trainer=gpu", "dataset.street.train=2", "dataset.street.val=1"],
+            2,
+            "no CUDA device",
+        ),
         (["train", "words"], 2, "not key=value"),
     ],
 )
@@ -89,7 +101,9 @@ def test_print_config_shows_values_and_where_they_came_from(capsys):
     assert cli.main(["train", "--print-config", "hp=quick", "seed=9"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("seed: 9") and line.endswith("# command line") for line in lines)
-    assert any(line.startswith("hp.num_epochs: 12") and line.endswith("# hp/quick.yaml") for line in lines)
+    assert any(
+        line.startswith("hp.num_epochs: 12") and line.endswith("# hp/quick.yaml") for line in lines
+    )
 
 
 def test_train_and_predict_print_one_json_object_each(tmp_path, capsys):
@@ -97,7 +111,12 @@ def test_train_and_predict_print_one_json_object_each(tmp_path, capsys):
     assert cli.main(["train", *TINY, "hp.num_epochs=1", root, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["uri"] == f"runs:/{result['run']}" and 0 <= result["metrics"]["val/miou"] <= 1
-    words = [f"model={result['segmenter']}", f"source={result['folder']}/../../artifacts", "output=out", "--json"]
+    words = [
+        f"model={result['segmenter']}",
+        f"source={result['folder']}/../../artifacts",
+        "output=out",
+        "--json",
+    ]
     code = cli.main(["predict", *words])
     assert code == 0 and json.loads(capsys.readouterr().out)["images"] > 0
 
@@ -108,7 +127,12 @@ def test_a_file_that_is_left_out_is_exit_code_four(tiny_run, tmp_path, capsys):
 
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"no")
-    assert cli.main(["predict", f"model={tiny_run.segmenter}", "source=good.png", "bad.png", "output=out"]) == 4
+    assert (
+        cli.main(
+            ["predict", f"model={tiny_run.segmenter}", "source=good.png", "bad.png", "output=out"]
+        )
+        == 4
+    )
     assert "bad.png" in capsys.readouterr().out
 
 
@@ -119,7 +143,10 @@ def test_values_may_be_quoted_as_hydra_wants_them(tiny_run, tmp_path, capsys):
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "my photo.png")
     words = [f"model='{tiny_run.segmenter}'", "source='my photo.png'", 'output="an out"', "--json"]
     assert cli.main(["predict", *words]) == 0
-    assert json.loads(capsys.readouterr().out)["images"] == 1 and (tmp_path / "an out" / "regions.json").is_file()
+    assert (
+        json.loads(capsys.readouterr().out)["images"] == 1
+        and (tmp_path / "an out" / "regions.json").is_file()
+    )
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
@@ -136,7 +163,10 @@ def test_a_reader_that_has_enough_is_no_fault(words, unbuffered):
 
 
 def test_predict_takes_a_model_or_a_workflow_and_promote_a_run_or_a_workflow(capsys):
-    assert cli.main(["predict", "source=x"]) == 2 and "either model=URI or workflow=NAME" in capsys.readouterr().err
+    assert (
+        cli.main(["predict", "source=x"]) == 2
+        and "either model=URI or workflow=NAME" in capsys.readouterr().err
+    )
     assert cli.main(["predict", "model=a", "workflow=driving", "source=x"]) == 2
     capsys.readouterr()
     assert cli.main(["predict", "model=a", "source=x", "workflow.filter.min_area=3"]) == 2

@@ -29,7 +29,14 @@ from tests.data.test_audit import audit, config, image_path, mask_path, unknown
 from tests.data.test_audit import root as root  # the fixture of clean pairs
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-SHORT = ["template=swift", "trainer=debug", "augment=light", "hp.width=16", "hp.image_size=[64]", "hp.batch_size=4"]
+SHORT = [
+    "template=swift",
+    "trainer=debug",
+    "augment=light",
+    "hp.width=16",
+    "hp.image_size=[64]",
+    "hp.batch_size=4",
+]
 SHORT += ["hp.num_epochs=2", "hp.per_item_lrate=1e-3"]
 
 
@@ -51,19 +58,29 @@ def test_import_check_fix_and_train_on_the_command_line(root, tmp_path, capsys):
     unknown(root)
     image_path(root, 6).write_bytes(b"broken")
     Image.open(mask_path(root, 7)).crop((0, 0, 9, 9)).save(mask_path(root, 7))
-    classes = "dataset.classes=[{name: ground, color: [0,0,0]}, {name: car, color: [200,30,30]}, tree]"
+    classes = (
+        "dataset.classes=[{name: ground, color: [0,0,0]}, {name: car, color: [200,30,30]}, tree]"
+    )
     words = ["dataset=folder", f"dataset.root='{root}'", classes]
     before = {p: p.stat().st_mtime_ns for p in root.rglob("*")}
     code, found = call(capsys, "check", *words, "--fix")
     assert code == 3 and found["refused"]
-    assert {f["kind"] for f in found["findings"]} == {"unknown_ids", "unreadable_image", "size_mismatch"}
+    assert {f["kind"] for f in found["findings"]} == {
+        "unknown_ids",
+        "unreadable_image",
+        "size_mismatch",
+    }
     assert all(f["repair"] and f["effect"] and f["files"] for f in found["findings"])
     assert {p: p.stat().st_mtime_ns for p in root.rglob("*")} == before
     fixed = f"dataset.fixes='{found['fixes']}'"
     code, found = call(capsys, "check", *words, fixed)
     assert code == 0 and found["findings"] == []
     code, imported = call(capsys, "import", str(root), "output=clean", classes, fixed)
-    assert code == 0 and imported["format"] == "folder" and imported["images"] == {"train": 22, "val": 8}
+    assert (
+        code == 0
+        and imported["format"] == "folder"
+        and imported["images"] == {"train": 22, "val": 8}
+    )
     code, found = call(capsys, "check", "dataset=folder", "dataset.root=clean")
     assert code == 0 and found["findings"] == []
     code, run = call(capsys, "train", "dataset=folder", "dataset.root=clean", *SHORT)
@@ -82,16 +99,30 @@ def test_the_verbs_say_what_is_missing(root, capsys):
     assert cli.main(["check", "dataset=folder", "dataset.root=nowhere"]) == 3
     assert "does not exist" in capsys.readouterr().err
     assert (
-        cli.main(["check", "dataset=folder", f"dataset.root='{root}'", "dataset.classes=[a,b,c]", "dataset.fixes=x"])
+        cli.main(
+            [
+                "check",
+                "dataset=folder",
+                f"dataset.root='{root}'",
+                "dataset.classes=[a,b,c]",
+                "dataset.fixes=x",
+            ]
+        )
         == 2
     )
     assert "segtune check --fix dataset=folder" in capsys.readouterr().err
 
 
-def test_an_import_never_overwrites_its_source_or_a_folder_that_is_no_import(root, tmp_path, capsys):
+def test_an_import_never_overwrites_its_source_or_a_folder_that_is_no_import(
+    root, tmp_path, capsys
+):
     classes = "dataset.classes=[ground,car,tree]"
     before = sorted(root.rglob("*"))
-    for target, words in ((root, "which would be lost"), (tmp_path, "which would be lost"), (root / "..", "be lost")):
+    for target, words in (
+        (root, "which would be lost"),
+        (tmp_path, "which would be lost"),
+        (root / "..", "be lost"),
+    ):
         assert cli.main(["import", str(root), f"output={target}", classes, "overwrite=true"]) == 2
         assert words in capsys.readouterr().err
     (tmp_path / "letters").mkdir()
@@ -106,7 +137,9 @@ def test_training_leaves_out_what_cannot_be_read_and_says_so(root, tmp_path):
     image_path(root).write_bytes(b"broken")
     said: list[str] = []
     classes = "dataset.classes=[ground,car,tree]"
-    result = segtune.train("dataset=folder", f"dataset.root='{root}'", classes, *SHORT, say=said.append)
+    result = segtune.train(
+        "dataset=folder", f"dataset.root='{root}'", classes, *SHORT, say=said.append
+    )
     assert result.state == "finished" and any(line.startswith("left out: 005: ") for line in said)
     image_path(root, 6).write_bytes(b"broken")
     with pytest.raises(DataError, match="more than 5% of the 24 pairs"):
@@ -117,7 +150,10 @@ def test_training_is_told_of_classes_that_it_cannot_learn(root):
     said: list[str] = []
     classes = "dataset.classes=[ground,car,tree,boat]"
     segtune.train("dataset=folder", f"dataset.root='{root}'", classes, *SHORT, say=said.append)
-    assert any(f"boat: in no train mask, so cannot be learned; see: {command('check')}" in line for line in said)
+    assert any(
+        f"boat: in no train mask, so cannot be learned; see: {command('check')}" in line
+        for line in said
+    )
 
 
 def test_a_run_is_not_resumed_on_other_data(tmp_path):
@@ -139,17 +175,23 @@ def test_a_run_is_not_resumed_on_other_data(tmp_path):
     run = next(p.name for p in (tmp_path / "mlruns" / "runs").iterdir())
     mask = next((scenes / "masks" / "train").glob("*.png"))
     Image.fromarray(np.zeros_like(np.array(Image.open(mask)))).save(mask)
-    with pytest.raises(DataError, match=r"the train split of 'street' has changed since run \w+ began"):
+    with pytest.raises(
+        DataError, match=r"the train split of 'street' has changed since run \w+ began"
+    ):
         segtune.train(f"resume={run}")
 
 
 def test_a_sweep_whose_data_changes_stops(tmp_path):
     scenes = street(tmp_path)
     spec_file = tmp_path / "s.yaml"
-    spec_file.write_text("# Question: does it stop?\nn_trials: 4\nsearch: {hp.width: [16, 24, 32, 40]}\n")
+    spec_file.write_text(
+        "# Question: does it stop?\nn_trials: 4\nsearch: {hp.width: [16, 24, 32, 40]}\n"
+    )
     spec = load_spec(str(spec_file), [*tiny_without("hp.width"), f"dataset.root='{scenes}'"])
     study, space = SweepStudy(tmp_path / "study", spec), build_space(spec)
-    study.check_identity({"dataset": open_source(compose(spec.overrides).config.dataset).fingerprint()})
+    study.check_identity(
+        {"dataset": open_source(compose(spec.overrides).config.dataset).fingerprint()}
+    )
     study.begin()
     run_trial(study, study.claim(space), "", 1, StopRequest(), lambda line: None)
     assert study.counts().finished == 1
@@ -157,7 +199,10 @@ def test_a_sweep_whose_data_changes_stops(tmp_path):
     Image.fromarray(np.zeros_like(np.array(Image.open(mask)))).save(mask)
     with pytest.raises(DataError, match="has changed while sweep 's' runs"):
         run_trial(study, study.claim(space), "", 1, StopRequest(), lambda line: None)
-    assert (study.counts().finished, study.counts().failed) == (1, 0)  # the trial waits for the data to come back
+    assert (study.counts().finished, study.counts().failed) == (
+        1,
+        0,
+    )  # the trial waits for the data to come back
 
 
 def test_a_wrong_truth_is_what_the_model_disputes_most(tmp_path):
@@ -172,10 +217,19 @@ def test_a_wrong_truth_is_what_the_model_disputes_most(tmp_path):
         Image.fromarray(np.array(Image.open(path))[::-1]).save(path)
     words = ["dataset=street", f"dataset.street={scenes}", f"dataset.root='{root}'"]
     short = [w for w in SHORT if "num_epochs" not in w and "trainer" not in w]
-    run = segtune.train(*words, *short, "hp.num_epochs=12", "trainer=cpu", "trainer.threads=1", say=lambda line: None)
+    run = segtune.train(
+        *words,
+        *short,
+        "hp.num_epochs=12",
+        "trainer=cpu",
+        "trainer.threads=1",
+        say=lambda line: None,
+    )
     ranked = segtune.rank_labels([run.run_id], *words)
     assert {r.name for r in ranked.rows[:3]} == set(wrong)
-    assert all(r.out_of_fold and r.split == "val" for r in ranked.rows[:3]) and len(ranked.rows) == 48
+    assert (
+        all(r.out_of_fold and r.split == "val" for r in ranked.rows[:3]) and len(ranked.rows) == 48
+    )
     assert not any(r.out_of_fold for r in ranked.rows if r.split == "train")
     assert "00003" in ranked.page.read_text()
 
@@ -187,8 +241,19 @@ def test_the_page_of_a_check_opens_from_disk_without_an_error_or_a_request(root,
     mask_path(root, 6).rename(mask_path(root, 6).with_name("<script>alert(1)<.png"))
     Image.open(mask_path(root, 8)).crop((0, 0, 9, 9)).save(mask_path(root, 8))
     page = write_page(audit(open_source(config(root)), [60]), tmp_path / "a page")
-    words = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
-    words += ["--virtual-time-budget=8000", f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()]
+    words = [
+        str(BROWSER),
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--enable-logging=stderr",
+        "--dump-dom",
+    ]
+    words += [
+        "--virtual-time-budget=8000",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        page.as_uri(),
+    ]
     done = subprocess.run(words, capture_output=True, text=True, timeout=180, check=True)
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
     assert len(re.findall(r'class="plot[^"]*js-plotly-plot', done.stdout)) == 2
@@ -206,7 +271,12 @@ def test_check_and_training_count_bad_images_in_the_same_way(tmp_path, tolerance
                  for _ in range(count)]  # fmt: skip
         write_pairs(root, split, pairs)
     next((root / "images" / "train").iterdir()).write_bytes(b"broken")
-    words = ["dataset=folder", f"dataset.root={root}", "dataset.classes=[ground,car]", f"dataset.tolerance={tolerance}"]
+    words = [
+        "dataset=folder",
+        f"dataset.root={root}",
+        "dataset.classes=[ground,car]",
+        f"dataset.tolerance={tolerance}",
+    ]
     checked = segtune.check(*words)
     assert checked.audit.refused == refused
     assert "BytesIO" not in "\n".join(checked.lines())

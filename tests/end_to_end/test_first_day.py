@@ -109,7 +109,9 @@ def write_sweep(name: str, *words: str) -> None:
 
 @pytest.mark.slow  # 80 s alone on two cores, more beside other tests
 @pytest.mark.timeout(300)
-def test_each_step_runs_with_the_command_that_the_step_before_printed(tmp_path, monkeypatch, capsys):
+def test_each_step_runs_with_the_command_that_the_step_before_printed(
+    tmp_path, monkeypatch, capsys
+):
     work = tmp_path / "my work"
     work.mkdir()
     monkeypatch.chdir(work)
@@ -120,12 +122,16 @@ def test_each_step_runs_with_the_command_that_the_step_before_printed(tmp_path, 
         terminal.follow("check")
 
     write_coco(work / "labels")
-    terminal.run("import", "labels", "output=my roads", "dataset.splits.val=0.25", "dataset.splits.test=0.25")
+    terminal.run(
+        "import", "labels", "output=my roads", "dataset.splits.val=0.25", "dataset.splits.test=0.25"
+    )
     terminal.follow("check")
 
     words = following(terminal.printed, "train")
     settings = [*SETTINGS, "template=swift", "hp.width=16"]
-    rest = in_a_process(*words, *settings, "hp.num_epochs=40", until="epoch 2/40", end=signal.SIGINT)
+    rest = in_a_process(
+        *words, *settings, "hp.num_epochs=40", until="epoch 2/40", end=signal.SIGINT
+    )
     resume = following(rest.replace("Go on from its last checkpoint: ", "next: "), "train")
     assert any(word.startswith("resume=") for word in resume)
     text = terminal.run(*resume)

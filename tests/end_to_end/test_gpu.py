@@ -18,8 +18,19 @@ from tests.conftest import SCENES, TINY
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
 GPU = torch.device("cuda")
-ON_GPU = ["trainer=gpu", "trainer.workers=2", "trainer.limit_train_batches=null", "trainer.precision=bf16"]
-EOMT = [*SCENES, "template=eomt", "hp.encoder=test_vit", "hp.pretrained_weights=none", "hp.image_size=[64]"]
+ON_GPU = [
+    "trainer=gpu",
+    "trainer.workers=2",
+    "trainer.limit_train_batches=null",
+    "trainer.precision=bf16",
+]
+EOMT = [
+    *SCENES,
+    "template=eomt",
+    "hp.encoder=test_vit",
+    "hp.pretrained_weights=none",
+    "hp.image_size=[64]",
+]
 
 
 def test_batches_arrive_on_the_gpu_as_the_loader_made_them():
@@ -32,13 +43,18 @@ def test_batches_arrive_on_the_gpu_as_the_loader_made_them():
     assert len(prefetched) == len(expected) == 3 and prefetched.sampler is loader.sampler
     for found, batch in zip(prefetched, expected, strict=True):
         assert {v.device.type for v in found.values()} == {"cuda"}
-        assert found["image"].stride() == batch["image"].stride()  # channels last, as they were made
+        assert (
+            found["image"].stride() == batch["image"].stride()
+        )  # channels last, as they were made
         for name in ("image", "mask"):
             torch.testing.assert_close(found[name].cpu(), batch[name])
 
 
 def test_a_batch_that_is_held_while_others_arrive_keeps_its_bytes():
-    images = [{"image": torch.full((64, 3, 512, 512), n, dtype=torch.uint8).pin_memory()} for n in range(8)]
+    images = [
+        {"image": torch.full((64, 3, 512, 512), n, dtype=torch.uint8).pin_memory()}
+        for n in range(8)
+    ]
     loader = torch.utils.data.DataLoader(images, batch_size=None)
     for before, after in pairwise(Prefetched(loader, GPU)):
         torch.cuda._sleep(10_000_000)  # cycles: the GPU is busy while the next batches are copied
@@ -80,11 +96,16 @@ def test_training_on_a_gpu_learns_and_its_segmenter_loads(tmp_path, more):
     root = [f"tracking.root={tmp_path / 'runs'}"]
     done = segtune.train(*TINY, *ON_GPU, *more, *root, "hp.num_epochs=12", say=lambda _: None)
     assert done.state == "finished" and done.miou > 0.1
-    assert segtune.load(done.segmenter).segment(np.zeros((64, 96, 3), np.uint8)).mask.shape == (64, 96)
+    assert segtune.load(done.segmenter).segment(np.zeros((64, 96, 3), np.uint8)).mask.shape == (
+        64,
+        96,
+    )
 
 
 def test_eomt_trains_on_a_gpu(tmp_path):
     root = [f"tracking.root={tmp_path / 'runs'}"]
     for more in ([], ["trainer.compile=true"]):
-        done = segtune.train(*EOMT, *ON_GPU, *more, *root, "hp.num_epochs=2", "hp.batch_size=3", say=lambda _: None)
+        done = segtune.train(
+            *EOMT, *ON_GPU, *more, *root, "hp.num_epochs=2", "hp.batch_size=3", say=lambda _: None
+        )
         assert done.state == "finished"

@@ -28,12 +28,18 @@ LABELER = [
 def test_the_same_commands_train_sweep_compare_evaluate_and_promote_it(tmp_path):
     root = f"tracking.root='{tmp_path}'"
     run = segtune.train(*LABELER, root, **QUIET)
-    assert run.kind == "labeler" and set(run.metrics) >= {"val/miou", "val/region_accuracy", "val/ece"}
+    assert run.kind == "labeler" and set(run.metrics) >= {
+        "val/miou",
+        "val/region_accuracy",
+        "val/ece",
+    }
     assert "val/boundary_iou" not in run.metrics
     again = segtune.train(*LABELER, root, **QUIET)
     assert again.metrics == run.metrics
     measured = segtune.evaluate(run.run_id, *LABELER[:2], root, **QUIET)
-    assert measured.scores.miou == pytest.approx(run.miou) and "region accuracy" in measured.lines()[0]
+    assert (
+        measured.scores.miou == pytest.approx(run.miou) and "region accuracy" in measured.lines()[0]
+    )
     fixed = json.dumps([word for word in LABELER if not word.startswith("hp.width=")])
     (tmp_path / "finer.yaml").write_text(
         f"n_trials: 2\nworkers: 1\nsampler: random\noverrides: {fixed}\nsearch: {{hp.width: [16, 32]}}\n"
@@ -47,14 +53,19 @@ def test_the_same_commands_train_sweep_compare_evaluate_and_promote_it(tmp_path)
     loaded = segtune.load("models:/houses@champion", root=str(tmp_path))
     assert isinstance(loaded, RegionLabeler) and loaded.concept == "building"
     with pytest.raises(ConfigError, match="is a labeler, which sees no regions by itself"):
-        segtune.predict("models:/houses@champion", "street:test", tmp_path / "out", root=str(tmp_path), **QUIET)
+        segtune.predict(
+            "models:/houses@champion", "street:test", tmp_path / "out", root=str(tmp_path), **QUIET
+        )
 
 
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
         (["kind=labeler"], "labeler.concept has no value"),
-        (["kind=labeler", "labeler.concept=car", "template=unet"], "one of its templates: mask_pool"),
+        (
+            ["kind=labeler", "labeler.concept=car", "template=unet"],
+            "one of its templates: mask_pool",
+        ),
         (["template=mask_pool"], "give kind=labeler"),
         (["labeler.concept=car"], "labeler.concept belongs to kind=labeler"),
         (["kind=labeller", "labeler.concept=car"], "did you mean 'labeler'"),
@@ -92,7 +103,9 @@ def test_finer_labels_of_cars_on_held_out_scenes(tmp_path):
     right, pixels, named, regions = end_to_end(
         segtune.load(seen.uri, root=str(tmp_path)), segtune.load(run.uri, root=str(tmp_path))
     )
-    print(f"end to end: {right / pixels:.3f} of the pixels, {named / regions:.3f} of {regions} regions of 100 pixels")
+    print(
+        f"end to end: {right / pixels:.3f} of the pixels, {named / regions:.3f} of {regions} regions of 100 pixels"
+    )
     assert right / pixels >= 0.8 and named / regions >= 0.8
 
 
@@ -106,7 +119,9 @@ def end_to_end(segmenter: Segmenter, labeler: RegionLabeler) -> tuple[int, int, 
     right = pixels = named = regions = 0
     for pair in source.pairs("test"):
         mask = read_mask(pair.mask)
-        finer = np.where(mask == concept, read_mask(source.root / "finer" / "test" / pair.mask.name), 255)
+        finer = np.where(
+            mask == concept, read_mask(source.root / "finer" / "test" / pair.mask.name), 255
+        )
         found = segmenter.segment(pair.image)
         painted = np.full(mask.shape, 255, np.uint8)
         seen = find_regions(found.mask, found.confidence, found.classes, "components")
@@ -131,7 +146,9 @@ def test_a_labeler_that_learned_shuffled_labels_knows_no_more_than_the_commonest
         (wrong / split).mkdir(parents=True)
         for path in sorted((source.root / "finer" / split).glob("*.png")):
             finer = np.asarray(Image.open(path))
-            if split == "train":  # each car of a scene gets a label by lot, as often as the true ones are
+            if (
+                split == "train"
+            ):  # each car of a scene gets a label by lot, as often as the true ones are
                 mask = np.asarray(Image.open(source.root / "masks" / split / path.name))
                 lot = rng.choice(3, 256, p=[0.6, 0.2, 0.2])
                 finer = np.where((mask == 6) & (finer != 255), lot[finer], finer).astype(np.uint8)
@@ -141,5 +158,7 @@ def test_a_labeler_that_learned_shuffled_labels_knows_no_more_than_the_commonest
     run = segtune.train(*overrides, root, **QUIET)
     found = segtune.evaluate(run.run_id, "dataset=street", root, split="test", **QUIET)
     commonest = found.matrices.sum(0).sum(1).max() / found.matrices.sum()
-    print(f"wrong on purpose: {found.scores.pixel_accuracy:.3f}, the commonest label: {commonest:.3f}")
+    print(
+        f"wrong on purpose: {found.scores.pixel_accuracy:.3f}, the commonest label: {commonest:.3f}"
+    )
     assert found.scores.pixel_accuracy <= commonest + 0.03

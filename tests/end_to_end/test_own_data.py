@@ -19,7 +19,14 @@ from segtune.training.fit import fit
 from tests.data.test_formats import write_coco
 
 QUIET = {"say": lambda _: None}
-SHORT = ["template=swift", "trainer=debug", "hp.width=16", "hp.image_size=[32]", "hp.batch_size=2", "hp.num_epochs=2"]
+SHORT = [
+    "template=swift",
+    "trainer=debug",
+    "hp.width=16",
+    "hp.image_size=[32]",
+    "hp.batch_size=2",
+    "hp.num_epochs=2",
+]
 OWN = ["dataset=folder", "dataset.root=my roads"]
 
 
@@ -30,7 +37,11 @@ def roads(tmp_path):
     write_coco(tmp_path / "my labels")
     assert main(["import", "my labels", "output=my roads"]) == 0
     path = tmp_path / "my roads" / "classes.yaml"
-    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "ignore": [255, 0], "groups": "^[^_]+_."}))
+    path.write_text(
+        yaml.safe_dump(
+            {**yaml.safe_load(path.read_text()), "ignore": [255, 0], "groups": "^[^_]+_."}
+        )
+    )
     return path.parent
 
 
@@ -60,7 +71,9 @@ def interrupted(words: list[str]) -> str:
     return str(told.value)
 
 
-def test_a_run_on_imported_data_is_resumed_measured_and_confirmed_on_its_own_task(roads, tmp_path, monkeypatch, capsys):
+def test_a_run_on_imported_data_is_resumed_measured_and_confirmed_on_its_own_task(
+    roads, tmp_path, monkeypatch, capsys
+):
     words = [*OWN, *SHORT]
     told = interrupted(words)
     run = printed(told, "train")[1].removeprefix("resume=")
@@ -72,10 +85,15 @@ def test_a_run_on_imported_data_is_resumed_measured_and_confirmed_on_its_own_tas
     store = open_store(TrackingConfig(root=str(tmp_path / "mlruns")))
     place = f"tracking.root={store.root}"
     evidence = segtune.evaluate(run, place, **QUIET)
-    assert evidence.origin.classes == ("background", "car", "tree") and evidence.origin.dataset == "folder"
+    assert (
+        evidence.origin.classes == ("background", "car", "tree")
+        and evidence.origin.dataset == "folder"
+    )
     assert evidence.scores.miou == pytest.approx(get_run(store, run).miou)
     assert main(["check", "--labels", f"run={run}", place, f"output={tmp_path}/page"]) == 0
-    config = yaml.safe_load((store.root / "artifacts" / run / "artifacts" / "config.yaml").read_text())
+    config = yaml.safe_load(
+        (store.root / "artifacts" / run / "artifacts" / "config.yaml").read_text()
+    )
     assert config["dataset"]["ignore"] == [255, 0] and config["dataset"]["root"] == str(roads)
 
 
@@ -93,7 +111,9 @@ def test_confirm_trains_the_task_of_the_trials_and_refuses_other_data(roads, tmp
     ]
     image = next((roads / "images" / "train").iterdir())
     image.write_bytes((roads / "images" / "val").glob("*").__next__().read_bytes())
-    with pytest.raises(DataError, match=f"the train split of 'folder' has changed since run {trial.run_id} began"):
+    with pytest.raises(
+        DataError, match=f"the train split of 'folder' has changed since run {trial.run_id} began"
+    ):
         confirm(store, "s", top=1, seeds=2, say=lambda _: None)
 
 

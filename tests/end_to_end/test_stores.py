@@ -36,7 +36,10 @@ def serving(*words: str, ready: str) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [str(BIN / words[0]), *words[1:], "--host", "127.0.0.1", "--port", str(port)]
-    with Path("server.log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+    with (
+        Path("server.log").open("w") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as process,
+    ):
         try:
             for _ in range(240):
                 try:
@@ -57,13 +60,17 @@ def get(url: str, data: object = None) -> str:
         return reply.read().decode()
 
 
-def test_mlflow_models_serve_answers_with_the_segmenters_own_regions(store_root, tiny_run, monkeypatch):
+def test_mlflow_models_serve_answers_with_the_segmenters_own_regions(
+    store_root, tiny_run, monkeypatch
+):
     segtune.promote(tiny_run.run_id, "served", *OPEN_GATE, root=str(store_root))
     uri = open_store(TrackingConfig(root=str(store_root))).uri
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     # as many threads as here: sums in another order end in other last digits
     monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
-    monkeypatch.setenv("PATH", f"{BIN}{os.pathsep}{os.environ['PATH']}")  # as in an activated environment
+    monkeypatch.setenv(
+        "PATH", f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    )  # as in an activated environment
     image = picture()
     words = ("mlflow", "models", "serve", "-m", "models:/served@champion", "--env-manager", "local")
     with serving(*words, ready="/ping") as address:
@@ -72,7 +79,9 @@ def test_mlflow_models_serve_answers_with_the_segmenters_own_regions(store_root,
     expected = segtune.load("models:/served@champion", root=str(store_root)).segment(image).regions
     served = json.loads(answer["predictions"][0]["regions"])
     assert len(served) == len(expected) > 0
-    for theirs, ours in zip(served, json.loads(json.dumps([r.to_json() for r in expected])), strict=True):
+    for theirs, ours in zip(
+        served, json.loads(json.dumps([r.to_json() for r in expected])), strict=True
+    ):
         assert theirs.pop("mean_confidence") == pytest.approx(ours.pop("mean_confidence"), abs=1e-6)
         assert theirs == ours
 
@@ -80,7 +89,9 @@ def test_mlflow_models_serve_answers_with_the_segmenters_own_regions(store_root,
 def test_mlflow_shows_the_runs(store_root, tiny_run):
     uri = open_store(TrackingConfig(root=str(store_root))).uri
     with serving("mlflow", "ui", "--backend-store-uri", uri, ready="/health") as address:
-        found = json.loads(get(f"{address}/api/2.0/mlflow/runs/get?run_id={tiny_run.run_id}"))["run"]
+        found = json.loads(get(f"{address}/api/2.0/mlflow/runs/get?run_id={tiny_run.run_id}"))[
+            "run"
+        ]
     metrics = {m["key"]: m["value"] for m in found["data"]["metrics"]}
     assert metrics["best/val/miou"] == pytest.approx(tiny_run.miou)
 

@@ -24,13 +24,20 @@ QUIET = {"say": lambda _: None}
 
 def sweep_file(folder: Path, n_trials: int, epochs: int) -> None:
     (folder / "sweeps").mkdir(exist_ok=True)
-    overrides = [*tiny_without("hp.width", "hp.per_item_lrate"), f"hp.num_epochs={epochs}", "tracking.overlays=1"]
+    overrides = [
+        *tiny_without("hp.width", "hp.per_item_lrate"),
+        f"hp.num_epochs={epochs}",
+        "tracking.overlays=1",
+    ]
     data = {
         "n_trials": n_trials,
         "workers": 2,
         "pruner": "none",
         "overrides": overrides,
-        "search": {"hp.per_item_lrate": {"min": 1e-4, "max": 1e-2, "log": True}, "hp.width": [16, 24]},
+        "search": {
+            "hp.per_item_lrate": {"min": 1e-4, "max": 1e-2, "log": True},
+            "hp.width": [16, 24],
+        },
     }
     (folder / "sweeps" / "tiny.yaml").write_text("# Question: does it work?\n" + json.dumps(data))
 
@@ -38,7 +45,13 @@ def sweep_file(folder: Path, n_trials: int, epochs: int) -> None:
 def test_sweep_compare_promote_predict(tmp_path):
     sweep_file(tmp_path, n_trials=4, epochs=1)
     result = segtune.sweep("tiny", **QUIET)
-    assert result.counts.to_json() == {"finished": 4, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
+    assert result.counts.to_json() == {
+        "finished": 4,
+        "pruned": 0,
+        "failed": 0,
+        "running": 0,
+        "waiting": 0,
+    }
     store = open_store(TrackingConfig())
     runs = sweep_runs(store, "tiny")
     assert len(runs) == 4 and all(r.tags["mlflow.parentRunId"] == result.parent for r in runs)
@@ -48,7 +61,10 @@ def test_sweep_compare_promote_predict(tmp_path):
     assert {r["run"]: r["miou"] for r in rows} == {r.id: pytest.approx(r.miou) for r in runs}
 
     report = segtune.compare("tiny")
-    assert report.best.first.id == result.best.id and "Hyperparameter importance" in report.html.read_text()
+    assert (
+        report.best.first.id == result.best.id
+        and "Hyperparameter importance" in report.html.read_text()
+    )
     promotion = segtune.promote("tiny", "street", *OPEN_GATE)
     assert promotion.moved and promotion.run_id == result.best.id
     done = segtune.predict("models:/street@champion", "street:clips", "out", **QUIET)
@@ -65,7 +81,12 @@ def test_sweep_compare_promote_predict(tmp_path):
 def start(tmp_path: Path) -> subprocess.Popen:
     command = [sys.executable, "-m", "segtune", "sweep", "tiny", "--json"]
     return subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -80,7 +101,9 @@ def test_a_killed_sweep_resumes_and_ends_with_its_exact_total(tmp_path):
     sweep_file(tmp_path, n_trials=4, epochs=6)
     with start(tmp_path) as process:
         wait_for(process, "epoch 2/6")
-        os.kill(process.pid, signal.SIGKILL)  # the workers find themselves orphaned, and stop after their step
+        os.kill(
+            process.pid, signal.SIGKILL
+        )  # the workers find themselves orphaned, and stop after their step
         process.stderr.read()  # until the last of them has closed it
     with start(tmp_path) as done:
         out, err = done.communicate(timeout=240)
@@ -90,14 +113,18 @@ def test_a_killed_sweep_resumes_and_ends_with_its_exact_total(tmp_path):
     assert "goes on with run" in err
     store = open_store(TrackingConfig(root=str(tmp_path / "mlruns")))
     runs = sweep_runs(store, "tiny")
-    assert len(runs) == 4 and {r.state for r in runs} == {"finished"}  # taken up again, not begun anew
+    assert len(runs) == 4 and {r.state for r in runs} == {
+        "finished"
+    }  # taken up again, not begun anew
 
 
 def test_a_killed_worker_is_replaced(tmp_path):
     sweep_file(tmp_path, n_trials=3, epochs=6)
     with start(tmp_path) as process:
         wait_for(process, "epoch 1/6")
-        children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+        children = subprocess.run(
+            ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
+        )
         os.kill(int(children.stdout.split()[0]), signal.SIGKILL)
         out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
@@ -113,7 +140,9 @@ def test_ctrl_c_gives_the_trials_back_and_names_the_command(tmp_path):
     assert process.returncode == 130 and "segtune sweep tiny" in err and "Traceback" not in err
     study = load_study(tmp_path / "mlruns" / "sweeps" / "tiny", "tiny")
     states = {t.state for t in study.trials}
-    assert optuna.trial.TrialState.RUNNING not in states and optuna.trial.TrialState.WAITING in states
+    assert (
+        optuna.trial.TrialState.RUNNING not in states and optuna.trial.TrialState.WAITING in states
+    )
 
 
 def test_a_dataset_that_cannot_be_used_stops_the_sweep_with_its_exit_code(tmp_path):

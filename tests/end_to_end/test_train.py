@@ -35,7 +35,10 @@ def test_the_same_seed_gives_the_same_miou_and_weights(tmp_path):
     assert first.metrics == second.metrics
     a, b = (load_file(r.segmenter / "model.safetensors") for r in (first, second))
     assert all(torch.equal(a[k], b[k]) for k in a)
-    assert torch.are_deterministic_algorithms_enabled() and not torch.utils.deterministic.fill_uninitialized_memory
+    assert (
+        torch.are_deterministic_algorithms_enabled()
+        and not torch.utils.deterministic.fill_uninitialized_memory
+    )
     lines: list[str] = []
     third = segtune.train(*at(tmp_path, "seed=1"), say=lines.append)
     phases = ("training: 2 epochs, then about", "epoch 1/2", "epoch 2/2", "class offsets: looking at 6 train images",
@@ -48,20 +51,27 @@ def test_the_same_seed_gives_the_same_miou_and_weights(tmp_path):
 
 def test_the_reported_number_is_what_the_segmenter_scores(store_root, tiny_run):
     done = segtune.evaluate(tiny_run.run_id, *TINY[:2], f"tracking.root='{store_root}'", **QUIET)
-    assert done.interval.low <= done.scores.miou <= done.interval.high and len(done.names) == done.interval.units == 3
+    assert (
+        done.interval.low <= done.scores.miou <= done.interval.high
+        and len(done.names) == done.interval.units == 3
+    )
     assert done.scores.miou == pytest.approx(tiny_run.miou, abs=1e-12)
     recorded = get_run(open_store(TrackingConfig(root=str(store_root))), tiny_run.run_id)
     assert recorded.miou == pytest.approx(tiny_run.miou)
 
 
-def test_class_offsets_are_on_record_and_without_them_the_best_epoch_is_what_is_kept(store_root, tiny_run, tmp_path):
+def test_class_offsets_are_on_record_and_without_them_the_best_epoch_is_what_is_kept(
+    store_root, tiny_run, tmp_path
+):
     store = open_store(TrackingConfig(root=str(store_root)))
     added = json.loads(artifact(store, tiny_run.run_id, "class_offsets.json").read_text())
     assert len(added) == 10 and any(added.values())
     plain = segtune.train(*at(tmp_path, "trainer.class_offsets=false"), **QUIET)
     own = open_store(TrackingConfig(root=str(tmp_path)))
     # the best of the epochs, up to the last bits of an interpolation that is done in other batches
-    assert plain.miou == pytest.approx(max(v for _, v in curve(own, plain.run_id, "val/miou")), abs=1e-3)
+    assert plain.miou == pytest.approx(
+        max(v for _, v in curve(own, plain.run_id, "val/miou")), abs=1e-3
+    )
     assert plain.miou != tiny_run.miou
     assert artifact(own, plain.run_id, "class_offsets.json") is None
 
@@ -69,13 +79,19 @@ def test_class_offsets_are_on_record_and_without_them_the_best_epoch_is_what_is_
 def test_a_run_records_what_it_was(store_root, tiny_run):
     store = open_store(TrackingConfig(root=str(store_root)))
     run = get_run(store, tiny_run.run_id)
-    assert run.state == "finished" and run.params["hp.width"] == "16" and run.params["template"] == "swift"
+    assert (
+        run.state == "finished"
+        and run.params["hp.width"] == "16"
+        and run.params["template"] == "swift"
+    )
     assert [step for step, _ in curve(store, run.id, "val/miou")] == [0, 1]
     assert len(curve(store, run.id, "val/iou/road")) == 2
     config = yaml.safe_load(artifact(store, run.id, "config.yaml").read_text())
     assert config["hp"]["num_epochs"] == 2
     assert len(json.loads(artifact(store, run.id, "classes.json").read_text())) == 10
-    assert "torch" in json.loads(artifact(store, run.id, "environment.json").read_text())["libraries"]
+    assert (
+        "torch" in json.loads(artifact(store, run.id, "environment.json").read_text())["libraries"]
+    )
     assert len(list(artifact(store, run.id, "overlays").glob("*.png"))) == 3
     assert len(run.tags["segtune.dataset"]) == 64
 
@@ -90,7 +106,12 @@ def test_a_run_resumed_from_its_checkpoint_ends_as_an_uninterrupted_one(tmp_path
         return False
 
     with pytest.raises(Interrupted, match="segtune train resume="):
-        fit(compose(words).config, on_epoch=stop_in_the_third_epoch, stop=stop, on_start=begun.append)
+        fit(
+            compose(words).config,
+            on_epoch=stop_in_the_third_epoch,
+            stop=stop,
+            on_start=begun.append,
+        )
     store = open_store(TrackingConfig(root=str(tmp_path)))
     assert get_run(store, begun[0]).state == "interrupted"
     resumed = segtune.train(f"resume={begun[0]}", f"tracking.root='{tmp_path}'", **QUIET)
@@ -119,7 +140,10 @@ def test_ctrl_c_while_the_segmenter_is_measured_is_heard_and_nothing_is_trained_
         os.kill(os.getpid(), signal.SIGINT)
 
     begun, told = [], []
-    with pytest.MonkeyPatch.context() as patched, pytest.raises(Interrupted, match="segtune train resume="):
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        pytest.raises(Interrupted, match="segtune train resume="),
+    ):
         patched.setattr("segtune.training.fit.measure", ask_to_stop)
         fit(compose(words).config, on_start=begun.append)
     resumed = segtune.train(f"resume={begun[0]}", f"tracking.root='{tmp_path}'", say=told.append)
@@ -130,7 +154,9 @@ def test_ctrl_c_while_the_segmenter_is_measured_is_heard_and_nothing_is_trained_
 def test_ctrl_c_ends_with_130_and_the_command_to_go_on(tmp_path):
     words = at(tmp_path / "a store", "hp.num_epochs=500", "trainer.limit_train_batches=null")
     command = [sys.executable, "-m", "segtune", "train", *words]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         for line in process.stderr:
             if line.startswith("epoch 2/"):
                 break
@@ -138,7 +164,9 @@ def test_ctrl_c_ends_with_130_and_the_command_to_go_on(tmp_path):
         rest = process.stderr.read()
     assert process.returncode == 130
     assert "segtune train resume=" in rest and "Traceback" not in rest
-    again = shlex.split(rest.split("Go on from its last checkpoint: ")[1])[1:]  # as a shell reads it
+    again = shlex.split(rest.split("Go on from its last checkpoint: ")[1])[
+        1:
+    ]  # as a shell reads it
     config = compose([word for word in again if word.startswith("tracking.root=")]).config
     assert Path(config.tracking.root) == tmp_path / "a store"
 
@@ -147,30 +175,45 @@ def test_fine_tuning_starts_from_a_registered_segmenter(store_root, tiny_run):
     segtune.promote(tiny_run.run_id, "base", *OPEN_GATE, root=str(store_root))
     lines: list[str] = []
     weights = "hp.pretrained_weights='models:/base@champion'"
-    segtune.train(*TINY, f"tracking.root='{store_root}'", weights, "hp.num_epochs=1", say=lines.append)
+    segtune.train(
+        *TINY, f"tracking.root='{store_root}'", weights, "hp.num_epochs=1", say=lines.append
+    )
     assert any("tensors from models:/base@champion" in line for line in lines)
 
 
 def test_a_run_that_diverges_fails_with_its_lr(tmp_path):
-    with pytest.raises(ConfigError, match=r"became (nan|inf) at step \d+ at lr .*last finite loss.*per_item_lrate"):
-        segtune.train(*at(tmp_path, "hp.per_item_lrate=1e30", "optimizer=sgd", "hp.num_epochs=6"), **QUIET)
+    with pytest.raises(
+        ConfigError, match=r"became (nan|inf) at step \d+ at lr .*last finite loss.*per_item_lrate"
+    ):
+        segtune.train(
+            *at(tmp_path, "hp.per_item_lrate=1e30", "optimizer=sgd", "hp.num_epochs=6"), **QUIET
+        )
 
 
 def test_a_batch_of_one_where_the_template_needs_two_is_told(tmp_path):
     words = [w for w in at(tmp_path) if "hp.width" not in w]
-    more = ["template=deeplabv3plus", "hp.encoder=resnet18", "hp.pretrained_weights=none", "hp.batch_size=1"]
+    more = [
+        "template=deeplabv3plus",
+        "hp.encoder=resnet18",
+        "hp.pretrained_weights=none",
+        "hp.batch_size=1",
+    ]
     with pytest.raises(ConfigError, match="at least 2 images"):
         segtune.train(*words, *more, **QUIET)
 
 
 def test_the_last_epoch_is_validated_whatever_val_every_says(tmp_path):
     result = segtune.train(*at(tmp_path, "hp.num_epochs=3", "trainer.val_every=2"), **QUIET)
-    assert [s for s, _ in curve(open_store(TrackingConfig(root=str(tmp_path))), result.run_id, "val/miou")] == [1, 2]
+    assert [
+        s
+        for s, _ in curve(open_store(TrackingConfig(root=str(tmp_path))), result.run_id, "val/miou")
+    ] == [1, 2]
 
 
 def test_early_stopping_ends_a_run_that_no_longer_improves(tmp_path):
     result = segtune.train(
-        *at(tmp_path, "hp.num_epochs=30", "hp.per_item_lrate=0.0", "trainer.early_stopping=2"), **QUIET
+        *at(tmp_path, "hp.num_epochs=30", "hp.per_item_lrate=0.0", "trainer.early_stopping=2"),
+        **QUIET,
     )
     store = open_store(TrackingConfig(root=str(tmp_path)))
     values = [value for _, value in curve(store, result.run_id, "val/miou")]
@@ -190,8 +233,18 @@ def test_two_processes_train_one_model(parts, tmp_path):
         "trainer.precision=fp32",
         "trainer.ema_decay=0.9",
     )
-    command = [sys.executable, "-m", "segtune", "train", *words, "trainer.channels_last=false", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=os.environ.copy())
+    command = [
+        sys.executable,
+        "-m",
+        "segtune",
+        "train",
+        *words,
+        "trainer.channels_last=false",
+        "--json",
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=200, env=os.environ.copy()
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)  # one object: the second process prints nothing
     assert done.stderr.count("epoch 2/2") == 1

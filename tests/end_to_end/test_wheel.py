@@ -41,7 +41,9 @@ def test_a_wheel_works_outside_the_checkout(tmp_path):
     def segtune(*words):
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
         command = [str(python), "-m", "segtune", *words]
-        return subprocess.run(command, cwd=empty, capture_output=True, text=True, timeout=250, env=environment)
+        return subprocess.run(
+            command, cwd=empty, capture_output=True, text=True, timeout=250, env=environment
+        )
 
     ask = [str(python), "-c", "import segtune; print(segtune.__file__)"]
     where = subprocess.run(ask, cwd=empty, capture_output=True, text=True)

@@ -17,10 +17,23 @@ def whole(logits, size, grid):
     """Ids and probabilities, and how far the second class is behind."""
     full = F.interpolate(logits, size=grid, mode="bilinear")[..., : size[0], : size[1]]
     first = full.topk(min(2, full.shape[1]), 1).values
-    return full.max(1).indices.numpy(), full.softmax(1).amax(1).numpy(), (first[:, 0] - first[:, -1]).numpy()
+    return (
+        full.max(1).indices.numpy(),
+        full.softmax(1).amax(1).numpy(),
+        (first[:, 0] - first[:, -1]).numpy(),
+    )
 
 
-@given(st.integers(1, 9), SIDES, SIDES, SIDES, SIDES, st.integers(0, 3), st.integers(0, 3), st.integers(0, 2**16))
+@given(
+    st.integers(1, 9),
+    SIDES,
+    SIDES,
+    SIDES,
+    SIDES,
+    st.integers(0, 3),
+    st.integers(0, 3),
+    st.integers(0, 2**16),
+)
 @settings(deadline=None, max_examples=200)
 def test_strips_decide_as_the_whole_image_does(classes, h, w, height, width, below, right, seed):
     logits = 8 * torch.randn(2, classes, h, w, generator=torch.Generator().manual_seed(seed))
@@ -32,7 +45,11 @@ def test_strips_decide_as_the_whole_image_does(classes, h, w, height, width, bel
         found, alone = decide(logits, size, grid), class_ids(logits, grid)
     ids, sure, ahead = whole(logits, size, grid)
     for n, (own, own_sure) in enumerate(found):
-        assert own.shape == own_sure.shape == size and own.dtype == np.uint8 and own_sure.dtype == np.float32
+        assert (
+            own.shape == own_sure.shape == size
+            and own.dtype == np.uint8
+            and own_sure.dtype == np.float32
+        )
         clear = (ahead[n] > 1e-4) | (classes == 1)
         assert np.array_equal(own[clear], ids[n][clear])
         assert np.allclose(own_sure, sure[n], atol=1e-4)

@@ -39,7 +39,11 @@ def test_a_cut_out_is_opaque_inside_clear_outside_and_soft_between():
     found, regions = street((50, 50, 40, 30))
     picture, facts = edit(do="cut_out", of=["car"]).apply(found.image, found, regions)
     alpha = picture[..., 3]
-    assert picture.shape == (120, 160, 4) and (alpha[58:72, 58:82] > 250).all() and (alpha[:40] == 0).all()
+    assert (
+        picture.shape == (120, 160, 4)
+        and (alpha[58:72, 58:82] > 250).all()
+        and (alpha[:40] == 0).all()
+    )
     assert facts["opaque_share"] == pytest.approx(40 * 30 / alpha.size, rel=0.1)
     assert np.abs(picture[60:70, 60:80, :3].astype(int) - [200, 30, 30]).max() < 12
 
@@ -64,7 +68,9 @@ def test_blurring_the_rest_leaves_the_subject_as_it_was():
 
 def test_a_background_is_replaced_and_a_cleared_one_stays_clear():
     found, regions = street((50, 50, 40, 30))
-    picture, _ = edit(do="replace", of=["car"], rest=True, color=(0, 255, 0)).apply(found.image, found, regions)
+    picture, _ = edit(do="replace", of=["car"], rest=True, color=(0, 255, 0)).apply(
+        found.image, found, regions
+    )
     assert (picture[:40] == (0, 255, 0)).all() and picture[65, 70, 0] > 180
 
 
@@ -96,7 +102,9 @@ def test_road_behind_an_obstacle_is_not_free():
 
 def test_free_metres_end_at_the_car_ahead_and_the_distance_is_the_cameras():
     found, regions = street((70, 70, 20, 20), (5, 62, 10, 8))
-    picture, facts = edit(do="free_space", camera=CAMERA, obstacles=["car"]).apply(found.image, found, regions)
+    picture, facts = edit(do="free_space", camera=CAMERA, obstacles=["car"]).apply(
+        found.image, found, regions
+    )
     told = facts["free_space"] if "free_space" in facts else facts
     expected = 1.0 * 160 * 1.5 / (90 + 0.5 - 60)  # the row under the car's foot
     assert told["free_metres"] == pytest.approx(expected, abs=0.05)
@@ -108,7 +116,9 @@ def test_free_metres_end_at_the_car_ahead_and_the_distance_is_the_cameras():
 
 def test_what_stands_on_grass_is_not_on_the_road():
     found, regions = street((5, 70, 20, 20), grass_to=60)
-    _, facts = edit(do="free_space", camera=CAMERA, obstacles=["car"]).apply(found.image, found, regions)
+    _, facts = edit(do="free_space", camera=CAMERA, obstacles=["car"]).apply(
+        found.image, found, regions
+    )
     assert [o["on_road"] for o in facts["obstacles"]] == [False]
 
 
@@ -121,7 +131,9 @@ def test_ground_and_pixel_are_each_others_inverse():
 
 def test_the_path_goes_around_the_car_and_keeps_clear():
     found, regions = street((60, 66, 40, 30))
-    costs = edit(do="cost_map", costs={"road": 1.0}, range=16, width=12, clearance=0.6, camera=CAMERA)
+    costs = edit(
+        do="cost_map", costs={"road": 1.0}, range=16, width=12, clearance=0.6, camera=CAMERA
+    )
     grid, seen = costs.grid(found, regions)
     picture, facts = costs.apply(found.image, found, regions)
     path = costs.plan(grid)
@@ -137,10 +149,19 @@ def test_the_path_goes_around_the_car_and_keeps_clear():
 
 def test_grass_is_crossed_only_where_it_pays():
     found, regions = street(grass_to=80)
-    dear = edit(do="cost_map", costs={"road": 1.0, "grass": 50.0}, range=16, width=12, goal=(-0.5, 10.0), camera=CAMERA)
+    dear = edit(
+        do="cost_map",
+        costs={"road": 1.0, "grass": 50.0},
+        range=16,
+        width=12,
+        goal=(-0.5, 10.0),
+        camera=CAMERA,
+    )
     _, facts = dear.apply(found.image, found, regions)
     assert sum(x < -0.2 for x, _ in facts["path"]) <= 3
-    cheap = edit(do="cost_map", costs={"road": 1.0}, range=16, width=12, goal=(-3.0, 10.0), camera=CAMERA)
+    cheap = edit(
+        do="cost_map", costs={"road": 1.0}, range=16, width=12, goal=(-3.0, 10.0), camera=CAMERA
+    )
     _, facts = cheap.apply(found.image, found, regions)
     assert min(x for x, _ in facts["path"]) > -0.3  # what has no cost is an obstacle
 
@@ -152,13 +173,18 @@ def test_without_ground_there_is_no_path():
 
 
 def test_a_box_stands_behind_the_nearer_car_and_before_the_farther_one():
-    near, far = (70, 80, 12, 30), (82, 58, 12, 8)  # feet at 4.8 m and 36 m, the box at 8 m between x -1 and 1
+    near, far = (
+        (70, 80, 12, 30),
+        (82, 58, 12, 8),
+    )  # feet at 4.8 m and 36 m, the box at 8 m between x -1 and 1
     found, regions = street(near, far)
     place = edit(do="place", at=(0.0, 8.0), size=(2, 1.5, 1), color=(0, 255, 0), camera=CAMERA)
     picture, facts = place.apply(found.image, found, regions)
     green = (picture[..., 1] > 180) & (picture[..., 0] < 60)
     assert facts["placed"] and len(facts["hidden_by"]) == 1 and 0.5 < facts["visible_share"] < 1
-    assert green[64, 88] and not green[84:88, 72:80].any()  # hides the far one, is hidden by the near one
+    assert (
+        green[64, 88] and not green[84:88, 72:80].any()
+    )  # hides the far one, is hidden by the near one
     assert np.array_equal(picture[:30], found.image[:30])
 
 
@@ -172,7 +198,13 @@ def test_nothing_stands_on_the_sky():
 def test_a_picture_can_stand_there_instead(tmp_path):
     Image.new("RGBA", (20, 40), (0, 0, 255, 255)).save(tmp_path / "man.png")
     found, regions = street()
-    place = edit(do="place", at=(0.0, 8.0), size=(1.0, 1.8, 1.0), sprite=str(tmp_path / "man.png"), camera=CAMERA)
+    place = edit(
+        do="place",
+        at=(0.0, 8.0),
+        size=(1.0, 1.8, 1.0),
+        sprite=str(tmp_path / "man.png"),
+        camera=CAMERA,
+    )
     picture, facts = place.apply(found.image, found, regions)
     rows = np.flatnonzero((picture[:, 80] == (0, 0, 255)).all(1))
     assert facts["visible_share"] == pytest.approx(1.0)

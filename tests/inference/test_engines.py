@@ -11,7 +11,14 @@ import segtune
 from segtune.data.street.scenes import Scene
 from segtune.errors import ConfigError
 from segtune.inference.engines import graphs as export
-from segtune.inference.engines.engine import Eager, Fastest, fold, gains_from_bf16, in_bf16, make_engine
+from segtune.inference.engines.engine import (
+    Eager,
+    Fastest,
+    fold,
+    gains_from_bf16,
+    in_bf16,
+    make_engine,
+)
 from segtune.inference.segmenter import Segmenter
 from segtune.models.build import build
 
@@ -28,7 +35,9 @@ def scenes(count: int = 3) -> torch.Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
-@pytest.mark.parametrize("architecture", ["Swift", "Unet", "FPN", "DeepLabV3Plus", "UPerNet", "Linknet"])
+@pytest.mark.parametrize(
+    "architecture", ["Swift", "Unet", "FPN", "DeepLabV3Plus", "UPerNet", "Linknet"]
+)
 def test_folding_changes_no_logit(architecture):
     torch.manual_seed(0)
     model = build({"architecture": architecture, "encoder": "resnet18"}, 4)
@@ -44,10 +53,14 @@ def test_folding_changes_no_logit(architecture):
         norms = sum(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules())
         fold(model.net)
         assert sum(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules()) < norms / 2
-        assert torch.allclose(model(image), before, rtol=1e-3, atol=1e-3 * float(before.abs().max()))
+        assert torch.allclose(
+            model(image), before, rtol=1e-3, atol=1e-3 * float(before.abs().max())
+        )
 
 
-@pytest.mark.parametrize("name", ["bf16", pytest.param("onnx", marks=SLOW), pytest.param("openvino", marks=SLOW)])
+@pytest.mark.parametrize(
+    "name", ["bf16", pytest.param("onnx", marks=SLOW), pytest.param("openvino", marks=SLOW)]
+)
 @pytest.mark.parametrize("size", [(64, 96), (130, 190)])
 def test_every_engine_sees_what_eager_sees(trained, name, size):
     with torch.inference_mode():
@@ -82,7 +95,9 @@ def test_a_folder_of_hundreds_of_sizes_is_not_measured_hundreds_of_times(trained
 
 
 @SLOW
-def test_a_graph_of_one_size_serves_that_one_and_leaves_others_to_torch(trained, tmp_path, monkeypatch):
+def test_a_graph_of_one_size_serves_that_one_and_leaves_others_to_torch(
+    trained, tmp_path, monkeypatch
+):
     monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path))  # no graph of these weights is there yet
 
     def of_one_size(model, path, size, confidence):
@@ -96,7 +111,9 @@ def test_a_graph_of_one_size_serves_that_one_and_leaves_others_to_torch(trained,
         found, expected = (e.decide(scenes(), (64, 96)) for e in (engine, Eager(trained.model)))
         eager = make_engine(trained.model, "bf16" if gains_from_bf16() else "eager", (64, 96))
         turned, halved = engine.decide(other, (96, 64)), eager.decide(other, (96, 64))
-    assert len(found) == 3 and all(np.mean(a[0] == b[0]) > 0.999 for a, b in zip(found, expected, strict=True))
+    assert len(found) == 3 and all(
+        np.mean(a[0] == b[0]) > 0.999 for a, b in zip(found, expected, strict=True)
+    )
     assert all(np.array_equal(a[1], b[1]) for a, b in zip(turned, halved, strict=True))
 
 
@@ -110,17 +127,26 @@ def test_an_engine_that_sees_something_else_is_not_taken(trained, tmp_path, monk
     monkeypatch.setattr("segtune.inference.engines.engine.gains_from_bf16", lambda: True)
     monkeypatch.setattr("segtune.inference.engines.engine._MARGIN", 1e9)  # however slow
     with torch.inference_mode():
-        assert Fastest(trained.model, keep=tmp_path / "x.json").engine(scenes(), graphs=False).name == "eager"
+        assert (
+            Fastest(trained.model, keep=tmp_path / "x.json").engine(scenes(), graphs=False).name
+            == "eager"
+        )
     assert [r["engine"] for r in next(iter(json.loads((tmp_path / "x.json").read_text()).values()))["measured"]] == [
         "eager", "bf16",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("supported", "ms", "gains"), [(True, 1.0, True), (True, 2.0, False), (False, 1.0, False)])
+@pytest.mark.parametrize(
+    ("supported", "ms", "gains"), [(True, 1.0, True), (True, 2.0, False), (False, 1.0, False)]
+)
 def test_bf16_instructions_count_only_where_they_are_faster(monkeypatch, supported, ms, gains):
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported, raising=False)
+    monkeypatch.setattr(
+        torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported, raising=False
+    )
     times = {torch.float32: 1.5, torch.bfloat16: ms}
-    monkeypatch.setattr("segtune.inference.engines.engine._fastest_call", lambda layer, image: times[image.dtype])
+    monkeypatch.setattr(
+        "segtune.inference.engines.engine._fastest_call", lambda layer, image: times[image.dtype]
+    )
     assert gains_from_bf16.__wrapped__() is gains
 
 
@@ -137,7 +163,9 @@ def test_no_graph_is_traced_for_what_it_could_not_give(trained, tmp_path, monkey
 def test_a_loaded_segmenter_computes_as_it_was_measured_unless_told(tiny_run, store_root):
     image = Scene(20).render(64, 96).image
     exact = segtune.load(tiny_run.segmenter).segment(image)
-    assert np.array_equal(exact.mask, segtune.load(tiny_run.segmenter, runtime="eager").segment(image).mask)
+    assert np.array_equal(
+        exact.mask, segtune.load(tiny_run.segmenter, runtime="eager").segment(image).mask
+    )
     fast = segtune.load(tiny_run.segmenter, runtime="bf16")
     assert fast.engine.name == "bf16" and np.mean(fast.segment(image).mask == exact.mask) > 0.97
     with pytest.raises(ConfigError, match="did you mean 'openvino'"):

@@ -28,7 +28,9 @@ for name in ("onnxscript", "onnxruntime", "openvino"):
 @settings(deadline=None)
 def test_pooling_by_sums_equals_torchs(height, width, rows, columns):
     x = torch.randn(1, 2, height, width, dtype=torch.float64)
-    torch.testing.assert_close(pool_by_sums(x, (rows, columns)), F.adaptive_avg_pool2d(x, (rows, columns)))
+    torch.testing.assert_close(
+        pool_by_sums(x, (rows, columns)), F.adaptive_avg_pool2d(x, (rows, columns))
+    )
 
 
 def test_what_is_exported_agrees_with_the_segmenter_at_sizes_it_was_not_traced_with(
@@ -37,13 +39,18 @@ def test_what_is_exported_agrees_with_the_segmenter_at_sizes_it_was_not_traced_w
     traced = tmp_path / "model.onnx"  # once, for it takes half a minute
     assert to_onnx(Segmenter.load(tiny_run.segmenter).model, traced, (64, 96))
     monkeypatch.setattr(
-        "segtune.evaluation.checked_export.to_onnx", lambda model, to, size: bool(shutil.copy(traced, to))
+        "segtune.evaluation.checked_export.to_onnx",
+        lambda model, to, size: bool(shutil.copy(traced, to)),
     )
     for form in FORMATS:
         agrees(form, tiny_run, store_root, tmp_path / f"an export as {form}")
     int8 = quantised(tmp_path / "an export as int8" / "model.onnx")
-    assert int8.count(False) == 1 and not int8[0] and len(int8) > 20  # all but what sees the image itself
-    kept = json.loads((tiny_run.folder / "exports" / "onnx.json").read_text())  # with the run, where the gate looks
+    assert (
+        int8.count(False) == 1 and not int8[0] and len(int8) > 20
+    )  # all but what sees the image itself
+    kept = json.loads(
+        (tiny_run.folder / "exports" / "onnx.json").read_text()
+    )  # with the run, where the gate looks
     assert kept["precision"] == "fp32" and kept["agreement"] > 0.999
 
 
@@ -55,13 +62,22 @@ def quantised(path):
 
 
 def agrees(form, run, store_root, output):
-    limit = 0.7 if form == "int8" else 0.999  # two epochs leave classes that differ by next to nothing
+    limit = (
+        0.7 if form == "int8" else 0.999
+    )  # two epochs leave classes that differ by next to nothing
     done = segtune.export(
-        run.run_id, *SCENES, f"tracking.root='{store_root}'", format=form, output=output, min_agreement=limit
+        run.run_id,
+        *SCENES,
+        f"tracking.root='{store_root}'",
+        format=form,
+        output=output,
+        min_agreement=limit,
     )
     assert done.dynamic and done.agreement >= limit and done.images == 3
     told = json.loads((output / "export.json").read_text())
-    assert told["agreement"] == done.agreement and told["opset"] == 18 and len(told["classes"]) == 10
+    assert (
+        told["agreement"] == done.agreement and told["opset"] == 18 and len(told["classes"]) == 10
+    )
     segmenter = Segmenter.load(run.segmenter)
     runtime = Runtime(output / ("model.xml" if form == "openvino" else "model.onnx"))
     for shape in ((2, 3, 50, 70), (1, 3, 64, 96), (3, 3, 97, 33)):
@@ -79,17 +95,34 @@ def test_an_export_that_does_not_agree_is_not_kept(tiny_run, store_root, tmp_pat
     def broken(model, to, size):
         image = torch.zeros(1, 3, *size, dtype=torch.uint8)
         names = {"input_names": ["image"], "output_names": ["mask"]}
-        torch.onnx.export(AllSky().eval(), (image,), str(to), dynamo=True, external_data=False, verbose=False, **names)
+        torch.onnx.export(
+            AllSky().eval(),
+            (image,),
+            str(to),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+            **names,
+        )
         return False
 
     monkeypatch.setattr("segtune.evaluation.checked_export.to_onnx", broken)
-    with pytest.raises(DataError, match=r"agrees with it on .* at least 99\.90% are asked for .*: nothing was kept"):
-        segtune.export(tiny_run.run_id, *SCENES, f"tracking.root='{store_root}'", output=tmp_path / "x")
+    with pytest.raises(
+        DataError, match=r"agrees with it on .* at least 99\.90% are asked for .*: nothing was kept"
+    ):
+        segtune.export(
+            tiny_run.run_id, *SCENES, f"tracking.root='{store_root}'", output=tmp_path / "x"
+        )
     assert not (tmp_path / "x").exists()
 
 
 def test_int8_without_images_to_calibrate_on_is_told(tiny_run, store_root, tmp_path):
-    words = [*SCENES, f"tracking.root='{store_root}'", "dataset.images='images/val'", "dataset.masks='masks/val'"]
+    words = [
+        *SCENES,
+        f"tracking.root='{store_root}'",
+        "dataset.images='images/val'",
+        "dataset.masks='masks/val'",
+    ]
     (tmp_path / "val.txt").write_text("00000\n")
     words.append(f"dataset.splits.lists='{tmp_path}/{{split}}.txt'")
     with pytest.raises(DataError, match="int8 is calibrated on train images, and there are none"):
@@ -105,7 +138,9 @@ def test_a_library_that_is_missing_is_told_with_its_extra(monkeypatch, tiny_run,
         return real(name, *rest, **more)
 
     monkeypatch.setattr("importlib.import_module", lambda name: without(name))
-    with pytest.raises(ConfigError, match=r"int8 needs onnxruntime: pip install 'segtune\[export\]'"):
+    with pytest.raises(
+        ConfigError, match=r"int8 needs onnxruntime: pip install 'segtune\[export\]'"
+    ):
         segtune.export(tiny_run.run_id, *SCENES, f"tracking.root='{store_root}'", format="int8")
 
 
@@ -126,15 +161,25 @@ def test_wrong_words_are_told(words, code, hint, capsys):
 def test_an_output_that_exists_is_kept(tiny_run, store_root, tmp_path):
     (tmp_path / "x").mkdir()
     with pytest.raises(ConfigError, match="overwrite=true"):
-        segtune.export(tiny_run.run_id, *SCENES, f"tracking.root='{store_root}'", output=tmp_path / "x")
+        segtune.export(
+            tiny_run.run_id, *SCENES, f"tracking.root='{store_root}'", output=tmp_path / "x"
+        )
     with pytest.raises(ConfigError, match="no earlier export"):
-        segtune.export(tiny_run.run_id, *SCENES, f"tracking.root='{store_root}'", output=tmp_path / "x", overwrite=True)
+        segtune.export(
+            tiny_run.run_id,
+            *SCENES,
+            f"tracking.root='{store_root}'",
+            output=tmp_path / "x",
+            overwrite=True,
+        )
     assert (tmp_path / "x").is_dir()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", ["Unet", "UnetPlusPlus", "FPN", "DeepLabV3Plus", "UPerNet", "PSPNet", "Linknet"])
+@pytest.mark.parametrize(
+    "name", ["Unet", "UnetPlusPlus", "FPN", "DeepLabV3Plus", "UPerNet", "PSPNet", "Linknet"]
+)
 def test_every_convolutional_architecture_is_exported_for_any_size(name, tmp_path):
     torch.manual_seed(0)
     model = build({"architecture": name, "encoder": "resnet18"}, 5).eval()

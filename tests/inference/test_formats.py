@@ -43,7 +43,9 @@ def regions_of(mask: np.ndarray, split: str = "concept") -> list[Region]:
 
 
 def blob(seed: int, height: int = 60, width: int = 80) -> np.ndarray:
-    noise = cv2.GaussianBlur(np.random.default_rng(seed).random((height, width)).astype(np.float32), (0, 0), 3)
+    noise = cv2.GaussianBlur(
+        np.random.default_rng(seed).random((height, width)).astype(np.float32), (0, 0), 3
+    )
     return noise > np.median(noise)
 
 
@@ -75,22 +77,35 @@ def test_written_polygons_are_valid_keep_holes_and_stay_within_a_pixel_of_the_co
     )
     assert all(p.is_valid for p in written.geoms)
     assert len(written.geoms) == len(exact.geoms)
-    assert sum(len(p.interiors) for p in written.geoms) == sum(len(p.interiors) for p in exact.geoms)
+    assert sum(len(p.interiors) for p in written.geoms) == sum(
+        len(p.interiors) for p in exact.geoms
+    )
     assert written.boundary.hausdorff_distance(exact.boundary) <= 1.0
-    assert sum(len(p.exterior.coords) for p in written.geoms) < sum(len(p.exterior.coords) for p in exact.geoms)
+    assert sum(len(p.exterior.coords) for p in written.geoms) < sum(
+        len(p.exterior.coords) for p in exact.geoms
+    )
 
 
 def test_a_hole_is_outside():
     ring = np.ones((9, 9), np.uint8)
     ring[3:6, 3:6] = 255
     (polygon,) = regions_of(ring)[0].polygons
-    assert not polygon.contains(Point(4.5, 4.5)) and polygon.contains(Point(1.5, 4.5)) and polygon.area == 72
+    assert (
+        not polygon.contains(Point(4.5, 4.5))
+        and polygon.contains(Point(1.5, 4.5))
+        and polygon.area == 72
+    )
 
 
 def test_pycocotools_reads_coco_as_the_same_masks(tmp_path):
     masks = [np.where(blob(s), 1, np.where(blob(s + 9), 0, 255)).astype(np.uint8) for s in (1, 2)]
     rows = [
-        {"file": f"{n}.png", "width": 80, "height": 60, "regions": [r.to_json() for r in regions_of(m)]}
+        {
+            "file": f"{n}.png",
+            "width": 80,
+            "height": 60,
+            "regions": [r.to_json() for r in regions_of(m)],
+        }
         for n, m in enumerate(masks)
     ]
     path = tmp_path / "coco.json"
@@ -112,7 +127,9 @@ def test_geojson_lies_where_the_geotransform_puts_it():
     found = to_geojson(regions_of(mask), Georeference(transform, CRS.from_epsg(32633)))
     (feature,) = found["features"]
     assert shape(feature["geometry"]).bounds == (1002.5, 1998.0, 1004.5, 1999.0)
-    assert feature["properties"]["concept"] == "car" and found["crs"]["properties"]["name"].endswith("32633")
+    assert feature["properties"]["concept"] == "car" and found["crs"]["properties"][
+        "name"
+    ].endswith("32633")
     plain = to_geojson(regions_of(mask))
     assert shape(plain["features"][0]["geometry"]).bounds == (5, 2, 9, 4) and "crs" not in plain
 
@@ -131,13 +148,17 @@ def test_yolo_polygons_cover_the_region_less_a_pixel_of_its_outline(seed):
         cv2.fillPoly(layer, [np.rint(path).astype(np.int32)], 1)
         drawn |= layer
     back = drawn[4::8, 4::8].astype(bool)
-    outline = cv2.dilate(area.astype(np.uint8), np.ones((3, 3))) != cv2.erode(area.astype(np.uint8), np.ones((3, 3)))
+    outline = cv2.dilate(area.astype(np.uint8), np.ones((3, 3))) != cv2.erode(
+        area.astype(np.uint8), np.ones((3, 3))
+    )
     assert not ((back != area) & ~outline).any()
     assert (back & area).sum() / (back | area).sum() > 0.95
 
 
 def png_of(region: dict) -> np.ndarray:
-    return np.array(Image.open(io.BytesIO(base64.b64decode(region["region_info"]["mask"]["image"]["base64"]))))
+    return np.array(
+        Image.open(io.BytesIO(base64.b64decode(region["region_info"]["mask"]["image"]["base64"])))
+    )
 
 
 def test_the_shape_of_clarifais_api_gives_every_pixel_back():
@@ -163,16 +184,26 @@ def test_frames_of_a_video_carry_time_in_milliseconds_and_number():
 def test_finer_concepts_and_tracks_go_through_json_and_are_named_in_every_form():
     (region,) = regions_of(np.ones((4, 6), np.uint8))
     finer = (Concept(2, "bus", 0.75), Concept(0, "sedan", 0.25))
-    region = Region(**{**{k: getattr(region, k) for k in region.__dataclass_fields__}, "finer": finer, "track": 7})
+    region = Region(
+        **{
+            **{k: getattr(region, k) for k in region.__dataclass_fields__},
+            "finer": finer,
+            "track": 7,
+        }
+    )
     assert Region.from_json(json.loads(json.dumps(region.to_json()))) == region
     assert region.label == "bus"
     row = {"file": "x", "width": 6, "height": 4, "regions": [region.to_json()]}
     assert to_coco([row], CLASSES)["annotations"][0]["attributes"] == {"finer": "bus"}
     assert to_geojson([region])["features"][0]["properties"]["label"] == "bus"
     answer = clarifai_image("x", [region])["outputs"][0]["data"]["regions"][0]
-    assert [c["name"] for c in answer["data"]["concepts"]] == ["car", "bus", "sedan"] and answer["track_id"] == "7"
+    assert [c["name"] for c in answer["data"]["concepts"]] == ["car", "bus", "sedan"] and answer[
+        "track_id"
+    ] == "7"
 
 
 def test_decoding_by_pycocotools_alone_equals_our_mask():
     (region,) = regions_of(np.where(blob(5), 1, 255).astype(np.uint8))
-    np.testing.assert_array_equal(coco_mask.decode(json.loads(json.dumps(region.to_json()))["rle"]), region.mask())
+    np.testing.assert_array_equal(
+        coco_mask.decode(json.loads(json.dumps(region.to_json()))["rle"]), region.mask()
+    )

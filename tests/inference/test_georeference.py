@@ -38,7 +38,13 @@ def sheared(folder: Path) -> Path:
 
 
 def infrared(folder: Path) -> Path:
-    return colors(folder / "x.tif", np.concatenate([BANDS, BANDS[:1]]), transform=PLACE, crs="EPSG:32633", alpha="NO")
+    return colors(
+        folder / "x.tif",
+        np.concatenate([BANDS, BANDS[:1]]),
+        transform=PLACE,
+        crs="EPSG:32633",
+        alpha="NO",
+    )
 
 
 def control_points(folder: Path) -> Path:
@@ -73,7 +79,12 @@ WAYS = {
 def test_mask_and_outlines_lie_where_the_image_lies(tmp_path, monkeypatch, way, limit):
     monkeypatch.setattr(large, "MAX_WHOLE", limit)
     path = WAYS[way](tmp_path)
-    predict(texture(), [str(path)], tmp_path / "out", options=Options(formats=("masks", "geojson"), runtime="eager"))
+    predict(
+        texture(),
+        [str(path)],
+        tmp_path / "out",
+        options=Options(formats=("masks", "geojson"), runtime="eager"),
+    )
     with rasterio.open(path) as image, rasterio.open(tmp_path / "out" / "masks" / "x.tif") as mask:
         ids = mask.read(1)
         assert mask.shape == image.shape and mask.crs == image.crs and mask.dtypes == ("uint8",)
@@ -86,7 +97,9 @@ def test_mask_and_outlines_lie_where_the_image_lies(tmp_path, monkeypatch, way, 
     assert ("crs" in document) == named
     columns = np.flatnonzero((ids == 0).any(0))
     corners = [onto_map @ (x, y) for x in (columns.min(), columns.max() + 1) for y in (0, HEIGHT)]
-    areas = [shape(f["geometry"]) for f in document["features"] if f["properties"]["concept_id"] == 0]
+    areas = [
+        shape(f["geometry"]) for f in document["features"] if f["properties"]["concept_id"] == 0
+    ]
     bounds = np.array([a.bounds for a in areas])
     assert bounds[:, 0].min() == pytest.approx(min(x for x, _ in corners), abs=2.5)
     assert bounds[:, 3].max() == pytest.approx(max(y for _, y in corners), abs=2.5)
@@ -97,10 +110,17 @@ def test_mask_and_outlines_lie_where_the_image_lies(tmp_path, monkeypatch, way, 
 def test_the_mask_of_a_turned_image_lies_where_its_stored_pixels_lie(tmp_path, orientation):
     path = world_file(tmp_path, "tif", "tfw")
     Image.fromarray(PIXELS).save(path, tiffinfo={0x0112: orientation})
-    predict(texture(), [str(path)], tmp_path / "out", options=Options(formats=("masks",), runtime="eager"))
+    predict(
+        texture(),
+        [str(path)],
+        tmp_path / "out",
+        options=Options(formats=("masks",), runtime="eager"),
+    )
     with rasterio.open(tmp_path / "out" / "masks" / "x.tif") as mask:
         assert sorted(mask.shape) == [HEIGHT, WIDTH]
-        corners = {tuple(mask.transform @ (x, y)) for x in (0, mask.width) for y in (0, mask.height)}
+        corners = {
+            tuple(mask.transform @ (x, y)) for x in (0, mask.width) for y in (0, mask.height)
+        }
         ids = mask.read(1)
         rows, columns = np.nonzero(ids == ids.min())
         seen = mask.transform @ (columns.mean() + 0.5, rows.mean() + 0.5)
@@ -111,7 +131,9 @@ def test_the_mask_of_a_turned_image_lies_where_its_stored_pixels_lie(tmp_path, o
 
 def test_a_photo_that_lies_nowhere_has_a_png_as_before(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "x.tif")
-    predict(texture(), [str(tmp_path / "x.tif")], tmp_path / "out", options=Options(runtime="eager"))
+    predict(
+        texture(), [str(tmp_path / "x.tif")], tmp_path / "out", options=Options(runtime="eager")
+    )
     assert [p.name for p in (tmp_path / "out" / "masks").iterdir()] == ["x.png"]
 
 
@@ -124,7 +146,18 @@ def test_a_segmenter_trained_on_maps_of_one_resolution_keeps_its_metres(tmp_path
                 values = rng.integers(0, 256 if bands == 3 else 2, (bands, 96, 96), dtype=np.uint8)
                 path = tmp_path / kind / split / f"{number}.tif"
                 colors(path, values, transform=Affine(0.5, 0, 5e5, 0, -0.5, 4e6), crs="EPSG:32633")
-    words = ["dataset=folder", f"dataset.root='{tmp_path}'", "dataset.classes=[a,b]", f"tracking.root='{tmp_path}'"]
-    words += ["template=swift", "hp.width=16", "hp.image_size=[48]", "hp.batch_size=2", "hp.num_epochs=1"]
+    words = [
+        "dataset=folder",
+        f"dataset.root='{tmp_path}'",
+        "dataset.classes=[a,b]",
+        f"tracking.root='{tmp_path}'",
+    ]
+    words += [
+        "template=swift",
+        "hp.width=16",
+        "hp.image_size=[48]",
+        "hp.batch_size=2",
+        "hp.num_epochs=1",
+    ]
     run = segtune.train(*words, "trainer=debug", "augment=light", say=lambda _: None)
     assert segtune.load(run.segmenter).scale == Scale((48,), 1.0)

@@ -23,7 +23,9 @@ CLASSES = ClassTable.parse(["road", {"name": "car", "finer": ["sedan", "truck", 
 
 def labeler() -> RegionLabeler:
     torch.manual_seed(0)
-    made = RegionLabeler(build_labeler(MODEL, 3), "car", ClassTable.parse(["sedan", "truck", "bus"]), [64], 16, {})
+    made = RegionLabeler(
+        build_labeler(MODEL, 3), "car", ClassTable.parse(["sedan", "truck", "bus"]), [64], 16, {}
+    )
     made.describe(TEMPLATE, {"name": "street"}, {"val/miou": 0.5})
     return made
 
@@ -42,7 +44,9 @@ def test_regions_of_the_concept_get_their_finer_concepts_and_the_others_none():
     assert [r.concept for r in found] == ["road", "car", "car"] and found[0] == regions[0]
     for region in found[1:]:
         chances = [c.confidence for c in region.finer]
-        assert chances == sorted(chances, reverse=True) and sum(chances) == pytest.approx(1, abs=1e-5)
+        assert chances == sorted(chances, reverse=True) and sum(chances) == pytest.approx(
+            1, abs=1e-5
+        )
         assert region.label == region.finer[0].name and region.label in ("sedan", "truck", "bus")
         assert region.to_json()["finer"][0]["name"] == region.label
     assert found[1].finer != found[2].finer
@@ -130,7 +134,11 @@ def test_a_region_that_shows_two_cars_becomes_two_when_divided():
     mask[20:40, 20:60] = 1
     image = np.zeros((60, 90, 3), np.uint8)
     image[:, :40, 0] = image[:, 40:, 2] = 200
-    image[22:32, 25:35] = (0, 0, 200)  # a blue window in the red car: two seams, but one thing in the end
+    image[22:32, 25:35] = (
+        0,
+        0,
+        200,
+    )  # a blue window in the red car: two seams, but one thing in the end
     found = Segmentation(image, mask, np.full(mask.shape, 0.8, np.float32), CLASSES)
     regions = find_regions(mask, found.confidence, CLASSES, "components")
     whole = TwoKinds().label(found, regions)
@@ -139,7 +147,9 @@ def test_a_region_that_shows_two_cars_becomes_two_when_divided():
     assert [r.id for r in parts] == list(range(len(parts)))
     cars = {r.label: r for r in parts if r.concept == "car"}
     assert cars["bus"].area_share * mask.size == 20 * 20
-    assert sum(r.area_share for r in parts if r.concept == "car") == pytest.approx(whole[1].area_share)
+    assert sum(r.area_share for r in parts if r.concept == "car") == pytest.approx(
+        whole[1].area_share
+    )
     assert sum(r.concept == "car" for r in parts) == 2
     assert cars["sedan"].mean_confidence == pytest.approx(0.8)
 
@@ -161,11 +171,15 @@ def test_places_lie_where_the_image_shows_them(size, enlarged):
     """A border at x = 37.3 of the image, of cells that reach beyond an image whose sides 4 does not divide."""
     made = labeler()
     with torch.no_grad():
-        made.model.places.bias.copy_(torch.tensor([0.0, 0.0, -50.0]))  # of two classes: the blur moves no border
+        made.model.places.bias.copy_(
+            torch.tensor([0.0, 0.0, -50.0])
+        )  # of two classes: the blur moves no border
         made.model.places.weight.copy_(torch.eye(3, 16)[:, :, None, None])
     features = torch.zeros(1, 16, 16, 24)
     features[0, 1] = 4 * (torch.arange(24) + 0.5) - 37.3
     encoded = Encoded(features, size[0] / 4, size[1] / 4)
     shown = made.places(encoded, (enlarged * size[0], enlarged * size[1]))
     centres = (np.arange(enlarged * size[1]) + 0.5) / enlarged
-    np.testing.assert_array_equal(shown[1] > shown[0], np.tile(centres > 37.3, (enlarged * size[0], 1)))
+    np.testing.assert_array_equal(
+        shown[1] > shown[0], np.tile(centres > 37.3, (enlarged * size[0], 1))
+    )

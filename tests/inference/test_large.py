@@ -29,7 +29,14 @@ RNG = np.random.default_rng(0)
 
 def tiff(path: Path, image: np.ndarray, **extra: object) -> Path:
     height, width, bands = image.shape
-    profile = {"driver": "GTiff", "height": height, "width": width, "count": bands, "dtype": image.dtype, **extra}
+    profile = {
+        "driver": "GTiff",
+        "height": height,
+        "width": width,
+        "count": bands,
+        "dtype": image.dtype,
+        **extra,
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(path, "w", **profile) as target:
@@ -43,15 +50,21 @@ def small_limit(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
-def test_windows_of_a_file_give_the_same_as_the_image_in_memory(segmenter, small_limit, tmp_path, dtype):  # noqa: F811
+def test_windows_of_a_file_give_the_same_as_the_image_in_memory(
+    segmenter, small_limit, tmp_path, dtype
+):  # noqa: F811
     scale = 257 if dtype == "uint16" else 1
     image = cv2.resize(RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8), (700, 600))
     place = from_origin(500_000, 4_000_000, 0.5, 0.5)
-    path = tiff(tmp_path / "a b.tif", image.astype(dtype) * scale, transform=place, crs="EPSG:32633")
+    path = tiff(
+        tmp_path / "a b.tif", image.astype(dtype) * scale, transform=place, crs="EPSG:32633"
+    )
     assert large.large_size(path) == (600, 700)
     lies = georeference(path)
     mask_file = tmp_path / "out" / "mask.tif"
-    size, regions, overlay = large.segment_large(segmenter, path, mask_file, Tiling(128, 0.25), place=lies)
+    size, regions, overlay = large.segment_large(
+        segmenter, path, mask_file, Tiling(128, 0.25), place=lies
+    )
     whole = segmenter.segment(image, tiling=Tiling(128, 0.25))
     with rasterio.open(tmp_path / "out" / "mask.tif") as mask:
         np.testing.assert_array_equal(mask.read(1), whole.mask)
@@ -73,7 +86,9 @@ def test_windows_of_a_file_give_the_same_as_the_image_in_memory(segmenter, small
     assert not list((tmp_path / "out").glob(".*"))
 
 
-@pytest.mark.parametrize("formats", [("geojson",), ("overlays", "coco"), ("masks", "geojson")], ids="+".join)
+@pytest.mark.parametrize(
+    "formats", [("geojson",), ("overlays", "coco"), ("masks", "geojson")], ids="+".join
+)
 def test_only_files_that_stay_are_named_as_written(segmenter, small_limit, tmp_path, formats):  # noqa: F811
     image = cv2.resize(RNG.integers(0, 256, (4, 6, 3), dtype=np.uint8), (150, 100))
     path, out = tiff(tmp_path / "a.tif", image), tmp_path / "out"
@@ -91,11 +106,15 @@ def test_only_files_that_stay_are_named_as_written(segmenter, small_limit, tmp_p
 
 def test_run_lengths_of_strips_equal_pycocotools_on_the_whole_mask():
     for width in (1, 5, 64):
-        mask = cv2.resize(RNG.integers(0, 3, (9, 11), dtype=np.uint8), (133, 70), interpolation=cv2.INTER_NEAREST)
+        mask = cv2.resize(
+            RNG.integers(0, 3, (9, 11), dtype=np.uint8), (133, 70), interpolation=cv2.INTER_NEAREST
+        )
         strips = (mask[:, x : x + width] for x in range(0, mask.shape[1], width))
         values, lengths = large.run_lengths(strips)
         for concept in range(3):
-            expected = coco_mask.encode(np.asfortranarray(mask == concept, np.uint8))["counts"].decode()
+            expected = coco_mask.encode(np.asfortranarray(mask == concept, np.uint8))[
+                "counts"
+            ].decode()
             assert large.to_rle(values, lengths, concept, mask.shape)["counts"] == expected
 
 
@@ -137,7 +156,9 @@ peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text
 print(json.dumps([size, sum(r.area_share for r in regions), peak]))
 """
     root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
     size, covered, peak = json.loads(done.stdout.splitlines()[-1])
     assert size == [side, side] and covered == pytest.approx(1.0)
     assert peak < 2e9

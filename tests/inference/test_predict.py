@@ -65,7 +65,9 @@ def test_the_mask_equals_a_plain_torch_loop_bit_for_bit(segmenter, tiny_run, tmp
     x = torch.from_numpy(resize_image(pixels, height, width)).permute(2, 0, 1)[None]
     with torch.no_grad():
         logits = segmenter.model(x)
-        logits = torch.nn.functional.interpolate(logits, size=(50, 80), mode="bilinear", align_corners=False)
+        logits = torch.nn.functional.interpolate(
+            logits, size=(50, 80), mode="bilinear", align_corners=False
+        )
     np.testing.assert_array_equal(segmenter.segment(path).mask, logits.argmax(1)[0].numpy())
 
 
@@ -79,10 +81,14 @@ def test_the_callers_segmenter_computes_after_predict_as_before(segmenter, tmp_p
 
 
 def test_a_batch_of_mixed_sizes_equals_one_by_one(segmenter):
-    images = [RNG.integers(0, 256, s, dtype=np.uint8) for s in ((40, 60, 3), (64, 64, 3), (40, 60, 3))]
+    images = [
+        RNG.integers(0, 256, s, dtype=np.uint8) for s in ((40, 60, 3), (64, 64, 3), (40, 60, 3))
+    ]
     together = segmenter.segment_batch(images)
     for image, (mask, _) in zip(images, together, strict=True):
-        assert (segmenter.segment(image).mask == mask).mean() > 0.999  # batched convolutions may round another way
+        assert (
+            segmenter.segment(image).mask == mask
+        ).mean() > 0.999  # batched convolutions may round another way
 
 
 def test_a_bad_file_is_named_and_the_rest_go_on(segmenter, tmp_path):
@@ -117,7 +123,9 @@ def files_of(output: Path) -> set[str]:
     return {p.relative_to(output).as_posix() for p in shown}
 
 
-ALL_FORMATS = Options(formats=("masks", "overlays", "regions", "coco", "geojson", "yolo", "clarifai"))
+ALL_FORMATS = Options(
+    formats=("masks", "overlays", "regions", "coco", "geojson", "yolo", "clarifai")
+)
 
 
 def test_overwriting_leaves_what_this_call_wrote_and_the_user_s_own_files(segmenter, tmp_path):
@@ -131,21 +139,29 @@ def test_overwriting_leaves_what_this_call_wrote_and_the_user_s_own_files(segmen
     for name in own:
         (out / name).parent.mkdir(exist_ok=True)
         (out / name).write_text("{}")
-    predict(segmenter, [str(tmp_path / "new")], out, options=Options(formats=("masks",)), overwrite=True)
+    predict(
+        segmenter, [str(tmp_path / "new")], out, options=Options(formats=("masks",)), overwrite=True
+    )
     assert files_of(out) == {"regions.json", "masks/a.png"} | own
     assert not (out / "masks" / "deep").exists() and not (out / "masks" / "c").exists()
-    predict(segmenter, [str(out / "masks" / "a.png")], out, overwrite=True)  # what is read is not removed first
+    predict(
+        segmenter, [str(out / "masks" / "a.png")], out, overwrite=True
+    )  # what is read is not removed first
     assert files_of(out) == {"regions.json", "masks/a.png", "overlays/a.jpg"} | own
 
 
-def test_an_overwritten_or_resumed_prediction_leaves_nothing_of_the_interrupted_one(segmenter, tmp_path, monkeypatch):
+def test_an_overwritten_or_resumed_prediction_leaves_nothing_of_the_interrupted_one(
+    segmenter, tmp_path, monkeypatch
+):
     for name in ("a", "b", "c"):
         photo(tmp_path / "in" / f"{name}.png")
     inside = [str(tmp_path / "in")]
     for overwrite in (True, False):
         out = tmp_path / f"out{overwrite}"
         with monkeypatch.context() as patched:
-            patched.setattr("segtune.inference.prediction.writing.Writer.summaries", lambda *_: 1 / 0)
+            patched.setattr(
+                "segtune.inference.prediction.writing.Writer.summaries", lambda *_: 1 / 0
+            )
             with pytest.raises(ZeroDivisionError):
                 predict(segmenter, inside, out)
         assert {"masks/b.png", "masks/c.png"} < files_of(out)
@@ -153,7 +169,11 @@ def test_an_overwritten_or_resumed_prediction_leaves_nothing_of_the_interrupted_
         gone.unlink()
         predict(segmenter, inside, out, overwrite=overwrite)
         left = [p.stem for p in sorted((tmp_path / "in").iterdir())]
-        expected = {f"masks/{n}.png" for n in left} | {f"overlays/{n}.jpg" for n in left} | {"regions.json"}
+        expected = (
+            {f"masks/{n}.png" for n in left}
+            | {f"overlays/{n}.jpg" for n in left}
+            | {"regions.json"}
+        )
         assert files_of(out) == expected
 
 
@@ -182,10 +202,18 @@ def test_a_source_that_leads_nowhere_is_told(segmenter, tmp_path):
         predict(segmenter, [str(tmp_path / "none*")], tmp_path / "out")
 
 
-def test_every_format_is_written_where_the_input_lay_and_the_document_fits_its_schema(segmenter, tmp_path):
+def test_every_format_is_written_where_the_input_lay_and_the_document_fits_its_schema(
+    segmenter, tmp_path
+):
     photo(tmp_path / "in" / "a b" / "x.y.png")
     formats = ("masks", "overlays", "regions", "coco", "geojson", "yolo", "clarifai")
-    predict(segmenter, [str(tmp_path / "in")], tmp_path / "out", model="m", options=Options(formats=formats))
+    predict(
+        segmenter,
+        [str(tmp_path / "in")],
+        tmp_path / "out",
+        model="m",
+        options=Options(formats=formats),
+    )
     files = files_of(tmp_path / "out")
     place = "a b/x.y"
     assert files == {
@@ -241,12 +269,16 @@ def test_an_asked_stop_ends_with_the_command_to_go_on(segmenter, tmp_path, monke
         predict(segmenter, [str(tmp_path / "in")], tmp_path / "out")
     monkeypatch.undo()
     with pytest.raises(ConfigError, match=r"other settings \(split: concept -> components\)"):
-        predict(segmenter, [str(tmp_path / "in")], tmp_path / "out", options=Options(split="components"))
+        predict(
+            segmenter, [str(tmp_path / "in")], tmp_path / "out", options=Options(split="components")
+        )
 
 
 def test_a_file_that_changed_since_is_predicted_again(segmenter, tmp_path, monkeypatch):
     paths = [photo(tmp_path / "in" / f"{n}.png") for n in range(2)]
-    monkeypatch.setattr(module.Writer, "summaries", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        module.Writer, "summaries", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     with pytest.raises(KeyboardInterrupt):
         predict(segmenter, [str(tmp_path / "in")], tmp_path / "out")
     monkeypatch.undo()
@@ -263,7 +295,9 @@ def test_a_second_resume_keeps_what_the_first_predicted_again(segmenter, tmp_pat
 
     def interrupted() -> None:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(module.Writer, "summaries", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            patch.setattr(
+                module.Writer, "summaries", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+            )
             predict(segmenter, source, tmp_path / "out")
 
     interrupted()
@@ -298,7 +332,9 @@ def test_a_bomb_is_refused_by_its_header_and_the_limit_can_be_set(segmenter, tmp
         predict(segmenter, [str(path)], tmp_path / "out", options=Options(max_pixels=1000))
 
 
-def test_a_large_tiff_is_read_in_windows_and_told_what_it_cannot_be_written_as(segmenter, tmp_path, monkeypatch):
+def test_a_large_tiff_is_read_in_windows_and_told_what_it_cannot_be_written_as(
+    segmenter, tmp_path, monkeypatch
+):
     monkeypatch.setattr("segtune.inference.prediction.rasters.MAX_WHOLE", 1000)
     path = photo(tmp_path / "x.tif", 70, 90)
     options = Options(tile=64, formats=("masks", "overlays", "geojson", "coco"), runtime="eager")

@@ -40,7 +40,9 @@ class Texture(nn.Module):
 
 
 def texture() -> Segmenter:
-    return Segmenter(SegmentationModel(Texture(), Preprocessing(multiple=1)), CLASSES, [SIDE], {}, "cpu")
+    return Segmenter(
+        SegmentationModel(Texture(), Preprocessing(multiple=1)), CLASSES, [SIDE], {}, "cpu"
+    )
 
 
 def photo(height: int) -> tuple[np.ndarray, np.ndarray]:
@@ -50,7 +52,9 @@ def photo(height: int) -> tuple[np.ndarray, np.ndarray]:
     period = np.where(np.arange(width) < width // 2, 6, 48)
     line = np.rint(127.5 + 120 * np.sin(2 * np.pi * place / period)).astype(np.uint8)
     truth = (np.arange(width) >= width // 2).astype(np.uint8)
-    return np.broadcast_to(line[None, :, None], (height, width, 3)), np.broadcast_to(truth, (height, width))
+    return np.broadcast_to(line[None, :, None], (height, width, 3)), np.broadcast_to(
+        truth, (height, width)
+    )
 
 
 @pytest.fixture
@@ -97,9 +101,13 @@ print(json.dumps([float(np.mean(found == truth)), peak]))
     for height in (450, 6330):
         image, _ = photo(height)
         path = tmp_path / f"{height}.{suffix}"
-        Image.fromarray(image).save(path, **({"quality": 95} if suffix == "jpg" else {"compression": "tiff_lzw"}))
+        Image.fromarray(image).save(
+            path, **({"quality": 95} if suffix == "jpg" else {"compression": "tiff_lzw"})
+        )
         words = [sys.executable, "-c", code, str(path), str(tmp_path / f"out{height}")]
-        done = subprocess.run(words, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            words, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
+        )
         share, peak = json.loads(done.stdout.splitlines()[-1])
         accuracy.append(share)
         assert peak < 2e9
@@ -114,20 +122,34 @@ SIZES = [
 
 @pytest.mark.parametrize(("size", "target"), SIZES)
 @pytest.mark.parametrize("strip", [2**22, 3000])
-def test_windows_of_a_resized_image_are_those_of_the_whole_one_bit_for_bit(monkeypatch, size, target, strip):
+def test_windows_of_a_resized_image_are_those_of_the_whole_one_bit_for_bit(
+    monkeypatch, size, target, strip
+):
     monkeypatch.setattr("segtune.inference.scale._STRIP", strip)
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     whole, read = resize_image(image, *target), resized(windows_of(image), size, target)
     np.testing.assert_array_equal(read(0, 0, *target), whole)
-    top, left, bottom, right = target[0] // 3, target[1] // 4, target[0] * 3 // 4 + 1, target[1] * 2 // 3 + 1
+    top, left, bottom, right = (
+        target[0] // 3,
+        target[1] // 4,
+        target[0] * 3 // 4 + 1,
+        target[1] * 2 // 3 + 1,
+    )
     np.testing.assert_array_equal(read(top, left, bottom, right), whole[top:bottom, left:right])
 
 
 @pytest.mark.parametrize(
     ("size", "target"),
-    [((100, 1000), (150, 300)), ((1000, 100), (300, 150)), ((60, 50), (40, 70)), ((50, 60), (90, 40))],
+    [
+        ((100, 1000), (150, 300)),
+        ((1000, 100), (300, 150)),
+        ((60, 50), (40, 70)),
+        ((50, 60), (90, 40)),
+    ],
 )
-def test_windows_are_those_of_the_whole_image_where_one_side_grows_and_the_other_shrinks(size, target):
+def test_windows_are_those_of_the_whole_image_where_one_side_grows_and_the_other_shrinks(
+    size, target
+):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     whole, read = resize_image(image, *target), resized(windows_of(image), size, target)
     assert np.abs(read(0, 0, *target).astype(int) - whole).max() <= 1
@@ -149,7 +171,9 @@ def equivariant(image_size: tuple[int, ...] = (64,), metres: float | None = None
 @pytest.mark.parametrize("buffer", [1, 10**9])
 @pytest.mark.parametrize("size", [(700, 900), (1500, 1201), (450, 1600), (200, 300)])
 def test_tiles_at_the_trained_scale_decide_as_the_whole_look_does(monkeypatch, size, buffer):
-    image = cv2.resize(np.random.default_rng(1).integers(0, 256, (40, 60, 3), dtype=np.uint8), size[::-1])
+    image = cv2.resize(
+        np.random.default_rng(1).integers(0, 256, (40, 60, 3), dtype=np.uint8), size[::-1]
+    )
     seen = equivariant((400,))
     whole = seen.segment(image)
     monkeypatch.setattr(rooms, "MAX_LOOK", 1000)
@@ -165,7 +189,13 @@ def test_tiles_at_the_trained_scale_decide_as_the_whole_look_does(monkeypatch, s
 def colors(path: Path, bands: np.ndarray, **options) -> Path:
     shows = options.pop("shows", None)
     count, height, width = bands.shape
-    profile = {"driver": "GTiff", "height": height, "width": width, "count": count, "dtype": bands.dtype}
+    profile = {
+        "driver": "GTiff",
+        "height": height,
+        "width": width,
+        "count": count,
+        "dtype": bands.dtype,
+    }
     with rasterio.open(path, "w", **profile | options) as target:
         target.write(bands)
         if shows:
@@ -173,21 +203,39 @@ def colors(path: Path, bands: np.ndarray, **options) -> Path:
     return path
 
 
-def test_a_file_is_segmented_alike_small_and_large_in_every_type_and_band_order(small_limits, tmp_path, monkeypatch):
+def test_a_file_is_segmented_alike_small_and_large_in_every_type_and_band_order(
+    small_limits, tmp_path, monkeypatch
+):
     seen = equivariant()
-    image = cv2.resize(np.random.default_rng(2).integers(0, 256, (20, 30, 3), dtype=np.uint8), (501, 333))
+    image = cv2.resize(
+        np.random.default_rng(2).integers(0, 256, (20, 30, 3), dtype=np.uint8), (501, 333)
+    )
     expected = seen.segment(image).mask
-    bands, infrared = np.moveaxis(image, 2, 0), np.random.default_rng(3).integers(0, 256, (1, 333, 501), dtype=np.uint8)
+    bands, infrared = (
+        np.moveaxis(image, 2, 0),
+        np.random.default_rng(3).integers(0, 256, (1, 333, 501), dtype=np.uint8),
+    )
     turned = tmp_path / "turned.tif"
-    Image.fromarray(np.rot90(image)).save(turned, tiffinfo={0x0112: 6})  # to be turned by 90 degrees, clockwise
+    Image.fromarray(np.rot90(image)).save(
+        turned, tiffinfo={0x0112: 6}
+    )  # to be turned by 90 degrees, clockwise
     files = [
         turned,
         colors(tmp_path / "plain.tif", bands),
         colors(tmp_path / "bgr.tif", bands[::-1], shows=(Is.blue, Is.green, Is.red)),
-        colors(tmp_path / "nir.tif", np.concatenate([bands, infrared]), photometric="RGB", alpha="NO"),
+        colors(
+            tmp_path / "nir.tif", np.concatenate([bands, infrared]), photometric="RGB", alpha="NO"
+        ),
         colors(tmp_path / "deep.tif", np.concatenate([bands, infrared]).astype(np.uint16) * 257),
         colors(tmp_path / "unit.tif", bands.astype(np.float32) / 255),
-        colors(tmp_path / "planes.tif", bands, interleave="band", tiled=True, blockxsize=64, blockysize=64),
+        colors(
+            tmp_path / "planes.tif",
+            bands,
+            interleave="band",
+            tiled=True,
+            blockxsize=64,
+            blockysize=64,
+        ),
     ]
     for file in files:
         assert large.large_size(file) == (333, 501)
@@ -215,7 +263,9 @@ class Mirrored(Texture):
 
 
 def test_a_map_is_seen_at_the_metres_of_the_training_images(small_limits, tmp_path):
-    ground = cv2.resize(np.random.default_rng(4).integers(0, 256, (30, 40, 3), dtype=np.uint8), (800, 600))
+    ground = cv2.resize(
+        np.random.default_rng(4).integers(0, 256, (30, 40, 3), dtype=np.uint8), (800, 600)
+    )
     seen = equivariant((64,), metres=2.0)
     masks = {}
     for metres, size in ((0.5, (600, 800)), (1.0, (300, 400)), (2.0, (150, 200))):
@@ -232,7 +282,10 @@ def test_a_map_is_seen_at_the_metres_of_the_training_images(small_limits, tmp_pa
     coarse = masks[2.0]
     for metres, step in ((0.5, 4), (1.0, 2)):
         assert np.mean(masks[metres][step // 2 :: step, step // 2 :: step] == coarse) > 0.9
-    assert equivariant((64,)).scale == Scale((64,)) and seen.scale.look((600, 800), 0.5) == (150, 200)
+    assert equivariant((64,)).scale == Scale((64,)) and seen.scale.look((600, 800), 0.5) == (
+        150,
+        200,
+    )
 
 
 def on_map(path: Path, metres: float, side: int) -> Path:
@@ -242,23 +295,36 @@ def on_map(path: Path, metres: float, side: int) -> Path:
 
 
 def test_a_map_far_coarser_than_the_training_images_is_refused_and_seen_as_it_is_in_tiles(tmp_path):
-    coarse, fine = on_map(tmp_path / "in" / "a.tif", 10.0, 40), on_map(tmp_path / "in" / "b.tif", 0.4, 40)
+    coarse, fine = (
+        on_map(tmp_path / "in" / "a.tif", 10.0, 40),
+        on_map(tmp_path / "in" / "b.tif", 0.4, 40),
+    )
     seen = equivariant((64,), metres=0.1)
-    with pytest.raises(DataError, match=r"10 m on the ground.*pixels of 0.1 m.*enlarged 100 times.*at most 4"):
+    with pytest.raises(
+        DataError, match=r"10 m on the ground.*pixels of 0.1 m.*enlarged 100 times.*at most 4"
+    ):
         seen.segment(coarse)
     assert seen.segment(coarse, tiling=Tiling(64)).mask.shape == (40, 40)
-    result = predict(seen, [str(tmp_path / "in")], tmp_path / "out", options=Options(runtime="eager"))
+    result = predict(
+        seen, [str(tmp_path / "in")], tmp_path / "out", options=Options(runtime="eager")
+    )
     assert list(result.failed) == [str(coarse)] and result.images == 1 and fine.is_file()
     assert str(coarse) in result.failed[str(coarse)]
 
 
 @pytest.mark.parametrize(("side", "warns"), [(100, False), (300, True)])
-def test_a_map_seen_much_smaller_by_a_model_without_metres_is_told_at_any_size(tmp_path, side, warns):
+def test_a_map_seen_much_smaller_by_a_model_without_metres_is_told_at_any_size(
+    tmp_path, side, warns
+):
     said: list[str] = []
     for name in ("a.tif", "b.tif"):
         on_map(tmp_path / "in" / name, 0.5, side)
     predict(
-        equivariant((64,)), [str(tmp_path / "in")], tmp_path / "out", options=Options(runtime="eager"), say=said.append
+        equivariant((64,)),
+        [str(tmp_path / "in")],
+        tmp_path / "out",
+        options=Options(runtime="eager"),
+        say=said.append,
     )
     assert sum("looked at as 64 x 64" in line for line in said) == warns
 
@@ -270,11 +336,13 @@ def test_training_images_of_one_resolution_tell_it_and_others_do_not(tmp_path):
 
     alike = [tile(f"{n}.tif", 0.3) for n in range(3)]
     assert common_metres(alike, [32]) == pytest.approx(0.6)
-    assert common_metres([*alike, tile("feet.tif", 0.3 / 0.3048006, crs="EPSG:2263")], [32]) == pytest.approx(
-        0.6, rel=1e-3
-    )
+    assert common_metres(
+        [*alike, tile("feet.tif", 0.3 / 0.3048006, crs="EPSG:2263")], [32]
+    ) == pytest.approx(0.6, rel=1e-3)
     degrees = tile("degrees.tif", 1e-5, crs="EPSG:4326")
-    assert common_metres([degrees], [64]) == pytest.approx(1.113 * np.sqrt(np.cos(np.radians(47))), rel=0.01)
+    assert common_metres([degrees], [64]) == pytest.approx(
+        1.113 * np.sqrt(np.cos(np.radians(47))), rel=0.01
+    )
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "photo.png")
     for other in (tile("coarse.tif", 0.5), tile("large.tif", 0.3, 128), tmp_path / "photo.png"):
         assert common_metres([*alike, other], [32]) is None

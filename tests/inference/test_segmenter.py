@@ -18,7 +18,9 @@ def plain_mask(folder, path) -> np.ndarray:
     """Decode, resize the shorter side, normalise, the bare network, bilinear to the image's size, argmax."""
     told = json.loads((folder / "segmenter.json").read_text())
     net = Swift(len(told["classes"]), width=told["model"]["width"], stem=told["model"]["stem"])
-    net.load_state_dict({k.removeprefix("net."): v for k, v in load_file(folder / "model.safetensors").items()})
+    net.load_state_dict(
+        {k.removeprefix("net."): v for k, v in load_file(folder / "model.safetensors").items()}
+    )
     net = net.eval().to(memory_format=torch.channels_last)
     image = cv2.imread(str(path))[..., ::-1]
     (height, width), side = image.shape[:2], told["image_size"][0]
@@ -26,16 +28,22 @@ def plain_mask(folder, path) -> np.ndarray:
     rows, columns = round(height * scale), round(width * scale)
     how = cv2.INTER_AREA if rows * columns < height * width else cv2.INTER_LINEAR
     small = cv2.resize(np.ascontiguousarray(image), (columns, rows), interpolation=how)
-    mean, std = (torch.tensor(told["preprocessing"][k]).view(1, 3, 1, 1) * 255 for k in ("mean", "std"))
+    mean, std = (
+        torch.tensor(told["preprocessing"][k]).view(1, 3, 1, 1) * 255 for k in ("mean", "std")
+    )
     with torch.inference_mode():
         x = (torch.from_numpy(small).permute(2, 0, 1)[None] - mean) / std
         x = torch.nn.functional.pad(x, (0, -columns % 4, 0, -rows % 4))
         logits = net(x)
         size = x.shape[-2:]
-        logits = torch.nn.functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+        logits = torch.nn.functional.interpolate(
+            logits, size=size, mode="bilinear", align_corners=False
+        )
         logits = logits[..., :rows, :columns]
         if (rows, columns) != (height, width):
-            logits = torch.nn.functional.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
+            logits = torch.nn.functional.interpolate(
+                logits, size=(height, width), mode="bilinear", align_corners=False
+            )
         return logits.softmax(1).argmax(1)[0].to(torch.uint8).numpy()
 
 

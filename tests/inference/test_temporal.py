@@ -26,7 +26,9 @@ def drive(how: str, seed: int, frames: int = 24) -> tuple[float, float, float, f
         noise = rng.normal(0, 1, (len(STREET), 96, 128)).astype(np.float32)
         spots = np.stack([cv2.GaussianBlur(n, (0, 0), 2) for n in noise]) * 4
         truth = torch.from_numpy(view.mask)
-        logits = torch.nn.functional.one_hot(truth.long(), len(STREET)).permute(2, 0, 1) * 2.0 + torch.from_numpy(spots)
+        logits = torch.nn.functional.one_hot(truth.long(), len(STREET)).permute(
+            2, 0, 1
+        ) * 2.0 + torch.from_numpy(spots)
         smoothed = smoother.step(logits[None], view.image)
         for matrix, scores in zip(matrices, (logits, smoothed[0]), strict=True):
             matrix += count_pairs(scores.argmax(0).to(torch.uint8), truth, len(STREET))
@@ -49,19 +51,25 @@ def test_what_left_the_image_or_looks_another_is_not_carried_over():
     smoother.step(old.view(1, 2, 1, 1).expand(1, 2, 32, 32), image)
     kept = smoother.step(new.view(1, 2, 1, 1).expand(1, 2, 32, 32), image)
     torch.testing.assert_close(kept[0, :, 16, 16], 0.5 * old + 0.5 * new)
-    other = smoother.step(new.view(1, 2, 1, 1).expand(1, 2, 32, 32), np.full((32, 32, 3), 40, np.uint8))
+    other = smoother.step(
+        new.view(1, 2, 1, 1).expand(1, 2, 32, 32), np.full((32, 32, 3), 40, np.uint8)
+    )
     torch.testing.assert_close(other[0, :, 16, 16], new)
 
 
 def test_smoothing_follows_what_moves():
     smoother = Smoother("flow")
-    texture = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (64, 160), dtype=np.uint8), (0, 0), 2)
+    texture = cv2.GaussianBlur(
+        np.random.default_rng(0).integers(0, 256, (64, 160), dtype=np.uint8), (0, 0), 2
+    )
     square = torch.zeros(1, 2, 64, 160)
     square[:, 1, 20:44, 60:84] = 1
     for step in range(6):
         image = np.repeat(np.roll(texture, 4 * step, 1)[..., None], 3, 2)
         smoothed = smoother.step(square.roll(4 * step, -1), image)
-    torch.testing.assert_close(smoothed[0, 1].argmax(1)[32].float(), torch.tensor(80.0), atol=3, rtol=0)
+    torch.testing.assert_close(
+        smoothed[0, 1].argmax(1)[32].float(), torch.tensor(80.0), atol=3, rtol=0
+    )
     assert smoother.after.share < 0.01
 
 
@@ -101,7 +109,9 @@ def test_a_car_hidden_for_some_frames_keeps_its_number_and_one_gone_for_long_doe
 
 @pytest.mark.parametrize("gone", [range(2, 3), range(1, 12)], ids=["for a frame", "for long"])
 def test_stored_frames_put_a_tracker_where_it_was(gone):
-    frames = [frame((5 + n, 10, 20, 20), (60, 30, 18, 18))[: 1 + (n not in gone)] for n in range(16)]
+    frames = [
+        frame((5 + n, 10, 20, 20), (60, 30, 18, 18))[: 1 + (n not in gone)] for n in range(16)
+    ]
     whole = Tracker()
     expected = [whole.update(f) for f in frames]
     resumed = Tracker()

@@ -51,13 +51,18 @@ def logits_of(segmenter: Segmenter, image: np.ndarray, tiling: Tiling) -> torch.
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.integers(1, 300), st.integers(1, 300), st.sampled_from([32, 64, 100]), st.sampled_from([0.25, 0.4, 0.5, 0.75])
+    st.integers(1, 300),
+    st.integers(1, 300),
+    st.sampled_from([32, 64, 100]),
+    st.sampled_from([0.25, 0.4, 0.5, 0.75]),
 )
 def test_tiled_equals_whole_to_a_ten_thousandth(segmenter, height, width, tile, overlap):
     image = RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
     with torch.inference_mode():
         whole = segmenter.model(torch.from_numpy(image).permute(2, 0, 1)[None])[0]
-    torch.testing.assert_close(logits_of(segmenter, image, Tiling(max(tile, 64), overlap)), whole, atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        logits_of(segmenter, image, Tiling(max(tile, 64), overlap)), whole, atol=1e-4, rtol=0
+    )
 
 
 @pytest.mark.parametrize("buffer", [1, 200_000, 10**9])
@@ -65,7 +70,9 @@ def test_the_buffer_decides_how_wide_strips_are_and_nothing_else(segmenter, monk
     image = RNG.integers(0, 256, (200, 333, 3), dtype=np.uint8)
     expected = logits_of(segmenter, image, Tiling(64, 0.5))
     monkeypatch.setattr(tiles, "_BUFFER", buffer)
-    torch.testing.assert_close(logits_of(segmenter, image, Tiling(64, 0.5)), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        logits_of(segmenter, image, Tiling(64, 0.5)), expected, atol=1e-5, rtol=0
+    )
 
 
 def test_weights_of_a_pixel_add_up_to_one():

@@ -29,7 +29,9 @@ def segmenter(tiny_run):
     return segtune.load(tiny_run.segmenter)
 
 
-def clip(path: Path, times: list[int] = STEADY, sound: str = "", height: int = 38, width: int = 50) -> Path:
+def clip(
+    path: Path, times: list[int] = STEADY, sound: str = "", height: int = 38, width: int = 50
+) -> Path:
     """Frames at the given milliseconds, grey values rising from left to right; with one second of sound or none."""
     options = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
     rng = np.random.default_rng(0)
@@ -40,7 +42,9 @@ def clip(path: Path, times: list[int] = STEADY, sound: str = "", height: int = 3
         if sound:
             audio = container.add_stream(sound, rate=8000, layout="mono")
         for milliseconds in times:
-            image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)  # noise: frames are of equal size
+            image = rng.integers(
+                0, 256, (height, width, 3), dtype=np.uint8
+            )  # noise: frames are of equal size
             image[:, : width // 2] //= 4
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             scale = 40 if path.suffix == ".avi" else 1
@@ -50,7 +54,9 @@ def clip(path: Path, times: list[int] = STEADY, sound: str = "", height: int = 3
         if sound:
             tone = (np.sin(np.arange(8000) / 5) * 8000).astype(np.int16)[None]
             for start in range(0, 8000, 800):
-                block = av.AudioFrame.from_ndarray(tone[:, start : start + 800], format="s16", layout="mono")
+                block = av.AudioFrame.from_ndarray(
+                    tone[:, start : start + 800], format="s16", layout="mono"
+                )
                 block.sample_rate, block.pts, block.time_base = 8000, start, Fraction(1, 8000)
                 container.mux(audio.encode(block))
             container.mux(audio.encode())
@@ -74,7 +80,11 @@ def test_every_frame_has_its_number_and_time_and_the_overlay_keeps_the_timing(se
     assert [t - drawn[0] for t in drawn] == times
     assert len(list((tmp_path / "out" / "masks" / "c d").glob("*.png"))) == 5
     video = read_document(tmp_path / "out" / "regions.json")["videos"][0]
-    assert video["frames"] == 5 and video["partial"] is None and (video["width"], video["height"]) == (50, 38)
+    assert (
+        video["frames"] == 5
+        and video["partial"] is None
+        and (video["width"], video["height"]) == (50, 38)
+    )
     assert {r["track"] for f in rows for r in f["regions"]} >= {0}
 
 
@@ -84,7 +94,9 @@ def test_a_video_that_is_cut_is_told_and_its_frames_are_kept(segmenter, tmp_path
     content = whole.read_bytes()
     cut = tmp_path / f"cut{suffix}"
     cut.write_bytes(content[: int(len(content) * 0.6)])
-    result = predict(segmenter, [str(whole), str(cut)], tmp_path / "out", options=Options(formats=("overlays",)))
+    result = predict(
+        segmenter, [str(whole), str(cut)], tmp_path / "out", options=Options(formats=("overlays",))
+    )
     assert list(result.partial) == [str(cut)]
     assert "frames" in result.partial[str(cut)] and "of 2.0" in result.partial[str(cut)]
     assert len(frames(tmp_path / "out", "whole")) == 50
@@ -112,8 +124,20 @@ MATRICES = {number: (*axes, 0, 0, 1073741824) for number, axes in AXES.items()}
 def rotated(path: Path, matrix: tuple[int, ...]) -> Path:
     """The MP4 with another display matrix in its track header (ISO 14496-12, 8.3.2)."""
     content = bytearray(path.read_bytes())
-    start = content.index(b"tkhd") + 4 + 4 + 20 + 16  # version and flags, times and ids, layer and volume
-    assert struct.unpack(">9i", content[start : start + 36]) == (65536, 0, 0, 0, 65536, 0, 0, 0, 1073741824)
+    start = (
+        content.index(b"tkhd") + 4 + 4 + 20 + 16
+    )  # version and flags, times and ids, layer and volume
+    assert struct.unpack(">9i", content[start : start + 36]) == (
+        65536,
+        0,
+        0,
+        0,
+        65536,
+        0,
+        0,
+        0,
+        1073741824,
+    )
     content[start : start + 36] = struct.pack(">9i", *matrix)
     path.write_bytes(content)
     return path
@@ -144,19 +168,25 @@ def test_an_overlay_is_bt709_in_its_numbers_and_in_its_tag(tmp_path):
         luma = next(container.decode(video=0)).to_ndarray()[:64]
     assert [int(tag) for tag in tags] == [1, 1, 1, 1]
     for number, (red, green, blue) in enumerate(colors):
-        expected = 16 + 219 / 255 * (0.2126 * red + 0.7152 * green + 0.0722 * blue)  # ITU-R BT.709, 3.2 and 3.4
+        expected = 16 + 219 / 255 * (
+            0.2126 * red + 0.7152 * green + 0.0722 * blue
+        )  # ITU-R BT.709, 3.2 and 3.4
         assert luma[32, 32 * number + 16] == pytest.approx(expected, abs=2)
     np.testing.assert_allclose(next(iter(Video(target))).image[32, 16::32], colors, atol=6)
 
 
-@pytest.mark.parametrize(("suffix", "sound", "kept"), [(".mp4", "aac", "aac"), (".avi", "pcm_s16le", "aac")])
+@pytest.mark.parametrize(
+    ("suffix", "sound", "kept"), [(".mp4", "aac", "aac"), (".avi", "pcm_s16le", "aac")]
+)
 def test_the_overlay_keeps_the_sound(segmenter, tmp_path, suffix, sound, kept):
     path = clip(tmp_path / f"s{suffix}", STEADY[:25], sound)
     predict(segmenter, [str(path)], tmp_path / "out")
     with av.open(str(tmp_path / "out" / "overlays" / "s.mp4")) as container:
         audio = container.streams.audio[0]
         assert audio.codec_context.name == kept
-        heard = np.concatenate([f.to_ndarray().ravel()[:: f.layout.nb_channels] for f in container.decode(audio)])
+        heard = np.concatenate(
+            [f.to_ndarray().ravel()[:: f.layout.nb_channels] for f in container.decode(audio)]
+        )
     assert len(heard) / audio.codec_context.sample_rate == pytest.approx(1.0, abs=0.2)
     assert np.abs(heard).max() > 0.1
 
@@ -176,7 +206,9 @@ def test_files_without_a_frame_are_told_apart(segmenter, tmp_path):
         Video(tmp_path / "noise.mp4")
     with av.open(str(tmp_path / "sound.mp4"), "w") as container:
         audio = container.add_stream("aac", rate=8000)
-        block = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        block = av.AudioFrame.from_ndarray(
+            np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+        )
         block.sample_rate, block.pts = 8000, 0
         container.mux(audio.encode(block))
         container.mux(audio.encode())
@@ -203,7 +235,9 @@ class StopAfter(module.StopRequest):
 
 
 @pytest.mark.parametrize("smooth", ["none", "flow"])
-def test_a_stopped_video_keeps_its_frames_and_ends_as_if_never_stopped(segmenter, tmp_path, monkeypatch, smooth):
+def test_a_stopped_video_keeps_its_frames_and_ends_as_if_never_stopped(
+    segmenter, tmp_path, monkeypatch, smooth
+):
     path = clip(tmp_path / "c.mp4", STEADY[:30])
     options = Options(smooth=smooth, split="components", min_area=4)
     predict(segmenter, [str(path)], tmp_path / "whole", options=options)
@@ -219,7 +253,9 @@ def test_a_stopped_video_keeps_its_frames_and_ends_as_if_never_stopped(segmenter
         file.write('{"number": 99, "ti')  # killed within a line
     computed: list[int] = []
     original = type(segmenter).decide
-    monkeypatch.setattr(type(segmenter), "decide", lambda *a, **k: computed.append(1) or original(*a, **k))
+    monkeypatch.setattr(
+        type(segmenter), "decide", lambda *a, **k: computed.append(1) or original(*a, **k)
+    )
     result = predict(segmenter, [str(path)], tmp_path / "out", options=options)
     assert result.frames == 30
     assert smooth == "flow" or len(computed) == 30 - len(before)
@@ -247,11 +283,18 @@ def test_clarifai_and_coco_hold_every_frame(segmenter, tmp_path):
     data = answer["outputs"][0]["data"]["frames"]
     assert [f["frame_info"]["time"] for f in data] == [0, 40, 80, 120]
     coco = json.loads((tmp_path / "out" / "coco.json").read_text())
-    assert [i["file_name"][-7:] for i in coco["images"]] == ["#000000", "#000001", "#000002", "#000003"]
+    assert [i["file_name"][-7:] for i in coco["images"]] == [
+        "#000000",
+        "#000001",
+        "#000002",
+        "#000003",
+    ]
 
 
 @pytest.mark.data
-@pytest.mark.parametrize(("name", "count", "seconds"), [("solidWhiteRight", 221, 8.8), ("car-detection", 377, 30.08)])
+@pytest.mark.parametrize(
+    ("name", "count", "seconds"), [("solidWhiteRight", 221, 8.8), ("car-detection", 377, 30.08)]
+)
 def test_real_videos_give_every_frame_and_its_time(name, count, seconds):
     root = os.environ.get("SEGTUNE_DATA")
     path = Path(root or "") / "videos" / f"{name}.mp4"

@@ -27,9 +27,13 @@ QUIET = {"say": lambda _: None}
 MODEL = {"architecture": "MaskPool", "encoder": "resnet10t", "width": 16}
 
 
-def write_labeler(folder, concept: str = "building", names: tuple[str, ...] = ("house", "skyscraper")) -> str:
+def write_labeler(
+    folder, concept: str = "building", names: tuple[str, ...] = ("house", "skyscraper")
+) -> str:
     torch.manual_seed(0)
-    made = RegionLabeler(build_labeler(MODEL, len(names)), concept, ClassTable.parse(list(names)), [64], 16, {})
+    made = RegionLabeler(
+        build_labeler(MODEL, len(names)), concept, ClassTable.parse(list(names)), [64], 16, {}
+    )
     made.describe({"name": "mask_pool", "model": MODEL}, {"name": "street"}, {})
     made.save(folder)
     return str(folder)
@@ -75,7 +79,9 @@ def test_saved_it_is_one_folder_that_does_the_same(fine, scene, tmp_path):
     again = open_model(tmp_path / "whole")
     assert isinstance(again, Workflow) and again.pinned() == made.pinned()
     first, second = made.segment(scene), again.segment(scene)
-    assert first.regions == second.regions and np.array_equal(first.edited.picture, second.edited.picture)
+    assert first.regions == second.regions and np.array_equal(
+        first.edited.picture, second.edited.picture
+    )
     weights = tmp_path / "whole" / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
@@ -87,7 +93,10 @@ def test_saved_it_is_one_folder_that_does_the_same(fine, scene, tmp_path):
 def test_predict_writes_pictures_facts_and_what_was_used_and_the_schema_holds(fine, tmp_path):
     root = open_source(compose(SCENES).config.dataset).root
     done = segtune.predict(
-        segtune.workflow(fine), [root / "images" / "test", root / "clips"], tmp_path / "an out", **QUIET
+        segtune.workflow(fine),
+        [root / "images" / "test", root / "clips"],
+        tmp_path / "an out",
+        **QUIET,
     )
     told = json.loads((done.output / "regions.json").read_text())
     schema = json.loads(SCHEMA.read_text())
@@ -97,7 +106,9 @@ def test_predict_writes_pictures_facts_and_what_was_used_and_the_schema_holds(fi
     building = next(c for c in told["classes"] if c["name"] == "building")
     assert building["finer"] == ["house", "skyscraper"]
     assert set(told["images"][0]["facts"]) == {"free_space", "blur"}
-    assert (done.output / "edited" / "00000.png").is_file() and (done.output / "masks" / "00000.png").is_file()
+    assert (done.output / "edited" / "00000.png").is_file() and (
+        done.output / "masks" / "00000.png"
+    ).is_file()
     assert not (done.output / "overlays").exists()  # the workflow asks for masks
     frames = (done.output / told["videos"][0]["frames_file"]).read_text().splitlines()
     frame_schema = {**schema["$defs"]["frame"], "$defs": schema["$defs"]}
@@ -114,18 +125,27 @@ def test_it_is_registered_once_and_loaded_as_one_model(fine, scene, tmp_path):
     first = segtune.promote_workflow(fine, "street_fine", root=str(tmp_path / "store"))
     second = segtune.promote_workflow(fine, "street_fine", root=str(tmp_path / "store"))
     assert first.version == second.version == 1 and first.moved
-    changed = segtune.promote_workflow(fine, "street_fine", "workflow.filter.min_area=40", root=str(tmp_path / "store"))
+    changed = segtune.promote_workflow(
+        fine, "street_fine", "workflow.filter.min_area=40", root=str(tmp_path / "store")
+    )
     assert changed.version == 2
     loaded = segtune.load("models:/street_fine/1", root=str(tmp_path / "store"))
-    assert isinstance(loaded, Workflow) and loaded.segment(scene).regions == made.segment(scene).regions
+    assert (
+        isinstance(loaded, Workflow)
+        and loaded.segment(scene).regions == made.segment(scene).regions
+    )
     fast = segtune.load("models:/street_fine/1", root=str(tmp_path / "store"), runtime="bf16")
     assert (
-        fast.segmenter.engine.name == "bf16" and np.mean(fast.segment(scene).mask == loaded.segment(scene).mask) > 0.9
+        fast.segmenter.engine.name == "bf16"
+        and np.mean(fast.segment(scene).mask == loaded.segment(scene).mask) > 0.9
     )
     done = segtune.predict("models:/street_fine@champion", _image(tmp_path, scene), tmp_path / "out",
                            root=str(tmp_path / "store"), **QUIET)  # fmt: skip
     told = json.loads((done.output / "regions.json").read_text())
-    assert told["model"] == "models:/street_fine@champion" and told["workflow"]["config"]["filter"]["min_area"] == 40
+    assert (
+        told["model"] == "models:/street_fine@champion"
+        and told["workflow"]["config"]["filter"]["min_area"] == 40
+    )
 
 
 def _image(tmp_path, pixels):
@@ -136,17 +156,25 @@ def _image(tmp_path, pixels):
 def test_a_labeler_for_a_concept_that_the_segmenter_lacks_is_refused(tmp_path, tiny_run):
     ship = write_labeler(tmp_path / "ships", "ship", ("tanker", "ferry"))
     write_workflow(tmp_path, "odd", segmenter=str(tiny_run.segmenter), labelers=[ship])
-    with pytest.raises(ConfigError, match="looks at regions of 'ship', which the segmenter .* lacks; it knows sky"):
+    with pytest.raises(
+        ConfigError, match="looks at regions of 'ship', which the segmenter .* lacks; it knows sky"
+    ):
         segtune.workflow("odd")
 
 
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        ({"filter": {"concepts": ["bilding"]}}, "filter.concepts: bilding: did you mean 'building'"),
+        (
+            {"filter": {"concepts": ["bilding"]}},
+            "filter.concepts: bilding: did you mean 'building'",
+        ),
         ({"edits": [{"do": "blur", "of": ["rood"]}]}, "edit blur: rood: did you mean 'road'"),
         ({"edits": [{"do": "blurr", "of": ["road"]}]}, "edits.0.*'blurr'"),
-        ({"edits": [{"do": "blur", "of": ["road"], "sigm": 2}]}, "sigm: no such key|edits.0.blur.sigm"),
+        (
+            {"edits": [{"do": "blur", "of": ["road"], "sigm": 2}]},
+            "sigm: no such key|edits.0.blur.sigm",
+        ),
         ({"look": {"smoth": "flow"}}, "look.smoth: did you mean 'smooth'"),
         ({"look": {"smooth": "flwo"}}, "smooth=flwo: did you mean 'flow'"),
         ({"labeler": []}, "labeler: no such key; did you mean 'labelers'"),
@@ -169,7 +197,9 @@ def test_a_labeler_in_the_segmenters_place_is_refused(tmp_path, tiny_run):
 
 
 def test_an_unknown_workflow_names_the_nearest():
-    with pytest.raises(ConfigError, match="workflow=drivng: no such workflow; did you mean 'driving'"):
+    with pytest.raises(
+        ConfigError, match="workflow=drivng: no such workflow; did you mean 'driving'"
+    ):
         segtune.workflow("drivng")
 
 

@@ -26,14 +26,22 @@ def test_what_is_predicted_on_ignored_pixels_changes_nothing():
     target = SQUARE.copy()
     target[:, 6:] = 255
     other = np.where(target == 255, 0, SQUARE).astype(np.uint8)
-    np.testing.assert_array_equal(boundary_counts(SQUARE, target, 2), boundary_counts(other, target, 2))
+    np.testing.assert_array_equal(
+        boundary_counts(SQUARE, target, 2), boundary_counts(other, target, 2)
+    )
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_it_equals_scipys_erosion(seed):
     rng = np.random.default_rng(seed)
-    height, width, classes = int(rng.integers(1, 60)), int(rng.integers(1, 60)), int(rng.integers(2, 150))
-    prediction, target = (rng.integers(0, classes, (height, width)).astype(np.uint8) for _ in range(2))
+    height, width, classes = (
+        int(rng.integers(1, 60)),
+        int(rng.integers(1, 60)),
+        int(rng.integers(2, 150)),
+    )
+    prediction, target = (
+        rng.integers(0, classes, (height, width)).astype(np.uint8) for _ in range(2)
+    )
     for mask in (prediction, target):
         mask[: height // 2, : width // 2] = 1
     distance = max(1, round(0.02 * float(np.hypot(height, width))))
@@ -41,4 +49,7 @@ def test_it_equals_scipys_erosion(seed):
     for number in range(classes):
         areas = [m == number for m in (prediction, target)]
         rings = [a & ~binary_erosion(a, np.ones((3, 3)), distance) for a in areas]
-        assert counts[:, number].tolist() == [(rings[0] & rings[1]).sum(), (rings[0] | rings[1]).sum()]
+        assert counts[:, number].tolist() == [
+            (rings[0] & rings[1]).sum(),
+            (rings[0] | rings[1]).sum(),
+        ]

@@ -22,7 +22,9 @@ def test_it_equals_torchmetrics(seed):
     probabilities = (torch.randn(500, 7, generator=rng) * 3).softmax(1)
     target = torch.randint(0, 7, (500,), generator=rng)
     target[:40] = 255
-    expected = multiclass_calibration_error(probabilities, target, 7, n_bins=15, norm="l1", ignore_index=255)
+    expected = multiclass_calibration_error(
+        probabilities, target, 7, n_bins=15, norm="l1", ignore_index=255
+    )
     top, ids = probabilities.max(1)
     found = Calibration.count(top.numpy(), ids.byte().numpy(), target.byte().numpy())
     assert found.error == pytest.approx(float(expected), abs=1e-6)
@@ -31,7 +33,10 @@ def test_it_equals_torchmetrics(seed):
 def test_parts_add_up_and_ignored_pixels_count_nowhere():
     rng = np.random.default_rng(0)
     confidence = rng.random((4, 50), np.float32)
-    prediction, target = rng.integers(0, 3, (4, 50)).astype(np.uint8), rng.integers(0, 3, (4, 50)).astype(np.uint8)
+    prediction, target = (
+        rng.integers(0, 3, (4, 50)).astype(np.uint8),
+        rng.integers(0, 3, (4, 50)).astype(np.uint8),
+    )
     target[0] = 255
     whole = Calibration.count(confidence, prediction, target)
     parts = sum((Calibration.count(*rows) for rows in zip(confidence, prediction, target, strict=True)),

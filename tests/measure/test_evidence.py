@@ -10,13 +10,26 @@ from segtune.measure.calibration import Calibration
 from segtune.measure.evidence import Evidence, Origin
 
 
-def evidence(rng, names=("a", "b/ü", "c"), classes=("road", "car"), groups=None, matrices=None, **origin):
+def evidence(
+    rng, names=("a", "b/ü", "c"), classes=("road", "car"), groups=None, matrices=None, **origin
+):
     """Evidence of a segmenter that guesses, of images of 8x10 pixels."""
     number, count = len(names), len(classes)
     matrices = rng.integers(0, 40, (number, count, count)) if matrices is None else matrices
-    confidence, ids = rng.random((number, 80), np.float32), rng.integers(0, count, (number, 80)).astype(np.uint8)
-    truth = np.where(rng.random((number, 80)) < confidence, ids, (ids + 1) % count).astype(np.uint8)  # well calibrated
-    told = {"dataset": "d", "split": "val", "fingerprint": "f" * 64, "segmenter": "s" * 64, "cost": {"params_m": 1.0}}
+    confidence, ids = (
+        rng.random((number, 80), np.float32),
+        rng.integers(0, count, (number, 80)).astype(np.uint8),
+    )
+    truth = np.where(rng.random((number, 80)) < confidence, ids, (ids + 1) % count).astype(
+        np.uint8
+    )  # well calibrated
+    told = {
+        "dataset": "d",
+        "split": "val",
+        "fingerprint": "f" * 64,
+        "segmenter": "s" * 64,
+        "cost": {"params_m": 1.0},
+    }
     told |= {"device": "cpu", "duplicates": (), "made": "2026-01-01T00:00:00+00:00"}
     return Evidence(
         Origin(**{**told, "classes": classes, **origin}), names, groups, np.full((number, 2), (8, 10)), matrices,
@@ -32,7 +45,9 @@ def test_what_is_read_back_is_what_was_written(tmp_path):
     assert (read.origin, read.names, read.groups) == (made.origin, made.names, made.groups)
     for field in ("sizes", "matrices", "outlines", "disputed"):
         np.testing.assert_array_equal(getattr(read, field), getattr(made, field))
-    assert read.metrics() == made.metrics() and read.calibration.points() == made.calibration.points()
+    assert (
+        read.metrics() == made.metrics() and read.calibration.points() == made.calibration.points()
+    )
     assert list(read.masks) == ["b/ü"]
     np.testing.assert_array_equal(read.masks["b/ü"], made.masks["b/ü"])
 

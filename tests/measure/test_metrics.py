@@ -70,16 +70,24 @@ def test_named_metrics_leave_absent_classes_out():
 @given(st.integers(2, 150), st.integers(0, 10**9), st.floats(0, 1), st.integers(1, 40))
 def test_every_figure_equals_plain_numpy(num_classes, seed, ignored, side):
     rng = np.random.default_rng(seed)
-    used = rng.permutation(num_classes)[: int(rng.integers(1, num_classes + 1))]  # the others are absent
+    used = rng.permutation(num_classes)[
+        : int(rng.integers(1, num_classes + 1))
+    ]  # the others are absent
     target, prediction = rng.choice(used, (side, side)), rng.choice(used, (side, side))
     target[rng.random(target.shape) < ignored] = 255
-    scores = score(count_pairs(torch.tensor(prediction), torch.tensor(target).to(torch.uint8), num_classes))
+    scores = score(
+        count_pairs(torch.tensor(prediction), torch.tensor(target).to(torch.uint8), num_classes)
+    )
     keep = target != 255
     t, p = target[keep], prediction[keep]
     rows = {"iou": [], "dice": [], "precision": [], "recall": []}
     weighted = 0.0
     for c in range(num_classes):
-        tp, fp, fn = ((t == c) & (p == c)).sum(), ((t != c) & (p == c)).sum(), ((t == c) & (p != c)).sum()
+        tp, fp, fn = (
+            ((t == c) & (p == c)).sum(),
+            ((t != c) & (p == c)).sum(),
+            ((t == c) & (p != c)).sum(),
+        )
         rows["iou"].append(tp / (tp + fp + fn) if tp + fp + fn else None)
         rows["dice"].append(2 * tp / (2 * tp + fp + fn) if tp + fp + fn else None)
         rows["precision"].append(tp / (tp + fp) if tp + fp else None)

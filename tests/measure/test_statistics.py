@@ -42,7 +42,9 @@ def images(rng, number, classes, accuracy, spread=0.15):
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 30), st.integers(2, 12), st.integers(0, 10**6))
-def test_the_value_is_the_dataset_level_miou_and_lies_where_a_plain_loop_puts_it(number, classes, seed):
+def test_the_value_is_the_dataset_level_miou_and_lies_where_a_plain_loop_puts_it(
+    number, classes, seed
+):
     rng = np.random.default_rng(seed)
     matrices = rng.integers(0, 50, (number, classes, classes))
     found = miou_interval(matrices, resamples=400, seed=1)
@@ -55,7 +57,9 @@ def test_the_value_is_the_dataset_level_miou_and_lies_where_a_plain_loop_puts_it
 def test_a_group_is_drawn_as_a_whole():
     rng = np.random.default_rng(0)
     videos = images(rng, 5, 4, 0.6)
-    frames = np.repeat(videos, 20, axis=0)  # twenty frames that are all the same tell no more than one
+    frames = np.repeat(
+        videos, 20, axis=0
+    )  # twenty frames that are all the same tell no more than one
     alone, grouped = miou_interval(frames), miou_interval(frames, [n // 20 for n in range(100)])
     assert grouped.units == 5 and grouped.high - grouped.low > 3 * (alone.high - alone.low)
     assert grouped.value == alone.value
@@ -89,8 +93,13 @@ def noisy_pair(rng, effect, number=233, classes=11):
 @pytest.mark.slow
 def test_noise_claims_a_winner_in_one_of_twenty_and_two_points_are_found_in_four_of_five():
     rng = np.random.default_rng(7)
-    false = sum(miou_difference(*noisy_pair(rng, 0.0), resamples=500, seed=n).excludes_zero for n in range(200))
-    found = sum(miou_difference(*noisy_pair(rng, 0.020), resamples=500, seed=n).low > 0 for n in range(100))
+    false = sum(
+        miou_difference(*noisy_pair(rng, 0.0), resamples=500, seed=n).excludes_zero
+        for n in range(200)
+    )
+    found = sum(
+        miou_difference(*noisy_pair(rng, 0.020), resamples=500, seed=n).low > 0 for n in range(100)
+    )
     gains = [miou_difference(*noisy_pair(rng, 0.020), resamples=2).value for _ in range(30)]
     assert np.mean(gains) == pytest.approx(0.02, abs=0.004)  # the effect is two points of mIoU
     assert false <= 10 and found >= 80

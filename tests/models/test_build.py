@@ -12,7 +12,9 @@ SWIFT = {"architecture": "Swift", "encoder": "narrow_resnet", "width": 16}
 
 
 @pytest.mark.parametrize("size", [(64, 96), (61, 83), (33, 40)])
-@pytest.mark.parametrize("model", [SWIFT, {"architecture": "FPN", "encoder": "resnet18"}], ids=["swift", "fpn"])
+@pytest.mark.parametrize(
+    "model", [SWIFT, {"architecture": "FPN", "encoder": "resnet18"}], ids=["swift", "fpn"]
+)
 def test_logits_have_the_images_size_whatever_it_is(model, size):
     net = build(model, 5).eval()
     image = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
@@ -42,7 +44,9 @@ def test_any_timm_encoder_can_be_named():
 
 
 def test_dpt_refuses_patches_that_its_levels_cannot_double():
-    with pytest.raises(ConfigError, match=r"patches are 14 pixels wide, and dpt takes 8, 16 or 32.*template=eomt"):
+    with pytest.raises(
+        ConfigError, match=r"patches are 14 pixels wide, and dpt takes 8, 16 or 32.*template=eomt"
+    ):
         build({"architecture": "DPT", "encoder": "vit_small_patch14_dinov2"}, 2)
 
 
@@ -51,7 +55,9 @@ def test_pretrained_weights_without_a_network_name_the_ways_out(monkeypatch):
         raise OSError("no route to host")
 
     monkeypatch.setattr("timm.models._builder.load_pretrained", offline)
-    with pytest.raises(ConfigError, match="hp.pretrained_weights=none, a safetensors file, or a registered"):
+    with pytest.raises(
+        ConfigError, match="hp.pretrained_weights=none, a safetensors file, or a registered"
+    ):
         build({"architecture": "FPN", "encoder": "resnet18"}, 2, pretrained=True)
 
 
@@ -95,7 +101,9 @@ def test_swift_keeps_its_levels_in_register_at_sizes_that_32_does_not_divide():
     net.context = torch.nn.Conv2d(96, 32, 1)  # no pooling, which sees the whole
     net.smooth = torch.nn.ModuleList(torch.nn.Identity() for _ in net.smooth)
     torch.manual_seed(0)
-    levels = [torch.randn(1, c, 128 // s, 64 // s) for c, s in ((16, 4), (32, 8), (64, 16), (96, 32))]
+    levels = [
+        torch.randn(1, c, 128 // s, 64 // s) for c, s in ((16, 4), (32, 8), (64, 16), (96, 32))
+    ]
     cut = [level[:, :, : -(-104 // s)] for level, s in zip(levels, (4, 8, 16, 32), strict=True)]
     with torch.no_grad():
         whole, shorter = net.decode(levels), net.decode(cut)
@@ -117,7 +125,9 @@ def test_logits_lie_where_the_net_saw_them_at_every_stride(architecture, size):
     """The net's own logits are replaced by the place of their centres; each of ours must name its own centre."""
     for encoder in ENCODERS.get(architecture, ["resnet18", "mobilenetv3_large_100"]):
         more = {"num_queries": 2, "num_blocks": 1} if architecture == "Eomt" else {}
-        model = build({"architecture": architecture, "encoder": encoder, **more}, 2).to("meta").eval()
+        model = (
+            build({"architecture": architecture, "encoder": encoder, **more}, 2).to("meta").eval()
+        )
         own = model.coarse(torch.zeros(1, 3, *size, dtype=torch.uint8, device="meta")).shape[-2:]
         cell = [side / cells for side, cells in zip(model.padded(size), own, strict=True)]
         y, x = (step * (torch.arange(cells) + 0.5) for step, cells in zip(cell, own, strict=True))
@@ -127,7 +137,11 @@ def test_logits_lie_where_the_net_saw_them_at_every_stride(architecture, size):
             assert found.shape[1:] == (-(-size[0] // stride), -(-size[1] // stride))
             for axis, (values, step) in enumerate(zip(found, cell, strict=True)):
                 centres = stride * (torch.arange(values.shape[axis]) + 0.5)
-                inside = (centres > step) & (centres < size[axis] - step)  # beyond, the nearest cell stands alone
+                inside = (centres > step) & (
+                    centres < size[axis] - step
+                )  # beyond, the nearest cell stands alone
                 along = values.movedim(axis, 0)[inside]
                 expected = centres[inside, None].expand_as(along)
-                torch.testing.assert_close(along, expected, atol=1e-3, rtol=0, msg=f"{encoder} at stride {stride}")
+                torch.testing.assert_close(
+                    along, expected, atol=1e-3, rtol=0, msg=f"{encoder} at stride {stride}"
+                )

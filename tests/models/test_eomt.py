@@ -20,7 +20,13 @@ def test_the_mask_schedule_is_the_papers():
     total, starts, ends = 39120, (6520, 13040, 19560, 26080), (13040, 19560, 26080, 32600)
     for block, (start, end) in enumerate(zip(starts, ends, strict=True)):
         for step in range(0, total, 1630):
-            expected = 1.0 if step < start else 0.0 if step >= end else (1 - (step - start) / (end - start)) ** 0.9
+            expected = (
+                1.0
+                if step < start
+                else 0.0
+                if step >= end
+                else (1 - (step - start) / (end - start)) ** 0.9
+            )
             assert mask_probability(block, 4, step / total) == pytest.approx(expected, abs=1e-9)
 
 
@@ -61,7 +67,9 @@ def test_logits_are_log_semantic_scores():
 def test_images_of_any_size_give_logits_of_that_size():
     model = build(TINY, 4).eval()
     assert model(torch.zeros(1, 3, 50, 75, dtype=torch.uint8)).shape == (1, 4, 50, 75)
-    assert len(model.train().predictions(torch.zeros(1, 3, 50, 75, dtype=torch.uint8))[0]) == 4  # three blocks, the end
+    assert (
+        len(model.train().predictions(torch.zeros(1, 3, 50, 75, dtype=torch.uint8))[0]) == 4
+    )  # three blocks, the end
 
 
 def test_queries_are_matched_at_the_least_cost():
@@ -85,7 +93,9 @@ def test_queries_are_matched_at_the_least_cost():
 
     costs = {p: sum(cost(q, label) for label, q in enumerate(p)) for p in permutations(range(4), 3)}
     ours = costs[tuple(given[label] for label in range(3))]
-    assert ours <= min(costs.values()) + 0.2  # points are drawn: near-equal assignments may change places
+    assert (
+        ours <= min(costs.values()) + 0.2
+    )  # points are drawn: near-equal assignments may change places
 
 
 def test_a_perfect_prediction_costs_almost_nothing_and_ignored_pixels_nothing():
@@ -97,7 +107,9 @@ def test_a_perfect_prediction_costs_almost_nothing_and_ignored_pixels_nothing():
     masks[0, 0, 8:] = masks[0, 1, :8] = 20.0
     loss = MaskClassificationLoss(2, num_points=256)
     torch.manual_seed(0)
-    assert float(loss([Masks(classes, masks)], mask)) < 0.5  # points between two pixels of the border are uncertain
+    assert (
+        float(loss([Masks(classes, masks)], mask)) < 0.5
+    )  # points between two pixels of the border are uncertain
     spoilt = mask.clone()
     spoilt[0, 4:12] = 255
     masks[0, :, 4:12] = 0.0  # undecided where nothing counts

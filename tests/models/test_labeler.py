@@ -26,7 +26,9 @@ def test_features_are_averaged_over_each_regions_own_pixels():
     for n in (1, 2):
         expected = features[:, regions == n].mean(1)
         torch.testing.assert_close(rows[n - 1, :5], expected)
-    torch.testing.assert_close(rows[0, 5:10], features[:, 4:6, 3:13].mean((1, 2)))  # its upper third: 7 rows, 4 to 10
+    torch.testing.assert_close(
+        rows[0, 5:10], features[:, 4:6, 3:13].mean((1, 2))
+    )  # its upper third: 7 rows, 4 to 10
     torch.testing.assert_close(rows[0, 20:], features.mean((1, 2)))
 
 
@@ -40,7 +42,17 @@ def test_a_coarse_cell_counts_by_the_pixels_that_it_shares_with_the_region():
 def test_form_says_where_a_region_lies_and_how_it_is_shaped():
     y, x = torch.nonzero(numbered((12, 8, 24, 12)), as_tuple=True)
     form = region_form(torch.zeros(len(y), dtype=torch.long), y, x, 1, (32, 48))[0]
-    expected = [24 / 48, 14 / 32, 12 / 48, 8 / 32, 36 / 48, 20 / 32, 1.0, np.log(24 * 12 / (32 * 48)), np.log(0.5)]
+    expected = [
+        24 / 48,
+        14 / 32,
+        12 / 48,
+        8 / 32,
+        36 / 48,
+        20 / 32,
+        1.0,
+        np.log(24 * 12 / (32 * 48)),
+        np.log(0.5),
+    ]
     torch.testing.assert_close(form, torch.tensor(expected, dtype=form.dtype))
 
 
@@ -48,7 +60,10 @@ def test_a_region_gets_the_same_row_alone_and_among_others():
     torch.manual_seed(0)
     model = build_labeler(OPTIONS, 3).eval()
     images = torch.randint(0, 256, (2, 3, 50, 70), dtype=torch.uint8)
-    first, second = numbered((5, 5, 20, 20), (40, 8, 9, 9), size=(50, 70)), numbered((0, 0, 70, 50), size=(50, 70))
+    first, second = (
+        numbered((5, 5, 20, 20), (40, 8, 9, 9), size=(50, 70)),
+        numbered((0, 0, 70, 50), size=(50, 70)),
+    )
     with torch.inference_mode():
         together = model(images, torch.stack([first, torch.where(second > 0, second + 2, 0)]))
         alone = [model(images[:1], (first == 2).int()[None]), model(images[1:], second[None])]

@@ -25,7 +25,9 @@ def test_cross_entropy_equals_torchs_with_and_without_weights():
     ours = loss_of({"cross_entropy": 1.0})(LOGITS, MASK)
     torch.testing.assert_close(ours, F.cross_entropy(LOGITS, MASK.long()))
     weighted = loss_of({"cross_entropy": 1.0}, class_weights="enet")
-    expected = F.cross_entropy(LOGITS, MASK.long(), weight=class_weights("enet", [0.7, 0.1, 0.1, 0.1]))
+    expected = F.cross_entropy(
+        LOGITS, MASK.long(), weight=class_weights("enet", [0.7, 0.1, 0.1, 0.1])
+    )
     torch.testing.assert_close(weighted(LOGITS, MASK), expected)
 
 
@@ -35,7 +37,9 @@ def test_what_is_predicted_on_ignored_pixels_changes_nothing(term):
     mask[:, :4] = 255
     changed = LOGITS.clone()
     changed[:, :, :4] += torch.randn(2, 4, 4, 8, generator=torch.Generator().manual_seed(2)) * 9
-    torch.testing.assert_close(loss_of({term: 1.0})(LOGITS, mask), loss_of({term: 1.0})(changed, mask))
+    torch.testing.assert_close(
+        loss_of({term: 1.0})(LOGITS, mask), loss_of({term: 1.0})(changed, mask)
+    )
 
 
 @pytest.mark.parametrize("term", TERMS)
@@ -69,7 +73,10 @@ def test_lovasz_equals_smps_and_so_do_its_gradients(ignored):
     mask[mask == 2] = 1  # a class that no pixel shows
     mask[:, :ignored] = 255
     ours, theirs = (LOGITS.clone().requires_grad_() for _ in range(2))
-    loss, expected = lovasz_softmax(ours, mask), LovaszLoss("multiclass", ignore_index=255)(theirs, mask)
+    loss, expected = (
+        lovasz_softmax(ours, mask),
+        LovaszLoss("multiclass", ignore_index=255)(theirs, mask),
+    )
     loss.backward()
     expected.backward()
     torch.testing.assert_close(loss, expected)
@@ -78,7 +85,9 @@ def test_lovasz_equals_smps_and_so_do_its_gradients(ignored):
 
 def test_terms_are_summed_with_their_factors():
     both = loss_of({"cross_entropy": 2.0, "dice": 0.5})(LOGITS, MASK)
-    apart = 2 * loss_of({"cross_entropy": 1.0})(LOGITS, MASK) + 0.5 * loss_of({"dice": 1.0})(LOGITS, MASK)
+    apart = 2 * loss_of({"cross_entropy": 1.0})(LOGITS, MASK) + 0.5 * loss_of({"dice": 1.0})(
+        LOGITS, MASK
+    )
     torch.testing.assert_close(both, apart)
 
 
@@ -106,10 +115,14 @@ def test_an_absent_class_does_not_shrink_the_weights_of_the_others():
 def test_hard_pixels_alone_count_and_borders_count_more():
     logits, mask = torch.zeros(1, 2, 1, 4), torch.tensor([[[0, 0, 1, 255]]], dtype=torch.uint8)
     logits[0, 0] = torch.tensor([3.0, 1.0, 1.0, 0.0])
-    each = torch.nn.functional.cross_entropy(logits[..., :3], mask[..., :3].long(), reduction="none")[0, 0]
+    each = torch.nn.functional.cross_entropy(
+        logits[..., :3], mask[..., :3].long(), reduction="none"
+    )[0, 0]
 
     def loss(**more):
-        return SegmentationLoss(LossConfig(terms={"cross_entropy": 1.0}, **more), [0.5, 0.5])(logits, mask)
+        return SegmentationLoss(LossConfig(terms={"cross_entropy": 1.0}, **more), [0.5, 0.5])(
+            logits, mask
+        )
 
     assert torch.allclose(loss(hardest=0.34), each[2])  # one of three
     assert torch.allclose(loss(hardest=0.67), each[1:].mean())
@@ -119,7 +132,9 @@ def test_hard_pixels_alone_count_and_borders_count_more():
 
 
 SHARES = [0.4, 0.3, 0.2, 0.1, 0.0]
-SHOWN = torch.tensor([[[0, 0, 1, 1, 255, 255], [0, 3, 3, 1, 1, 255], [0, 3, 3, 3, 1, 1]]] * 2, dtype=torch.uint8)
+SHOWN = torch.tensor(
+    [[[0, 0, 1, 1, 255, 255], [0, 3, 3, 1, 1, 255], [0, 3, 3, 3, 1, 1]]] * 2, dtype=torch.uint8
+)
 NUMBERS = torch.randn(2, 5, 3, 6, generator=torch.Generator().manual_seed(3)) * 3
 
 
@@ -196,14 +211,20 @@ class ByHand:
         ("cross_entropy", {"cross_entropy": 1.0}, {}),
         ("weighted", {"cross_entropy": 1.0}, {"class_weights": "enet"}),
         ("smoothed", {"cross_entropy": 1.0}, {"class_weights": "enet", "label_smoothing": 0.1}),
-        ("smoothed", {"cross_entropy": 1.0}, {"class_weights": "enet", "label_smoothing": 0.1, "boundary": 1e-9}),
+        (
+            "smoothed",
+            {"cross_entropy": 1.0},
+            {"class_weights": "enet", "label_smoothing": 0.1, "boundary": 1e-9},
+        ),
         ("hardest", {"cross_entropy": 1.0}, {"class_weights": "enet", "hardest": 0.5}),
         ("dice", {"dice": 1.0}, {}),
         ("focal", {"focal": 1.0}, {}),
         ("lovasz", {"lovasz": 1.0}, {}),
     ],
 )
-def test_each_term_equals_numpys_with_ignored_pixels_and_absent_classes(by_hand, terms, options, dtype):
+def test_each_term_equals_numpys_with_ignored_pixels_and_absent_classes(
+    by_hand, terms, options, dtype
+):
     """Classes 2 and 4 do not occur. Steps in bf16 give logits in bf16, and the loss runs under their autocast."""
     logits = NUMBERS.to(dtype)
     loss = SegmentationLoss(LossConfig(terms=terms, **options), SHARES)
@@ -217,7 +238,9 @@ def test_each_term_equals_numpys_with_ignored_pixels_and_absent_classes(by_hand,
 def test_dice_of_a_wholly_wrong_crop_is_one_however_many_classes_it_shows(shown):
     mask = (torch.arange(64).view(1, 8, 8) % shown).to(torch.uint8)
     wrong = F.one_hot((mask.long() + 1) % 12, 12).permute(0, 3, 1, 2) * 60.0
-    assert float(SegmentationLoss(LossConfig(terms={"dice": 1.0}), [1 / 12] * 12)(wrong, mask)) == pytest.approx(1.0)
+    assert float(
+        SegmentationLoss(LossConfig(terms={"dice": 1.0}), [1 / 12] * 12)(wrong, mask)
+    ) == pytest.approx(1.0)
 
 
 def test_the_loss_of_masks_is_the_same_under_autocast():
@@ -235,7 +258,8 @@ def test_the_loss_of_masks_is_the_same_under_autocast():
 
 @pytest.mark.parametrize(
     ("term", "options"),
-    [(t, {}) for t in TERMS] + [("cross_entropy", {"boundary": 1.0}), ("cross_entropy", {"hardest": 0.5})],
+    [(t, {}) for t in TERMS]
+    + [("cross_entropy", {"boundary": 1.0}), ("cross_entropy", {"hardest": 0.5})],
 )
 def test_a_batch_without_a_region_costs_nothing(term, options):
     """A labeler's regions are (1, C, 1, R) and may be none."""
@@ -254,4 +278,6 @@ def test_no_term_depends_on_where_pixels_lie(terms, options):
     expected = loss(NUMBERS, SHOWN)
     for dims in ((-1,), (-2,), (0,)):
         torch.testing.assert_close(loss(NUMBERS.flip(dims), SHOWN.flip(dims)), expected)
-    torch.testing.assert_close(loss(F.pad(NUMBERS, (2, 3, 1, 4)), F.pad(SHOWN, (2, 3, 1, 4), value=255)), expected)
+    torch.testing.assert_close(
+        loss(F.pad(NUMBERS, (2, 3, 1, 4)), F.pad(SHOWN, (2, 3, 1, 4), value=255)), expected
+    )

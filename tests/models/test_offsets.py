@@ -17,7 +17,11 @@ def noisy(number: int = 40_000, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """Logits of a target with a rare class, the target, and two halves."""
     draw = torch.Generator().manual_seed(seed)
     target = torch.multinomial(SHARES, number, replacement=True, generator=draw)
-    logits = torch.nn.functional.one_hot(target, 4) * 2.5 + torch.randn(number, 4, generator=draw) + SHARES.log()
+    logits = (
+        torch.nn.functional.one_hot(target, 4) * 2.5
+        + torch.randn(number, 4, generator=draw)
+        + SHARES.log()
+    )
     return logits, target, torch.arange(number) % 2
 
 
@@ -25,7 +29,9 @@ def miou(logits: Tensor, target: Tensor) -> float:
     return score(count_pairs(logits.argmax(1), target, 4)).miou
 
 
-@pytest.mark.parametrize("shift", [[0.0, 0.0, 0.0, 0.0], [-1.0, 0.0, 0.5, 1.0], [0.0, 2.0, 0.0, -1.5]])
+@pytest.mark.parametrize(
+    "shift", [[0.0, 0.0, 0.0, 0.0], [-1.0, 0.0, 0.5, 1.0], [0.0, 2.0, 0.0, -1.5]]
+)
 def test_whatever_shifted_the_classes_other_pixels_gain(shift):
     logits, target, half = noisy()
     offsets = best_offsets(logits + torch.tensor(shift), target, half)
@@ -41,7 +47,10 @@ def test_the_step_that_is_taken_is_the_best_of_all():
     two = torch.stack([logits[:, 0], logits[:, 1:].max(1).values], 1)
     truth = (target > 0).long()
     offsets = best_offsets(two, truth, half)
-    scores = {k / 8: score(count_pairs((two[:, 1] + k / 8 > two[:, 0]).long(), truth, 2)).miou for k in range(-16, 17)}
+    scores = {
+        k / 8: score(count_pairs((two[:, 1] + k / 8 > two[:, 0]).long(), truth, 2)).miou
+        for k in range(-16, 17)
+    }
     # two hundredths of a point are the most that such offsets cost
     assert scores[float(offsets[1] - offsets[0])] >= max(scores.values()) - 2e-4
 
@@ -86,7 +95,8 @@ def test_logits_are_compared_with_masks_at_the_size_of_the_masks():
     with torch.inference_mode():
         found = [model(torch.from_numpy(i).permute(2, 0, 1)[None]) for i in images]
     sized = [
-        torch.nn.functional.interpolate(f, size=m.shape, mode="bilinear") for f, m in zip(found, masks, strict=True)
+        torch.nn.functional.interpolate(f, size=m.shape, mode="bilinear")
+        for f, m in zip(found, masks, strict=True)
     ]
     logits = torch.cat([s[0].flatten(1).T for s in sized])
     target = torch.cat([torch.from_numpy(m).flatten().long() for m in masks])
@@ -98,7 +108,12 @@ def test_logits_are_compared_with_masks_at_the_size_of_the_masks():
 
 def test_models_without_a_bias_for_each_class_take_no_offsets_and_stay_as_they_are():
     swift = build({"architecture": "Swift", "encoder": "narrow_resnet", "width": 16}, 3)
-    queries = build({"architecture": "Eomt", "encoder": "test_vit", "num_queries": 6, "num_blocks": 3}, 3).eval()
+    queries = build(
+        {"architecture": "Eomt", "encoder": "test_vit", "num_queries": 6, "num_blocks": 3}, 3
+    ).eval()
     labeler = build_labeler({"architecture": "MaskPool", "encoder": "resnet10t", "width": 16}, 3)
     assert [bias_of_classes(m) is None for m in (swift, queries, labeler)] == [False, True, True]
-    assert offset_classes(queries, [np.zeros((32, 32, 3), np.uint8)], [np.zeros((32, 32), np.uint8)]) is None
+    assert (
+        offset_classes(queries, [np.zeros((32, 32, 3), np.uint8)], [np.zeros((32, 32), np.uint8)])
+        is None
+    )

@@ -22,7 +22,9 @@ from tests.conftest import TINY
 def test_steps_on_gram_matrices_turn_matrices_as_timms_do(shape, steps):
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     expected = zeropower_via_newtonschulz(matrices, steps, QUINTIC, eps=1e-7, dtype=torch.float32)
-    torch.testing.assert_close(gram_newton_schulz(matrices, steps, 1e-7), expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        gram_newton_schulz(matrices, steps, 1e-7), expected, rtol=1e-3, atol=1e-4
+    )
     assert not gram_newton_schulz(torch.zeros(shape), steps, 1e-7).any()
 
 
@@ -71,7 +73,9 @@ def test_muon_in_fp32_moves_as_in_bf16_but_for_rounding():
         torch.manual_seed(0)
         model = nn.Conv2d(8, 16, 3, bias=False)
         before = model.weight.detach().clone()
-        optimizer = build_optimizer(OptimizerConfig(name="muon", weight_decay=0.0), model, lr=0.01, bf16=bf16)
+        optimizer = build_optimizer(
+            OptimizerConfig(name="muon", weight_decay=0.0), model, lr=0.01, bf16=bf16
+        )
         for _ in range(3):
             model.weight.grad = torch.randn_like(model.weight)
             optimizer.step()

@@ -23,7 +23,11 @@ def test_encoder_and_the_rows_of_agreeing_classes_are_taken(tmp_path):
     before = new.state_dict()["net.head.1.weight"].clone()
     take_over(new, tmp_path / "s", ["sky", "bike", "road", "car"])
     head, source = new.state_dict()["net.head.1.weight"], old.state_dict()["net.head.1.weight"]
-    assert torch.equal(head[0], source[2]) and torch.equal(head[2], source[0]) and torch.equal(head[3], source[1])
+    assert (
+        torch.equal(head[0], source[2])
+        and torch.equal(head[2], source[0])
+        and torch.equal(head[3], source[1])
+    )
     assert torch.equal(head[1], before[1])
     for name, tensor in old.state_dict().items():
         if ".encoder." in name:
@@ -44,7 +48,12 @@ LAYERS_OF_CLASSES = {
 @pytest.mark.parametrize("kind", LAYERS_OF_CLASSES)
 @pytest.mark.parametrize(
     "names",
-    [["sky", "road", "car"], ["sky", "bike", "road", "car"], ["sky", "road"], ["bike", "sky", "tree"]],
+    [
+        ["sky", "road", "car"],
+        ["sky", "bike", "road", "car"],
+        ["sky", "road"],
+        ["bike", "sky", "tree"],
+    ],
     ids=["reordered", "added", "removed", "exchanged"],
 )
 def test_rows_of_classes_are_taken_by_name_whatever_the_architecture(tmp_path, kind, names):
@@ -88,10 +97,16 @@ def test_weights_whose_decoder_alone_fits_are_refused(tmp_path):
 
 def test_an_encoder_saved_alone_is_taken(tmp_path):
     old, new = build(SWIFT, 3), build(SWIFT, 3)
-    encoder = {k.removeprefix("net.encoder."): v for k, v in old.state_dict().items() if "net.encoder." in k}
+    encoder = {
+        k.removeprefix("net.encoder."): v
+        for k, v in old.state_dict().items()
+        if "net.encoder." in k
+    }
     save_file(encoder, tmp_path / "encoder.safetensors")
     assert take_over(new, tmp_path / "encoder.safetensors", ["a", "b", "c"]) == len(encoder)
-    assert torch.equal(new.net.encoder.layer1[0].conv1.weight, old.net.encoder.layer1[0].conv1.weight)
+    assert torch.equal(
+        new.net.encoder.layer1[0].conv1.weight, old.net.encoder.layer1[0].conv1.weight
+    )
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path):
@@ -106,9 +121,13 @@ def test_a_file_that_is_no_safetensors_is_refused(tmp_path):
         take_over(build(SWIFT, 3), tmp_path / "w.safetensors", ["a", "b", "c"])
 
 
-def test_imagenet_weights_come_out_of_the_hubs_cache_where_there_is_no_network(tmp_path, monkeypatch):
+def test_imagenet_weights_come_out_of_the_hubs_cache_where_there_is_no_network(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody answers there
+    monkeypatch.setattr(
+        huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9"
+    )  # nobody answers there
     encoder = timm.create_model("resnet10t")
     repository = tmp_path / f"models--{encoder.pretrained_cfg['hf_hub_id'].replace('/', '--')}"
     (repository / "refs").mkdir(parents=True)
@@ -116,6 +135,9 @@ def test_imagenet_weights_come_out_of_the_hubs_cache_where_there_is_no_network(t
     (repository / "snapshots" / "abc").mkdir(parents=True)
     save_file(encoder.state_dict(), repository / "snapshots" / "abc" / "model.safetensors")
     model = build({"architecture": "FPN", "encoder": "resnet10t"}, 3, pretrained=True)
-    assert torch.equal(model.state_dict()["net.encoder.model.layer4.0.conv1.weight"], encoder.layer4[0].conv1.weight)
+    assert torch.equal(
+        model.state_dict()["net.encoder.model.layer4.0.conv1.weight"],
+        encoder.layer4[0].conv1.weight,
+    )
     with pytest.raises(ConfigError, match="resnet18.*cannot be loaded.*Without a network"):
         build({"architecture": "FPN", "encoder": "resnet18"}, 3, pretrained=True)

@@ -42,22 +42,34 @@ def test_steps_are_timed_on_batches_as_the_data_module_gives_them(form):
     model.register_forward_pre_hook(lambda _, inputs: timed.append(inputs[0]))
     probe._time_step(model, (2, 3, 32, 48), 4, CPU, form)
     for batch in timed:
-        assert (batch.stride(), batch.shape, batch.dtype) == (trained.stride(), trained.shape, trained.dtype)
+        assert (batch.stride(), batch.shape, batch.dtype) == (
+            trained.stride(),
+            trained.shape,
+            trained.dtype,
+        )
 
 
 def test_a_gain_within_the_noise_keeps_plain_fp32(tmp_path, monkeypatch):
     monkeypatch.setattr(probe, "_time_step", lambda m, s, st, d, how: 0.97 if how.bf16 else 1.0)
-    assert fastest_format(make, (2, 3, 32, 32), 4, CPU, tmp_path / "f.json") == StepFormat(False, False)
+    assert fastest_format(make, (2, 3, 32, 32), 4, CPU, tmp_path / "f.json") == StepFormat(
+        False, False
+    )
 
 
 def test_a_clear_gain_is_taken(tmp_path, monkeypatch):
-    monkeypatch.setattr(probe, "_time_step", lambda m, s, st, d, how: 0.5 if how == StepFormat(True, True) else 1)
-    assert fastest_format(make, (2, 3, 32, 32), 4, CPU, tmp_path / "f.json") == StepFormat(True, True)
+    monkeypatch.setattr(
+        probe, "_time_step", lambda m, s, st, d, how: 0.5 if how == StepFormat(True, True) else 1
+    )
+    assert fastest_format(make, (2, 3, 32, 32), 4, CPU, tmp_path / "f.json") == StepFormat(
+        True, True
+    )
 
 
 def test_an_override_is_obeyed_without_measuring(tmp_path, monkeypatch):
     monkeypatch.setattr(probe, "_time_step", lambda *a: pytest.fail("measured"))
-    chosen = fastest_format(make, (2, 3, 32, 32), 4, CPU, tmp_path / "f.json", bf16=False, channels_last=True)
+    chosen = fastest_format(
+        make, (2, 3, 32, 32), 4, CPU, tmp_path / "f.json", bf16=False, channels_last=True
+    )
     assert chosen == StepFormat(False, True)
 
 
@@ -86,6 +98,9 @@ def test_trials_that_start_together_measure_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(probe, "_measured", slowly)
     with ThreadPoolExecutor(4) as pool:
-        asked = [pool.submit(fastest_format, make, (2, 3, 32, 32), 4, CPU, tmp_path / "f.json") for _ in range(4)]
+        asked = [
+            pool.submit(fastest_format, make, (2, 3, 32, 32), 4, CPU, tmp_path / "f.json")
+            for _ in range(4)
+        ]
         assert {a.result() for a in asked} == {StepFormat(False, True)}
     assert len(measured) == 1

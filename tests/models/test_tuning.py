@@ -49,7 +49,9 @@ def named_encoders() -> list[str]:
     large = re.compile(r"_(base|large)_|mit_b[2-5]|vit_small|resnet(34|50)")
     files = [yaml.safe_load(path.read_text()) for path in (CONF / "template").glob("*.yaml")]
     declared = [file.get("template", file)["hyperparameters"].get("encoder", {}) for file in files]
-    return sorted({name for d in declared for name in d.get("choices", []) if not large.search(name)})
+    return sorted(
+        {name for d in declared for name in d.get("choices", []) if not large.search(name)}
+    )
 
 
 @pytest.mark.parametrize("encoder", [e for e in named_encoders() if not e.startswith("mit_")])
@@ -60,9 +62,15 @@ def test_layer_scales_equal_timms_for_every_encoder_that_templates_name(encoder)
     else:
         options = {"architecture": "FPN", "encoder": encoder}
     with torch.device("meta"):
-        model = build({**options} if "swin" not in encoder else {**options, "architecture": "UPerNet"}, 3)
+        model = build(
+            {**options} if "swin" not in encoder else {**options, "architecture": "UPerNet"}, 3
+        )
         whole = timm.create_model(encoder, num_classes=0)
-    rates = {id(p): g["lr_scale"] for g in param_groups_layer_decay(whole, layer_decay=0.8) for p in g["params"]}
+    rates = {
+        id(p): g["lr_scale"]
+        for g in param_groups_layer_decay(whole, layer_decay=0.8)
+        for p in g["params"]
+    }
     ours = layer_scales(model, 0.8)
     own = [(ours[n], p) for n, p in model.named_parameters() if n.startswith("net.encoder.")]
     theirs = list(whole.parameters())[: len(own)]
@@ -75,14 +83,20 @@ def test_layer_scales_equal_timms_for_every_encoder_that_templates_name(encoder)
 def test_layer_scales_of_mix_transformers_follow_their_stages():
     """By hand, of two blocks in each of four stages."""
     scales = layer_scales(build({"architecture": "Segformer", "encoder": "mit_b0"}, 3), 0.5)
-    rates = {name.removeprefix("net.encoder."): scale for name, scale in scales.items() if ".encoder." in name}
+    rates = {
+        name.removeprefix("net.encoder."): scale
+        for name, scale in scales.items()
+        if ".encoder." in name
+    }
     expected = {"patch_embed1.": 0.5**8}
     for stage in (1, 2, 3, 4):
         first, second = 0.5 ** (9 - 2 * stage), 0.5 ** (8 - 2 * stage)
         expected |= {f"block{stage}.0.": first, f"block{stage}.1.": second, f"norm{stage}.": second}
         expected |= {f"patch_embed{stage}.": first} if stage > 1 else {}
     for name, rate in rates.items():
-        assert rate == next(value for start, value in expected.items() if name.startswith(start)), name
+        assert rate == next(value for start, value in expected.items() if name.startswith(start)), (
+            name
+        )
 
 
 @pytest.mark.parametrize("encoder", ["resnet10t", "mobilenetv3_large_100"])
@@ -114,7 +128,11 @@ def test_lora_starts_as_the_model_it_changes_and_merges_into_a_plain_one():
 
 def trained_from(run, root, *words):
     base = [w for w in TINY if not w.startswith("hp.per_item")]
-    more = [f"hp.pretrained_weights='{run.segmenter}'", "hp.per_item_lrate=1e-2", f"tracking.root='{root}'"]
+    more = [
+        f"hp.pretrained_weights='{run.segmenter}'",
+        "hp.per_item_lrate=1e-2",
+        f"tracking.root='{root}'",
+    ]
     return segtune.train(*base, *more, *words, say=lambda _: None)
 
 
@@ -163,20 +181,27 @@ def test_a_run_with_lora_leaves_a_plain_segmenter(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "architecture", ["Swift", "Unet", "FPN", "DeepLabV3Plus", "UPerNet", "Linknet", "PSPNet", "Segformer"]
+    "architecture",
+    ["Swift", "Unet", "FPN", "DeepLabV3Plus", "UPerNet", "Linknet", "PSPNet", "Segformer"],
 )
 def test_encoder_and_head_apart_are_the_model(architecture):
     model = build({"architecture": architecture, "encoder": "resnet18"}, 3).eval()
     image = torch.randint(0, 256, (2, 3, 50, 70), dtype=torch.uint8)
     with torch.no_grad():
         for stride in (1, 4):
-            assert torch.equal(model.decode(model.encode(image), (50, 70), stride), model(image, stride=stride))
+            assert torch.equal(
+                model.decode(model.encode(image), (50, 70), stride), model(image, stride=stride)
+            )
 
 
 def test_a_head_is_trained_on_features_that_are_encoded_once(tiny_run, tmp_path, monkeypatch):
     monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / "cache"))
     base = [w for w in TINY if not w.startswith("hp.per_item")]
-    base += [f"hp.pretrained_weights='{tiny_run.segmenter}'", f"tracking.root='{tmp_path}'", "tuning=head"]
+    base += [
+        f"hp.pretrained_weights='{tiny_run.segmenter}'",
+        f"tracking.root='{tmp_path}'",
+        "tuning=head",
+    ]
     base += ["trainer.class_offsets=false"]  # which the head alone does not have
     base += ["trainer.channels_last=true"]  # the weights change their format before they encode
     lines = []
@@ -184,12 +209,18 @@ def test_a_head_is_trained_on_features_that_are_encoded_once(tiny_run, tmp_path,
         done = segtune.train(*base, f"hp.per_item_lrate={lr}", say=lines.append)
         before, after = encoder_state(tiny_run.segmenter), encoder_state(done.segmenter)
         assert all(torch.equal(before[k], after[k]) for k in before)
-        best = max(float(line.split("(best ")[1].split(")")[0]) for line in lines[-4:] if "(best " in line)
-        assert best == pytest.approx(done.miou, abs=0.01)  # the segmenter scores what its head did on the features
+        best = max(
+            float(line.split("(best ")[1].split(")")[0]) for line in lines[-4:] if "(best " in line
+        )
+        assert best == pytest.approx(
+            done.miou, abs=0.01
+        )  # the segmenter scores what its head did on the features
     assert sum(line.startswith("encoding 24 train views") for line in lines) == 1
 
 
-@pytest.mark.parametrize(("architecture", "read"), [("Unet", 5), ("FPN", 4), ("Linknet", 5), ("DeepLabV3Plus", 2)])
+@pytest.mark.parametrize(
+    ("architecture", "read"), [("Unet", 5), ("FPN", 4), ("Linknet", 5), ("DeepLabV3Plus", 2)]
+)
 def test_the_levels_that_a_head_reads_are_found(architecture, read):
     model = build({"architecture": architecture, "encoder": "resnet18"}, 3).eval()
     with torch.no_grad():
@@ -212,8 +243,15 @@ def test_the_oldest_features_go_first(tmp_path):
 def test_a_net_that_cannot_be_taken_apart_is_told(tmp_path):
     net = {"architecture": "Eomt", "encoder": "test_vit", "num_queries": 12, "num_blocks": 4}
     save_file(build(net, 10).state_dict(), tmp_path / "weights.safetensors")
-    base = [w for w in TINY if "template" not in w and "hp.width" not in w] + ["template=eomt", "hp.encoder=test_vit"]
-    base += ["hp.num_queries=12", "tuning=head", f"hp.pretrained_weights='{tmp_path}/weights.safetensors'"]
+    base = [w for w in TINY if "template" not in w and "hp.width" not in w] + [
+        "template=eomt",
+        "hp.encoder=test_vit",
+    ]
+    base += [
+        "hp.num_queries=12",
+        "tuning=head",
+        f"hp.pretrained_weights='{tmp_path}/weights.safetensors'",
+    ]
     setup = prepare(compose(base).config, lambda _: None)
     with pytest.raises(ConfigError, match="cannot be taken apart"):
         encoded_views(setup, lambda _: None)

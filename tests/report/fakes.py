@@ -30,10 +30,20 @@ def fake_run(
     tags=None, **origin,
 ):  # fmt: skip
     """A run of a given quality; `origin` overrides fields of the evidence's origin, no split leaves none."""
-    own = {"segtune.kind": "trial" if sweep else "run", "segtune.dataset": "f" * 64, "segtune.dataset.train": "t" * 64}
+    own = {
+        "segtune.kind": "trial" if sweep else "run",
+        "segtune.dataset": "f" * 64,
+        "segtune.dataset.train": "t" * 64,
+    }
     own |= {"segtune.version": "0", "segtune.command": f"segtune train seed={seed}"}
     own |= {"segtune.sweep": sweep} if sweep else {}
-    given = {"hp.width": name[-1], "seed": seed, "template": "swift", "dataset.name": "d", **(params or {})}
+    given = {
+        "hp.width": name[-1],
+        "seed": seed,
+        "template": "swift",
+        "dataset.name": "d",
+        **(params or {}),
+    }
     given = {k: v for k, v in given.items() if v is not None}
     run = RunWriter.create(store, name, given, own | (tags or {}))
     run.data("classes.json", ClassTable.parse(list(CLASSES)).to_json())
@@ -42,7 +52,9 @@ def fake_run(
     for epoch in range(3):
         run.metrics({"val/miou": quality * (epoch + 1) / 3, "epoch": epoch}, epoch)
     if state == "finished":
-        found = matrices(quality, number, seed=sum(map(ord, name)) + seed) if counts is None else counts
+        found = (
+            matrices(quality, number, seed=sum(map(ord, name)) + seed) if counts is None else counts
+        )
         run.metrics({"best/val/miou": quality}, 3)
         if split:
             add_evidence(store, run, found, split, **origin)

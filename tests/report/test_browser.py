@@ -18,7 +18,9 @@ from tests.report.fakes import EVIL, fake_run
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = [
-    pytest.mark.skipif(BROWSER is None, reason="needs a headless browser: apt-get install chromium"),
+    pytest.mark.skipif(
+        BROWSER is None, reason="needs a headless browser: apt-get install chromium"
+    ),
     pytest.mark.timeout(240),
 ]
 FIGURES = {"miou", "classes", "differences", "confusion", "reliability", "pareto", "curves", "history", "importance",
@@ -35,11 +37,16 @@ def report(tmp_path):
     store = open_store(TrackingConfig(root=str(tmp_path / "a store")))
     storage = open_storage(store.root / "sweeps" / "s", None, "s").optuna
     study = optuna.create_study(study_name="s", direction="maximize", storage=storage)
-    space = {f"loss {EVIL}": CategoricalDistribution([EVIL, "ce"]), "hp.width": IntDistribution(0, 9)}
+    space = {
+        f"loss {EVIL}": CategoricalDistribution([EVIL, "ce"]),
+        "hp.width": IntDistribution(0, 9),
+    }
     for n in range(6):
         fake_run(store, f"{EVIL}{n}", 0.5 + n / 30, sweep="s", params={"loss": f"{EVIL}{n}"})
         params = {f"loss {EVIL}": [EVIL, "ce"][n % 2], "hp.width": n}
-        study.add_trial(optuna.trial.create_trial(value=0.5 + n / 30, params=params, distributions=space))
+        study.add_trial(
+            optuna.trial.create_trial(value=0.5 + n / 30, params=params, distributions=space)
+        )
     return compare(store, ["s"])
 
 
@@ -51,7 +58,9 @@ def browse(report, *options):
     return subprocess.run(words, capture_output=True, text=True, timeout=180, check=True)
 
 
-@pytest.mark.parametrize("width", [1280, 500])  # no window is narrower than 500 in a headless chromium
+@pytest.mark.parametrize(
+    "width", [1280, 500]
+)  # no window is narrower than 500 in a headless chromium
 def test_it_opens_from_disk_without_an_error_a_request_or_a_script_of_others(report, width):
     report.html.write_text(report.html.read_text().replace("</body>", PROBE))
     done = browse(report, "--dump-dom", f"--window-size={width},900")
@@ -69,7 +78,11 @@ def test_every_figure_has_a_title_with_its_unit_and_words(report):
     titles = dict(re.findall(r'<h2 id="(\w+)-title">([^<]+)</h2>', text))
     assert set(titles) == FIGURES
     unitless = {"parallel", "pareto", "importance"}  # their axes have several, or name it
-    assert all(re.search(r"\((points|%|share)", title) for key, title in titles.items() if key not in unitless)
+    assert all(
+        re.search(r"\((points|%|share)", title)
+        for key, title in titles.items()
+        if key not in unitless
+    )
     for key in FIGURES:
         words = re.search(rf'<figcaption id="{key}-words">([^<]+)', text)
         assert words and len(words[1]) > 15

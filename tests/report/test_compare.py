@@ -50,7 +50,10 @@ def test_the_numbers_are_those_of_the_evidence_in_json_csv_and_card(store):
     rows = list(csv.DictReader(report.csv.read_text().splitlines()))
     assert float(rows[0]["miou"]) == first["miou"] and len(rows) == 2
     card = (report.html.parent / "README.md").read_text()
-    assert f"mIoU **{100 * first['miou']:.1f}**" in card and f"value: {round(first['miou'], 6)}" in card
+    assert (
+        f"mIoU **{100 * first['miou']:.1f}**" in card
+        and f"value: {round(first['miou'], 6)}" in card
+    )
 
 
 def test_two_runs_that_differ_by_noise_alone_are_not_distinguishable(store):
@@ -63,14 +66,20 @@ def test_two_runs_that_differ_by_noise_alone_are_not_distinguishable(store):
 def test_the_second_of_two_is_told_better_than_the_first_and_a_baseline_turns_it_round(store):
     one, two = fake_run(store, "a1", 0.70), fake_run(store, "b2", 0.75)
     assert compare(store, [one, two]).facts["verdict"][0].startswith("b2 better than a1 by +")
-    assert compare(store, [one, two], baseline="b2").facts["verdict"][0].startswith("a1 worse than b2 by -")
+    assert (
+        compare(store, [one, two], baseline="b2")
+        .facts["verdict"][0]
+        .startswith("a1 worse than b2 by -")
+    )
     with pytest.raises(ConfigError, match="no such candidate"):
         compare(store, [one, two], baseline="zz")
 
 
 def test_runs_that_differ_in_their_seed_alone_are_one_candidate(store):
     same = {"hp.width": 8}
-    ids = [fake_run(store, f"w-{n}", 0.7, seed=n, params=same) for n in range(3)] + [fake_run(store, "other", 0.6)]
+    ids = [fake_run(store, f"w-{n}", 0.7, seed=n, params=same) for n in range(3)] + [
+        fake_run(store, "other", 0.6)
+    ]
     facts = compare(store, ids).facts
     best = facts["candidates"][0]
     assert len(best["runs"]) == 3 and best["seed_deviation"] > 0 and len(facts["candidates"]) == 2
@@ -79,7 +88,10 @@ def test_runs_that_differ_in_their_seed_alone_are_one_candidate(store):
 
 
 def test_frames_of_one_video_give_no_interval_and_the_words_say_so(store):
-    ids = [fake_run(store, "a1", 0.7, groups=("v",) * 120), fake_run(store, "b2", 0.8, groups=("v",) * 120)]
+    ids = [
+        fake_run(store, "a1", 0.7, groups=("v",) * 120),
+        fake_run(store, "b2", 0.8, groups=("v",) * 120),
+    ]
     facts = compare(store, ids).facts
     assert facts["method"] is None and "No interval" in facts["verdict"][0]
     assert any("one group" in w for w in facts["warnings"])
@@ -128,7 +140,9 @@ def test_a_path_that_cannot_be_written_is_told(store, tmp_path):
         compare(store, [fake_run(store, "a1")], tmp_path / "file" / "report")
 
 
-@pytest.mark.parametrize("names", [[], ["nowhere"], ["s:confirmed"], ["it's"], ["it's:confirmed"], ["'\""]])
+@pytest.mark.parametrize(
+    "names", [[], ["nowhere"], ["s:confirmed"], ["it's"], ["it's:confirmed"], ["'\""]]
+)
 def test_nothing_to_compare_is_told(store, names):
     with pytest.raises(ConfigError):
         compare(store, names)
@@ -146,5 +160,8 @@ def test_the_card_is_read_by_the_hub_s_own_reader(store):
     report = compare(store, [fake_run(store, "a|<b>1", 0.8)])
     card = ModelCard.load(report.html.parent / "README.md")
     result = {r.metric_type: r.metric_value for r in card.data.eval_results}
-    assert result["mean_iou"] == pytest.approx(report.best.miou, abs=1e-6) and card.data.model_name == "a|<b>1"
+    assert (
+        result["mean_iou"] == pytest.approx(report.best.miou, abs=1e-6)
+        and card.data.model_name == "a|<b>1"
+    )
     assert "<b>" not in card.text and "CC0" in card.text and "segtune train seed=0" in card.text

@@ -40,7 +40,9 @@ def test_the_best_is_trained_once_on_each_fresh_seed_and_the_optimism_is_stated(
     runs = confirmed_runs()
     assert len({r.params["seed"] for r in runs} | {"0"}) == 3  # none of them is the search's
     facts = done.report.facts
-    assert len(facts["candidates"]) == 1 and [r["miou"] for r in facts["candidates"][0]["runs"]] == list(row.mious)
+    assert len(facts["candidates"]) == 1 and [
+        r["miou"] for r in facts["candidates"][0]["runs"]
+    ] == list(row.mious)
     again = segtune.confirm("s", top=1, seeds=2, **QUIET)
     assert again.rows[0].mious == row.mious and len(confirmed_runs()) == 2
 
@@ -56,7 +58,9 @@ def test_what_was_interrupted_is_gone_on_with(sweep, monkeypatch):
 
 
 def test_a_configuration_that_was_searched_with_several_seeds_ranks_by_their_mean(sweep):
-    more = compose([*[o for o in TINY if "lrate" not in o], "hp.per_item_lrate=1e-3", "seed=1"]).config
+    more = compose(
+        [*[o for o in TINY if "lrate" not in o], "hp.per_item_lrate=1e-3", "seed=1"]
+    ).config
     second = fit(more, name="s-2", tags={"segtune.kind": "trial", "segtune.sweep": "s"}).miou
     done = segtune.confirm("s", top=3, seeds=1, **QUIET)
     found = {row.trial.name: row.searched for row in done.rows}

@@ -19,8 +19,14 @@ from tests.report.fakes import EVIL, fake_run, matrices
 
 UNLIKE = {
     "losses": ({"loss.terms.ce": "1.0"}, {"loss.terms.ce": "1.0", "loss.terms.dice": "0.5"}),
-    "templates": ({"template": "swift", "hp.width": "16"}, {"template": "linknet", "hp.encoder": "resnet18"}),
-    "optimizers": ({"optimizer.betas": "[0.9, 0.999]"}, {"optimizer.momentum": "0.9", "optimizer.nesterov": "True"}),
+    "templates": (
+        {"template": "swift", "hp.width": "16"},
+        {"template": "linknet", "hp.encoder": "resnet18"},
+    ),
+    "optimizers": (
+        {"optimizer.betas": "[0.9, 0.999]"},
+        {"optimizer.momentum": "0.9", "optimizer.nesterov": "True"},
+    ),
     "nothing in common": ({"a.x": "1"}, {"b.items": "2"}),
 }
 
@@ -34,7 +40,10 @@ def rows_of(page, head="Candidates"):
     """Cells of a table of the page: its head and its rows, as text."""
     body = re.search(rf"<h2>{head}</h2>.*?<table>(.*?)</table>", page, re.S)[1]
     rows = re.findall(r"<tr.*?</tr>", body, re.S)
-    return [[re.sub("<.*?>", "", c) for c in re.findall(r"<t[hd].*?</t[hd]>", row, re.S)] for row in rows]
+    return [
+        [re.sub("<.*?>", "", c) for c in re.findall(r"<t[hd].*?</t[hd]>", row, re.S)]
+        for row in rows
+    ]
 
 
 @pytest.mark.parametrize("kind", UNLIKE)
@@ -51,7 +60,9 @@ def test_a_parameter_that_a_run_lacks_is_a_dash(store, kind, state):
     assert report.best.first.id == first
     if state == "finished":
         table = list(csv.DictReader(report.csv.read_text().splitlines()))
-        assert {table[n][k] for n, only in ((0, two), (1, one)) for k in only if k not in (one, two)[n]} <= {""}
+        assert {
+            table[n][k] for n, only in ((0, two), (1, one)) for k in only if k not in (one, two)[n]
+        } <= {""}
 
 
 @pytest.mark.parametrize("states", [["finished"], ["pruned"] * 2, ["failed"] * 2, ["running"], ["interrupted"],
@@ -72,7 +83,9 @@ def test_costs_classes_and_groups_that_only_some_have_are_shown_as_such(store):
     found = absent.copy()
     found[:, 0, 2] += absent[:, 0, 0] // 2
     found[:, 0, 0] -= absent[:, 0, 0] // 2
-    one = fake_run(store, "a1", counts=absent, cost={}, groups=tuple(f"v{n % 9}" for n in range(120)))
+    one = fake_run(
+        store, "a1", counts=absent, cost={}, groups=tuple(f"v{n % 9}" for n in range(120))
+    )
     two = fake_run(store, "b2", counts=found, cost={"latency_ms": 4.0})
     report = compare(store, [one, two])
     facts = json.loads(report.json.read_text())
@@ -115,7 +128,12 @@ def test_figures_that_json_cannot_hold_are_null(store):
     run = RunWriter(store, fake_run(store, "a1", state="failed", sweep="s"))
     run.metrics({"val/miou": float("nan")}, 4)
     report = compare(store, ["s"])
-    assert json.loads(report.json.read_text(), parse_constant=pytest.fail)["others"][0]["last_val_miou"] is None
+    assert (
+        json.loads(report.json.read_text(), parse_constant=pytest.fail)["others"][0][
+            "last_val_miou"
+        ]
+        is None
+    )
 
 
 def trial(number, value, **params):
@@ -124,14 +142,24 @@ def trial(number, value, **params):
 
 @pytest.mark.parametrize(
     "values",
-    [(None, 0.99), ("[0.5, 2.0]", "[0.9, 1.1]"), (True, False), ("8", "16", "128"), (1e-4, 1e-2), (0, 3), ("a", 2)],
+    [
+        (None, 0.99),
+        ("[0.5, 2.0]", "[0.9, 1.1]"),
+        (True, False),
+        ("8", "16", "128"),
+        (1e-4, 1e-2),
+        (0, 3),
+        ("a", 2),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("lacking", [False, True])
 def test_a_parameter_of_any_kind_is_drawn_also_where_a_trial_lacks_it(values, lacking):
     trials = [trial(n, 0.5 + n / 20, x=v, template="swift") for n, v in enumerate(values)]
     trials += [trial(9, 0.3, template="fpn"), trial(10, 0.4, template="fpn")] if lacking else []
-    figures = {f.id: json.loads(f.data.replace("<\\/", "</")) for f in sweep_figures(trials, {}, [], {})}
+    figures = {
+        f.id: json.loads(f.data.replace("<\\/", "</")) for f in sweep_figures(trials, {}, [], {})
+    }
     assert set(figures) == {"history", "parallel", "slices"}
     lines = {line["name"]: line["y"] for line in figures["parallel"]["data"]}
     place = figures["parallel"]["layout"]["xaxis"]["ticktext"].index("x")
@@ -147,13 +175,30 @@ def test_a_sweep_over_losses_and_templates_has_its_figures(store):
     storage = open_storage(store.root / "sweeps" / "s", None, "s").optuna
     study = optuna.create_study(study_name="s", direction="maximize", storage=storage)
     rate = FloatDistribution(1e-4, 1e-2, log=True)
-    loss, template = CategoricalDistribution(["ce", "ce_dice", EVIL]), CategoricalDistribution(["swift", "linknet"])
+    loss, template = (
+        CategoricalDistribution(["ce", "ce_dice", EVIL]),
+        CategoricalDistribution(["swift", "linknet"]),
+    )
     for n in range(6):
         name = ["swift", "linknet"][n % 2]
         own = {f"hp.per_item_lrate@{name}": rate, "loss": loss, "template": template}
-        params = {f"hp.per_item_lrate@{name}": 1e-3 * (n + 1), "loss": ["ce", "ce_dice", EVIL][n % 3], "template": name}
-        study.add_trial(optuna.trial.create_trial(value=0.5 + n / 30, params=params, distributions=own))
-        fake_run(store, f"s-{n}", 0.5 + n / 30, sweep="s", params={"template": name, f"loss.terms.{n % 3}": "1"})
+        params = {
+            f"hp.per_item_lrate@{name}": 1e-3 * (n + 1),
+            "loss": ["ce", "ce_dice", EVIL][n % 3],
+            "template": name,
+        }
+        study.add_trial(
+            optuna.trial.create_trial(value=0.5 + n / 30, params=params, distributions=own)
+        )
+        fake_run(
+            store,
+            f"s-{n}",
+            0.5 + n / 30,
+            sweep="s",
+            params={"template": name, f"loss.terms.{n % 3}": "1"},
+        )
     page = compare(store, ["s"]).html.read_text()
-    assert all(f'id="{key}-title"' in page for key in ("history", "importance", "parallel", "slices"))
+    assert all(
+        f'id="{key}-title"' in page for key in ("history", "importance", "parallel", "slices")
+    )
     assert EVIL not in page.replace("<\\/script", "")

@@ -20,14 +20,19 @@ NAMES = [
 @pytest.fixture(scope="module")
 def folders():
     rows = {(n,): folder_name(n) for n in NAMES}
-    rows |= {pair: folder_name(*pair) for pair in itertools.permutations(["a", "b-c", "a-b", "c", "A", "a:b"], 2)}
+    rows |= {
+        pair: folder_name(*pair)
+        for pair in itertools.permutations(["a", "b-c", "a-b", "c", "A", "a:b"], 2)
+    }
     return rows
 
 
 def test_no_two_names_share_a_folder_even_where_case_does_not_count(folders):
     lower = [f.casefold() for f in folders.values()]
     assert len(set(lower)) == len(lower)
-    taken_as_a_name = [folder_name(f) for f in folders.values()]  # a sweep that is called as another's folder
+    taken_as_a_name = [
+        folder_name(f) for f in folders.values()
+    ]  # a sweep that is called as another's folder
     for (names, folder), again in zip(folders.items(), taken_as_a_name, strict=True):
         assert again != folder or names == (folder,) or folder == "+".join(names)
 
@@ -36,7 +41,9 @@ def test_a_folder_is_a_name_that_every_file_system_takes(folders):
     for folder in folders.values():
         assert 0 < len(folder) <= 90 and folder.isascii() and folder == folder.strip(" .-")
         assert not set(folder) & set('/\\:*?"<>| ')
-    assert folders[("roads",)] == "roads" and folders[("roads:confirmed",)].startswith("roads-confirmed-")
+    assert folders[("roads",)] == "roads" and folders[("roads:confirmed",)].startswith(
+        "roads-confirmed-"
+    )
 
 
 def test_reports_of_sweeps_with_like_names_lie_apart(tmp_path):

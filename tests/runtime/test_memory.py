@@ -8,7 +8,9 @@ import pytest
 
 from segtune.runtime import memory as host_memory
 
-glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told what to keep")
+glibc = pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="only glibc is told what to keep"
+)
 
 MEASURE = """
 import resource
@@ -35,7 +37,9 @@ print(outside, inside, held - psutil.Process().memory_info().rss)
 
 @glibc
 def test_large_blocks_are_touched_once_and_given_back_at_the_end():
-    done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True, timeout=120
+    )
     outside, inside, given_back = map(int, done.stdout.split())
     assert inside < outside / 100
     assert given_back > 60 * 2**20

@@ -40,7 +40,9 @@ def test_time_in_which_no_worker_lived_is_not_spent(tmp_path):
     study.begin()
     claim = study.claim(LINE)
     live(study, clock, 100)
-    claim.trial.set_user_attr(LEASE, {**claim.trial.user_attrs[LEASE], "expires": 0.0})  # its worker was killed
+    claim.trial.set_user_attr(
+        LEASE, {**claim.trial.user_attrs[LEASE], "expires": 0.0}
+    )  # its worker was killed
     clock.now += 5 * 3600
     again = open_study(tmp_path, clock)
     again.begin()
@@ -105,5 +107,8 @@ def replace_times(trial, begin, end):
     from datetime import datetime
 
     copied = optuna.trial.create_trial(value=trial.value)
-    copied.datetime_start, copied.datetime_complete = datetime.fromtimestamp(begin), datetime.fromtimestamp(end)
+    copied.datetime_start, copied.datetime_complete = (
+        datetime.fromtimestamp(begin),
+        datetime.fromtimestamp(end),
+    )
     return copied

@@ -45,13 +45,21 @@ def test_stop_keeps_workers_from_claiming_until_the_sweep_goes_on(study, capsys)
 def test_retry_enqueues_what_failed(study, capsys):
     assert main(["retry", "t", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["retried"] == 1
-    assert study.counts().to_json() == {"finished": 1, "pruned": 0, "failed": 0, "running": 0, "waiting": 1}
+    assert study.counts().to_json() == {
+        "finished": 1,
+        "pruned": 0,
+        "failed": 0,
+        "running": 0,
+        "waiting": 1,
+    }
     assert main(["retry", "t", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["retried"] == 0
 
 
 @pytest.mark.parametrize("verb", ["stop", "retry"])
-def test_the_command_to_continue_is_right_in_every_folder(verb, study, tmp_path, capsys, monkeypatch):
+def test_the_command_to_continue_is_right_in_every_folder(
+    verb, study, tmp_path, capsys, monkeypatch
+):
     main([verb, "t"])
     assert f"cd {tmp_path}" not in capsys.readouterr().out
     other = tmp_path / "b"
@@ -87,11 +95,21 @@ def test_bare_status_lists_the_sweeps_of_the_store(study, tmp_path, capsys):
     (unreadable / "storage.json").write_text("{")
     assert main(["status", "--json"]) == 0
     rows = {r["sweep"]: r for r in json.loads(capsys.readouterr().out)["sweeps"]}
-    assert {n: r["state"] for n, r in rows.items()} == {"t": "open", "u": "complete", "v": "unreadable"}
+    assert {n: r["state"] for n, r in rows.items()} == {
+        "t": "open",
+        "u": "complete",
+        "v": "unreadable",
+    }
     assert rows["t"]["trials"]["failed"] == 1 and rows["u"]["best"]["val/miou"] == 0.7
     assert main(["status"]) == 0
-    assert "t  open      2/4 trials (1 finished, 0 pruned, 1 failed), best 0.5000" in capsys.readouterr().out
-    assert main(["status", "tracking.root=nowhere"]) == 0 and "no sweep was started" in capsys.readouterr().out
+    assert (
+        "t  open      2/4 trials (1 finished, 0 pruned, 1 failed), best 0.5000"
+        in capsys.readouterr().out
+    )
+    assert (
+        main(["status", "tracking.root=nowhere"]) == 0
+        and "no sweep was started" in capsys.readouterr().out
+    )
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -102,17 +120,25 @@ def test_bare_sweep_lists_the_files_with_their_questions(tmp_path, capsys):
     assert main(["sweep"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any(line.split(maxsplit=1) == ["mine", "is it mine?"] for line in lines)
-    assert any(line.split(maxsplit=1) == ["quickstart", "(no question in line 1)"] for line in lines)  # before ours
-    assert any(line.startswith("camvid_loss ") for line in lines) and max(map(len, lines[:-1])) <= 100
+    assert any(
+        line.split(maxsplit=1) == ["quickstart", "(no question in line 1)"] for line in lines
+    )  # before ours
+    assert (
+        any(line.startswith("camvid_loss ") for line in lines) and max(map(len, lines[:-1])) <= 100
+    )
 
 
 @pytest.mark.parametrize(("keys", "missed"), [(1, False), (5, True), (20, True)])
-def test_a_forecast_times_first_and_last_choices_and_names_what_it_leaves_out(keys, missed, monkeypatch):
+def test_a_forecast_times_first_and_last_choices_and_names_what_it_leaves_out(
+    keys, missed, monkeypatch
+):
     sizes = ([256], [384], [512], [1024])
     dimensions = [Dimension("hp.image_size", "hp.image_size", choices=sizes)]
     dimensions += [Dimension(f"hp.k{n}", f"hp.k{n}", choices=(0, 1, 2)) for n in range(keys - 1)]
     space = SimpleNamespace(templates=["swift"], counting=lambda _: dimensions)
-    monkeypatch.setattr(plan, "_seconds", lambda spec, space, values: float(values["hp.image_size"][0]))
+    monkeypatch.setattr(
+        plan, "_seconds", lambda spec, space, values: float(values["hp.image_size"][0])
+    )
     timing = plan.time_choices(None, space)
     assert (timing.low, timing.high) == (256.0, 1024.0) and bool(timing.untimed) == missed
     assert int(timing.measured.split()[5]) <= 12
@@ -132,10 +158,20 @@ def test_a_dry_run_prints_space_and_forecast_and_leaves_nothing(tmp_path, capsys
 
     monkeypatch.setattr("segtune.sweeping.plan.forecast_seconds", forecast)
     (tmp_path / "sweeps").mkdir()
-    search = {"template": ["swift", "fpn"], "hp.width": [16, 32], "hp.batch_size": [2, 4], "hp.per_item_lrate": {}}
+    search = {
+        "template": ["swift", "fpn"],
+        "hp.width": [16, 32],
+        "hp.batch_size": [2, 4],
+        "hp.per_item_lrate": {},
+    }
     search["hp.num_epochs"] = [2, 6]
     fixed = tiny_without("template", *search)
-    data = {"n_trials": 4, "overrides": fixed, "search": search, "enqueue": [{"hp.num_epochs": 2, "hp.batch_size": 2}]}
+    data = {
+        "n_trials": 4,
+        "overrides": fixed,
+        "search": search,
+        "enqueue": [{"hp.num_epochs": 2, "hp.batch_size": 2}],
+    }
     (tmp_path / "sweeps" / "dry.yaml").write_text(json.dumps(data))
     assert main(["sweep", "dry", "--dry-run", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
@@ -143,21 +179,33 @@ def test_a_dry_run_prints_space_and_forecast_and_leaves_nothing(tmp_path, capsys
     # swift: 10 s, twice the width, twice the batch, three times the epochs; fpn has no width
     assert plan["trial_seconds_range"] == [10.0, 40.0 * 2 * 3]
     assert plan["trial_seconds"] == pytest.approx((10 * 1.5 * 1.5 * 2 + 40 * 1.5 * 2) / 2)
-    assert plan["wall_seconds"] == 2 * plan["trial_seconds"] and plan["wall_seconds_range"] == [20.0, 480.0]
+    assert plan["wall_seconds"] == 2 * plan["trial_seconds"] and plan["wall_seconds_range"] == [
+        20.0,
+        480.0,
+    ]
     assert main(["sweep", "dry", "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "swift: about 45 s (10 to 120)" in out and "fpn: about 120 s (40 to 240)" in out
     assert "from a few steps of 5 configurations" in out and "tried first: template=swift" in out
     assert "about 2.8 minutes (0.3 to 8.0) in all; nothing was started" in out
-    assert main(["sweep", "dry", "sweep.dry_run=true", "sweep.n_trials=null", "sweep.budget=45m"]) == 0
+    assert (
+        main(["sweep", "dry", "sweep.dry_run=true", "sweep.n_trials=null", "sweep.budget=45m"]) == 0
+    )
     assert "about 45.0 minutes in all; nothing was started" in capsys.readouterr().out
     assert not (tmp_path / "mlruns").exists()
 
 
-def test_overrides_of_a_searched_template_that_is_not_the_default_reach_the_sweep(tmp_path, capsys, monkeypatch):
+def test_overrides_of_a_searched_template_that_is_not_the_default_reach_the_sweep(
+    tmp_path, capsys, monkeypatch
+):
     monkeypatch.setattr("segtune.sweeping.plan.forecast_seconds", lambda config, patience: 1.0)
     (tmp_path / "sweeps").mkdir()
-    fixed = [*SCENES, "trainer=debug", "hp.encoder=resnet18", "hp.image_size=[64]"]  # swift has no encoder
+    fixed = [
+        *SCENES,
+        "trainer=debug",
+        "hp.encoder=resnet18",
+        "hp.image_size=[64]",
+    ]  # swift has no encoder
     data = {"n_trials": 2, "overrides": fixed, "search": {"template": ["fpn", "linknet"]}}
     (tmp_path / "sweeps" / "two.yaml").write_text(json.dumps(data))
     assert main(["sweep", "two", "--dry-run"]) == 0

@@ -22,7 +22,13 @@ CHANGES = {
 
 
 def started(folder, search, n_trials, **options):
-    values = {"name": "t", "sampler": "tpe", "pruner": "none", "overrides": ["dataset=street"], **options}
+    values = {
+        "name": "t",
+        "sampler": "tpe",
+        "pruner": "none",
+        "overrides": ["dataset=street"],
+        **options,
+    }
     spec = SweepSpec(n_trials=n_trials, search={**search, "seed": {"min": 0, "max": 999}}, **values)
     study, space = SweepStudy(folder, spec), build_space(spec)
     study.check_identity({"space": [d.describe() for d in space.dimensions]})
@@ -49,7 +55,9 @@ def test_a_sweep_goes_on_after_its_space_changed_and_may_be_changed_back(change,
     assert all(set(r["params"]) == {key, "seed"} for r in rows)  # one name in every report
     assert set(importance(back.study)) == {key, "seed"}
     first, changed_back = back.study.trials[0], back.study.trials[-1]
-    assert set(first.params) == set(changed_back.params) == {key, "seed"}  # the old trials' own range again
+    assert (
+        set(first.params) == set(changed_back.params) == {key, "seed"}
+    )  # the old trials' own range again
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -96,7 +104,11 @@ def test_a_half_batch_is_recorded_under_the_new_name(tmp_path):
 
 def test_a_configuration_that_ran_out_of_memory_is_not_tried_again(tmp_path):
     spec = SweepSpec(
-        name="t", n_trials=2, sampler="grid", search={"hp.batch_size": [4, 8]}, overrides=["dataset=street"]
+        name="t",
+        n_trials=2,
+        sampler="grid",
+        search={"hp.batch_size": [4, 8]},
+        overrides=["dataset=street"],
     )
     study, space = SweepStudy(tmp_path, spec), build_space(spec)
     given = []
@@ -112,8 +124,13 @@ def test_a_configuration_that_ran_out_of_memory_is_not_tried_again(tmp_path):
 def test_a_study_of_the_version_before_goes_on(tmp_path):
     study, _ = started(tmp_path, {"hp.width": [16, 24]}, 2)
     known = study.study.user_attrs["identity"]
-    study.study.set_user_attr("identity", {k: v for k, v in known.items() if k != "space"})  # as 0.1.0 wrote it
+    study.study.set_user_attr(
+        "identity", {k: v for k, v in known.items() if k != "space"}
+    )  # as 0.1.0 wrote it
     study, space = started(tmp_path, {"hp.width": [16, 24]}, 2)
     run(study, space)
     assert study.counts().finished == 2 and "space" in study.study.user_attrs["identity"]
-    assert all(OVERRIDES in t.user_attrs for t in study.study.get_trials(states=[optuna.trial.TrialState.COMPLETE]))
+    assert all(
+        OVERRIDES in t.user_attrs
+        for t in study.study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
+    )

@@ -38,7 +38,9 @@ def test_enqueued_configurations_are_tried_first_and_once_whatever_stops_the_swe
     study = SweepStudy(tmp_path, wanted)
     study.release(study.claim(space).trial)  # stopped on the way
     rest = given_out(SweepStudy(tmp_path, wanted), space)
-    assert first == [["template=swift", "hp.width=32", "hp.per_item_lrate=0.002", "trainer.ema_decay=0.98"]]
+    assert first == [
+        ["template=swift", "hp.width=32", "hp.per_item_lrate=0.002", "trainer.ema_decay=0.98"]
+    ]
     assert rest[0] == ["template=fpn", "hp.per_item_lrate=0.002", "trainer.ema_decay=0.99"]
     assert len(rest) == 5 and study.counts().finished == 6
     assert len({tuple(t.user_attrs[OVERRIDES]) for t in study.counted()}) == 6
@@ -53,7 +55,10 @@ def test_enqueued_configurations_are_tried_first_and_once_whatever_stops_the_swe
         ([{"hp.depth": 1}], "hp.depth is not searched"),
         ([{"template": "unet"}], "template=unet is not in the space"),
         ([{"template": "fpn", "hp.width": 24}], "does not count with template=fpn"),
-        (["default", {"hp.width": 24}, {"hp.width": 24}], "item 3 is the same configuration as item 2"),
+        (
+            ["default", {"hp.width": 24}, {"hp.width": 24}],
+            "item 3 is the same configuration as item 2",
+        ),
         ([{"hp.width": True}], "hp.width=true is not in the space"),
         ([{"hp.width": "24"}], "hp.width='24' is not in the space"),
     ],
@@ -64,9 +69,13 @@ def test_a_configuration_outside_of_the_space_is_refused(enqueue, message):
 
 
 def test_a_default_outside_of_the_space_is_refused_and_the_key_named():
-    with pytest.raises(ConfigError, match=r"hp\.width=32 \(its default\).*give hp\.width in this item"):
+    with pytest.raises(
+        ConfigError, match=r"hp\.width=32 \(its default\).*give hp\.width in this item"
+    ):
         build_space(spec(["default"], {"hp.width": [16, 24]}, n_trials=2))
-    assert build_space(spec([{"hp.width": 16}], {"hp.width": [16, 24]}, n_trials=2)).enqueued == ({"hp.width": 16},)
+    assert build_space(spec([{"hp.width": 16}], {"hp.width": [16, 24]}, n_trials=2)).enqueued == (
+        {"hp.width": 16},
+    )
 
 
 def test_more_configurations_than_trials_are_refused():
@@ -76,7 +85,9 @@ def test_more_configurations_than_trials_are_refused():
 
 def test_the_command_line_may_enqueue(tmp_path):
     file = tmp_path / "s.yaml"
-    file.write_text("# Question: none\nn_trials: 2\nsearch: {hp.width: [24, 32]}\nenqueue: [default]\n")
+    file.write_text(
+        "# Question: none\nn_trials: 2\nsearch: {hp.width: [24, 32]}\nenqueue: [default]\n"
+    )
     assert load_spec(str(file)).enqueue == ["default"]
     assert load_spec(str(file), ["sweep.enqueue=[{hp.width: 24}]"]).enqueue == [{"hp.width": 24}]
     narrowed = load_spec(str(file), ["sweep.search.hp.width=[48]", "sweep.search.seed=[0, 1]"])

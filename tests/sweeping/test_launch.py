@@ -22,7 +22,9 @@ search: {template: [swift, linknet], hp.batch_size: [2, 4]}
         (["trainer.accelerator=gpu"], r"sweep 's': template=swift: .*no CUDA device"),
     ],
 )
-def test_what_no_trial_of_a_template_could_start_with_is_refused_at_once(words, message, tmp_path, monkeypatch):
+def test_what_no_trial_of_a_template_could_start_with_is_refused_at_once(
+    words, message, tmp_path, monkeypatch
+):
     def build(model, classes, pretrained=False):
         raise ConfigError("no network")
 

@@ -39,7 +39,9 @@ def database(tmp_path, monkeypatch):
     def open_database(url, name):
         if url not in opened:
             opened[url] = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/{len(opened)}.db")
-        return storages.StudyStorage(opened[url], lambda: storages.FileLock(tmp_path / "lock"), lambda: 1e6)
+        return storages.StudyStorage(
+            opened[url], lambda: storages.FileLock(tmp_path / "lock"), lambda: 1e6
+        )
 
     monkeypatch.setattr(storages, "_database", open_database)
     yield opened
@@ -75,7 +77,9 @@ def test_a_database_out_of_reach_is_a_warning_of_the_report(study, tmp_path, mon
     store = open_store(TrackingConfig(root=str(tmp_path / "mlruns")))
     fake_run(store, "a1", 0.5, sweep="s")
     monkeypatch.undo()
-    (study.folder / "storage.json").write_text('{"storage": "postgresql://me:secret@127.0.0.1:9/none"}')
+    (study.folder / "storage.json").write_text(
+        '{"storage": "postgresql://me:secret@127.0.0.1:9/none"}'
+    )
     report = compare(store, ["s"])
     warning = next(w for w in report.facts["warnings"] if "no history" in w)
     assert "cannot be reached" in warning and "secret" not in report.html.read_text()
@@ -105,7 +109,9 @@ def test_the_address_is_its_owners_alone(study, tmp_path, monkeypatch):
 
 def test_a_sweep_goes_on_in_its_database_and_is_not_begun_anew_elsewhere(tmp_path, database):
     fixed = "".join(f"  - {w}\n" for w in tiny_without("hp.width"))
-    (tmp_path / "s.yaml").write_text(f"n_trials: 2\nsearch: {{hp.width: [16, 24]}}\noverrides:\n{fixed}")
+    (tmp_path / "s.yaml").write_text(
+        f"n_trials: 2\nsearch: {{hp.width: [16, 24]}}\noverrides:\n{fixed}"
+    )
     folder = tmp_path / "mlruns" / "sweeps" / "s"
     study = SweepStudy(folder, make_spec(name="s", n_trials=2, storage=URL))
     remember(folder, URL)
@@ -127,8 +133,17 @@ def test_a_sweep_in_postgresql_ends_in_a_whole_report_and_leaks_no_password(tmp_
     text = "n_trials: 5\nworkers: 1\npruner: none\nsampler: random\nsearch:\n  hp.width: [16, 24]\n"
     text += "  hp.per_item_lrate: {min: 1.0e-4, max: 1.0e-2, log: true}\noverrides:\n"
     (tmp_path / "s.yaml").write_text(f"{text}{fixed}")
-    command = ["segtune", "sweep", "s.yaml", f"sweep.storage={url}", "hp.num_epochs=1", "tracking.overlays=0"]
-    with subprocess.Popen([*_python(), *command[1:]], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+    command = [
+        "segtune",
+        "sweep",
+        "s.yaml",
+        f"sweep.storage={url}",
+        "hp.num_epochs=1",
+        "tracking.overlays=0",
+    ]
+    with subprocess.Popen(
+        [*_python(), *command[1:]], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as process:
         shown = []
         for line in process.stderr:
             if "trial" in line:
@@ -137,14 +152,24 @@ def test_a_sweep_in_postgresql_ends_in_a_whole_report_and_leaks_no_password(tmp_
     assert main(["status", "s"]) == 0
     store = open_store(TrackingConfig(root=str(tmp_path / "mlruns")))
     page = segtune.compare("s").html.read_text()
-    assert "Optimisation history" in page and "val mIoU by parameter" in page and "Hyperparameter importance" in page
-    runs = [*sweep_runs(store, "s"), get_run(store, sweep_runs(store, "s")[0].tags["mlflow.parentRunId"])]
+    assert (
+        "Optimisation history" in page
+        and "val mIoU by parameter" in page
+        and "Hyperparameter importance" in page
+    )
+    runs = [
+        *sweep_runs(store, "s"),
+        get_run(store, sweep_runs(store, "s")[0].tags["mlflow.parentRunId"]),
+    ]
     for run in runs:
         texts = [str(run.params), str(run.tags)]
         folder = artifact(store, run.id, "")
         texts += [p.read_text() for p in folder.rglob("*") if p.suffix in (".yaml", ".json")]
         assert not any("secret" in t for t in texts)
-    assert load_study(tmp_path / "mlruns" / "sweeps" / "s", "s").user_attrs["spec"].get("storage") is None
+    assert (
+        load_study(tmp_path / "mlruns" / "sweeps" / "s", "s").user_attrs["spec"].get("storage")
+        is None
+    )
 
 
 def _python():

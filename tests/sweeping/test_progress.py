@@ -33,9 +33,17 @@ def test_progress_counts_and_compares_with_the_best_at_the_same_epoch(tmp_path):
     state = progress(halfway(tmp_path).study, 8, workers=2)
     assert state.to_json()["trials"]["finished"] == 3 and state.best == (1, 0.7)
     (row,) = state.running
-    assert (row.number, row.epoch, row.num_epochs, row.miou, row.best_there) == (3, 2, 3, 0.35, 0.71)
+    assert (row.number, row.epoch, row.num_epochs, row.miou, row.best_there) == (
+        3,
+        2,
+        3,
+        0.35,
+        0.71,
+    )
     assert state.eta is not None and state.eta[0] >= 0
-    assert state.lines()[0].startswith("sweep t: 3 of 8 done (3 finished, 0 pruned, 0 failed), 1 running")
+    assert state.lines()[0].startswith(
+        "sweep t: 3 of 8 done (3 finished, 0 pruned, 0 failed), 1 running"
+    )
 
 
 def rendered(renderable, width):
@@ -44,7 +52,11 @@ def rendered(renderable, width):
     return console.export_text()
 
 
-PARAMS = {"template": "segformer", "hp.encoder@segformer": "mobilenetv4_conv_small", "hp.per_item_lrate": 0.00021838}
+PARAMS = {
+    "template": "segformer",
+    "hp.encoder@segformer": "mobilenetv4_conv_small",
+    "hp.per_item_lrate": 0.00021838,
+}
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])
@@ -53,7 +65,9 @@ def test_the_panel_cuts_nothing_at_usual_widths(width):
         RunningTrial(12, 0, 40, None, None, PARAMS, "preparing", 14.2, None),
         RunningTrial(103, 10, 1000, 0.5432, 0.6012, PARAMS, "measuring", 10754.0, 7320.0),
     )
-    state = Progress("camvid_templates", Counts(10, 2, 1, 2, 0), 200, (7, 0.6511), rows, (), (7320.0, 800.0))
+    state = Progress(
+        "camvid_templates", Counts(10, 2, 1, 2, 0), 200, (7, 0.6511), rows, (), (7320.0, 800.0)
+    )
     text = rendered(Panel(state), width)
     words = " ".join(text.split())
     for shown in ("preparing", "14 s", "10/1000", "2 h 59 min", "2 h 02 min", "0.5432", "0.6012", "template=segformer",
@@ -110,7 +124,9 @@ def test_a_trial_that_tells_nothing_yet_is_measured_by_those_that_finished(tmp_p
 def test_the_panel_shows_them(tmp_path, capsys):
     study = halfway(tmp_path)
     text = rendered(Panel(progress(study.study, 8, 2)), 100)
-    assert "2/3" in text and "0.3500" in text and "0.7100" in text and "best 0.7000 (trial 1)" in text
+    assert (
+        "2/3" in text and "0.3500" in text and "0.7100" in text and "best 0.7000 (trial 1)" in text
+    )
     with live_panel(lambda: progress(study.study, 8, 2)) as tick:
         tick()
     assert "sweep t" in capsys.readouterr().err

@@ -19,13 +19,20 @@ def ask(space, seed=0, n=20):
 
 
 def test_a_bare_name_takes_the_templates_own_range():
-    space = build_space(spec({"hp.per_item_lrate": {}}, ["template=segformer", "hp.pretrained_weights=none"]))
+    space = build_space(
+        spec({"hp.per_item_lrate": {}}, ["template=segformer", "hp.pretrained_weights=none"])
+    )
     dimension = space.dimensions[0]
     assert (dimension.low, dimension.high, dimension.log) == (1e-6, 1e-3, True)
 
 
 def test_every_proposal_composes_and_keeps_to_its_template():
-    search = {"template": ["swift", "fpn"], "hp.width": {}, "hp.encoder": ["resnet18"], "loss": ["ce", "dice"]}
+    search = {
+        "template": ["swift", "fpn"],
+        "hp.width": {},
+        "hp.encoder": ["resnet18"],
+        "loss": ["ce", "dice"],
+    }
     for overrides in ask(build_space(spec(search))):
         composed = compose(overrides)
         assert ("hp.width" in " ".join(overrides)) == (composed.template.name == "swift")
@@ -46,11 +53,16 @@ def test_settings_that_no_template_declares_are_searched_in_their_own_kind():
         "augment.hflip": {"min": 0, "max": 1},
         "trainer.ema_decay": [None, 0.99],
     }
-    found = [compose(o).config for o in ask(build_space(spec(search, ["dataset=street", "augment.crop_size=128"])))]
+    found = [
+        compose(o).config
+        for o in ask(build_space(spec(search, ["dataset=street", "augment.crop_size=128"])))
+    ]
     assert {c.seed for c in found} == {0, 1, 2}
     assert {c.augment.scale for c in found} == {(0.75, 1.5), (0.5, 2.0)}
     assert {c.augment.crop_start for c in found} == {64, 96, 128}
-    assert all(0 < c.augment.hflip < 1 for c in found)  # the file's whole numbers do not make a rate one
+    assert all(
+        0 < c.augment.hflip < 1 for c in found
+    )  # the file's whole numbers do not make a rate one
     assert {c.trainer.ema_decay for c in found} == {None, 0.99}
 
 
@@ -87,10 +99,18 @@ def test_a_fault_in_the_space_is_told_before_anything_starts(search, message):
 @pytest.mark.parametrize(
     ("search", "overrides", "message"),
     [
-        ({"hp.width": [16, 24]}, ["hp.width=16"], "hp.width=16 stands under overrides.*search.hp.width varies it"),
+        (
+            {"hp.width": [16, 24]},
+            ["hp.width=16"],
+            "hp.width=16 stands under overrides.*search.hp.width varies it",
+        ),
         ({"loss": ["ce", "dice"]}, ["loss=ce_dice"], "search.loss varies it"),
         ({"template": ["swift", "fpn"]}, ["template=unet"], "search.template varies it"),
-        ({"augment.scale": [[0.5, 2.0]]}, ["++augment.scale=[0.9,1.1]"], "search.augment.scale varies it"),
+        (
+            {"augment.scale": [[0.5, 2.0]]},
+            ["++augment.scale=[0.9,1.1]"],
+            "search.augment.scale varies it",
+        ),
         ({"hp.width": [16]}, ["resume=0123"], "a trial begins a run of its own"),
     ],
 )
@@ -139,8 +159,14 @@ def test_a_choice_that_stands_twice_is_refused(search):
 @pytest.mark.parametrize(
     ("search", "message"),
     [
-        ({"hp.per_item_lrate": {"min": 1e-4, "max": 1e-2, "log": True, "step": 1e-4}}, "log and step 0.0001 cannot be"),
-        ({"hp.width": {"min": 16, "max": 64, "log": True}}, r"the template declares that step.*as \[16, 32, 64\]"),
+        (
+            {"hp.per_item_lrate": {"min": 1e-4, "max": 1e-2, "log": True, "step": 1e-4}},
+            "log and step 0.0001 cannot be",
+        ),
+        (
+            {"hp.width": {"min": 16, "max": 64, "log": True}},
+            r"the template declares that step.*as \[16, 32, 64\]",
+        ),
         ({"hp.num_epochs": {"min": 2, "max": 8, "step": 4}}, "Give max: 6 or 10"),
         ({"augment.hflip": {"min": 0.1, "max": 0.75, "step": 0.2}}, "Give max: 0.7 or 0.9"),
         ({"hp.width": {"min": 16, "max": 64, "step": 12}}, "multiple of 8"),

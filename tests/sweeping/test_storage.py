@@ -29,7 +29,9 @@ def test_a_full_disk_is_waited_for_and_leaves_no_half_line(tmp_path, monkeypatch
     claim = study.claim(LINE)
     study.finish(claim.trial, 0.5)
     assert next(full, False) is False
-    assert SweepStudy(tmp_path, make_spec(n_trials=2)).counts().finished == 1  # read afresh from the file
+    assert (
+        SweepStudy(tmp_path, make_spec(n_trials=2)).counts().finished == 1
+    )  # read afresh from the file
 
 
 def test_a_line_that_was_cut_off_is_written_over(tmp_path):

@@ -25,7 +25,13 @@ FOUR = Space((), ("swift",), (Dimension("hp.n", "hp.n", choices=(1, 2, 3, 4)),))
 
 
 def make_spec(**options):
-    values = {"name": "t", "n_trials": 6, "search": {"hp.width": {}}, "sampler": "random", "pruner": "none"}
+    values = {
+        "name": "t",
+        "n_trials": 6,
+        "search": {"hp.width": {}},
+        "sampler": "random",
+        "pruner": "none",
+    }
     return SweepSpec(**{**values, **options})
 
 
@@ -66,8 +72,16 @@ def test_three_workers_finish_exactly_the_total(tmp_path):
     workers = [start(tmp_path, spec) for _ in range(3)]
     assert [w.wait(timeout=120) for w in workers] == [0, 0, 0]
     study = SweepStudy(tmp_path, spec)
-    assert study.counts().to_json() == {"finished": 9, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
-    assert len({t.params["hp.x"] for t in study.study.trials}) == 9  # no worker repeats another's proposals
+    assert study.counts().to_json() == {
+        "finished": 9,
+        "pruned": 0,
+        "failed": 0,
+        "running": 0,
+        "waiting": 0,
+    }
+    assert (
+        len({t.params["hp.x"] for t in study.study.trials}) == 9
+    )  # no worker repeats another's proposals
 
 
 def test_the_trial_of_a_killed_worker_is_taken_up_again_with_its_run_and_curve(tmp_path):
@@ -78,7 +92,9 @@ def test_the_trial_of_a_killed_worker_is_taken_up_again_with_its_run_and_curve(t
     assert study.counts().finished == 3 and study.counts().claimed == 3
     killed, again = study.study.trials[1], study.study.trials[2]
     assert (killed.state, again.state) == (TrialState.FAIL, TrialState.COMPLETE)
-    assert killed.params == again.params and again.user_attrs[RUN] == killed.user_attrs[RUN] == "run-1"
+    assert (
+        killed.params == again.params and again.user_attrs[RUN] == killed.user_attrs[RUN] == "run-1"
+    )
     assert again.intermediate_values == {0: 0.5}
 
 
@@ -91,7 +107,13 @@ def test_a_trial_that_loses_its_worker_at_one_epoch_every_time_stays_failed(tmp_
     for _ in range(2):
         let_run_out(study.claim(LINE))
     assert study.claim(LINE) is None
-    assert study.counts().to_json() == {"finished": 0, "pruned": 0, "failed": 1, "running": 0, "waiting": 0}
+    assert study.counts().to_json() == {
+        "finished": 0,
+        "pruned": 0,
+        "failed": 1,
+        "running": 0,
+        "waiting": 0,
+    }
     assert "its worker died 2 times" in study.study.trials[-1].user_attrs[ERROR]
 
 
@@ -103,26 +125,41 @@ def test_a_trial_that_gets_further_each_time_may_lose_its_worker_more_often(tmp_
         claim.trial.report(0.1, epoch)
         let_run_out(claim)
     claim = study.claim(LINE)
-    assert claim is not None and study.study.trials[-1].intermediate_values == dict.fromkeys(range(4), 0.1)
+    assert claim is not None and study.study.trials[-1].intermediate_values == dict.fromkeys(
+        range(4), 0.1
+    )
 
 
-def test_a_worker_killed_while_it_gave_a_trial_up_neither_loses_nor_doubles_it(tmp_path, monkeypatch):
+def test_a_worker_killed_while_it_gave_a_trial_up_neither_loses_nor_doubles_it(
+    tmp_path, monkeypatch
+):
     study = SweepStudy(tmp_path, make_spec(n_trials=1))
     let_run_out(study.claim(LINE))
-    monkeypatch.setattr(study.study, "tell", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        study.study, "tell", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     with pytest.raises(KeyboardInterrupt):
         study.recover()  # ends right after the next attempt was enqueued
     other = SweepStudy(tmp_path, make_spec(n_trials=1))
     claim = other.claim(LINE)
     other.finish(claim.trial, 0.5)
-    assert other.claim(LINE) is None and other.counts().to_json()["finished"] == other.counts().claimed == 1
+    assert (
+        other.claim(LINE) is None
+        and other.counts().to_json()["finished"] == other.counts().claimed == 1
+    )
 
 
 def test_a_trial_given_back_waits_and_keeps_its_attempts(tmp_path):
     study = SweepStudy(tmp_path, make_spec(n_trials=1, max_retries=0))
     for _ in range(4):
         study.release(study.claim(LINE).trial)
-    assert study.counts().to_json() == {"finished": 0, "pruned": 0, "failed": 0, "running": 0, "waiting": 1}
+    assert study.counts().to_json() == {
+        "finished": 0,
+        "pruned": 0,
+        "failed": 0,
+        "running": 0,
+        "waiting": 1,
+    }
 
 
 def test_no_configuration_is_given_out_twice_and_a_finite_space_ends(tmp_path):
@@ -203,7 +240,9 @@ def test_who_lost_the_lease_cannot_finish_the_trial(tmp_path):
     assert [t.value for t in other.study.trials if t.state == TrialState.COMPLETE] == [0.5]
 
 
-def test_a_renewed_lease_is_left_alone_and_a_dead_process_on_this_machine_is_not_waited_for(tmp_path):
+def test_a_renewed_lease_is_left_alone_and_a_dead_process_on_this_machine_is_not_waited_for(
+    tmp_path,
+):
     spec = make_spec(n_trials=1, lease=3)
     study, other = SweepStudy(tmp_path, spec), SweepStudy(tmp_path, spec)
     claim = study.claim(LINE)
@@ -218,7 +257,9 @@ def test_a_renewed_lease_is_left_alone_and_a_dead_process_on_this_machine_is_not
 def test_a_step_of_the_clock_does_not_make_a_living_process_another_one(monkeypatch):
     lease = {**identify(), "expires": 1e12}
     monkeypatch.setattr("psutil.boot_time", lambda: 12345.0)
-    monkeypatch.setattr("psutil.Process.create_time", lambda _: 12345.0)  # as computed after the step
+    monkeypatch.setattr(
+        "psutil.Process.create_time", lambda _: 12345.0
+    )  # as computed after the step
     assert not is_over(lease, 0.0)
     assert is_over({**lease, "born": "another boot/1"}, 0.0)
     assert is_over({**lease, "pid": 2**22 + 1}, 0.0)

@@ -44,7 +44,9 @@ class Sweep:
 
 def test_a_trial_may_be_pruned_after_each_epoch_but_its_last(tmp_path, monkeypatch):
     sweep = Sweep(tmp_path, overrides=[*SCENES, "hp.num_epochs=3"])
-    sweep.study.study.pruner = optuna.pruners.ThresholdPruner(lower=0.9)  # would prune every value below
+    sweep.study.study.pruner = optuna.pruners.ThresholdPruner(
+        lower=0.9
+    )  # would prune every value below
     answers = []
 
     def fit(config, on_epoch, commit, **_):
@@ -83,32 +85,50 @@ def test_a_feasible_trial_keeps_its_cost(tmp_path):
     assert set(trial.user_attrs["cost"]) >= {"params_m", "latency_ms"}
 
 
-def test_out_of_memory_goes_on_once_with_half_the_batch_and_the_same_lr_per_item(tmp_path, monkeypatch):
+def test_out_of_memory_goes_on_once_with_half_the_batch_and_the_same_lr_per_item(
+    tmp_path, monkeypatch
+):
     sizes = []
 
     def fit(config, **_):
         sizes.append((config.hp["batch_size"], config.hp["per_item_lrate"]))
-        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"
+        )
 
     monkeypatch.setattr(trials, "fit", fit)
     sweep = Sweep(tmp_path, search={"hp.batch_size": [3, 8], "hp.width": [16]})
     first, second = sweep.run(), sweep.run()
     assert [s for s, _ in sizes] in ([3, 1], [8, 4]) and sizes[0][1] == sizes[1][1]
-    assert sweep.study.counts().to_json() == {"finished": 0, "pruned": 0, "failed": 1, "running": 0, "waiting": 0}
+    assert sweep.study.counts().to_json() == {
+        "finished": 0,
+        "pruned": 0,
+        "failed": 1,
+        "running": 0,
+        "waiting": 0,
+    }
     assert first.user_attrs[OVERRIDES] != second.user_attrs[OVERRIDES]
-    assert "hp.batch_size" not in second.params and second.params["hp.width"] == "16"  # half of it is no choice
+    assert (
+        "hp.batch_size" not in second.params and second.params["hp.width"] == "16"
+    )  # half of it is no choice
     assert "can't allocate memory" in second.user_attrs[ERROR]
 
 
 def test_a_diverged_trial_fails_with_its_step_and_is_not_registered(tmp_path):
     more = ["hp.per_item_lrate=1e30", "optimizer=sgd"]
     trial = Sweep(tmp_path, overrides=tiny_without("hp.width", "hp.per_item_lrate") + more).run()
-    assert trial.state == TrialState.FAIL and "at step " in trial.user_attrs[ERROR] and trial.value is None
+    assert (
+        trial.state == TrialState.FAIL
+        and "at step " in trial.user_attrs[ERROR]
+        and trial.value is None
+    )
     with pytest.raises(SegtuneError):
         segtune.promote(trial.user_attrs[RUN], "t")
 
 
-def test_a_trial_that_another_worker_finished_is_left_alone_and_so_is_its_run(tmp_path, monkeypatch):
+def test_a_trial_that_another_worker_finished_is_left_alone_and_so_is_its_run(
+    tmp_path, monkeypatch
+):
     sweep = Sweep(tmp_path)
     report = optuna.Trial.report
 
@@ -123,7 +143,9 @@ def test_a_trial_that_another_worker_finished_is_left_alone_and_so_is_its_run(tm
     assert "taken over" in lines[-1]
     trial = sweep.study.study.trials[0]
     assert ERROR not in trial.user_attrs
-    assert get_run(open_store(TrackingConfig()), trial.user_attrs[RUN]).state == "running"  # the other's to end
+    assert (
+        get_run(open_store(TrackingConfig()), trial.user_attrs[RUN]).state == "running"
+    )  # the other's to end
 
 
 def test_a_signal_that_comes_while_the_study_is_asked_is_not_lost(tmp_path, monkeypatch):
@@ -140,4 +162,6 @@ def test_a_signal_that_comes_while_the_study_is_asked_is_not_lost(tmp_path, monk
     with stop.listening(), pytest.raises(Interrupted):
         trials.run_trial(sweep.study, claim, PARENT_OF_NONE, 1, stop, say=lambda _: None)
     assert sweep.study.counts().waiting == 1  # given back
-    assert [r.state for r in search_runs(open_store(TrackingConfig()), {"segtune.sweep": "t"})] == ["interrupted"]
+    assert [r.state for r in search_runs(open_store(TrackingConfig()), {"segtune.sweep": "t"})] == [
+        "interrupted"
+    ]

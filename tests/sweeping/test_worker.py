@@ -50,4 +50,7 @@ def test_a_stop_that_comes_before_the_child_listens_is_not_lost(monkeypatch):
 def test_nothing_is_started_for_a_launcher_that_is_gone(monkeypatch):
     monkeypatch.setattr(worker, "build_space", lambda spec: None)
     monkeypatch.setattr(worker, "_wait", None)  # calling it would fail
-    assert worker.supervise(SimpleNamespace(spec=None), "w", 2**22 + 1, StopRequest()) == Interrupted.exit_code
+    assert (
+        worker.supervise(SimpleNamespace(spec=None), "w", 2**22 + 1, StopRequest())
+        == Interrupted.exit_code
+    )

@@ -33,12 +33,16 @@ def test_auto_becomes_a_number_before_anything_starts(monkeypatch, tmp_path):
     file = tmp_path / "s.yaml"
     file.write_text(
         "# Question: none\nn_trials: 2\nworkers: auto\noverrides:\n"
-        + "".join(f"  - {w}\n" for w in [*tiny_without("hp.width"), f"tracking.root={tmp_path}/runs"])
+        + "".join(
+            f"  - {w}\n" for w in [*tiny_without("hp.width"), f"tracking.root={tmp_path}/runs"]
+        )
         + "search: {hp.width: [16, 24]}\n"
     )
     lines = []
     plan = plan_sweep(str(file), [], lines.append)
-    assert plan.workers == 3 and any("sweep.workers=auto: 3 (as measured)" in line for line in lines)
+    assert plan.workers == 3 and any(
+        "sweep.workers=auto: 3 (as measured)" in line for line in lines
+    )
     with pytest.raises(ConfigError, match="give Slurm and Ray a number"):
         plan_sweep(str(file), ["sweep.launcher=slurm"], lines.append)
     assert SweepSpec(name="x", n_trials=1, workers="auto", search={"hp.width": {}}).processes == 2

@@ -28,7 +28,9 @@ def test_labels_at_stride_4_lie_where_the_logits_lie(dim):
     model = Fixed(torch.zeros(1, 2, 9, 9))
     torch.manual_seed(0)
     for _ in range(200):
-        task.loss_of(model, loss, {"image": torch.zeros(1, 3, 36, 36, dtype=torch.uint8), "mask": mask}).backward()
+        task.loss_of(
+            model, loss, {"image": torch.zeros(1, 3, 36, 36, dtype=torch.uint8), "mask": mask}
+        ).backward()
     towards_1 = -model.logits.grad[0, 1].mean(2 - dim)
     assert towards_1[5] == pytest.approx(-float(towards_1[3]))
     assert abs(float(towards_1[4])) < 0.2 * float(towards_1[5])

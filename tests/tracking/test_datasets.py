@@ -20,10 +20,16 @@ def store(tmp_path):
 
 def test_reads_at_once_are_all_on_record(store):
     with ThreadPoolExecutor(6) as pool:
-        list(pool.map(lambda n: record_read(store, "d", "test", "f1", f"run{n}", "evaluate"), range(12)))
+        list(
+            pool.map(
+                lambda n: record_read(store, "d", "test", "f1", f"run{n}", "evaluate"), range(12)
+            )
+        )
     record_read(store, "d", "test", "f2", "other", "gate")
     record_read(store, "it's", "test", "f3", "quoted", "look")
-    assert [r.run for r in reads_of_test(store, "it's")] == ["quoted"] and len(reads_of_test(store, "d")) == 13
+    assert [r.run for r in reads_of_test(store, "it's")] == ["quoted"] and len(
+        reads_of_test(store, "d")
+    ) == 13
     assert {r.run for r in reads(store, "f1")} == {f"run{n}" for n in range(12)}
     assert [(r.run, r.purpose) for r in reads(store, "f2")] == [("other", "gate")]
 
@@ -47,7 +53,12 @@ def test_pictures_are_drawn_once_and_read_by_name(store):
 def test_evaluating_on_test_is_recorded_with_its_run_and_leaves_evidence(store_root, tiny_run):
     store = open_store(TrackingConfig(root=str(store_root)))
     found = segtune.evaluate(
-        tiny_run.run_id, *TINY[:2], f"tracking.root='{store_root}'", split="test", purpose="look", say=lambda _: None
+        tiny_run.run_id,
+        *TINY[:2],
+        f"tracking.root='{store_root}'",
+        split="test",
+        purpose="look",
+        say=lambda _: None,
     )
     last = reads(store, found.origin.fingerprint)[-1]
     assert (last.run, last.purpose) == (tiny_run.run_id, "look")

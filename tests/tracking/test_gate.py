@@ -34,7 +34,9 @@ def store(tmp_path):
 
 def make_folder(folder, note):
     """A segmenter folder whose bytes are like no other's."""
-    return write_folder(folder, TENSORS, {"template": note, "preprocessing": {}, "image_size": [64]})
+    return write_folder(
+        folder, TENSORS, {"template": note, "preprocessing": {}, "image_size": [64]}
+    )
 
 
 def contender(store, name, quality=0.8, counts=None, *, tags=None, **origin):
@@ -62,7 +64,9 @@ def champion(store):
 def test_a_better_one_takes_over_and_the_decision_is_kept(store, champion):
     run = contender(store, "better2", 0.85)
     promotion = promote(store, run, "m", GATE)
-    assert promotion.moved and int(champion_of(store, "m").version) == 2 and failed(promotion) == set()
+    assert (
+        promotion.moved and int(champion_of(store, "m").version) == 2 and failed(promotion) == set()
+    )
     kept = list(artifact(store, run.id, "promotions").glob("*.json"))
     told = json.loads(kept[0].read_text())
     assert told["champion"] and told["before"] == 1 and told["gate"]["split"] == "test"
@@ -117,7 +121,10 @@ def test_without_evidence_nothing_passes_and_the_command_is_told(store, champion
     run.folder_artifact(run.folder / "segmenter", "segmenter")
     promotion = promote(store, get_run(store, run.run_id), "m", GATE)
     assert {"evidence", "min_gain", "untouched"} <= failed(promotion)
-    assert f"segtune evaluate {run.run_id} split=test tracking.root={store.root}" in promotion.verdicts[0].figure
+    assert (
+        f"segtune evaluate {run.run_id} split=test tracking.root={store.root}"
+        in promotion.verdicts[0].figure
+    )
 
 
 def test_a_champion_measured_on_other_data_is_no_measure(store, champion):
@@ -151,7 +158,9 @@ def test_three_processes_that_promote_one_run_make_one_version(store):
     context = multiprocessing.get_context("forkserver")  # imports once, not three times
     context.set_forkserver_preload([promote.__module__, "segtune.inference.models"])
     start = context.Barrier(3)
-    processes = [context.Process(target=_promote, args=(str(store.root), run.id, start)) for _ in range(3)]
+    processes = [
+        context.Process(target=_promote, args=(str(store.root), run.id, start)) for _ in range(3)
+    ]
     for process in processes:
         process.start()
     for process in processes:
@@ -163,7 +172,11 @@ def test_three_processes_that_promote_one_run_make_one_version(store):
 def test_every_file_of_the_gate_is_read_and_a_typo_is_told():
     assert load_gate() == GATE and load_gate(["gate=val"]).split == "val"
     assert load_gate(["gate.max_ece=0.5", "gate.min_gain=null"]).min_gain is None
-    faults = [("gate=vall", "did you mean 'val'"), ("gate.max_eec=1", "max_ece"), ("gate.max_ece=7", "max_ece=7")]
+    faults = [
+        ("gate=vall", "did you mean 'val'"),
+        ("gate.max_eec=1", "max_ece"),
+        ("gate.max_ece=7", "max_ece=7"),
+    ]
     for word, told in faults:
         with pytest.raises(ConfigError, match=told):
             load_gate([word])
@@ -189,11 +202,15 @@ def without_test_split(tmp_path, store):
     return get_run(store, run.run_id)
 
 
-def test_without_a_test_split_val_is_judged_and_the_decision_says_so(store, without_test_split, tmp_path):
+def test_without_a_test_split_val_is_judged_and_the_decision_says_so(
+    store, without_test_split, tmp_path
+):
     done = promote(store, without_test_split, "m", load_gate())
     assert done.moved and done.split == "val" and failed(done) == set()
     *_, decision, note = done.lines()
-    assert decision.endswith("is the first champion (judged on val)") and note.startswith("! Judged on val")
+    assert decision.endswith("is the first champion (judged on val)") and note.startswith(
+        "! Judged on val"
+    )
     command = note[note.index(shlex.quote(program()[0])) :]
     words = shlex.split(command)[len(program()) + 1 :]
     assert set(open_source(compose(words).config.dataset).splits()) >= {"train", "val", "test"}

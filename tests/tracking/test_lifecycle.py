@@ -43,7 +43,11 @@ def test_a_deleted_run_is_refused_with_the_way_back_and_left_out_of_its_sweep(st
     runs = [contender(store, f"a{n}", 0.7 + n / 20, tags={"segtune.sweep": "s", "segtune.kind": "trial"})
             for n in range(3)]  # fmt: skip
     remove(store, runs[2].id, how)
-    told = "was deleted in MLflow.*mlflow runs restore" if how == "deleted" else "not in the store.*mlflow gc"
+    told = (
+        "was deleted in MLflow.*mlflow runs restore"
+        if how == "deleted"
+        else "not in the store.*mlflow gc"
+    )
     for use in (get_run, locate, lambda s, i: compare(s, [i]), lambda s, i: locate(i, s)):
         with pytest.raises(ConfigError, match=told):
             use(store, runs[2].id) if use is not locate else locate(f"runs:/{runs[2].id}", store)
@@ -72,7 +76,11 @@ def test_a_champion_outlives_its_run_and_is_compared_with_by_its_copy(store, how
     assert compare(store, ["models:/m@champion"], split="test").best.first.id == first.id
     assert failed(promote(store, contender(store, "worse2", 0.70), "m", GATE)) >= {"min_gain"}
     better = promote(store, contender(store, "better3", 0.90), "m", GATE)
-    assert better.moved and failed(better) == set() and "min_gain" in {v.rule for v in better.verdicts if v.passed}
+    assert (
+        better.moved
+        and failed(better) == set()
+        and "min_gain" in {v.rule for v in better.verdicts if v.passed}
+    )
     assert rollback(store, "m") == (1, 3)
     assert locate("models:/m", store).pinned == "models:/m/1"
 
@@ -83,7 +91,9 @@ def test_evidence_of_a_version_whose_run_is_gone_is_kept_with_the_version(store)
     evidence = load_evidence(store, first, "test")
     remove(store, first.id, "gc")
     version = champion_of(store, "m")
-    other = type(evidence)(**{**vars_of(evidence), "origin": replace_split(evidence.origin, "night/val")})
+    other = type(evidence)(
+        **{**vars_of(evidence), "origin": replace_split(evidence.origin, "night/val")}
+    )
     assert add_evidence(store, version, other)
     found = load_evidence(store, version_run(store, "models:/m/1"), "night/val")
     np.testing.assert_array_equal(found.matrices, evidence.matrices)
@@ -95,7 +105,9 @@ def test_a_promotion_leaves_evidence_that_a_version_keeps_itself(store, how):
     assert promote(store, first, "m", GATE).moved
     evidence = load_evidence(store, first, "test")
     remove(store, first.id, how)
-    other = type(evidence)(**{**vars_of(evidence), "origin": replace_split(evidence.origin, "night/val")})
+    other = type(evidence)(
+        **{**vars_of(evidence), "origin": replace_split(evidence.origin, "night/val")}
+    )
     assert add_evidence(store, champion_of(store, "m"), other)
     assert "min_gain" in failed(promote(store, contender(store, "worse2", 0.70), "m", GATE))
     for split in ("test", "night/val"):
@@ -110,7 +122,9 @@ def test_commands_about_a_version_whose_run_is_gone_name_the_version(store, how)
     report = compare(store, ["models:/m/1"], split="test")
     lines = [row["command"] for row in report.facts["next"]]
     assert lines and all("models:/m/1" in line and run.id not in line for line in lines)
-    assert [line for line in lines if " evaluate " in line and ("dataset=NAME" in line) == (how == "gc")]
+    assert [
+        line for line in lines if " evaluate " in line and ("dataset=NAME" in line) == (how == "gc")
+    ]
     assert report.to_json()["uri"] == "models:/m/1"
 
 
@@ -191,7 +205,12 @@ def test_what_is_held_back_of_a_deleted_run_keeps_nobody_waiting(store, monkeypa
 
 def test_reads_of_a_split_are_no_runs_and_those_of_0_1_0_still_count(store):
     fake_run(store, "a1", sweep="s", split=None)
-    tags = {"segtune.kind": "dataset", "segtune.dataset": "old", "segtune.split": "test", "segtune.dataset.name": "d"}
+    tags = {
+        "segtune.kind": "dataset",
+        "segtune.dataset": "old",
+        "segtune.split": "test",
+        "segtune.dataset.name": "d",
+    }
     tags["segtune.read.1"] = '{"time": "2026-01-01", "run": "r0", "purpose": "look"}'
     store.client.create_run(store.experiment_id, run_name="d test", tags=tags)
     record_read(store, "d", "test", "old", "r1", "again")
@@ -206,13 +225,22 @@ def test_a_name_without_a_version_is_the_champion_else_the_latest(store):
     for n in (1, 2):
         assert not promote(store, contender(store, f"a{n}", 0.5 + n / 10), "m", gate).moved
     found = locate("models:/m", store)
-    assert found.pinned == "models:/m/2" and found.note == "models:/m is version 2, the latest version"
+    assert (
+        found.pinned == "models:/m/2" and found.note == "models:/m is version 2, the latest version"
+    )
     promote(store, contender(store, "b3", 0.8), "m", GATE)
     promote(store, contender(store, "b4", 0.6), "m", GATE)
     assert locate("models:/m", store).note == "models:/m is version 3, the champion"
     assert locate("models:/m/latest", store).pinned == "models:/m/4"
     assert locate("models:/m@champion", store).note == ""
-    for uri in ("models:/nobody", "models:/nobody/latest", "models:/m/9", "models:/m@none", "models:/m/x", "models:/"):
+    for uri in (
+        "models:/nobody",
+        "models:/nobody/latest",
+        "models:/m/9",
+        "models:/m@none",
+        "models:/m/x",
+        "models:/",
+    ):
         with pytest.raises(ConfigError, match="no such registered segmenter"):
             locate(uri, store)
 
@@ -222,10 +250,19 @@ def test_a_version_shows_what_it_is(store):
     run.metrics({"test/miou": 0.75, "cost/params_m": 1.5}, 0)
     promote(store, get_run(store, run.run_id), "m", GATE)
     version = champion_of(store, "m")
-    assert "`swift` trained on `d`: val mIoU 0.8000, test mIoU 0.7500, 1.50 M parameters" in version.description
-    assert version.run_id == run.run_id and version.tags["dataset"] == "d" and version.tags["val/miou"] == "0.8000"
+    assert (
+        "`swift` trained on `d`: val mIoU 0.8000, test mIoU 0.7500, 1.50 M parameters"
+        in version.description
+    )
+    assert (
+        version.run_id == run.run_id
+        and version.tags["dataset"] == "d"
+        and version.tags["val/miou"] == "0.8000"
+    )
     logged = store.client.get_logged_model(version.tags["segtune.logged_model"])
-    assert {m.key: m.value for m in logged.metrics}["test/miou"] == 0.75 and logged.source_run_id == run.run_id
+    assert {m.key: m.value for m in logged.metrics}[
+        "test/miou"
+    ] == 0.75 and logged.source_run_id == run.run_id
 
 
 @pytest.mark.slow
@@ -238,6 +275,10 @@ def test_mlflows_own_gc_leaves_a_champion_that_segments(store_root, tiny_run, tm
     uri = f"sqlite:///{root.absolute()}/mlflow.db"
     environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
     open_store(TrackingConfig(root=str(root))).client.delete_run(run.run_id)
-    subprocess.run([sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri], env=environment, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri],
+        env=environment,
+        check=True,
+    )
     found = segtune.load("models:/street", root=str(root)).segment(np.zeros((64, 96, 3), np.uint8))
     assert found.mask.shape == (64, 96)

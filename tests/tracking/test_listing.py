@@ -40,7 +40,12 @@ def test_each_kind_is_listed_newest_first_a_line_each(store, capsys):
         promote(store, contender(store, f"m{n}", 0.5 + n / 10), "street", GATE)
     record_read(store, "d", "test", "9" * 64, "r", "look")
     store.client.delete_run(fake_run(store, "gone"))
-    expected = {"runs": (6, "m2"), "sweeps": (2, "two"), "models": (2, "models:/street/2"), "datasets": (3, "999999")}
+    expected = {
+        "runs": (6, "m2"),
+        "sweeps": (2, "two"),
+        "models": (2, "models:/street/2"),
+        "datasets": (3, "999999"),
+    }
     for kind, (count, first) in expected.items():
         found = segtune.list_entries(kind, root=str(store.root))
         head, *lines = found.lines()
@@ -48,8 +53,14 @@ def test_each_kind_is_listed_newest_first_a_line_each(store, capsys):
         assert cli.main(["list", kind, f"tracking.root={store.root}", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)[kind] == list(found.rows)
     sweeps = segtune.list_entries("sweeps", root=str(store.root)).rows
-    assert [(s["finished"], s["pruned"], s["best_val_miou"]) for s in sweeps] == [(1, 1, 0.6), (1, 1, 0.5)]
-    assert [m["champion"] for m in segtune.list_entries("models", root=str(store.root)).rows] == [True, False]
+    assert [(s["finished"], s["pruned"], s["best_val_miou"]) for s in sweeps] == [
+        (1, 1, 0.6),
+        (1, 1, 0.5),
+    ]
+    assert [m["champion"] for m in segtune.list_entries("models", root=str(store.root)).rows] == [
+        True,
+        False,
+    ]
     with pytest.raises(ConfigError, match="did you mean 'models'"):
         segtune.list_entries("model", root=str(store.root))
     assert cli.main(["list", "sweeep", f"tracking.root={store.root}"]) == 2
@@ -67,19 +78,30 @@ def test_the_printed_address_opens_the_run_table_with_the_columns_that_matter(st
     tags = store.client.get_experiment(store.experiment_id).tags
     key = address.partition("viewStateShareKey=")[2].partition("&")[0]
     view = json.loads(tags[f"mlflow.sharedViewState.{key}"])
-    wanted = {"metrics.`best/val/miou`", "metrics.`test/miou`", "attributes.`Dataset`", "attributes.`Source`"}
+    wanted = {
+        "metrics.`best/val/miou`",
+        "metrics.`test/miou`",
+        "attributes.`Dataset`",
+        "attributes.`Source`",
+    }
     assert wanted <= set(view["selectedColumns"])
-    assert view["columnOrder"][0] == view["orderByKey"] == "metrics.`best/val/miou`"  # by time, MLflow folds trials
+    assert (
+        view["columnOrder"][0] == view["orderByKey"] == "metrics.`best/val/miou`"
+    )  # by time, MLflow folds trials
     assert tags["mlflow.experimentKind"] == "custom_model_development"
 
 
 @pytest.mark.parametrize("verb", ["train", "sweep"])
-def test_a_finished_training_is_told_where_the_tracking_server_is_away(store, verb, monkeypatch, capsys):
+def test_a_finished_training_is_told_where_the_tracking_server_is_away(
+    store, verb, monkeypatch, capsys
+):
     def away(*_, **__):
         raise MlflowException("API request failed: connection refused")
 
     run = get_run(store, fake_run(store, "a1"))
-    trained = RunResult(run.id, "finished", {"val/miou": 0.8}, store.root / "segmenter", store.root, 1.0)
+    trained = RunResult(
+        run.id, "finished", {"val/miou": 0.8}, store.root / "segmenter", store.root, 1.0
+    )
     swept = SweepResult("s", Counts(finished=1), run, "parent", 1.0, store.tracking)
     monkeypatch.setattr(api, verb, lambda *_: trained if verb == "train" else swept)
     monkeypatch.setattr(type(store.client), "get_experiment", away)
@@ -90,7 +112,9 @@ def test_a_finished_training_is_told_where_the_tracking_server_is_away(store, ve
     assert cli.main([*words, "--json"]) == 0 and json.loads(capsys.readouterr().out)
 
 
-def test_a_sweep_with_failed_trials_names_the_command_that_tries_them_again(store, monkeypatch, capsys):
+def test_a_sweep_with_failed_trials_names_the_command_that_tries_them_again(
+    store, monkeypatch, capsys
+):
     run = get_run(store, fake_run(store, "a1"))
     swept = SweepResult("s", Counts(finished=1, failed=2), run, "parent", 1.0, store.tracking)
     monkeypatch.setattr(api, "sweep", lambda *_: swept)
@@ -102,7 +126,9 @@ def test_a_sweep_with_failed_trials_names_the_command_that_tries_them_again(stor
 @pytest.mark.parametrize(
     "error", [IntegrityError("INSERT", {}, ValueError("UNIQUE")), MlflowException("IntegrityError")]
 )
-def test_a_dataset_that_another_process_logs_at_the_same_moment_is_logged_again(store, monkeypatch, error):
+def test_a_dataset_that_another_process_logs_at_the_same_moment_is_logged_again(
+    store, monkeypatch, error
+):
     original, calls = type(store.client).log_inputs, []
 
     def second_of_two(client, *words):
@@ -113,7 +139,17 @@ def test_a_dataset_that_another_process_logs_at_the_same_moment_is_logged_again(
 
     monkeypatch.setattr(type(store.client), "log_inputs", second_of_two)
     run = RunWriter.create(store, "a", {}, {})
-    run.inputs([{"name": "roads", "digest": "d", "source": "/data", "context": "train", "profile": {"images": 3}}])
+    run.inputs(
+        [
+            {
+                "name": "roads",
+                "digest": "d",
+                "source": "/data",
+                "context": "train",
+                "profile": {"images": 3},
+            }
+        ]
+    )
     assert len(calls) == 2
     inputs = store.client.get_run(run.run_id).inputs.dataset_inputs
     assert [i.dataset.name for i in inputs] == ["roads"]
@@ -122,27 +158,46 @@ def test_a_dataset_that_another_process_logs_at_the_same_moment_is_logged_again(
 def test_listing_again_writes_nothing(store, monkeypatch):
     RunWriter.create(store, "s", {}, {"segtune.kind": "sweep", "segtune.sweep": "s"})
     run_table(store)
-    monkeypatch.setattr(type(store.client), "set_experiment_tag", lambda *_: pytest.fail("nothing changed"))
+    monkeypatch.setattr(
+        type(store.client), "set_experiment_tag", lambda *_: pytest.fail("nothing changed")
+    )
     run_table(store)
 
 
 def test_a_run_shows_its_datasets_rates_losses_test_metrics_and_load(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
-    words = [*TINY, "trainer.val_every=2", "tracking.system_metrics=true", f"tracking.root={tmp_path / 'own'}"]
+    words = [
+        *TINY,
+        "trainer.val_every=2",
+        "tracking.system_metrics=true",
+        f"tracking.root={tmp_path / 'own'}",
+    ]
     result = segtune.train(*words, say=lambda _: None)
     store = open_store(TrackingConfig(root=str(tmp_path / "own")))
     run = store.client.get_run(result.run_id)
     inputs = {i.tags[0].value: i.dataset for i in run.inputs.dataset_inputs}
     assert set(inputs) == {"train", "val"} and inputs["val"].name == "street"
-    assert run.data.tags["segtune.dataset"].startswith(inputs["val"].digest) and len(inputs["val"].digest) == 36
-    assert "source" in inputs["train"].to_dictionary() and json.loads(inputs["train"].profile)["images"] == 6
+    assert (
+        run.data.tags["segtune.dataset"].startswith(inputs["val"].digest)
+        and len(inputs["val"].digest) == 36
+    )
+    assert (
+        "source" in inputs["train"].to_dictionary()
+        and json.loads(inputs["train"].profile)["images"] == 6
+    )
     for key in ("train/loss", "train/lr"):
         assert [step for step, _ in curve(store, result.run_id, key)] == [0, 1]
     assert [step for step, _ in curve(store, result.run_id, "val/miou")] == [1]
     assert run.data.tags["mlflow.source.name"] == "segtune train"
     assert any(key.startswith("system/") for key in run.data.metrics)
-    evidence = segtune.evaluate(result.run_id, *words[:2], words[-1], split="test", say=lambda _: None)
+    evidence = segtune.evaluate(
+        result.run_id, *words[:2], words[-1], split="test", say=lambda _: None
+    )
     metrics = store.client.get_run(result.run_id).data.metrics
     assert metrics["test/miou"] == pytest.approx(evidence.scores.miou)
-    seen = [c for c, v in zip(evidence.origin.classes, evidence.scores.iou, strict=True) if v is not None]
+    seen = [
+        c
+        for c, v in zip(evidence.origin.classes, evidence.scores.iou, strict=True)
+        if v is not None
+    ]
     assert all(f"test/iou/{name}" in metrics for name in seen)

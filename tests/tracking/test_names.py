@@ -31,9 +31,24 @@ CLASSES = [
         "road/wet",
         "road//wet",
     ),
-    *("../miou", "a:b", "a_b", "é", "e\u0301", " road ", ".", "n" * 300, "n" * 301, "'\"", "🚗", "🚙"),
+    *(
+        "../miou",
+        "a:b",
+        "a_b",
+        "é",
+        "e\u0301",
+        " road ",
+        ".",
+        "n" * 300,
+        "n" * 301,
+        "'\"",
+        "🚗",
+        "🚙",
+    ),
 ]
-CLASSES += [key_name(f"val/iou/{c}").removeprefix("val/iou/") for c in CLASSES[5:]]  # names that look like made ones
+CLASSES += [
+    key_name(f"val/iou/{c}").removeprefix("val/iou/") for c in CLASSES[5:]
+]  # names that look like made ones
 CLASSES = list(dict.fromkeys(CLASSES))
 
 
@@ -44,12 +59,16 @@ def store(tmp_path_factory):
 
 def test_each_class_keeps_a_metric_parameter_and_tag_of_its_own(store):
     values = {f"val/iou/{name}": float(n) for n, name in enumerate(CLASSES)}
-    run = RunWriter.create(store, "r", {f"p/{k}": v for k, v in values.items()}, {f"t.{k}": "x" for k in values})
+    run = RunWriter.create(
+        store, "r", {f"p/{k}": v for k, v in values.items()}, {f"t.{k}": "x" for k in values}
+    )
     run.metrics(values, 0)
     run.tags({f"u.{k}": str(v) for k, v in values.items()})
     run.finish("finished")
     record = get_run(store, run.run_id)
-    assert {key: curve(store, run.run_id, key) for key in values} == {k: [(0, v)] for k, v in values.items()}
+    assert {key: curve(store, run.run_id, key) for key in values} == {
+        k: [(0, v)] for k, v in values.items()
+    }
     assert sorted(record.metrics.values()) == sorted(values.values())
     assert all(record.params[key_name(f"p/{k}")] == str(v) for k, v in values.items())
     assert all(record.tags[key_name(f"u.{k}")] == str(v) for k, v in values.items())
@@ -68,12 +87,17 @@ def test_keys_hold_what_mlflow_takes_and_differ_as_their_names_do(one, two):
 def test_file_names_stay_in_their_folder_and_differ_as_their_names_do(one, two):
     for name in (one, two):
         parts = file_name(name).split("/")
-        assert all(part not in ("", ".", "..") and len(part.encode(errors="replace")) < 200 for part in parts)
+        assert all(
+            part not in ("", ".", "..") and len(part.encode(errors="replace")) < 200
+            for part in parts
+        )
         assert not re.search(r'[<>:"|?*%#\\\0]', file_name(name))
     assert (file_name(one) == file_name(two)) == (one == two)
 
 
-@pytest.mark.parametrize("name", ["a/b", "../up", "/root", "what? #1 50%", "图" * 120, "nul", "a//b"])
+@pytest.mark.parametrize(
+    "name", ["a/b", "../up", "/root", "what? #1 50%", "图" * 120, "nul", "a//b"]
+)
 def test_a_picture_is_kept_under_its_images_name(store, name):
     run = RunWriter.create(store, "r", {}, {})
     run.image(f"overlays/{file_name(name)}.png", np.zeros((4, 5, 3), np.uint8))
@@ -95,5 +119,9 @@ def test_metrics_that_0_1_0_recorded_are_read_unless_two_classes_shared_the_name
     for name in ("rue pavée", "道路", "a_"):
         store.client.log_batch(run.run_id, [Metric(legacy_key(f"val/iou/{name}"), 0.5, 0, 0)])
     assert curve(store, run.run_id, "val/iou/rue pavée") == [(0, 0.5)]
-    assert curve(store, run.run_id, "val/iou/道路") == [] == curve(store, run.run_id, "val/iou/汽车")
-    assert curve(store, run.run_id, "val/iou/a<") == [] and curve(store, run.run_id, "val/iou/a_") == [(0, 0.5)]
+    assert (
+        curve(store, run.run_id, "val/iou/道路") == [] == curve(store, run.run_id, "val/iou/汽车")
+    )
+    assert curve(store, run.run_id, "val/iou/a<") == [] and curve(
+        store, run.run_id, "val/iou/a_"
+    ) == [(0, 0.5)]

@@ -49,7 +49,9 @@ def test_a_run_that_ends_while_the_server_is_away_is_whole_afterwards(tmp_path, 
     run = RunWriter.create(store, "r", {"a": 1}, {})
 
     def away(*_, **__):
-        raise MlflowException("API request failed with exception HTTPConnectionPool: Max retries exceeded")
+        raise MlflowException(
+            "API request failed with exception HTTPConnectionPool: Max retries exceeded"
+        )
 
     with monkeypatch.context() as patch:
         patch.setattr(type(store.client), "log_batch", away)
@@ -58,12 +60,18 @@ def test_a_run_that_ends_while_the_server_is_away_is_whole_afterwards(tmp_path, 
         run.finish("finished")
         assert get_run(store, run.run_id).state == "running"
     assert deliver_held(store) == 0
-    assert get_run(store, run.run_id).state == "finished" and curve(store, run.run_id, "val/miou") == [(0, 0.4)]
-    assert deliver_held(store) == 0 and not list((tmp_path / "runs" / run.run_id).glob("outbox.jsonl"))
+    assert get_run(store, run.run_id).state == "finished" and curve(
+        store, run.run_id, "val/miou"
+    ) == [(0, 0.4)]
+    assert deliver_held(store) == 0 and not list(
+        (tmp_path / "runs" / run.run_id).glob("outbox.jsonl")
+    )
 
 
 @pytest.mark.parametrize("write", ["set_terminated", "set_tag"])
-def test_a_run_whose_process_dies_while_it_ends_does_not_read_as_ended(tmp_path, monkeypatch, write):
+def test_a_run_whose_process_dies_while_it_ends_does_not_read_as_ended(
+    tmp_path, monkeypatch, write
+):
     store = open_store(TrackingConfig(root=str(tmp_path)))
     run = RunWriter.create(store, "r", {}, {})
 

@@ -43,12 +43,21 @@ def classes_given_too(folder: Path) -> list[str]:
 
 
 def all_given(folder: Path) -> list[str]:
-    return [*imported(folder), "dataset.ignore=[255]", "dataset.label_map={2: 255}", "dataset.groups=null"]
+    return [
+        *imported(folder),
+        "dataset.ignore=[255]",
+        "dataset.label_map={2: 255}",
+        "dataset.groups=null",
+    ]
 
 
 def fixed(folder: Path) -> list[str]:
     own_pairs(folder / "my roads", {"classes": ["road", "car", "boat"]})
-    fixes = {"label_map": {2: 255}, "classes": ["road", "car"], "quarantine": {"train": ["images/train/0.png"]}}
+    fixes = {
+        "label_map": {2: 255},
+        "classes": ["road", "car"],
+        "quarantine": {"train": ["images/train/0.png"]},
+    }
     (folder / "fixes.yaml").write_text(yaml.safe_dump(fixes))
     return ["dataset=folder", "dataset.root=my roads", "dataset.fixes=fixes.yaml"]
 
@@ -66,20 +75,39 @@ def drawn(folder: Path) -> list[str]:
     return ["dataset=street", "dataset.street={width:96,height:64,train:2,val:1,test:1,clips:0}"]
 
 
-KINDS = [imported, classes_given_too, all_given, fixed, annotated, annotated_in_another_order, drawn]
-OLD = [k for k in KINDS if k not in (all_given, fixed)]  # 0.1.0 kept neither the word null nor the fixes' content
+KINDS = [
+    imported,
+    classes_given_too,
+    all_given,
+    fixed,
+    annotated,
+    annotated_in_another_order,
+    drawn,
+]
+OLD = [
+    k for k in KINDS if k not in (all_given, fixed)
+]  # 0.1.0 kept neither the word null nor the fixes' content
 
 
 def meaning(source):
     config = source.config
-    return (source.name, source.classes, config.finer, config.groups, config.label_map, source.fingerprint())
+    return (
+        source.name,
+        source.classes,
+        config.finer,
+        config.groups,
+        config.label_map,
+        source.fingerprint(),
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_recorded_dataset_is_the_composed_one_from_any_folder(tmp_path, monkeypatch, kind):
     config = compose(kind(tmp_path)).config
     source = open_source(config.dataset)
-    recorded = config.model_copy(update={"dataset": resolved(config.dataset, source)}).model_dump(mode="json")
+    recorded = config.model_copy(update={"dataset": resolved(config.dataset, source)}).model_dump(
+        mode="json"
+    )
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(recorded, sort_keys=False))
     for name in ("fixes.yaml", "my roads/classes.yaml"):
         (tmp_path / name).unlink(missing_ok=True)
@@ -101,7 +129,9 @@ def test_a_config_of_version_0_1_0_means_what_it_meant(tmp_path, kind):
 def test_a_relative_root_of_version_0_1_0_is_found_beside_the_store(tmp_path, monkeypatch):
     store = open_store(TrackingConfig(root=str(tmp_path / "mlruns")))
     run = RunWriter.create(store, "r", {}, {})
-    run.data("config.yaml", compose([*imported(tmp_path), "resume=x"]).config.model_dump(mode="json"))
+    run.data(
+        "config.yaml", compose([*imported(tmp_path), "resume=x"]).config.model_dump(mode="json")
+    )
     monkeypatch.chdir("/")
     config = recorded_config(store, run.run_id)
     assert config.dataset.root == str(tmp_path / "my roads") and config.resume is None
@@ -123,7 +153,9 @@ def test_a_command_takes_the_runs_dataset_its_changes_or_another(tmp_path):
     assert chosen("dataset.classes=[way,car]").classes.names == ("way", "car")
     other = own_pairs(tmp_path / "elsewhere")
     assert chosen(f"dataset.root={other}").fingerprint() == chosen().fingerprint()
-    assert chosen("dataset=street", "dataset.street.train=1", "dataset.street.val=1").name == "street"
+    assert (
+        chosen("dataset=street", "dataset.street.train=1", "dataset.street.val=1").name == "street"
+    )
     with pytest.raises(ConfigError, match=r"dataset: tolerence: no such key.*tolerance"):
         changed_dataset(dataset, ["dataset.tolerence=1"])
     with pytest.raises(ConfigError, match="'folder/of/mine' belongs to no run.*dataset=NAME"):

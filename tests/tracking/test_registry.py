@@ -33,7 +33,9 @@ def champion(store, tiny_run):
     return promote(store, get_run(store, tiny_run.run_id), "street", load_gate(OPEN_GATE))
 
 
-def test_run_registered_model_and_copied_folder_give_equal_masks(store_root, tiny_run, champion, tmp_path):
+def test_run_registered_model_and_copied_folder_give_equal_masks(
+    store_root, tiny_run, champion, tmp_path
+):
     folder = tmp_path / "elsewhere" / "segmenter"
     shutil.copytree(tiny_run.segmenter, folder)
     uris = [tiny_run.uri, tiny_run.run_id, "models:/street@champion", champion.uri, folder]
@@ -51,9 +53,13 @@ found = segtune.load({str(tiny_run.segmenter)!r}).segment(np.load('image.npy'))
 np.save('mask.npy', found.mask)
 print([m for m in ('mlflow', 'hydra', 'pytorch_lightning', 'optuna') if m in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
     assert done.stdout.strip() == "[]"
-    np.testing.assert_array_equal(np.load(tmp_path / "mask.npy"), segtune.load(tiny_run.segmenter).segment(IMAGE).mask)
+    np.testing.assert_array_equal(
+        np.load(tmp_path / "mask.npy"), segtune.load(tiny_run.segmenter).segment(IMAGE).mask
+    )
 
 
 def test_promoting_the_same_run_again_makes_no_second_version(store, tiny_run, champion):
@@ -67,7 +73,9 @@ def _stored(store) -> Path:
     return locate("models:/street@champion", store).folder.parent.parent
 
 
-def test_a_pickle_beside_a_registered_segmenter_is_refused_and_not_executed(store_root, tiny_run, champion, tmp_path):
+def test_a_pickle_beside_a_registered_segmenter_is_refused_and_not_executed(
+    store_root, tiny_run, champion, tmp_path
+):
     spoiled = tmp_path / "store"
     shutil.copytree(tiny_run.segmenter, spoiled / "segmenter")
     (spoiled / "segmenter" / "weights.pkl").write_bytes(pickle.dumps(Bomb(tmp_path / "boom")))
@@ -76,7 +84,9 @@ def test_a_pickle_beside_a_registered_segmenter_is_refused_and_not_executed(stor
     assert not (tmp_path / "boom").exists()
 
 
-@pytest.mark.parametrize("place", ["python_model.pkl", "artifacts/weights.pt", "artifacts/segmenter/model.bin"])
+@pytest.mark.parametrize(
+    "place", ["python_model.pkl", "artifacts/weights.pt", "artifacts/segmenter/model.bin"]
+)
 def test_strange_files_in_the_registered_models_folder_are_refused(
     store, store_root, tiny_run, champion, place, tmp_path
 ):

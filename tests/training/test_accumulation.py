@@ -20,7 +20,11 @@ from tests.conftest import write_pairs
 SWIFT = {"architecture": "Swift", "encoder": "x", "width": 16, "dropout": 0.0}
 LOSSES = {
     "ce": {"terms": {"cross_entropy": 1.0}},
-    "weighted": {"terms": {"cross_entropy": 1.0}, "class_weights": "inverse", "label_smoothing": 0.1},
+    "weighted": {
+        "terms": {"cross_entropy": 1.0},
+        "class_weights": "inverse",
+        "label_smoothing": 0.1,
+    },
     "boundary": {"terms": {"cross_entropy": 1.0}, "boundary": 2.0, "class_weights": "enet"},
     "stride": {"terms": {"cross_entropy": 1.0}, "stride": 4},
     "focal": {"terms": {"focal": 1.0, "cross_entropy": 0.5}},
@@ -40,7 +44,9 @@ def uneven_batch(number: int = 5, classes: int = 4) -> dict[str, torch.Tensor]:
     return {"image": image, "mask": mask}
 
 
-def gradient(task, model: nn.Module, loss: nn.Module, batch: dict[str, torch.Tensor], size: int) -> torch.Tensor:
+def gradient(
+    task, model: nn.Module, loss: nn.Module, batch: dict[str, torch.Tensor], size: int
+) -> torch.Tensor:
     torch.manual_seed(5)
     model.zero_grad()
     rest, value = loss_in_parts(task, model, loss, batch, size)
@@ -65,7 +71,9 @@ def test_dropout_of_both_passes_agrees_and_running_statistics_move_once():
     loss = SegmentationLoss(LossConfig.model_validate(LOSSES["dice"]), [0.25] * 4)
     first, again = [], []
     for found in (first, again):
-        model.net.head.register_forward_hook(lambda _, __, out, found=found: found.append(out.detach().clone()))
+        model.net.head.register_forward_hook(
+            lambda _, __, out, found=found: found.append(out.detach().clone())
+        )
         gradient(Segmentation(), model, loss, uneven_batch(4), 2)
     assert len(again) == 4 and torch.equal(again[0], again[2]) and torch.equal(again[1], again[3])
     assert not torch.equal(again[0], again[1])
@@ -73,11 +81,15 @@ def test_dropout_of_both_passes_agrees_and_running_statistics_move_once():
 
 
 def test_parts_of_a_batch_of_queries_give_the_gradient_of_the_whole(monkeypatch):
-    monkeypatch.setattr(torch, "rand", lambda *size, device=None: torch.full(size, 0.37))  # the same points in all
+    monkeypatch.setattr(
+        torch, "rand", lambda *size, device=None: torch.full(size, 0.37)
+    )  # the same points in all
     torch.manual_seed(0)
     eomt = {"architecture": "Eomt", "encoder": "test_vit", "num_queries": 6, "num_blocks": 2}
     model = build(eomt, 4).eval()
-    loss = SegmentationLoss(LossConfig.model_validate({"terms": {"masks": 1.0}, "points": 64}), [0.25] * 4)
+    loss = SegmentationLoss(
+        LossConfig.model_validate({"terms": {"masks": 1.0}, "points": 64}), [0.25] * 4
+    )
     whole, parts = (gradient(Segmentation(), model, loss, uneven_batch(), n) for n in (5, 2))
     torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-5)
 
@@ -85,10 +97,14 @@ def test_parts_of_a_batch_of_queries_give_the_gradient_of_the_whole(monkeypatch)
 def test_parts_of_a_batch_of_regions_give_the_gradient_of_the_whole():
     torch.manual_seed(0)
     task = RegionLabeling("car", 1)
-    model = build_labeler({"architecture": "MaskPool", "encoder": "resnet10t", "width": 16}, 4).eval()
+    model = build_labeler(
+        {"architecture": "MaskPool", "encoder": "resnet10t", "width": 16}, 4
+    ).eval()
     loss = SegmentationLoss(LossConfig.model_validate(LOSSES["weighted"]), [0.25] * 4)
     batch = uneven_batch()
-    batch["mask"] = F.interpolate(batch["mask"][:, None, ::8, ::8], scale_factor=8, mode="nearest")[:, 0]
+    batch["mask"] = F.interpolate(batch["mask"][:, None, ::8, ::8], scale_factor=8, mode="nearest")[
+        :, 0
+    ]
     batch["mask"][1] = 255  # an image without a region
     batch = task.collate(batch)
     whole, parts = (gradient(task, model, loss, batch, n) for n in (5, 2))
@@ -96,11 +112,15 @@ def test_parts_of_a_batch_of_regions_give_the_gradient_of_the_whole():
 
 
 def fixed_statistics(self: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
-    return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+    return F.batch_norm(
+        x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+    )
 
 
 @pytest.mark.parametrize(("loss", "accumulate"), [("ce", (2, 4)), ("ce_dice", (2,))])
-def test_accumulating_trains_the_weights_that_whole_batches_train(loss, accumulate, tmp_path, monkeypatch):
+def test_accumulating_trains_the_weights_that_whole_batches_train(
+    loss, accumulate, tmp_path, monkeypatch
+):
     """Ten images in batches of four, two epochs: four updates, whatever the parts."""
     monkeypatch.setattr(nn.BatchNorm2d, "forward", fixed_statistics)
     rng = np.random.default_rng(0)

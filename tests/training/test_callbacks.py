@@ -22,17 +22,26 @@ def test_the_time_left_follows_the_work_of_the_epochs_to_come(monkeypatch):
     reporter = EpochLogger(("road",), lines.append, lambda *_: None, [1, 1, 4, 4], None)
     for epoch in (0, 1):
         now[0] += 20.0
-        reporter.on_train_epoch_end(SimpleNamespace(current_epoch=epoch, max_epochs=4, is_global_zero=True), Trained())
-    assert lines == ["epoch 1/4  loss 0.5000  20 s, 180 s to go", "epoch 2/4  loss 0.5000  40 s, 160 s to go"]
+        reporter.on_train_epoch_end(
+            SimpleNamespace(current_epoch=epoch, max_epochs=4, is_global_zero=True), Trained()
+        )
+    assert lines == [
+        "epoch 1/4  loss 0.5000  20 s, 180 s to go",
+        "epoch 2/4  loss 0.5000  40 s, 160 s to go",
+    ]
 
 
-def test_the_time_left_is_right_where_steps_of_small_crops_take_as_long_as_those_of_large_ones(monkeypatch):
+def test_the_time_left_is_right_where_steps_of_small_crops_take_as_long_as_those_of_large_ones(
+    monkeypatch,
+):
     now, lines = [0.0], []
     monkeypatch.setattr(callbacks.time, "monotonic", lambda: now[0])
     reporter = EpochLogger(("road",), lines.append, lambda *_: None, [1, 1, 4, 4, 4, 4, 4, 4], None)
     for epoch in range(6):
         now[0] += 20.0
-        reporter.on_train_epoch_end(SimpleNamespace(current_epoch=epoch, max_epochs=8, is_global_zero=True), Trained())
+        reporter.on_train_epoch_end(
+            SimpleNamespace(current_epoch=epoch, max_epochs=8, is_global_zero=True), Trained()
+        )
     assert lines[-1] == "epoch 6/8  loss 0.5000  120 s, 40 s to go"
 
 
@@ -42,5 +51,10 @@ def test_the_time_left_counts_what_follows_the_last_epoch(monkeypatch):
     reporter = EpochLogger(("road",), lines.append, lambda *_: None, [1, 1], None, ending=30.0)
     for epoch in (0, 1):
         now[0] += 20.0
-        reporter.on_train_epoch_end(SimpleNamespace(current_epoch=epoch, max_epochs=2, is_global_zero=True), Trained())
-    assert lines == ["epoch 1/2  loss 0.5000  20 s, 50 s to go", "epoch 2/2  loss 0.5000  40 s, 30 s to go"]
+        reporter.on_train_epoch_end(
+            SimpleNamespace(current_epoch=epoch, max_epochs=2, is_global_zero=True), Trained()
+        )
+    assert lines == [
+        "epoch 1/2  loss 0.5000  20 s, 50 s to go",
+        "epoch 2/2  loss 0.5000  40 s, 30 s to go",
+    ]

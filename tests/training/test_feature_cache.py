@@ -25,7 +25,11 @@ def test_features_that_another_process_opens_or_makes_stay(tmp_path):
 def test_features_are_opened_under_their_lock(tiny_run, tmp_path, monkeypatch):
     """Another run that needs the room while they are opened does not get it."""
     monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / "cache"))
-    words = [f"hp.pretrained_weights='{tiny_run.segmenter}'", "tuning=head", "trainer.class_offsets=false"]
+    words = [
+        f"hp.pretrained_weights='{tiny_run.segmenter}'",
+        "tuning=head",
+        "trainer.class_offsets=false",
+    ]
     setup = prepare(compose([*TINY, *words]).config, lambda _: None)
     before = encoded_views(setup, lambda _: None)
     plain = np.load

@@ -13,7 +13,14 @@ from segtune.inference.decisions import decide
 from segtune.training.components import prepare
 from tests.conftest import TINY, write_pairs
 
-SWIFT = ["template=swift", "trainer=debug", "augment=none", "hp.width=16", "hp.image_size=[64]", "hp.batch_size=2"]
+SWIFT = [
+    "template=swift",
+    "trainer=debug",
+    "augment=none",
+    "hp.width=16",
+    "hp.image_size=[64]",
+    "hp.batch_size=2",
+]
 MASKS = {
     "0/255": lambda rng: (rng.random((64, 64)) > 0.5).astype(np.uint8) * 255,
     "ignored": lambda rng: np.full((64, 64), 255, np.uint8),
@@ -40,11 +47,17 @@ def folder(root: Path, **kinds: str) -> list[str]:
             r"'train' show one class alone, road .id 0., of 3.*set dataset.mask_format=binary",
         ),
         ("ignored", "three classes", r"every pixel of the 3 masks of split 'train' is ignored"),
-        ("one class", "three classes", r"'train' show one class alone, sky \(id 2\).*segtune check dataset=folder"),
+        (
+            "one class",
+            "three classes",
+            r"'train' show one class alone, sky \(id 2\).*segtune check dataset=folder",
+        ),
         ("three classes", "ignored", r"every pixel of the 3 masks of split 'val' is ignored"),
     ],
 )
-def test_splits_from_which_nothing_can_be_learned_or_counted_are_refused(train, val, message, tmp_path):
+def test_splits_from_which_nothing_can_be_learned_or_counted_are_refused(
+    train, val, message, tmp_path
+):
     words = folder(tmp_path / "data", train=train, val=val)
     with pytest.raises(DataError, match=message):
         segtune.train(*words, *SWIFT, f"tracking.root={tmp_path / 'store'}", say=lambda _: None)
@@ -56,12 +69,22 @@ def test_a_split_that_is_ignored_whole_is_not_evaluated(tiny_run, store_root, tm
     names = ",".join(c.name for c in segtune.load(tiny_run.segmenter).classes.classes)
     words = ["dataset=folder", f"dataset.root={tmp_path}", f"dataset.classes=[{names}]"]
     with pytest.raises(DataError, match="split 'val' is ignored, so that nothing counts"):
-        segtune.evaluate(tiny_run.run_id, *words, f"tracking.root='{store_root}'", say=lambda _: None)
+        segtune.evaluate(
+            tiny_run.run_id, *words, f"tracking.root='{store_root}'", say=lambda _: None
+        )
 
 
 def test_outputs_that_are_not_finite_end_the_run_as_diverged(tmp_path):
-    words = [*TINY, "optimizer=sgd", "hp.per_item_lrate=1e30", "trainer.limit_train_batches=1", "loss=ce"]
-    with pytest.raises(Diverged, match=r"outputs for val images are not finite after step 1 .*lr.*per_item_lrate"):
+    words = [
+        *TINY,
+        "optimizer=sgd",
+        "hp.per_item_lrate=1e30",
+        "trainer.limit_train_batches=1",
+        "loss=ce",
+    ]
+    with pytest.raises(
+        Diverged, match=r"outputs for val images are not finite after step 1 .*lr.*per_item_lrate"
+    ):
         segtune.train(*words, f"tracking.root='{tmp_path}'", say=lambda _: None)
 
 
@@ -79,7 +102,10 @@ def test_logits_that_are_not_finite_decide_nothing():
         (["hp.pretrained_weights=nosuch.safetensors"], "no such file or folder"),
         (["hp.pretrained_weights='models:/nosuch@champion'"], "no such registered segmenter"),
         (["hp.pretrained_weights='runs:/0123456789'"], "is not in the store"),
-        (["template=unet", "hp.encoder=resnet18", "hp.pretrained_weights=imagenet"], "cannot be loaded"),
+        (
+            ["template=unet", "hp.encoder=resnet18", "hp.pretrained_weights=imagenet"],
+            "cannot be loaded",
+        ),
     ],
 )
 def test_devices_and_weights_that_cannot_be_had_are_refused_before_data_is_looked_at(
@@ -90,7 +116,11 @@ def test_devices_and_weights_that_cannot_be_had_are_refused_before_data_is_looke
 
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("timm.models._builder.load_pretrained", unreachable)
-    monkeypatch.setattr("segtune.training.components.open_source", lambda *_: pytest.fail("data was looked at"))
+    monkeypatch.setattr(
+        "segtune.training.components.open_source", lambda *_: pytest.fail("data was looked at")
+    )
     camvid = ["dataset=camvid", f"dataset.root={tmp_path / 'camvid'}"]  # would be downloaded
     with pytest.raises(ConfigError, match=message):
-        prepare(compose([*camvid, *words, f"tracking.root={tmp_path / 'store'}"]).config, lambda _: None)
+        prepare(
+            compose([*camvid, *words, f"tracking.root={tmp_path / 'store'}"]).config, lambda _: None
+        )

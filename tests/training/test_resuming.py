@@ -44,7 +44,12 @@ def interrupted(root: Path, *more: str) -> str:
 
     words = [*TINY, "hp.num_epochs=4", f"tracking.root='{root}'", *more]
     with pytest.raises(Interrupted):
-        fit(compose(words).config, on_epoch=stop_in_the_third_epoch, stop=stop, on_start=begun.append)
+        fit(
+            compose(words).config,
+            on_epoch=stop_in_the_third_epoch,
+            stop=stop,
+            on_start=begun.append,
+        )
     return begun[0]
 
 
@@ -67,7 +72,9 @@ DAMAGES = {
     "parts of it are missing": lambda folder: torch.save({"state_dict": {}}, folder / "last.ckpt"),
     "it is of another model": lambda folder: of_another_model(folder / "last.ckpt"),
     "best.safetensors' cannot be used": lambda folder: (folder / "best.safetensors").unlink(),
-    "best.safetensors' cannot be used ": lambda folder: (folder / "best.safetensors").write_bytes(b"x" * 99),
+    "best.safetensors' cannot be used ": lambda folder: (folder / "best.safetensors").write_bytes(
+        b"x" * 99
+    ),
 }
 
 
@@ -81,12 +88,18 @@ def test_a_checkpoint_that_is_missing_or_damaged_is_refused_and_a_whole_one_goes
             resume(tmp_path, run)
         shutil.rmtree(folder)
         shutil.copytree(kept, folder)
-    with FileLock(folder / "train.lock"), pytest.raises(ConfigError, match="another process trains this run"):
+    with (
+        FileLock(folder / "train.lock"),
+        pytest.raises(ConfigError, match="another process trains this run"),
+    ):
         resume(tmp_path, run)
     lines: list[str] = []
     assert resume(tmp_path, run[:7], say=lines.append).run_id == run
     epochs = [line for line in lines if line.startswith("epoch")]
-    assert not epochs[0].startswith("epoch 1/") and get_run(store_at(tmp_path), run).state == "finished"
+    assert (
+        not epochs[0].startswith("epoch 1/")
+        and get_run(store_at(tmp_path), run).state == "finished"
+    )
 
 
 def test_a_trial_whose_checkpoint_is_damaged_says_that_it_starts_again(tmp_path):
@@ -102,13 +115,23 @@ def test_a_trial_whose_checkpoint_is_damaged_says_that_it_starts_again(tmp_path)
 @pytest.mark.parametrize(
     ("state", "tags", "message"),
     [
-        ("pruned", {"segtune.kind": "trial"}, r"sweep 's' pruned this run after epoch 2 of 2.*as a new run: segtune x"),
+        (
+            "pruned",
+            {"segtune.kind": "trial"},
+            r"sweep 's' pruned this run after epoch 2 of 2.*as a new run: segtune x",
+        ),
         ("infeasible", {"segtune.kind": "trial"}, r"beyond the constraints of sweep 's'"),
-        ("interrupted", {"segtune.kind": "trial"}, r"a trial of sweep 's'.*start the sweep again with the command"),
+        (
+            "interrupted",
+            {"segtune.kind": "trial"},
+            r"a trial of sweep 's'.*start the sweep again with the command",
+        ),
         ("finished", {}, r"has finished its 2 epochs.*hp.num_epochs=N \(more than 2\)"),
     ],
 )
-def test_a_run_that_cannot_be_resumed_says_why(state, tags, message, tiny_run, store_root, tmp_path):
+def test_a_run_that_cannot_be_resumed_says_why(
+    state, tags, message, tiny_run, store_root, tmp_path
+):
     store = store_at(tmp_path)
     tags = {"segtune.sweep": "s", "segtune.kind": "run", "segtune.command": "segtune x", **tags}
     run = RunWriter.create(store, "r", {}, tags)
@@ -124,7 +147,11 @@ def test_a_run_that_cannot_be_resumed_says_why(state, tags, message, tiny_run, s
 def test_a_trial_that_is_resumed_names_the_command_that_started_its_sweep(tmp_path, monkeypatch):
     store = store_at(tmp_path / "mlruns")
     started = command("sweep", "./my roads.yaml", "dataset=folder", "dataset.root=data")
-    tags = {"segtune.kind": "sweep", "segtune.sweep": "s", COMMAND: in_folder(str(tmp_path), started)}
+    tags = {
+        "segtune.kind": "sweep",
+        "segtune.sweep": "s",
+        COMMAND: in_folder(str(tmp_path), started),
+    }
     RunWriter.create(store, "s", {}, tags)
     run = run_of(tmp_path / "mlruns", compose([*TINY, "tracking.root=mlruns"]).config)
     RunWriter(store, run).tags({"segtune.kind": "trial", "segtune.sweep": "s"})
@@ -140,12 +167,18 @@ def test_a_trial_that_is_resumed_names_the_command_that_started_its_sweep(tmp_pa
     [
         ("segtune train seed=3 hp.num_epochs=5", 80, ["seed=3", "hp.num_epochs=80"]),
         ("/bin/python -m segtune train seed=3", None, ["seed=3"]),
-        ("segtune train trainer.minutes=5", 80, ["trainer.minutes=5", "trainer.minutes=null", "hp.num_epochs=80"]),
+        (
+            "segtune train trainer.minutes=5",
+            80,
+            ["trainer.minutes=5", "trainer.minutes=null", "hp.num_epochs=80"],
+        ),
         ("segtune train resume=1234 hp.num_epochs=5", 80, ["resume=RUN", "hp.num_epochs=80"]),
         ("", 80, ["resume=RUN", "hp.num_epochs=80"]),
     ],
 )
-def test_the_command_recorded_for_an_extended_run_can_be_given_again(tmp_path, recorded, num_epochs, expected):
+def test_the_command_recorded_for_an_extended_run_can_be_given_again(
+    tmp_path, recorded, num_epochs, expected
+):
     tracking = TrackingConfig()
     store = open_store(tracking)
     record = get_run(store, RunWriter.create(store, "r", {}, {COMMAND: recorded}).run_id)
@@ -155,7 +188,13 @@ def test_the_command_recorded_for_an_extended_run_can_be_given_again(tmp_path, r
 
 
 def test_a_finished_run_is_extended_as_if_it_had_been_longer_from_the_start(tmp_path):
-    words = [*TINY, "scheduler=constant", "scheduler.warmup=0", "trainer.ema_decay=0.9", f"tracking.root='{tmp_path}'"]
+    words = [
+        *TINY,
+        "scheduler=constant",
+        "scheduler.warmup=0",
+        "trainer.ema_decay=0.9",
+        f"tracking.root='{tmp_path}'",
+    ]
     whole = segtune.train(*words, "hp.num_epochs=4", say=lambda _: None)
     short = segtune.train(*words, say=lambda _: None)
     lines: list[str] = []
@@ -195,17 +234,30 @@ def test_an_extension_takes_over_what_the_run_has_and_each_of_its_curves(tmp_pat
 
 
 def test_an_extension_that_fails_leaves_no_run_that_seems_to_run(tmp_path):
-    run = run_of(tmp_path, compose([*TINY, f"tracking.root='{tmp_path}'"]).config)  # without a checkpoint
+    run = run_of(
+        tmp_path, compose([*TINY, f"tracking.root='{tmp_path}'"]).config
+    )  # without a checkpoint
     longer = compose([*TINY, "hp.num_epochs=4", f"tracking.root='{tmp_path}'"]).config
     with ExitStack() as held, pytest.raises(FileNotFoundError):
-        open_run(store_at(tmp_path), prepare(longer, lambda _: None), "", {}, None, run, held, lambda _: None)
+        open_run(
+            store_at(tmp_path),
+            prepare(longer, lambda _: None),
+            "",
+            {},
+            None,
+            run,
+            held,
+            lambda _: None,
+        )
     states = {r.id: r.state for r in search_runs(store_at(tmp_path), {"segtune.extends": run})}
     assert list(states.values()) == ["failed"]
 
 
 def run_of(root: Path, config: RunConfig) -> str:
     """Id of a run that was interrupted before its first step."""
-    run = RunWriter.create(store_at(root), "r", {"hp.num_epochs": config.hp["num_epochs"]}, {"segtune.kind": "run"})
+    run = RunWriter.create(
+        store_at(root), "r", {"hp.num_epochs": config.hp["num_epochs"]}, {"segtune.kind": "run"}
+    )
     run.data("config.yaml", config.model_dump(mode="json"))
     run.finish("interrupted")
     return run.run_id
@@ -226,7 +278,10 @@ def test_a_resumed_run_keeps_the_epochs_that_fitted_into_its_minutes(tmp_path, p
 def test_a_trial_is_never_extended(tmp_path):
     words = [*TINY, f"tracking.root='{tmp_path}'"]
     begun = run_of(tmp_path, compose(words).config)
-    store, setup = store_at(tmp_path), prepare(compose([*words, "hp.num_epochs=9"]).config, lambda _: None)
+    store, setup = (
+        store_at(tmp_path),
+        prepare(compose([*words, "hp.num_epochs=9"]).config, lambda _: None),
+    )
     with ExitStack() as held:
         run = open_run(store, setup, "", {}, "sweep", begun, held, lambda _: None)
         assert run.run_id == begun and len(search_runs(store, {"segtune.kind": "run"})) == 1
@@ -237,11 +292,15 @@ def test_an_extended_run_restates_its_schedule_and_can_itself_be_interrupted(tmp
     short = segtune.train(*words, say=lambda _: None)
     rates: list[float] = []
     add = _EpochLosses.add
-    monkeypatch.setattr(_EpochLosses, "add", lambda self, *given: (rates.append(given[2]), add(self, *given))[1])
+    monkeypatch.setattr(
+        _EpochLosses, "add", lambda self, *given: (rates.append(given[2]), add(self, *given))[1]
+    )
     longer = resume(tmp_path, short.run_id[:10], "hp.num_epochs=4")
     config = compose([*words, "hp.num_epochs=4"]).config
     base = config.hp["batch_size"] * config.hp["per_item_lrate"]
-    assert rates == pytest.approx([base * lr_factor(config.scheduler, step, 8) for step in range(4, 8)])
+    assert rates == pytest.approx(
+        [base * lr_factor(config.scheduler, step, 8) for step in range(4, 8)]
+    )
     assert longer.state == "finished"
 
 

@@ -24,17 +24,24 @@ from tests.conftest import TINY
 def test_a_run_ends_within_its_minutes_and_records_what_fitted(tmp_path):
     words = [w for w in TINY if "num_epochs" not in w]
     started = time.monotonic()
-    done = segtune.train(*words, "trainer.minutes=0.15", f"tracking.root='{tmp_path}'", say=lambda _: None)
+    done = segtune.train(
+        *words, "trainer.minutes=0.15", f"tracking.root='{tmp_path}'", say=lambda _: None
+    )
     assert time.monotonic() - started < 20  # 9 s, and what a busy machine adds
     config = yaml.safe_load(
-        artifact(open_store(TrackingConfig(root=str(tmp_path))), done.run_id, "config.yaml").read_text()
+        artifact(
+            open_store(TrackingConfig(root=str(tmp_path))), done.run_id, "config.yaml"
+        ).read_text()
     )
     assert config["trainer"]["minutes"] is None and config["hp"]["num_epochs"] > 3
     assert -(-config["hp"]["num_epochs"] // config["trainer"]["val_every"]) <= 21
 
 
 def test_more_minutes_fit_more_epochs_up_to_the_templates_most(tmp_path, monkeypatch):
-    monkeypatch.setattr("segtune.training.time_budget.measure_timing", lambda _: RunTiming(0.5, 1.0, 2.0, 4.0, steps=4))
+    monkeypatch.setattr(
+        "segtune.training.time_budget.measure_timing",
+        lambda _: RunTiming(0.5, 1.0, 2.0, 4.0, steps=4),
+    )
     words = [*(w for w in TINY if "num_epochs" not in w), f"tracking.root='{tmp_path}'"]
 
     def chosen(minutes: float) -> tuple[int, int]:
@@ -46,18 +53,34 @@ def test_more_minutes_fit_more_epochs_up_to_the_templates_most(tmp_path, monkeyp
     # whole images do not grow: 4 s an epoch, 2 s a validation, 4 s after the last
     assert chosen(1) in ((9, 3), (10, 3))  # 0.85 * 60 s = 4 e + 2 * 5: three validations at least
     assert chosen(10)[0] in (119, 120)  # 510 s = 4 e + 2 * 14: twelve take a twentieth of the time
-    assert chosen(10)[1] in (10, 11, 12)  # so many epochs lie between two that they are no more than that
-    assert chosen(60)[0] in (753, 754) and chosen(60)[1] == 20  # 3060 s = 4 e + 2 * 22: twenty at most
+    assert chosen(10)[1] in (
+        10,
+        11,
+        12,
+    )  # so many epochs lie between two that they are no more than that
+    assert (
+        chosen(60)[0] in (753, 754) and chosen(60)[1] == 20
+    )  # 3060 s = 4 e + 2 * 22: twenty at most
     assert chosen(100_000)[0] == 1000  # swift's most
 
 
-@pytest.mark.parametrize(("epochs", "every", "passes"), [(2, 5, 1), (10, 5, 2), (11, 5, 3), (3, 1, 3)])
-def test_a_forecast_counts_the_validation_after_the_last_epoch(epochs, every, passes, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("epochs", "every", "passes"), [(2, 5, 1), (10, 5, 2), (11, 5, 3), (3, 1, 3)]
+)
+def test_a_forecast_counts_the_validation_after_the_last_epoch(
+    epochs, every, passes, tmp_path, monkeypatch
+):
     monkeypatch.setattr(
-        "segtune.training.time_budget.measure_timing", lambda *_: RunTiming(0.0, 0.0, 1.0, 0.0, steps=1)
+        "segtune.training.time_budget.measure_timing",
+        lambda *_: RunTiming(0.0, 0.0, 1.0, 0.0, steps=1),
     )
     monkeypatch.setattr("segtune.training.time_budget.prepare", lambda *_: None)
-    words = [*TINY, f"hp.num_epochs={epochs}", f"trainer.val_every={every}", f"tracking.root='{tmp_path}'"]
+    words = [
+        *TINY,
+        f"hp.num_epochs={epochs}",
+        f"trainer.val_every={every}",
+        f"tracking.root='{tmp_path}'",
+    ]
     assert forecast_seconds(compose(words).config) == passes
 
 
@@ -69,18 +92,29 @@ def test_a_cpu_validates_a_few_images_at_a_time(tmp_path):
 
 
 def test_epochs_and_minutes_are_not_both_given():
-    with pytest.raises(ConfigError, match=r"num_epochs and trainer.minutes=5.*cannot be combined.*minutes=null"):
+    with pytest.raises(
+        ConfigError, match=r"num_epochs and trainer.minutes=5.*cannot be combined.*minutes=null"
+    ):
         compose(["hp=fast", "hp.num_epochs=3"])
-    assert compose(["hp=fast", "hp.num_epochs=3", "trainer.minutes=null"]).config.hp["num_epochs"] == 3
+    assert (
+        compose(["hp=fast", "hp.num_epochs=3", "trainer.minutes=null"]).config.hp["num_epochs"] == 3
+    )
 
 
 def test_accumulating_keeps_updates_and_learning_rate(tmp_path):
     words = [w for w in TINY if "batch_size" not in w and "num_epochs" not in w]
-    words += ["hp.batch_size=6", "++hp.num_epochs=1", "trainer.limit_train_batches=null", f"tracking.root='{tmp_path}'"]
+    words += [
+        "hp.batch_size=6",
+        "++hp.num_epochs=1",
+        "trainer.limit_train_batches=null",
+        f"tracking.root='{tmp_path}'",
+    ]
     whole = prepare(compose(words).config, lambda _: None)
     parts = prepare(compose([*words, "trainer.accumulate=3"]).config, lambda _: None)
     assert (whole.lr, whole.step_size, parts.lr, parts.step_size) == (parts.lr, 6, whole.lr, 2)
-    data = SegmentationData(parts.train, parts.val, parts.augment, parts.batch_size, 0, at_once=parts.step_size)
+    data = SegmentationData(
+        parts.train, parts.val, parts.augment, parts.batch_size, 0, at_once=parts.step_size
+    )
     assert len(data.train_dataloader()) == 1 and len(next(iter(data.val_dataloader()))["mask"]) == 2
     assert segtune.train(*words, "trainer.accumulate=3", say=lambda _: None).state == "finished"
     with pytest.raises(ConfigError, match="does not divide"):
@@ -93,7 +127,10 @@ def test_the_fewest_parts_that_fit_are_found(monkeypatch, tmp_path):
             raise RuntimeError("CUDA out of memory. Tried to allocate 9 GiB")
 
     monkeypatch.setattr("segtune.training.components.try_step", too_small)
-    words = [w for w in TINY if "batch_size" not in w] + ["hp.batch_size=6", f"tracking.root='{tmp_path}'"]
+    words = [w for w in TINY if "batch_size" not in w] + [
+        "hp.batch_size=6",
+        f"tracking.root='{tmp_path}'",
+    ]
     lines = []
     setup = prepare(compose([*words, "trainer.accumulate=auto"]).config, lines.append)
     assert setup.parts == 3 and any("3 parts of 2, lr per item kept" in line for line in lines)
@@ -106,7 +143,9 @@ def test_a_step_that_does_not_fit_says_what_would(monkeypatch, tmp_path):
 
     def outputs(self, model, loss, batch):
         if len(batch["image"]) > 1:
-            raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory")
+            raise RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory"
+            )
         return own(self, model, loss, batch)
 
     monkeypatch.setattr(Segmentation, "outputs", outputs)
@@ -128,24 +167,36 @@ def test_an_encoder_with_a_position_for_each_patch_takes_any_size():
 
 def test_sizes_of_val_images_are_tried_before_anything_trains(tmp_path):
     words = [w for w in TINY if not w.startswith(("template", "hp.width", "augment"))]
-    words += ["template=fpn", "hp.encoder=swin_tiny_patch4_window7_224", "hp.pretrained_weights=none"]
+    words += [
+        "template=fpn",
+        "hp.encoder=swin_tiny_patch4_window7_224",
+        "hp.pretrained_weights=none",
+    ]
     words += ["augment=growing_crops", "augment.crop_size=224", "augment.crop_start=224"]
     with pytest.raises(ConfigError, match=r"takes no images of 96x64.*hp.image_size=\[224,224\]"):
         prepare(compose([*words, f"tracking.root='{tmp_path}'"]).config, lambda _: None)
 
 
-@pytest.mark.parametrize(("architecture", "encoder"), [("Swift", "x"), ("Unet", "resnet18"), ("FPN", "resnet18")])
+@pytest.mark.parametrize(
+    ("architecture", "encoder"), [("Swift", "x"), ("Unet", "resnet18"), ("FPN", "resnet18")]
+)
 def test_of_convolutions_alone_no_size_is_asked(architecture, encoder, monkeypatch):
     monkeypatch.setattr("segtune.models.fitting._refusal", None)  # calling it would fail
     check_size(build({"architecture": architecture, "encoder": encoder}, 3), (97, 131), encoder)
 
 
 def test_the_ending_grows_with_the_images_that_are_measured_and_searched(tmp_path, monkeypatch):
-    monkeypatch.setattr("segtune.training.time_budget._second_time", lambda action, _: (action(), 1.0)[1])
+    monkeypatch.setattr(
+        "segtune.training.time_budget._second_time", lambda action, _: (action(), 1.0)[1]
+    )
     words = [*TINY, "tracking.overlays=2", f"tracking.root='{tmp_path}'"]
     setup = prepare(compose(words).config, lambda _: None)
     before = {name: tensor.clone() for name, tensor in setup.model.state_dict().items()}
-    assert ending_seconds(setup) == pytest.approx(0.5 + (3 + 2) * 1.0 + 6 * 1.0)  # val images, overlays, train images
-    assert all(torch.equal(before[name], tensor) for name, tensor in setup.model.state_dict().items())
+    assert ending_seconds(setup) == pytest.approx(
+        0.5 + (3 + 2) * 1.0 + 6 * 1.0
+    )  # val images, overlays, train images
+    assert all(
+        torch.equal(before[name], tensor) for name, tensor in setup.model.state_dict().items()
+    )
     without = prepare(compose([*words, "trainer.class_offsets=false"]).config, lambda _: None)
     assert ending_seconds(without) == pytest.approx(5.5)

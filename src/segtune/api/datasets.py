@@ -91,15 +91,26 @@ def import_dataset(
         ConfigError: an unknown format or key, an output that exists, holds the source, or is no earlier import.
         DataError: what cannot be read; nothing is left behind then.
     """
-    root, target = Path(os.path.expanduser(source)).absolute(), Path(os.path.expanduser(output)).absolute()
+    root, target = (
+        Path(os.path.expanduser(source)).absolute(),
+        Path(os.path.expanduser(output)).absolute(),
+    )
     if not root.exists():
-        raise DataError(f"'{root}' does not exist. Give the folder, table or archive that holds the annotations.")
+        raise DataError(
+            f"'{root}' does not exist. Give the folder, table or archive that holds the annotations."
+        )
     if target.exists() and not overwrite:
-        raise ConfigError(f"output '{target}' exists; choose another folder, or set overwrite=true.")
+        raise ConfigError(
+            f"output '{target}' exists; choose another folder, or set overwrite=true."
+        )
     if target.resolve() in (root.resolve(), *root.resolve().parents):
-        raise ConfigError(f"output '{target}' holds the source '{root}', which would be lost; choose another folder.")
+        raise ConfigError(
+            f"output '{target}' holds the source '{root}', which would be lost; choose another folder."
+        )
     if target.exists() and not (target / CLASSES_FILE).is_file():
-        raise ConfigError(f"output '{target}' is no earlier import (it has no {CLASSES_FILE}); choose another folder.")
+        raise ConfigError(
+            f"output '{target}' is no earlier import (it has no {CLASSES_FILE}); choose another folder."
+        )
     with tempfile.TemporaryDirectory(prefix="segtune-import-") as room:
         if is_archive(root):
             unpack(root, Path(room))
@@ -138,7 +149,9 @@ def _format(root: Path, wanted: str) -> str:
 def _bring(root: Path, target: Path, name: str, overrides: Sequence[str], say: Log) -> Counter[str]:
     place = f"dataset.root={root}"
     if name in FORMATS:
-        config = compose(["dataset=coco", place, f"dataset.annotations.format={name}", *overrides]).config.dataset
+        config = compose(
+            ["dataset=coco", place, f"dataset.annotations.format={name}", *overrides]
+        ).config.dataset
         return convert(config, root, target, say)
     opened = open_source(compose([f"dataset={name}", place, *overrides]).config.dataset, say)
     counts: Counter[str] = Counter()
@@ -184,7 +197,11 @@ class Check:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        own = {"page": str(self.page), "fixes": str(self.fixes) if self.fixes else None, "advice": self.advice}
+        own = {
+            "page": str(self.page),
+            "fixes": str(self.fixes) if self.fixes else None,
+            "advice": self.advice,
+        }
         return {**self.audit.to_json(), **own}
 
     @property
@@ -206,19 +223,29 @@ class Check:
         ]
         lines += [line for f in audit.findings for line in f.lines()]
         if self.fixes:
-            lines.append(f"fixes: add {shlex.quote(word('dataset.fixes', str(self.fixes.absolute())))}")
+            lines.append(
+                f"fixes: add {shlex.quote(word('dataset.fixes', str(self.fixes.absolute())))}"
+            )
         limit = f"dataset.tolerance is {audit.source.config.tolerance:.0%}"
         verdict = (
-            "refused" if audit.refused else "within tolerance: what cannot be read is left out" if audit.bad else ""
+            "refused"
+            if audit.refused
+            else "within tolerance: what cannot be read is left out"
+            if audit.bad
+            else ""
         )
         lines.append(
-            f"{audit.bad:.1%} of a split's images are bad, {verdict} ({limit})" if verdict else "nothing is wrong"
+            f"{audit.bad:.1%} of a split's images are bad, {verdict} ({limit})"
+            if verdict
+            else "nothing is wrong"
         )
         lines += [f"! {self.advice}"] if self.advice else []
         return [*lines, f"page: {self.page}", *([f"next: {self.next}"] if self.next else [])]
 
 
-def check(*overrides: str, fix: bool = False, output: str | Path | None = None, say: Log = lambda _: None) -> Check:
+def check(
+    *overrides: str, fix: bool = False, output: str | Path | None = None, say: Log = lambda _: None
+) -> Check:
     """Examines a dataset: `check("dataset=folder", "dataset.root=roads").audit.findings`.
 
     Args:
@@ -255,7 +282,10 @@ class Ranking:
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         keys = ("name", "split", "margin", "worst", "out_of_fold", "run")
-        return {"images": [{k: getattr(r, k) for k in keys} for r in self.rows], "page": str(self.page)}
+        return {
+            "images": [{k: getattr(r, k) for k in keys} for r in self.rows],
+            "page": str(self.page),
+        }
 
     def lines(self, shown: int = 12) -> list[str]:
         """For people."""
@@ -269,7 +299,10 @@ class Ranking:
 
 
 def rank_labels(
-    runs: Sequence[str], *overrides: str, output: str | Path | None = None, say: Log = lambda _: None
+    runs: Sequence[str],
+    *overrides: str,
+    output: str | Path | None = None,
+    say: Log = lambda _: None,
 ) -> Ranking:
     """The images whose truth a trained model disputes most: `rank_labels(["runs:/ID"]).rows[0]`.
 
@@ -323,7 +356,9 @@ def export(
     from segtune.evaluation.checked_export import export_model
 
     target = Path(output) if output else Path("exports") / format
-    return export_model(compose(overrides), model, format, target, images, min_agreement, overwrite, say)
+    return export_model(
+        compose(overrides), model, format, target, images, min_agreement, overwrite, say
+    )
 
 
 def _check_folder(config: RunConfig) -> Path:

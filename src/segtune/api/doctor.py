@@ -47,7 +47,9 @@ class Finding:
 
     def line(self) -> str:
         """For people."""
-        return f"{self.state:<5} {self.name:<12} {self.text}" + (f". {self.remedy}" if self.remedy else "")
+        return f"{self.state:<5} {self.name:<12} {self.text}" + (
+            f". {self.remedy}" if self.remedy else ""
+        )
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,9 @@ class Diagnosis:
         return {"findings": [vars(f) for f in self.findings], "ok": self.exit_code == 0}
 
 
-def diagnose(root: str = "mlruns", uri: str | None = None, fix: bool = False, experiment: str = "segtune") -> Diagnosis:
+def diagnose(
+    root: str = "mlruns", uri: str | None = None, fix: bool = False, experiment: str = "segtune"
+) -> Diagnosis:
     """Looks at the machine and the store; with `fix`, repairs what a crash left in the store.
 
     Args:
@@ -80,14 +84,27 @@ def diagnose(root: str = "mlruns", uri: str | None = None, fix: bool = False, ex
 def _machine() -> Iterator[Finding]:
     import torch
 
-    yield Finding("segtune", "ok", f"{__version__} on Python {platform.python_version()} ({sys.executable})")
-    yield Finding("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} cores")
+    yield Finding(
+        "segtune", "ok", f"{__version__} on Python {platform.python_version()} ({sys.executable})"
+    )
+    yield Finding(
+        "torch",
+        "ok",
+        f"{torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} cores",
+    )
     if torch.cuda.is_available():
         names = {torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())}
-        yield Finding("device", "ok", f"{torch.cuda.device_count()} GPU: {', '.join(sorted(names))}")
+        yield Finding(
+            "device", "ok", f"{torch.cuda.device_count()} GPU: {', '.join(sorted(names))}"
+        )
     elif torch.version.cuda:
         remedy = "If there is a GPU: check nvidia-smi, the driver, and CUDA_VISIBLE_DEVICES"
-        yield Finding("device", "warn", f"no GPU is found, torch is built for CUDA {torch.version.cuda}", remedy)
+        yield Finding(
+            "device",
+            "warn",
+            f"no GPU is found, torch is built for CUDA {torch.version.cuda}",
+            remedy,
+        )
     else:
         yield Finding("device", "ok", "CPU alone; torch is built without CUDA")
     for extra, modules in _EXTRAS.items():
@@ -114,7 +131,9 @@ def _cache() -> Iterator[Finding]:
 def _disk(name: str, folder: Path) -> Finding:
     free = shutil.disk_usage(_existing(folder)).free
     if free < _LITTLE_DISK:
-        return Finding(name, "warn", f"{free / _GB:.1f} GB free", "Make room: a run needs about a gigabyte")
+        return Finding(
+            name, "warn", f"{free / _GB:.1f} GB free", "Make room: a run needs about a gigabyte"
+        )
     return Finding(name, "ok", f"{free / _GB:.1f} GB free")
 
 
@@ -137,7 +156,13 @@ def _store(config: TrackingConfig, fix: bool) -> Iterator[Finding]:
     if config.uri is None and not (root / "mlflow.db").is_file():
         reason = _write_fault(root)
         if reason:
-            yield Finding("store", "FAIL", f"{root}: {reason}", "Set tracking.root=DIR", StorageError.exit_code)
+            yield Finding(
+                "store",
+                "FAIL",
+                f"{root}: {reason}",
+                "Set tracking.root=DIR",
+                StorageError.exit_code,
+            )
         else:
             yield Finding("store", "ok", f"{root}: none yet, the first run makes it")
         return
@@ -193,7 +218,9 @@ def _outboxes(store: Any, fix: bool) -> Iterator[Finding]:
         remedy = "doctor --fix sends them; the next sweep does so too"
         yield Finding("outboxes", "warn", text, remedy, PartialError.exit_code)
     else:
-        yield Finding("outboxes", "fixed", f"the held-back metrics of {len(waiting)} runs were sent")
+        yield Finding(
+            "outboxes", "fixed", f"the held-back metrics of {len(waiting)} runs were sent"
+        )
 
 
 def _strays(store: Any, fix: bool) -> Iterator[Finding]:
@@ -217,7 +244,9 @@ def _checkpoints(root: Path, fix: bool) -> Iterator[Finding]:
     for path in broken:
         aside = path.with_name(f"{path.name}.damaged")
         remedy = f"doctor --fix sets it aside as {aside.name}"
-        yield _repaired("checkpoints", f"{path}: cut off", remedy, fix, partial(_set_aside, path, aside))
+        yield _repaired(
+            "checkpoints", f"{path}: cut off", remedy, fix, partial(_set_aside, path, aside)
+        )
 
 
 def _repaired(name: str, text: str, remedy: str, fix: bool, repair: Callable[[], Any]) -> Finding:

@@ -131,7 +131,9 @@ def status(name: str, *, root: str = "mlruns", storage: str | None = None) -> "P
     return sweep_status(name, root, storage)
 
 
-def stop(name: str, *, root: str = "mlruns", storage: str | None = None, wait: float = 0.0) -> "Progress":
+def stop(
+    name: str, *, root: str = "mlruns", storage: str | None = None, wait: float = 0.0
+) -> "Progress":
     """Stops a sweep; unfinished trials return to the queue, and `sweep` continues it.
 
     Args:
@@ -205,7 +207,12 @@ def compare(
 
 
 def promote(
-    name: str, model: str, *gate: str, root: str = "mlruns", uri: str | None = None, experiment: str = "segtune"
+    name: str,
+    model: str,
+    *gate: str,
+    root: str = "mlruns",
+    uri: str | None = None,
+    experiment: str = "segtune",
 ) -> "Promotion":
     """Registers a run's segmenter, or a sweep's best; it becomes champion if the gate lets it.
 
@@ -270,7 +277,11 @@ def confirm(
 
 
 def evaluate(
-    model: str | Path, *overrides: str, split: str = "val", purpose: str = "evaluate", say: Log = to_stderr
+    model: str | Path,
+    *overrides: str,
+    split: str = "val",
+    purpose: str = "evaluate",
+    say: Log = to_stderr,
 ) -> "Evidence":
     """What a segmenter does on a split: `evaluate("models:/street@champion", split="test").scores`.
 
@@ -312,7 +323,9 @@ def runs_page(tracking: "TrackingConfig") -> tuple[str, str]:
         return "", ""
 
 
-def list_entries(kind: str, *, root: str = "mlruns", uri: str | None = None, experiment: str = "segtune") -> "Listing":
+def list_entries(
+    kind: str, *, root: str = "mlruns", uri: str | None = None, experiment: str = "segtune"
+) -> "Listing":
     """What a store holds, newest first.
 
     Args:

@@ -44,7 +44,9 @@ def load(
     from segtune.inference.labeler import RegionLabeler
 
     if isinstance(opened, RegionLabeler):
-        raise ConfigError(f"runtime={runtime}: '{model}' is a labeler, which computes in eager alone. Leave it out.")
+        raise ConfigError(
+            f"runtime={runtime}: '{model}' is a labeler, which computes in eager alone. Leave it out."
+        )
     return opened.using(runtime)
 
 
@@ -64,7 +66,9 @@ def _open(
     return open_model(located.folder, device, located.manifest_hash)
 
 
-def workflow(name: str, *overrides: str, root: str = "mlruns", uri: str | None = None) -> "Workflow":
+def workflow(
+    name: str, *overrides: str, root: str = "mlruns", uri: str | None = None
+) -> "Workflow":
     """The workflow of `conf/workflow/NAME.yaml`, put together: `workflow("driving").segment("photo.jpg")`.
 
     Args:
@@ -138,7 +142,9 @@ def predict(
     found = [_source_path(str(s), say) for s in sources]
     opened = model if isinstance(model, Workflow) else load(model, root=root, uri=uri)
     if isinstance(opened, RegionLabeler):
-        raise ConfigError(f"model={model} is a labeler, which sees no regions by itself: use it in a workflow.")
+        raise ConfigError(
+            f"model={model} is a labeler, which sees no regions by itself: use it in a workflow."
+        )
     whole = opened if isinstance(opened, Workflow) else None
     segmenter = opened.segmenter if isinstance(opened, Workflow) else opened
     given = {**look, "split": regions} if regions else look

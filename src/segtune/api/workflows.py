@@ -40,7 +40,10 @@ def assemble(name: str, config: WorkflowConfig, store: Store) -> Workflow:
     """
     models: list[Segmenter | RegionLabeler] = []
     parts = []
-    for uri, kind in [(config.segmenter, Segmenter), *((u, RegionLabeler) for u in config.labelers)]:
+    for uri, kind in [
+        (config.segmenter, Segmenter),
+        *((u, RegionLabeler) for u in config.labelers),
+    ]:
         try:
             found = locate(uri, store)
         except ConfigError as error:
@@ -53,7 +56,9 @@ def assemble(name: str, config: WorkflowConfig, store: Store) -> Workflow:
         parts.append({"uri": found.pinned, "manifest_sha256": file_hash(found.folder / MANIFEST)})
     segmenter, *labelers = models
     assert isinstance(segmenter, Segmenter)
-    return Workflow(name, config, segmenter, [one for one in labelers if isinstance(one, RegionLabeler)], parts)
+    return Workflow(
+        name, config, segmenter, [one for one in labelers if isinstance(one, RegionLabeler)], parts
+    )
 
 
 def register_workflow(workflow: Workflow, model: str, store: Store) -> Promotion:
@@ -74,7 +79,9 @@ def register_workflow(workflow: Workflow, model: str, store: Store) -> Promotion
         if known:
             return crown(store, known[0], model)
         tags = {"segtune.kind": "workflow", "segtune.version": __version__, MANIFEST_HASH: digest}
-        run = RunWriter.create(store, f"workflow-{workflow.name}", {"workflow": workflow.name}, tags, None)
+        run = RunWriter.create(
+            store, f"workflow-{workflow.name}", {"workflow": workflow.name}, tags, None
+        )
         run.text("workflow.json", json.dumps(workflow.pinned(), indent=1, ensure_ascii=False))
         run.folder_artifact(folder, "segmenter")
         run.finish("finished")

@@ -74,7 +74,10 @@ def _values(verb: Verb, key: str) -> list[str]:
     """What can stand behind a key."""
     option = verb.option(key)
     if option is not None:
-        return [*option.choices, *(["true", "false"] if option.kind == "boolean" else _names(option.completes))]
+        return [
+            *option.choices,
+            *(["true", "false"] if option.kind == "boolean" else _names(option.completes)),
+        ]
     from segtune.config.conf_files import members
     from segtune.config.keys import GROUPS
 

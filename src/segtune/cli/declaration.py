@@ -48,9 +48,12 @@ class Option:
         """
         if self.choices:
             return ("," if self.kind == "list" else "|").join(self.choices)
-        return self.value or {"integer": "N", "number": "X", "boolean": "true|false", "path": "PATH"}.get(
-            self.kind, "VALUE"
-        )
+        return self.value or {
+            "integer": "N",
+            "number": "X",
+            "boolean": "true|false",
+            "path": "PATH",
+        }.get(self.kind, "VALUE")
 
     @property
     def usage(self) -> str:
@@ -82,7 +85,9 @@ class Call:
     def one_name(self, what: str) -> str:
         """The single name that the verb needs."""
         if len(self.names) != 1:
-            raise ConfigError(f"give one {what}, found {len(self.names)}: {' '.join(self.names) or 'none'}.")
+            raise ConfigError(
+                f"give one {what}, found {len(self.names)}: {' '.join(self.names) or 'none'}."
+            )
         return self.names[0]
 
 
@@ -128,7 +133,9 @@ STORE = (
     Option("tracking.root", "folder of the store", "path", "DIR", "mlruns", completes="file"),
     Option("tracking.uri", "MLflow server instead of the store's own database", value="URI"),
 )
-EXPERIMENT = Option("tracking.experiment", "MLflow experiment of the runs", value="NAME", default="segtune")
+EXPERIMENT = Option(
+    "tracking.experiment", "MLflow experiment of the runs", value="NAME", default="segtune"
+)
 STORAGE = Option(
     "sweep.storage",
     "database of a study that several machines share",
@@ -189,7 +196,9 @@ def _wrong_form(option: Option, text: str) -> str:
 def _chosen(option: Option, text: str) -> str:
     if option.choices and text not in option.choices:
         allowed = ", ".join(option.choices)
-        raise ConfigError(f"{option.name}={text}: {nearest(text, option.choices)} (allowed: {allowed})")
+        raise ConfigError(
+            f"{option.name}={text}: {nearest(text, option.choices)} (allowed: {allowed})"
+        )
     return text
 
 

@@ -25,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 done, 1 a fault of ours, 2 config, 3 data, 4 finished in part, 5 storage, 130 interrupted and resumable.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal of cp1252 or ASCII shows `?` for what it lacks
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # a terminal of cp1252 or ASCII shows `?` for what it lacks
         sys.stdout.reconfigure(errors="replace")
     as_json = "--json" in words
     try:
@@ -48,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail("Interrupted", "stopped.", Interrupted.exit_code, as_json)
     except Exception as error:
         traceback.print_exc()
-        message = f"{type(error).__name__}: {error}. This is a fault of segtune's; please report it."
+        message = (
+            f"{type(error).__name__}: {error}. This is a fault of segtune's; please report it."
+        )
         return _fail("Fault", message, 1, as_json)
     _print(_json(outcome.data) if as_json else "\n".join(outcome.lines))
     return outcome.exit_code

@@ -52,10 +52,14 @@ def parse(name: str, verb: Verb, words: Sequence[str]) -> Call:
             found.names.append(word)
     if found.names and not verb.names:
         word = found.names[0]
-        raise ConfigError(f"'{word}' is no name that {name} takes: {bare_word_hint(name, word, verb)}.")
+        raise ConfigError(
+            f"'{word}' is no name that {name} takes: {bare_word_hint(name, word, verb)}."
+        )
     for option in verb.options:
         if option.required and option.name not in found.options:
-            raise ConfigError(f"{name} needs {option.usage}: {option.meaning}. Example: {verb.example}")
+            raise ConfigError(
+                f"{name} needs {option.usage}: {option.meaning}. Example: {verb.example}"
+            )
     return Call(found.names, found.options, found.overrides)
 
 
@@ -92,7 +96,9 @@ def _take_pair(name: str, verb: Verb, word: str, found: _Words) -> None:
     if "file" in verb.completes and os.path.lexists(word):
         found.names.append(word)
         return
-    known = [o.name for o in verb.options if o.kind != "flag"] + [p for p in verb.passes if p != "*"]
+    known = [o.name for o in verb.options if o.kind != "flag"] + [
+        p for p in verb.passes if p != "*"
+    ]
     raise ConfigError(f"{key}: no such key of '{name}'; {nearest(key, known)}")
 
 
@@ -122,7 +128,9 @@ def help_text(name: str, verb: Verb) -> str:
     keys = [o for o in verb.options if o.kind != "flag"]
     flags = [*(o for o in verb.options if o.kind == "flag"), *COMMON]
     more = "[key=value …]" if keys or verb.passes else ""
-    usage = " ".join(part for part in (f"usage: segtune {name}", verb.names, more, "[--flag …]") if part)
+    usage = " ".join(
+        part for part in (f"usage: segtune {name}", verb.names, more, "[--flag …]") if part
+    )
     lines = [usage, "", verb.summary, ""]
     if keys:
         lines += ["keys:", *(line for o in keys for line in _rows(o)), ""]

@@ -22,7 +22,12 @@ _STORE_KEYS = {verb: ("root",) for verb in ("status", "stop", "retry")} | {
 }
 """Keys of the store that a verb takes; verbs not named here take all of them."""
 
-_SECTIONS = ("splits", "annotations", "street", "download")  # of a dataset: their keys are named one by one
+_SECTIONS = (
+    "splits",
+    "annotations",
+    "street",
+    "download",
+)  # of a dataset: their keys are named one by one
 _OTHER_TYPES = ("true", "false", "null", "nan", "inf")
 _NEEDS_QUOTES = re.compile(r"null|['\"{\[].*|")  # where a word as it is would not be read as text
 
@@ -53,7 +58,9 @@ def command(
 
 
 _PATH_KEYS = ("dataset.root", "dataset.fixes", "tracking.root", "hp.pretrained_weights")
-_NO_PATH = re.compile(r"null|none|imagenet|[{\[].*|.*(:/|\$\{).*|")  # names, mappings, addresses, interpolations
+_NO_PATH = re.compile(
+    r"null|none|imagenet|[{\[].*|.*(:/|\$\{).*|"
+)  # names, mappings, addresses, interpolations
 
 
 def absolute_words(words: Sequence[str]) -> list[str]:
@@ -98,7 +105,11 @@ def program() -> list[str]:
                     if pair == ("-m", "segtune")), 0)  # fmt: skip
         if end:
             return sys.orig_argv[:end]
-    if called.name == "segtune" and called.is_file() and not (on_path and os.path.samefile(on_path, called)):
+    if (
+        called.name == "segtune"
+        and called.is_file()
+        and not (on_path and os.path.samefile(on_path, called))
+    ):
         return [str(called) if called.parent != Path() else f"./{called}"]
     return ["segtune"] if on_path else [sys.executable, "-m", "segtune"]
 
@@ -149,7 +160,9 @@ def _member(dataset: "DatasetConfig") -> tuple[str, "DatasetConfig"]:
     if dataset.source == "annotations":
         similar = [dataset.annotations.format, "coco"] if dataset.annotations else ["coco"]
     elif dataset.source == "folder":
-        paths = [path for folder in conf_dirs() for path in sorted((folder / "dataset").glob("*.yaml"))]
+        paths = [
+            path for folder in conf_dirs() for path in sorted((folder / "dataset").glob("*.yaml"))
+        ]
         similar = [] if dataset.download is None else [dataset.name, *(path.stem for path in paths)]
     for name in similar:
         held = _read_member(name)
@@ -167,7 +180,9 @@ def _read_member(name: str) -> "DatasetConfig | None":
 
     from segtune.config.dataset_schema import DatasetConfig
 
-    path = next((p for folder in conf_dirs() if (p := folder / "dataset" / f"{name}.yaml").is_file()), None)
+    path = next(
+        (p for folder in conf_dirs() if (p := folder / "dataset" / f"{name}.yaml").is_file()), None
+    )
     if path is None:
         return None
     try:
@@ -202,7 +217,11 @@ def _table_beside(root: str | None) -> dict[str, Any]:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return {}
-    return {k: found[k] for k in TableConfig.model_fields if k in found} if isinstance(found, dict) else {}
+    return (
+        {k: found[k] for k in TableConfig.model_fields if k in found}
+        if isinstance(found, dict)
+        else {}
+    )
 
 
 def chosen_dataset(member: str, overrides: Sequence[str]) -> list[str]:

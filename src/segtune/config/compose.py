@@ -62,7 +62,9 @@ def compose(overrides: Sequence[str] = ()) -> Composed:
             (groups if word.raw is None else values).append(word)
     raw, choices = _compose_groups(tuple(_for_hydra(w) for w in groups), _conf_state())
     template = parse_template(raw["template"])
-    raw = _with_values(raw, [replace(w, value=read_value(w, _text_kind(w, template))) for w in values])
+    raw = _with_values(
+        raw, [replace(w, value=read_value(w, _text_kind(w, template))) for w in values]
+    )
     hyperparameters = template.resolve(_resolved_hp(raw, template))
     raw["hp"] = {name: _final(value) for name, value in hyperparameters.items()}
     config = validate(_resolve(raw))
@@ -73,7 +75,9 @@ def compose(overrides: Sequence[str] = ()) -> Composed:
             "combined: leave one of them out (trainer.minutes=null takes the time limit away)."
         )
     dataset = config.dataset.chosen_by(chosen_dataset(choices["dataset"], overrides))
-    return Composed(config.model_copy(update={"dataset": dataset}), template, choices, tuple(overrides))
+    return Composed(
+        config.model_copy(update={"dataset": dataset}), template, choices, tuple(overrides)
+    )
 
 
 def _choice(word: Word) -> Word:
@@ -84,7 +88,9 @@ def _choice(word: Word) -> Word:
             raise ConfigError(
                 f"{word.text!r} lists several values; a run takes one. To search: {command('sweep', 'NAME')}"
             )
-        raise ConfigError(f"{word.key}={name}: no such {word.key}; {nearest(name, members(word.key))}")
+        raise ConfigError(
+            f"{word.key}={name}: no such {word.key}; {nearest(name, members(word.key))}"
+        )
     return replace(word, value=name)
 
 
@@ -97,13 +103,19 @@ def _text_kind(word: Word, template: Template) -> TextKind | None:
     if word.path[0] != "hp":
         return text_kind(RunConfig, word.path)
     declared = template.hyperparameters.get(".".join(word.path[1:]))
-    return TextKind(optional=True, structured=False) if declared is not None and declared.is_text else None
+    return (
+        TextKind(optional=True, structured=False)
+        if declared is not None and declared.is_text
+        else None
+    )
 
 
 def _check_kind(config: RunConfig, template: Template) -> None:
     """That template, kind, the loss and the labeler's section belong together."""
     if "masks" in config.loss.terms and template.model.get("architecture") != "Eomt":
-        raise ConfigError(f"loss.terms.masks: compares queries, and template={template.name} has none; take eomt.")
+        raise ConfigError(
+            f"loss.terms.masks: compares queries, and template={template.name} has none; take eomt."
+        )
     if template.kind != config.kind:
         fitting = ", ".join(n for n in members("template") if load_template(n).kind == config.kind)
         raise ConfigError(
@@ -111,7 +123,9 @@ def _check_kind(config: RunConfig, template: Template) -> None:
             f"kind={template.kind}, or one of its templates: {fitting}."
         )
     if (config.labeler is None) == (config.kind == "labeler"):
-        raise ConfigError("labeler.concept belongs to kind=labeler: give both, as kind=labeler labeler.concept=car.")
+        raise ConfigError(
+            "labeler.concept belongs to kind=labeler: give both, as kind=labeler labeler.concept=car."
+        )
 
 
 def _with_values(raw: dict[str, Any], words: Sequence[Word]) -> dict[str, Any]:
@@ -130,7 +144,9 @@ def _with_values(raw: dict[str, Any], words: Sequence[Word]) -> dict[str, Any]:
 
 def _conf_state() -> tuple[tuple[str, int], ...]:
     """Every config file with its time of change: what a composition depends on."""
-    return tuple(sorted((str(p), p.stat().st_mtime_ns) for d in conf_dirs() for p in d.rglob("*.yaml")))
+    return tuple(
+        sorted((str(p), p.stat().st_mtime_ns) for d in conf_dirs() for p in d.rglob("*.yaml"))
+    )
 
 
 @functools.lru_cache(maxsize=64)
@@ -158,7 +174,9 @@ def _hydra_compose(
     search.append("schema", "structured://")
     try:
         with _version_base():
-            composed = ConfigLoaderImpl(search).load_configuration("config", list(overrides), RunMode.RUN)
+            composed = ConfigLoaderImpl(search).load_configuration(
+                "config", list(overrides), RunMode.RUN
+            )
         choices = {g: str(c) for g, c in composed.hydra.runtime.choices.items() if g in GROUPS}
         raw = OmegaConf.to_container(composed, resolve=False)
     except (HydraException, OmegaConfBaseException, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -204,9 +222,13 @@ def _resolved_hp(raw: Mapping[str, Any], template: Template) -> dict[str, Any]:
         assert isinstance(resolved, dict)
         for name, value in raw["hp"].items():
             declared = template.hyperparameters.get(name)
-            interpolated = isinstance(value, str) and "${" in value and isinstance(resolved[name], str)
+            interpolated = (
+                isinstance(value, str) and "${" in value and isinstance(resolved[name], str)
+            )
             if interpolated and declared is not None and not declared.is_text:
-                resolved[name] = OmegaConf.create(f"value: {resolved[name]}").value  # environment variables are text
+                resolved[name] = OmegaConf.create(
+                    f"value: {resolved[name]}"
+                ).value  # environment variables are text
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError(_reason(error)) from None
     return {str(k): v for k, v in resolved.items()}
@@ -222,9 +244,13 @@ def _resolve(raw: dict[str, Any]) -> dict[str, Any]:
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     try:
-        resolved = OmegaConf.to_container(OmegaConf.create(raw), resolve=True, throw_on_missing=True)
+        resolved = OmegaConf.to_container(
+            OmegaConf.create(raw), resolve=True, throw_on_missing=True
+        )
     except MissingMandatoryValue as error:
-        raise ConfigError(f"{error.full_key} has no value: give it, as {error.full_key}=…") from None
+        raise ConfigError(
+            f"{error.full_key} has no value: give it, as {error.full_key}=…"
+        ) from None
     except OmegaConfBaseException as error:
         raise ConfigError(_reason(error)) from None
     return typing.cast(dict[str, Any], resolved)
@@ -236,8 +262,17 @@ def _reason(error: Any) -> str:
     An environment variable that is not set, for one: `${oc.env:NAME,DEFAULT}` would give it a default.
     """
     key = getattr(error, "full_key", None)
-    reason = str(error).splitlines()[0].removeprefix("KeyError raised while resolving interpolation: ").strip('"')
-    hint = ". Set it, or give a default: ${oc.env:NAME,DEFAULT}." if "nvironment variable" in reason else ""
+    reason = (
+        str(error)
+        .splitlines()[0]
+        .removeprefix("KeyError raised while resolving interpolation: ")
+        .strip('"')
+    )
+    hint = (
+        ". Set it, or give a default: ${oc.env:NAME,DEFAULT}."
+        if "nvironment variable" in reason
+        else ""
+    )
     return (f"{key}: " if key else "") + reason + hint
 
 
@@ -270,4 +305,7 @@ def _files_in_order(choices: Mapping[str, str]) -> Iterator[tuple[str, list[str]
             continue
         tree = {k: v for k, v in read_yaml(path).items() if k != "defaults"}
         is_global = not group or "@package _global_" in path.read_text(encoding="utf-8")[:512]
-        yield name, [key for key, value in flatten(tree if is_global else {group: tree}) if value != {}]
+        yield (
+            name,
+            [key for key, value in flatten(tree if is_global else {group: tree}) if value != {}],
+        )

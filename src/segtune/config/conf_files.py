@@ -24,9 +24,14 @@ def check_user_conf() -> None:
         ConfigError: its config.yaml chooses other groups, or a file begins with a byte order mark.
     """
     for folder in conf_dirs()[:-1]:
-        for path in (folder / "config.yaml", *(p for g in GROUPS for p in (folder / g).glob("*.yaml"))):
+        for path in (
+            folder / "config.yaml",
+            *(p for g in GROUPS for p in (folder / g).glob("*.yaml")),
+        ):
             if path.is_file() and _first_bytes(path) == _BYTE_ORDER_MARK:
-                raise ConfigError(f"{path} begins with a byte order mark: save it as UTF-8 without one.")
+                raise ConfigError(
+                    f"{path} begins with a byte order mark: save it as UTF-8 without one."
+                )
         if (folder / "config.yaml").is_file():
             _check_root_file(folder / "config.yaml")
 
@@ -44,8 +49,12 @@ def _check_root_file(path: Path) -> None:
     chosen = set()
     for entry in data.get("defaults") or []:
         if isinstance(entry, dict):
-            chosen |= {str(key).removeprefix("override ").split("@")[0].strip("/ ") for key in entry}
-    foreign = sorted((set(data) - {"defaults", "hydra"} - set(RunConfig.model_fields)) | (chosen - set(GROUPS)))
+            chosen |= {
+                str(key).removeprefix("override ").split("@")[0].strip("/ ") for key in entry
+            }
+    foreign = sorted(
+        (set(data) - {"defaults", "hydra"} - set(RunConfig.model_fields)) | (chosen - set(GROUPS))
+    )
     missing = [g for g in GROUPS if g not in chosen]
     foreign = [name for name in foreign if not name.startswith("hydra")]
     if not foreign and not missing:
@@ -133,12 +142,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: unreadable, not YAML, or not a mapping.
     """
-    from omegaconf import OmegaConf  # its resolver-free YAML reads 1e-5 as a number, as composition does
+    from omegaconf import (
+        OmegaConf,
+    )  # its resolver-free YAML reads 1e-5 as a number, as composition does
 
     try:
         loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(loaded, dict):
-        raise ConfigError(f"{path}: holds a {type(loaded).__name__}; a mapping of keys to values is expected.")
+        raise ConfigError(
+            f"{path}: holds a {type(loaded).__name__}; a mapping of keys to values is expected."
+        )
     return typing.cast(dict[str, Any], loaded)

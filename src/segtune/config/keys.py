@@ -86,7 +86,11 @@ def _alternatives(annotation: Any) -> list[Any]:
 
 def schema_at(model: Model, path: Sequence[str]) -> Model | None:
     """The settings class at a key; None where free-form data begins."""
-    found = [k for k in alternatives_at(model, path) if isinstance(k, type) and issubclass(k, pydantic.BaseModel)]
+    found = [
+        k
+        for k in alternatives_at(model, path)
+        if isinstance(k, type) and issubclass(k, pydantic.BaseModel)
+    ]
     return found[0] if found else None
 
 

@@ -27,4 +27,6 @@ def quoted(text: str) -> str:
     >>> print(quoted("it's"))
     'it\'s'
     """
-    return "'" + re.sub(r"(\\*)('|$)", lambda run: run[1] * 2 + ("\\'" if run[2] else ""), text) + "'"
+    return (
+        "'" + re.sub(r"(\\*)('|$)", lambda run: run[1] * 2 + ("\\'" if run[2] else ""), text) + "'"
+    )

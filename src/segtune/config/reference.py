@@ -71,7 +71,12 @@ def settings(model: Model, prefix: str = "") -> Iterator[Setting]:
         required = field.is_required()
         default = None if required else field.get_default(call_default_factory=True)
         yield Setting(
-            key, _types(form, definitions), default, required, _allowed(form, definitions), texts.get(name, "")
+            key,
+            _types(form, definitions),
+            default,
+            required,
+            _allowed(form, definitions),
+            texts.get(name, ""),
         )
 
 
@@ -85,7 +90,13 @@ def _forms(form: Mapping[str, Any], definitions: Mapping[str, Any]) -> list[Mapp
     return [one for branch in branches for one in _forms(branch, definitions)]
 
 
-_TYPES = {"string": "text", "number": "number", "integer": "integer", "boolean": "true or false", "null": "null"}
+_TYPES = {
+    "string": "text",
+    "number": "number",
+    "integer": "integer",
+    "boolean": "true or false",
+    "null": "null",
+}
 
 
 def _types(form: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:

@@ -86,11 +86,19 @@ class Hyperparameter:
         raise ConfigError(f"hp.{self.name}={value}: not one of {self.allowed}; {hint}")
 
     def _check_number(self, value: Any, kind: type) -> Any:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise self._refuse(value, f"a{'n integer' if kind is int else ' number'} in {self.allowed}")
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+        ):
+            raise self._refuse(
+                value, f"a{'n integer' if kind is int else ' number'} in {self.allowed}"
+            )
         if kind is int and float(value) != int(value):
             raise self._refuse(value, f"an integer in {self.allowed}")
-        if (self.min is not None and value < self.min) or (self.max is not None and value > self.max):
+        if (self.min is not None and value < self.min) or (
+            self.max is not None and value > self.max
+        ):
             raise self._refuse(value, self.allowed)
         if self.step:
             steps = (value - (self.min or 0)) / self.step
@@ -100,7 +108,9 @@ class Hyperparameter:
 
     def _refuse(self, value: Any, allowed: str) -> ConfigError:
         shown = repr(value) if isinstance(value, str) else value
-        return ConfigError(f"hp.{self.name}={shown}: allowed is {allowed} (default {self.default}).")
+        return ConfigError(
+            f"hp.{self.name}={shown}: allowed is {allowed} (default {self.default})."
+        )
 
     def search_range(self) -> dict[str, Any]:
         """What a sweep draws from when its file names this hyperparameter without a range.
@@ -119,7 +129,9 @@ class Hyperparameter:
                 f"hp.{self.name} has no default search range: give a list of choices, as [{self.default}]."
             )
         if self.min is None or self.max is None:
-            raise ConfigError(f"hp.{self.name} has no default search range: give min and max, or choices.")
+            raise ConfigError(
+                f"hp.{self.name} has no default search range: give min and max, or choices."
+            )
         return {"min": self.min, "max": self.max} | ({"step": self.step} if self.step else {})
 
 
@@ -149,7 +161,9 @@ class Template:
             if name not in self.hyperparameters:
                 alias = alias_hint(name)
                 hint = alias if "hp." in alias else nearest(name, self.hyperparameters)
-                raise ConfigError(f"hp.{name}: template '{self.name}' declares no such hyperparameter; {hint}")
+                raise ConfigError(
+                    f"hp.{name}: template '{self.name}' declares no such hyperparameter; {hint}"
+                )
         values = {}
         for name, declared in self.hyperparameters.items():
             values[name] = declared.check(chosen.get(name, declared.default))
@@ -159,7 +173,11 @@ class Template:
         """The declaration as plain data."""
         rows = {}
         for name, declared in self.hyperparameters.items():
-            row = {k: v for k, v in asdict(declared).items() if v not in (None, "", False) and k != "name"}
+            row = {
+                k: v
+                for k, v in asdict(declared).items()
+                if v not in (None, "", False) and k != "name"
+            }
             rows[name] = {"type": declared.kind, "default": declared.default} | row
         return {
             "name": self.name,

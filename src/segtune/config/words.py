@@ -99,12 +99,18 @@ def _hydra_value(word: Word, raw: str) -> Any:
         reason = str(error).splitlines()[0]
         if raw[:1] in ("[", "{"):
             example = f"{word.key}=['a b',c]" if raw[0] == "[" else f"{word.key}={{'a b': c}}"
-            hint = f"inside lists and mappings, quote text that is more than a plain word: {example}"
+            hint = (
+                f"inside lists and mappings, quote text that is more than a plain word: {example}"
+            )
         else:
             hint = f"text needs quotes of its own here: {word.key}={quoted(raw)}"
-        raise ConfigError(f"{word.text!r} cannot be read: {reason}. In Hydra's syntax, {hint}") from None
+        raise ConfigError(
+            f"{word.text!r} cannot be read: {reason}. In Hydra's syntax, {hint}"
+        ) from None
     if several:
-        raise ConfigError(f"{word.text!r} lists several values; a run takes one. To search: {command('sweep', 'NAME')}")
+        raise ConfigError(
+            f"{word.text!r} lists several values; a run takes one. To search: {command('sweep', 'NAME')}"
+        )
     return value
 
 
@@ -122,7 +128,9 @@ def assignments(model: Model | None, texts: Sequence[str], prefix: str) -> list[
         path = word.path[1:]
         if word.raw is None:
             raise ConfigError(f"{text!r}: ~ takes away keys of a run alone; give {word.key}=VALUE.")
-        kind = text_kind(model, path) if model and path else TextKind(optional=False, structured=False)
+        kind = (
+            text_kind(model, path) if model and path else TextKind(optional=False, structured=False)
+        )
         if path and model is None:
             kind = None
         found.append(Word(text, path, word.raw, read_value(word, kind)))

@@ -13,7 +13,13 @@ import yaml
 
 from segtune.classes import ClassTable
 from segtune.config.commands import command, dataset_words
-from segtune.config.dataset_schema import CLASSES_FILE, DatasetConfig, FixesConfig, SplitsConfig, TableConfig
+from segtune.config.dataset_schema import (
+    CLASSES_FILE,
+    DatasetConfig,
+    FixesConfig,
+    SplitsConfig,
+    TableConfig,
+)
 from segtune.data.source.download import build_folder, download
 from segtune.data.source.files import cache_dir
 from segtune.data.source.layout import Source
@@ -54,9 +60,13 @@ def advice_on_test(source: Source) -> str:
         return f"{before}add the list '{source.folder(splits.lists, 'test')}'."
     divided = splits.model_copy(update={"test": 0.2, "stratify": False})
     try:
-        replace(source, config=source.config.model_copy(update={"splits": divided}), _kept={}).splits()
+        replace(
+            source, config=source.config.model_copy(update={"splits": divided}), _kept={}
+        ).splits()
     except DataError:  # too few images or groups to divide them
-        where = " and ".join(f"'{source.folder(p, 'test')}'" for p in (source.config.images, source.config.masks))
+        where = " and ".join(
+            f"'{source.folder(p, 'test')}'" for p in (source.config.images, source.config.masks)
+        )
         return f"{before}put images that train and val do not show into {where}."
     example = command("train", *dataset_words(source.config), divide)
     return f"{before}train with {divide}, which divides all images anew: {example}"
@@ -105,8 +115,15 @@ def resolved(config: DatasetConfig, source: Source) -> DatasetConfig:
     """The config of an opened dataset as a run records it: it depends on no other file, nor on the working folder."""
     root = None if config.root is None else str(Path(config.root).expanduser().absolute())
     table = {key: getattr(source.config, key) for key in TableConfig.model_fields}
-    in_place = {} if config.source == "annotations" else table  # there, classes choose how they are converted
-    update = {**in_place, "root": root, "fixes": source.config.fixes, "table": TableConfig.model_validate(table)}
+    in_place = (
+        {} if config.source == "annotations" else table
+    )  # there, classes choose how they are converted
+    update = {
+        **in_place,
+        "root": root,
+        "fixes": source.config.fixes,
+        "table": TableConfig.model_validate(table),
+    }
     return config.model_copy(update=update)
 
 
@@ -122,10 +139,14 @@ def _with_fixes(config: DatasetConfig) -> DatasetConfig:
                 f"{command('check', '--fix', dataset=_without_fixes(config))}"
             )
         try:
-            fixes = FixesConfig.model_validate({k: v for k, v in _read_yaml(path).items() if k != "dataset"})
+            fixes = FixesConfig.model_validate(
+                {k: v for k, v in _read_yaml(path).items() if k != "dataset"}
+            )
         except pydantic.ValidationError as error:
             fault = error.errors()[0]
-            raise ConfigError(f"dataset.fixes={path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}.") from None
+            raise ConfigError(
+                f"dataset.fixes={path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}."
+            ) from None
     update: dict[str, Any] = {"fixes": fixes, "label_map": {**config.label_map, **fixes.label_map}}
     for key in ("mask_format", "reduce_zero_label", "splits", "classes"):
         if getattr(fixes, key) is not None:
@@ -142,7 +163,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"'{path}' cannot be read as YAML: {' '.join(str(error).split())[:200]}") from None
+        raise DataError(
+            f"'{path}' cannot be read as YAML: {' '.join(str(error).split())[:200]}"
+        ) from None
     if not isinstance(found, Mapping):
         raise DataError(f"'{path}' holds {type(found).__name__}; a mapping of keys is expected.")
     return dict(found)
@@ -157,8 +180,14 @@ def _street_root(config: DatasetConfig, say: Log) -> Path:
         raise DataError(
             f"dataset '{config.name}': source 'street' needs dataset.street (width, height, train, val, …)."
         )
-    key = hashlib.sha256(json.dumps([street_files.VERSION, settings.model_dump()]).encode()).hexdigest()[:12]
-    root = Path(os.path.expanduser(config.root)).absolute() if config.root else cache_dir() / f"street-{key}"
+    key = hashlib.sha256(
+        json.dumps([street_files.VERSION, settings.model_dump()]).encode()
+    ).hexdigest()[:12]
+    root = (
+        Path(os.path.expanduser(config.root)).absolute()
+        if config.root
+        else cache_dir() / f"street-{key}"
+    )
     if not root.is_dir():
         build_folder(root, lambda folder: street_files.write_dataset(folder, settings, say))
     return root

@@ -18,7 +18,14 @@ from segtune.config.schema import RunConfig
 from segtune.data.batches.cache import Decoded, load_split, shapes_of
 from segtune.data.sources import open_source
 from segtune.errors import ConfigError, DataError, StorageError
-from segtune.inference.engines.graphs import OPSET, Runtime, check_installed, to_int8, to_onnx, to_openvino
+from segtune.inference.engines.graphs import (
+    OPSET,
+    Runtime,
+    check_installed,
+    to_int8,
+    to_onnx,
+    to_openvino,
+)
 from segtune.inference.loading import open_model
 from segtune.inference.segmenter import Segmenter
 from segtune.measure.metrics import count_pairs, score
@@ -65,7 +72,11 @@ class Exported:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        return {**asdict(self), "folder": str(self.folder), "precision": "int8" if self.format == "int8" else "fp32"}
+        return {
+            **asdict(self),
+            "folder": str(self.folder),
+            "precision": "int8" if self.format == "int8" else "fp32",
+        }
 
     def lines(self) -> list[str]:
         """For people."""
@@ -79,7 +90,9 @@ class Exported:
         rows += [f"{'latency, ms':<22}{a.latency_ms:12.1f}{b.latency_ms:12.1f}"]
         rows += [f"{'size, MB':<22}{a.size_mb:12.2f}{b.size_mb:12.2f}"]
         sizes = "any size" if self.dynamic else "one size"
-        rows.append(f"same class on {self.agreement:.4%} of the pixels of {self.images} images; takes {sizes}")
+        rows.append(
+            f"same class on {self.agreement:.4%} of the pixels of {self.images} images; takes {sizes}"
+        )
         return [*rows, f"{self.format}: {self.folder}"]
 
 
@@ -107,14 +120,20 @@ def export_model(
     """
     check_installed(form)
     if output.exists() and not overwrite:
-        raise ConfigError(f"output '{output}' exists; choose another folder, or set overwrite=true.")
+        raise ConfigError(
+            f"output '{output}' exists; choose another folder, or set overwrite=true."
+        )
     if output.exists() and not (output / "export.json").is_file():
-        raise ConfigError(f"output '{output}' is no earlier export (it has no export.json); choose another folder.")
+        raise ConfigError(
+            f"output '{output}' is no earlier export (it has no export.json); choose another folder."
+        )
     config, store = composed.config, open_store(composed.config.tracking)
     located = locate(model, store)
     segmenter = open_model(located.folder, "cpu", located.manifest_hash)
     if not isinstance(segmenter, Segmenter):
-        raise ConfigError(f"model={model} is no segmenter; labelers and workflows are not exported.")
+        raise ConfigError(
+            f"model={model} is no segmenter; labelers and workflows are not exported."
+        )
     source = open_source(dataset_of(composed, store, located.run_id, model), say)
     if source.classes.names != segmenter.classes.names:
         raise ConfigError(
@@ -145,7 +164,9 @@ def export_model(
             )
         told = found.to_json() | {"segmenter": file_hash(located.folder / MANIFEST)}
         told["classes"] = segmenter.classes.to_json()
-        (folder / "export.json").write_text(to_json(told, indent=1, ensure_ascii=False), encoding="utf-8")
+        (folder / "export.json").write_text(
+            to_json(told, indent=1, ensure_ascii=False), encoding="utf-8"
+        )
         _put(folder, output)
     if located.run_id and is_active(store, located.run_id):
         run = RunWriter(store, located.run_id)
@@ -171,7 +192,9 @@ def _calibration(
     try:
         train = load_split(source, "train", segmenter.image_size, False, config.cache, say)
     except DataError as error:
-        raise DataError(f"format=int8 is calibrated on train images, and there are none: {error}") from None
+        raise DataError(
+            f"format=int8 is calibrated on train images, and there are none: {error}"
+        ) from None
     chosen = [i * len(train) // min(images, len(train)) for i in range(min(images, len(train)))]
     return [train.images[i] for i in chosen]
 
@@ -182,8 +205,13 @@ def _compare(
 ) -> Exported:  # fmt: skip
     file = target / ("model.xml" if form == "openvino" else "model.onnx")
     runtime, names = Runtime(file), segmenter.classes.names
-    one_size = [i for i, s in enumerate(shapes_of(val.images)) if dynamic or s == shapes_of(val.images)[0]]
-    chosen = [one_size[i * len(one_size) // min(images, len(one_size))] for i in range(min(images, len(one_size)))]
+    one_size = [
+        i for i, s in enumerate(shapes_of(val.images)) if dynamic or s == shapes_of(val.images)[0]
+    ]
+    chosen = [
+        one_size[i * len(one_size) // min(images, len(one_size))]
+        for i in range(min(images, len(one_size)))
+    ]
     say(f"comparing on {len(chosen)} images")
     matrices = torch.zeros(2, len(names), len(names), dtype=torch.int64)
     same = total = 0
@@ -207,7 +235,9 @@ def _compare(
     for place in (0, 1):
         found = score(matrices[place])
         iou = dict(zip(names, found.iou, strict=True))
-        both.append(Measured(found.miou, iou, 1e3 * statistics.median(times[place]), sizes[place] / 1e6))
+        both.append(
+            Measured(found.miou, iou, 1e3 * statistics.median(times[place]), sizes[place] / 1e6)
+        )
     return Exported(form, output, same / total, dynamic, len(chosen), OPSET, both[0], both[1])
 
 
@@ -215,5 +245,7 @@ def _at(ids: NDArray[np.uint8], truth: torch.Tensor) -> torch.Tensor:
     """The mask at the size of the stored truth, by nearest neighbour."""
     found = torch.from_numpy(ids)
     if found.shape != truth.shape:
-        found = torch.nn.functional.interpolate(found[:, None], size=truth.shape[1:], mode="nearest-exact")[:, 0]
+        found = torch.nn.functional.interpolate(
+            found[:, None], size=truth.shape[1:], mode="nearest-exact"
+        )[:, 0]
     return found

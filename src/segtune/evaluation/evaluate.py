@@ -53,7 +53,9 @@ def evaluate_model(
         say(located.note)
     segmenter = open_model(located.folder, manifest_hash=located.manifest_hash)
     if isinstance(segmenter, Workflow):
-        raise ConfigError(f"'{model}' is a workflow; evaluate its segmenter and its labelers one by one.")
+        raise ConfigError(
+            f"'{model}' is a workflow; evaluate its segmenter and its labelers one by one."
+        )
     dataset = dataset_of(composed, store, located.run_id, model)
     task, source = task_of_model(segmenter), open_source(dataset, say)
     classes = task.classes(source)
@@ -62,9 +64,13 @@ def evaluate_model(
             f"dataset '{source.name}' has the classes {', '.join(classes.names)}, but {model} was trained on "
             f"{', '.join(segmenter.classes.names)}. Choose the dataset that it was trained on."
         )
-    data = task.load(source, split, segmenter.image_size, stored_masks=True, cache=config.cache, say=say)
+    data = task.load(
+        source, split, segmenter.image_size, stored_masks=True, cache=config.cache, say=say
+    )
     check_countable(source, split, data, classes.names)
-    record_read(store, source.name, split, data.fingerprint, located.run_id or str(located.folder), purpose)
+    record_read(
+        store, source.name, split, data.fingerprint, located.run_id or str(located.folder), purpose
+    )
     found = signed(measure(task, segmenter, source, split, data, seconds=2.0), located.folder)
     if located.run_id and is_active(store, located.run_id):
         run = RunWriter(store, located.run_id)
@@ -74,12 +80,19 @@ def evaluate_model(
     elif located.version and add_evidence(store, located.version, found):
         say(f"the run of {located.pinned} was removed: the version keeps the evidence itself")
     else:
-        say(f"'{located.folder}' belongs to no run: its evidence is not kept, and reports cannot show it")
+        say(
+            f"'{located.folder}' belongs to no run: its evidence is not kept, and reports cannot show it"
+        )
     return found
 
 
 def measure(
-    task: Task, segmenter: Segmenter | RegionLabeler, source: Source, split: str, data: Decoded, seconds: float = 0.2
+    task: Task,
+    segmenter: Segmenter | RegionLabeler,
+    source: Source,
+    split: str,
+    data: Decoded,
+    seconds: float = 0.2,
 ) -> Evidence:
     """Evidence of a segmenter, with what it costs on this device.
 
@@ -100,20 +113,29 @@ def measure(
 def signed(evidence: Evidence, folder: Path) -> Evidence:
     """The evidence with the bytes that it is about: the manifest's hash and the size of the weights."""
     cost = {**evidence.origin.cost, "size_mb": (folder / WEIGHTS).stat().st_size / 1e6}
-    return replace(evidence, origin=replace(evidence.origin, segmenter=file_hash(folder / MANIFEST), cost=cost))
+    return replace(
+        evidence, origin=replace(evidence.origin, segmenter=file_hash(folder / MANIFEST), cost=cost)
+    )
 
 
 def keep(run: RunWriter, evidence: Evidence, data: Decoded) -> None:
     """Keeps evidence with its run, and small pictures of the split with the dataset's entry in the store."""
     origin = evidence.origin
-    folder = run.folder / "evidence" / file_name(f"{origin.split.replace('/', '_')}-{origin.fingerprint[:12]}")
+    folder = (
+        run.folder
+        / "evidence"
+        / file_name(f"{origin.split.replace('/', '_')}-{origin.fingerprint[:12]}")
+    )
     evidence.save(folder)
     run.folder_artifact(folder, f"evidence/{folder.name}")
     run.tags({f"segtune.evidence.{origin.split}": folder.name})
 
     def pictures() -> dict[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
         pairs = ((data.names[i], data.images[i], data.masks[i]) for i in shown_images(len(data)))
-        return {name: (small(resize_image(image, *mask.shape)), small(mask)) for name, image, mask in pairs}
+        return {
+            name: (small(resize_image(image, *mask.shape)), small(mask))
+            for name, image, mask in pairs
+        }
 
     try:
         keep_pictures(run.store, origin.dataset, origin.split, origin.fingerprint, pictures)

@@ -45,7 +45,9 @@ class Dispute:
     mask: Path
 
 
-def rank_disputes(config: RunConfig, runs: Sequence[str], say: Log = lambda _: None) -> list[Dispute]:
+def rank_disputes(
+    config: RunConfig, runs: Sequence[str], say: Log = lambda _: None
+) -> list[Dispute]:
     """All images of train and val, the most disputed first.
 
     Args:
@@ -61,13 +63,16 @@ def rank_disputes(config: RunConfig, runs: Sequence[str], say: Log = lambda _: N
         located = locate(run, store)
         segmenter = open_model(located.folder, manifest_hash=located.manifest_hash)
         if not isinstance(segmenter, Segmenter) or segmenter.classes.names != source.classes.names:
-            raise ConfigError(f"run={run} is no segmenter of the classes {', '.join(source.classes.names)}.")
+            raise ConfigError(
+                f"run={run} is no segmenter of the classes {', '.join(source.classes.names)}."
+            )
         learned = _trained_on(store, located.run_id, source)
         for split in splits:
             data = load_split(source, split, segmenter.image_size, True, config.cache, say)
             pairs = source.pairs(split)
             files = {
-                p.name: (p, d not in learned) for p, d in zip(pairs, digests([p.image for p in pairs]), strict=True)
+                p.name: (p, d not in learned)
+                for p, d in zip(pairs, digests([p.image for p in pairs]), strict=True)
             }
             for name, margin, worst in _margins(segmenter, data, say):
                 pair, fresh = files[name]
@@ -85,19 +90,26 @@ def _trained_on(store: Store, run: str | None, source: Source) -> set[bytes]:
     return set(digests([p.image for p in theirs.pairs("train")]))
 
 
-def _margins(segmenter: Segmenter, data: Decoded, say: Log) -> Iterator[tuple[str, float, tuple[str, str] | None]]:
+def _margins(
+    segmenter: Segmenter, data: Decoded, say: Log
+) -> Iterator[tuple[str, float, tuple[str, str] | None]]:
     names = segmenter.classes.names
     with ProgressReporter(say) as pace, torch.inference_mode():
         done = 0
         for batch in batches_of_one_size(data, 8):
             images = torch.from_numpy(np.stack([data.images[i] for i in batch])).permute(0, 3, 1, 2)
-            logits, size = segmenter.logits(images, images.shape[-2:]), shapes_of(data.masks)[batch[0]]
+            logits, size = (
+                segmenter.logits(images, images.shape[-2:]),
+                shapes_of(data.masks)[batch[0]],
+            )
             for index, one in zip(batch, logits, strict=True):  # those of one whole mask at a time
                 chance = F.interpolate(one[None], size=size, mode="bilinear").softmax(1)[0].cpu()
                 truth = torch.from_numpy(np.array(data.masks[index])).long()
                 counted = truth < len(names)
                 top, seen = chance.max(0)
-                gap = torch.where(counted, top - chance.gather(0, truth.clamp(max=len(names) - 1)[None])[0], 0.0)
+                gap = torch.where(
+                    counted, top - chance.gather(0, truth.clamp(max=len(names) - 1)[None])[0], 0.0
+                )
                 margin = float(gap.sum() / counted.sum().clamp(min=1))
                 sums = torch.zeros(len(names) ** 2).index_add_(
                     0, (truth.clamp(max=len(names) - 1) * len(names) + seen).ravel(), gap.ravel()

@@ -34,12 +34,16 @@ def averaged(infer: Callable[[Tensor], Tensor], image: Tensor, average: str) -> 
         view = image
         if scale != 1.0:
             size = (max(1, round(height * scale)), max(1, round(width * scale)))
-            resized = F.interpolate(image.float(), size=size, mode="bilinear", align_corners=False, antialias=True)
+            resized = F.interpolate(
+                image.float(), size=size, mode="bilinear", align_corners=False, antialias=True
+            )
             view = resized.round().clamp(0, 255).to(torch.uint8)
         for flip in (False, True)[: 1 + mirrored]:
             logits = infer(view.flip(-1)).flip(-1) if flip else infer(view)
             if logits.shape[-2:] != (height, width):
-                logits = F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
+                logits = F.interpolate(
+                    logits, size=(height, width), mode="bilinear", align_corners=False
+                )
             total = total + logits.softmax(1)
     assert isinstance(total, Tensor)
     return (total / (len(scales) * (1 + mirrored))).clamp_min(1e-12).log()

@@ -109,7 +109,10 @@ def _interpolated(
         )
     )
     limit = _STRIP if device.type == "cpu" else _DEVICE_STRIP
-    height, step = rows[1] - rows[0], max(1, limit // (len(logits) * max(1, columns[1] - columns[0])))
+    height, step = (
+        rows[1] - rows[0],
+        max(1, limit // (len(logits) * max(1, columns[1] - columns[0]))),
+    )
     for start in range(0, height, step):
         some = slice(start, min(start + step, height))
         first, end = int(above[some][0]), int(below[some][-1]) + 1
@@ -123,7 +126,9 @@ def _places(
     first: int, end: int, step: float, length: int, begin: int, lines: int, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of pixels along a side: the lines on both sides of each, counted from `begin`, and the share of the second."""
-    place = ((torch.arange(first, end, dtype=torch.float64) + 0.5) * step - 0.5).clamp_(0, length - 1) - begin
+    place = ((torch.arange(first, end, dtype=torch.float64) + 0.5) * step - 0.5).clamp_(
+        0, length - 1
+    ) - begin
     place = place.clamp_(0, lines - 1)
     low = place.long()
     share = (place - low).float()
@@ -147,10 +152,14 @@ def _leading(strip: Tensor, spare: Tensor) -> Tensor:
     strip -= strip.amax(1, keepdim=True)
     last = strip.shape[1] - 1
     rank = torch.arange(last, -1, -1, dtype=strip.dtype, device=strip.device)[:, None]
-    return last - torch.add(rank, strip, alpha=1e30, out=spare).amax(1)  # the largest are 0, all others far below
+    return last - torch.add(rank, strip, alpha=1e30, out=spare).amax(
+        1
+    )  # the largest are 0, all others far below
 
 
-def _strips(logits: Tensor, size: Sequence[int], grid: Sequence[int]) -> Iterator[tuple[slice, Tensor, Tensor]]:
+def _strips(
+    logits: Tensor, size: Sequence[int], grid: Sequence[int]
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Rows, their logits (rows, C, W) to the base of 2, and memory for as many, of logits (C, h, w) that span `grid`.
 
     The memory of one strip is that of the next. To the base of 2, for a CPU takes powers of it in half the time.
@@ -158,11 +167,17 @@ def _strips(logits: Tensor, size: Sequence[int], grid: Sequence[int]) -> Iterato
     (height, width), alike = size, tuple(grid) == tuple(logits.shape[1:])
     if logits.device.type != "cpu" and len(logits) * grid[0] * grid[1] > _DEVICE_STRIP:
         steps = logits.shape[1] / grid[0], logits.shape[2] / grid[1]
-        for start, strip in _interpolated(logits, (0, 0), logits.shape[1:], steps, (0, height), (0, width)):
+        for start, strip in _interpolated(
+            logits, (0, 0), logits.shape[1:], steps, (0, height), (0, width)
+        ):
             yield slice(start, start + len(strip)), strip, torch.empty_like(strip)
         return
     if logits.device.type != "cpu":  # where strips would only be more calls
-        whole = logits[None] if alike else F.interpolate(logits[None], size=tuple(grid), mode="bilinear")
+        whole = (
+            logits[None]
+            if alike
+            else F.interpolate(logits[None], size=tuple(grid), mode="bilinear")
+        )
         strip = (whole[0, :, :height, :width].float() * _LOG2_E).transpose(0, 1).contiguous()
         yield slice(0, height), strip, torch.empty_like(strip)
         return
@@ -172,7 +187,10 @@ def _strips(logits: Tensor, size: Sequence[int], grid: Sequence[int]) -> Iterato
     place = ((torch.arange(height) + 0.5) * (lines / grid[0]) - 0.5).clamp_(0, lines - 1)
     above = place.long()
     below, share = (above + 1).clamp_(max=lines - 1), (place - above)[:, None, None]
-    reach = max(int(below[min(start + step, height) - 1] - above[start]) + 1 for start in range(0, height, step))
+    reach = max(
+        int(below[min(start + step, height) - 1] - above[start]) + 1
+        for start in range(0, height, step)
+    )
     broad = np.empty((reach * classes, grid[1]), np.float32)
     for start in range(0, height, step):
         rows = slice(start, min(start + step, height))

@@ -25,8 +25,12 @@ from segtune.models.labeler import Encoded, RegionModel, build_labeler
 _SHOWN = 5  # finer concepts that a region keeps
 _LEAST_PART = 4  # parts of fewer times `min_area` pixels are none
 _BLUR = 2.0  # pixels
-_LEAST = 1e-6  # of a probability: two heads that are sure of different labels must not leave nothing
-_AT_ONCE = 64  # regions that are pooled together: each takes as much memory as the features have places
+_LEAST = (
+    1e-6  # of a probability: two heads that are sure of different labels must not leave nothing
+)
+_AT_ONCE = (
+    64  # regions that are pooled together: each takes as much memory as the features have places
+)
 
 
 class RegionLabeler:
@@ -53,7 +57,11 @@ class RegionLabeler:
 
     @classmethod
     def from_parts(
-        cls, info: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str | torch.device | None, name: str
+        cls,
+        info: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        device: str | torch.device | None,
+        name: str,
     ) -> "RegionLabeler":
         """Out of a description and weights; `name` is for messages.
 
@@ -66,18 +74,26 @@ class RegionLabeler:
             classes = ClassTable.parse(info["classes"])
             model = build_labeler(info["model"], len(classes))
             told = info["preprocessing"]
-            described = Preprocessing(tuple(told["mean"]), tuple(told["std"]), int(told["multiple"]))
+            described = Preprocessing(
+                tuple(told["mean"]), tuple(told["std"]), int(told["multiple"])
+            )
             model = RegionModel(model.encoder, int(info["model"]["width"]), len(classes), described)
             model.load_state_dict(dict(tensors))
         except (KeyError, TypeError, RuntimeError) as error:
-            raise DataError(f"labeler '{name}': the description does not fit the weights ({error}).") from None
-        return cls(model, info["concept"], classes, info["image_size"], info["min_area"], info, device)
+            raise DataError(
+                f"labeler '{name}': the description does not fit the weights ({error})."
+            ) from None
+        return cls(
+            model, info["concept"], classes, info["image_size"], info["min_area"], info, device
+        )
 
     def save(self, folder: Path) -> str:
         """Writes the folder that `open_model` opens; returns the sha256 of its manifest."""
         return write_folder(folder, self.model.state_dict(), self.info)
 
-    def describe(self, template: Mapping[str, Any], dataset: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    def describe(
+        self, template: Mapping[str, Any], dataset: Mapping[str, Any], metrics: Mapping[str, float]
+    ) -> None:
         """Notes in `info`, which `save` writes, how to build the model and where it came from."""
         self.info = {
             "kind": "labeler",
@@ -93,7 +109,9 @@ class RegionLabeler:
             "versions": versions(),
         }
 
-    def label(self, found: Segmentation, regions: Sequence[Region], divide: bool = False) -> list[Region]:
+    def label(
+        self, found: Segmentation, regions: Sequence[Region], divide: bool = False
+    ) -> list[Region]:
         """The regions, those of the concept with their finer concepts.
 
         Args:
@@ -118,10 +136,16 @@ class RegionLabeler:
         if divide:
             places = self.places(encoded, (height, width))
             ids = places.argmax(0).astype(np.uint8)
-            areas = [(r, part) for r, area in areas for part in divided(area, ids, _LEAST_PART * self.min_area)]
+            areas = [
+                (r, part)
+                for r, area in areas
+                for part in divided(area, ids, _LEAST_PART * self.min_area)
+            ]
         chances = self.chances(encoded, _numbered([a for _, a in areas]))
         if divide:
-            chances = np.sqrt((chances + _LEAST) * np.stack([places[:, a].mean(1) for _, a in areas]))
+            chances = np.sqrt(
+                (chances + _LEAST) * np.stack([places[:, a].mean(1) for _, a in areas])
+            )
             chances /= chances.sum(1, keepdims=True)
             areas, chances = _joined(areas, chances)
         labelled = []
@@ -129,7 +153,9 @@ class RegionLabeler:
             order = np.argsort(-row, kind="stable")[:_SHOWN]
             finer = tuple(Concept(int(k), self.classes.names[k], float(row[k])) for k in order)
             if divide:
-                region = describe_area(region.id, region.concept_id, area, found.confidence, found.classes)
+                region = describe_area(
+                    region.id, region.concept_id, area, found.confidence, found.classes
+                )
             labelled.append(replace(region, finer=finer))
         if not divide:
             by_id = {r.id: r for r in labelled}
@@ -141,7 +167,9 @@ class RegionLabeler:
     def encode(self, image: NDArray[np.uint8]) -> Encoded:
         """What the model sees of an image (H, W, 3)."""
         resized = resize_image(image, *target_size(image.shape[0], image.shape[1], self.image_size))
-        return self.model.encode(torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None].to(self.device))
+        return self.model.encode(
+            torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None].to(self.device)
+        )
 
     @torch.inference_mode()
     def places(self, encoded: Encoded, size: tuple[int, int]) -> NDArray[np.float32]:
@@ -150,11 +178,14 @@ class RegionLabeler:
         covered = zip(size, (encoded.rows, encoded.columns), own.shape[-2:], strict=True)
         # the last cells may reach beyond the image: stretched to its size instead, all would lie too far up and left
         y, x = (
-            2 * (torch.arange(side, device=own.device) + 0.5) / side * part / cells - 1 for side, part, cells in covered
+            2 * (torch.arange(side, device=own.device) + 0.5) / side * part / cells - 1
+            for side, part, cells in covered
         )
         grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None]
         logits = F.grid_sample(own, grid.to(own.dtype), padding_mode="border", align_corners=False)
-        return np.stack([cv2.GaussianBlur(p, (0, 0), _BLUR) for p in logits.softmax(1)[0].cpu().numpy()])
+        return np.stack(
+            [cv2.GaussianBlur(p, (0, 0), _BLUR) for p in logits.softmax(1)[0].cpu().numpy()]
+        )
 
     @torch.inference_mode()
     def chances(self, encoded: Encoded, numbers: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -167,7 +198,9 @@ class RegionLabeler:
         return np.concatenate(rows) if rows else np.zeros((0, len(self.classes)), np.float32)
 
 
-def divided(area: NDArray[np.bool_], ids: NDArray[np.uint8], min_area: int) -> list[NDArray[np.bool_]]:
+def divided(
+    area: NDArray[np.bool_], ids: NDArray[np.uint8], min_area: int
+) -> list[NDArray[np.bool_]]:
     """An area (H, W) in parts of one id each, of at least `min_area` pixels; what is smaller goes to the nearest part.
 
     Args:
@@ -177,7 +210,10 @@ def divided(area: NDArray[np.bool_], ids: NDArray[np.uint8], min_area: int) -> l
     if len(found.labels) < 2:
         return [area]
     _, nearest = cv2.distanceTransformWithLabels(
-        (found.numbers == 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+        (found.numbers == 0).astype(np.uint8),
+        cv2.DIST_L2,
+        cv2.DIST_MASK_5,
+        labelType=cv2.DIST_LABEL_PIXEL,
     )
     number_of = np.zeros(int(nearest.max()) + 1, np.int32)
     number_of[nearest[found.numbers > 0]] = found.numbers[found.numbers > 0]

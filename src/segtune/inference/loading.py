@@ -28,5 +28,7 @@ def open_model(
     info, tensors = read_folder(folder, manifest_hash)
     kind = str(info.get("kind", "segmenter"))
     if kind not in _KINDS:
-        raise DataError(f"'{folder}' is a {kind}, which this segtune does not know; {nearest(kind, _KINDS)}")
+        raise DataError(
+            f"'{folder}' is a {kind}, which this segtune does not know; {nearest(kind, _KINDS)}"
+        )
     return _KINDS[kind].from_parts(info, tensors, device, str(folder))

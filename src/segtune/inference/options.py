@@ -52,14 +52,21 @@ class Options:
         ]  # fmt: skip
         for key, value, allowed in (*closed, *(("formats", f, FORMATS) for f in self.formats)):
             if value not in allowed:
-                raise ConfigError(f"{key}={value}: {nearest(value, allowed)} (allowed: {', '.join(allowed)})")
-        for key, number, least in (("min_area", self.min_area, 1), ("max_pixels", self.max_pixels, 1)):
+                raise ConfigError(
+                    f"{key}={value}: {nearest(value, allowed)} (allowed: {', '.join(allowed)})"
+                )
+        for key, number, least in (
+            ("min_area", self.min_area, 1),
+            ("max_pixels", self.max_pixels, 1),
+        ):
             if number < least:
                 raise ConfigError(f"{key}={number}: at least {least} is expected.")
         if self.sample_ms is not None and self.sample_ms <= 0:
             raise ConfigError(f"sample_ms={self.sample_ms}: milliseconds above 0 are expected.")
         if self.tiling and self.smooth != "none":
-            raise ConfigError(f"smooth={self.smooth} looks at whole frames; leave out tile={self.tile}.")
+            raise ConfigError(
+                f"smooth={self.smooth} looks at whole frames; leave out tile={self.tile}."
+            )
 
     @property
     def tiling(self) -> Tiling | None:

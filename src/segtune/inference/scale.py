@@ -86,7 +86,9 @@ def resized(read: ReadWindow, size: Size, target: Size) -> ReadWindow:
     steps = [n // t for n, t in zip(size, target, strict=True)]
     if all(n == s * t for n, s, t in zip(size, steps, target, strict=True)):
         return _whole_steps(read, steps, target)
-    down, across = (_weights(n, t, _method(size, target)) for n, t in zip(size, target, strict=True))
+    down, across = (
+        _weights(n, t, _method(size, target)) for n, t in zip(size, target, strict=True)
+    )
 
     def window(top: int, left: int, bottom: int, right: int) -> NDArray[np.uint8]:
         found = np.empty((bottom - top, right - left, 3), np.uint8)
@@ -99,7 +101,9 @@ def resized(read: ReadWindow, size: Size, target: Size) -> ReadWindow:
             narrow = columns @ pixels.reshape(end - first, -1)
             narrow = narrow.reshape(right - left, lower - upper, 3).transpose(1, 0, 2)
             levels = lines @ np.ascontiguousarray(narrow).reshape(lower - upper, -1)
-            found[start - top : stop - top] = np.rint(levels).clip(0, 255).reshape(stop - start, right - left, 3)
+            found[start - top : stop - top] = (
+                np.rint(levels).clip(0, 255).reshape(stop - start, right - left, 3)
+            )
         return found
 
     return window
@@ -114,7 +118,9 @@ def _whole_steps(read: ReadWindow, steps: Sequence[int], target: Size) -> ReadWi
         for start in range(top, bottom, rows):
             stop = min(start + rows, bottom)
             part = read(start * steps[0], left * steps[1], stop * steps[0], right * steps[1])
-            found[start - top : stop - top] = resize_image(np.ascontiguousarray(part), stop - start, right - left)
+            found[start - top : stop - top] = resize_image(
+                np.ascontiguousarray(part), stop - start, right - left
+            )
         return found
 
     return window
@@ -140,11 +146,15 @@ def _weights(length: int, target: int, method: Method) -> csr_matrix:
         else:  # OpenCV's rule for INTER_AREA where a side grows: two neighbours, weighted by their overlap
             first = np.floor(places * step)
             overlap = (places + 1) - (first + 1) / step
-            center = (first + np.where(overlap <= 0, 0, overlap - np.floor(overlap))).clip(0, length - 1)
+            center = (first + np.where(overlap <= 0, 0, overlap - np.floor(overlap))).clip(
+                0, length - 1
+            )
         low = np.floor(center).astype(np.int64)
         high, share = np.minimum(low + 1, length - 1), (center - low).astype(np.float32)
         values = np.stack([1 - share, share], 1).ravel()
-        return csr_matrix((values, (places.repeat(2), np.stack([low, high], 1).ravel())), (target, length))
+        return csr_matrix(
+            (values, (places.repeat(2), np.stack([low, high], 1).ravel())), (target, length)
+        )
     data: list[float] = []
     columns: list[int] = []
     ends = [0]
@@ -166,7 +176,11 @@ def _used(weights: csr_matrix, start: int, stop: int) -> tuple[csr_matrix, int, 
     """Some rows of a matrix without the columns, at both ends, that count nothing in them: and which are left."""
     rows = weights[start:stop]
     first, end = int(rows.indices.min()), int(rows.indices.max()) + 1
-    return csr_matrix((rows.data, rows.indices - first, rows.indptr), (stop - start, end - first)), first, end
+    return (
+        csr_matrix((rows.data, rows.indices - first, rows.indptr), (stop - start, end - first)),
+        first,
+        end,
+    )
 
 
 def at_size(parts: Iterator[Part], look: Size, size: Size) -> Iterator[Piece]:
@@ -183,10 +197,16 @@ def at_size(parts: Iterator[Part], look: Size, size: Size) -> Iterator[Piece]:
         logits = part.logits if above is None else torch.cat([above, part.logits], 1)
         top = part.top - (above is not None)
         last = part.top + part.logits.shape[1]
-        end = size[0] if last == look[0] else min(size[0], math.floor((last - 0.5) / steps[0] - 0.5) + 1)
+        end = (
+            size[0]
+            if last == look[0]
+            else min(size[0], math.floor((last - 0.5) / steps[0] - 0.5) + 1)
+        )
         end = max(begin, end)
         left, right = (round(edge / steps[1]) for edge in part.columns)
         origin = (top, part.left)
-        for rows, ids, sure in decided_rectangle(logits, origin, look, steps, (begin, end), (left, right)):
+        for rows, ids, sure in decided_rectangle(
+            logits, origin, look, steps, (begin, end), (left, right)
+        ):
             yield Piece(rows, left, ids, sure)
         above, begin = part.logits[:, -1:], end

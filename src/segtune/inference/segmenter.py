@@ -97,7 +97,10 @@ class Segmenter:
 
     @classmethod
     def load(
-        cls, folder: str | Path, device: str | torch.device | None = None, manifest_hash: str | None = None
+        cls,
+        folder: str | Path,
+        device: str | torch.device | None = None,
+        manifest_hash: str | None = None,
     ) -> "Segmenter":
         """Opens a segmenter folder, after every byte of it was checked.
 
@@ -109,7 +112,11 @@ class Segmenter:
 
     @classmethod
     def from_parts(
-        cls, info: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str | torch.device | None, name: str
+        cls,
+        info: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        device: str | torch.device | None,
+        name: str,
     ) -> "Segmenter":
         """Out of a description and weights; `name` is for messages.
 
@@ -130,14 +137,18 @@ class Segmenter:
             model = SegmentationModel(model.net, described)
             model.load_state_dict(dict(tensors))
         except (KeyError, TypeError, RuntimeError) as error:
-            raise DataError(f"segmenter '{name}': the description does not fit the weights ({error}).") from None
+            raise DataError(
+                f"segmenter '{name}': the description does not fit the weights ({error})."
+            ) from None
         return cls(model, classes, info["image_size"], info, device)
 
     def save(self, folder: Path) -> str:
         """Writes the folder that `load` opens; returns the sha256 of its manifest."""
         return write_folder(folder, self.model.state_dict(), self.info)
 
-    def describe(self, template: Mapping[str, Any], dataset: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    def describe(
+        self, template: Mapping[str, Any], dataset: Mapping[str, Any], metrics: Mapping[str, float]
+    ) -> None:
         """Notes in `info`, which `save` writes, how to build the model and where it came from.
 
         Args:
@@ -156,7 +167,12 @@ class Segmenter:
         }
 
     def segment(
-        self, image: Any, *, tiling: Tiling | None = None, tta: str = "none", metres: float | None = None
+        self,
+        image: Any,
+        *,
+        tiling: Tiling | None = None,
+        tta: str = "none",
+        metres: float | None = None,
     ) -> Segmentation:
         """Labels every pixel of one image.
 
@@ -211,14 +227,18 @@ class Segmenter:
         side = Tiling.tile if len(self.image_size) == 2 else max(Tiling.tile, self.image_size[0])
         yield from at_size(self.parts(view, look, tiling or Tiling(side), tta), look, size)
 
-    def parts(self, read: ReadWindow, size: tuple[int, int], tiling: Tiling, tta: str = "none") -> Iterator[Part]:
+    def parts(
+        self, read: ReadWindow, size: tuple[int, int], tiling: Tiling, tta: str = "none"
+    ) -> Iterator[Part]:
         """The logits of an image of any size (height, width), tiled and blended; see `tiling.blended`."""
 
         def infer(window: NDArray[np.uint8]) -> Tensor:
             image = torch.from_numpy(np.ascontiguousarray(window)).permute(2, 0, 1)[None]
             return self.logits(image, window.shape[:2], tta)[0]
 
-        return blended(read, size, tiling, self.model.preprocessing.multiple, len(self.classes), infer)
+        return blended(
+            read, size, tiling, self.model.preprocessing.multiple, len(self.classes), infer
+        )
 
     def segment_batch(
         self, images: Sequence[NDArray[np.uint8]], tta: str = "none", metres: float | None = None
@@ -227,8 +247,13 @@ class Segmenter:
         sizes = [(i.shape[0], i.shape[1]) for i in images]
         found: list[Decided | None] = [None] * len(images)
         for size in dict.fromkeys(sizes):
-            rows, look = [n for n, s in enumerate(sizes) if s == size], self.scale.look(size, metres)
-            small = torch.from_numpy(np.stack([resize_image(images[n], *look) for n in rows])).permute(0, 3, 1, 2)
+            rows, look = (
+                [n for n, s in enumerate(sizes) if s == size],
+                self.scale.look(size, metres),
+            )
+            small = torch.from_numpy(
+                np.stack([resize_image(images[n], *look) for n in rows])
+            ).permute(0, 3, 1, 2)
             for n, decided in zip(rows, self.decide(small, size, tta), strict=True):
                 found[n] = decided
         return [f for f in found if f is not None]

@@ -51,7 +51,9 @@ class Smoother:
             grid, seen = grid.to(logits.device), seen.to(logits.device)
             kept = _KEPT * seen
             if self.how == "flow":
-                carried = F.grid_sample(self._state, grid, padding_mode="border", align_corners=False)
+                carried = F.grid_sample(
+                    self._state, grid, padding_mode="border", align_corners=False
+                )
             else:
                 carried, kept = self._state, torch.full_like(kept, _KEPT)
             smoothed = kept * carried + (1 - kept) * logits
@@ -63,7 +65,9 @@ class Smoother:
         self._state, self._grey = smoothed, grey
         return smoothed
 
-    def _came_from(self, grey: NDArray[np.uint8], previous: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+    def _came_from(
+        self, grey: NDArray[np.uint8], previous: NDArray[np.uint8]
+    ) -> tuple[Tensor, Tensor]:
         """(1, H, W, 2) places in the previous frame, in [-1, 1], and (H, W) 1 where the pixel was seen there."""
         height, width = grey.shape
         flow = self._flow.calc(grey, previous, np.zeros((height, width, 2), np.float32))
@@ -92,7 +96,9 @@ class Flicker:
         """Another frame, with its pixels' places in the one before."""
         ids = logits.max(1, keepdim=True).indices.float()
         assert self._last is not None
-        before = F.grid_sample(self._last, grid, mode="nearest", padding_mode="border", align_corners=False)
+        before = F.grid_sample(
+            self._last, grid, mode="nearest", padding_mode="border", align_corners=False
+        )
         self.changed += float(((before != ids)[0, 0] * seen).sum())
         self.counted += float(seen.sum())
         self._last = ids
@@ -124,7 +130,9 @@ class Tracker:
             old = [(t, r) for t, (r, _) in self._known.items() if r.concept_id == concept]
             if old:
                 crowd = [0] * len(old)
-                iou = coco_mask.iou([dict(r.rle) for r in fresh], [dict(r.rle) for _, r in old], crowd)
+                iou = coco_mask.iou(
+                    [dict(r.rle) for r in fresh], [dict(r.rle) for _, r in old], crowd
+                )
                 for row, column in zip(*linear_sum_assignment(-iou), strict=True):
                     if iou[row, column] >= _LEAST_IOU:
                         tracks[fresh[row].id] = old[column][0]

@@ -116,7 +116,10 @@ def _strip(
     """Where they begin, and the logits of bands that no later tile changes, of some columns of the image."""
     (height, width), (left, right) = size, seen
     side, rows = tiling.side(multiple), tiling.starts(height, multiple)
-    across, down = _Ramp(columns, side, tiling.step(multiple), width), _Ramp(rows, side, tiling.step(multiple), height)
+    across, down = (
+        _Ramp(columns, side, tiling.step(multiple), width),
+        _Ramp(rows, side, tiling.step(multiple), height),
+    )
     total: Tensor | None = None
     for top, following in zip(rows, [*rows[1:], height], strict=True):
         bottom = min(top + side, height)
@@ -127,7 +130,9 @@ def _strip(
                 total = logits.new_zeros(logits.shape[0], min(side, height), right - left)
             weight = down.weight(top)[:, None] * across.weight(start)[None]
             a, b = max(start, left), min(end, right)
-            total[:, : bottom - top, a - left : b - left] += (logits * weight)[:, :, a - start : b - start]
+            total[:, : bottom - top, a - left : b - left] += (logits * weight)[
+                :, :, a - start : b - start
+            ]
         assert total is not None
         yield top, total[:, : following - top].clone()
         kept = total[:, following - top :].clone()

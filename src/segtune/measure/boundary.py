@@ -15,7 +15,10 @@ DILATION_RATIO = 0.02
 
 
 def boundary_counts(
-    prediction: NDArray[np.uint8], target: NDArray[np.uint8], num_classes: int, ratio: float = DILATION_RATIO
+    prediction: NDArray[np.uint8],
+    target: NDArray[np.uint8],
+    num_classes: int,
+    ratio: float = DILATION_RATIO,
 ) -> NDArray[np.int64]:
     """Intersections and unions of the outlines of one image, (2, C) int64.
 
@@ -49,5 +52,7 @@ def boundary_iou(counts: NDArray[np.int64]) -> tuple[float | None, ...]:
 def _outline(area: NDArray[np.bool_], distance: int) -> NDArray[np.bool_]:
     """Pixels of an area within a (chessboard) distance of what is not in it; the image's border counts as outside."""
     kernel = np.ones((2 * distance + 1, 2 * distance + 1), np.uint8)
-    inner = cv2.erode(area.astype(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=(0,))
+    inner = cv2.erode(
+        area.astype(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=(0,)
+    )
     return np.asarray(area & (inner == 0))

@@ -26,12 +26,17 @@ class Calibration:
 
     @classmethod
     def count(
-        cls, confidence: NDArray[np.float32], prediction: NDArray[np.uint8], target: NDArray[np.uint8]
+        cls,
+        confidence: NDArray[np.float32],
+        prediction: NDArray[np.uint8],
+        target: NDArray[np.uint8],
     ) -> "Calibration":
         """Of masks of any one shape; a target of 255 counts nowhere, and confidences are in [0, 1]."""
         counted = target != IGNORE_INDEX
         sure = confidence[counted].astype(np.float64)
-        bins = np.clip(np.ceil(sure * BINS).astype(np.int64) - 1, 0, BINS - 1)  # (0, 1/15], (1/15, 2/15], …
+        bins = np.clip(
+            np.ceil(sure * BINS).astype(np.int64) - 1, 0, BINS - 1
+        )  # (0, 1/15], (1/15, 2/15], …
         hits = (prediction[counted] == target[counted]).astype(np.float64)
         return cls(
             np.bincount(bins, minlength=BINS),
@@ -40,7 +45,9 @@ class Calibration:
         )
 
     def __add__(self, other: "Calibration") -> "Calibration":
-        return Calibration(self.pixels + other.pixels, self.confidence + other.confidence, self.right + other.right)
+        return Calibration(
+            self.pixels + other.pixels, self.confidence + other.confidence, self.right + other.right
+        )
 
     @property
     def error(self) -> float:

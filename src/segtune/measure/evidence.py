@@ -111,7 +111,11 @@ class Evidence:
     def metrics(self, prefix: str = "") -> dict[str, float]:
         """All figures under their logged names; absent classes are left out, regions have no outlines of their own."""
         named = self.scores.named(self.origin.classes, prefix, self.origin.unit)
-        named |= {f"{prefix}boundary_iou": mean_of(self.boundary_iou)} if self.origin.unit == "pixel" else {}
+        named |= (
+            {f"{prefix}boundary_iou": mean_of(self.boundary_iou)}
+            if self.origin.unit == "pixel"
+            else {}
+        )
         return named | {f"{prefix}ece": self.calibration.error}
 
     def lines(self) -> list[str]:
@@ -123,7 +127,11 @@ class Evidence:
         outlines = f"boundary IoU {mean_of(self.boundary_iou):.4f}, " if unit == "pixel" else ""
         rows = zip(self.origin.classes, scores.iou, self.boundary_iou, strict=True)
         cells = [(n, *("n/a" if v is None else f"{v:.4f}" for v in values)) for n, *values in rows]
-        how = "the interval is of 10,000 bootstrap resamples, 95 %" if interval else "one group alone gives no interval"
+        how = (
+            "the interval is of 10,000 bootstrap resamples, 95 %"
+            if interval
+            else "one group alone gives no interval"
+        )
         return [
             f"{split} mIoU {scores.miou:.4f}{spread}, {unit} accuracy {scores.pixel_accuracy:.4f}, {outlines}"
             f"calibration error {self.calibration.error:.4f}; {images}",
@@ -143,10 +151,14 @@ class Evidence:
             bins=np.stack([self.calibration.pixels, self.calibration.confidence, self.calibration.right]),
         )  # fmt: skip
         # names may hold what a member of an archive must not
-        np.savez_compressed(folder / _MASKS, **{str(self.names.index(n)): m for n, m in self.masks.items()})  # type: ignore[arg-type]  # arrays
+        np.savez_compressed(
+            folder / _MASKS, **{str(self.names.index(n)): m for n, m in self.masks.items()}
+        )  # type: ignore[arg-type]  # arrays
         described = {"schema_version": SCHEMA_VERSION, **asdict(self.origin), "names": self.names}
         described |= {"groups": self.groups, "metrics": self.metrics()}
-        (folder / _DESCRIPTION).write_text(to_json(described, indent=1, ensure_ascii=False), encoding="utf-8")
+        (folder / _DESCRIPTION).write_text(
+            to_json(described, indent=1, ensure_ascii=False), encoding="utf-8"
+        )
 
     @classmethod
     def load(cls, folder: Path) -> "Evidence":

@@ -56,11 +56,17 @@ def count_pairs(prediction: Tensor, target: Tensor, num_classes: int) -> Tensor:
 
 def _count_bytes(prediction: Tensor, target: Tensor, num_classes: int) -> Tensor:
     total = np.zeros((num_classes, num_classes), np.int64)
-    rows = zip(torch.split(target.reshape(-1), _EXACT), torch.split(prediction.reshape(-1), _EXACT), strict=True)
+    rows = zip(
+        torch.split(target.reshape(-1), _EXACT),
+        torch.split(prediction.reshape(-1), _EXACT),
+        strict=True,
+    )
     for pair in rows:
         both = [p.numpy()[None] for p in pair]
         # pixels out of the range, such as 255, are in no bin
-        total += cv2.calcHist(both, [0, 1], None, [num_classes] * 2, [0, num_classes] * 2).astype(np.int64)
+        total += cv2.calcHist(both, [0, 1], None, [num_classes] * 2, [0, num_classes] * 2).astype(
+            np.int64
+        )
     return torch.from_numpy(total)
 
 
@@ -97,7 +103,9 @@ class Scores:
     precision: PerClass
     recall: PerClass
 
-    def named(self, names: Sequence[str], prefix: str = "val/", unit: str = "pixel") -> dict[str, float]:
+    def named(
+        self, names: Sequence[str], prefix: str = "val/", unit: str = "pixel"
+    ) -> dict[str, float]:
         """Flat metrics under their logged names; absent classes are left out.
 
         Args:
@@ -109,7 +117,9 @@ class Scores:
             f"{prefix}mean_dice": self.mean_dice,
             f"{prefix}fwiou": self.fwiou,
         }
-        return row | {f"{prefix}iou/{n}": v for n, v in zip(names, self.iou, strict=True) if v is not None}
+        return row | {
+            f"{prefix}iou/{n}": v for n, v in zip(names, self.iou, strict=True) if v is not None
+        }
 
 
 def score(matrix: Tensor) -> Scores:

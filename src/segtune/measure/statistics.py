@@ -84,7 +84,9 @@ def bootstrap(
     first = segmenters[0][0]
     for matrices in (m for seeds in segmenters for m in seeds):
         if matrices.shape != first.shape or not np.array_equal(matrices.sum(2), first.sum(2)):
-            raise ValueError("all segmenters must have been measured on the same images with the same truth")
+            raise ValueError(
+                "all segmenters must have been measured on the same images with the same truth"
+            )
     parts = [_parts(m, groups) for seeds in segmenters for m in seeds]
     units, width = parts[0].shape
     stacked = np.concatenate(parts, axis=1)
@@ -142,7 +144,11 @@ def _weights(units: int, resamples: int, seed: int) -> Iterator[NDArray[np.float
     for start in range(0, resamples, _CHUNK):
         rows = min(_CHUNK, resamples - start)
         drawn = rng.integers(0, units, (rows, units)) + units * np.arange(rows)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=rows * units).reshape(rows, units).astype(np.float64)
+        yield (
+            np.bincount(drawn.ravel(), minlength=rows * units)
+            .reshape(rows, units)
+            .astype(np.float64)
+        )
 
 
 def _interval(value: float, draws: NDArray[np.float64], level: float, units: int) -> Interval:

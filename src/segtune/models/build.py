@@ -105,7 +105,11 @@ class SegmentationModel(nn.Module):
     def decode(self, features: Sequence[Tensor], size: Sequence[int], stride: int = 1) -> Tensor:
         """What `forward` gives of images of `size` (H, W) that have these features."""
         net: Any = self.net
-        logits = net.decode(features) if isinstance(net, Swift) else net.segmentation_head(net.decoder(list(features)))
+        logits = (
+            net.decode(features)
+            if isinstance(net, Swift)
+            else net.segmentation_head(net.decoder(list(features)))
+        )
         return self.at_size(logits, size, stride)
 
     def padded(self, size: Sequence[int]) -> tuple[int, int]:
@@ -150,7 +154,9 @@ class SegmentationModel(nn.Module):
         return F.pad(x, (0, right, 0, below)) if below or right else x
 
 
-def build(model: Mapping[str, Any], num_classes: int, pretrained: bool = False) -> SegmentationModel:
+def build(
+    model: Mapping[str, Any], num_classes: int, pretrained: bool = False
+) -> SegmentationModel:
     """Builds a template's `model` section.
 
     Args:
@@ -164,7 +170,9 @@ def build(model: Mapping[str, Any], num_classes: int, pretrained: bool = False) 
     options = dict(model)
     architecture = str(options.pop("architecture", ""))
     if architecture not in ARCHITECTURES:
-        raise ConfigError(f"model.architecture={architecture}: not known; {nearest(architecture, ARCHITECTURES)}")
+        raise ConfigError(
+            f"model.architecture={architecture}: not known; {nearest(architecture, ARCHITECTURES)}"
+        )
     encoder = str(options.pop("encoder", ""))
     if architecture == "Swift":
         if pretrained:
@@ -177,9 +185,14 @@ def build(model: Mapping[str, Any], num_classes: int, pretrained: bool = False) 
     mean, std = statistics(encoder)
     if architecture == "Eomt":
         queries = _made(
-            "eomt", encoder, pretrained, lambda: Eomt(num_classes, encoder, pretrained=pretrained, **options)
+            "eomt",
+            encoder,
+            pretrained,
+            lambda: Eomt(num_classes, encoder, pretrained=pretrained, **options),
         )
-        return SegmentationModel(queries, Preprocessing(mean, std, math.lcm(queries.patch_size, _STRIDE)))
+        return SegmentationModel(
+            queries, Preprocessing(mean, std, math.lcm(queries.patch_size, _STRIDE))
+        )
     net = _build_smp(architecture, encoder, num_classes, pretrained, options)
     multiple = int(net.encoder.output_stride)  # type: ignore[union-attr, arg-type]  # every smp encoder has it
     if architecture == "DPT":  # one of its levels halves the grid of patches, and is doubled again
@@ -202,7 +215,9 @@ def _build_smp(
         architecture.lower(), encoder, pretrained,
         lambda: _SMP[architecture](encoder_name=name, encoder_weights=weights, classes=num_classes, **options),
     )  # fmt: skip
-    if architecture == "DPT":  # the classifier of the transformer is not used: no weight of it is kept or trained
+    if (
+        architecture == "DPT"
+    ):  # the classifier of the transformer is not used: no weight of it is kept or trained
         transformer: Any = net.encoder
         patch = int(transformer.output_stride)
         if patch & (patch - 1):  # the decoder's levels are powers of two apart
@@ -266,7 +281,9 @@ def timm_name(encoder: str) -> str:
     bare, _, tag = name.partition(".")
     if not timm.is_model(bare):
         known = [*timm.list_models(), *(f"mit_b{i}" for i in range(6))]
-        raise ConfigError(f"hp.encoder={encoder}: timm knows no such encoder; {_nearest_encoder(name, known)}")
+        raise ConfigError(
+            f"hp.encoder={encoder}: timm knows no such encoder; {_nearest_encoder(name, known)}"
+        )
     tags = timm.list_pretrained(f"{bare}.*")
     if tag and name not in tags:
         hint = nearest(name, tags or [bare])
@@ -276,12 +293,18 @@ def timm_name(encoder: str) -> str:
 
 def _nearest_encoder(name: str, known: Sequence[str]) -> str:
     hint = nearest(name, known)
-    return hint if hint.startswith("did you mean") else "segtune templates unet names the usual ones"
+    return (
+        hint if hint.startswith("did you mean") else "segtune templates unet names the usual ones"
+    )
 
 
 def statistics(encoder: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Mean and standard deviation that an encoder's pretrained weights expect; ImageNet's where timm knows none."""
-    found = timm.get_pretrained_cfg(encoder, allow_unregistered=True) if timm.is_model(encoder.split(".")[0]) else None
+    found = (
+        timm.get_pretrained_cfg(encoder, allow_unregistered=True)
+        if timm.is_model(encoder.split(".")[0])
+        else None
+    )
     return (tuple(found.mean), tuple(found.std)) if found else (IMAGENET_MEAN, IMAGENET_STD)  # type: ignore[return-value]
 
 

@@ -59,7 +59,9 @@ def latency(
     model.eval()
     times: list[float] = []
     begun = time.perf_counter()
-    while len(times) < _LATENCY_RUNS + 2 or (len(times) < 202 and time.perf_counter() - begun < seconds):
+    while len(times) < _LATENCY_RUNS + 2 or (
+        len(times) < 202 and time.perf_counter() - begun < seconds
+    ):
         started = time.perf_counter()
         model(image)
         if device.type == "cuda":
@@ -86,7 +88,9 @@ def device_name(device: torch.device) -> str:
     )
 
 
-def _memory_mb(model: nn.Module, batch_shape: tuple[int, int, int, int], device: torch.device) -> float:
+def _memory_mb(
+    model: nn.Module, batch_shape: tuple[int, int, int, int], device: torch.device
+) -> float:
     """Counted, not sampled, so that it is the same on every machine."""
     kept: dict[int, int] = {}
 

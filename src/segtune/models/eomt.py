@@ -50,19 +50,30 @@ class Eomt(nn.Module):
     """
 
     def __init__(
-        self, num_classes: int, encoder: str, num_queries: int = 100, num_blocks: int = 4, pretrained: bool = False
+        self,
+        num_classes: int,
+        encoder: str,
+        num_queries: int = 100,
+        num_blocks: int = 4,
+        pretrained: bool = False,
     ) -> None:
         super().__init__()
         self.encoder = _vision_transformer(encoder, pretrained)
         width, depth = self.encoder.embed_dim, len(self.encoder.blocks)
         if not 1 <= num_blocks <= depth:
-            raise ConfigError(f"hp.num_blocks={num_blocks}: {encoder} has {depth} blocks; allowed is 1..{depth}.")
+            raise ConfigError(
+                f"hp.num_blocks={num_blocks}: {encoder} has {depth} blocks; allowed is 1..{depth}."
+            )
         self.num_queries, self.num_blocks = num_queries, num_blocks
         self.probabilities: tuple[float, ...] = (1.0,) * num_blocks
         self.queries = nn.Parameter(torch.randn(num_queries, width))
         self.class_head = nn.Linear(width, num_classes + 1)
         self.mask_head = nn.Sequential(
-            nn.Linear(width, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width)
+            nn.Linear(width, width),
+            nn.GELU(),
+            nn.Linear(width, width),
+            nn.GELU(),
+            nn.Linear(width, width),
         )
         doublings = max(1, int(math.log2(self.patch_size)) - 2)
         self.upscale = nn.Sequential(*(_upscale(width) for _ in range(doublings)))
@@ -74,11 +85,15 @@ class Eomt(nn.Module):
 
     def advance(self, progress: float) -> None:
         """Sets how often queries are kept to their masks, for a point in [0, 1] of the training."""
-        self.probabilities = tuple(mask_probability(i, self.num_blocks, progress) for i in range(self.num_blocks))
+        self.probabilities = tuple(
+            mask_probability(i, self.num_blocks, progress) for i in range(self.num_blocks)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         found = self.predictions(x)[-1]
-        scores = torch.einsum("bqc,bqhw->bchw", found.classes.softmax(-1)[..., :-1], found.masks.sigmoid())
+        scores = torch.einsum(
+            "bqc,bqhw->bchw", found.classes.softmax(-1)[..., :-1], found.masks.sigmoid()
+        )
         return scores.float().clamp(min=_LEAST_SCORE).log()
 
     def predictions(self, x: Tensor) -> list[Masks]:
@@ -90,11 +105,15 @@ class Eomt(nn.Module):
         found = []
         for number, block in enumerate(encoder.blocks):
             if number == first:
-                tokens = torch.cat([self.queries.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], 1)
+                tokens = torch.cat(
+                    [self.queries.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], 1
+                )
             allowed = None
             if number >= first and self.training:
                 found.append(self._predict(tokens, grid))
-                allowed = self._allowed(found[-1].masks, grid, tokens.shape[1], self.probabilities[number - first])
+                allowed = self._allowed(
+                    found[-1].masks, grid, tokens.shape[1], self.probabilities[number - first]
+                )
             tokens = block(tokens, attn_mask=allowed)
         return [*found, self._predict(tokens, grid)]
 
@@ -102,13 +121,18 @@ class Eomt(nn.Module):
         tokens = self.encoder.norm(tokens)
         queries, patches = tokens[:, : self.num_queries], tokens[:, self._first_patch :]
         pixels = self.upscale(patches.transpose(1, 2).reshape(len(tokens), -1, *grid))
-        return Masks(self.class_head(queries), torch.einsum("bqc,bchw->bqhw", self.mask_head(queries), pixels))
+        return Masks(
+            self.class_head(queries),
+            torch.einsum("bqc,bchw->bqhw", self.mask_head(queries), pixels),
+        )
 
     @property
     def _first_patch(self) -> int:
         return self.num_queries + int(self.encoder.num_prefix_tokens)
 
-    def _allowed(self, masks: Tensor, grid: tuple[int, int], length: int, probability: float) -> Tensor | None:
+    def _allowed(
+        self, masks: Tensor, grid: tuple[int, int], length: int, probability: float
+    ) -> Tensor | None:
         """What may look where, (B, 1, N, N) bool: with this probability a query sees the patches of its mask alone."""
         if probability <= 0.0:
             return None
@@ -148,7 +172,11 @@ def _vision_transformer(name: str, pretrained: bool) -> VisionTransformer:
     found: Any = None
     if name.split(".")[0] in known:
         with suppress(TypeError):  # those of another make take no dynamic_img_size
-            found = timm.create_model(name, pretrained=pretrained, num_classes=0, dynamic_img_size=True)
+            found = timm.create_model(
+                name, pretrained=pretrained, num_classes=0, dynamic_img_size=True
+            )
     if not isinstance(found, VisionTransformer) or not isinstance(found.blocks[0], Block):
-        raise ConfigError(f"hp.encoder={name}: eomt takes timm's plain vision transformers; {nearest(name, known)}")
+        raise ConfigError(
+            f"hp.encoder={name}: eomt takes timm's plain vision transformers; {nearest(name, known)}"
+        )
     return found

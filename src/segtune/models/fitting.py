@@ -30,12 +30,22 @@ def check_size(model: nn.Module, size: tuple[int, int], encoder: str) -> None:
     if reason is None:
         return
     start = 32 * -(-max(size) // 32)
-    fitting = next((s for s in range(start, _LARGEST + 1, 32) if _refusal(bare, (s, s)) is None), None)
+    fitting = next(
+        (s for s in range(start, _LARGEST + 1, 32) if _refusal(bare, (s, s)) is None), None
+    )
     if fitting is None:
         fitting = next((s for s in range(start, 0, -32) if _refusal(bare, (s, s)) is None), None)
     height, width = size
-    way = f"the next that it takes is {fitting}x{fitting}: set hp.image_size=[{fitting},{fitting}]" if fitting else ""
-    crops = f" and, if you crop, augment.crop_size={fitting} augment.crop_start={fitting}" if fitting else ""
+    way = (
+        f"the next that it takes is {fitting}x{fitting}: set hp.image_size=[{fitting},{fitting}]"
+        if fitting
+        else ""
+    )
+    crops = (
+        f" and, if you crop, augment.crop_size={fitting} augment.crop_start={fitting}"
+        if fitting
+        else ""
+    )
     raise ConfigError(
         f"hp.image_size: encoder '{encoder}' takes no images of {width}x{height} ({reason}); "
         + (f"{way}{crops}." if fitting else "choose another hp.encoder.")
@@ -45,14 +55,19 @@ def check_size(model: nn.Module, size: tuple[int, int], encoder: str) -> None:
 def _takes_any_size(model: nn.Module) -> bool:
     """Whether nothing but convolutions and norms has weights: no positions, no windows."""
     weighted = (m for m in model.modules() if next(m.parameters(recurse=False), None) is not None)
-    return all(isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d | nn.GroupNorm) for m in weighted)
+    return all(
+        isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d | nn.GroupNorm)
+        for m in weighted
+    )
 
 
 def _refusal(model: nn.Module, size: tuple[int, int]) -> str | None:
     try:
         with torch.no_grad():
             model(torch.zeros((1, 3, *size), dtype=torch.uint8, device="meta"))
-    except NotImplementedError:  # an operation that has no form for shapes alone is tried in the first step
+    except (
+        NotImplementedError
+    ):  # an operation that has no form for shapes alone is tried in the first step
         return None
     except (AssertionError, ValueError) as error:
         return _in_one_line(error)
@@ -67,7 +82,9 @@ def _in_one_line(error: Exception) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory was not enough, on whichever device."""
-    return isinstance(error, MemoryError) or bool(isinstance(error, RuntimeError) and _MEMORY.search(str(error)))
+    return isinstance(error, MemoryError) or bool(
+        isinstance(error, RuntimeError) and _MEMORY.search(str(error))
+    )
 
 
 def fitting_parts(attempt: Callable[[int], None], divisors: Sequence[int]) -> int:

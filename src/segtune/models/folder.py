@@ -21,7 +21,9 @@ WEIGHTS, DESCRIPTION, MANIFEST = "model.safetensors", "segmenter.json", "manifes
 SCHEMA_VERSION = 1
 
 
-def write_folder(folder: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> str:
+def write_folder(
+    folder: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]
+) -> str:
     """Writes a segmenter folder, whole or not at all, in place of an earlier one.
 
     Returns:
@@ -34,11 +36,17 @@ def write_folder(folder: Path, tensors: Mapping[str, Tensor], description: Mappi
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
-            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary / WEIGHTS)
-            text = json.dumps({"schema_version": SCHEMA_VERSION, **description}, indent=2, ensure_ascii=False)
+            save_file(
+                {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary / WEIGHTS
+            )
+            text = json.dumps(
+                {"schema_version": SCHEMA_VERSION, **description}, indent=2, ensure_ascii=False
+            )
             (temporary / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
             hashes = {name: file_hash(temporary / name) for name in (DESCRIPTION, WEIGHTS)}
-            manifest = json.dumps({"schema_version": SCHEMA_VERSION, "sha256": hashes}, indent=2) + "\n"
+            manifest = (
+                json.dumps({"schema_version": SCHEMA_VERSION, "sha256": hashes}, indent=2) + "\n"
+            )
             (temporary / MANIFEST).write_text(manifest, encoding="utf-8")
             temporary.chmod(0o755)
             shutil.rmtree(folder, ignore_errors=True)
@@ -50,7 +58,9 @@ def write_folder(folder: Path, tensors: Mapping[str, Tensor], description: Mappi
     return hashlib.sha256(manifest.encode()).hexdigest()
 
 
-def read_folder(folder: Path, manifest_hash: str | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_folder(
+    folder: Path, manifest_hash: str | None = None
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The description and the weights of a segmenter folder, after every byte was checked.
 
     Args:
@@ -114,7 +124,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"'{path.parent}' is not a segmenter: {path.name} cannot be read ({error}).") from None
+        raise DataError(
+            f"'{path.parent}' is not a segmenter: {path.name} cannot be read ({error})."
+        ) from None
     if not isinstance(found, dict):
         raise DataError(f"'{path.parent}' is not a segmenter: {path.name} holds no mapping.")
     return found

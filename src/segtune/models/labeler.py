@@ -41,17 +41,24 @@ class RegionModel(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, encoder: nn.Module, width: int, num_classes: int, preprocessing: Preprocessing) -> None:
+    def __init__(
+        self, encoder: nn.Module, width: int, num_classes: int, preprocessing: Preprocessing
+    ) -> None:
         super().__init__()
         self.encoder, self.preprocessing = encoder, preprocessing
         told: Any = encoder.feature_info
-        self.stride = int(min(stride for stride in told.reduction() if stride >= 4))  # of the places
+        self.stride = int(
+            min(stride for stride in told.reduction() if stride >= 4)
+        )  # of the places
         self.levels = [n for n, stride in enumerate(told.reduction()) if stride >= 4]
         self.lateral = nn.ModuleList(nn.Conv2d(told.channels()[n], width, 1) for n in self.levels)
         self.norm = nn.LayerNorm(_PARTS * width)
         self.form = nn.Sequential(nn.Linear(_FORM, width), nn.GELU(), nn.Linear(width, width))
         self.head = nn.Sequential(
-            nn.Linear((_PARTS + 1) * width, width), nn.GELU(), nn.Dropout(0.1), nn.Linear(width, num_classes)
+            nn.Linear((_PARTS + 1) * width, width),
+            nn.GELU(),
+            nn.Dropout(0.1),
+            nn.Linear(width, num_classes),
         )
         self.places = nn.Conv2d(width, num_classes, 1)
         for name in ("mean", "std"):
@@ -90,15 +97,23 @@ class RegionModel(nn.Module):
         found = self.encoder(x)
         features = self.lateral[0](found[self.levels[0]])
         for level, lateral in zip(self.levels[1:], list(self.lateral)[1:], strict=True):
-            features = features + F.interpolate(lateral(found[level]), size=features.shape[-2:], mode="nearest")
-        return Encoded(features, features.shape[-2] / x.shape[-2] * height, features.shape[-1] / x.shape[-1] * width)
+            features = features + F.interpolate(
+                lateral(found[level]), size=features.shape[-2:], mode="nearest"
+            )
+        return Encoded(
+            features,
+            features.shape[-2] / x.shape[-2] * height,
+            features.shape[-1] / x.shape[-1] * width,
+        )
 
     def of_regions(self, encoded: Encoded, regions: Tensor) -> Tensor:
         """Logits (R, num_classes) of regions (B, h, w), see `forward`."""
         scale = encoded.rows, encoded.columns
         rows = [_pooled(f, r, scale) for f, r in zip(encoded.features, regions, strict=True)]
         pooled, forms = zip(*rows, strict=True)
-        logits: Tensor = self.head(torch.cat([self.norm(torch.cat(pooled)), self.form(torch.cat(forms))], 1))
+        logits: Tensor = self.head(
+            torch.cat([self.norm(torch.cat(pooled)), self.form(torch.cat(forms))], 1)
+        )
         return logits
 
     def of_places(self, encoded: Encoded) -> Tensor:
@@ -124,7 +139,9 @@ def _pooled(features: Tensor, regions: Tensor, scale: tuple[float, float]) -> tu
     top, bottom = form[number, 3] * regions.shape[0], form[number, 5] * regions.shape[0]
     third = ((y + 0.5 - top) / (bottom - top) * 3).long().clamp(0, 2)
     cells, place = rows * columns, row * columns + column
-    thirds = torch.bincount((number * 3 + third) * cells + place, minlength=3 * count * cells).view(count, 3, cells)
+    thirds = torch.bincount((number * 3 + third) * cells + place, minlength=3 * count * cells).view(
+        count, 3, cells
+    )
     thirds = thirds.float()
     whole = thirds.sum(1, keepdim=True)
     # a third without a pixel, as of a ring or of something one pixel high, stands for the whole
@@ -157,10 +174,15 @@ def region_form(number: Tensor, y: Tensor, x: Tensor, count: int, shape: tuple[i
     area = pixels / (height * width)
     box = (high - low).clamp(min=1e-6)
     tall = torch.log(box[:, 1] * height / (box[:, 0] * width))
-    return torch.cat([centre, low, high, (area / box.prod(1))[:, None], torch.log(area)[:, None], tall[:, None]], 1)
+    return torch.cat(
+        [centre, low, high, (area / box.prod(1))[:, None], torch.log(area)[:, None], tall[:, None]],
+        1,
+    )
 
 
-def build_labeler(model: Mapping[str, Any], num_classes: int, pretrained: bool = False) -> RegionModel:
+def build_labeler(
+    model: Mapping[str, Any], num_classes: int, pretrained: bool = False
+) -> RegionModel:
     """Builds a labeler template's `model` section: architecture, encoder, width.
 
     Raises:
@@ -169,17 +191,25 @@ def build_labeler(model: Mapping[str, Any], num_classes: int, pretrained: bool =
     options = dict(model)
     architecture, encoder = str(options.pop("architecture", "")), str(options.pop("encoder", ""))
     if architecture not in ARCHITECTURES:
-        raise ConfigError(f"model.architecture={architecture}: labelers are {', '.join(ARCHITECTURES)}.")
+        raise ConfigError(
+            f"model.architecture={architecture}: labelers are {', '.join(ARCHITECTURES)}."
+        )
     encoder = timm_name(encoder)
     try:
         with hub_or_cache() if pretrained else nullcontext():
             net = timm.create_model(encoder, pretrained=pretrained, features_only=True)
     except Exception as error:  # timm and the hub raise whatever they like
-        what = "its weights cannot be loaded" if pretrained else "it gives no features of several levels"
+        what = (
+            "its weights cannot be loaded"
+            if pretrained
+            else "it gives no features of several levels"
+        )
         raise ConfigError(
             f"hp.encoder={encoder}: {what} ({type(error).__name__}: {str(error).splitlines()[0][:200]}). Take another "
             "one, as resnet18, or hp.pretrained_weights=none where there is no network."
         ) from error
     mean, std = statistics(encoder)
     strides: list[int] = net.feature_info.reduction()  # type: ignore[union-attr, operator]  # timm adds it
-    return RegionModel(net, int(options["width"]), num_classes, Preprocessing(mean, std, max(strides)))
+    return RegionModel(
+        net, int(options["width"]), num_classes, Preprocessing(mean, std, max(strides))
+    )

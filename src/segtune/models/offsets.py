@@ -32,7 +32,9 @@ def bias_of_classes(model: nn.Module) -> Tensor | None:
 
 @torch.inference_mode()
 def offset_classes(
-    model: SegmentationModel, images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.uint8]]
+    model: SegmentationModel,
+    images: Sequence[NDArray[np.uint8]],
+    masks: Sequence[NDArray[np.uint8]],
 ) -> Tensor | None:
     """Searches the offsets of a model's classes on some images and adds them to its classifier's bias.
 
@@ -91,7 +93,9 @@ def best_offsets(logits: Tensor, target: Tensor, half: Tensor) -> Tensor:
             rest = logits.max(1)
             # the first step with which this class is ahead of all others
             bucket = torch.bucketize(rest.values - own, _STEPS)
-            index = ((half * (steps + 1) + bucket) * num_classes + target) * num_classes + rest.indices
+            index = (
+                (half * (steps + 1) + bucket) * num_classes + target
+            ) * num_classes + rest.indices
             counts = torch.bincount(index, minlength=2 * (steps + 1) * num_classes**2)
             counts = counts.view(2, steps + 1, num_classes, num_classes).double()
             ahead = counts.cumsum(1)[:, :steps]

@@ -28,7 +28,9 @@ def hub_or_cache() -> Iterator[None]:
     try:
         if not before:
             get_session().head(hub.ENDPOINT, timeout=5)
-    except Exception:  # whatever its HTTP client raises: no name, no route, no answer, a proxy's refusal
+    except (
+        Exception
+    ):  # whatever its HTTP client raises: no name, no route, no answer, a proxy's refusal
         hub.HF_HUB_OFFLINE = True
     try:
         yield
@@ -64,7 +66,10 @@ def take_over(model: nn.Module, path: Path, class_names: Sequence[str]) -> int:
 
 
 def copy_fitting(
-    model: nn.Module, tensors: Mapping[str, Tensor], class_names: Sequence[str], source_names: Sequence[str] = ()
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    class_names: Sequence[str],
+    source_names: Sequence[str] = (),
 ) -> int:
     """The copying itself; names may lack the prefix of the encoder or of the net.
 
@@ -98,11 +103,15 @@ def copy_fitting(
 def _names_by_class(model: nn.Module) -> set[str]:
     """Names of the tensors that have a row for each class."""
     layers: Sequence[nn.Module] = getattr(model, "class_layers", ())
-    modules = [(name, module) for name, module in model.named_modules() if any(module is m for m in layers)]
+    modules = [
+        (name, module) for name, module in model.named_modules() if any(module is m for m in layers)
+    ]
     return {f"{name}.{kind}" for name, _ in modules for kind in ("weight", "bias")}
 
 
-def _copy_rows(target: Tensor, tensor: Tensor, class_names: Sequence[str], source_names: Sequence[str]) -> int:
+def _copy_rows(
+    target: Tensor, tensor: Tensor, class_names: Sequence[str], source_names: Sequence[str]
+) -> int:
     """A tensor with a row for each class: rows of the classes that both have, and what comes after the classes."""
     rest = tensor[len(source_names) :]
     if target.shape[1:] != tensor.shape[1:] or len(target) - len(class_names) != len(rest):

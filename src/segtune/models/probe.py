@@ -28,7 +28,12 @@ class StepFormat:
         return ("bf16" if self.bf16 else "fp32") + (" channels_last" if self.channels_last else "")
 
 
-_CANDIDATES = (StepFormat(False, False), StepFormat(False, True), StepFormat(True, True), StepFormat(True, False))
+_CANDIDATES = (
+    StepFormat(False, False),
+    StepFormat(False, True),
+    StepFormat(True, True),
+    StepFormat(True, False),
+)
 _MARGIN = 0.95  # a candidate must be at least 5 % faster than plain fp32: noise must not change the arithmetic
 _HOPELESS = 6.0  # times the best, after which a candidate is left: bf16 on a CPU without instructions for it
 _IMAGES = 4  # on a CPU: with two, channels_last gains less than with a whole batch, and noise may hide it (LOG.md)
@@ -56,7 +61,11 @@ def fastest_format(
         bf16: allows only this precision.
         channels_last: allows only this format.
     """
-    allowed = [c for c in _CANDIDATES if bf16 in (None, c.bf16) and channels_last in (None, c.channels_last)]
+    allowed = [
+        c
+        for c in _CANDIDATES
+        if bf16 in (None, c.bf16) and channels_last in (None, c.channels_last)
+    ]
     if len(allowed) == 1:
         return allowed[0]
     model = make_model()
@@ -82,7 +91,11 @@ def _one_at_a_time(keep: Path) -> AbstractContextManager[Any]:
 
 
 def _measured(
-    model: nn.Module, shape: tuple[int, ...], stride: int | None, device: torch.device, allowed: list[StepFormat]
+    model: nn.Module,
+    shape: tuple[int, ...],
+    stride: int | None,
+    device: torch.device,
+    allowed: list[StepFormat],
 ) -> dict[str, Any]:
     """The format chosen, with what all were measured at."""
     seconds = dict.fromkeys(allowed, math.inf)
@@ -95,23 +108,36 @@ def _measured(
             break
     best = min(seconds, key=lambda c: seconds[c])
     chosen = best if seconds[best] < _MARGIN * seconds[allowed[0]] else allowed[0]
-    return asdict(chosen) | {"measured": [asdict(c) | {"ms": round(1000 * s, 2)} for c, s in seconds.items()]}
+    return asdict(chosen) | {
+        "measured": [asdict(c) | {"ms": round(1000 * s, 2)} for c, s in seconds.items()]
+    }
 
 
 def _time_step(
-    model: nn.Module, shape: tuple[int, ...], stride: int | None, device: torch.device, how: StepFormat
+    model: nn.Module,
+    shape: tuple[int, ...],
+    stride: int | None,
+    device: torch.device,
+    how: StepFormat,
 ) -> float:
     """Seconds of one forward and backward, after one that is not counted."""
     memory_format = torch.channels_last if how.channels_last else torch.contiguous_format
     model = model.to(device).to(memory_format=memory_format).train()
     number, channels, height, width = shape
     # as the data module gives batches: channels are neighbours in memory, whatever the weights' format
-    image = torch.randint(0, 256, (number, height, width, channels), dtype=torch.uint8, device=device)
+    image = torch.randint(
+        0, 256, (number, height, width, channels), dtype=torch.uint8, device=device
+    )
     image = image.permute(0, 3, 1, 2)
     for _ in range(2):
         started = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=how.bf16):
-            loss = (model(image) if stride is None else model(image, stride=stride)).float().square().mean()
+            loss = (
+                (model(image) if stride is None else model(image, stride=stride))
+                .float()
+                .square()
+                .mean()
+            )
         loss.backward()
         if device.type == "cuda":
             torch.cuda.synchronize()
@@ -119,10 +145,25 @@ def _time_step(
     return time.perf_counter() - started
 
 
-def _key(model: nn.Module, shape: tuple[int, ...], stride: int | None, device: torch.device, allowed: list[Any]) -> str:
+def _key(
+    model: nn.Module,
+    shape: tuple[int, ...],
+    stride: int | None,
+    device: torch.device,
+    allowed: list[Any],
+) -> str:
     layers = [(n, list(p.shape)) for n, p in model.named_parameters()]
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
-    facts = [_METHOD, layers, list(shape), stride, name, torch.get_num_threads(), torch.__version__, allowed]
+    facts = [
+        _METHOD,
+        layers,
+        list(shape),
+        stride,
+        name,
+        torch.get_num_threads(),
+        torch.__version__,
+        allowed,
+    ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 class PyramidPooling(nn.Module):
     """Context at 1x1, 2x2, 3x3 and 6x6 beside the features themselves; (B, C, H, W) -> (B, D, H, W)."""
 
-    def __init__(self, in_channels: int, out_channels: int, grids: tuple[int, ...] = (1, 2, 3, 6)) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, grids: tuple[int, ...] = (1, 2, 3, 6)
+    ) -> None:
         super().__init__()
         self.grids = grids
         # no batch norm here: a 1x1 grid in a batch of one image has a single value per channel
@@ -88,9 +90,13 @@ class Swift(nn.Module):
         """Logits of the encoder's four stages."""
         skips = list(features)
         top = self.context(skips.pop())
-        for skip, lateral, smooth in zip(reversed(skips), reversed(self.lateral), reversed(self.smooth), strict=True):
+        for skip, lateral, smooth in zip(
+            reversed(skips), reversed(self.lateral), reversed(self.smooth), strict=True
+        ):
             # by exactly two, then cut: stretched to an odd size instead, it would slide against the skip
-            doubled = F.interpolate(top, scale_factor=2, mode="bilinear")[..., : skip.shape[-2], : skip.shape[-1]]
+            doubled = F.interpolate(top, scale_factor=2, mode="bilinear")[
+                ..., : skip.shape[-2], : skip.shape[-1]
+            ]
             top = smooth(doubled + lateral(skip))
         logits: Tensor = self.head(top)
         return logits

@@ -34,8 +34,12 @@ def apply_tuning(config: TuningConfig, model: nn.Module, weights: str) -> None:
             "imagenet, a safetensors file or a registered segmenter (models:/…), or take tuning=full."
         )
     freeze_encoder(model, True)
-    if config.encoder == "lora" and not add_lora(encoder_of(model), config.lora_rank, config.lora_alpha):
-        raise ConfigError("tuning.encoder=lora: this encoder has no attention; take a transformer, or tuning=gentle.")
+    if config.encoder == "lora" and not add_lora(
+        encoder_of(model), config.lora_rank, config.lora_alpha
+    ):
+        raise ConfigError(
+            "tuning.encoder=lora: this encoder has no attention; take a transformer, or tuning=gentle."
+        )
 
 
 def encoder_of(model: nn.Module) -> nn.Module:
@@ -53,7 +57,9 @@ def freeze_encoder(model: nn.Module, frozen: bool) -> None:
 
 def is_frozen(model: nn.Module) -> bool:
     """Whether the encoder's weights stay as they are, but for LoRA's updates."""
-    return not any(p.requires_grad for n, p in encoder_of(model).named_parameters() if not _is_update(n))
+    return not any(
+        p.requires_grad for n, p in encoder_of(model).named_parameters() if not _is_update(n)
+    )
 
 
 class LowRank(nn.Module):
@@ -72,7 +78,9 @@ class LowRank(nn.Module):
 
 def add_lora(encoder: nn.Module, rank: int, alpha: float) -> int:
     """Puts a low-rank update on every linear layer of the encoder's attention; returns on how many."""
-    found = [m for n, m in encoder.named_modules() if isinstance(m, nn.Linear) and _ATTENTION.search(n)]
+    found = [
+        m for n, m in encoder.named_modules() if isinstance(m, nn.Linear) and _ATTENTION.search(n)
+    ]
     for linear in found:
         parametrize.register_parametrization(
             linear, "weight", LowRank(linear.out_features, linear.in_features, rank, alpha)
@@ -126,7 +134,9 @@ def _layers(encoder: nn.Module) -> dict[str, int]:
     inner = getattr(encoder, "model", encoder)  # smp's encoders hold timm's
     own_prefix = "" if inner is encoder else "model."
     net, renamed = _with_groups(inner)
-    matcher = _MIX_TRANSFORMER if isinstance(encoder, MixVisionTransformerEncoder) else _matcher_of(net)
+    matcher = (
+        _MIX_TRANSFORMER if isinstance(encoder, MixVisionTransformerEncoder) else _matcher_of(net)
+    )
     timms = {_original(name.removeprefix(own_prefix), renamed): name for name in names}
     found = group_with_matcher(iter([(name, None) for name in timms]), matcher, reverse=True)
     return {timms[name]: int(layer) for name, layer in found.items()}

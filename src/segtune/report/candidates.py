@@ -16,7 +16,11 @@ from segtune.tracking.registry import version_run
 from segtune.tracking.runs import RunRecord, get_run, search_runs, sweep_runs
 from segtune.tracking.store import Store
 
-_FREE = ("seed", "trainer.threads", "trainer.workers")  # what may differ between the seeds of one candidate
+_FREE = (
+    "seed",
+    "trainer.threads",
+    "trainer.workers",
+)  # what may differ between the seeds of one candidate
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,9 @@ def collect(store: Store, names: Sequence[str], split: str = "val") -> Compariso
             splits differ.
     """
     if not names:
-        raise ConfigError("compare needs the name of a sweep, ids of runs, or models:/NAME@champion.")
+        raise ConfigError(
+            "compare needs the name of a sweep, ids of runs, or models:/NAME@champion."
+        )
     runs: dict[str, RunRecord] = {}
     sweeps: list[str] = []
     others: dict[str, RunRecord] = {}
@@ -105,7 +111,9 @@ def collect(store: Store, names: Sequence[str], split: str = "val") -> Compariso
     for sweep in {s for r in runs.values() if (s := _searched_in(r))}:
         trials[sweep] = len(sweep_runs(store, sweep))
     candidates = sorted(_grouped(list(runs.values()), kept, trials), key=lambda c: -c.miou)
-    return Comparison(tuple(_distinct(candidates)), tuple(others.values()), tuple(dict.fromkeys(sweeps)))
+    return Comparison(
+        tuple(_distinct(candidates)), tuple(others.values()), tuple(dict.fromkeys(sweeps))
+    )
 
 
 def _resolve(store: Store, name: str) -> tuple[list[RunRecord], str | None]:
@@ -117,7 +125,9 @@ def _resolve(store: Store, name: str) -> tuple[list[RunRecord], str | None]:
         found = search_runs(store, {"segtune.confirms": sweep})
         if not found:
             confirm = command("confirm", sweep, tracking=store.tracking)
-            raise ConfigError(f"{name}: nothing of sweep '{sweep}' was confirmed yet. Run: {confirm}")
+            raise ConfigError(
+                f"{name}: nothing of sweep '{sweep}' was confirmed yet. Run: {confirm}"
+            )
         return found, None
     if trials := sweep_runs(store, name):
         return trials, name
@@ -140,7 +150,9 @@ def _evidence(store: Store, run: RunRecord, split: str, must: bool) -> Evidence 
         return found
     kind = run.tags.get("segtune.kind")
     if kind in ("sweep", "workflow"):
-        raise ConfigError(f"run {run.id} ({run.name}) is a {kind}, which is not measured; name what it consists of.")
+        raise ConfigError(
+            f"run {run.id} ({run.name}) is a {kind}, which is not measured; name what it consists of."
+        )
     if run.miou is None:
         raise ConfigError(
             f"run {run.id} ({run.name}) is {run.state} and kept no segmenter; leave it out, or finish it first: "
@@ -160,7 +172,9 @@ def _check(store: Store, runs: Mapping[str, RunRecord], kept: Mapping[str, Evide
     for what, told in (("class tables", _classes), ("splits", _split), ("truths", _truth)):
         seen = {told(e): (runs[i].name, i) for i, e in kept.items()}
         if len(seen) > 1:
-            rows = "; ".join(f"{name} ({i[:8]}): {text}" for text, (name, i) in list(seen.items())[:4])
+            rows = "; ".join(
+                f"{name} ({i[:8]}): {text}" for text, (name, i) in list(seen.items())[:4]
+            )
             raise ConfigError(
                 f"these runs were measured with different {what} and cannot be compared: {rows}. Compare runs of one "
                 "dataset, or measure all on the same one with: "
@@ -181,7 +195,9 @@ def _split(evidence: Evidence) -> str:
 def _truth(evidence: Evidence) -> str:
     """Names of the images and pixels of each class in each: `dataset.label_map` may change them, not the files."""
     counted = evidence.matrices.sum(2)
-    digest = zlib.crc32(repr(evidence.names).encode()) ^ zlib.crc32(np.ascontiguousarray(counted).tobytes())
+    digest = zlib.crc32(repr(evidence.names).encode()) ^ zlib.crc32(
+        np.ascontiguousarray(counted).tobytes()
+    )
     return f"{int(counted.sum()):,} counted {evidence.origin.unit}s in {len(evidence.names)} images ({digest:08x})"
 
 
@@ -190,19 +206,33 @@ def configuration(run: RunRecord) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((k, v) for k, v in run.params.items() if k not in _FREE))
 
 
-def _grouped(runs: Sequence[RunRecord], kept: Mapping[str, Evidence], trials: Mapping[str, int]) -> list[Candidate]:
+def _grouped(
+    runs: Sequence[RunRecord], kept: Mapping[str, Evidence], trials: Mapping[str, int]
+) -> list[Candidate]:
     groups: dict[tuple[object, ...], list[RunRecord]] = {}
     for run in runs:
         config = configuration(run)
         # the same run twice, or two runs of one seed, stay apart: only other seeds tell of other seeds
-        twin = sum(r.params.get("seed") == run.params.get("seed") for r in groups.get((config, 0), []))
+        twin = sum(
+            r.params.get("seed") == run.params.get("seed") for r in groups.get((config, 0), [])
+        )
         key = (config, 0) if not twin else (config, run.id)
         groups.setdefault(key, []).append(run)
     found = []
     for same in groups.values():
         sweep = _searched_in(same[0])
-        name = same[0].name if len(same) == 1 else same[0].tags.get("segtune.candidate", same[0].name)
-        found.append(Candidate(name, tuple(same), tuple(kept[r.id] for r in same), trials.get(sweep or "", 1), sweep))
+        name = (
+            same[0].name if len(same) == 1 else same[0].tags.get("segtune.candidate", same[0].name)
+        )
+        found.append(
+            Candidate(
+                name,
+                tuple(same),
+                tuple(kept[r.id] for r in same),
+                trials.get(sweep or "", 1),
+                sweep,
+            )
+        )
     return found
 
 
@@ -212,4 +242,7 @@ def _searched_in(run: RunRecord) -> str | None:
 
 def _distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
     count = Counter(c.name for c in candidates)
-    return [c if count[c.name] == 1 else replace(c, name=f"{c.name} {c.first.id[:6]}") for c in candidates]
+    return [
+        c if count[c.name] == 1 else replace(c, name=f"{c.name} {c.first.id[:6]}")
+        for c in candidates
+    ]

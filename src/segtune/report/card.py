@@ -25,11 +25,16 @@ def card_text(facts: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     """
     split, run = facts["split"], row["runs"][0]
     environment = Environment(
-        loader=PackageLoader("segtune", "report"), trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+        loader=PackageLoader("segtune", "report"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
     )
     environment.filters["points"] = points
     # text of users' must not become markup on a web page
-    environment.filters["plain"] = lambda text: str(text).replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
+    environment.filters["plain"] = lambda text: (
+        str(text).replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
+    )
     weak = [(c, v) for c, v in row["iou"].items() if v is not None and v < _WEAK]
 
     def cost(key: str, digits: int) -> str:

@@ -47,10 +47,14 @@ def write_page(audit: Audit, folder: Path) -> Path:
     )  # fmt: skip
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "check.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
+        (folder / "check.json").write_text(
+            json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8"
+        )
         (folder / "index.html").write_text(text, encoding="utf-8")
     except OSError as error:
-        raise StorageError(f"the page '{folder}' cannot be written: {error}. Set output=DIR.") from None
+        raise StorageError(
+            f"the page '{folder}' cannot be written: {error}. Set output=DIR."
+        ) from None
     return folder / "index.html"
 
 
@@ -70,14 +74,21 @@ def _shares(audit: Audit) -> Figure:
     figure = go.Figure()
     for split, color in zip(audit.splits, PALETTE, strict=False):
         counts = audit.counts(split)
-        figure.add_bar(x=list(names), y=(100 * counts / max(1, counts.sum())).tolist(), name=split, marker_color=color)
+        figure.add_bar(
+            x=list(names),
+            y=(100 * counts / max(1, counts.sum())).tolist(),
+            name=split,
+            marker_color=color,
+        )
     figure.update_layout(barmode="group", height=380)
     figure.update_yaxes(type="log", dtick=1)
     train = audit.counts(audit.splits[0])
     low, high = int(train.argmin()), int(train.argmax())
     share = 100 * train / max(1, train.sum())
     words = f"Share of the pixels that count, by class and split, on a logarithmic scale. In {audit.splits[0]}, "
-    words += f"{names[high]} has most ({share[high]:.1f} %) and {names[low]} least ({share[low]:.3g} %)."
+    words += (
+        f"{names[high]} has most ({share[high]:.1f} %) and {names[low]} least ({share[low]:.3g} %)."
+    )
     return finished("shares", "Class shares (% of the pixels)", words, figure, y="% of the pixels")
 
 
@@ -96,7 +107,11 @@ def _sizes(audit: Audit) -> Figure:
 
 
 def _samples(audit: Audit) -> list[Shown]:
-    good = [f for f in audit.facts if f.counts is not None and f.image_fault is None and f.mask_size == f.size]
+    good = [
+        f
+        for f in audit.facts
+        if f.counts is not None and f.image_fault is None and f.mask_size == f.size
+    ]
     chosen = [good[i * len(good) // _SAMPLES] for i in range(min(_SAMPLES, len(good)))]
     return [s for f in chosen if (s := _overlay(audit, f)) is not None]
 
@@ -111,17 +126,23 @@ def _overlay(audit: Audit, row: PairFacts) -> Shown | None:
         return None
     width = min(_WIDTH, image.shape[1])
     height = round(image.shape[0] * width / image.shape[1])
-    pixels = draw_overlay(resize_image(image, height, width), resize_mask(mask, height, width), audit.source.classes)
+    pixels = draw_overlay(
+        resize_image(image, height, width), resize_mask(mask, height, width), audit.source.classes
+    )
     return Shown(as_jpeg(pixels), f"{row.split}: {row.name}")
 
 
 def _suspects(audit: Audit) -> dict[str, list[Shown]]:
     """The first files of each finding beside their masks, as far as they can be read at all."""
-    by_file = {audit.source.short(p): f for f in audit.facts for p in (f.image, f.mask) if p is not None}
+    by_file = {
+        audit.source.short(p): f for f in audit.facts for p in (f.image, f.mask) if p is not None
+    }
     found = {}
     for finding in audit.findings:
         rows = [by_file[f] for f in finding.files[: 2 * _SUSPECTS] if f in by_file]
-        found[finding.kind] = [s for r in _once(rows)[:_SUSPECTS] if (s := _side_by_side(r)) is not None]
+        found[finding.kind] = [
+            s for r in _once(rows)[:_SUSPECTS] if (s := _side_by_side(r)) is not None
+        ]
     return found
 
 
@@ -140,9 +161,17 @@ def _side_by_side(row: PairFacts) -> Shown | None:
         if pixels is not None:
             if path == row.mask and row.values:
                 top = max(1, *row.values)
-                pixels = np.asarray(pixels.astype(np.float32) * (255 / top), np.float32).clip(0, 255).astype(np.uint8)
-            parts.append(np.asarray(cv2.resize(pixels, (_WIDTH // 2, _WIDTH // 2 * 3 // 4)), np.uint8))
-    return Shown(as_jpeg(np.concatenate(parts, axis=1)), f"{row.split}: {row.name}") if parts else None
+                pixels = (
+                    np.asarray(pixels.astype(np.float32) * (255 / top), np.float32)
+                    .clip(0, 255)
+                    .astype(np.uint8)
+                )
+            parts.append(
+                np.asarray(cv2.resize(pixels, (_WIDTH // 2, _WIDTH // 2 * 3 // 4)), np.uint8)
+            )
+    return (
+        Shown(as_jpeg(np.concatenate(parts, axis=1)), f"{row.split}: {row.name}") if parts else None
+    )
 
 
 def write_ranking(rows: Sequence[Dispute], source: Source, folder: Path) -> Path:
@@ -155,17 +184,30 @@ def write_ranking(rows: Sequence[Dispute], source: Source, folder: Path) -> Path
     for row in rows[: 2 * _SAMPLES]:
         image, mask = read_image(row.image), source.masks.read(read_bytes(row.mask), str(row.mask))
         pixels = np.concatenate([image, draw_overlay(image, mask, source.classes)], axis=1)
-        pixels = resize_image(pixels, round(pixels.shape[0] * 2 * _WIDTH / pixels.shape[1]), 2 * _WIDTH)
+        pixels = resize_image(
+            pixels, round(pixels.shape[0] * 2 * _WIDTH / pixels.shape[1]), 2 * _WIDTH
+        )
         seen = f", most of all {row.worst[0]}, seen as {row.worst[1]}" if row.worst else ""
         known = "" if row.out_of_fold else "; the model was trained on it"
-        shown.append(Shown(as_jpeg(pixels), f"{row.split}: {row.name}: margin {row.margin:.3f}{seen}{known}"))
+        shown.append(
+            Shown(as_jpeg(pixels), f"{row.split}: {row.name}: margin {row.margin:.3f}{seen}{known}")
+        )
     environment = Environment(loader=PackageLoader("segtune", "report"), autoescape=True)
-    text = environment.get_template("labels.html.j2").render(dataset=source.name, images=shown, count=len(rows))
-    table = [{"name": r.name, "split": r.split, "margin": r.margin, "out_of_fold": r.out_of_fold} for r in rows]
+    text = environment.get_template("labels.html.j2").render(
+        dataset=source.name, images=shown, count=len(rows)
+    )
+    table = [
+        {"name": r.name, "split": r.split, "margin": r.margin, "out_of_fold": r.out_of_fold}
+        for r in rows
+    ]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "labels.json").write_text(json.dumps(table, indent=1, ensure_ascii=False), encoding="utf-8")
+        (folder / "labels.json").write_text(
+            json.dumps(table, indent=1, ensure_ascii=False), encoding="utf-8"
+        )
         (folder / "labels.html").write_text(text, encoding="utf-8")
     except OSError as error:
-        raise StorageError(f"the page '{folder}' cannot be written: {error}. Set output=DIR.") from None
+        raise StorageError(
+            f"the page '{folder}' cannot be written: {error}. Set output=DIR."
+        ) from None
     return folder / "labels.html"

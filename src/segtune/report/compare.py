@@ -53,8 +53,16 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """The result as one JSON object, for scripts."""
-        data: dict[str, Any] = {"html": str(self.html), "json": str(self.json), "csv": str(self.csv)}
-        data |= {"runs": self.runs, "verdict": self.facts["verdict"], "warnings": self.facts["warnings"]}
+        data: dict[str, Any] = {
+            "html": str(self.html),
+            "json": str(self.json),
+            "csv": str(self.csv),
+        }
+        data |= {
+            "runs": self.runs,
+            "verdict": self.facts["verdict"],
+            "warnings": self.facts["warnings"],
+        }
         if self.best is None:
             return data
         first = self.best.first
@@ -109,7 +117,9 @@ def compare(
         for name in files:  # all of them are whole before the first takes its place
             (folder / f".{name}.part").replace(folder / name)
     except OSError as error:
-        raise StorageError(f"the report '{folder}' cannot be written: {error}. Set output=DIR.") from None
+        raise StorageError(
+            f"the report '{folder}' cannot be written: {error}. Set output=DIR."
+        ) from None
     best = comparison.candidates[0] if comparison.candidates else None
     return Report(folder / "index.html", folder / "report.json", folder / "runs.csv", facts, best)
 
@@ -138,11 +148,15 @@ def _baseline(comparison: Comparison, names: Sequence[str], wanted: str | None) 
         wanted = names[0] if len(names) == 2 and len(candidates) == 2 else candidates[0].name
     wanted = wanted.removeprefix("runs:/")
     for candidate in candidates:
-        if wanted == candidate.name or any(r.id.startswith(wanted) or r.name == wanted for r in candidate.runs):
+        if wanted == candidate.name or any(
+            r.id.startswith(wanted) or r.name == wanted for r in candidate.runs
+        ):
             return candidate
     if wanted == names[0]:  # a sweep or a version, of which one candidate is left
         return candidates[0]
-    raise ConfigError(f"baseline={wanted}: no such candidate; {nearest(wanted, [c.name for c in candidates])}")
+    raise ConfigError(
+        f"baseline={wanted}: no such candidate; {nearest(wanted, [c.name for c in candidates])}"
+    )
 
 
 def _differs(store: Store, candidates: Sequence[Candidate]) -> dict[str, Any]:
@@ -152,36 +166,51 @@ def _differs(store: Store, candidates: Sequence[Candidate]) -> dict[str, Any]:
         run = candidate.first
         path = artifact(store, run.id, "environment.json")
         environment = json.loads(path.read_text(encoding="utf-8")) if path else {}
-        told = dict(run.params) | {f"library {k}": v for k, v in environment.pop("libraries", {}).items()}
+        told = dict(run.params) | {
+            f"library {k}": v for k, v in environment.pop("libraries", {}).items()
+        }
         told |= {f"machine {k}": str(v) for k, v in environment.items()}
         told |= {
             "train split": run.tags.get("segtune.dataset.train", "")[:12],
-            "code": run.tags.get("mlflow.source.git.commit", "")[:12] or run.tags.get("segtune.version", ""),
+            "code": run.tags.get("mlflow.source.git.commit", "")[:12]
+            or run.tags.get("segtune.version", ""),
             "uncommitted changes": run.tags.get("segtune.git.dirty", ""),
         }
         told["seed"] = ", ".join(str(r.params.get("seed")) for r in candidate.runs)
         columns.append(told)
-    keys = sorted({k for c in columns for k in c}, key=lambda k: (k.startswith(("library", "machine")), k))
+    keys = sorted(
+        {k for c in columns for k in c}, key=lambda k: (k.startswith(("library", "machine")), k)
+    )
     rows = {k: [c.get(k) for c in columns] for k in keys if len({c.get(k) for c in columns}) > 1}
     return {"candidates": [c.name for c in candidates], "rows": rows}
 
 
 def _page(
-    store: Store, comparison: Comparison, facts: Mapping[str, Any], base: Candidate | None, history: Sequence[Figure]
+    store: Store,
+    comparison: Comparison,
+    facts: Mapping[str, Any],
+    base: Candidate | None,
+    history: Sequence[Figure],
 ) -> str:
     figures: list[Figure] = []
     pictures: list[Picture] = []
     candidates = comparison.candidates
     if candidates:
         best = candidates[0]
-        shown = {c.name: c for c in [best, *([base] if base else []), *candidates][: _RELIABILITY + 1]}
-        curves = {n: c.evidence[0].calibration.points() for n, c in list(shown.items())[:_RELIABILITY]}
+        shown = {
+            c.name: c for c in [best, *([base] if base else []), *candidates][: _RELIABILITY + 1]
+        }
+        curves = {
+            n: c.evidence[0].calibration.points() for n, c in list(shown.items())[:_RELIABILITY]
+        }
         matrix = np.sum([e.matrices.sum(0) for e in best.evidence], axis=0)
         figures = comparison_figures(facts, {"matrix": matrix.tolist(), "reliability": curves})
         other = base if base is not best else candidates[1] if len(candidates) > 1 else None
         pictures = choose_pictures(store, best, other, _classes(store, best))
     figures += history
-    environment = Environment(loader=PackageLoader("segtune", "report"), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(
+        loader=PackageLoader("segtune", "report"), autoescape=True, undefined=StrictUndefined
+    )
     environment.filters |= {"short": _short, "points": points}
     varied = _varied([row["params"] for row in (*facts["candidates"], *facts["others"])])
     return environment.get_template("report.html.j2").render(
@@ -196,12 +225,16 @@ def _varied(params: Sequence[Mapping[str, str]]) -> list[str]:
     return [key for key in keys if len({row.get(key) for row in params}) > 1]
 
 
-def _of_sweep(store: Store, comparison: Comparison, facts: dict[str, Any], storage: str | None) -> list[Figure]:
+def _of_sweep(
+    store: Store, comparison: Comparison, facts: dict[str, Any], storage: str | None
+) -> list[Figure]:
     """Curves, history, importance and slices; a study that cannot be read becomes a warning of the report."""
     runs = [r for c in comparison.candidates for r in c.runs] + list(comparison.others)
     count = Counter(r.name for r in runs)
     names = {r.id: r.name if count[r.name] == 1 else f"{r.name} {r.id[:6]}" for r in runs}
-    curves = {names[r.id]: points for r in runs[:_CURVES] if (points := curve(store, r.id, "val/miou"))}
+    curves = {
+        names[r.id]: points for r in runs[:_CURVES] if (points := curve(store, r.id, "val/miou"))
+    }
     pruned = [names[r.id] for r in runs if r.state == "pruned"]
     study, shares = None, {}
     if len(comparison.sweeps) == 1:

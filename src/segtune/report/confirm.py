@@ -78,7 +78,12 @@ class Confirmation:
             f"optimism of the search: its best value lies {100 * self.optimism:+.1f} points of mIoU from the mean of "
             f"{len(self.rows[0].mious)} fresh seeds of the same configuration"
         )
-        return [*rows, told, f"best on fresh seeds: {self.best.trial.name}", f"report: {self.report.html}"]
+        return [
+            *rows,
+            told,
+            f"best on fresh seeds: {self.best.trial.name}",
+            f"report: {self.report.html}",
+        ]
 
 
 def confirm(store: Store, sweep: str, top: int, seeds: int, say: Log) -> Confirmation:
@@ -95,7 +100,9 @@ def confirm(store: Store, sweep: str, top: int, seeds: int, say: Log) -> Confirm
     trials = sweep_runs(store, sweep)
     ranked = _ranked(trials)[:top]
     if not ranked:
-        raise ConfigError(f"sweep '{sweep}' has no finished trial in '{store.uri}'; nothing can be confirmed.")
+        raise ConfigError(
+            f"sweep '{sweep}' has no finished trial in '{store.uri}'; nothing can be confirmed."
+        )
     for trial, _ in ranked:
         check_place(recorded_config(store, trial.id).dataset)
     used = {int(t.params["seed"]) for t in trials if t.params.get("seed", "").isdigit()}
@@ -109,7 +116,9 @@ def confirm(store: Store, sweep: str, top: int, seeds: int, say: Log) -> Confirm
                 mious = tuple(_run(store, sweep, trial, seed, say) for seed in fresh)
                 rows.append(Confirmed(trial, searched, mious))
     except Timeout:
-        raise ConfigError(f"sweep '{sweep}' is being confirmed by another process; wait for it, or end it.") from None
+        raise ConfigError(
+            f"sweep '{sweep}' is being confirmed by another process; wait for it, or end it."
+        ) from None
     return Confirmation(sweep, tuple(rows), compare(store, [f"{sweep}:confirmed"]))
 
 
@@ -155,4 +164,6 @@ def _run(store: Store, sweep: str, trial: RunRecord, seed: int, say: Log) -> flo
         tags["segtune.command"] = f"{trial.tags['segtune.command']} seed={seed}"
     say(f"seed {seed}" + (f": goes on with run {begun}" if begun else ""))
     name = f"{trial.name}-seed{seed}"
-    return fit(config, name=name, tags=tags, resume=begun, same_data_as=trial.id, anew=True, say=say).miou
+    return fit(
+        config, name=name, tags=tags, resume=begun, same_data_as=trial.id, anew=True, say=say
+    ).miou

@@ -28,7 +28,9 @@ ESTIMATOR = (
 )
 
 
-def gather(store: Store, comparison: Comparison, names: Sequence[str], baseline: Candidate | None) -> dict[str, Any]:
+def gather(
+    store: Store, comparison: Comparison, names: Sequence[str], baseline: Candidate | None
+) -> dict[str, Any]:
     """All figures of a comparison, as plain data; accuracies lie in [0, 1].
 
     Args:
@@ -52,7 +54,11 @@ def gather(store: Store, comparison: Comparison, names: Sequence[str], baseline:
     base = baseline or candidates[0]
     groups = comparison.groups
     units = len(set(groups or first.names))
-    draws = bootstrap([[e.matrices for e in c.evidence] for c in candidates], groups) if units > 1 else None
+    draws = (
+        bootstrap([[e.matrices for e in c.evidence] for c in candidates], groups)
+        if units > 1
+        else None
+    )
     differences = _differences(candidates, base, draws)
     facts["split"] = _split(store, candidates[0].first, first, groups)
     facts["baseline"] = base.name
@@ -66,18 +72,23 @@ def gather(store: Store, comparison: Comparison, names: Sequence[str], baseline:
     return facts
 
 
-def _differences(candidates: Sequence[Candidate], base: Candidate, draws: Draws | None) -> dict[str, dict[str, Any]]:
+def _differences(
+    candidates: Sequence[Candidate], base: Candidate, draws: Draws | None
+) -> dict[str, dict[str, Any]]:
     if draws is None:
         return {}
     at = candidates.index(base)
     found = {c.name: draws.difference(n, at) for n, c in enumerate(candidates) if n != at}
     corrected = dict(zip(found, holm([i.p_value for i in found.values()]), strict=True))
     return {
-        n: asdict(i) | {"p_corrected": corrected[n], "distinguishable": corrected[n] < 0.05} for n, i in found.items()
+        n: asdict(i) | {"p_corrected": corrected[n], "distinguishable": corrected[n] < 0.05}
+        for n, i in found.items()
     }
 
 
-def _candidate(candidate: Candidate, interval: Interval | None, difference: Mapping[str, Any] | None) -> dict[str, Any]:
+def _candidate(
+    candidate: Candidate, interval: Interval | None, difference: Mapping[str, Any] | None
+) -> dict[str, Any]:
     evidence, run = candidate.evidence, candidate.first
     classes = evidence[0].origin.classes
     scores = [e.scores for e in evidence]
@@ -138,7 +149,9 @@ def _licence(store: Store, run: RunRecord) -> str:
     return str(config.get("dataset", {}).get("licence", ""))
 
 
-def _split(store: Store, run: RunRecord, evidence: Evidence, groups: Sequence[str] | None) -> dict[str, Any]:
+def _split(
+    store: Store, run: RunRecord, evidence: Evidence, groups: Sequence[str] | None
+) -> dict[str, Any]:
     origin, counts = evidence.origin, evidence.matrices
     present = counts.sum(2) > 0
     pixels = counts.sum((0, 2))
@@ -181,12 +194,16 @@ def _warnings(facts: Mapping[str, Any], candidates: Sequence[Candidate]) -> list
     if absent:
         found.append(f"The split has no pixel of {', '.join(absent)}: nothing is known of them.")
     if split["images"] < _FEW_IMAGES:
-        found.append(f"{split['images']} images are few: below {_FEW_IMAGES} the intervals are rough themselves.")
+        found.append(
+            f"{split['images']} images are few: below {_FEW_IMAGES} the intervals are rough themselves."
+        )
     if split["groups"] == 1:
         found.append("All images belong to one group (a video or scene): no interval can be given.")
     single = [r["name"] for r in rows if len(r["runs"]) == 1]
     if single:
-        whose = "Every candidate has" if len(single) == len(rows) else f"{', '.join(single[:5])} has"
+        whose = (
+            "Every candidate has" if len(single) == len(rows) else f"{', '.join(single[:5])} has"
+        )
         found.append(f"{whose} one seed: what another seed would change is not known.")
     few = sorted({len(r["runs"]) for r in rows if 1 < len(r["runs"]) < 10})
     if few:

@@ -58,13 +58,19 @@ def miou_dots(facts: Facts) -> Figure:
         name = html.escape(row["name"])
         if row["interval"]:
             span = [100 * row["interval"]["low"], 100 * row["interval"]["high"]]
-            figure.add_scatter(x=span, y=[name] * 2, mode="lines", line={"color": "#a0aec0", "width": 7})
+            figure.add_scatter(
+                x=span, y=[name] * 2, mode="lines", line={"color": "#a0aec0", "width": 7}
+            )
         seeds = [100 * r["miou"] for r in row["runs"]]
-        figure.add_scatter(x=seeds, y=[name] * len(seeds), mode="markers", marker={"size": 9, "color": PALETTE[0]})
+        figure.add_scatter(
+            x=seeds, y=[name] * len(seeds), mode="markers", marker={"size": 9, "color": PALETTE[0]}
+        )
     figure.update_layout(height=130 + 26 * len(rows), showlegend=False)
     words = f"{_listed(rows)}. A dot is a seed; the line is the 95 % interval over images."
     words += _left_out(facts["candidates"])
-    return finished("miou", f"mIoU on {facts['split']['name']} (points)", words, figure, x="mIoU (points)")
+    return finished(
+        "miou", f"mIoU on {facts['split']['name']} (points)", words, figure, x="mIoU (points)"
+    )
 
 
 def class_heatmap(facts: Facts) -> Figure:
@@ -75,13 +81,16 @@ def class_heatmap(facts: Facts) -> Figure:
     words = "IoU in points of each class in each candidate; beside a class, its share of the pixels and its images."
     if known:
         low, high = min(known, key=lambda k: k[1]), max(known, key=lambda k: k[1])
-        words += (
-            f" In {rows[0]['name']} the weakest is {low[0]} ({low[1]:.1f}), the strongest {high[0]} ({high[1]:.1f})."
-        )
+        words += f" In {rows[0]['name']} the weakest is {low[0]} ({low[1]:.1f}), the strongest {high[0]} ({high[1]:.1f})."
     words += _left_out(facts["candidates"])
     total = sum(c["pixels"] for c in classes) or 1
-    labels = [f"{html.escape(c['name'])} ({100 * c['pixels'] / total:.1f} %, {c['images']} img)" for c in classes]
-    figure = _heatmap(values, labels, [r["name"] for r in rows], "IoU", zmin=0, zmax=100, colorscale="Viridis")
+    labels = [
+        f"{html.escape(c['name'])} ({100 * c['pixels'] / total:.1f} %, {c['images']} img)"
+        for c in classes
+    ]
+    figure = _heatmap(
+        values, labels, [r["name"] for r in rows], "IoU", zmin=0, zmax=100, colorscale="Viridis"
+    )
     return finished("classes", "IoU per class (points)", words, figure)
 
 
@@ -90,16 +99,29 @@ def class_differences(facts: Facts) -> Figure:
     base = next(r for r in facts["candidates"] if r["name"] == facts["baseline"])
     rows = [r for r in facts["candidates"] if r is not base][:_MOST_ROWS]
     values = [
-        [None if None in (v, base["iou"][c]) else 100 * (v - base["iou"][c]) for c, v in r["iou"].items()] for r in rows
+        [
+            None if None in (v, base["iou"][c]) else 100 * (v - base["iou"][c])
+            for c, v in r["iou"].items()
+        ]
+        for r in rows
     ]
     widest = max((abs(v) for row in values for v in row if v is not None), default=1.0) or 1.0
     labels = [html.escape(c["name"]) for c in facts["split"]["classes"]]
     figure = _heatmap(
-        values, labels, [r["name"] for r in rows], "difference", zmin=-widest, zmax=widest, colorscale="RdBu", sign="+"
+        values,
+        labels,
+        [r["name"] for r in rows],
+        "difference",
+        zmin=-widest,
+        zmax=widest,
+        colorscale="RdBu",
+        sign="+",
     )
     words = f"IoU per class minus that of {facts['baseline']}, in points; blue is better than it, red is worse."
     words += _left_out([r for r in facts["candidates"] if r is not base])
-    return finished("differences", f"Difference to {facts['baseline']} per class (points)", words, figure)
+    return finished(
+        "differences", f"Difference to {facts['baseline']} per class (points)", words, figure
+    )
 
 
 def confusion(facts: Facts, matrix: Sequence[Sequence[int]]) -> Figure:
@@ -117,21 +139,23 @@ def confusion(facts: Facts, matrix: Sequence[Sequence[int]]) -> Figure:
         ),
         default=None,
     )
-    words = (
-        f"{facts['candidates'][0]['name']}: rows are true classes, columns what they were taken for, in % of the row."
-    )
+    words = f"{facts['candidates'][0]['name']}: rows are true classes, columns what they were taken for, in % of the row."
     if worst:
         words += f" Most often {worst[1]} is taken for {worst[2]} ({worst[0]:.1f} %)."
     figure.update_xaxes(title="predicted")
     figure.update_yaxes(title="true")
-    return finished("confusion", "Confusion matrix of the best (% of the true class)", words, figure)
+    return finished(
+        "confusion", "Confusion matrix of the best (% of the true class)", words, figure
+    )
 
 
 def reliability(curves: Mapping[str, Sequence[tuple[float, float, int]]]) -> Figure:
     """Share of right pixels by confidence, and the diagonal of perfect calibration."""
     figure = go.Figure()
     ends = [0, 100]
-    figure.add_scatter(x=ends, y=ends, mode="lines", name="perfect", line={"color": "#a0aec0", "dash": "dot"})
+    figure.add_scatter(
+        x=ends, y=ends, mode="lines", name="perfect", line={"color": "#a0aec0", "dash": "dot"}
+    )
     for n, (name, found) in enumerate(curves.items()):
         figure.add_scatter(
             x=[100 * c for c, _, _ in found], y=[100 * r for _, r, _ in found], name=html.escape(name),
@@ -140,7 +164,12 @@ def reliability(curves: Mapping[str, Sequence[tuple[float, float, int]]]) -> Fig
     words = "Below the diagonal a segmenter is surer than it is right, above it less sure than it could be."
     figure.update_layout(height=420)
     return finished(
-        "reliability", "Reliability (share right by confidence)", words, figure, x="confidence (%)", y="right (%)"
+        "reliability",
+        "Reliability (share right by confidence)",
+        words,
+        figure,
+        x="confidence (%)",
+        y="right (%)",
     )
 
 
@@ -170,7 +199,9 @@ def pareto(facts: Facts) -> Figure:
     return finished("pareto", "mIoU against latency and size", words, figure)
 
 
-def finished(key: str, title: str, words: str, figure: go.Figure, x: str = "", y: str = "") -> Figure:
+def finished(
+    key: str, title: str, words: str, figure: go.Figure, x: str = "", y: str = ""
+) -> Figure:
     """A figure of the page out of plotly's, in the report's looks."""
     figure.update_layout(
         template="plotly_white",
@@ -221,4 +252,6 @@ def _left_out(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _listed(rows: Sequence[Mapping[str, Any]]) -> str:
-    return ", ".join(f"{r['name']} {points(r['miou'])}" for r in rows[:8]) + (", …" if len(rows) > 8 else "")
+    return ", ".join(f"{r['name']} {points(r['miou'])}" for r in rows[:8]) + (
+        ", …" if len(rows) > 8 else ""
+    )

@@ -39,20 +39,28 @@ def verdict_words(facts: Mapping[str, Any]) -> list[str]:
     others = [r for r in rows if r["name"] != base]
     if facts["method"] is None:
         listed = ", ".join(f"{r['name']} {points(r['miou'])}" for r in rows[:8])
-        return [f"No interval can be given, for all images belong to one group: {listed} mIoU ({sample})."]
+        return [
+            f"No interval can be given, for all images belong to one group: {listed} mIoU ({sample})."
+        ]
     if not others:
         i = best["interval"]
-        return [f"{best['name']}: {points(best['miou'])} mIoU [{points(i['low'])}, {points(i['high'])}], {sample}."]
+        return [
+            f"{best['name']}: {points(best['miou'])} mIoU [{points(i['low'])}, {points(i['high'])}], {sample}."
+        ]
     if len(others) == 1:
         said = [f"{difference_words(others[0], base)}, {sample}."]
     else:
         value, i = next((r["miou"], r["interval"]) for r in rows if r["name"] == base)
-        said = [f"{base}: {points(value)} mIoU [{points(i['low'])}, {points(i['high'])}], {sample}."]
+        said = [
+            f"{base}: {points(value)} mIoU [{points(i['low'])}, {points(i['high'])}], {sample}."
+        ]
         apart = [r for r in others if r["difference"]["distinguishable"]]
         listed_as = {
             "Better": [r for r in apart if r["difference"]["value"] > 0],
             "Worse": [r for r in apart if r["difference"]["value"] < 0],
-            "Not distinguishable from it": [r for r in others if not r["difference"]["distinguishable"]],
+            "Not distinguishable from it": [
+                r for r in others if not r["difference"]["distinguishable"]
+            ],
         }
         for what, some in listed_as.items():
             if some:

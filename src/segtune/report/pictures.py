@@ -36,14 +36,18 @@ class Picture:
     data: str
 
 
-def choose_pictures(store: Store, best: Candidate, other: Candidate | None, classes: ClassTable) -> list[Picture]:
+def choose_pictures(
+    store: Store, best: Candidate, other: Candidate | None, classes: ClassTable
+) -> list[Picture]:
     """Strips of the best candidate's images: image, truth, prediction, error; and of the other's where they disagree.
 
     Empty where the store keeps no pictures of the split.
     """
     evidence = best.evidence[0]
     chosen = _chosen(evidence, other.evidence[0] if other else None)
-    kept = pictures(store, evidence.origin.fingerprint, list(dict.fromkeys(n for _, n, _ in chosen)))
+    kept = pictures(
+        store, evidence.origin.fingerprint, list(dict.fromkeys(n for _, n, _ in chosen))
+    )
     strips = []
     for kind, name, words in chosen:
         if name not in kept or name not in evidence.masks:
@@ -52,7 +56,9 @@ def choose_pictures(store: Store, best: Candidate, other: Candidate | None, clas
         strip = four_views(image, truth, evidence.masks[name], classes)
         views = ["image", "truth", best.name, "error (red)"]
         if kind == "disagreement" and other and name in other.evidence[0].masks:
-            strip = np.concatenate([strip, colorize(other.evidence[0].masks[name], classes)], axis=1)
+            strip = np.concatenate(
+                [strip, colorize(other.evidence[0].masks[name], classes)], axis=1
+            )
             views.append(other.name)
         strips.append(Picture(name, kind, words, views, as_jpeg(strip)))
     return strips

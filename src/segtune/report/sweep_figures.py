@@ -22,7 +22,10 @@ _DASH = 0.15  # height of the lowest value on an axis that some trials lack
 
 
 def sweep_figures(
-    trials: Rows, curves: Mapping[str, Sequence[tuple[int, float]]], pruned: Sequence[str], shares: Mapping[str, float]
+    trials: Rows,
+    curves: Mapping[str, Sequence[tuple[int, float]]],
+    pruned: Sequence[str],
+    shares: Mapping[str, float],
 ) -> list[Figure]:
     """All figures of a sweep; those that it has nothing for are left out.
 
@@ -44,7 +47,9 @@ def sweep_figures(
     return figures
 
 
-def learning_curves(curves: Mapping[str, Sequence[tuple[int, float]]], pruned: Sequence[str]) -> Figure:
+def learning_curves(
+    curves: Mapping[str, Sequence[tuple[int, float]]], pruned: Sequence[str]
+) -> Figure:
     """Val mIoU by epoch, a line a run; pruned runs are dotted and end in a cross."""
     figure = go.Figure()
     for n, (name, points) in enumerate(curves.items()):
@@ -54,8 +59,15 @@ def learning_curves(curves: Mapping[str, Sequence[tuple[int, float]]], pruned: S
             y=[100 * v for _, v in points],
             name=html.escape(name) + (" (pruned)" if dotted else ""),
             mode="lines+markers",
-            line={"color": PALETTE[n % len(PALETTE)], "dash": "dot" if dotted else "solid", "width": 2},
-            marker={"size": [4] * (len(points) - 1) + [9 if dotted else 5], "symbol": "x" if dotted else "circle"},
+            line={
+                "color": PALETTE[n % len(PALETTE)],
+                "dash": "dot" if dotted else "solid",
+                "width": 2,
+            },
+            marker={
+                "size": [4] * (len(points) - 1) + [9 if dotted else 5],
+                "symbol": "x" if dotted else "circle",
+            },
         )
     ends = {n: max(v for _, v in points) for n, points in curves.items() if points}
     words = f"Runs: {len(curves)}, of which pruned: {len(set(pruned) & set(curves))}."
@@ -63,7 +75,9 @@ def learning_curves(curves: Mapping[str, Sequence[tuple[int, float]]], pruned: S
         best = max(ends, key=lambda n: ends[n])
         words += f" The highest value is {100 * ends[best]:.1f}, reached by {best}."
     figure.update_layout(height=460, showlegend=len(curves) <= 24)
-    return finished("curves", "Val mIoU by epoch (points)", words, figure, x="epoch", y="val mIoU (points)")
+    return finished(
+        "curves", "Val mIoU by epoch (points)", words, figure, x="epoch", y="val mIoU (points)"
+    )
 
 
 def history(trials: Rows) -> Figure:
@@ -77,22 +91,36 @@ def history(trials: Rows) -> Figure:
     figure = go.Figure()
     figure.add_scatter(x=numbers, y=[100 * t["miou"] for t in done], mode="markers", name="trial",
                        marker={"color": PALETTE[0], "size": 8})  # fmt: skip
-    figure.add_scatter(x=numbers, y=best, mode="lines", name="best so far", line={"color": PALETTE[1], "shape": "hv"})
+    figure.add_scatter(
+        x=numbers,
+        y=best,
+        mode="lines",
+        name="best so far",
+        line={"color": PALETTE[1], "shape": "hv"},
+    )
     pruned = sum(t["state"] == "pruned" for t in trials)
     winner = max(done, key=lambda t: t["miou"])
-    words = f"{len(done)} finished and {pruned} pruned trials; the best is trial {winner['number']}."
+    words = (
+        f"{len(done)} finished and {pruned} pruned trials; the best is trial {winner['number']}."
+    )
     figure.update_layout(height=340)
-    return finished("history", "Optimisation history (points)", words, figure, x="trial", y="val mIoU (points)")
+    return finished(
+        "history", "Optimisation history (points)", words, figure, x="trial", y="val mIoU (points)"
+    )
 
 
 def importance_bars(importance: Mapping[str, float]) -> Figure:
     """Share of each hyperparameter in the variance of mIoU over the finished trials."""
     rows = sorted(importance.items(), key=lambda r: r[1])
     names = [html.escape(n) for n, _ in rows]
-    figure = go.Figure(go.Bar(x=[v for _, v in rows], y=names, orientation="h", marker={"color": PALETTE[0]}))
+    figure = go.Figure(
+        go.Bar(x=[v for _, v in rows], y=names, orientation="h", marker={"color": PALETTE[0]})
+    )
     figure.update_layout(height=140 + 30 * len(rows))
     words = "; ".join(f"{n} {v:.2f}" for n, v in reversed(rows))
-    return finished("importance", "Hyperparameter importance (fANOVA)", words, figure, x="share of variance")
+    return finished(
+        "importance", "Hyperparameter importance (fANOVA)", words, figure, x="share of variance"
+    )
 
 
 def parallel_coordinates(trials: Rows, varied: Sequence[str]) -> Figure:
@@ -119,7 +147,9 @@ def parallel_coordinates(trials: Rows, varied: Sequence[str]) -> Figure:
         for height, text in axis.ticks:
             figure.add_annotation(x=place, y=height, text=html.escape(text), showarrow=False, xshift=4, xanchor="left",
                                   font={"size": 11}, bgcolor="rgba(255,255,255,0.7)")  # fmt: skip
-    figure.update_xaxes(tickvals=list(range(len(axes))), ticktext=labels, showgrid=False, zeroline=False)
+    figure.update_xaxes(
+        tickvals=list(range(len(axes))), ticktext=labels, showgrid=False, zeroline=False
+    )
     figure.update_yaxes(visible=False)
     figure.update_layout(height=420, showlegend=False)
     words = f"Each line is one of {len(trials)} finished trials; bright lines have a high val mIoU (points). "
@@ -134,7 +164,9 @@ def slices(trials: Rows, varied: Sequence[str]) -> Figure:
     shown = list(varied)[:_MOST_SLICES]
     columns = min(4, len(shown))
     rows = -(-len(shown) // columns)
-    figure = make_subplots(rows=rows, cols=columns, shared_yaxes=True, horizontal_spacing=0.03, vertical_spacing=0.25)
+    figure = make_subplots(
+        rows=rows, cols=columns, shared_yaxes=True, horizontal_spacing=0.03, vertical_spacing=0.25
+    )
     for n, key in enumerate(shown):
         having = [t for t in trials if key in t["params"]]
         x = [t["params"][key] for t in having]
@@ -146,7 +178,9 @@ def slices(trials: Rows, varied: Sequence[str]) -> Figure:
         figure.update_xaxes(title_text=html.escape(key), **kind, **at)
     figure.update_yaxes(title_text="val mIoU (points)", col=1)
     figure.update_layout(showlegend=False, height=120 + 230 * rows)
-    return finished("slices", "val mIoU by parameter (points)", f"One panel each: {', '.join(shown)}.", figure)
+    return finished(
+        "slices", "val mIoU by parameter (points)", f"One panel each: {', '.join(shown)}.", figure
+    )
 
 
 def _varied(trials: Rows) -> list[str]:
@@ -165,7 +199,9 @@ class _Axis:
 def _axis(values: Sequence[Any]) -> _Axis:
     """The axis of a parameter; a trial that lacks it crosses it at a dash below all values."""
     present = [v for v in values if v is not _ABSENT]
-    axis = _numbers(present) if all(map(_is_number, present)) else _choices([str(v) for v in present])
+    axis = (
+        _numbers(present) if all(map(_is_number, present)) else _choices([str(v) for v in present])
+    )
     if len(present) == len(values):
         return axis
     raised = iter(_DASH + (1 - _DASH) * h for h in axis.heights)
@@ -188,7 +224,9 @@ def _choices(values: Sequence[str]) -> _Axis:
     except ValueError:
         known = sorted(set(values))
     step = 1 / max(1, len(known) - 1)
-    return _Axis([known.index(v) * step for v in values], [(n * step, k) for n, k in enumerate(known)])
+    return _Axis(
+        [known.index(v) * step for v in values], [(n * step, k) for n, k in enumerate(known)]
+    )
 
 
 def _is_number(value: Any) -> bool:

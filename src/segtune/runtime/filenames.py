@@ -23,7 +23,9 @@ def folder_name(*names: str) -> str:
     False
     """
     joined = "+".join(names)
-    taken = any(_LIKE_OURS.fullmatch(n) or _RESERVED.fullmatch(n) or not _PLAIN.fullmatch(n) for n in names)
+    taken = any(
+        _LIKE_OURS.fullmatch(n) or _RESERVED.fullmatch(n) or not _PLAIN.fullmatch(n) for n in names
+    )
     if not taken and len(joined) <= _LONGEST:
         return joined
     digest = hashlib.sha256("\0".join(names).encode("utf-8", "surrogatepass")).hexdigest()[:8]

@@ -20,9 +20,18 @@ class ProgressReporter:
         self._last = time.monotonic()
         if sys.stderr.isatty() if bar is None else bar:
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeRemainingColumn,
+            )
 
-            text = TextColumn("{task.description}"), TextColumn("{task.speed:.1f}/s", justify="right")
+            text = (
+                TextColumn("{task.description}"),
+                TextColumn("{task.speed:.1f}/s", justify="right"),
+            )
             columns = (text[0], BarColumn(), MofNCompleteColumn(), text[1], TimeRemainingColumn())
             self._bar = Progress(*columns, console=Console(stderr=True))
 
@@ -53,6 +62,10 @@ class ProgressReporter:
             self._bar.update(self._tasks[what], completed=done, total=total)
         elif now - self._last >= _EVERY or done == total:
             rate = (done - first) / (now - start) if now > start else 0.0
-            left = f", {rate:.1f}/s, {(total - done) / rate:.0f} s left" if rate and done < total else ""
+            left = (
+                f", {rate:.1f}/s, {(total - done) / rate:.0f} s left"
+                if rate and done < total
+                else ""
+            )
             self._say(f"{done}/{total} {what}{left}")
             self._last = now

@@ -14,10 +14,30 @@ Result = TypeVar("Result")
 PATIENCE = 900.0
 """Seconds after which what was waited for is given up."""
 
-_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EAGAIN, errno.ETIMEDOUT, errno.ESTALE, errno.ECONNREFUSED}
-_WORDS = ("database is locked", "disk is full", "no space left", "connection", "timed out", "max retries exceeded")
+_ERRNO = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EAGAIN,
+    errno.ETIMEDOUT,
+    errno.ESTALE,
+    errno.ECONNREFUSED,
+}
+_WORDS = (
+    "database is locked",
+    "disk is full",
+    "no space left",
+    "connection",
+    "timed out",
+    "max retries exceeded",
+)
 _CODES = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
-_TYPES = {"OperationalError", "InterfaceError", "StorageInternalError", "ConnectionError", "Timeout"}
+_TYPES = {
+    "OperationalError",
+    "InterfaceError",
+    "StorageInternalError",
+    "ConnectionError",
+    "Timeout",
+}
 
 
 def is_passing(error: BaseException) -> bool:
@@ -38,7 +58,9 @@ def is_passing(error: BaseException) -> bool:
     return "MlflowException" in names and any(word in str(error).lower() for word in _WORDS)
 
 
-def with_backoff(action: Callable[[], Result], say: Log = lambda _: None, patience: float = PATIENCE) -> Result:
+def with_backoff(
+    action: Callable[[], Result], say: Log = lambda _: None, patience: float = PATIENCE
+) -> Result:
     """Does something, and again after a pause for as long as it fails for a reason that passes.
 
     Args:

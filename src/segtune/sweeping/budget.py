@@ -49,7 +49,11 @@ class Budget:
 
 def trial_seconds(study: optuna.Study) -> list[float]:
     """What each trial took that finished at its first attempt."""
-    whole = [t for t in counted_trials(study) if t.state == TrialState.COMPLETE and RETRY_OF not in t.user_attrs]
+    whole = [
+        t
+        for t in counted_trials(study)
+        if t.state == TrialState.COMPLETE and RETRY_OF not in t.user_attrs
+    ]
     return [s for s in map(seconds_of, whole) if s is not None]
 
 

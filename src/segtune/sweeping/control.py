@@ -69,7 +69,9 @@ def add_worker(name: str, tracking: TrackingConfig, storage: str | None = None) 
     threads = max(1, (os.cpu_count() or 1) // study.spec.processes)
     remember(study.folder, storage)
     own = study.spec.model_copy(update={"workers": 1})
-    launch_local(WorkerTask(own, study.folder, parent, threads), label=f"{os.uname().nodename}-{os.getpid()}")
+    launch_local(
+        WorkerTask(own, study.folder, parent, threads), label=f"{os.uname().nodename}-{os.getpid()}"
+    )
     return sweep_status(name, tracking.root, storage)
 
 

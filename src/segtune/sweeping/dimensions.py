@@ -110,7 +110,11 @@ class Dimension:
                 if same_kind and (_plain(choice) == _plain(given) or _plain(choice) == [given]):
                     return choice
             raise ValueError(given)
-        if isinstance(given, bool) or not isinstance(given, int | float) or not self.low <= given <= self.high:
+        if (
+            isinstance(given, bool)
+            or not isinstance(given, int | float)
+            or not self.low <= given <= self.high
+        ):
             raise ValueError(given)
         values = self.values()
         if values is None:
@@ -146,8 +150,12 @@ def draw(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
     if isinstance(distribution, CategoricalDistribution):
         return trial.suggest_categorical(name, distribution.choices)
     assert isinstance(distribution, IntDistribution | FloatDistribution)
-    suggest: Any = trial.suggest_int if isinstance(distribution, IntDistribution) else trial.suggest_float
-    return suggest(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+    suggest: Any = (
+        trial.suggest_int if isinstance(distribution, IntDistribution) else trial.suggest_float
+    )
+    return suggest(
+        name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+    )
 
 
 def _plain(value: Any) -> Any:

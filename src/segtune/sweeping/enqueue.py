@@ -10,7 +10,9 @@ from segtune.sweeping.space import Space
 from segtune.sweeping.spec import SweepSpec
 
 
-def resolve_enqueued(spec: SweepSpec, space: Space, base: Composed) -> tuple[Mapping[str, Any], ...]:
+def resolve_enqueued(
+    spec: SweepSpec, space: Space, base: Composed
+) -> tuple[Mapping[str, Any], ...]:
     """The configurations under `enqueue:`, each as {param: value}; what an item leaves out has its default.
 
     Raises:
@@ -23,7 +25,9 @@ def resolve_enqueued(spec: SweepSpec, space: Space, base: Composed) -> tuple[Map
         values = _values_of(where, spec, space, base, {} if item == "default" else item)
         overrides = space.overrides_of(values)
         if overrides in known:
-            raise ConfigError(f"{where} is the same configuration as item {known.index(overrides) + 1}. Leave one out.")
+            raise ConfigError(
+                f"{where} is the same configuration as item {known.index(overrides) + 1}. Leave one out."
+            )
         compose(overrides)
         rows.append(values)
         known.append(overrides)
@@ -35,7 +39,9 @@ def resolve_enqueued(spec: SweepSpec, space: Space, base: Composed) -> tuple[Map
     return tuple(rows)
 
 
-def _values_of(where: str, spec: SweepSpec, space: Space, base: Composed, item: Mapping[str, Any]) -> dict[str, Any]:
+def _values_of(
+    where: str, spec: SweepSpec, space: Space, base: Composed, item: Mapping[str, Any]
+) -> dict[str, Any]:
     """One item as {param: value}."""
     template = str(item.get("template", base.template.name))
     if "template" in spec.search:
@@ -45,7 +51,9 @@ def _values_of(where: str, spec: SweepSpec, space: Space, base: Composed, item: 
         if key not in spec.search:
             raise ConfigError(f"{where}: {key} is not searched; {nearest(key, spec.search)}")
         if key not in {d.key for d in counting}:
-            raise ConfigError(f"{where}: {key} does not count with template={template}; leave it out.")
+            raise ConfigError(
+                f"{where}: {key} does not count with template={template}; leave it out."
+            )
     defaults = compose(space.base_of(template))
     values = {}
     for dimension in counting:
@@ -60,7 +68,9 @@ def _choose(where: str, dimension: Dimension, value: Any, given: bool) -> Any:
         return dimension.value_like(value)
     except ValueError:
         default = "" if given else " (its default)"
-        remedy = "Widen the search, or " + ("change the value." if given else f"give {dimension.key} in this item.")
+        remedy = "Widen the search, or " + (
+            "change the value." if given else f"give {dimension.key} in this item."
+        )
         raise ConfigError(
             f"{where}: {dimension.key}={literal(value)}{default} is not in the space, which holds "
             f"{dimension.allowed}. {remedy}"

@@ -9,7 +9,18 @@ from segtune.config.schema import RunConfig
 from segtune.sweeping.space import Space
 
 _DERIVED = ("space", "settings")  # from the sweep file and what it names
-_SECTIONS = {"seed", "hp", "loss", "optimizer", "scheduler", "tuning", "augment", "sampling", "trainer", "labeler"}
+_SECTIONS = {
+    "seed",
+    "hp",
+    "loss",
+    "optimizer",
+    "scheduler",
+    "tuning",
+    "augment",
+    "sampling",
+    "trainer",
+    "labeler",
+}
 
 
 def facts_of(fingerprint: str, space: Space, config: RunConfig) -> dict[str, Any]:

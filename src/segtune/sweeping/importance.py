@@ -18,14 +18,18 @@ def importance(study: optuna.Study | None) -> Mapping[str, float]:
 
     Empty where fewer than four trials finished, or where they share no parameter.
     """
-    trials = [] if study is None else study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    trials = (
+        [] if study is None else study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    )
     if study is None or len(trials) < _FEWEST:
         return {}
     if any(name != plain_param(name) for t in trials for name in t.params):
         study = _in_one_space(trials)
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     try:
-        shares: dict[str, float] = optuna.importance.get_param_importances(study, evaluator=evaluator)
+        shares: dict[str, float] = optuna.importance.get_param_importances(
+            study, evaluator=evaluator
+        )
     except (ValueError, RuntimeError):
         return {}
     return {k: float(v) for k, v in shares.items()}

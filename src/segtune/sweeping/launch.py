@@ -28,7 +28,15 @@ from segtune.sweeping.space_building import build_space, compose_trial
 from segtune.sweeping.spec import SweepSpec, load_spec
 from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.worker import WorkerTask
-from segtune.tracking.runs import RunRecord, RunWriter, best_run, delete_run, deliver_held, sweep_parent, sweep_runs
+from segtune.tracking.runs import (
+    RunRecord,
+    RunWriter,
+    best_run,
+    delete_run,
+    deliver_held,
+    sweep_parent,
+    sweep_runs,
+)
 from segtune.tracking.store import Store, open_store
 from segtune.training.components import check_start
 from segtune.training.time_budget import best_workers
@@ -80,19 +88,25 @@ def run_sweep(name: str, overrides: list[str], say: Log = lambda _: None) -> Swe
     space = build_space(spec)
     config = compose(spec.base).config
     store = open_store(config.tracking)
-    source = open_source(config.dataset, say)  # drawn or found once, before several workers look for it
+    source = open_source(
+        config.dataset, say
+    )  # drawn or found once, before several workers look for it
     folder = sweep_folder(store.root, spec.name)
     spec = located(spec, folder)
     study = SweepStudy(folder, spec)
     remember(folder, spec.storage)
     study.check_identity(facts_of(source.fingerprint(), space, config))
-    if spec.launcher == "local" and not study.is_complete():  # other machines have devices and files of their own
+    if (
+        spec.launcher == "local" and not study.is_complete()
+    ):  # other machines have devices and files of their own
         _check_start(spec, space)
     parent = _parent_run(store, spec, space, folder)
     # without the database's address, which the folder remembers
     words = [name, *(o for o in overrides if not o.startswith("sweep.storage="))]
     study.begin(words)
-    RunWriter(store, parent).tags({"segtune.command": in_folder(os.getcwd(), command("sweep", *words))})
+    RunWriter(store, parent).tags(
+        {"segtune.command": in_folder(os.getcwd(), command("sweep", *words))}
+    )
     study.recover()
     _settle(store, study)
     counts = study.counts()
@@ -156,7 +170,9 @@ def with_workers(spec: SweepSpec, say: Log) -> SweepSpec:
 
 def threads_of(spec: SweepSpec) -> int:
     """CPU threads of one trial."""
-    return spec.cpus if spec.launcher != "local" else max(1, (os.cpu_count() or 1) // spec.processes)
+    return (
+        spec.cpus if spec.launcher != "local" else max(1, (os.cpu_count() or 1) // spec.processes)
+    )
 
 
 def _run_workers(task: WorkerTask, store: Store, study: SweepStudy, go_on: str) -> None:
@@ -166,7 +182,10 @@ def _run_workers(task: WorkerTask, store: Store, study: SweepStudy, go_on: str) 
     stopped, launch = False, LAUNCHERS[task.spec.launcher]
     try:
         if sys.stderr.isatty():
-            with (task.folder / "workers.log").open("a", encoding="utf-8") as log, live_panel(read) as tick:
+            with (
+                (task.folder / "workers.log").open("a", encoding="utf-8") as log,
+                live_panel(read) as tick,
+            ):
                 launch(task, tick, log)
         else:
             launch(task, lambda: None, None)
@@ -181,7 +200,9 @@ def _run_workers(task: WorkerTask, store: Store, study: SweepStudy, go_on: str) 
         study.recover()
         _settle(store, study)
     if stopped or study.stop_asked():
-        raise Interrupted(f"sweep {task.spec.name} was stopped with {study.counts().to_json()}. Go on with: {go_on}")
+        raise Interrupted(
+            f"sweep {task.spec.name} was stopped with {study.counts().to_json()}. Go on with: {go_on}"
+        )
 
 
 def _parent_run(store: Store, spec: SweepSpec, space: Space, folder: Path) -> str:
@@ -190,7 +211,12 @@ def _parent_run(store: Store, spec: SweepSpec, space: Space, folder: Path) -> st
         if found:
             return found
         tags = {"segtune.kind": "sweep", "segtune.sweep": spec.name}
-        params = {"n_trials": spec.n_trials, "sampler": spec.sampler, "pruner": spec.pruner, "seed": spec.seed}
+        params = {
+            "n_trials": spec.n_trials,
+            "sampler": spec.sampler,
+            "pruner": spec.pruner,
+            "seed": spec.seed,
+        }
         run = RunWriter.create(store, spec.name, params, tags)
         run.data("sweep.yaml", spec.shareable())
         run.data("space.json", [vars(d) for d in space.dimensions])
@@ -202,10 +228,16 @@ def _settle(store: Store, study: SweepStudy) -> None:
     try:
         with_backoff(lambda: _deliver_all(store))
     except ConnectionError as error:
-        raise StorageError(f"{error}. It is kept, and sent when the same command is given again.") from None
-    runs = sweep_runs(store, study.spec.name)  # before the trials are read: a run that is younger is not touched
+        raise StorageError(
+            f"{error}. It is kept, and sent when the same command is given again."
+        ) from None
+    runs = sweep_runs(
+        store, study.spec.name
+    )  # before the trials are read: a run that is younger is not touched
     running = [t for t in study.counted() if t.state == TrialState.RUNNING]
-    begins = any(RUN not in t.user_attrs for t in running)  # a run that no trial names yet may be its
+    begins = any(
+        RUN not in t.user_attrs for t in running
+    )  # a run that no trial names yet may be its
     states = run_states(study.study)
     for run in runs:
         state = states.get(run.id)
@@ -219,7 +251,9 @@ def _settle(store: Store, study: SweepStudy) -> None:
 def _deliver_all(store: Store) -> None:
     left = deliver_held(store)
     if left:
-        raise ConnectionError(f"the tracking server '{store.uri}' is away, and {left} runs wait to be sent")
+        raise ConnectionError(
+            f"the tracking server '{store.uri}' is away, and {left} runs wait to be sent"
+        )
 
 
 def _result(store: Store, study: SweepStudy, parent: str, seconds: float) -> SweepResult:

@@ -19,19 +19,27 @@ Launcher = Callable[[WorkerTask, Callable[[], None], IO[str] | None], None]
 _FATAL = (2, 3, 5)  # exit codes of a worker that met what no other trial could avoid
 _KILLED = -1  # any signal
 _LOST_JOBS = 100  # workers of a cluster that were lost and started again
-_YOUNG, _RESTARTS = 20.0, 10  # a worker that dies within so many seconds, so often in a row, will never live
+_YOUNG, _RESTARTS = (
+    20.0,
+    10,
+)  # a worker that dies within so many seconds, so often in a row, will never live
 
 
 class SweepStopped(SegtuneError):
     """A worker met a fault that every trial would meet; it has said which."""
 
     def __init__(self, code: int) -> None:
-        super().__init__("the sweep stopped: a worker met the fault above, and so would every trial.")
+        super().__init__(
+            "the sweep stopped: a worker met the fault above, and so would every trial."
+        )
         self.exit_code = code
 
 
 def launch_local(
-    task: WorkerTask, tick: Callable[[], None] = lambda: None, log: IO[str] | None = None, label: str = ""
+    task: WorkerTask,
+    tick: Callable[[], None] = lambda: None,
+    log: IO[str] | None = None,
+    label: str = "",
 ) -> None:
     """Keeps `sweep.workers` processes alive on this machine until the total is reached; passes a stop on to them.
 
@@ -47,7 +55,12 @@ def launch_local(
 
     def begin(number: int) -> subprocess.Popen[bytes]:
         """A worker process in a session of its own: Ctrl-C reaches it through this one, once."""
-        return start(command(task, f"worker {label or number}"), task.to_json(), start_new_session=True, stderr=log)
+        return start(
+            command(task, f"worker {label or number}"),
+            task.to_json(),
+            start_new_session=True,
+            stderr=log,
+        )
 
     workers = {n: begin(n) for n in range(task.spec.processes)}
     begun, young = dict.fromkeys(workers, time.monotonic()), dict.fromkeys(workers, 0)
@@ -67,9 +80,14 @@ def launch_local(
                     _check_code(code)
                     if code in (0, Interrupted.exit_code) or stop.requested:
                         continue
-                    young[number] = young[number] + 1 if time.monotonic() - begun[number] < _YOUNG else 0
+                    young[number] = (
+                        young[number] + 1 if time.monotonic() - begun[number] < _YOUNG else 0
+                    )
                     if young[number] <= _RESTARTS:
-                        print(f"[worker {number}] died (exit code {code}) and is replaced", file=log or sys.stderr)
+                        print(
+                            f"[worker {number}] died (exit code {code}) and is replaced",
+                            file=log or sys.stderr,
+                        )
                         workers[number], begun[number] = begin(number), time.monotonic()
                 tick()
                 time.sleep(0.1)
@@ -84,7 +102,9 @@ def launch_local(
         raise Interrupted("stopped.")
 
 
-def launch_slurm(task: WorkerTask, tick: Callable[[], None] = lambda: None, log: IO[str] | None = None) -> None:
+def launch_slurm(
+    task: WorkerTask, tick: Callable[[], None] = lambda: None, log: IO[str] | None = None
+) -> None:
     """Submits the workers to Slurm as an array; a preempted one gives its trial back and is queued again.
 
     `sweep.slurm` takes submitit's parameters; `{cluster: local}` runs the jobs on this machine.
@@ -99,19 +119,31 @@ def launch_slurm(task: WorkerTask, tick: Callable[[], None] = lambda: None, log:
 
         from segtune.sweeping.slurm_worker import SlurmWorker
     except ModuleNotFoundError:
-        raise ConfigError("sweep.launcher=slurm needs submitit: pip install 'segtune[slurm]'") from None
+        raise ConfigError(
+            "sweep.launcher=slurm needs submitit: pip install 'segtune[slurm]'"
+        ) from None
     options = dict(task.spec.slurm)
     # submitit writes tasks to files; the database's address is read from the sweep's folder instead
     task = replace(task, spec=task.spec.model_copy(update={"storage": None}))
     try:
-        executor = submitit.AutoExecutor(folder=task.folder / "slurm", cluster=options.pop("cluster", "slurm"))
-        own = {"name": f"segtune-{task.spec.name}", "cpus_per_task": task.spec.cpus, "timeout_min": 24 * 60}
+        executor = submitit.AutoExecutor(
+            folder=task.folder / "slurm", cluster=options.pop("cluster", "slurm")
+        )
+        own = {
+            "name": f"segtune-{task.spec.name}",
+            "cpus_per_task": task.spec.cpus,
+            "timeout_min": 24 * 60,
+        }
         gpus = {"gpus_per_node": math.ceil(task.spec.gpus)} if task.spec.gpus else {}
         executor.update_parameters(**own | gpus | options)
     except (RuntimeError, NameError) as error:
-        raise ConfigError(f"sweep.launcher=slurm: {error}. Start it where sbatch is, or set sweep.slurm.") from None
+        raise ConfigError(
+            f"sweep.launcher=slurm: {error}. Start it where sbatch is, or set sweep.slurm."
+        ) from None
     with executor.batch():
-        jobs = {n: executor.submit(SlurmWorker(task, f"worker {n}")) for n in range(task.spec.processes)}
+        jobs = {
+            n: executor.submit(SlurmWorker(task, f"worker {n}")) for n in range(task.spec.processes)
+        }
     lost = 0
 
     def look() -> bool:
@@ -129,7 +161,9 @@ def launch_slurm(task: WorkerTask, tick: Callable[[], None] = lambda: None, log:
     _wait_for_remote(task, look, tick)
 
 
-def launch_ray(task: WorkerTask, tick: Callable[[], None] = lambda: None, log: IO[str] | None = None) -> None:
+def launch_ray(
+    task: WorkerTask, tick: Callable[[], None] = lambda: None, log: IO[str] | None = None
+) -> None:
     """Runs the workers as tasks of the Ray cluster at RAY_ADDRESS, else of one on this machine.
 
     Ray starts a worker again elsewhere when its node is lost.
@@ -143,7 +177,9 @@ def launch_ray(task: WorkerTask, tick: Callable[[], None] = lambda: None, log: I
         import ray
     except ModuleNotFoundError:
         raise ConfigError("sweep.launcher=ray needs Ray: pip install 'segtune[ray]'") from None
-    with contextlib.redirect_stdout(sys.stderr):  # Ray's own notices: standard output is for results
+    with contextlib.redirect_stdout(
+        sys.stderr
+    ):  # Ray's own notices: standard output is for results
         _pull_on_ray(task, ray, tick)
         ray.shutdown()
 
@@ -152,7 +188,9 @@ def _pull_on_ray(task: WorkerTask, ray: Any, tick: Callable[[], None]) -> None:
     try:
         ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
-        raise ConfigError(f"sweep.launcher=ray: {error}. Set RAY_ADDRESS, or start one: ray start --head") from None
+        raise ConfigError(
+            f"sweep.launcher=ray: {error}. Set RAY_ADDRESS, or start one: ray start --head"
+        ) from None
     # a lost node's tasks are started again by Ray itself
     options = {"num_cpus": task.spec.cpus, "num_gpus": task.spec.gpus, "max_retries": _LOST_JOBS}
     work = ray.remote(**options, scheduling_strategy="SPREAD")(_run_worker)

@@ -34,7 +34,10 @@ def is_over(lease: Mapping[str, Any] | None, now: float) -> bool:
     if lease["machine"] != _machine():
         return False
     try:
-        return _born(lease["pid"]) != lease["born"] or psutil.Process(lease["pid"]).status() == psutil.STATUS_ZOMBIE
+        return (
+            _born(lease["pid"]) != lease["born"]
+            or psutil.Process(lease["pid"]).status() == psutil.STATUS_ZOMBIE
+        )
     except (psutil.NoSuchProcess, FileNotFoundError):
         return True
 
@@ -80,7 +83,9 @@ class Lease:
         asked = time.monotonic()
         try:
             expires = self.storage.now() + self.seconds
-            self.trial.storage.set_trial_user_attr(self.trial._trial_id, LEASE, {**self.holder, "expires": expires})
+            self.trial.storage.set_trial_user_attr(
+                self.trial._trial_id, LEASE, {**self.holder, "expires": expires}
+            )
         except UpdateFinishedTrialError:
             self.lost = True
         self.check_lost()
@@ -92,14 +97,18 @@ class Lease:
         Raises:
             LeaseLost: another worker has the trial now.
         """
-        if not self.lost and time.monotonic() - self.renewed > self.seconds / 2:  # was this process frozen?
+        if (
+            not self.lost and time.monotonic() - self.renewed > self.seconds / 2
+        ):  # was this process frozen?
             self.renew()
         self.check_lost()
 
     def check_lost(self) -> None:
         """Raises LeaseLost once it is known."""
         if self.lost:
-            raise LeaseLost(f"trial {self.trial.number} was taken over by another worker; this one leaves it.")
+            raise LeaseLost(
+                f"trial {self.trial.number} was taken over by another worker; this one leaves it."
+            )
 
     def _keep(self) -> None:
         while not self._over.wait(self.seconds / 3):
@@ -108,7 +117,9 @@ class Lease:
                 self._on_renewal()
             except LeaseLost:
                 return
-            except Exception:  # the storage is away: the next renewal may find it again, or the lease runs out
+            except (
+                Exception
+            ):  # the storage is away: the next renewal may find it again, or the lease runs out
                 continue
 
 
@@ -117,7 +128,12 @@ def _born(pid: int) -> str | float:
     boot = Path("/proc/sys/kernel/random/boot_id")
     if not boot.is_file():  # another system than Linux
         return psutil.Process(pid).create_time()
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    fields = (
+        Path(f"/proc/{pid}/stat")
+        .read_text(encoding="utf-8", errors="replace")
+        .rpartition(")")[2]
+        .split()
+    )
     return f"{boot.read_text(encoding='ascii').strip()}/{fields[19]}"
 
 

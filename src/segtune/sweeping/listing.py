@@ -40,7 +40,9 @@ class StartedSweep:
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         data = {} if self.progress is None else self.progress.to_json()
-        return {**data, "sweep": self.name, "state": self.state} | ({"fault": self.fault} if self.fault else {})
+        return {**data, "sweep": self.name, "state": self.state} | (
+            {"fault": self.fault} if self.fault else {}
+        )
 
     def line(self, width: int) -> str:
         """For people; `width` is that of the longest name."""
@@ -74,12 +76,18 @@ class SweepFile:
 def started_sweeps(root: str) -> list[StartedSweep]:
     """The sweeps that were started in a store, the last changed first."""
     folders = (Path(root).expanduser().absolute() / "sweeps").glob("*/")
-    rows = [_started(f) for f in folders if (f / "journal.log").is_file() or (f / "storage.json").is_file()]
+    rows = [
+        _started(f)
+        for f in folders
+        if (f / "journal.log").is_file() or (f / "storage.json").is_file()
+    ]
     return sorted((r for r in rows if r is not None), key=lambda r: -r.changed)
 
 
 def _started(folder: Path) -> StartedSweep | None:
-    files = [f for f in folder.iterdir() if f.name in ("journal.log", "storage.json", "workers.log")]
+    files = [
+        f for f in folder.iterdir() if f.name in ("journal.log", "storage.json", "workers.log")
+    ]
     changed = max((f.stat().st_mtime for f in files), default=0.0)
     try:
         study = load_study(folder, folder.name)
@@ -105,4 +113,8 @@ def sweep_files() -> list[SweepFile]:
 def _question(path: Path) -> str:
     with path.open(encoding="utf-8", errors="replace") as file:
         first = file.readline().strip()
-    return first.lstrip("# ").removeprefix("Question:").strip() if first.startswith("#") else "(no question in line 1)"
+    return (
+        first.lstrip("# ").removeprefix("Question:").strip()
+        if first.startswith("#")
+        else "(no question in line 1)"
+    )

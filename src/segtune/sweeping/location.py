@@ -29,11 +29,15 @@ def remember(folder: Path, url: str | None) -> None:
     temporary = folder / f".{_FILE}.{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        with open(
+            os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+        ) as file:
             json.dump({"storage": url}, file)
         temporary.replace(folder / _FILE)
     except OSError as error:
-        raise StorageError(f"the sweep's folder '{folder}' cannot be written: {error}. Set tracking.root.") from None
+        raise StorageError(
+            f"the sweep's folder '{folder}' cannot be written: {error}. Set tracking.root."
+        ) from None
 
 
 def remembered(folder: Path) -> str | None:

@@ -47,12 +47,17 @@ class Panel:
         wide = options.max_width >= _WIDE
         yield self._table(wide)
         if not wide:
-            yield from (Text(f"trial {row.number}: {row.short_params()}") for row in self.state.running)
+            yield from (
+                Text(f"trial {row.number}: {row.short_params()}") for row in self.state.running
+            )
         yield from (Text(line) for line in _figures(self.state))
 
     def _table(self, with_params: bool) -> Table:
         table = Table(
-            title=escape(f"sweep {self.state.name}"), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+            title=escape(f"sweep {self.state.name}"),
+            title_justify="left",
+            box=SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
         )
         table.add_column("trial", justify="right", no_wrap=True)
         if with_params:
@@ -75,7 +80,11 @@ def _figures(state: Progress) -> list[str]:
     first = f"{counts.done}{of} done: {counts.finished} finished, {counts.pruned} pruned, {counts.failed} failed"
     second = [f"best {state.best[1]:.4f} (trial {state.best[0]})"] if state.best else []
     second += [f"to go {clock(state.eta[0])} ± {clock(state.eta[1])}"] if state.eta else []
-    second += ["others: best mIoU of another trial by that epoch"] if any(r.best_there for r in state.running) else []
+    second += (
+        ["others: best mIoU of another trial by that epoch"]
+        if any(r.best_there for r in state.running)
+        else []
+    )
     return [first, " | ".join(second)] if second else [first]
 
 

@@ -20,10 +20,27 @@ from segtune.training.time_budget import forecast_seconds
 
 _MOST_TIMED = 12  # configurations
 _PATIENCE = 0.5  # seconds of steps of each kind, for each configuration
-_FIRST = ("hp.image_size", "augment.crop_size", "augment.crop_start", "hp.batch_size", "hp.encoder", "hp.width")
+_FIRST = (
+    "hp.image_size",
+    "augment.crop_size",
+    "augment.crop_start",
+    "hp.batch_size",
+    "hp.encoder",
+    "hp.width",
+)
 # what a step's time does not depend on
 _FREE_SECTIONS = ("seed", "scheduler", "sampling")
-_FREE_WORDS = ("lrate", "decay", "drop", "pretrained", "smoothing", "class_weights", "momentum", "warmup", "num_epochs")
+_FREE_WORDS = (
+    "lrate",
+    "decay",
+    "drop",
+    "pretrained",
+    "smoothing",
+    "class_weights",
+    "momentum",
+    "warmup",
+    "num_epochs",
+)
 
 
 @dataclass(frozen=True)
@@ -91,8 +108,16 @@ class SweepPlan:
     def lines(self) -> list[str]:
         """For people."""
         size = "no end of configurations" if self.size is None else f"{self.size:,} configurations"
-        left = "as many trials as the budget allows" if self.left is None else f"{self.left} trials left"
-        trial, low, high = self.trial, self.wall_seconds(self.trial.low), self.wall_seconds(self.trial.high)
+        left = (
+            "as many trials as the budget allows"
+            if self.left is None
+            else f"{self.left} trials left"
+        )
+        trial, low, high = (
+            self.trial,
+            self.wall_seconds(self.trial.low),
+            self.wall_seconds(self.trial.high),
+        )
         one = _range(trial.mean, trial.low, trial.high, 1, "s")
         whole = _range(self.wall_seconds(trial.mean), low, high, 60, "minutes")
         return [
@@ -136,12 +161,18 @@ def plan_sweep(name: str, overrides: list[str], say: Log = lambda _: None) -> Sw
     study = SweepStudy(folder, spec) if load_study(folder, spec.name, spec.storage) else None
     took = trial_seconds(study.study) if study else []
     if took:
-        timing = Timing(statistics.mean(took), min(took), max(took), f"by the {len(took)} trials that finished")
+        timing = Timing(
+            statistics.mean(took), min(took), max(took), f"by the {len(took)} trials that finished"
+        )
     else:
         timing = time_choices(spec, space, say)
     done = study.counts().done if study else 0
     left = None if spec.n_trials is None else max(0, spec.n_trials - done)
-    budget = None if spec.budget_seconds is None else spec.budget_seconds - (study.spent() if study else 0.0)
+    budget = (
+        None
+        if spec.budget_seconds is None
+        else spec.budget_seconds - (study.spent() if study else 0.0)
+    )
     size = space.size(at_most=1_000_000)
     return SweepPlan(spec.name, space, size, left, spec.processes, timing, budget)
 
@@ -201,7 +232,11 @@ def _costly(space: Space, template: str) -> list[Dimension]:
 
 def _changes_cost(key: str) -> bool:
     section, _, name = key.partition(".")
-    if section in _FREE_SECTIONS or (section == "optimizer" and name) or any(w in key for w in _FREE_WORDS):
+    if (
+        section in _FREE_SECTIONS
+        or (section == "optimizer" and name)
+        or any(w in key for w in _FREE_WORDS)
+    ):
         return False
     return section != "augment" or not name or "crop" in name
 
@@ -222,7 +257,9 @@ def _seconds(spec: SweepSpec, space: Space, values: Mapping[str, Any]) -> float:
     hyperparameters = config.template["hyperparameters"]
     if "none" in (hyperparameters.get("pretrained_weights", {}).get("choices") or ()):
         # weights change no time, and nothing is downloaded
-        config = compose_trial([*overrides, f"hp.pretrained_weights={literal('none')}"], threads_of(spec))
+        config = compose_trial(
+            [*overrides, f"hp.pretrained_weights={literal('none')}"], threads_of(spec)
+        )
     try:
         return forecast_seconds(config, _PATIENCE)
     except SegtuneError as error:

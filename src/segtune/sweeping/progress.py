@@ -58,7 +58,9 @@ class RunningTrial:
         >>> RunningTrial(1, 0, 9, None, None, {"hp.width": "24", "hp.per_item_lrate": 0.00123456}).short_params()
         'width=24 per_item_lrate=0.00123'
         """
-        words = [f"{k.removeprefix('hp.').partition('@')[0]}={_short(v)}" for k, v in self.params.items()]
+        words = [
+            f"{k.removeprefix('hp.').partition('@')[0]}={_short(v)}" for k, v in self.params.items()
+        ]
         return " ".join(words)
 
     def line(self) -> str:
@@ -107,7 +109,9 @@ class Progress:
             "sweep": self.name,
             "trials": self.counts.to_json(),
             "n_trials": self.total,
-            "best": None if self.best is None else {"trial": self.best[0], "val/miou": self.best[1]},
+            "best": None
+            if self.best is None
+            else {"trial": self.best[0], "val/miou": self.best[1]},
             "errors": [{"trial": n, "error": e} for n, e in self.errors],
             "running": [asdict(r) for r in self.running],
             "eta_seconds": None if self.eta is None else {"mean": self.eta[0], "std": self.eta[1]},
@@ -132,7 +136,11 @@ class Progress:
 def progress(study: optuna.Study, n_trials: int | None, workers: int) -> Progress:
     """Reads how far a sweep is."""
     trials, counts = counted_trials(study), count(study)
-    finished = [(t.number, t.value) for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
+    finished = [
+        (t.number, t.value)
+        for t in trials
+        if t.state == TrialState.COMPLETE and t.value is not None
+    ]
     best = max(finished, key=lambda row: row[1], default=None)
     running = tuple(_running(t, trials) for t in trials if t.state == TrialState.RUNNING)
     return Progress(
@@ -163,7 +171,9 @@ def _running(trial: FrozenTrial, trials: list[FrozenTrial]) -> RunningTrial:
         phase, seconds, left = read_pulse(trial.user_attrs[PULSE], time.time())
     if left is None and seconds is not None and usual is not None:
         left = max(0.0, usual - seconds)
-    return RunningTrial(trial.number, last + 1, num_epochs, miou, best, params, phase, seconds, left)
+    return RunningTrial(
+        trial.number, last + 1, num_epochs, miou, best, params, phase, seconds, left
+    )
 
 
 def _usual_seconds(trial: FrozenTrial, trials: list[FrozenTrial]) -> float | None:
@@ -173,7 +183,9 @@ def _usual_seconds(trial: FrozenTrial, trials: list[FrozenTrial]) -> float | Non
     return statistics.mean(seconds_of(t) or 0.0 for t in alike or finished) if finished else None
 
 
-def _eta(trials: list[FrozenTrial], counts: Counts, total: int | None, workers: int) -> tuple[float, float] | None:
+def _eta(
+    trials: list[FrozenTrial], counts: Counts, total: int | None, workers: int
+) -> tuple[float, float] | None:
     """Trials to go at the mean duration of those that ended; one that runs counts as half."""
     ended = [s for s in (seconds_of(t) for t in trials if t.state.is_finished()) if s is not None]
     if total is None or len(ended) < 2 or counts.done >= total:

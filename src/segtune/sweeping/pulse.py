@@ -24,7 +24,9 @@ class Pulse:
         self._trial = trial
         self._begun, self._minutes = time.monotonic(), config.trainer.minutes
         self._epochs = int(config.hp["num_epochs"])
-        per_epoch = config.trainer.limit_train_batches or max(1, train_images // int(config.hp["batch_size"]))
+        per_epoch = config.trainer.limit_train_batches or max(
+            1, train_images // int(config.hp["batch_size"])
+        )
         self._total = per_epoch * self._epochs
         self._phase, self._step, self._validated = "preparing", 0, 0
         self._share_before: float | None = None  # of a trial that is resumed: what was done before
@@ -53,7 +55,12 @@ class Pulse:
     def tell(self) -> None:
         """Writes it to the study."""
         seconds = time.monotonic() - self._begun
-        pulse = {"phase": self._phase, "seconds": seconds, "left": self._left(seconds), "at": time.time()}
+        pulse = {
+            "phase": self._phase,
+            "seconds": seconds,
+            "left": self._left(seconds),
+            "at": time.time(),
+        }
         with contextlib.suppress(UpdateFinishedTrialError):  # the lease tells who has it now
             self._trial.storage.set_trial_user_attr(self._trial._trial_id, PULSE, pulse)
 
@@ -73,4 +80,8 @@ def read_pulse(pulse: dict[str, Any], now: float) -> tuple[str, float, float | N
     """Phase, seconds since the trial's worker began, and seconds to go, at the time `now`."""
     since = min(max(0.0, now - pulse["at"]), 600.0)  # a step of the clock is no time
     left = pulse["left"]
-    return str(pulse["phase"]), pulse["seconds"] + since, None if left is None else max(0.0, left - since)
+    return (
+        str(pulse["phase"]),
+        pulse["seconds"] + since,
+        None if left is None else max(0.0, left - since),
+    )

@@ -16,7 +16,14 @@ from segtune.sweeping.storage import open_storage
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 logging.getLogger("optuna").setLevel(logging.WARNING)
 
-RUN, OVERRIDES, ERROR, DIVERGED, LEASE, RETRIED = "run", "overrides", "error", "diverged", "lease", "retried"
+RUN, OVERRIDES, ERROR, DIVERGED, LEASE, RETRIED = (
+    "run",
+    "overrides",
+    "error",
+    "diverged",
+    "lease",
+    "retried",
+)
 RETRY_OF, SECONDS, PULSE = "retry_of", "seconds", "pulse"
 """User attributes of a trial; RETRIED, of those whose place another attempt has taken, also of the study."""
 
@@ -85,12 +92,20 @@ def count(study: optuna.Study) -> Counts:
 
 def run_states(study: optuna.Study) -> dict[str, str]:
     """Run id -> the state that its trial has, of every trial that has begun a run."""
-    names = {TrialState.COMPLETE: "finished", TrialState.FAIL: "failed", TrialState.RUNNING: "running"}
+    names = {
+        TrialState.COMPLETE: "finished",
+        TrialState.FAIL: "failed",
+        TrialState.RUNNING: "running",
+    }
     found = {}
     for trial in study.get_trials(deepcopy=False):
         if RUN in trial.user_attrs:
             waiting = trial.state == TrialState.WAITING or trial.user_attrs.get(RETRIED)
-            state = "interrupted" if waiting else names.get(trial.state, trial.user_attrs.get("ended", "pruned"))
+            state = (
+                "interrupted"
+                if waiting
+                else names.get(trial.state, trial.user_attrs.get("ended", "pruned"))
+            )
             found[trial.user_attrs[RUN]] = state  # a later attempt speaks for the run
     return found
 
@@ -98,7 +113,12 @@ def run_states(study: optuna.Study) -> dict[str, str]:
 def front(study: optuna.Study) -> list[dict[str, Any]]:
     """The Pareto front of the finished trials in mIoU, latency and parameters, best mIoU first."""
     rows = [
-        {"trial": t.number, "run": t.user_attrs.get(RUN), "miou": t.value, **t.user_attrs.get("cost", {})}
+        {
+            "trial": t.number,
+            "run": t.user_attrs.get(RUN),
+            "miou": t.value,
+            **t.user_attrs.get("cost", {}),
+        }
         for t in counted_trials(study)
         if t.state == TrialState.COMPLETE
     ]
@@ -126,7 +146,9 @@ def load_study(folder: Path, name: str, storage: str | None = None) -> optuna.St
     if storage is None and not (folder / "journal.log").is_file():
         return None
     try:
-        return optuna.load_study(study_name=name, storage=open_storage(folder, storage, name).optuna)
+        return optuna.load_study(
+            study_name=name, storage=open_storage(folder, storage, name).optuna
+        )
     except KeyError:
         return None
 
@@ -140,7 +162,11 @@ def trial_rows(study: optuna.Study) -> list[dict[str, Any]]:
     """Every counted trial as plain data: number, state, value, parameters and run."""
     rows = []
     for trial in counted_trials(study):
-        value = trial.value if trial.state == TrialState.COMPLETE and trial.value is not None else math.nan
+        value = (
+            trial.value
+            if trial.state == TrialState.COMPLETE and trial.value is not None
+            else math.nan
+        )
         rows.append(
             {
                 "number": trial.number,

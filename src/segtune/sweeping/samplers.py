@@ -38,7 +38,9 @@ def build_sampler(spec: SweepSpec, asked: int) -> BaseSampler:
             warn_independent_sampling=False,
         ),
         "random": lambda: optuna.samplers.RandomSampler(seed=seed),
-        "grid": lambda: optuna.samplers.RandomSampler(seed=seed),  # the space itself counts through its grid
+        "grid": lambda: optuna.samplers.RandomSampler(
+            seed=seed
+        ),  # the space itself counts through its grid
     }
     with warnings.catch_warnings():  # some are called experimental since years
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -51,8 +53,12 @@ def build_pruner(spec: SweepSpec) -> BasePruner:
     build: dict[str, Callable[[], BasePruner]] = {
         "none": optuna.pruners.NopPruner,
         "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=warmup),
-        "halving": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=warmup, reduction_factor=3),
-        "hyperband": lambda: optuna.pruners.HyperbandPruner(min_resource=warmup, reduction_factor=3),
+        "halving": lambda: optuna.pruners.SuccessiveHalvingPruner(
+            min_resource=warmup, reduction_factor=3
+        ),
+        "hyperband": lambda: optuna.pruners.HyperbandPruner(
+            min_resource=warmup, reduction_factor=3
+        ),
         "patient": lambda: optuna.pruners.PatientPruner(
             optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=warmup), patience=warmup
         ),

@@ -20,7 +20,9 @@ def group_dimension(key: str, given: Any) -> Dimension:
     choices = [str(c) for c in as_list(key, given, members(key))]
     for choice in choices:
         if choice not in members(key):
-            raise ConfigError(f"search.{key}: no such {key} '{choice}'; {nearest(choice, members(key))}")
+            raise ConfigError(
+                f"search.{key}: no such {key} '{choice}'; {nearest(choice, members(key))}"
+            )
     return Dimension(key, key, choices=tuple(choices))
 
 
@@ -29,7 +31,9 @@ def setting_dimension(key: str, given: Any) -> Dimension:
     if isinstance(given, list) or (isinstance(given, Mapping) and set(given) == {"choices"}):
         return Dimension(key, key, choices=tuple(as_list(key, given, [])))
     if not isinstance(given, Mapping) or not {"min", "max"} <= set(given) <= set(_RANGE):
-        raise ConfigError(f"search.{key}={given!r}: give a list of choices, or min and max (step, log).")
+        raise ConfigError(
+            f"search.{key}={given!r}: give a list of choices, or min and max (step, log)."
+        )
     ends = [_number(key, "min", given["min"]), _number(key, "max", given["max"])]
     kinds = alternatives_at(RunConfig, key.split("."))
     if kinds and int not in kinds and float not in kinds:
@@ -48,19 +52,29 @@ def hyperparameter_dimensions(key: str, given: Any, templates: list[Template]) -
     having = [t for t in templates if name in t.hyperparameters]
     if not having:
         known = {h for t in templates for h in t.hyperparameters}
-        raise ConfigError(f"search.{key}: no template of this sweep declares it; {nearest(name, known)}")
+        raise ConfigError(
+            f"search.{key}: no template of this sweep declares it; {nearest(name, known)}"
+        )
     if given and len(having) == len(templates):
         rows = [_range(key, key, t.hyperparameters[name], given, None) for t in having]
         if all(row == rows[0] for row in rows):
             return rows[:1]
     alone = len(templates) == 1
     return [
-        _range(key, key if alone else f"{key}@{t.name}", t.hyperparameters[name], given, None if alone else t.name)
+        _range(
+            key,
+            key if alone else f"{key}@{t.name}",
+            t.hyperparameters[name],
+            given,
+            None if alone else t.name,
+        )
         for t in having
     ]
 
 
-def _range(key: str, param: str, declared: Hyperparameter, given: Any, template: str | None) -> Dimension:
+def _range(
+    key: str, param: str, declared: Hyperparameter, given: Any, template: str | None
+) -> Dimension:
     if isinstance(given, list):
         given = {"choices": given}
     if given is not None and not isinstance(given, Mapping):
@@ -71,7 +85,9 @@ def _range(key: str, param: str, declared: Hyperparameter, given: Any, template:
     wanted: Mapping[str, Any] = given or declared.search_range()
     unknown = set(wanted) - {*_RANGE, "choices"}
     if unknown:
-        raise ConfigError(f"search.{key}: unknown {sorted(unknown)}; allowed are min, max, step, log, or choices.")
+        raise ConfigError(
+            f"search.{key}: unknown {sorted(unknown)}; allowed are min, max, step, log, or choices."
+        )
     if "choices" in wanted:
         if len(wanted) > 1:
             raise ConfigError(f"search.{key}: give choices, or min and max (step, log), not both.")
@@ -85,7 +101,9 @@ def _range(key: str, param: str, declared: Hyperparameter, given: Any, template:
     missing = [end for end in ("min", "max") if end not in wanted]
     merged = {**(declared.search_range() if missing else {}), **wanted}
     if any(end not in merged for end in missing):
-        raise ConfigError(f"search.{key}: has no {' and no '.join(missing)}; give min and max, or choices.")
+        raise ConfigError(
+            f"search.{key}: has no {' and no '.join(missing)}; give min and max, or choices."
+        )
     low, high = (_checked(declared, _number(key, end, merged[end])) for end in ("min", "max"))
     dimension = Dimension(key, param, template, None, low, high, is_int=declared.kind == "int")
     return _numbers(dimension, merged, declared.step)
@@ -101,7 +119,9 @@ def _checked(declared: Hyperparameter, value: Any) -> Any:
         raise ConfigError(f"search.{error}{hint}") from None
 
 
-def _numbers(dimension: Dimension, given: Mapping[str, Any], declared_step: float | None = None) -> Dimension:
+def _numbers(
+    dimension: Dimension, given: Mapping[str, Any], declared_step: float | None = None
+) -> Dimension:
     """A numeric range with its step and scale.
 
     Args:

@@ -32,7 +32,11 @@ class Space:
         """A trial's parameters with another value of one key; without that key where the space does not hold it."""
         result = dict(params)
         for dimension in self.dimensions:
-            if dimension.key == key and result.pop(dimension.param, None) is not None and dimension.holds(value):
+            if (
+                dimension.key == key
+                and result.pop(dimension.param, None) is not None
+                and dimension.holds(value)
+            ):
                 result[dimension.param] = dimension.as_param(value)
         return result
 
@@ -51,7 +55,9 @@ class Space:
     def beside(self, recorded: Mapping[str, list[BaseDistribution]]) -> "Space":
         """The space with names that a study can record it under; see `Dimension.beside`."""
         dimensions = tuple(d.beside(recorded) for d in self.dimensions)
-        new_names = {old.param: new.param for old, new in zip(self.dimensions, dimensions, strict=True)}
+        new_names = {
+            old.param: new.param for old, new in zip(self.dimensions, dimensions, strict=True)
+        }
         enqueued = tuple({new_names[k]: v for k, v in row.items()} for row in self.enqueued)
         return replace(self, dimensions=dimensions, enqueued=enqueued)
 
@@ -60,7 +66,11 @@ class Space:
     ) -> dict[str, Any] | None:
         for values in configurations:
             if tuple(self.overrides_of(values)) not in tried:
-                return {d.param: d.as_param(values[d.param]) for d in self.dimensions if d.param in values}
+                return {
+                    d.param: d.as_param(values[d.param])
+                    for d in self.dimensions
+                    if d.param in values
+                }
         return None
 
     def size(self, at_most: int) -> int | None:

@@ -13,7 +13,11 @@ from segtune.config.schema import RunConfig
 from segtune.errors import ConfigError, nearest
 from segtune.sweeping.dimensions import Dimension, literal, value_in
 from segtune.sweeping.enqueue import resolve_enqueued
-from segtune.sweeping.search_keys import group_dimension, hyperparameter_dimensions, setting_dimension
+from segtune.sweeping.search_keys import (
+    group_dimension,
+    hyperparameter_dimensions,
+    setting_dimension,
+)
 from segtune.sweeping.space import Space
 from segtune.sweeping.spec import SweepSpec
 
@@ -93,7 +97,11 @@ def _check_key(spec: SweepSpec, key: str) -> None:
             "compared: the task, the data, the device and the store. Give it under overrides, and start a sweep for "
             "each value (sweep.name=…)."
         )
-    if key in GROUPS and isinstance(spec.search[key], Mapping) and set(spec.search[key]) - {"choices"}:
+    if (
+        key in GROUPS
+        and isinstance(spec.search[key], Mapping)
+        and set(spec.search[key]) - {"choices"}
+    ):
         names = [f"{key}.{name}" for name in spec.search[key]]
         raise ConfigError(
             f"sweep '{spec.name}': search.{key} takes a list of members of conf/{key}/. To search its settings, write "
@@ -111,7 +119,12 @@ def _check_size(spec: SweepSpec, space: Space) -> None:
             )
     size = space.size(at_most=(spec.n_trials or 0) + 1)
     # after a drift, trials outside of the new space count as well
-    if spec.n_trials is not None and size is not None and size < spec.n_trials and not spec.allow_drift:
+    if (
+        spec.n_trials is not None
+        and size is not None
+        and size < spec.n_trials
+        and not spec.allow_drift
+    ):
         raise ConfigError(
             f"sweep '{spec.name}': sweep.n_trials={spec.n_trials}, but its space holds {size} configurations, and none "
             f"is trained twice. Set sweep.n_trials={size}, or widen the space."
@@ -131,13 +144,19 @@ def _compose_corners(spec: SweepSpec, space: Space, base: RunConfig) -> None:
     """Composes every choice once: what a trial could ask for must exist before the first one starts."""
     for template in space.templates:
         overrides = space.base_of(template)
-        _check_shared(spec, f"template={template}", base, _compose_choice(spec, overrides, "template").config)
+        _check_shared(
+            spec, f"template={template}", base, _compose_choice(spec, overrides, "template").config
+        )
         for dimension in space.counting(template):
             if dimension.key == "template":
                 _check_distinct(dimension, list(dimension.choices or ()))
                 continue
             composed = []
-            for value in dimension.choices if dimension.choices is not None else (dimension.low, dimension.high):
+            for value in (
+                dimension.choices
+                if dimension.choices is not None
+                else (dimension.low, dimension.high)
+            ):
                 word = f"{dimension.key}={literal(value)}"
                 corner = _compose_choice(spec, [*overrides, word], dimension.key)
                 _check_shared(spec, word, base, corner.config)
@@ -159,7 +178,11 @@ def _check_shared(spec: SweepSpec, word: str, base: RunConfig, corner: RunConfig
     """That a choice leaves the data, the task and the device as they are."""
     trainer, trainer_there = base.trainer, corner.trainer
     pairs = {name: (getattr(base, name), getattr(corner, name)) for name in _SHARED}
-    pairs |= {key: (getattr(trainer, n), getattr(trainer_there, n)) for key in _DEVICES for n in [key.split(".")[1]]}
+    pairs |= {
+        key: (getattr(trainer, n), getattr(trainer_there, n))
+        for key in _DEVICES
+        for n in [key.split(".")[1]]
+    }
     for key, (here, there) in pairs.items():
         if here != there:
             raise ConfigError(
@@ -171,7 +194,9 @@ def _check_shared(spec: SweepSpec, word: str, base: RunConfig, corner: RunConfig
 def _check_meaning(dimension: Dimension, value: Any, composed: Any) -> None:
     """That a choice is what the trial gets: neither read as something else, nor merged with what was there."""
     if isinstance(value, bool) and not isinstance(composed, bool):
-        raise ConfigError(f"search.{dimension.key}: {literal(value)} is read as {composed}; write the value itself.")
+        raise ConfigError(
+            f"search.{dimension.key}: {literal(value)} is read as {composed}; write the value itself."
+        )
     if isinstance(value, Mapping) and value != composed:
         raise ConfigError(
             f"search.{dimension.key}: {literal(value)} is added to the values from before, which gives "

@@ -108,7 +108,15 @@ class SweepSpec(Settings):
     search: Annotated[dict[str, Any], Field(min_length=1)]
 
     @field_validator(
-        "n_trials", "workers", "seed", "pruner_warmup", "max_retries", "lease", "cpus", "gpus", mode="before"
+        "n_trials",
+        "workers",
+        "seed",
+        "pruner_warmup",
+        "max_retries",
+        "lease",
+        "cpus",
+        "gpus",
+        mode="before",
     )
     @classmethod
     def _is_no_switch(cls, value: Any) -> Any:
@@ -200,7 +208,9 @@ def _with_words(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any
     values = OmegaConf.create(data)
     for word in assignments(SweepSpec, overrides, prefix="sweep"):
         if not word.path:
-            raise ConfigError(f"{word.text}: name the sweep without a key, as: {command('sweep', str(word.value))}")
+            raise ConfigError(
+                f"{word.text}: name the sweep without a key, as: {command('sweep', str(word.value))}"
+            )
         if word.path[0] == "search" and len(word.path) > 1:
             # search keys hold dots themselves: sweep.search.hp.width=[16,24]
             values.search[".".join(word.path[1:])] = word.value

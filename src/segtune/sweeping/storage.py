@@ -62,7 +62,9 @@ def _journal(folder: Path) -> StudyStorage:
         folder.mkdir(parents=True, exist_ok=True)
         storage = JournalStorage(_JournalFile(path))
     except OSError as error:
-        raise StorageError(f"the study in '{folder}' cannot be written: {error}. Set tracking.root.") from None
+        raise StorageError(
+            f"the study in '{folder}' cannot be written: {error}. Set tracking.root."
+        ) from None
     except (ValueError, KeyError) as error:
         raise StorageError(f"the study '{path}' cannot be read: {error}.") from None
     return StudyStorage(_patient(storage), lambda: FileLock(folder / "claim.lock"), time.time)
@@ -146,10 +148,16 @@ def _database(url: str, name: str) -> StudyStorage:
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
     try:
         engine = sqlalchemy.create_engine(address, pool_pre_ping=True)
-        with _advisory_lock(engine, key):  # two processes that create the tables at once would both fail
-            storage = RDBStorage(address, engine_kwargs={"pool_pre_ping": True}, skip_compatibility_check=False)
+        with _advisory_lock(
+            engine, key
+        ):  # two processes that create the tables at once would both fail
+            storage = RDBStorage(
+                address, engine_kwargs={"pool_pre_ping": True}, skip_compatibility_check=False
+            )
     except ModuleNotFoundError:
-        raise ConfigError("sweep.storage: PostgreSQL needs its driver: pip install 'segtune[postgres]'") from None
+        raise ConfigError(
+            "sweep.storage: PostgreSQL needs its driver: pip install 'segtune[postgres]'"
+        ) from None
     except (SQLAlchemyError, StorageInternalError) as error:
         raise StorageError(
             f"the study's database at {place} cannot be reached: {str(error).splitlines()[0][:200]}. "
@@ -158,12 +166,16 @@ def _database(url: str, name: str) -> StudyStorage:
 
     def now() -> float:
         with engine.connect() as connection:
-            found = connection.execute(sqlalchemy.text("SELECT extract(epoch FROM clock_timestamp())"))
+            found = connection.execute(
+                sqlalchemy.text("SELECT extract(epoch FROM clock_timestamp())")
+            )
             return float(found.scalar_one())
 
     patient = _patient(get_storage(storage))
     for pool in (engine, storage.engine):
-        weakref.finalize(patient, pool.dispose)  # closes its connections with the last who uses the study
+        weakref.finalize(
+            patient, pool.dispose
+        )  # closes its connections with the last who uses the study
     return StudyStorage(patient, lambda: _advisory_lock(engine, key), now)
 
 

@@ -156,7 +156,9 @@ class SweepStudy:
             return self._ask(space.beside(self._recorded()))
 
     def _ask(self, space: Space) -> Claim | None:
-        tried = {tuple(t.user_attrs[OVERRIDES]) for t in self._trials() if OVERRIDES in t.user_attrs}
+        tried = {
+            tuple(t.user_attrs[OVERRIDES]) for t in self._trials() if OVERRIDES in t.user_attrs
+        }
         for proposal in range(_NEW_PROPOSALS + 1):
             if not any(t.state == TrialState.WAITING for t in self._trials()):
                 params = space.next_enqueued(tried)
@@ -215,7 +217,11 @@ class SweepStudy:
     def is_complete(self) -> bool:
         """Whether nothing is left to do: the total is reached, or the budget spent, and no trial is under way."""
         counts = self.counts()
-        over = self._is_total(counts) or self._is_spent() or self.study.user_attrs.get(_EXHAUSTED, False)
+        over = (
+            self._is_total(counts)
+            or self._is_spent()
+            or self.study.user_attrs.get(_EXHAUSTED, False)
+        )
         return bool(over) and counts.claimed == counts.done
 
     def begin(self, words: Sequence[str] = ()) -> None:
@@ -262,7 +268,9 @@ class SweepStudy:
             return False
         return self.budget.spent() + (self.trial_seconds() or 0.0) / 2 >= self.spec.budget_seconds
 
-    def finish(self, trial: optuna.Trial, value: float | None = None, state: TrialState | None = None) -> None:
+    def finish(
+        self, trial: optuna.Trial, value: float | None = None, state: TrialState | None = None
+    ) -> None:
         """Ends a trial, if it is still this worker's.
 
         Raises:
@@ -276,7 +284,9 @@ class SweepStudy:
         except (UpdateFinishedTrialError, ValueError) as error:
             if not self._trials()[trial.number].state.is_finished():
                 raise
-            raise LeaseLost(f"trial {trial.number} was taken over by another worker; this one leaves it.") from error
+            raise LeaseLost(
+                f"trial {trial.number} was taken over by another worker; this one leaves it."
+            ) from error
 
     def release(self, trial: optuna.Trial) -> None:
         """Gives an interrupted trial back: it is waiting, to be resumed where it was."""
@@ -285,7 +295,9 @@ class SweepStudy:
             if frozen.state == TrialState.RUNNING:
                 self._requeue(frozen, died=False)
 
-    def replace(self, trial: optuna.Trial, overrides: list[str], params: Mapping[str, Any], error: str) -> None:
+    def replace(
+        self, trial: optuna.Trial, overrides: list[str], params: Mapping[str, Any], error: str
+    ) -> None:
         """Fails a trial and enqueues another configuration in its place."""
         with self.storage.exclusive():
             attrs = {OVERRIDES: overrides, RETRY_OF: trial.number, "replaces": error}
@@ -297,10 +309,16 @@ class SweepStudy:
     def retry_failed(self) -> int:
         """Enqueues every failed trial again; returns how many."""
         with self.storage.exclusive():
-            failed = [t for t in self.counted() if t.state == TrialState.FAIL and OVERRIDES in t.user_attrs]
+            failed = [
+                t
+                for t in self.counted()
+                if t.state == TrialState.FAIL and OVERRIDES in t.user_attrs
+            ]
             for trial in failed:
                 self._enqueue_again(trial, attempt=0)
-            past = self.study.user_attrs.get(RETRIED, [])  # a finished trial's own attributes cannot be changed
+            past = self.study.user_attrs.get(
+                RETRIED, []
+            )  # a finished trial's own attributes cannot be changed
             self.study.set_user_attr(RETRIED, sorted({*past, *(t.number for t in failed)}))
         return len(failed)
 
@@ -348,7 +366,9 @@ class SweepStudy:
         storage, trial_id = self.study._storage, trial._trial_id
         storage.set_trial_user_attr(trial_id, RETRIED, again)
         if not again:
-            storage.set_trial_user_attr(trial_id, ERROR, f"its worker died {attempt} times at epoch {reached + 1}")
+            storage.set_trial_user_attr(
+                trial_id, ERROR, f"its worker died {attempt} times at epoch {reached + 1}"
+            )
         self.study.tell(trial.number, state=TrialState.FAIL)
 
     def _enqueue_again(self, trial: FrozenTrial, attempt: int) -> None:
@@ -357,7 +377,9 @@ class SweepStudy:
         carried = {k: v for k, v in trial.user_attrs.items() if k in (RUN, OVERRIDES)}
         reached = max(trial.intermediate_values, default=-1)
         attrs = {**carried, _ATTEMPT: attempt, RETRY_OF: trial.number, _REACHED: reached}
-        self.study.enqueue_trial(trial.params or trial.system_attrs.get("fixed_params", {}), user_attrs=attrs)
+        self.study.enqueue_trial(
+            trial.params or trial.system_attrs.get("fixed_params", {}), user_attrs=attrs
+        )
 
     def _check_errors(self) -> None:
         ended = [t for t in self.counted() if t.state.is_finished()]

@@ -29,7 +29,9 @@ from segtune.training.result import RunResult
 _TAKEN_OVER = "was taken over by another worker; this one leaves it"
 
 
-def run_trial(study: SweepStudy, claim: Claim, parent: str, threads: int, stop: StopRequest, say: Log) -> None:
+def run_trial(
+    study: SweepStudy, claim: Claim, parent: str, threads: int, stop: StopRequest, say: Log
+) -> None:
     """Runs a claimed trial to its end, or gives it back when `stop` asks for that.
 
     Args:
@@ -87,7 +89,9 @@ def _fit(
             raise LeaseLost(_TAKEN_OVER) from None
         pulse.validated(epoch)
         _look(study, stop)
-        return epoch + 1 < num_epochs and trial.should_prune()  # after its last epoch there is nothing left to save
+        return (
+            epoch + 1 < num_epochs and trial.should_prune()
+        )  # after its last epoch there is nothing left to save
 
     def commit(result: RunResult) -> None:
         lease.check()
@@ -95,7 +99,11 @@ def _fit(
 
     begun = f"goes on with run {claim.run}: " if claim.run else ""
     say(begun + ", ".join(f"{k}={_short(v)}" for k, v in plain_params(trial).items()))
-    tags = {"segtune.kind": "trial", "segtune.sweep": study.spec.name, "segtune.trial": str(trial.number)}
+    tags = {
+        "segtune.kind": "trial",
+        "segtune.sweep": study.spec.name,
+        "segtune.trial": str(trial.number),
+    }
     words = [*claim.overrides, *([f"trainer.threads={threads}"] if config.trainer.threads else [])]
     tags["segtune.command"] = command("train", *absolute_words(words))
     tags |= {f"segtune.param.{k}": str(v) for k, v in plain_params(trial).items()}
@@ -173,7 +181,9 @@ def _failed(study: SweepStudy, claim: Claim, error: Exception, say: Log) -> None
         return
     overrides, batch_size = halved
     params = claim.space.changed(claim.trial.params, "hp.batch_size", batch_size)
-    say(f"out of memory: goes on as a configuration of its own with hp.batch_size={batch_size}, lr per item kept")
+    say(
+        f"out of memory: goes on as a configuration of its own with hp.batch_size={batch_size}, lr per item kept"
+    )
     study.replace(claim.trial, overrides, params, reason)
 
 

@@ -86,7 +86,11 @@ def start(words: list[str], text: str, **options: Any) -> subprocess.Popen[bytes
 
 
 def pull_trials(
-    task: WorkerTask, space: Space, stop: StopRequest, label: str, on_claim: Callable[[], None] = lambda: None
+    task: WorkerTask,
+    space: Space,
+    stop: StopRequest,
+    label: str,
+    on_claim: Callable[[], None] = lambda: None,
 ) -> None:
     """Pulls and runs trials until no trial is left to start.
 
@@ -101,7 +105,10 @@ def pull_trials(
     """
     study = SweepStudy(task.folder, task.spec)
     tracking = compose(task.spec.base).config.tracking
-    with_backoff(lambda: open_store(tracking), lambda line: print(f"[{label}] {line}", file=sys.stderr, flush=True))
+    with_backoff(
+        lambda: open_store(tracking),
+        lambda line: print(f"[{label}] {line}", file=sys.stderr, flush=True),
+    )
     while not stop.requested:
         claim = study.claim(space)
         if claim is None:
@@ -121,7 +128,14 @@ def pull_trials(
     raise Interrupted(f"sweep {task.spec.name} was stopped.")
 
 
-def _child(task: WorkerTask, space: Space, label: str, has_claimed: Event, supervisor: int, stop: StopRequest) -> None:
+def _child(
+    task: WorkerTask,
+    space: Space,
+    label: str,
+    has_claimed: Event,
+    supervisor: int,
+    stop: StopRequest,
+) -> None:
     """The warm child; ends with an exit code of the command line's.
 
     Args:
@@ -145,20 +159,32 @@ def supervise(task: WorkerTask, label: str, launcher: int, stop: StopRequest) ->
     barren = 0
     space = build_space(task.spec)  # once, for all children
     while True:
-        if stop.requested or os.getppid() != launcher:  # a signal at the moment of the fork would be dropped
+        if (
+            stop.requested or os.getppid() != launcher
+        ):  # a signal at the moment of the fork would be dropped
             return Interrupted.exit_code
         has_claimed = context.Event()
-        child: BaseProcess = context.Process(target=_child, args=(task, space, label, has_claimed, os.getpid(), stop))
+        child: BaseProcess = context.Process(
+            target=_child, args=(task, space, label, has_claimed, os.getpid(), stop)
+        )
         child.start()
         code = _wait(child, stop, launcher)
         if code >= 0 or stop.requested:
             return Interrupted.exit_code if code < 0 else code
         barren = 0 if has_claimed.is_set() else barren + 1
         if barren == _BARREN:
-            print(f"[{label}] died {_BARREN} times in a row before its first trial", file=sys.stderr, flush=True)
+            print(
+                f"[{label}] died {_BARREN} times in a row before its first trial",
+                file=sys.stderr,
+                flush=True,
+            )
             return 1
         name = signal.Signals(-code).name
-        print(f"[{label}] its process died ({name}); its trial is taken up again", file=sys.stderr, flush=True)
+        print(
+            f"[{label}] its process died ({name}); its trial is taken up again",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _wait(child: BaseProcess, stop: StopRequest, launcher: int) -> int:

@@ -52,7 +52,9 @@ def evaluate(
         predicted, confidence = _predict(segmenter, split, batch)
         for index, ids, sure in zip(batch, predicted, confidence, strict=True):
             truth = split.masks[index]
-            matrices[index] = count_pairs(torch.from_numpy(ids), torch.from_numpy(truth), classes).numpy()
+            matrices[index] = count_pairs(
+                torch.from_numpy(ids), torch.from_numpy(truth), classes
+            ).numpy()
             outlines[index] = boundary_counts(ids, truth, classes)
             calibrations.append(Calibration.count(sure, ids, truth))
             counted = int(matrices[index].sum())
@@ -100,7 +102,9 @@ def origin_of(
     )  # fmt: skip
 
 
-def overlays(segmenter: Segmenter, split: Decoded, indices: Sequence[int]) -> dict[str, NDArray[np.uint8]]:
+def overlays(
+    segmenter: Segmenter, split: Decoded, indices: Sequence[int]
+) -> dict[str, NDArray[np.uint8]]:
     """Image, truth, prediction and error of chosen images, by name; images whose mask has another size are resized."""
     views = {}
     for index in indices:

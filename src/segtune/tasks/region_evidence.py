@@ -44,24 +44,34 @@ def evaluate_regions(
     classes, number = len(labeler.classes), len(split)
     matrices = np.zeros((number, classes, classes), np.int64)
     disputed, masks = np.zeros(number), {}
-    calibration = Calibration.count(np.zeros(0, np.float32), np.zeros(0, np.uint8), np.zeros(0, np.uint8))
+    calibration = Calibration.count(
+        np.zeros(0, np.float32), np.zeros(0, np.uint8), np.zeros(0, np.uint8)
+    )
     shown = set(shown_images(number))
     for index in range(number):
         predicted, sure, truth, painted = _labelled(labeler, split, index)
-        matrices[index] = count_pairs(torch.from_numpy(predicted), torch.from_numpy(truth), classes).numpy()
+        matrices[index] = count_pairs(
+            torch.from_numpy(predicted), torch.from_numpy(truth), classes
+        ).numpy()
         calibration += Calibration.count(sure, predicted, truth)
         disputed[index] = np.mean((predicted != truth) & (sure >= _SURE)) if len(truth) else 0.0
         if index in shown:
             masks[split.names[index]] = small(painted)
         progress(index + 1)
-    origin = origin_of(labeler.classes, split, dataset, split_name, cost, device, duplicates, unit="region")
+    origin = origin_of(
+        labeler.classes, split, dataset, split_name, cost, device, duplicates, unit="region"
+    )
     found = None if groups is None else tuple(groups)
     sizes = np.array(shapes_of(split.masks), np.int64)
     outlines = np.zeros((number, 2, classes), np.int64)
-    return Evidence(origin, split.names, found, sizes, matrices, outlines, calibration, disputed, masks)
+    return Evidence(
+        origin, split.names, found, sizes, matrices, outlines, calibration, disputed, masks
+    )
 
 
-def overlays_of_regions(labeler: RegionLabeler, split: Decoded, indices: Sequence[int]) -> dict[str, NDArray[np.uint8]]:
+def overlays_of_regions(
+    labeler: RegionLabeler, split: Decoded, indices: Sequence[int]
+) -> dict[str, NDArray[np.uint8]]:
     """Image, true finer labels, predicted ones and error of chosen images, by name."""
     views = {}
     for index in indices:

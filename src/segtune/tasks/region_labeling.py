@@ -50,17 +50,30 @@ class RegionLabeling:
         return finer_classes(source, self.concept)
 
     def load(
-        self, source: Source, split: str, image_size: Sequence[int], stored_masks: bool = False, **where: Any
+        self,
+        source: Source,
+        split: str,
+        image_size: Sequence[int],
+        stored_masks: bool = False,
+        **where: Any,
     ) -> Decoded:
         """The images that show such regions; their masks hold finer ids."""
-        return load_finer(source, split, self.concept, image_size, self.min_area, stored_masks, **where)
+        return load_finer(
+            source, split, self.concept, image_size, self.min_area, stored_masks, **where
+        )
 
-    def build(self, model: Mapping[str, Any], num_classes: int, pretrained: bool = False) -> nn.Module:
+    def build(
+        self, model: Mapping[str, Any], num_classes: int, pretrained: bool = False
+    ) -> nn.Module:
         """See `models.labeler`."""
         return build_labeler(model, num_classes, pretrained)
 
     def step_format(
-        self, config: RunConfig, num_classes: int, shape: tuple[int, int, int, int], device: torch.device
+        self,
+        config: RunConfig,
+        num_classes: int,
+        shape: tuple[int, int, int, int],
+        device: torch.device,
     ) -> StepFormat:
         """Measured once per model and machine, unless the config says."""
         make = partial(build_labeler, config.template["model"], num_classes)
@@ -79,12 +92,16 @@ class RegionLabeling:
         assert isinstance(model, RegionModel)
         return list(model.both(batch["image"], batch["regions"]))
 
-    def compare(self, model: nn.Module, loss: SegmentationLoss, outputs: Sequence[Tensor], batch: Batch) -> Tensor:
+    def compare(
+        self, model: nn.Module, loss: SegmentationLoss, outputs: Sequence[Tensor], batch: Batch
+    ) -> Tensor:
         """The loss of a batch's `outputs`."""
         logits, places = outputs
         assert isinstance(model, RegionModel)
         mask = _at_places(batch["mask"], places.shape[-2:], model.stride)
-        found: Tensor = loss(logits.T[None, :, None], batch["labels"][None, None]) + loss(places, mask)
+        found: Tensor = loss(logits.T[None, :, None], batch["labels"][None, None]) + loss(
+            places, mask
+        )
         return found
 
     def part(self, batch: Batch, rows: slice) -> Batch:
@@ -93,7 +110,12 @@ class RegionLabeling:
         before = int(batch["regions"][: rows.start].max()) if rows.start else 0
         last = max(before, int(regions.max()))
         labels = batch["labels"][before:last]
-        return {"image": batch["image"][rows], "mask": batch["mask"][rows], "regions": regions, "labels": labels}
+        return {
+            "image": batch["image"][rows],
+            "mask": batch["mask"][rows],
+            "regions": regions,
+            "labels": labels,
+        }
 
     def pairs_of(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Of the regions; and whether all logits are finite."""
@@ -115,6 +137,8 @@ class RegionLabeling:
         """Region by region."""
         return evaluate_regions(model, split, **facts)
 
-    def overlays(self, model: Any, split: Decoded, indices: Sequence[int]) -> dict[str, NDArray[np.uint8]]:
+    def overlays(
+        self, model: Any, split: Decoded, indices: Sequence[int]
+    ) -> dict[str, NDArray[np.uint8]]:
         """Image, true finer labels, predicted ones, error."""
         return overlays_of_regions(model, split, indices)

@@ -36,17 +36,28 @@ class Segmentation:
         return source.classes
 
     def load(
-        self, source: Source, split: str, image_size: Sequence[int], stored_masks: bool = False, **where: Any
+        self,
+        source: Source,
+        split: str,
+        image_size: Sequence[int],
+        stored_masks: bool = False,
+        **where: Any,
     ) -> Decoded:
         """The masks as they are; `where` goes to `load_split`: cache, say."""
         return load_split(source, split, image_size, stored_masks, **where)
 
-    def build(self, model: Mapping[str, Any], num_classes: int, pretrained: bool = False) -> nn.Module:
+    def build(
+        self, model: Mapping[str, Any], num_classes: int, pretrained: bool = False
+    ) -> nn.Module:
         """See `models.build`."""
         return build(model, num_classes, pretrained)
 
     def step_format(
-        self, config: RunConfig, num_classes: int, shape: tuple[int, int, int, int], device: torch.device
+        self,
+        config: RunConfig,
+        num_classes: int,
+        shape: tuple[int, int, int, int],
+        device: torch.device,
     ) -> StepFormat:
         """Measured once per model and machine, unless the config says."""
         make = partial(build, config.template["model"], num_classes)
@@ -61,7 +72,12 @@ class Segmentation:
         return self.part_loss(model, loss, batch, batch, loss.draw_shift())
 
     def part_loss(
-        self, model: nn.Module, loss: SegmentationLoss, part: Batch, whole: Batch, shift: tuple[int, int]
+        self,
+        model: nn.Module,
+        loss: SegmentationLoss,
+        part: Batch,
+        whole: Batch,
+        shift: tuple[int, int],
     ) -> Tensor:
         """What a part of a batch adds to the batch's loss, where that is additive.
 
@@ -78,7 +94,9 @@ class Segmentation:
         predictions, (height, width) = model.predictions(part["image"])
         below, right = height - part["mask"].shape[1], width - part["mask"].shape[2]
         mask = F.pad(part["mask"], (0, right, 0, below), value=IGNORE_INDEX)
-        of_masks: Tensor = loss.of_masks(predictions, mask, None if whole is part else whole["mask"])
+        of_masks: Tensor = loss.of_masks(
+            predictions, mask, None if whole is part else whole["mask"]
+        )
         return loss.config.terms["masks"] * of_masks
 
     def outputs(self, model: nn.Module, loss: SegmentationLoss, batch: Batch) -> list[Tensor]:
@@ -87,7 +105,9 @@ class Segmentation:
             return [_decoded(model, batch, loss.config.stride)]
         return [model(batch["image"], stride=loss.config.stride)]
 
-    def compare(self, model: nn.Module, loss: SegmentationLoss, outputs: Sequence[Tensor], batch: Batch) -> Tensor:
+    def compare(
+        self, model: nn.Module, loss: SegmentationLoss, outputs: Sequence[Tensor], batch: Batch
+    ) -> Tensor:
         """The loss of a batch's `outputs`."""
         mask = _strided(batch["mask"], loss, loss.draw_shift())
         found: Tensor = loss(outputs[0][..., : mask.shape[1], : mask.shape[2]], mask)
@@ -127,7 +147,9 @@ class Segmentation:
         """Pixel by pixel."""
         return evaluate(model, split, **facts)
 
-    def overlays(self, model: Any, split: Decoded, indices: Sequence[int]) -> dict[str, NDArray[np.uint8]]:
+    def overlays(
+        self, model: Any, split: Decoded, indices: Sequence[int]
+    ) -> dict[str, NDArray[np.uint8]]:
         """Image, truth, prediction, error."""
         return overlays(model, split, indices)
 

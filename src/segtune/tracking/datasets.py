@@ -44,7 +44,9 @@ class Read:
     purpose: str
 
 
-def record_read(store: Store, dataset: str, split: str, fingerprint: str, run: str, purpose: str) -> None:
+def record_read(
+    store: Store, dataset: str, split: str, fingerprint: str, run: str, purpose: str
+) -> None:
     """Notes that a split is read, before it is.
 
     Raises:
@@ -87,7 +89,11 @@ def reads_in(found_entries: Sequence[RunRecord]) -> list[Read]:
 
 
 def keep_pictures(
-    store: Store, dataset: str, split: str, fingerprint: str, draw: Callable[[], Mapping[str, tuple[Any, Any]]]
+    store: Store,
+    dataset: str,
+    split: str,
+    fingerprint: str,
+    draw: Callable[[], Mapping[str, tuple[Any, Any]]],
 ) -> None:
     """Keeps small images and truths of a split, by name, unless it has them already; only then are they drawn."""
     entry = _entry(store, dataset, split, fingerprint)
@@ -136,7 +142,9 @@ def _entry(store: Store, dataset: str, split: str, fingerprint: str) -> str:
             return found[0].id
         tags = {"segtune.kind": "dataset", "segtune.dataset": fingerprint, "segtune.split": split}
         tags["segtune.dataset.name"] = dataset
-        run = store.client.create_run(str(bookkeeping(store, create=True)), run_name=f"{dataset} {split}", tags=tags)
+        run = store.client.create_run(
+            str(bookkeeping(store, create=True)), run_name=f"{dataset} {split}", tags=tags
+        )
         store.client.update_run(run.info.run_id, status="FINISHED")
         return str(run.info.run_id)
 

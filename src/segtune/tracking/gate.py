@@ -69,7 +69,11 @@ def settled(store: Store, run: RunRecord, gate: GateConfig) -> tuple[GateConfig,
 
 
 def judge(
-    store: Store, contender: Contender, champion: RunRecord | None, gate: GateConfig, lost: bool = False
+    store: Store,
+    contender: Contender,
+    champion: RunRecord | None,
+    gate: GateConfig,
+    lost: bool = False,
 ) -> list[Verdict]:
     """The verdict of every rule.
 
@@ -92,15 +96,23 @@ def judge(
     ]
 
 
-def _evidence(store: Store, contender: Contender, evidence: Evidence | None, gate: GateConfig) -> Verdict:
+def _evidence(
+    store: Store, contender: Contender, evidence: Evidence | None, gate: GateConfig
+) -> Verdict:
     if evidence is None:
         advice = advice_on_test_split(store, contender.run.id) if gate.split == "test" else ""
         measure = advice or how_to_measure(store, contender.run, gate.split)
         return Verdict("evidence", f"none on the {gate.split} split; {measure}", False)
     if evidence.origin.segmenter != contender.manifest_hash:
-        return Verdict("evidence", "is about other weights than those that are registered; measure again", False)
+        return Verdict(
+            "evidence",
+            "is about other weights than those that are registered; measure again",
+            False,
+        )
     scores = evidence.scores
-    return Verdict("evidence", f"{gate.split} mIoU {scores.miou:.4f} on {len(evidence.names)} images", True)
+    return Verdict(
+        "evidence", f"{gate.split} mIoU {scores.miou:.4f} on {len(evidence.names)} images", True
+    )
 
 
 def _against(
@@ -139,7 +151,10 @@ def _against(
 
 def _problem(ours: Evidence, theirs: Evidence) -> str:
     """Why two cannot be compared; empty where they can."""
-    if ours.origin.classes != theirs.origin.classes or ours.origin.fingerprint != theirs.origin.fingerprint:
+    if (
+        ours.origin.classes != theirs.origin.classes
+        or ours.origin.fingerprint != theirs.origin.fingerprint
+    ):
         return (
             f"measured on {ours.origin.dataset} ({ours.origin.fingerprint[:12]}), the champion on "
             f"{theirs.origin.dataset} ({theirs.origin.fingerprint[:12]}): measure both on "
@@ -150,7 +165,9 @@ def _problem(ours: Evidence, theirs: Evidence) -> str:
 
 def _gain(ours: Evidence, theirs: Evidence, least: float) -> Verdict:
     if ours.units < 2:
-        return Verdict("min_gain", "all images belong to one group: no interval can be given", False)
+        return Verdict(
+            "min_gain", "all images belong to one group: no interval can be given", False
+        )
     found = bootstrap([[ours.matrices], [theirs.matrices]], ours.groups).difference(0, 1)
     figure = f"{found.value:+.4f} mIoU [{found.low:+.4f}, {found.high:+.4f}], must exceed {least:g}"
     return Verdict("min_gain", figure, found.low > least)
@@ -162,11 +179,17 @@ def _class_drop(ours: Evidence, theirs: Evidence, most: float) -> Verdict:
     if not drops:
         return Verdict("max_class_drop", "no class occurs", True)
     worst = max(drops, key=lambda c: drops[c])
-    return Verdict("max_class_drop", f"{worst} {-drops[worst]:+.4f} IoU, may fall by {most:g}", drops[worst] <= most)
+    return Verdict(
+        "max_class_drop",
+        f"{worst} {-drops[worst]:+.4f} IoU, may fall by {most:g}",
+        drops[worst] <= most,
+    )
 
 
 def _limits(evidence: Evidence | None, gate: GateConfig) -> Iterator[Verdict]:
-    figures = {} if evidence is None else {**evidence.origin.cost, "ece": evidence.calibration.error}
+    figures = (
+        {} if evidence is None else {**evidence.origin.cost, "ece": evidence.calibration.error}
+    )
     for key in ("ece", "latency_ms", "size_mb", "params_m"):
         rule = f"max_{key}"
         limit = getattr(gate, rule)
@@ -176,7 +199,9 @@ def _limits(evidence: Evidence | None, gate: GateConfig) -> Iterator[Verdict]:
             yield Verdict(rule, "not measured", False)
         else:
             where = f" on {evidence.origin.device}" if key == "latency_ms" and evidence else ""
-            yield Verdict(rule, f"{figures[key]:.4g}{where}, at most {limit:g}", figures[key] <= limit)
+            yield Verdict(
+                rule, f"{figures[key]:.4g}{where}, at most {limit:g}", figures[key] <= limit
+            )
 
 
 def _exports(store: Store, run: RunRecord, gate: GateConfig) -> Verdict:
@@ -185,7 +210,11 @@ def _exports(store: Store, run: RunRecord, gate: GateConfig) -> Verdict:
     if least is None:
         return Verdict(rule, "not asked for", None)
     folder = artifact(store, run.id, "exports")
-    found = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted(folder.glob("*.json"))} if folder else {}
+    found = (
+        {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted(folder.glob("*.json"))}
+        if folder
+        else {}
+    )
     found = {name: told for name, told in found.items() if told.get("precision") != "int8"}
     if not found:
         return Verdict(rule, "there is no export in full precision", None)
@@ -203,18 +232,30 @@ def _provenance(run: RunRecord, gate: GateConfig) -> Verdict:
     commit = run.tags.get("mlflow.source.git.commit", "")[:12]
     code = f"commit {commit}" if commit else f"segtune {run.tags.get('segtune.version')}"
     return Verdict(
-        "provenance", f"not on record: {', '.join(gone)}" if gone else f"data and {code} on record", not gone
+        "provenance",
+        f"not on record: {', '.join(gone)}" if gone else f"data and {code} on record",
+        not gone,
     )
 
 
-def _untouched(store: Store, contender: Contender, evidence: Evidence | None, gate: GateConfig) -> Verdict:
+def _untouched(
+    store: Store, contender: Contender, evidence: Evidence | None, gate: GateConfig
+) -> Verdict:
     if not gate.untouched:
         return Verdict("untouched", "not asked for", None)
     if evidence is None:
         return Verdict("untouched", f"no evidence on {gate.split}", False)
     if gate.split == "val":
-        return Verdict("untouched", "val is read after every epoch; judge on test, or set gate.untouched=false", False)
-    others = [r for r in reads(store, evidence.origin.fingerprint) if r.run not in contender.own | {contender.run.id}]
+        return Verdict(
+            "untouched",
+            "val is read after every epoch; judge on test, or set gate.untouched=false",
+            False,
+        )
+    others = [
+        r
+        for r in reads(store, evidence.origin.fingerprint)
+        if r.run not in contender.own | {contender.run.id}
+    ]
     if others:
         figure = (
             f"{len({r.run for r in others})} other segmenters were measured on it, first {others[0].run[:8]} on "

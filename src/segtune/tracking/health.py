@@ -9,7 +9,15 @@ from filelock import FileLock, Timeout
 
 from segtune.errors import ConfigError
 from segtune.tracking.outbox import Outbox
-from segtune.tracking.runs import OUTBOX, TRAININGS, WRITER_LOCK, RunRecord, RunWriter, get_run, search_runs
+from segtune.tracking.runs import (
+    OUTBOX,
+    TRAININGS,
+    WRITER_LOCK,
+    RunRecord,
+    RunWriter,
+    get_run,
+    search_runs,
+)
 from segtune.tracking.store import Store
 
 _SILENT = 3600.0  # seconds without a change after which a run of version 0.1.0 counts as left
@@ -66,7 +74,11 @@ def stray_runs(store: Store) -> list[RunRecord]:
     experiments = [e.experiment_id for e in store.client.search_experiments()]
     for run in search_runs(store, {"segtune.state": "running"}, experiments):
         folder = store.root / "runs" / run.id
-        if run.tags.get("segtune.kind") in TRAININGS and folder.is_dir() and not _is_written(folder):
+        if (
+            run.tags.get("segtune.kind") in TRAININGS
+            and folder.is_dir()
+            and not _is_written(folder)
+        ):
             found.append(run)
     return found
 
@@ -90,4 +102,6 @@ def end_stray(store: Store, run: RunRecord) -> None:
 
 def broken_checkpoints(root: Path) -> list[Path]:
     """Checkpoints that were cut off: a whole one is a zip archive, whose table stands at its end."""
-    return [path for path in sorted((root / "runs").glob("*/last.ckpt")) if not zipfile.is_zipfile(path)]
+    return [
+        path for path in sorted((root / "runs").glob("*/last.ckpt")) if not zipfile.is_zipfile(path)
+    ]

@@ -32,7 +32,10 @@ class Listing:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        return {self.kind: list(self.rows), "mlflow": {"command": self.page[0], "url": self.page[1]}}
+        return {
+            self.kind: list(self.rows),
+            "mlflow": {"command": self.page[0], "url": self.page[1]},
+        }
 
     def lines(self) -> list[str]:
         """One line for each entry, under a line of headings."""
@@ -41,7 +44,10 @@ class Listing:
         cells = [[_cell(key, row[key]) for key in row] for row in self.rows]
         heads = [key.replace("_", " ") for key in self.rows[0]]
         widths = [max(len(row[n]) for row in (heads, *cells)) for n in range(len(heads))]
-        return ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in (heads, *cells)]
+        return [
+            "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+            for row in (heads, *cells)
+        ]
 
 
 def list_runs(store: Store) -> list[Row]:
@@ -78,7 +84,9 @@ def list_sweeps(store: Store) -> list[Row]:
 def list_models(store: Store) -> list[Row]:
     """Versions of registered models."""
     found = store.client.search_model_versions()
-    champions = {m.name: (m.aliases or {}).get(CHAMPION) for m in store.client.search_registered_models()}
+    champions = {
+        m.name: (m.aliases or {}).get(CHAMPION) for m in store.client.search_registered_models()
+    }
     return [
         {
             "model": f"models:/{v.name}/{v.version}",
@@ -123,7 +131,11 @@ def _cell(key: str, value: Any) -> str:
         return f"{value:.4f}"
     if key == "run":
         return str(value)[:8]
-    return str(value)[:16].replace("T", " ") if key in ("started", "registered", "first_seen") else str(value)
+    return (
+        str(value)[:16].replace("T", " ")
+        if key in ("started", "registered", "first_seen")
+        else str(value)
+    )
 
 
 def _time(seconds: float) -> str:

@@ -13,9 +13,20 @@ import unicodedata
 _LONGEST_KEY = 250
 _LONGEST_PART = 180  # bytes of a file name; most file systems take 255, and suffixes are added
 _MARK = re.compile(r"-x[0-9a-f]{10}$")
-_SPELLED = {"<": "lt", "≤": "le", ">": "gt", "≥": "ge", "=": "eq", "%": "pct", "&": "and", "+": "plus"}
+_SPELLED = {
+    "<": "lt",
+    "≤": "le",
+    ">": "gt",
+    "≥": "ge",
+    "=": "eq",
+    "%": "pct",
+    "&": "and",
+    "+": "plus",
+}
 _FOREIGN_TO_FILES = re.compile(r'[<>:"|?*%#\\\x00-\x1f\x7f]')
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.IGNORECASE)  # on Windows, with any suffix
+_RESERVED = re.compile(
+    r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.IGNORECASE
+)  # on Windows, with any suffix
 
 
 def key_name(name: str) -> str:
@@ -30,7 +41,9 @@ def key_name(name: str) -> str:
     whole = posixpath.normpath(name) == name and not name.startswith(("/", ".."))
     if allowed and whole and len(name) <= _LONGEST_KEY and not _MARK.search(name):
         return name
-    spelled = "".join(c if _is_allowed(c) else _SPELLED.get(c, "_") for c in unicodedata.normalize("NFC", name))
+    spelled = "".join(
+        c if _is_allowed(c) else _SPELLED.get(c, "_") for c in unicodedata.normalize("NFC", name)
+    )
     parts = [part for part in spelled.split("/") if part.strip(".")]
     mark = _mark(name)
     return ("/".join(parts).lstrip(".") or "name")[: _LONGEST_KEY - len(mark)] + mark

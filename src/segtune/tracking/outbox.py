@@ -46,7 +46,9 @@ class Outbox:
         if not self.path.exists():
             return True
         with FileLock(f"{self.path}.lock"):
-            messages = [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+            messages = [
+                json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()
+            ]
             while messages:
                 try:
                     self.deliver(messages[0])

@@ -49,7 +49,12 @@ class Promotion:
         """The result as one JSON object, for scripts."""
         rules = [v.to_json() for v in self.verdicts]
         told = {"uri": self.uri, "model": self.model, "version": self.version, "run": self.run_id}
-        told |= {"champion": self.moved, "reason": self.reason, "split": self.split, "note": self.note}
+        told |= {
+            "champion": self.moved,
+            "reason": self.reason,
+            "split": self.split,
+            "note": self.note,
+        }
         return told | {"rules": rules}
 
     def lines(self) -> list[str]:
@@ -74,7 +79,9 @@ def promote(store: Store, run: RunRecord, model: str, gate: GateConfig) -> Promo
         champion = champion_of(store, model)
         if champion is not None and int(champion.version) == number:
             return Promotion(model, number, run.id, True, "is the champion already")
-        runs = {str(v.run_id) for v in store.client.search_model_versions(f"name = {quoted(model)}")}
+        runs = {
+            str(v.run_id) for v in store.client.search_model_versions(f"name = {quoted(model)}")
+        }
         contender = Contender(run, version.tags[MANIFEST_HASH], frozenset(runs))
         present = registered_run(store, champion) if champion else None
         lost = champion is not None and present is None
@@ -82,19 +89,35 @@ def promote(store: Store, run: RunRecord, model: str, gate: GateConfig) -> Promo
         verdicts = judge(store, contender, present, gate, lost)
         failed = [v.rule for v in verdicts if v.passed is False]
         if failed:
-            stays = f"version {champion.version} stays champion" if champion else "there is no champion"
+            stays = (
+                f"version {champion.version} stays champion" if champion else "there is no champion"
+            )
             reason = f"{stays}: {', '.join(failed)} failed"
         else:
             _make_champion(store, model, number)
-            reason = f"takes over from version {champion.version}" if champion else "is the first champion"
-            reason += ", whose run and evidence were removed: the two could not be compared" if lost else ""
+            reason = (
+                f"takes over from version {champion.version}"
+                if champion
+                else "is the first champion"
+            )
+            reason += (
+                ", whose run and evidence were removed: the two could not be compared"
+                if lost
+                else ""
+            )
         result = Promotion(model, number, run.id, not failed, reason, verdicts, gate.split, note)
         now = datetime.now(timezone.utc)
-        told = {"time": now.isoformat(timespec="seconds"), "gate": gate.model_dump(), **result.to_json()}
+        told = {
+            "time": now.isoformat(timespec="seconds"),
+            "gate": gate.model_dump(),
+            **result.to_json(),
+        }
         told["before"] = champion and int(champion.version)
         for kept in filter(None, (version, champion)):
             refresh_copy(store, kept)
-        RunWriter(store, run.id).data(f"promotions/{model}-v{number}-{now:%Y%m%dT%H%M%S%f}.json", told)
+        RunWriter(store, run.id).data(
+            f"promotions/{model}-v{number}-{now:%Y%m%dT%H%M%S%f}.json", told
+        )
         return result
 
 
@@ -109,7 +132,9 @@ def crown(store: Store, run: RunRecord, model: str) -> Promotion:
         champion = champion_of(store, model)
         if champion is None or int(champion.version) != number:
             _make_champion(store, model, number)
-        return Promotion(model, number, run.id, True, "is champion: a workflow, whose parts were judged")
+        return Promotion(
+            model, number, run.id, True, "is champion: a workflow, whose parts were judged"
+        )
 
 
 def rollback(store: Store, model: str) -> tuple[int, int]:
@@ -122,7 +147,9 @@ def rollback(store: Store, model: str) -> tuple[int, int]:
         champion = champion_of(store, model)
         if champion is None:
             raise ConfigError(f"model={model}: no champion is registered under that name.")
-        known = {int(v.version) for v in store.client.search_model_versions(f"name = {quoted(model)}")}
+        known = {
+            int(v.version) for v in store.client.search_model_versions(f"name = {quoted(model)}")
+        }
         present, history = int(champion.version), _history(store, model)
         earlier = [v for v in history[:-1] if v in known and v != present]
         lost = []
@@ -134,7 +161,9 @@ def rollback(store: Store, model: str) -> tuple[int, int]:
                 if lost
                 else "is the first champion"
             )
-            raise ConfigError(f"model={model}: version {present} {why}; there is none before it to go back to.")
+            raise ConfigError(
+                f"model={model}: version {present} {why}; there is none before it to go back to."
+            )
         _set_history(store, model, earlier)
         store.client.set_registered_model_alias(model, CHAMPION, str(earlier[-1]))
         return earlier[-1], present

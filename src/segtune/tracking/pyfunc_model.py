@@ -25,7 +25,9 @@ class SegmenterModel(PythonModel):
             raise TypeError("a labeler sees no regions by itself: register a workflow that uses it")
         self.segmenter = model
 
-    def predict(self, context: PythonModelContext, model_input: Any, params: dict[str, Any] | None = None) -> list[Any]:
+    def predict(
+        self, context: PythonModelContext, model_input: Any, params: dict[str, Any] | None = None
+    ) -> list[Any]:
         """Regions of each image."""
         rows = []
         for encoded in model_input["image"]:

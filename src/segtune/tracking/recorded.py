@@ -23,7 +23,9 @@ def recorded_config(store: Store, run_id: str) -> RunConfig:
     """
     path = artifact(store, run_id, "config.yaml")
     if path is None:
-        raise ConfigError(f"run {run_id} in '{store.uri}' recorded no config, so that its dataset is not known.")
+        raise ConfigError(
+            f"run {run_id} in '{store.uri}' recorded no config, so that its dataset is not known."
+        )
     config = validate(read_yaml(path))
     where = store.tracking.model_dump(include={"root", "uri", "experiment"})
     tracking = config.tracking.model_copy(update=where)

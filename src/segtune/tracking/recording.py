@@ -11,7 +11,17 @@ from segtune.data.batches.cache import Decoded
 from segtune.data.source.layout import Source
 from segtune.tracking.runs import RunWriter
 
-_SECTIONS = ("hp", "loss", "optimizer", "scheduler", "tuning", "augment", "sampling", "trainer", "seed")
+_SECTIONS = (
+    "hp",
+    "loss",
+    "optimizer",
+    "scheduler",
+    "tuning",
+    "augment",
+    "sampling",
+    "trainer",
+    "seed",
+)
 
 
 def logged_params(config: RunConfig) -> dict[str, object]:

@@ -13,7 +13,14 @@ from segtune.models.folder import MANIFEST, file_hash, is_segmenter
 from segtune.runtime.retry import is_passing
 from segtune.tracking.runs import RunRecord, artifact, find_run, get_run, is_id_prefix, quoted
 from segtune.tracking.store import Store
-from segtune.tracking.versions import EVIDENCE, MANIFEST_HASH, RECORD, add_version, registered_run, version_files
+from segtune.tracking.versions import (
+    EVIDENCE,
+    MANIFEST_HASH,
+    RECORD,
+    add_version,
+    registered_run,
+    version_files,
+)
 
 CHAMPION = "champion"
 _KNOWN_FILES = {"MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "pyfunc_model.py",
@@ -84,7 +91,9 @@ def version_run(store: Store, uri: str) -> RunRecord:
     version, _ = _version(store, uri)
     run = registered_run(store, version)
     if run is None:
-        raise ConfigError(f"{uri}: its run {version.run_id} was removed, and no record of it is kept.")
+        raise ConfigError(
+            f"{uri}: its run {version.run_id} was removed, and no record of it is kept."
+        )
     return run
 
 

@@ -54,7 +54,12 @@ class RunWriter:
 
     @classmethod
     def create(
-        cls, store: Store, name: str, params: Mapping[str, Any], tags: Mapping[str, str], parent: str | None = None
+        cls,
+        store: Store,
+        name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        parent: str | None = None,
     ) -> "RunWriter":
         """Starts a run, once the server can be reached; parameters and tags go in one batch."""
         client = store.client
@@ -62,7 +67,9 @@ class RunWriter:
         own |= {_PARENT: parent} if parent else {}
         own |= {"mlflow.source.name": _source(tags), "mlflow.source.type": "LOCAL"}
         try:
-            run = with_backoff(lambda: client.create_run(store.experiment_id, run_name=name, tags=own))
+            run = with_backoff(
+                lambda: client.create_run(store.experiment_id, run_name=name, tags=own)
+            )
         except MlflowException:
             refuse_deleted(store.client.get_experiment(store.experiment_id), store.uri)
             raise
@@ -108,7 +115,11 @@ class RunWriter:
     def data(self, name: str, value: Any) -> None:
         """Keeps plain data as a JSON or YAML artifact, by the name's suffix."""
         is_yaml = name.endswith(".yaml")
-        text = yaml.safe_dump(value, sort_keys=False) if is_yaml else to_json(value, indent=2, default=str)
+        text = (
+            yaml.safe_dump(value, sort_keys=False)
+            if is_yaml
+            else to_json(value, indent=2, default=str)
+        )
         self.text(name, text)
 
     def text(self, name: str, text: str) -> None:
@@ -144,7 +155,9 @@ class RunWriter:
             client.log_batch(run_id, params=[Param(k, v) for k, v in message["params"].items()])
         elif "metrics" in message:
             now, step = message["time"], message["step"]
-            client.log_batch(run_id, metrics=[Metric(k, v, now, step) for k, v in message["metrics"].items()])
+            client.log_batch(
+                run_id, metrics=[Metric(k, v, now, step) for k, v in message["metrics"].items()]
+            )
         elif "inputs" in message:
             log_inputs(client, run_id, message["inputs"])
         elif "tags" in message:
@@ -153,8 +166,12 @@ class RunWriter:
             if message["state"] == "running":
                 client.update_run(run_id, status="RUNNING")
             else:
-                client.set_terminated(run_id, _STATUS[message["state"]], end_time=message.get("time"))
-            client.set_tag(run_id, "segtune.state", message["state"])  # last: whoever settles a sweep goes by it
+                client.set_terminated(
+                    run_id, _STATUS[message["state"]], end_time=message.get("time")
+                )
+            client.set_tag(
+                run_id, "segtune.state", message["state"]
+            )  # last: whoever settles a sweep goes by it
         elif "folder" in message:
             client.log_artifacts(run_id, message["folder"], message["name"])
         elif "text" in message:
@@ -170,7 +187,9 @@ class RunWriter:
 def _source(tags: Mapping[str, str]) -> str:
     """The verb that a run came from, for MLflow's source column."""
     sweep = tags.get("segtune.sweep") or tags.get("segtune.confirms", "")
-    verb = {"run": "train", "trial": "sweep", "workflow": "promote"}.get(tags.get("segtune.kind", "run"))
+    verb = {"run": "train", "trial": "sweep", "workflow": "promote"}.get(
+        tags.get("segtune.kind", "run")
+    )
     return " ".join(filter(None, ("segtune", verb or tags["segtune.kind"], sweep)))
 
 
@@ -223,14 +242,18 @@ def get_run(store: Store, named: str) -> RunRecord:
     if not is_id_prefix(text):
         return record_of(_get(store, text))
     experiments = [e.experiment_id for e in store.client.search_experiments()]
-    found = store.client.search_runs(experiments, f"attributes.run_id LIKE '{text}%'", max_results=_CANDIDATES + 1)
+    found = store.client.search_runs(
+        experiments, f"attributes.run_id LIKE '{text}%'", max_results=_CANDIDATES + 1
+    )
     if len(found) == 1:
         return record_of(found[0])
     if not found:
         return record_of(_get(store, text))
     rows = [f"{r.info.run_id} ({r.info.run_name})" for r in found[:_CANDIDATES]]
     more = ", …" if len(found) > _CANDIDATES else ""
-    raise ConfigError(f"run '{text}': several ids begin so: {', '.join(rows)}{more}. Give more of the id.")
+    raise ConfigError(
+        f"run '{text}': several ids begin so: {', '.join(rows)}{more}. Give more of the id."
+    )
 
 
 def is_id_prefix(text: str) -> bool:
@@ -278,7 +301,9 @@ def curve(store: Store, run_id: str, metric: str, as_key: bool = False) -> list[
 def artifact(store: Store, run_id: str, name: str) -> Path | None:
     """A run's artifact as a local path; None where it has none of that name."""
     try:
-        path = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, tracking_uri=store.uri)
+        path = mlflow.artifacts.download_artifacts(
+            run_id=run_id, artifact_path=name, tracking_uri=store.uri
+        )
     except (MlflowException, OSError):
         return None
     return Path(path)
@@ -304,8 +329,12 @@ def _get(store: Store, run_id: str) -> Run:
             "deleted and then removed by `mlflow gc` is gone for good."
         )
     if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
-        restore = f"MLFLOW_TRACKING_URI={shlex.quote(store.uri)} mlflow runs restore --run-id {run_id}"
-        raise ConfigError(f"run '{run_id}' ({run.info.run_name}) was deleted in MLflow. Restore it with: {restore}")
+        restore = (
+            f"MLFLOW_TRACKING_URI={shlex.quote(store.uri)} mlflow runs restore --run-id {run_id}"
+        )
+        raise ConfigError(
+            f"run '{run_id}' ({run.info.run_name}) was deleted in MLflow. Restore it with: {restore}"
+        )
     return run
 
 
@@ -337,7 +366,9 @@ def quoted(text: str) -> str:
     return f'"{text}"' if "'" in text else f"'{text}'"
 
 
-def search_runs(store: Store, tags: Mapping[str, str], experiments: Sequence[str] | None = None) -> list[RunRecord]:
+def search_runs(
+    store: Store, tags: Mapping[str, str], experiments: Sequence[str] | None = None
+) -> list[RunRecord]:
     """Runs that have these tags and were not deleted, oldest first.
 
     Args:
@@ -388,5 +419,7 @@ def best_run(runs: Sequence[RunRecord]) -> RunRecord:
     """
     finished = [r for r in runs if r.state == "finished" and r.miou is not None]
     if not finished:
-        raise ConfigError(f"none of the {len(runs)} runs has finished with a segmenter; nothing can be chosen.")
+        raise ConfigError(
+            f"none of the {len(runs)} runs has finished with a segmenter; nothing can be chosen."
+        )
     return max(finished, key=lambda r: r.miou or 0.0)

@@ -23,7 +23,9 @@ from segtune.data.source.files import cache_dir
 from segtune.errors import StorageError
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # progress is ours to tell
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # results are what goes there
+os.environ.setdefault(
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"
+)  # results are what goes there
 # a server that is away must not hold up a training for minutes: the outbox tries again
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
@@ -66,7 +68,9 @@ def open_store(config: TrackingConfig) -> Store:
         return _OPEN[key]
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / ".store.lock", timeout=120):  # MLflow's first migration fails when two run it at once
+        with FileLock(
+            root / ".store.lock", timeout=120
+        ):  # MLflow's first migration fails when two run it at once
             empty = None if config.uri or (root / "mlflow.db").exists() else _empty_database()
             if empty is not None:
                 shutil.copyfile(empty, root / "new.db")
@@ -134,7 +138,9 @@ def _migrate(path: Path) -> None:
         migrated, empty = Path(folder) / "migrated.db", Path(folder) / "empty.db"
         MlflowClient(tracking_uri=f"sqlite:///{migrated}").search_experiments(max_results=1)
         with closing(sqlite3.connect(migrated)) as database:
-            database.execute("DELETE FROM experiments")  # the first one knows where this database lies
+            database.execute(
+                "DELETE FROM experiments"
+            )  # the first one knows where this database lies
             database.commit()
             database.execute("VACUUM INTO ?", [str(empty)])
         empty.replace(path)
@@ -214,7 +220,9 @@ def _share_view(store: Store) -> None:
     if tags.get(tag) != view:
         store.client.set_experiment_tag(store.experiment_id, tag, view)
     if "mlflow.experimentKind" not in tags:
-        store.client.set_experiment_tag(store.experiment_id, "mlflow.experimentKind", "custom_model_development")
+        store.client.set_experiment_tag(
+            store.experiment_id, "mlflow.experimentKind", "custom_model_development"
+        )
 
 
 def bookkeeping(store: Store, create: bool = False) -> str | None:

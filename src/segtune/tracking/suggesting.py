@@ -23,11 +23,17 @@ def predict_command(store: Store, model: str, dataset: DatasetConfig | None = No
         source = _val_images(dataset or _recorded_dataset(store, model))
     except SegtuneError:  # the run or its data is gone
         source = "PATH"
-    return command("predict", model=model, source=source, output=_new_folder(), tracking=store.tracking)
+    return command(
+        "predict", model=model, source=source, output=_new_folder(), tracking=store.tracking
+    )
 
 
 def _recorded_dataset(store: Store, model: str) -> DatasetConfig:
-    run_id = version_run(store, model).id if model.startswith("models:/") else model.removeprefix("runs:/")
+    run_id = (
+        version_run(store, model).id
+        if model.startswith("models:/")
+        else model.removeprefix("runs:/")
+    )
     return recorded_config(store, run_id).dataset
 
 

@@ -34,10 +34,20 @@ MANIFEST_HASH = "segtune.manifest_sha256"
 EVIDENCE, RECORD = "evidence", "run.json"
 _EVIDENCE_TAG = "segtune.evidence."
 _LOGGED = "segtune.logged_model"  # MLflow's own database does not keep a version's model id
-_SHOWN = ("template", "dataset.name", "seed", "hp.image_size", "hp.encoder", "hp.width", "hp.num_epochs")
+_SHOWN = (
+    "template",
+    "dataset.name",
+    "seed",
+    "hp.image_size",
+    "hp.encoder",
+    "hp.width",
+    "hp.num_epochs",
+)
 
 
-def add_version(store: Store, run: RunRecord, model: str, segmenter: Path, digest: str) -> ModelVersion:
+def add_version(
+    store: Store, run: RunRecord, model: str, segmenter: Path, digest: str
+) -> ModelVersion:
     """Registers a run's segmenter as a new version, with all that must outlive the run.
 
     The version's page in MLflow shows its metrics, tags and description, and leads to the run.
@@ -61,7 +71,12 @@ def add_version(store: Store, run: RunRecord, model: str, segmenter: Path, diges
     client.log_batch(run.id, metrics=rows)
     tags = {MANIFEST_HASH: digest, _LOGGED: logged.model_id, **_version_tags(run)}
     return client.create_model_version(
-        model, logged.artifact_location, run.id, tags=tags, description=_description(run), model_id=logged.model_id
+        model,
+        logged.artifact_location,
+        run.id,
+        tags=tags,
+        description=_description(run),
+        model_id=logged.model_id,
     )
 
 
@@ -103,7 +118,10 @@ def registered_run(store: Store, version: ModelVersion) -> RunRecord | None:
     try:
         folder = version_files(store, version)
         told = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        known = {k: told[k] for k in ("id", "name", "state", "params", "metrics", "tags", "started", "seconds")}
+        known = {
+            k: told[k]
+            for k in ("id", "name", "state", "params", "metrics", "tags", "started", "seconds")
+        }
         return RunRecord(**known, copy=folder, uri=f"models:/{version.name}/{version.version}")
     except (ConfigError, OSError, ValueError, KeyError):
         return None if run is None else record_of(run)
@@ -119,7 +137,9 @@ def version_files(store: Store, version: ModelVersion) -> Path:
     uri = f"models:/{version.name}/{version.version}"
     try:
         source = store.client.get_model_version_download_uri(version.name, version.version)
-        path = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, tracking_uri=store.uri))
+        path = Path(
+            mlflow.artifacts.download_artifacts(artifact_uri=source, tracking_uri=store.uri)
+        )
     except (MlflowException, OSError) as error:
         if is_passing(error):
             raise StorageError(f"{uri}: its files cannot be read ({error}).") from error
@@ -135,7 +155,9 @@ def version_files(store: Store, version: ModelVersion) -> Path:
 
 def _copy_record(store: Store, run: RunRecord, folder: Path) -> None:
     for tag, name in run.tags.items():
-        source = artifact(store, run.id, f"evidence/{name}") if tag.startswith(_EVIDENCE_TAG) else None
+        source = (
+            artifact(store, run.id, f"evidence/{name}") if tag.startswith(_EVIDENCE_TAG) else None
+        )
         if source is not None:
             shutil.copytree(source, folder / EVIDENCE / name)
     _write_record(run, folder)
@@ -148,14 +170,19 @@ def _write_record(run: RunRecord, folder: Path) -> None:
 
 def _version_tags(run: RunRecord) -> dict[str, str]:
     shown = {"template": run.params.get("template"), "dataset": run.params.get("dataset.name")}
-    shown |= {"val/miou": f"{run.miou:.4f}" if run.miou is not None else None, "sweep": run.tags.get("segtune.sweep")}
+    shown |= {
+        "val/miou": f"{run.miou:.4f}" if run.miou is not None else None,
+        "sweep": run.tags.get("segtune.sweep"),
+    }
     return {key: value for key, value in shown.items() if value}
 
 
 def _description(run: RunRecord) -> str:
     """What a reader of the registry wants to know first."""
     if run.tags.get("segtune.kind") == "workflow":
-        return f"Workflow `{run.params.get('workflow', run.name)}`, with the bytes of all its parts."
+        return (
+            f"Workflow `{run.params.get('workflow', run.name)}`, with the bytes of all its parts."
+        )
     figures = [f"val mIoU {run.miou:.4f}"] if run.miou is not None else []
     for key, words in (("test/miou", "test mIoU {:.4f}"), ("cost/params_m", "{:.2f} M parameters"),
                        ("cost/latency_ms", "{:.1f} ms an image")):  # fmt: skip
@@ -169,8 +196,12 @@ def _description(run: RunRecord) -> str:
 def _save_pyfunc(path: Path, segmenter: Path) -> None:
     """MLflow's own form around the folder, for `mlflow models serve`: code from a file, requirements spelled out."""
     names = ("segtune", "torch", "timm", "segmentation-models-pytorch", "mlflow")
-    with warnings.catch_warnings(record=True):  # recorded, for mlflow lets them through a filter of its own
-        warnings.simplefilter("ignore", UserWarning)  # it asks for type hints and an input example, which it lacks
+    with warnings.catch_warnings(
+        record=True
+    ):  # recorded, for mlflow lets them through a filter of its own
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # it asks for type hints and an input example, which it lacks
         mlflow.pyfunc.save_model(
             str(path),
             python_model=str(Path(__file__).with_name("pyfunc_model.py")),

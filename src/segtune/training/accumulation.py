@@ -40,7 +40,11 @@ def loss_in_parts(
 
 
 def _summed(
-    task: Segmentation, model: nn.Module, loss: SegmentationLoss, batch: Batch, parts: Sequence[Batch]
+    task: Segmentation,
+    model: nn.Module,
+    loss: SegmentationLoss,
+    batch: Batch,
+    parts: Sequence[Batch],
 ) -> tuple[Tensor, Tensor]:
     shift, values = loss.draw_shift(), []
     for part in parts[:-1]:
@@ -82,7 +86,9 @@ def _in_two_passes(
 
 
 def _backward(value: Tensor) -> None:
-    with torch.autocast(value.device.type, enabled=False):  # each operation runs backward as it ran forward
+    with torch.autocast(
+        value.device.type, enabled=False
+    ):  # each operation runs backward as it ran forward
         torch.autograd.backward(value)
 
 

@@ -45,7 +45,13 @@ class BestAndLastCheckpoint(pl.Callback):
         guard: LeaseCheck = lambda: None,
         share: float = 0.05,
     ) -> None:
-        self.folder, self.stop, self.checkpoints, self.guard, self.share = folder, stop, checkpoints, guard, share
+        self.folder, self.stop, self.checkpoints, self.guard, self.share = (
+            folder,
+            stop,
+            checkpoints,
+            guard,
+            share,
+        )
         self.best_miou, self.best_epoch = -1.0, -1
         self._saved = time.monotonic()
 
@@ -72,7 +78,9 @@ class BestAndLastCheckpoint(pl.Callback):
         if trainer.current_epoch + 1 == trainer.max_epochs:
             trainer.check_val_every_n_epoch = 1
 
-    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Seeds the step, so that a resumed run drops out what an uninterrupted one would have dropped."""
         seed = trainer.datamodule.seed  # type: ignore[attr-defined]  # Lightning sets it without declaring it
         place = (seed, trainer.global_step, trainer.global_rank)
@@ -88,11 +96,17 @@ class BestAndLastCheckpoint(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keeps the weights if they are the best so far."""
         assert isinstance(pl_module, FineTuning)
-        if not trainer.is_global_zero or pl_module.scores is None or pl_module.scores.miou <= self.best_miou:
+        if (
+            not trainer.is_global_zero
+            or pl_module.scores is None
+            or pl_module.scores.miou <= self.best_miou
+        ):
             return
         self.guard()
         self.best_miou, self.best_epoch = pl_module.scores.miou, trainer.current_epoch
-        tensors = {k: v.detach().cpu().contiguous() for k, v in merged_state(pl_module.averaged).items()}
+        tensors = {
+            k: v.detach().cpu().contiguous() for k, v in merged_state(pl_module.averaged).items()
+        }
         temporary = self.best.with_suffix(f".{os.getpid()}.tmp")
         with_backoff(lambda: save_file(tensors, temporary))
         temporary.replace(self.best)
@@ -141,7 +155,9 @@ class EpochLogger(pl.Callback):
         self._marks: list[tuple[float, float]] = []
         self._lr = 0.0
 
-    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Notes the learning rate of the step."""
         self._lr = max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
 
@@ -166,9 +182,14 @@ class EpochLogger(pl.Callback):
         self._marks.append((elapsed, sum(self.work[self._first_epoch : epoch + 1])))
         # by the later half of the epochs: small crops may take as long as large ones where a GPU waits for the CPU
         before = self._marks[len(self._marks) // 2 - 1] if len(self._marks) > 1 else (0.0, 0.0)
-        left = (elapsed - before[0]) / (self._marks[-1][1] - before[1]) * sum(self.work[epoch + 1 :])
+        left = (
+            (elapsed - before[0]) / (self._marks[-1][1] - before[1]) * sum(self.work[epoch + 1 :])
+        )
         left += self.ending
-        place, clock = f"epoch {epoch + 1}/{total}  loss {loss:.4f}", f"{elapsed:.0f} s, {left:.0f} s to go"
+        place, clock = (
+            f"epoch {epoch + 1}/{total}  loss {loss:.4f}",
+            f"{elapsed:.0f} s, {left:.0f} s to go",
+        )
         if scores is None:
             self.record({"train/loss": loss, "train/lr": self._lr}, epoch)
             if time.monotonic() - self._told > _PATIENCE:
@@ -218,6 +239,8 @@ class Monitored(pl.Callback):
         if trainer.is_global_zero:
             self.monitor.finish()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
         """Ends."""
         self.on_fit_end(trainer, pl_module)

@@ -26,11 +26,15 @@ class Checkpoints(TorchCheckpointIO):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._written: Future[None] | None = None
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
         """Called by Lightning."""
         self.wait()
         started = time.monotonic()
-        copied = apply_to_collection(checkpoint, torch.Tensor, lambda t: t.detach().to("cpu", copy=True))
+        copied = apply_to_collection(
+            checkpoint, torch.Tensor, lambda t: t.detach().to("cpu", copy=True)
+        )
         spent = time.monotonic() - started
 
         def write() -> None:

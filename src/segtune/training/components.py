@@ -117,7 +117,9 @@ def prepare(config: RunConfig, say: Log) -> RunComponents:
     height, width = build_augment(config, train, len(classes)).size(config.hp["num_epochs"])
     for shape in [(height, width), *sorted({s[:2] for s in shapes_of(val.images)})[:_SIZES]]:
         check_size(model, (shape[0], shape[1]), str(config.template["model"].get("encoder")))
-    how = task.step_format(config, len(classes), (config.hp["batch_size"], 3, height, width), device)
+    how = task.step_format(
+        config, len(classes), (config.hp["batch_size"], 3, height, width), device
+    )
     say(
         f"{config.template['name']} on {source.name}: {len(train)} train and {len(val)} val images, "
         f"{_parameters(model)}, {device.type}, {how}"
@@ -136,7 +138,9 @@ def _independent(config: RunConfig, source: Source) -> RunConfig:
 
 def _parameters(model: nn.Module) -> str:
     number, trained = sum(p.numel() for p in model.parameters()), trainable(model)
-    return f"{number / 1e6:.2f} M parameters" + (f" ({trained / 1e6:.2f} M trained)" if trained < number else "")
+    return f"{number / 1e6:.2f} M parameters" + (
+        f" ({trained / 1e6:.2f} M trained)" if trained < number else ""
+    )
 
 
 def choose_parts(setup: RunComponents, say: Log) -> int:
@@ -157,7 +161,9 @@ def choose_parts(setup: RunComponents, say: Log) -> int:
         return wanted
     parts = fitting_parts(lambda n: try_step(replace(setup, parts=n)), divisors)
     if parts > 1:
-        say(f"steps of {batch} images do not fit into memory: {parts} parts of {batch // parts}, lr per item kept")
+        say(
+            f"steps of {batch} images do not fit into memory: {parts} parts of {batch // parts}, lr per item kept"
+        )
     return parts
 
 
@@ -198,7 +204,9 @@ def check_start(config: RunConfig, with_weights: bool = True) -> None:
 def _device(config: RunConfig) -> torch.device:
     wanted = config.trainer.accelerator
     if wanted == "gpu" and not torch.cuda.is_available():
-        raise ConfigError("trainer.accelerator=gpu: torch finds no CUDA device. Use trainer=cpu or trainer=auto.")
+        raise ConfigError(
+            "trainer.accelerator=gpu: torch finds no CUDA device. Use trainer=cpu or trainer=auto."
+        )
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -210,7 +218,9 @@ def _initial_weights(config: RunConfig, task: Task) -> Path | None:
     """
     weights, dataset = str(config.hp.get("pretrained_weights", "none")), config.dataset
     if weights in ("none", "imagenet"):
-        is_there = dataset.source == "folder" and dataset.root and Path(dataset.root).expanduser().exists()
+        is_there = (
+            dataset.source == "folder" and dataset.root and Path(dataset.root).expanduser().exists()
+        )
         if weights == "imagenet" and dataset.source != "street" and not is_there:
             task.build(config.template["model"], 2, pretrained=True)
         return None
@@ -225,7 +235,9 @@ def _initial_weights(config: RunConfig, task: Task) -> Path | None:
     return locate(str(path)).folder if path.is_dir() else path
 
 
-def _initial_model(config: RunConfig, task: Task, classes: ClassTable, weights: Path | None, say: Log) -> nn.Module:
+def _initial_model(
+    config: RunConfig, task: Task, classes: ClassTable, weights: Path | None, say: Log
+) -> nn.Module:
     named = str(config.hp.get("pretrained_weights", "none"))
     model = task.build(config.template["model"], len(classes), pretrained=named == "imagenet")
     if weights is not None:
@@ -241,4 +253,6 @@ def build_augment(config: RunConfig, train: Decoded, num_classes: int) -> Augmen
     whole = next(iter(shapes)) if len(shapes) == 1 else (side, side)
     plain = config.sampling == SamplingConfig()
     sampling = None if plain else Sampling(config.sampling, train.pixel_counts(num_classes))
-    return Augment(config.augment, (int(whole[0]), int(whole[1])), config.hp["num_epochs"], sampling)
+    return Augment(
+        config.augment, (int(whole[0]), int(whole[1])), config.hp["num_epochs"], sampling
+    )

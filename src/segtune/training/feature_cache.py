@@ -62,7 +62,11 @@ class FeatureViews(Dataset[Batch]):
         rows = [self._row(*item) if isinstance(item, tuple) else int(item) for item in items]
         maps = []
         for level in self.levels:
-            read = level[rows] if len(level) > 1 else np.broadcast_to(level, (len(rows), *level.shape[1:])).copy()
+            read = (
+                level[rows]
+                if len(level) > 1
+                else np.broadcast_to(level, (len(rows), *level.shape[1:])).copy()
+            )
             maps.append(torch.from_numpy(read).view(torch.bfloat16))
         return {"features": maps, "mask": torch.from_numpy(self.masks[rows]), "size": self.size}
 
@@ -97,13 +101,20 @@ def encoded_views(setup: RunComponents, say: Log) -> tuple[FeatureViews, Feature
     told = [digest, net, seed, str(setup.how), list(augment.size(augment.num_epochs))]
     about = [setup.train.fingerprint, views, augment.config.model_dump(mode="json"), *told]
     about.append(setup.config.sampling.model_dump(mode="json"))
-    train = _kept(setup, "train", about, lambda: _augmented(setup.train, augment, views, seed), views, say)
+    train = _kept(
+        setup, "train", about, lambda: _augmented(setup.train, augment, views, seed), views, say
+    )
     val = _kept(setup, "val", [setup.val.fingerprint, *told], lambda: _plain(setup.val), 1, say)
     return train, val
 
 
 def _kept(
-    setup: RunComponents, split: str, about: Sequence[Any], make: Callable[[], Views], views: int, say: Log
+    setup: RunComponents,
+    split: str,
+    about: Sequence[Any],
+    make: Callable[[], Views],
+    views: int,
+    say: Log,
 ) -> FeatureViews:
     told = json.dumps([_FORMAT, split, list(setup.config.hp["image_size"]), *about])
     key = hashlib.sha256(told.encode()).hexdigest()[:24]
@@ -112,7 +123,9 @@ def _kept(
     with FileLock(folder.with_suffix(".lock")):
         if not folder.is_dir():
             number = len(setup.train if split == "train" else setup.val) * views
-            say(f"encoding {number} {split} views once, for this and every other head on these weights")
+            say(
+                f"encoding {number} {split} views once, for this and every other head on these weights"
+            )
             unfinished = folder.with_suffix(".unfinished")
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir()
@@ -120,7 +133,9 @@ def _kept(
             unfinished.replace(folder)
             _make_room(folder, setup.config.cache.max_gb)
         os.utime(folder)
-        return _opened(folder, views, setup.config.seed)  # before the lock is free: then it may be removed
+        return _opened(
+            folder, views, setup.config.seed
+        )  # before the lock is free: then it may be removed
 
 
 def _opened(folder: Path, views: int, seed: int) -> FeatureViews:
@@ -135,7 +150,11 @@ def _make_room(kept: Path, max_gb: float) -> None:
 
     Features that another process makes or opens right now stay; a process that has opened them keeps its maps.
     """
-    folders = [(p, _bytes_in(p), _used_at(p)) for p in kept.parent.iterdir() if p.suffix != ".lock" and p != kept]
+    folders = [
+        (p, _bytes_in(p), _used_at(p))
+        for p in kept.parent.iterdir()
+        if p.suffix != ".lock" and p != kept
+    ]
     total = _bytes_in(kept)
     for folder, size, _ in sorted(folders, key=lambda f: -f[2]):
         total += size
@@ -183,9 +202,14 @@ def _encode(setup: RunComponents, pairs: Views, number: int, folder: Path) -> No
         with torch.autocast(setup.device.type, torch.bfloat16, enabled=setup.how.bf16):
             found = model.encode(image)
         if masks is None:
-            size, used = (images.shape[1], images.shape[2]), _used(model, found, (images.shape[1], images.shape[2]))
+            size, used = (
+                (images.shape[1], images.shape[2]),
+                _used(model, found, (images.shape[1], images.shape[2])),
+            )
             shapes = [(number if u else 1, *f.shape[1:]) for f, u in zip(found, used, strict=True)]
-            maps = [open_memmap(folder / f"{n}.npy", "w+", np.uint16, s) for n, s in enumerate(shapes)]
+            maps = [
+                open_memmap(folder / f"{n}.npy", "w+", np.uint16, s) for n, s in enumerate(shapes)
+            ]
             masks = open_memmap(folder / "mask.npy", "w+", np.uint8, (number, *batch.shape[1:]))
         for level, values, is_used in zip(maps, found, used, strict=True):
             if is_used:
@@ -195,10 +219,14 @@ def _encode(setup: RunComponents, pairs: Views, number: int, folder: Path) -> No
         done += len(batch)
     for array in (*maps, masks):
         array.flush()
-    (folder / "index.json").write_text(json.dumps({"levels": len(maps), "size": size}), encoding="utf-8")
+    (folder / "index.json").write_text(
+        json.dumps({"levels": len(maps), "size": size}), encoding="utf-8"
+    )
 
 
-def _used(model: SegmentationModel, features: Sequence[Tensor], size: tuple[int, int]) -> list[bool]:
+def _used(
+    model: SegmentationModel, features: Sequence[Tensor], size: tuple[int, int]
+) -> list[bool]:
     """Which levels the head reads: those that its output changes with."""
     leaves = [torch.zeros_like(f[:1], dtype=torch.float32).requires_grad_() for f in features]
     with torch.enable_grad():

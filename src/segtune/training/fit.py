@@ -32,7 +32,14 @@ from segtune.tracking.names import file_name
 from segtune.tracking.recording import system_monitor
 from segtune.tracking.runs import RunWriter, get_run
 from segtune.tracking.store import open_store
-from segtune.training.callbacks import BestAndLastCheckpoint, EpochLogger, LeaseCheck, Monitored, OnEpoch, StopTraining
+from segtune.training.callbacks import (
+    BestAndLastCheckpoint,
+    EpochLogger,
+    LeaseCheck,
+    Monitored,
+    OnEpoch,
+    StopTraining,
+)
 from segtune.training.checkpoints import Checkpoints
 from segtune.training.components import RunComponents, prepare, try_step
 from segtune.training.feature_cache import encoded_views
@@ -105,10 +112,16 @@ def fit(
                 beyond = violated_constraints(setup, run, limits or {})
                 if beyond:
                     spent = time.monotonic() - started
-                    result = RunResult(run.run_id, "infeasible", {}, None, run.folder, spent, beyond)
+                    result = RunResult(
+                        run.run_id, "infeasible", {}, None, run.folder, spent, beyond
+                    )
                 else:
-                    reporter, keeper = _run_steps(setup, run, anew if resume else None, on_epoch, guard, stop, say)
-                    if rank():  # a process that Lightning started beside the first one, which does the rest
+                    reporter, keeper = _run_steps(
+                        setup, run, anew if resume else None, on_epoch, guard, stop, say
+                    )
+                    if (
+                        rank()
+                    ):  # a process that Lightning started beside the first one, which does the rest
                         raise SystemExit(0)
                     if reporter.pruned:
                         result = _pruned(run, keeper, started)
@@ -117,7 +130,9 @@ def fit(
                 guard()
                 commit(result)
                 run.finish(result.state)
-                if parent is not None or result.state != "finished":  # of a sweep's hundred trials none is extended
+                if (
+                    parent is not None or result.state != "finished"
+                ):  # of a sweep's hundred trials none is extended
                     for file in (BEST, LAST):
                         (run.folder / file).unlink(missing_ok=True)
                 say(result.summary)
@@ -129,18 +144,24 @@ def fit(
             raise
 
 
-def _end(error: BaseException, config: RunConfig, run: RunWriter, guard: LeaseCheck, stop: StopRequest) -> None:
+def _end(
+    error: BaseException, config: RunConfig, run: RunWriter, guard: LeaseCheck, stop: StopRequest
+) -> None:
     """Marks a run that raised as interrupted or failed.
 
     Raises:
         Interrupted: in place of the error, where the run was asked to stop.
     """
     # a signal that comes between two steps ends Lightning's loop with SystemExit
-    if isinstance(error, (StopTraining, KeyboardInterrupt)) or (stop.requested and isinstance(error, SystemExit)):
+    if isinstance(error, (StopTraining, KeyboardInterrupt)) or (
+        stop.requested and isinstance(error, SystemExit)
+    ):
         guard()
         run.finish("interrupted")
         resume = command("train", tracking=config.tracking, resume=run.run_id)
-        raise Interrupted(f"run {run.run_id} was stopped. Go on from its last checkpoint: {resume}") from None
+        raise Interrupted(
+            f"run {run.run_id} was stopped. Go on from its last checkpoint: {resume}"
+        ) from None
     if rank() == 0:  # the others end by leaving, which says nothing about the run
         guard()
         run.finish("failed")
@@ -179,13 +200,18 @@ def _run_steps(
     areas = [h * w for h, w in map(setup.augment.size, range(config.hp["num_epochs"]))]
     work = [1] * len(areas) if views else areas  # features are of one size
     ending = ending_seconds(setup) if rank() == 0 else 0.0
-    say(f"training: {len(areas)} epochs, then about {ending:.0f} s of class offsets, measuring and saving")
+    say(
+        f"training: {len(areas)} epochs, then about {ending:.0f} s of class offsets, measuring and saving"
+    )
     reporter = EpochLogger(names, say, _guarded(run, guard), work, on_epoch, task.unit, ending)
     callbacks: list[pl.Callback] = [reporter, keeper]
     if config.trainer.early_stopping:
         callbacks.append(
             EarlyStopping(
-                "val/miou", mode="max", patience=config.trainer.early_stopping, check_on_train_epoch_end=False
+                "val/miou",
+                mode="max",
+                patience=config.trainer.early_stopping,
+                check_on_train_epoch_end=False,
             )
         )
     if config.tracking.system_metrics:
@@ -213,7 +239,9 @@ def _run_steps(
 
 def _what_fits(setup: RunComponents) -> str:
     """For a step that did not fit into memory: what does."""
-    divisors = [n for n in range(setup.parts + 1, setup.batch_size + 1) if setup.batch_size % n == 0]
+    divisors = [
+        n for n in range(setup.parts + 1, setup.batch_size + 1) if setup.batch_size % n == 0
+    ]
     parts = fitting_parts(lambda n: try_step(replace(setup, parts=n)), divisors)
     height, width = setup.batch_shape[2:]
     return (
@@ -223,7 +251,9 @@ def _what_fits(setup: RunComponents) -> str:
     )
 
 
-def _trainer(setup: RunComponents, callbacks: list[pl.Callback], checkpoints: Checkpoints) -> pl.Trainer:
+def _trainer(
+    setup: RunComponents, callbacks: list[pl.Callback], checkpoints: Checkpoints
+) -> pl.Trainer:
     config = setup.config.trainer
     epochs = int(setup.config.hp["num_epochs"])
     # determinism fills what nobody has written yet: a twentieth of a CPU's step, for memory that is never read (LOG.md)
@@ -245,14 +275,22 @@ def _trainer(setup: RunComponents, callbacks: list[pl.Callback], checkpoints: Ch
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        deterministic=True if setup.device.type == "cpu" else "warn" if config.deterministic else False,
+        deterministic=True
+        if setup.device.type == "cpu"
+        else "warn"
+        if config.deterministic
+        else False,
     )
 
 
 def _strategy(setup: RunComponents) -> str:
     """Lightning's; weights that stand still for a while have no gradients to wait for."""
     strategy = setup.config.trainer.strategy
-    return "ddp_find_unused_parameters_true" if strategy == "ddp" and setup.config.tuning.frozen_epochs else strategy
+    return (
+        "ddp_find_unused_parameters_true"
+        if strategy == "ddp" and setup.config.tuning.frozen_epochs
+        else strategy
+    )
 
 
 def _guarded(run: RunWriter, guard: LeaseCheck) -> Callable[[Mapping[str, float], int], None]:
@@ -263,7 +301,9 @@ def _guarded(run: RunWriter, guard: LeaseCheck) -> Callable[[Mapping[str, float]
     return record
 
 
-def violated_constraints(setup: RunComponents, run: RunWriter, limits: Mapping[str, float]) -> dict[str, float]:
+def violated_constraints(
+    setup: RunComponents, run: RunWriter, limits: Mapping[str, float]
+) -> dict[str, float]:
     """What the built model costs, where that is more than a limit allows; recorded in any case."""
     if not limits:
         return {}
@@ -278,7 +318,12 @@ def _pruned(run: RunWriter, keeper: BestAndLastCheckpoint, started: float) -> Ru
 
 
 def _measured(
-    setup: RunComponents, run: RunWriter, keeper: BestAndLastCheckpoint, started: float, stop: StopRequest, say: Log
+    setup: RunComponents,
+    run: RunWriter,
+    keeper: BestAndLastCheckpoint,
+    started: float,
+    stop: StopRequest,
+    say: Log,
 ) -> RunResult:
     """Measures the best weights as the segmenter that inference will load, and keeps that."""
     config, task, classes = setup.config, setup.task, setup.classes
@@ -301,7 +346,11 @@ def _measured(
         more = ", …" if len(added) > len(most) else ""
         say(f"class offsets found on train images: {told}{more} (class_offsets.json)")
     metrics, cost = evidence.metrics("val/"), evidence.origin.cost
-    dataset = {"name": setup.source.name, "train": setup.train.fingerprint, "val": setup.val.fingerprint}
+    dataset = {
+        "name": setup.source.name,
+        "train": setup.train.fingerprint,
+        "val": setup.val.fingerprint,
+    }
     segmenter.describe(config.template, dataset | _resolution(setup), metrics)
     say(f"saving: segmenter, evidence and {min(config.tracking.overlays, len(setup.val))} overlays")
     keeper.guard()
@@ -319,7 +368,16 @@ def _measured(
         config.hp["num_epochs"],
     )
     run.tags({"segtune.manifest_sha256": digest})
-    return RunResult(run.run_id, "finished", metrics, run.folder / "segmenter", run.folder, seconds, cost, config.kind)
+    return RunResult(
+        run.run_id,
+        "finished",
+        metrics,
+        run.folder / "segmenter",
+        run.folder,
+        seconds,
+        cost,
+        config.kind,
+    )
 
 
 def _resolution(setup: RunComponents) -> dict[str, float]:

@@ -56,9 +56,15 @@ class FineTuning(pl.LightningModule):
         self.optimizer_config, self.scheduler_config = optimizer, scheduler
         self.tuning = tuning or TuningConfig()
         # that is as far back as t**0.6 steps, a tenth of 300 or a twentieth of 2,000: further back, and short runs lag
-        self.ema = ModelEmaV3(model, decay=ema_decay, use_warmup=True, warmup_power=0.6) if ema_decay else None
+        self.ema = (
+            ModelEmaV3(model, decay=ema_decay, use_warmup=True, warmup_power=0.6)
+            if ema_decay
+            else None
+        )
         if self.ema is not None:
-            self.ema.module.requires_grad_(False)  # or a distributed run would wait for its gradients
+            self.ema.module.requires_grad_(
+                False
+            )  # or a distributed run would wait for its gradients
         self.confusion = ConfusionMatrix(num_classes)
         self.scores: Scores | None = None
         self.total_steps, self._averaged_at = 1, -1
@@ -142,15 +148,22 @@ class FineTuning(pl.LightningModule):
             )
         self.scores = score(self.confusion.compute())
         self.confusion.reset()
-        self.log("val/miou", torch.tensor(self.scores.miou), sync_dist=True)  # what early stopping watches on each rank
+        self.log(
+            "val/miou", torch.tensor(self.scores.miou), sync_dist=True
+        )  # what early stopping watches on each rank
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser, with its schedule advanced each step."""
         bf16 = "bf16" in str(self.trainer.precision)
-        optimizer = build_optimizer(self.optimizer_config, self.model, self.lr, self.tuning.layer_decay, bf16)
+        optimizer = build_optimizer(
+            self.optimizer_config, self.model, self.lr, self.tuning.layer_decay, bf16
+        )
         self.total_steps = int(self.trainer.estimated_stepping_batches)
         scheduler = build_scheduler(self.scheduler_config, optimizer, self.total_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
 
 
 class _EpochLosses:

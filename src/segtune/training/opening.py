@@ -42,7 +42,9 @@ def open_run(
     if record and wanted == own:
         run = RunWriter.reopen(store, record.id)
     elif record:
-        run = _create_run(store, setup, name or record.name, {**tags, "segtune.extends": record.id}, parent)
+        run = _create_run(
+            store, setup, name or record.name, {**tags, "segtune.extends": record.id}, parent
+        )
     else:
         run = _create_run(store, setup, name, tags, parent)
     run.folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +102,8 @@ def _create_run(
     run.data("config.yaml", config.model_dump(mode="json"))
     run.data("classes.json", setup.classes.to_json())
     run.data(
-        "environment.json", environment() | {"threads": torch.get_num_threads(), "device": device_name(setup.device)}
+        "environment.json",
+        environment() | {"threads": torch.get_num_threads(), "device": device_name(setup.device)},
     )
     if git:
         run.text("git.diff", f"# commit {git['commit']}\n{git['diff']}")

@@ -43,7 +43,9 @@ class RunResult:
     def summary(self) -> str:
         """One line."""
         if self.state == "infeasible":
-            return "beyond the constraints: " + ", ".join(f"{k} {v:.4g}" for k, v in self.cost.items())
+            return "beyond the constraints: " + ", ".join(
+                f"{k} {v:.4g}" for k, v in self.cost.items()
+            )
         return f"{self.state}: val mIoU {self.miou:.4f}, {self.seconds:.0f} s"
 
     def to_json(self) -> dict[str, Any]:

@@ -19,7 +19,15 @@ from segtune.config.template import parse_template
 from segtune.errors import ConfigError, DataError
 from segtune.runtime.log import Log
 from segtune.tracking.recorded import changed_dataset, recorded_config
-from segtune.tracking.runs import RunRecord, RunWriter, artifact, curve, get_run, search_runs, sweep_parent
+from segtune.tracking.runs import (
+    RunRecord,
+    RunWriter,
+    artifact,
+    curve,
+    get_run,
+    search_runs,
+    sweep_parent,
+)
 from segtune.tracking.store import Store
 
 LAST = "last.ckpt"
@@ -68,7 +76,9 @@ def as_begun(store: Store, config: RunConfig, resume: str | None, parent: str | 
     """
     if resume is None or (parent is None and config.trainer.minutes is None):
         return config
-    if artifact(store, resume, "config.yaml") is None:  # the run ended before it was recorded, so before any step
+    if (
+        artifact(store, resume, "config.yaml") is None
+    ):  # the run ended before it was recorded, so before any step
         return config
     begun = recorded_config(store, resume)
     own = {"minutes": None, "val_every": begun.trainer.val_every}
@@ -79,11 +89,15 @@ def as_begun(store: Store, config: RunConfig, resume: str | None, parent: str | 
 def _newest(store: Store) -> str:
     runs = search_runs(store, {"segtune.kind": "run"})
     if not runs:
-        raise ConfigError(f"resume=last: there is no run in '{store.uri}'. Start one: segtune train dataset=NAME.")
+        raise ConfigError(
+            f"resume=last: there is no run in '{store.uri}'. Start one: segtune train dataset=NAME."
+        )
     return runs[-1].id
 
 
-def _refuse_state(store: Store, record: RunRecord, config: RunConfig, num_epochs: int | None) -> None:
+def _refuse_state(
+    store: Store, record: RunRecord, config: RunConfig, num_epochs: int | None
+) -> None:
     """Raises ConfigError for a run whose state allows no resumption."""
     own, sweep = int(config.hp["num_epochs"]), record.tags.get("segtune.sweep")
     anew = _anew(record)
@@ -94,7 +108,9 @@ def _refuse_state(store: Store, record: RunRecord, config: RunConfig, num_epochs
             f"behind; a pruned run is not trained further.{anew}"
         )
     if record.state == "infeasible":
-        raise ConfigError(f"resume={record.id}: its model is beyond the constraints of sweep '{sweep}'.{anew}")
+        raise ConfigError(
+            f"resume={record.id}: its model is beyond the constraints of sweep '{sweep}'.{anew}"
+        )
     if record.state == "finished" and num_epochs is None:
         raise ConfigError(
             f"resume={record.id}: that run has finished its {own} epochs. Extend it with hp.num_epochs=N (more than "
@@ -102,7 +118,9 @@ def _refuse_state(store: Store, record: RunRecord, config: RunConfig, num_epochs
         )
     if record.tags.get("segtune.kind") == "trial" and record.state != "finished":
         resume = _command_of_sweep(store, str(sweep))
-        raise ConfigError(f"resume={record.id}: it is a trial of sweep '{sweep}', which resumes it: {resume}")
+        raise ConfigError(
+            f"resume={record.id}: it is a trial of sweep '{sweep}', which resumes it: {resume}"
+        )
     if num_epochs is not None and num_epochs <= own:
         raise ConfigError(
             f"resume={record.id} hp.num_epochs={num_epochs}: the run has {own} epochs; give more to extend it"
@@ -129,7 +147,9 @@ def _resumes(words: Sequence[str]) -> bool:
     return any(w.startswith("resume=") for w in words)
 
 
-def words_of_resumed(record: RunRecord, num_epochs: int | None, tracking: TrackingConfig) -> list[str]:
+def words_of_resumed(
+    record: RunRecord, num_epochs: int | None, tracking: TrackingConfig
+) -> list[str]:
     """The words to record for a run that goes on with another: those of a new run with the same configuration.
 
     Args:
@@ -138,7 +158,9 @@ def words_of_resumed(record: RunRecord, num_epochs: int | None, tracking: Tracki
     """
     more = [] if num_epochs is None else [word("hp.num_epochs", num_epochs)]
     words = recorded_words(record.tags.get(COMMAND, ""), "train")
-    if not words or _resumes(words):  # segtune 0.1.0 recorded the words of an extension as they were given
+    if not words or _resumes(
+        words
+    ):  # segtune 0.1.0 recorded the words of an extension as they were given
         return [word("resume", record.id), *more, *tracking_words(tracking)]
     if not more:
         return words
@@ -196,10 +218,17 @@ def check_fits(checkpoint: Mapping[str, Any], model: torch.nn.Module, path: Path
         DataError: the checkpoint is another model's.
     """
     own, kept = model.state_dict(), checkpoint["state_dict"]
-    differ = [k for k in sorted({*own, *kept}) if k not in own or k not in kept or own[k].shape != kept[k].shape]
+    differ = [
+        k
+        for k in sorted({*own, *kept})
+        if k not in own or k not in kept or own[k].shape != kept[k].shape
+    ]
     if differ:
         raise DataError(
-            _damaged(path, f"it is of another model: {len(differ)} of {len(own)} tensors differ, as {differ[0]}")
+            _damaged(
+                path,
+                f"it is of another model: {len(differ)} of {len(own)} tensors differ, as {differ[0]}",
+            )
         )
 
 
@@ -261,7 +290,9 @@ def alone_with(store: Store, run_id: str) -> Iterator[None]:
         lock.release()
 
 
-def extend(store: Store, record: RunRecord, run: RunWriter, epochs: tuple[int, int], say: Log) -> None:
+def extend(
+    store: Store, record: RunRecord, run: RunWriter, epochs: tuple[int, int], say: Log
+) -> None:
     """Gives a longer run the checkpoint, the best weights and the metrics of the run that it extends.
 
     Args:

@@ -112,10 +112,14 @@ def within_minutes(setup: RunComponents, started: float, say: Log) -> RunCompone
     while least < most:  # the most epochs that fit
         middle = (least + most + 1) // 2
         least, most = (middle, most) if seconds(middle) <= left else (least, middle - 1)
-    say(f"{least} epochs fit into trainer.minutes={config.trainer.minutes:g} here, {seconds(least):.0f} s of them")
+    say(
+        f"{least} epochs fit into trainer.minutes={config.trainer.minutes:g} here, {seconds(least):.0f} s of them"
+    )
     every = max(config.trainer.val_every, -(-least // allowed))
     trainer = config.trainer.model_copy(update={"minutes": None, "val_every": every})
-    chosen = config.model_copy(update={"hp": {**config.hp, "num_epochs": least}, "trainer": trainer})
+    chosen = config.model_copy(
+        update={"hp": {**config.hp, "num_epochs": least}, "trainer": trainer}
+    )
     return replace(setup, config=chosen)
 
 
@@ -127,7 +131,10 @@ def best_workers(config: RunConfig) -> tuple[int, str]:
     A step is timed with each number of threads, alone; on a GPU the memory that a step takes decides, at most four.
     """
     cores = os.cpu_count() or 1
-    setup = prepare(config.model_copy(update={"trainer": config.trainer.model_copy(update={"threads": cores})}), _quiet)
+    setup = prepare(
+        config.model_copy(update={"trainer": config.trainer.model_copy(update={"threads": cores})}),
+        _quiet,
+    )
     if setup.device.type == "cuda":
         free = torch.cuda.mem_get_info(setup.device)[0]
         torch.cuda.reset_peak_memory_stats(setup.device)
@@ -152,10 +159,14 @@ def _quiet(line: str) -> None:
 def measure_timing(setup: RunComponents, patience: float = _SECONDS) -> RunTiming:
     """Times a few steps, data and optimiser included, and a batch of validation, on a copy of the model."""
     config, task, augment = setup.config, setup.task, setup.augment
-    loss = SegmentationLoss(config.loss, setup.train.class_shares(len(setup.classes))).to(setup.device)
+    loss = SegmentationLoss(config.loss, setup.train.class_shares(len(setup.classes))).to(
+        setup.device
+    )
     memory_format = torch.channels_last if setup.how.channels_last else torch.contiguous_format
     model = copy.deepcopy(setup.model).to(setup.device).to(memory_format=memory_format).train()
-    optimizer = build_optimizer(config.optimizer, model, setup.lr, config.tuning.layer_decay, setup.how.bf16)
+    optimizer = build_optimizer(
+        config.optimizer, model, setup.lr, config.tuning.layer_decay, setup.how.bf16
+    )
     views = TrainViews(setup.train, augment, config.seed)
     items = [n % len(setup.train) for n in range(setup.batch_size)]
 
@@ -175,7 +186,9 @@ def measure_timing(setup: RunComponents, patience: float = _SECONDS) -> RunTimin
     def fastest(epoch: int) -> float:
         step(epoch)
         times: list[float] = []
-        until = time.perf_counter() + min(patience, _PER_MINUTE * (config.trainer.minutes or math.inf))
+        until = time.perf_counter() + min(
+            patience, _PER_MINUTE * (config.trainer.minutes or math.inf)
+        )
         while len(times) < _STEPS or time.perf_counter() < until:
             times.append(step(epoch))
         return min(times)
@@ -210,9 +223,13 @@ def offset_seconds(setup: RunComponents, segmenter: Any) -> float:
     image = torch.zeros((1, 3, *one.images[0].shape[:2]), dtype=torch.uint8, device=setup.device)
     with torch.inference_mode():
         looking = _second_time(lambda: segmenter.model(image), setup.device)
-    both = _second_time(lambda: setup.task.offset_classes(segmenter, setup.source, one), setup.device)
+    both = _second_time(
+        lambda: setup.task.offset_classes(segmenter, setup.source, one), setup.device
+    )
     number = min(IMAGES, len(setup.train))
-    searched = min(number, math.ceil(ENTRIES / (one.masks[0].size * len(setup.classes))))  # more are thinned out
+    searched = min(
+        number, math.ceil(ENTRIES / (one.masks[0].size * len(setup.classes)))
+    )  # more are thinned out
     return number * looking + searched * max(0.0, both - looking)
 
 
@@ -231,7 +248,9 @@ def first_of(split: Decoded) -> Decoded:
 
 
 @torch.inference_mode()
-def _validation_seconds(model: torch.nn.Module, size: tuple[int, int], batch_size: int, device: torch.device) -> float:
+def _validation_seconds(
+    model: torch.nn.Module, size: tuple[int, int], batch_size: int, device: torch.device
+) -> float:
     model.eval()
     image = torch.zeros((batch_size, 3, *size), dtype=torch.uint8, device=device)
     times = []

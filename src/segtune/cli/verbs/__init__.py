@@ -1,7 +1,16 @@
 """The verbs of the command line, by topic: each declares its options and calls its function in `api`."""
 
 from segtune.cli.declaration import Verb
-from segtune.cli.verbs import comparing, configuring, data, diagnosing, finding, predicting, sweeps, training
+from segtune.cli.verbs import (
+    comparing,
+    configuring,
+    data,
+    diagnosing,
+    finding,
+    predicting,
+    sweeps,
+    training,
+)
 
 VERBS: dict[str, Verb] = {
     **finding.VERBS,

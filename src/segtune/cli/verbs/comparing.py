@@ -4,7 +4,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segtune.cli.declaration import EXPERIMENT, STORAGE, STORE, Call, Option, Outcome, Verb, store_options, tracking_of
+from segtune.cli.declaration import (
+    EXPERIMENT,
+    STORAGE,
+    STORE,
+    Call,
+    Option,
+    Outcome,
+    Verb,
+    store_options,
+    tracking_of,
+)
 from segtune.config.commands import command
 from segtune.errors import ConfigError, PartialError
 
@@ -40,7 +50,9 @@ def _promote(call: Call) -> Outcome:
     model, workflow = call.options["model"], call.options.get("workflow")
     if workflow is not None:
         if call.names or gate:
-            raise ConfigError("promote workflow=NAME takes no run and no gate: its parts were judged.")
+            raise ConfigError(
+                "promote workflow=NAME takes no run and no gate: its parts were judged."
+            )
         done = prediction.promote_workflow(workflow, model, *changes, **store_options(call))
         return Outcome(done.to_json(), [f"{done.uri} {done.reason}"])
     if changes:
@@ -70,7 +82,9 @@ def _rollback(call: Call) -> Outcome:
 def _confirm(call: Call) -> Outcome:
     from segtune.api import experiments
 
-    done = experiments.confirm(call.one_name("sweep"), **call.given("top", "seeds"), **store_options(call))
+    done = experiments.confirm(
+        call.one_name("sweep"), **call.given("top", "seeds"), **store_options(call)
+    )
     return Outcome(done.to_json(), [*done.lines(), *_next(done.report)])
 
 
@@ -89,7 +103,9 @@ def _evaluate(call: Call) -> Outcome:
         from segtune.tracking.store import open_store
         from segtune.tracking.suggesting import predict_command
 
-        following = predict_command(open_store(tracking), model, config.dataset if is_folder else None)
+        following = predict_command(
+            open_store(tracking), model, config.dataset if is_folder else None
+        )
     else:
         following = command("promote", model, tracking=tracking, model=done.origin.dataset)
     return Outcome(data, [*done.lines(), f"next: {following}"])

@@ -67,7 +67,9 @@ def _hyperparameters() -> "Iterator[Setting]":
     for template in templates():
         for name, declared in template.hyperparameters.items():
             meaning = f"{template.name}: {declared.description}".rstrip(": ")
-            yield Setting(f"hp.{name}", declared.kind, declared.default, False, declared.allowed, meaning)
+            yield Setting(
+                f"hp.{name}", declared.kind, declared.default, False, declared.allowed, meaning
+            )
 
 
 def _overview() -> Outcome:
@@ -81,7 +83,10 @@ def _overview() -> Outcome:
     lines += ["", f"Keys of a run without members: {', '.join(sections)}", ""]
     lines += ["Apart from runs:", "  sweep      keys of sweeps/NAME.yaml, or sweep.KEY=VALUE"]
     lines += [f"  {name:<10} {', '.join(names)}" for name, names in apart.items()]
-    lines += ["", "segtune config GROUP shows its members and keys, segtune config KEY what a key means."]
+    lines += [
+        "",
+        "segtune config GROUP shows its members and keys, segtune config KEY what a key means.",
+    ]
     return Outcome({"groups": rows, "sections": sections, "apart": {**apart, "sweep": []}}, lines)
 
 
@@ -104,7 +109,9 @@ def _purpose(group: str, member: str) -> str:
     """The first comment line of a member's file that says what it is for."""
     from segtune.config.conf_files import member_file
 
-    for line in member_file(group, member).read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in (
+        member_file(group, member).read_text(encoding="utf-8", errors="replace").splitlines()
+    ):
         if line.startswith("#") and "@package" not in line:
             return line.lstrip("# ")
     return ""
@@ -125,7 +132,9 @@ def _key(key: str) -> Outcome:
 
     first = key.split(".")[0]
     section = _section(first if first in ("hp", *_APART) else "")
-    rows = [s for s in section if s.key == key] or [s for s in section if s.key.startswith(f"{key}.")]
+    rows = [s for s in section if s.key == key] or [
+        s for s in section if s.key.startswith(f"{key}.")
+    ]
     if not rows:
         known = [*(s.key for s in section), *_groups(), *_APART]
         raise ConfigError(f"{key}: no such group or key; {alias_hint(key) or nearest(key, known)}")
@@ -149,7 +158,9 @@ def _write_schemas(output: str) -> Outcome:
         "workflow": json_schema(WorkflowConfig),
     }
     for schema in schemas.values():
-        schema.pop("required", None)  # a file may leave keys to the command line, and its name to its file name
+        schema.pop(
+            "required", None
+        )  # a file may leave keys to the command line, and its name to its file name
     for name, form in run["properties"].items():
         # the files of a group whose key is a word, as kind, set keys of the whole run
         if name in _groups() and "enum" not in form:
@@ -162,7 +173,9 @@ def _write_schemas(output: str) -> Outcome:
         path.write_text(json.dumps(schema, indent=1, ensure_ascii=False), encoding="utf-8")
         where = "sweeps" if name == "sweep" else f"conf/{name}"
         lines.append(f"{where}/*.yaml: # yaml-language-server: $schema={path.absolute()}")
-    lines.append("Write the comment of a file's kind as its first line, for editors that know yaml-language-server.")
+    lines.append(
+        "Write the comment of a file's kind as its first line, for editors that know yaml-language-server."
+    )
     return Outcome({"folder": str(folder), "schemas": sorted(schemas)}, lines)
 
 
@@ -173,7 +186,9 @@ VERBS = {
         "segtune config trainer.ema_decay",
         names="[GROUP | KEY]",
         options=(
-            Option("schema", "write JSON schemas with which editors check conf/ and sweeps/", "flag"),
+            Option(
+                "schema", "write JSON schemas with which editors check conf/ and sweeps/", "flag"
+            ),
             Option("output", "folder of the schemas", "path", "DIR", "schemas", completes="file"),
         ),
         completes=("key",),

@@ -13,7 +13,9 @@ def _check(call: Call) -> Outcome:
     output, runs = call.options.get("output"), call.options.get("run")
     if call.flag("labels") or runs is not None:
         if runs is None:
-            raise ConfigError("check --labels needs run=RUN: a run, or several with commas, trained on this dataset.")
+            raise ConfigError(
+                "check --labels needs run=RUN: a run, or several with commas, trained on this dataset."
+            )
         ranked = datasets.rank_labels(runs, *call.overrides, output=output)
         return Outcome(ranked.to_json(), ranked.lines())
     done = datasets.check(*call.overrides, fix=call.flag("fix"), output=output)
@@ -27,8 +29,12 @@ def _import(call: Call) -> Outcome:
 
     source = call.one_name("folder, table or archive")
     own: dict[str, Any] = call.given("format", "overwrite")
-    short = [f"dataset.annotations.{k}={v}" for k, v in call.given(*(o.name for o in _SHORT)).items()]
-    done = datasets.import_dataset(source, call.options["output"], *short, *call.overrides, **own, say=to_stderr)
+    short = [
+        f"dataset.annotations.{k}={v}" for k, v in call.given(*(o.name for o in _SHORT)).items()
+    ]
+    done = datasets.import_dataset(
+        source, call.options["output"], *short, *call.overrides, **own, say=to_stderr
+    )
     return Outcome(done.to_json(), done.lines())
 
 

@@ -18,7 +18,9 @@ def _templates(call: Call) -> Outcome:
     template = experiments.templates(call.one_name("template"))[0]
     lines = [f"{template.title} ({template.reference})", ""]
     for name, declared in template.hyperparameters.items():
-        lines.append(f"hp.{name:<20} {declared.kind:<10} default {declared.default!s:<12} {declared.allowed}")
+        lines.append(
+            f"hp.{name:<20} {declared.kind:<10} default {declared.default!s:<12} {declared.allowed}"
+        )
         if declared.description:
             lines.append(f"   {'':<20} {declared.description}")
     return Outcome(template.to_json(), lines)

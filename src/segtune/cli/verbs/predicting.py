@@ -39,7 +39,9 @@ def _predict(call: Call) -> Outcome:
 
 def _export(call: Call) -> Outcome:
     if "model" not in call.options:
-        raise ConfigError("export needs model=URI and format=onnx|openvino|int8, e.g. model=models:/street@champion.")
+        raise ConfigError(
+            "export needs model=URI and format=onnx|openvino|int8, e.g. model=models:/street@champion."
+        )
     from segtune.api import datasets
     from segtune.api.experiments import to_stderr
 
@@ -57,13 +59,27 @@ _LOOKS = (
         choices=("masks", "overlays", "regions", "coco", "geojson", "yolo", "clarifai"),
         default="masks,overlays,regions",
     ),
-    Option("tile", "side of the tiles in which each image is looked at, in pixels", "integer", above=0),
-    Option("overlap", "share of a tile's side that neighbours have in common", "number", default="0.25"),
+    Option(
+        "tile", "side of the tiles in which each image is looked at, in pixels", "integer", above=0
+    ),
+    Option(
+        "overlap", "share of a tile's side that neighbours have in common", "number", default="0.25"
+    ),
     Option("tta", "test-time augmentation", choices=("none", "flip", "scales"), default="none"),
     Option("sample_ms", "of a video, one frame every so many milliseconds", "number", above=0),
-    Option("smooth", "of a video, smoothing over time", choices=("none", "exponential", "flow"), default="none"),
+    Option(
+        "smooth",
+        "of a video, smoothing over time",
+        choices=("none", "exponential", "flow"),
+        default="none",
+    ),
     Option("max_pixels", "larger images are refused", "integer", above=0),
-    Option("runtime", "what computes", choices=("auto", "eager", "bf16", "onnx", "openvino"), default="auto"),
+    Option(
+        "runtime",
+        "what computes",
+        choices=("auto", "eager", "bf16", "onnx", "openvino"),
+        default="auto",
+    ),
 )
 _MODEL = Option("model", "segmenter: models:/NAME@champion, runs:/ID, a run's id, or a folder", value="URI",
                 completes="model")  # fmt: skip

@@ -2,7 +2,16 @@
 
 from typing import Any
 
-from segtune.cli.declaration import EXPERIMENT, STORAGE, STORE, Call, Option, Outcome, Verb, store_options
+from segtune.cli.declaration import (
+    EXPERIMENT,
+    STORAGE,
+    STORE,
+    Call,
+    Option,
+    Outcome,
+    Verb,
+    store_options,
+)
 from segtune.cli.verbs.finding import page_lines
 from segtune.config.commands import command
 
@@ -19,7 +28,9 @@ def _sweep(call: Call) -> Outcome:
     result = experiments.sweep(name, *call.overrides)
     failed = result.counts.failed
     again = command("retry", result.name, tracking=result.tracking)
-    retry = [f"to try the failed trials again, once their reason is gone: {again}"] if failed else []
+    retry = (
+        [f"to try the failed trials again, once their reason is gone: {again}"] if failed else []
+    )
     lines = [
         f"sweep {result.name}: {result.counts.finished} finished, {result.counts.pruned} pruned, "
         f"{failed} failed, {result.seconds:.0f} s",
@@ -71,7 +82,9 @@ def _stop(call: Call) -> Outcome:
 
     name = call.one_name("sweep")
     state = experiments.stop(name, wait=60.0, **_study_options(call))
-    return Outcome(state.to_json(), [*state.lines(), f"asked to stop. Continue with: {state.command}"])
+    return Outcome(
+        state.to_json(), [*state.lines(), f"asked to stop. Continue with: {state.command}"]
+    )
 
 
 def _retry(call: Call) -> Outcome:
@@ -103,7 +116,11 @@ VERBS = {
         "Start, join or resume the sweep of sweeps/NAME.yaml; without a name, list the files.",
         "segtune sweep quickstart sweep.n_trials=12",
         names="[SWEEP]",
-        options=(Option("dry-run", "print the space, the forecast and the compute; start nothing", "flag"),),
+        options=(
+            Option(
+                "dry-run", "print the space, the forecast and the compute; start nothing", "flag"
+            ),
+        ),
         passes=("sweep", "*"),
         completes=("sweep",),
     ),

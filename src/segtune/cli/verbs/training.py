@@ -14,7 +14,10 @@ def _train(call: Call) -> Outcome:
         return _print_config(call)
     result = experiments.train(*call.overrides)
     kind = result.kind
-    lines = [f"run {result.run_id} {result.state}: val mIoU {result.miou:.4f}", f"{kind}: {result.segmenter}"]
+    lines = [
+        f"run {result.run_id} {result.state}: val mIoU {result.miou:.4f}",
+        f"{kind}: {result.segmenter}",
+    ]
     tracking = experiments.compose(*call.overrides).config.tracking
     lines.append(f"next: {command('compare', result.run_id, tracking=tracking)}")
     if kind == "segmenter":
@@ -23,7 +26,9 @@ def _train(call: Call) -> Outcome:
 
         lines.append(f"next: {predict_command(open_store(tracking), result.uri)}")
     else:
-        lines.append(f"to use it, name {result.uri} among the labelers of a workflow: docs/workflows.md")
+        lines.append(
+            f"to use it, name {result.uri} among the labelers of a workflow: docs/workflows.md"
+        )
     return Outcome(result.to_json(), [*lines, *page_lines(experiments.runs_page(tracking))])
 
 
@@ -38,7 +43,10 @@ def _print_config(call: Call) -> Outcome:
     rows = [f"{k}: {json.dumps(v, ensure_ascii=False)}" for k, v in shown]
     width = min(60, max(map(len, rows)))
     keys = [k for k, _ in shown]
-    lines = [f"{r:<{width}}  # {composed.origins.get(k, 'default')}" for r, k in zip(rows, keys, strict=True)]
+    lines = [
+        f"{r:<{width}}  # {composed.origins.get(k, 'default')}"
+        for r, k in zip(rows, keys, strict=True)
+    ]
     return Outcome({"config": config, "origins": dict(composed.origins)}, lines)
 
 
@@ -47,7 +55,11 @@ VERBS = {
         _train,
         "Fine-tune one segmenter, or a labeler of its regions (kind=labeler).",
         "segtune train dataset=street template=swift hp.num_epochs=10",
-        options=(Option("print-config", "print the composed config and the origin of each value", "flag"),),
+        options=(
+            Option(
+                "print-config", "print the composed config and the origin of each value", "flag"
+            ),
+        ),
         passes=("*",),
     ),
 }

@@ -104,7 +104,9 @@ def audit(source: Source, image_size: Sequence[int], say: Log = lambda _: None) 
     good = [f for f in facts if f.counts is not None and (f.split, f.name) not in bad]
     if len(good) > len(facts) / 2:  # else the classes are read wrongly altogether
         found += _classes(source, splits, good, image_size)
-    return Audit(source, splits, facts, sorted(found, key=lambda f: f.severity != "error"), image_size)
+    return Audit(
+        source, splits, facts, sorted(found, key=lambda f: f.severity != "error"), image_size
+    )
 
 
 def write_fixes(audit: Audit, path: Path) -> None:
@@ -115,7 +117,9 @@ def write_fixes(audit: Audit, path: Path) -> None:
     path.write_text(head + text, encoding="utf-8")
 
 
-def _concerned(finding: Finding, facts: Sequence[PairFacts], source: Source) -> Iterator[tuple[str, str]]:
+def _concerned(
+    finding: Finding, facts: Sequence[PairFacts], source: Source
+) -> Iterator[tuple[str, str]]:
     if finding.kind.endswith("duplicate"):  # the one that is left out; the other is as good as any
         files = {image for images in finding.fixes["quarantine"].values() for image in images}
     else:
@@ -154,12 +158,17 @@ def _duplicates(source: Source, splits: Sequence[str], facts: Sequence[PairFacts
                 out.setdefault(row.split, []).append(source.short(row.image))
             names = [(source.short(a.image), source.short(b.image)) for a, b in pairs]
             repair = "--fix leaves them out of " + " and ".join(out)
-            files, words = [n for pair in names for n in pair], [f"'{a}' and '{b}'" for a, b in names]
+            files, words = (
+                [n for pair in names for n in pair],
+                [f"'{a}' and '{b}'" for a, b in names],
+            )
             found.append(Finding(kind, files, words, repair, {"quarantine": out}))
     return found
 
 
-def _near(earlier: Sequence[PairFacts], held: Sequence[PairFacts]) -> Iterator[tuple[PairFacts, PairFacts]]:
+def _near(
+    earlier: Sequence[PairFacts], held: Sequence[PairFacts]
+) -> Iterator[tuple[PairFacts, PairFacts]]:
     """Pairs whose hashes, or that of the one and of the mirrored other, nearly agree."""
     theirs = np.stack([f.look[0] for f in held if f.look is not None])
     matcher = cv2.BFMatcher(cv2.NORM_HAMMING)
@@ -178,13 +187,20 @@ def _classes(
     train = np.array([f.counts for f in table.get("train", [])]).reshape(-1, len(names))
     if not len(train):
         return
-    shown = {s: np.array([f.counts for f in rows]).reshape(-1, len(names)) > 0 for s, rows in table.items()}
+    shown = {
+        s: np.array([f.counts for f in rows]).reshape(-1, len(names)) > 0
+        for s, rows in table.items()
+    }
     everywhere = np.any([s.any(0) for s in shown.values() if len(s)], axis=0)
     divide = _resplit(source, splits, table)
     empty = [i for i in range(len(names)) if not train[:, i].any()]
     for group, repair, fixes in (
         ([i for i in empty if everywhere[i]], divide[0], divide[1]),
-        ([i for i in empty if not everywhere[i]], "--fix takes them out of the class table", _dropped(source, empty)),
+        (
+            [i for i in empty if not everywhere[i]],
+            "--fix takes them out of the class table",
+            _dropped(source, empty),
+        ),
     ):
         if group:
             words = [f"class {i} '{names[i]}'" for i in group]
@@ -197,11 +213,18 @@ def _classes(
             f"class {i} '{names[i]}': {images[i]} of {len(train)} train images, {share[i]:.3%} of the pixels"
             for i in rare
         ]
-        yield Finding("rare_class", [names[i] for i in rare], words, "sampling=rare_crops loss.class_weights=effective")
+        yield Finding(
+            "rare_class",
+            [names[i] for i in rare],
+            words,
+            "sampling=rare_crops loss.class_weights=effective",
+        )
     val = shown.get("val", np.zeros((0, len(names)), bool))
     absent = [i for i in range(len(names)) if len(val) and not val[:, i].any() and i not in empty]
     if absent:
-        words = [f"class {i} '{names[i]}': in {images[i]} train images, in no val image" for i in absent]
+        words = [
+            f"class {i} '{names[i]}': in {images[i]} train images, in no val image" for i in absent
+        ]
         yield Finding("absent_from_val", [names[i] for i in absent], words, divide[0], divide[1])
     small = np.array([f.small for f in table["train"]]).reshape(-1, len(names))
     words, files, needed = [], [], 0.0
@@ -210,18 +233,24 @@ def _classes(
         median = float(np.median(small[held, i])) if held.any() else np.inf
         if median < _FEW_PIXELS and float(np.median(train[held, i])) > median:
             files.append(names[i])
-            words.append(f"class {i} '{names[i]}': {median:.0f} px in the median image with it, at {list(image_size)}")
+            words.append(
+                f"class {i} '{names[i]}': {median:.0f} px in the median image with it, at {list(image_size)}"
+            )
             needed = max(needed, (_FEW_PIXELS / max(median, 0.25)) ** 0.5)
     if files:
         larger = [int(np.ceil(s * needed / 32) * 32) for s in image_size]
         yield Finding("too_small", files, words, f"'hp.image_size={larger}'")
 
 
-def _resplit(source: Source, splits: Sequence[str], table: Mapping[str, Sequence[Any]]) -> tuple[str, dict[str, Any]]:
+def _resplit(
+    source: Source, splits: Sequence[str], table: Mapping[str, Sequence[Any]]
+) -> tuple[str, dict[str, Any]]:
     """Divides train and val anew, by classes."""
     both = len(table.get("train", [])) + len(table.get("val", []))
     val = round(len(table.get("val", [])) / max(1, both), 3) or 0.2
-    return f"dataset.splits.val={val} dataset.splits.stratify=true", {"splits": {"val": val, "stratify": True}}
+    return f"dataset.splits.val={val} dataset.splits.stratify=true", {
+        "splits": {"val": val, "stratify": True}
+    }
 
 
 def _dropped(source: Source, empty: Sequence[int]) -> dict[str, Any]:
@@ -229,12 +258,19 @@ def _dropped(source: Source, empty: Sequence[int]) -> dict[str, Any]:
     kept = [i for i in range(len(source.classes)) if i not in empty]
     table = source.classes.to_json()
     moved = {old: new for new, old in enumerate(kept) if old != new}
-    plain = not source.config.label_map and not source.config.reduce_zero_label and source.config.mask_format == "index"
+    plain = (
+        not source.config.label_map
+        and not source.config.reduce_zero_label
+        and source.config.mask_format == "index"
+    )
     return {"classes": [table[i] for i in kept], "label_map": moved} if plain and kept else {}
 
 
 def brief(
-    source: Source, names: Sequence[str], counts: Mapping[str, NDArray[np.int64]], duplicates: Sequence[str]
+    source: Source,
+    names: Sequence[str],
+    counts: Mapping[str, NDArray[np.int64]],
+    duplicates: Sequence[str],
 ) -> Iterator[str]:
     """What a training should be told of its data, from what is known without reading a file again.
 
@@ -244,7 +280,9 @@ def brief(
     """
     see = f"see: {command('check', dataset=source.config)}"
     for split, effect in (("train", "cannot be learned"), ("val", "is not measured")):
-        gone = [n for n, total in zip(names, counts[split].sum(0).tolist(), strict=True) if not total]
+        gone = [
+            n for n, total in zip(names, counts[split].sum(0).tolist(), strict=True) if not total
+        ]
         if gone:
             yield f"{', '.join(gone)}: in no {split} mask, so {effect}; {see}"
     if duplicates:

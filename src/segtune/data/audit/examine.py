@@ -114,7 +114,9 @@ def perceptual_hash(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArra
     Measured: two frames of different CamVid splits differ in 80 bits and more, an image and itself after JPEG at
     quality 30, halving, noise or a brightness of +20 % in 22 at most. The second hash is the mirrored image's.
     """
-    grey = cv2.cvtColor(cv2.resize(image, (64, 64), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(
+        cv2.resize(image, (64, 64), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY
+    )
     terms = cv2.dct(grey.astype(np.float32))[:16, :16]
     mirrored = terms * np.where(np.arange(16) % 2, -1.0, 1.0)
     first, second = (np.packbits((t > np.median(t)).ravel()) for t in (terms, mirrored))
@@ -145,7 +147,8 @@ def _mask(facts: PairFacts, data: bytes) -> None:
     facts.num_colors = len(values)
     top = np.argsort(-counts)[:_KEPT]
     facts.colors = {
-        (int(values[i]) >> 16, int(values[i]) >> 8 & 255, int(values[i]) & 255): int(counts[i]) for i in top
+        (int(values[i]) >> 16, int(values[i]) >> 8 & 255, int(values[i]) & 255): int(counts[i])
+        for i in top
     }
 
 
@@ -164,7 +167,9 @@ def blend_of(values: NDArray[np.generic]) -> float:
 
 def _classes(facts: PairFacts, data: bytes, source: Source, image_size: Sequence[int]) -> None:
     try:
-        ids = source.masks.read(data, str(facts.mask), source.fixes.formats.get(source.short(facts.image)))
+        ids = source.masks.read(
+            data, str(facts.mask), source.fixes.formats.get(source.short(facts.image))
+        )
     except DataError as error:
         facts.mask_error = str(error)
         return

@@ -13,30 +13,58 @@ KINDS: dict[str, tuple[Severity, str, str]] = {
         "no image that can be read",
         "left out within dataset.tolerance, else it stops",
     ),
-    "truncated_image": ("error", "ends early or is damaged inside", "part of the image would be grey"),
+    "truncated_image": (
+        "error",
+        "ends early or is damaged inside",
+        "part of the image would be grey",
+    ),
     "bomb": ("error", "claims more pixels than memory holds", "training would run out of memory"),
-    "unreadable_mask": ("error", "no mask that can be read", "left out within dataset.tolerance, else it stops"),
-    "size_mismatch": ("error", "mask and image differ in size", "labels would lie beside what they label"),
+    "unreadable_mask": (
+        "error",
+        "no mask that can be read",
+        "left out within dataset.tolerance, else it stops",
+    ),
+    "size_mismatch": (
+        "error",
+        "mask and image differ in size",
+        "labels would lie beside what they label",
+    ),
     "exif_mismatch": (
         "error",
         "the image's EXIF orientation turns it, the mask was drawn on the image as stored",
         "labels would lie a quarter turn beside what they label",
     ),
     "unknown_ids": ("error", "the mask holds ids that no class names", "training would stop at it"),
-    "unknown_colors": ("error", "the mask holds colours that no class has", "training would stop at it"),
-    "mask_0_255": ("error", "a 0/255 mask, where class ids are expected", "the object would be ignored as 255"),
+    "unknown_colors": (
+        "error",
+        "the mask holds colours that no class has",
+        "training would stop at it",
+    ),
+    "mask_0_255": (
+        "error",
+        "a 0/255 mask, where class ids are expected",
+        "the object would be ignored as 255",
+    ),
     "mask_palette": (
         "error",
         "the palette's colours are the classes', its indices are not",
         "classes would be mixed up",
     ),
-    "mask_rgb": ("error", "a mask of colours, where class ids are expected", "training would stop at it"),
+    "mask_rgb": (
+        "error",
+        "a mask of colours, where class ids are expected",
+        "training would stop at it",
+    ),
     "mask_antialiased": (
         "error",
         "borders pass through values in between: the mask was resized with interpolation",
         "borders would be labelled as classes that are not there",
     ),
-    "mask_jpeg": ("error", "a mask stored as JPEG, which alters values", "ids around borders would be wrong"),
+    "mask_jpeg": (
+        "error",
+        "a mask stored as JPEG, which alters values",
+        "ids around borders would be wrong",
+    ),
     "mask_off_by_one": (
         "error",
         "ids start at 1 where the classes start at 0",
@@ -55,12 +83,36 @@ KINDS: dict[str, tuple[Severity, str, str]] = {
         "names that look the same and differ in their Unicode form",
         "pairs are missed here, and files overwrite each other on other systems",
     ),
-    "foreign_path": ("error", "absolute paths of another machine", "training would find no such image"),
-    "list_entry": ("error", "a split list names images that are not there", "training would stop at it"),
-    "split_overlap": ("error", "images that stand in two split lists", "the score would count what was learned"),
-    "duplicate": ("error", "the same image in two splits", "the score would count what was learned"),
-    "near_duplicate": ("error", "nearly the same image in two splits", "the score would count what was learned"),
-    "empty_class": ("error", "classes that no train mask shows", "they cannot be learned, and score 0"),
+    "foreign_path": (
+        "error",
+        "absolute paths of another machine",
+        "training would find no such image",
+    ),
+    "list_entry": (
+        "error",
+        "a split list names images that are not there",
+        "training would stop at it",
+    ),
+    "split_overlap": (
+        "error",
+        "images that stand in two split lists",
+        "the score would count what was learned",
+    ),
+    "duplicate": (
+        "error",
+        "the same image in two splits",
+        "the score would count what was learned",
+    ),
+    "near_duplicate": (
+        "error",
+        "nearly the same image in two splits",
+        "the score would count what was learned",
+    ),
+    "empty_class": (
+        "error",
+        "classes that no train mask shows",
+        "they cannot be learned, and score 0",
+    ),
     "rare_class": ("warning", "classes that very few train images show", "they are hardly learned"),
     "absent_from_val": ("warning", "classes that no val mask shows", "their score is not measured"),
     "too_small": (
@@ -105,7 +157,12 @@ class Finding:
         _, what, effect = KINDS[self.kind]
         more = [f"    … and {len(self.details) - shown} more"] if len(self.details) > shown else []
         head = f"{self.severity}: {self.kind}: {what} ({len(self.files)}); {effect}"
-        return [head, *(f"    {d}" for d in self.details[:shown]), *more, f"    repair: {self.repair}"]
+        return [
+            head,
+            *(f"    {d}" for d in self.details[:shown]),
+            *more,
+            f"    repair: {self.repair}",
+        ]
 
 
 def merge(old: Any, new: Any) -> Any:
@@ -115,7 +172,10 @@ def merge(old: Any, new: Any) -> Any:
     {'quarantine': {'train': ['a', 'b']}, 'pairs': {}}
     """
     if isinstance(old, dict) and isinstance(new, dict):
-        return {k: merge(old[k], new[k]) if k in old and k in new else {**old, **new}[k] for k in {**old, **new}}
+        return {
+            k: merge(old[k], new[k]) if k in old and k in new else {**old, **new}[k]
+            for k in {**old, **new}
+        }
     if isinstance(old, list) and isinstance(new, list):
         return [*old, *(v for v in new if v not in old)]
     return new

@@ -27,7 +27,9 @@ def look_at_names(source: Source, splits: Sequence[str]) -> tuple[list[Wanted], 
         for name, path in images:
             fixed = source.fixes.pairs.get(source.short(path))
             if fixed:
-                masks = {n: p for n, p in masks.items() if p != source.root / fixed} | {name: source.root / fixed}
+                masks = {n: p for n, p in masks.items() if p != source.root / fixed} | {
+                    name: source.root / fixed
+                }
         found += _clashes(source, split, images, masks)
         seen: set[str] = set()
         for name, path in images:
@@ -51,12 +53,24 @@ def _clashes(
         if len({n for n, _ in same}) < len(same):
             fixes = {"quarantine": {split: files[1:]}}
             words = " and ".join(f"'{f}'" for f in files)
-            found.append(Finding("two_images", files, [words], "remove one; --fix leaves out all but the first", fixes))
+            found.append(
+                Finding(
+                    "two_images",
+                    files,
+                    [words],
+                    "remove one; --fix leaves out all but the first",
+                    fixes,
+                )
+            )
         elif len(same) > 1:
             kind = _clash_kind(same[0][0], same[1][0])
             fixes = {"quarantine": {split: files[1:]}}
             words = " and ".join(f"'{f}'" for f in files)
-            found.append(Finding(kind, files, [words], "rename one; --fix leaves out all but the first", fixes))
+            found.append(
+                Finding(
+                    kind, files, [words], "rename one; --fix leaves out all but the first", fixes
+                )
+            )
     for name, path in images:
         if name in masks:
             continue
@@ -64,7 +78,15 @@ def _clashes(
         if other is None:
             file = source.short(path)
             fixes = {"quarantine": {split: [file]}}
-            found.append(Finding("missing_mask", [file], [f"'{file}'"], "add the masks; --fix leaves them out", fixes))
+            found.append(
+                Finding(
+                    "missing_mask",
+                    [file],
+                    [f"'{file}'"],
+                    "add the masks; --fix leaves them out",
+                    fixes,
+                )
+            )
             continue
         mask = source.short(masks[other])
         words = f"'{source.short(path)}' and its mask '{mask}'"
@@ -74,10 +96,16 @@ def _clashes(
                 "rename one; --fix pairs them all the same", {"pairs": {source.short(path): mask}},
             )
         )  # fmt: skip
-    if source.config.splits is None and "{split}" in source.config.masks:  # else masks of all splits lie together
+    if (
+        source.config.splits is None and "{split}" in source.config.masks
+    ):  # else masks of all splits lie together
         alone = [source.short(masks[n]) for n in loose.values()]
         told = [f"'{a}'" for a in alone]
-        found += [Finding("missing_image", alone, told, "add the images, or remove the masks")] if alone else []
+        found += (
+            [Finding("missing_image", alone, told, "add the images, or remove the masks")]
+            if alone
+            else []
+        )
     return found
 
 
@@ -86,7 +114,9 @@ def _clash_kind(one: str, other: str) -> str:
     return "unicode_clash" if same else "case_clash"
 
 
-def _lists(source: Source, splits: Sequence[str]) -> tuple[dict[str, list[tuple[str, Path]]], list[Finding]]:
+def _lists(
+    source: Source, splits: Sequence[str]
+) -> tuple[dict[str, list[tuple[str, Path]]], list[Finding]]:
     """Images by split as the lists name them, with whatever can be made of lines that do not fit."""
     config = source.config.splits
     if config is None or config.lists is None:
@@ -104,7 +134,9 @@ def _lists(source: Source, splits: Sequence[str]) -> tuple[dict[str, list[tuple[
             plain = line.replace("\\", "/")
             try:
                 names += resolve_names(
-                    [plain.partition(":/")[2] or plain.lstrip("/") if strange else line], known, path
+                    [plain.partition(":/")[2] or plain.lstrip("/") if strange else line],
+                    known,
+                    path,
                 )
                 foreign += [line] if strange else []
             except DataError:
@@ -115,7 +147,9 @@ def _lists(source: Source, splits: Sequence[str]) -> tuple[dict[str, list[tuple[
             if lines:
                 words = [f"'{short}' names '{line}'" for line in lines]
                 fixes = {"lists": {split: names}}
-                found.append(Finding(kind, [short], words, "--fix lists those that are here", fixes))
+                found.append(
+                    Finding(kind, [short], words, "--fix lists those that are here", fixes)
+                )
     return lists, found
 
 
@@ -128,7 +162,9 @@ def _overlaps(source: Source, lists: Mapping[str, Sequence[tuple[str, Path]]]) -
             words = [f"'{n}' stands in {split} and in another split" for n in both]
             files = [source.short(p) for n, p in lists[split] if n in later]
             fixes = {"quarantine": {split: files}}
-            found.append(Finding("split_overlap", files, words, f"--fix leaves them out of {split}", fixes))
+            found.append(
+                Finding("split_overlap", files, words, f"--fix leaves them out of {split}", fixes)
+            )
     return found
 
 
@@ -138,5 +174,7 @@ def _together(found: Sequence[Finding]) -> list[Finding]:
     for one in found:
         old = kinds.get(one.kind, Finding(one.kind, [], [], one.repair))
         fixes = merge(old.fixes, one.fixes)
-        kinds[one.kind] = Finding(one.kind, [*old.files, *one.files], [*old.details, *one.details], old.repair, fixes)
+        kinds[one.kind] = Finding(
+            one.kind, [*old.files, *one.files], [*old.details, *one.details], old.repair, fixes
+        )
     return list(kinds.values())

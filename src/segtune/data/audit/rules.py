@@ -28,7 +28,9 @@ def _fault_of(source: Source, row: PairFacts) -> tuple[str, str] | None:
     """Kind and detail of what is wrong with a pair."""
     if row.image_fault is not None:
         kind = "bomb" if " claims " in row.image_fault else "truncated_image"
-        return ("unreadable_image" if "is not an image" in row.image_fault else kind), row.image_fault
+        return (
+            "unreadable_image" if "is not an image" in row.image_fault else kind
+        ), row.image_fault
     if row.mask is None:
         return None  # told by name
     if row.mask_fault is not None:
@@ -53,17 +55,32 @@ def _mask_fault(source: Source, row: PairFacts) -> tuple[str, str] | None:
     if row.encoding == "JPEG" or row.encoding == "MPO":
         return "mask_jpeg", f"{where}: {len(row.values) or row.num_colors} values"
     if row.colors:
-        kind = "mask_antialiased" if row.blend > BLENDED and row.num_colors > 2 * len(source.classes) else "mask_rgb"
+        kind = (
+            "mask_antialiased"
+            if row.blend > BLENDED and row.num_colors > 2 * len(source.classes)
+            else "mask_rgb"
+        )
         return kind, f"{where}: {row.num_colors} colours, most often {next(iter(row.colors))}"
     if _by_palette(source, row):
-        return "mask_palette", f"{where}: " + ", ".join(f"index {v} is {c}" for v, c in list(row.palette.items())[:4])
+        return "mask_palette", f"{where}: " + ", ".join(
+            f"index {v} is {c}" for v, c in list(row.palette.items())[:4]
+        )
     if row.blend > BLENDED and len(row.values) > 2:
-        return "mask_antialiased", f"{where}: {row.blend:.0%} of its borders pass through values in between"
+        return (
+            "mask_antialiased",
+            f"{where}: {row.blend:.0%} of its borders pass through values in between",
+        )
     if set(row.values) <= {0, 255} and 255 in row.values and len(source.classes) > 1:
-        return "mask_0_255", f"{where}: 0 ({row.values.get(0, 0):,} px), 255 ({row.values[255]:,} px)"
+        return (
+            "mask_0_255",
+            f"{where}: 0 ({row.values.get(0, 0):,} px), 255 ({row.values[255]:,} px)",
+        )
     number = len(source.classes)
     if set(unknown) == {number} and 0 not in row.values and not source.config.reduce_zero_label:
-        return "mask_off_by_one", f"{where}: ids {min(row.values)}..{number}, classes 0..{number - 1}"
+        return (
+            "mask_off_by_one",
+            f"{where}: ids {min(row.values)}..{number}, classes 0..{number - 1}",
+        )
     return ("unknown_ids", f"{where}: {listed}") if unknown else None
 
 
@@ -72,10 +89,16 @@ def _by_palette(source: Source, row: PairFacts) -> bool:
     of_color = {c: i for i, c in enumerate(source.classes.palette)}
     used = {v: of_color[c] for v, c in row.palette.items() if c in of_color}
     lookup = source.masks.lookup
-    return bool(used) and len(used) == len(row.palette) and any(int(lookup[v]) != i for v, i in used.items())
+    return (
+        bool(used)
+        and len(used) == len(row.palette)
+        and any(int(lookup[v]) != i for v, i in used.items())
+    )
 
 
-def _finding(source: Source, kind: str, rows: list[tuple[PairFacts, str]], facts: Sequence[PairFacts]) -> Finding:
+def _finding(
+    source: Source, kind: str, rows: list[tuple[PairFacts, str]], facts: Sequence[PairFacts]
+) -> Finding:
     files = [source.short(r.mask if r.mask and _is_of_mask(kind) else r.image) for r, _ in rows]
     fixes = _FIXES.get(kind, _quarantine)(source, [r for r, _ in rows], facts)
     return Finding(kind, files, [d for _, d in rows], _repair(fixes), fixes)
@@ -99,26 +122,36 @@ def _repair(fixes: Mapping[str, Any]) -> str:
     return "--fix " + " and ".join(does[k] for k in fixes if k in does)
 
 
-def _quarantine(source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFacts]) -> dict[str, Any]:
+def _quarantine(
+    source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFacts]
+) -> dict[str, Any]:
     found: dict[str, list[str]] = {}
     for row in rows:
         found.setdefault(row.split, []).append(source.short(row.image))
     return {"quarantine": found}
 
 
-def _unrotated(source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFacts]) -> dict[str, Any]:
+def _unrotated(
+    source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFacts]
+) -> dict[str, Any]:
     return {"unrotated": [source.short(r.image) for r in rows]}
 
 
-def _ignored(source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFacts]) -> dict[str, Any]:
-    deep = [r for r in rows if max(r.values) > 255 or min(r.values) < 0]  # no id of eight bits: nothing maps it
+def _ignored(
+    source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFacts]
+) -> dict[str, Any]:
+    deep = [
+        r for r in rows if max(r.values) > 255 or min(r.values) < 0
+    ]  # no id of eight bits: nothing maps it
     known = {int(i) for i in np.flatnonzero(source.masks.lookup >= 0)}
     unknown = sorted({v for r in rows if r not in deep for v in r.values} - known)
     found: dict[str, Any] = {"label_map": dict.fromkeys(unknown, IGNORE_INDEX)} if unknown else {}
     return dict(merge(found, _quarantine(source, deep, facts)) if deep else found)
 
 
-def _binary(source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFacts]) -> dict[str, Any]:
+def _binary(
+    source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFacts]
+) -> dict[str, Any]:
     """Bright is class 1: of two classes; of more, nobody knows which class is meant."""
     if len(source.classes) != 2:
         return _quarantine(source, rows, facts)
@@ -127,14 +160,22 @@ def _binary(source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFacts
     return {"formats": {source.short(r.image): "binary" for r in rows}}
 
 
-def _by_color(source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFacts]) -> dict[str, Any]:
+def _by_color(
+    source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFacts]
+) -> dict[str, Any]:
     """By exact colour where all are known, by the nearest where nearly all pixels are close to a known one."""
-    palette = np.array(source.classes.palette + [tuple(c) for c in source.config.ignore_colors], float)
+    palette = np.array(
+        source.classes.palette + [tuple(c) for c in source.config.ignore_colors], float
+    )
     formats, out = {}, []
     for row in rows:
         colors = np.array(list(row.colors) or list(row.palette.values()), float)
         counts = np.array(list(row.colors.values()) or [row.values[v] for v in row.palette], float)
-        away = np.sqrt(((colors[:, None] - palette[None]) ** 2).sum(2)).min(1) if len(colors) else np.array([np.inf])
+        away = (
+            np.sqrt(((colors[:, None] - palette[None]) ** 2).sum(2)).min(1)
+            if len(colors)
+            else np.array([np.inf])
+        )
         close = float(counts[away < 25].sum() / max(1.0, counts.sum())) if len(colors) else 0.0
         if not away.any() and (row.num_colors or len(colors)) == len(colors):
             formats[source.short(row.image)] = "rgb"
@@ -145,28 +186,38 @@ def _by_color(source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFac
     masks = sum(f.mask is not None and f.mask_fault is None for f in facts)
     if not out and len(rows) == masks and len(set(formats.values())) == 1:
         return {"mask_format": next(iter(formats.values()))}
-    return ({"formats": formats} if formats else {}) | (_quarantine(source, out, facts) if out else {})
+    return ({"formats": formats} if formats else {}) | (
+        _quarantine(source, out, facts) if out else {}
+    )
 
 
-def _softened(source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFacts]) -> dict[str, Any]:
+def _softened(
+    source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFacts]
+) -> dict[str, Any]:
     """Resized or JPEG: bright against dark where two classes are meant, colours by the nearest, ids not at all."""
     colored = [r for r in rows if r.colors]
     grey = [r for r in rows if not r.colors]
     bright = [r for r in grey if max(r.values) > 200 and len(source.classes) == 2]
     lost = [r for r in grey if r not in bright]
-    found: dict[str, Any] = {"formats": {source.short(r.image): "binary" for r in bright}} if bright else {}
+    found: dict[str, Any] = (
+        {"formats": {source.short(r.image): "binary" for r in bright}} if bright else {}
+    )
     found = merge(found, _by_color(source, colored, facts)) if colored else found
     return dict(merge(found, _quarantine(source, lost, facts)) if lost else found)
 
 
-def _from_one(source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFacts]) -> dict[str, Any]:
+def _from_one(
+    source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFacts]
+) -> dict[str, Any]:
     """All ids lowered by one, where no mask of the whole dataset holds a 0."""
     if not any(0 in f.values for f in facts):
         return {"reduce_zero_label": True}
     return _quarantine(source, rows, facts)
 
 
-def _nearest(source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFacts]) -> dict[str, Any]:
+def _nearest(
+    source: Source, rows: Sequence[PairFacts], facts: Sequence[PairFacts]
+) -> dict[str, Any]:
     return {"formats": {source.short(r.image): "rgb_nearest" for r in rows}}
 
 

@@ -97,7 +97,9 @@ class Decoded:
         """Pixels of each class in each mask, (N, num_classes)."""
         if self.counts is not None and self.counts.shape[1] == num_classes:
             return self.counts
-        return np.array([np.bincount(m.ravel(), minlength=256)[:num_classes] for m in self.masks], np.int64)
+        return np.array(
+            [np.bincount(m.ravel(), minlength=256)[:num_classes] for m in self.masks], np.int64
+        )
 
     def class_shares(self, num_classes: int) -> NDArray[np.float64]:
         """Share of each class among the pixels that count, (num_classes,)."""
@@ -154,13 +156,22 @@ def load_split(
     """
     pairs = source.pairs(split)
     fingerprint = source.fingerprint((split,))
-    facts = [_VERSION, fingerprint, list(image_size), stored_masks, len(source.classes), source.config.tolerance]
+    facts = [
+        _VERSION,
+        fingerprint,
+        list(image_size),
+        stored_masks,
+        len(source.classes),
+        source.config.tolerance,
+    ]
     folder = _root() / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
     work = _Work(source, split, pairs, tuple(image_size), stored_masks)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"the cache folder '{folder}' cannot be written: {error}. Set SEGTUNE_CACHE.") from None
+        raise DataError(
+            f"the cache folder '{folder}' cannot be written: {error}. Set SEGTUNE_CACHE."
+        ) from None
     with FileLock(f"{folder}.lock"):
         if not (folder / _INDEX).is_file():
             _build(work, folder, (cache or CacheConfig()).max_gb * 1e9, say)
@@ -192,7 +203,9 @@ class _Work:
                 "Export the mask at the image's size (an EXIF rotation of the image may be why)."
             )
         height, width = target_size(mask.shape[0], mask.shape[1], self.image_size)
-        return resize_image(image, height, width), mask if self.stored_masks else resize_mask(mask, height, width)
+        return resize_image(image, height, width), mask if self.stored_masks else resize_mask(
+            mask, height, width
+        )
 
     def part(self, pairs: Sequence[Pair], place: int, index: int) -> Array:
         """The image (0) or the mask (1) of one of the pairs."""
@@ -244,7 +257,13 @@ def _build(work: _Work, folder: Path, max_bytes: float, say: Log) -> None:
         for writer in writers:
             writer.close()
         _make_room(folder, size, max_bytes)
-    index_data = {"kept": kept, "images": shapes[0], "masks": shapes[1], "left_out": left_out, "bytes": size}
+    index_data = {
+        "kept": kept,
+        "images": shapes[0],
+        "masks": shapes[1],
+        "left_out": left_out,
+        "bytes": size,
+    }
     np.save(folder / "counts.npy", np.array(counts, np.int64).reshape(len(kept), num_classes))
     temporary = folder / f"{_INDEX}.new"
     temporary.write_text(json.dumps(index_data), encoding="utf-8")
@@ -278,7 +297,9 @@ def _write(writers: Sequence[BinaryIO], arrays: Sequence[Array], fits: bool) -> 
     return True
 
 
-def _give_up(writers: Sequence[BinaryIO], folder: Path, work: _Work, max_bytes: float | None, say: Log) -> None:
+def _give_up(
+    writers: Sequence[BinaryIO], folder: Path, work: _Work, max_bytes: float | None, say: Log
+) -> None:
     """Removes what was written."""
     for writer in writers:
         name = writer.name
@@ -309,7 +330,10 @@ def _opened(work: _Work, folder: Path, fingerprint: str) -> Decoded:
     if (folder / "masks.bin").is_file():
         stored = Packed(folder / "images.bin", images), Packed(folder / "masks.bin", masks)
         return Decoded(names, *stored, fingerprint, counts, index["left_out"])
-    read = [Streamed(partial(work.part, pairs, place), shapes) for place, shapes in enumerate((images, masks))]
+    read = [
+        Streamed(partial(work.part, pairs, place), shapes)
+        for place, shapes in enumerate((images, masks))
+    ]
     return Decoded(names, read[0], read[1], fingerprint, counts, index["left_out"])
 
 
@@ -320,14 +344,19 @@ def _root() -> Path:
 def _make_room(newest: Path, size: int, max_bytes: float) -> None:
     """Removes the splits that were used longest ago, until the newest fits beside the others."""
     others = [p.parent for p in _root().glob(f"*/{_INDEX}") if p.parent != newest]
-    used = sorted((p, (p / _INDEX).stat().st_mtime, sum(f.stat().st_size for f in p.iterdir())) for p in others)
+    used = sorted(
+        (p, (p / _INDEX).stat().st_mtime, sum(f.stat().st_size for f in p.iterdir()))
+        for p in others
+    )
     total = size + sum(u[2] for u in used)
     for folder, _, its_size in sorted(used, key=lambda u: u[1]):
         if total <= max_bytes:
             return
         try:
             with FileLock(f"{folder}.lock", timeout=0):
-                shutil.rmtree(folder, ignore_errors=True)  # who has it mapped keeps it until the end
+                shutil.rmtree(
+                    folder, ignore_errors=True
+                )  # who has it mapped keeps it until the end
         except Timeout:  # another process is about to map it
             continue
         total -= its_size
@@ -340,10 +369,16 @@ def duplicates_in_train(source: Source, split: str) -> tuple[str, ...] | None:
     except DataError:
         return None
     pairs = source.pairs(split)
-    return tuple(p.name for p, digest in zip(pairs, digests([p.image for p in pairs]), strict=True) if digest in train)
+    return tuple(
+        p.name
+        for p, digest in zip(pairs, digests([p.image for p in pairs]), strict=True)
+        if digest in train
+    )
 
 
-def batches_of_one_size(split: Decoded, batch_size: int, rank: int = 0, world_size: int = 1) -> list[list[int]]:
+def batches_of_one_size(
+    split: Decoded, batch_size: int, rank: int = 0, world_size: int = 1
+) -> list[list[int]]:
     """Indices in batches whose images share a size and whose masks share one; of several ranks, the share of one."""
     groups: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = {}
     images, masks = shapes_of(split.images), shapes_of(split.masks)

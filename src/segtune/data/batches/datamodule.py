@@ -40,7 +40,9 @@ class EpochSampler(Sampler[Draw]):
     def __iter__(self) -> Iterator[Draw]:
         order = self.sampling.order(self.seed, self.epoch)
         draws = [(self.epoch, int(i), int(n)) for i, n in zip(order, repeats(order), strict=True)]
-        return iter(draws[self.rank :: self.world_size][: len(self)])  # a rank with a longer share would wait forever
+        return iter(
+            draws[self.rank :: self.world_size][: len(self)]
+        )  # a rank with a longer share would wait forever
 
 
 @dataclass
@@ -63,7 +65,10 @@ class TrainViews(Dataset[Batch]):
             rng = np.random.default_rng([self.seed, epoch, index, repeat])
             image, mask = self.split.images[index], self.split.masks[index]
             images[row], masks[row] = self.augment(image, mask, index, epoch, rng)
-        return {"image": torch.from_numpy(images).permute(0, 3, 1, 2), "mask": torch.from_numpy(masks)}
+        return {
+            "image": torch.from_numpy(images).permute(0, 3, 1, 2),
+            "mask": torch.from_numpy(masks),
+        }
 
 
 @dataclass
@@ -78,7 +83,10 @@ class WholeImages(Dataset[Batch]):
     def __getitems__(self, items: Sequence[int]) -> Batch:
         images = np.stack([self.split.images[i] for i in items])
         masks = np.stack([self.split.masks[i] for i in items])
-        return {"image": torch.from_numpy(images).permute(0, 3, 1, 2), "mask": torch.from_numpy(masks)}
+        return {
+            "image": torch.from_numpy(images).permute(0, 3, 1, 2),
+            "mask": torch.from_numpy(masks),
+        }
 
 
 class SegmentationData(pl.LightningDataModule):
@@ -108,7 +116,9 @@ class SegmentationData(pl.LightningDataModule):
         super().__init__()
         self.views = views
         self.collate = collate
-        self.sampling = augment.sampling or Sampling(SamplingConfig(), np.zeros((len(train), 0), np.int64))
+        self.sampling = augment.sampling or Sampling(
+            SamplingConfig(), np.zeros((len(train), 0), np.int64)
+        )
         self.train, self.val, self.augment = train, val, augment
         self.batch_size, self.seed, self.workers = batch_size, seed, workers
         self.at_once = at_once or batch_size
@@ -122,7 +132,9 @@ class SegmentationData(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch] | Prefetched:
         """Whole images in a fixed order."""
-        batches = batches_of_one_size(self.val, val_batch_size(self.at_once, self._device), *self._place())
+        batches = batches_of_one_size(
+            self.val, val_batch_size(self.at_once, self._device), *self._place()
+        )
         images = self.views[1] if self.views else WholeImages(self.val)
         return self._loader(images, batch_sampler=batches)
 
@@ -154,4 +166,6 @@ def val_batch_size(batch_size: int, device: torch.device) -> int:
 
 def _one_thread(_: int) -> None:
     """Each process that makes batches is one of many: OpenCV would start a thread for every core in each."""
-    cv2.setNumThreads(0)  # 1 would wait for the threads of the process that it was forked from, for ever
+    cv2.setNumThreads(
+        0
+    )  # 1 would wait for the threads of the process that it was forked from, for ever

@@ -40,7 +40,11 @@ def finer_classes(source: Source, concept: str) -> ClassTable:
     for info in source.classes.classes:
         if info.name == concept and info.finer:
             return ClassTable.parse(info.finer)
-    has = f"those of '{source.name}' with finer labels: {', '.join(known)}" if known else "no class has finer labels"
+    has = (
+        f"those of '{source.name}' with finer labels: {', '.join(known)}"
+        if known
+        else "no class has finer labels"
+    )
     raise ConfigError(f"labeler.concept={concept}: {nearest(concept, known)} ({has}).")
 
 
@@ -52,7 +56,9 @@ def number_regions(mask: NDArray[np.uint8], min_area: int) -> Numbered:
     """
     numbers, labels = np.zeros(mask.shape, np.int32), []
     for label in np.unique(mask[mask != IGNORE_INDEX]):
-        _, areas, stats, _ = cv2.connectedComponentsWithStats((mask == label).astype(np.uint8), connectivity=8)
+        _, areas, stats, _ = cv2.connectedComponentsWithStats(
+            (mask == label).astype(np.uint8), connectivity=8
+        )
         for area in range(1, len(stats)):
             if stats[area, cv2.CC_STAT_AREA] >= min_area:
                 labels.append(label)
@@ -70,7 +76,10 @@ def with_regions(batch: dict[str, torch.Tensor], min_area: int) -> dict[str, tor
         numbers.append(np.where(one.numbers > 0, one.numbers + before, 0).astype(np.int32))
         before += len(one.labels)
     labels = np.concatenate([one.labels for one in found])
-    return batch | {"regions": torch.from_numpy(np.stack(numbers)), "labels": torch.from_numpy(labels)}
+    return batch | {
+        "regions": torch.from_numpy(np.stack(numbers)),
+        "labels": torch.from_numpy(labels),
+    }
 
 
 def load_finer(
@@ -93,13 +102,18 @@ def load_finer(
     """
     classes = finer_classes(source, concept)
     whole = load_split(source, split, image_size, stored_masks=True, **where)
-    wanted, total = source.classes.names.index(concept), hashlib.sha256(f"{whole.fingerprint} {concept}".encode())
+    wanted, total = (
+        source.classes.names.index(concept),
+        hashlib.sha256(f"{whole.fingerprint} {concept}".encode()),
+    )
     names, images, masks = [], [], []
     for name, image, mask in zip(whole.names, whole.images, whole.masks, strict=True):
         path = source.finer_file(split, name)
         finer = read_mask(path)
         if finer.shape != mask.shape:
-            raise DataError(f"finer mask '{path}' has the shape {finer.shape}, its mask {mask.shape}; both must agree.")
+            raise DataError(
+                f"finer mask '{path}' has the shape {finer.shape}, its mask {mask.shape}; both must agree."
+            )
         finer = np.where(mask == wanted, finer, IGNORE_INDEX).astype(np.uint8)
         unknown = sorted(set(np.unique(finer).tolist()) - {*range(len(classes)), IGNORE_INDEX})
         if unknown:

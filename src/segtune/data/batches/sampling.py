@@ -34,7 +34,9 @@ class Sampling:
             return rng.permutation(number)
         holders = [np.flatnonzero(column) for column in self.counts.T]
         holders = [h for h in holders if len(h)] or [np.arange(number)]
-        return np.array([rng.choice(holders[c]) for c in rng.integers(len(holders), size=number)], np.int64)
+        return np.array(
+            [rng.choice(holders[c]) for c in rng.integers(len(holders), size=number)], np.int64
+        )
 
     @cached_property
     def chances(self) -> NDArray[np.float64]:
@@ -43,7 +45,12 @@ class Sampling:
         return np.asarray(np.where(totals > 0, 1.0 / np.maximum(totals, 1.0), 0.0), np.float64)
 
     def rare_place(
-        self, mask: NDArray[np.uint8], index: int, height: float, width: float, rng: np.random.Generator
+        self,
+        mask: NDArray[np.uint8],
+        index: int,
+        height: float,
+        width: float,
+        rng: np.random.Generator,
     ) -> tuple[float, float] | None:
         """Corner (y, x) of a window around a pixel of a class drawn by inverse frequency; None where none is due.
 

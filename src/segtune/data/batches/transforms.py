@@ -14,9 +14,15 @@ from segtune.classes import IGNORE_INDEX
 from segtune.config.schema import AugmentConfig
 from segtune.data.batches.sampling import Sampling
 
-_FILL = (124, 116, 104)  # ImageNet's mean colour: what lies outside the image, normalised to about zero
+_FILL = (
+    124,
+    116,
+    104,
+)  # ImageNet's mean colour: what lies outside the image, normalised to about zero
 _GREY = np.array([0.299, 0.587, 0.114])
-_EXACT = 1e-6  # of a pixel: what floating-point errors may add to a place, less than a grey level shows
+_EXACT = (
+    1e-6  # of a pixel: what floating-point errors may add to a place, less than a grey level shows
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,12 @@ class Augment:
         return side, side
 
     def __call__(
-        self, image: NDArray[np.uint8], mask: NDArray[np.uint8], index: int, epoch: int, rng: np.random.Generator
+        self,
+        image: NDArray[np.uint8],
+        mask: NDArray[np.uint8],
+        index: int,
+        epoch: int,
+        rng: np.random.Generator,
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """A view of image (h, w, 3) and mask (h, w): both at `size(epoch)`; outside the image the mask is ignored.
 
@@ -79,16 +90,25 @@ class Augment:
             shown = view.of_mask(mask)
         return view, shown
 
-    def _draw(self, mask: NDArray[np.uint8], index: int, size: tuple[int, int], rng: np.random.Generator) -> "View":
+    def _draw(
+        self, mask: NDArray[np.uint8], index: int, size: tuple[int, int], rng: np.random.Generator
+    ) -> "View":
         """A random zoom, flip and place, at (height, width)."""
         low, high = self.config.scale
         zoom = math.exp(rng.uniform(math.log(low), math.log(high))) if high > low else low
         flip = rng.random() < self.config.hflip
         height, width = size[0] / zoom, size[1] / zoom
-        corner = self.sampling.rare_place(mask, index, height, width, rng) if self.sampling else None
-        exact = zoom == 1.0  # between two pixels, every pixel of the view would be a mean of neighbours
+        corner = (
+            self.sampling.rare_place(mask, index, height, width, rng) if self.sampling else None
+        )
+        exact = (
+            zoom == 1.0
+        )  # between two pixels, every pixel of the view would be a mean of neighbours
         if corner is None:
-            y, x = _offset(mask.shape[0], height, rng, exact), _offset(mask.shape[1], width, rng, exact)
+            y, x = (
+                _offset(mask.shape[0], height, rng, exact),
+                _offset(mask.shape[1], width, rng, exact),
+            )
         else:
             y, x = (float(math.floor(v + 0.5)) for v in corner) if exact else corner
         return View(size, zoom, y, x, flip)
@@ -130,7 +150,9 @@ class View:
         return shown
 
     def _is_whole(self, array: NDArray[np.uint8]) -> bool:
-        return (self.zoom, self.y, self.x, self.flip) == (1.0, 0, 0, False) and array.shape[:2] == self.size
+        return (self.zoom, self.y, self.x, self.flip) == (1.0, 0, 0, False) and array.shape[
+            :2
+        ] == self.size
 
     def _affine(self, axis: int) -> tuple[float, float]:
         """(step, start): pixel t of the view along an axis lies at step * t + start in the image."""
@@ -144,15 +166,22 @@ class View:
         step, start = self._affine(axis)
         return np.asarray(step * np.arange(self.size[axis]) + start, np.float64)
 
-    def _warped(self, array: NDArray[np.uint8], method: int, outside: int | tuple[int, int, int]) -> NDArray[np.uint8]:
+    def _warped(
+        self, array: NDArray[np.uint8], method: int, outside: int | tuple[int, int, int]
+    ) -> NDArray[np.uint8]:
         row_step, row_start = self._affine(0)
         column_step, column_start = self._affine(1)
         to_source = np.array([[column_step, 0, column_start], [0, row_step, row_start]])
         flags = method | cv2.WARP_INVERSE_MAP
-        return np.asarray(cv2.warpAffine(array, to_source, self.size[::-1], flags=flags, borderValue=outside), np.uint8)
+        return np.asarray(
+            cv2.warpAffine(array, to_source, self.size[::-1], flags=flags, borderValue=outside),
+            np.uint8,
+        )
 
 
-def jitter_sharpness(image: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+def jitter_sharpness(
+    image: NDArray[np.uint8], amount: float, rng: np.random.Generator
+) -> NDArray[np.uint8]:
     """Fine detail, what a Gaussian of 0.8 pixels takes away, weakened or strengthened by up to `amount` of itself.
 
     A zoom interpolates, and so blurs, every view that is trained on; images that are segmented at their own size are
@@ -163,7 +192,9 @@ def jitter_sharpness(image: NDArray[np.uint8], amount: float, rng: np.random.Gen
     return np.asarray(cv2.addWeighted(image, 1.0 + factor, blurred, -factor, 0.0), np.uint8)
 
 
-def jitter_color(image: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+def jitter_color(
+    image: NDArray[np.uint8], amount: float, rng: np.random.Generator
+) -> NDArray[np.uint8]:
     """Brightness, contrast and saturation changed by a factor in 1 ± amount each, as one affine map of the colours."""
     brightness, contrast, saturation = rng.uniform(1 - amount, 1 + amount, 3)
     mix = saturation * np.eye(3) + (1 - saturation) * _GREY[None, :]

@@ -66,7 +66,9 @@ def read(root: Path, config: DatasetConfig) -> Annotated:
     wanted = config.annotations or AnnotationsConfig()
     name = detect(root) if wanted.format == "auto" else wanted.format
     if name is None:
-        raise DataError(f"'{root}' holds no annotations that are known: {', '.join(FORMATS)}. Log which: format=NAME")
+        raise DataError(
+            f"'{root}' holds no annotations that are known: {', '.join(FORMATS)}. Log which: format=NAME"
+        )
     if name not in FORMATS:
         raise ConfigError(f"annotations.format={name}: {nearest(name, FORMATS)}")
     if not FORMATS[name](root):
@@ -90,11 +92,15 @@ def _table_beside(root: Path, config: DatasetConfig) -> ClassTable:
     if rows is None and path.is_file():
         rows = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("classes")
     if not rows:
-        raise ConfigError("a table of pairs names no classes: give them, 'dataset.classes=[road,car]'.")
+        raise ConfigError(
+            "a table of pairs names no classes: give them, 'dataset.classes=[road,car]'."
+        )
     return ClassTable.parse(rows, config.ignore)
 
 
-def _chosen(found: Sequence[Mapping[str, object]], config: DatasetConfig) -> list[dict[str, object]]:
+def _chosen(
+    found: Sequence[Mapping[str, object]], config: DatasetConfig
+) -> list[dict[str, object]]:
     """The format's classes, in the names, order, colours and finer labels that the config gives."""
     rows = [dict(r) for r in found]
     if config.classes is None:
@@ -114,7 +120,9 @@ def _chosen(found: Sequence[Mapping[str, object]], config: DatasetConfig) -> lis
 
 def converted(config: DatasetConfig, root: Path, say: Log) -> Path:
     """The canonical layout of a folder or archive of annotations, made once, in the cache folder."""
-    plain = config.model_copy(update={"root": str(root)}).model_dump(mode="json", exclude={"fixes", "licence", "table"})
+    plain = config.model_copy(update={"root": str(root)}).model_dump(
+        mode="json", exclude={"fixes", "licence", "table"}
+    )
     facts = [_VERSION, str(root), _tree_state(root), plain]
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     target = cache_dir() / "imported" / f"{config.name}-{key}"
@@ -134,7 +142,9 @@ def _tree_state(root: Path) -> str:
     return total.hexdigest()
 
 
-def convert(config: DatasetConfig, source: Path, output: Path, say: Log, link: bool = False) -> Counter[str]:
+def convert(
+    config: DatasetConfig, source: Path, output: Path, say: Log, link: bool = False
+) -> Counter[str]:
     """Reads annotations and writes the canonical layout; returns the number of images by split.
 
     Args:
@@ -161,22 +171,29 @@ def convert(config: DatasetConfig, source: Path, output: Path, say: Log, link: b
     return counts
 
 
-def write(found: Annotated, folder: Path, config: DatasetConfig, say: Log, link: bool = False) -> Counter[str]:
+def write(
+    found: Annotated, folder: Path, config: DatasetConfig, say: Log, link: bool = False
+) -> Counter[str]:
     """Writes what a reader found; images of no split are divided by `dataset.splits`, a fifth into val without."""
     if not found.items:
         raise DataError("the annotations name no image.")
     items = _named_once(found.items)
     table = ClassTable.parse(
-        [{k: c[k] for k in ("name", "color", "finer") if k in c} for c in found.classes], config.ignore
+        [{k: c[k] for k in ("name", "color", "finer") if k in c} for c in found.classes],
+        config.ignore,
     )
     presence = np.zeros((len(items), len(table)), bool)
     painted = [{**c, "name": c.get("found", c["name"])} for c in found.classes]
     with ProgressReporter(say) as pace, ThreadPoolExecutor() as pool:
-        for index, shown in enumerate(pool.map(lambda i: _write_one(i, folder, painted, config, link), items)):
+        for index, shown in enumerate(
+            pool.map(lambda i: _write_one(i, folder, painted, config, link), items)
+        ):
             presence[index] = shown
             if index % 20 == 19:
                 pace("images converted", index + 1, len(items))
-    if found.classes[0].get("added") and not presence[:, 0].any():  # every pixel has a class of its own
+    if (
+        found.classes[0].get("added") and not presence[:, 0].any()
+    ):  # every pixel has a class of its own
         table, presence = ClassTable.parse(table.to_json()[1:], config.ignore), presence[:, 1:]
         for path in (folder / "masks").rglob("*.png"):
             mask = read_mask(path)
@@ -188,14 +205,19 @@ def write(found: Annotated, folder: Path, config: DatasetConfig, say: Log, link:
     if any(i.group for i in items):
         facts["groups"] = "^[^/]+"
     text = "# Class table of an imported dataset: dataset=folder dataset.root=THIS_FOLDER\n"
-    (folder / "classes.yaml").write_text(text + yaml.safe_dump(facts, sort_keys=False, allow_unicode=True), "utf-8")
+    (folder / "classes.yaml").write_text(
+        text + yaml.safe_dump(facts, sort_keys=False, allow_unicode=True), "utf-8"
+    )
     return counts
 
 
 def _named_once(items: Sequence[Labelled]) -> list[Labelled]:
     """Items whose names are theirs alone within a split; grouped ones lie in a folder of their group."""
     named = [
-        replace(i, name=f"{i.group.replace('/', '_')}/{i.name.rpartition('/')[2]}") if i.group else i for i in items
+        replace(i, name=f"{i.group.replace('/', '_')}/{i.name.rpartition('/')[2]}")
+        if i.group
+        else i
+        for i in items
     ]
     seen = Counter((i.split, i.name) for i in named)
     again: Counter[tuple[str | None, str]] = Counter()
@@ -210,11 +232,17 @@ def _named_once(items: Sequence[Labelled]) -> list[Labelled]:
 
 
 def _write_one(
-    item: Labelled, folder: Path, classes: Sequence[Mapping[str, object]], config: DatasetConfig, link: bool
+    item: Labelled,
+    folder: Path,
+    classes: Sequence[Mapping[str, object]],
+    config: DatasetConfig,
+    link: bool,
 ) -> NDArray[np.bool_]:
     """Writes one image with its masks; gives which classes it shows."""
     split = item.split or ".all"
-    height, width, orientation = stored_size(item.data if item.data is not None else item.image, str(item.image))
+    height, width, orientation = stored_size(
+        item.data if item.data is not None else item.image, str(item.image)
+    )
     stored = (height, width)
     shown = stored[::-1] if orientation >= 5 else stored
     finer = None
@@ -263,7 +291,11 @@ def _save(path: Path, mask: NDArray[np.uint8]) -> None:
 
 
 def _divide(
-    items: Sequence[Labelled], presence: NDArray[np.bool_], folder: Path, config: DatasetConfig, say: Log
+    items: Sequence[Labelled],
+    presence: NDArray[np.bool_],
+    folder: Path,
+    config: DatasetConfig,
+    say: Log,
 ) -> Counter[str]:
     """Moves images of no split into one."""
     counts = Counter(i.split for i in items if i.split)
@@ -274,12 +306,22 @@ def _divide(
     rows = [index for index, i in enumerate(items) if not i.split]
     groups = [i.group or i.name for i in loose]
     enough = len(set(groups)) > 1
-    places = divide([i.name for i in loose], groups, wanted, presence[rows]) if enough else {"train": [loose[0].name]}
+    places = (
+        divide([i.name for i in loose], groups, wanted, presence[rows])
+        if enough
+        else {"train": [loose[0].name]}
+    )
     if not config.splits:
-        say("the annotations name no splits: a fifth of the images became val (dataset.splits.val, .test, .seed)")
+        say(
+            "the annotations name no splits: a fifth of the images became val (dataset.splits.val, .test, .seed)"
+        )
     where = {name: split for split, names in places.items() for name in names}
     for item in loose:
-        for kind, end in (("images", item.image.suffix.lower()), ("masks", ".png"), ("finer", ".png")):
+        for kind, end in (
+            ("images", item.image.suffix.lower()),
+            ("masks", ".png"),
+            ("finer", ".png"),
+        ):
             path = folder / kind / ".all" / f"{item.name}{end}"
             if path.exists() or path.is_symlink():
                 target = folder / kind / where[item.name] / f"{item.name}{end}"

@@ -76,7 +76,10 @@ class Annotated:
 
 
 def paint(
-    areas: Sequence[Area], size: tuple[int, int], classes: Sequence[Mapping[str, object]], config: AnnotationsConfig
+    areas: Sequence[Area],
+    size: tuple[int, int],
+    classes: Sequence[Mapping[str, object]],
+    config: AnnotationsConfig,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Mask of class ids and mask of finer ids, each (H, W) with 255 for none."""
     names = [str(c["name"]) for c in classes]
@@ -122,7 +125,9 @@ def class_rows(
     The background comes first. Where the names have none and unlabelled pixels become one, it is `added`.
     """
     known = [n for n in names if n.lower() in BACKGROUND][:1]
-    rows: list[dict[str, object]] = [{"name": n} for n in [*known, *(n for n in names if n not in known)]]
+    rows: list[dict[str, object]] = [
+        {"name": n} for n in [*known, *(n for n in names if n not in known)]
+    ]
     if not known and config.unlabelled == "background":
         rows.insert(0, {"name": "background", "added": True})
     finer: dict[str, set[str]] = {}
@@ -151,7 +156,9 @@ def polygons(parts: Sequence[Sequence[float]], rule: str = "coco") -> Callable[[
     def with_outline(height: int, width: int) -> Bits:
         canvas = Image.new("L", (width, height))
         for part in parts:
-            ImageDraw.Draw(canvas).polygon(list(zip(part[::2], part[1::2], strict=True)), outline=1, fill=1)
+            ImageDraw.Draw(canvas).polygon(
+                list(zip(part[::2], part[1::2], strict=True)), outline=1, fill=1
+            )
         return np.asarray(canvas, bool)
 
     return with_outline if rule == "outline" else by_coco
@@ -163,16 +170,25 @@ def decode_rle(rle: object) -> Bits:
     return np.asarray(bits.any(2) if bits.ndim == 3 else bits, bool)
 
 
-def box(left: float, top: float, right: float, bottom: float, degrees: float = 0.0) -> Callable[[int, int], Bits]:
+def box(
+    left: float, top: float, right: float, bottom: float, degrees: float = 0.0
+) -> Callable[[int, int], Bits]:
     """A rectangle in pixels, turned clockwise around its upper left corner."""
     angle = np.deg2rad(degrees)
-    across, down = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
+    across, down = (
+        np.array([np.cos(angle), np.sin(angle)]),
+        np.array([-np.sin(angle), np.cos(angle)]),
+    )
     corner = np.array([left, top])
     wide, high = across * (right - left), down * (bottom - top)
-    return polygons([np.concatenate([corner, corner + wide, corner + wide + high, corner + high]).tolist()])
+    return polygons(
+        [np.concatenate([corner, corner + wide, corner + wide + high, corner + high]).tolist()]
+    )
 
 
-def ellipse(x: float, y: float, across: float, down: float, degrees: float = 0.0) -> Callable[[int, int], Bits]:
+def ellipse(
+    x: float, y: float, across: float, down: float, degrees: float = 0.0
+) -> Callable[[int, int], Bits]:
     """An ellipse of two radii in pixels around (x, y): pixels whose centre lies inside."""
 
     def draw(height: int, width: int) -> Bits:
@@ -198,7 +214,9 @@ def pasted(bits: Bits, left: int, top: int) -> Callable[[int, int], Bits]:
     return draw
 
 
-def from_file(path: Path, read: Callable[[bytes, str], NDArray[np.uint8]]) -> Callable[[int, int], Bits]:
+def from_file(
+    path: Path, read: Callable[[bytes, str], NDArray[np.uint8]]
+) -> Callable[[int, int], Bits]:
     """An object's own mask file: bright is inside."""
 
     def draw(height: int, width: int) -> Bits:
@@ -216,7 +234,15 @@ def from_file(path: Path, read: Callable[[bytes, str], NDArray[np.uint8]]) -> Ca
 
 def turned(mask: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     """A mask drawn on the stored image, turned as EXIF turns that for showing."""
-    flips = {2: (1, None), 3: (-1, None), 4: (0, None), 5: (None, "t"), 6: (1, "t"), 7: (-1, "t"), 8: (0, "t")}
+    flips = {
+        2: (1, None),
+        3: (-1, None),
+        4: (0, None),
+        5: (None, "t"),
+        6: (1, "t"),
+        7: (-1, "t"),
+        8: (0, "t"),
+    }
     if orientation not in flips:
         return mask
     flip, transpose = flips[orientation]

@@ -11,7 +11,9 @@ from segtune.data.source.files import walk
 from segtune.data.source.splits import is_foreign
 from segtune.errors import DataError
 
-_SPLIT = re.compile(r"(?<![a-z])(train|training|val|valid|validation|test|testing)(?![a-z])", re.IGNORECASE)
+_SPLIT = re.compile(
+    r"(?<![a-z])(train|training|val|valid|validation|test|testing)(?![a-z])", re.IGNORECASE
+)
 _NAMES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 
 
@@ -32,14 +34,18 @@ class Finder:
         relocate: `OLD:NEW`, what the beginning of absolute paths is replaced by.
     """
 
-    def __init__(self, root: Path, relocate: str | None = None, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> None:
+    def __init__(
+        self, root: Path, relocate: str | None = None, suffixes: Sequence[str] = IMAGE_SUFFIXES
+    ) -> None:
         self.root = root
         self.old, _, self.new = (relocate or "").partition(":")
         self._by_name: dict[str, list[str]] = {}
         for file in walk(root, suffixes):
             self._by_name.setdefault(file.rpartition("/")[2], []).append(file)
 
-    def find(self, text: str, where: str, near: Path | None = None, split: str | None = None) -> Path:
+    def find(
+        self, text: str, where: str, near: Path | None = None, split: str | None = None
+    ) -> Path:
         """The file that a path means.
 
         Args:
@@ -53,7 +59,9 @@ class Finder:
         plain = text.replace("\\", "/")
         if self.old and plain.startswith(self.old):
             plain = self.new + plain[len(self.old) :]
-        direct = [Path(plain)] if is_foreign(plain) else [(near or self.root) / plain, self.root / plain]
+        direct = (
+            [Path(plain)] if is_foreign(plain) else [(near or self.root) / plain, self.root / plain]
+        )
         for path in direct:
             if path.is_file():
                 return path
@@ -72,7 +80,9 @@ class Finder:
             if len(match) == 1:
                 return self.root / match[0]
             if match:
-                raise DataError(f"{where} is '{text}', which more than one file could be: {', '.join(match[:3])}.")
+                raise DataError(
+                    f"{where} is '{text}', which more than one file could be: {', '.join(match[:3])}."
+                )
         raise DataError(
             f"{where} is '{text}', but there is no such image below '{self.root}'. Put the images there, or name the "
             "folder that holds both."
@@ -88,7 +98,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"'{path}' cannot be read as JSON: {' '.join(str(error).split())[:200]}") from None
+        raise DataError(
+            f"'{path}' cannot be read as JSON: {' '.join(str(error).split())[:200]}"
+        ) from None
 
 
 def name_of(path: Path, root: Path) -> str:
@@ -98,9 +110,21 @@ def name_of(path: Path, root: Path) -> str:
     except ValueError:
         inside = Path(path.name)
     kept = [
-        p for p in inside.parts[:-1] if p.lower() not in _PLAIN and not re.fullmatch(_SPLIT.pattern + r"\d*", p, re.I)
+        p
+        for p in inside.parts[:-1]
+        if p.lower() not in _PLAIN and not re.fullmatch(_SPLIT.pattern + r"\d*", p, re.I)
     ]
     return "/".join([*kept, inside.stem])
 
 
-_PLAIN = {"images", "image", "jpegimages", "data", "img", "imgs", "photos", "data_annotated", "annotations"}
+_PLAIN = {
+    "images",
+    "image",
+    "jpegimages",
+    "data",
+    "img",
+    "imgs",
+    "photos",
+    "data_annotated",
+    "annotations",
+}

@@ -50,13 +50,17 @@ def read_yolo(root: Path, config: AnnotationsConfig) -> Annotated:
     """
     table = yolo_table(root)
     if table is None:
-        raise DataError(f"'{root}' holds no data.yaml with names; YOLO's table of classes is needed.")
+        raise DataError(
+            f"'{root}' holds no data.yaml with names; YOLO's table of classes is needed."
+        )
     data = yaml.safe_load(table.read_text(encoding="utf-8"))
     listed = data["names"]
     names = [str(n) for n in (listed.values() if isinstance(listed, dict) else listed)]
     items, everything = [], []
     top = table.parent
-    for file in (f for f in walk(top, IMAGE_SUFFIXES) if f"/{f}".count("/images/") and "labels/" not in f):
+    for file in (
+        f for f in walk(top, IMAGE_SUFFIXES) if f"/{f}".count("/images/") and "labels/" not in f
+    ):
         image = top / file
         before, _, after = f"/{file}".rpartition("/images/")
         text = top / f"{before}/labels/{after}".lstrip("/")
@@ -66,7 +70,9 @@ def read_yolo(root: Path, config: AnnotationsConfig) -> Annotated:
     notes = []
     where = str(data.get("path") or "")
     if where and is_foreign(where) and not Path(where).exists():
-        notes.append(f"'{table}' path is '{where}', which is not here; the folders beside it were read")
+        notes.append(
+            f"'{table}' path is '{where}', which is not here; the folders beside it were read"
+        )
     return Annotated(class_rows(names, everything, config), items, notes)
 
 
@@ -82,7 +88,9 @@ def _yolo_areas(path: Path, names: list[str], rule: str) -> list[Area]:
         try:
             index, values = int(words[0]), np.array([float(w) for w in words[1:]])
         except ValueError:
-            raise DataError(f"{where} is '{line[:40]}'; a class number and coordinates are expected.") from None
+            raise DataError(
+                f"{where} is '{line[:40]}'; a class number and coordinates are expected."
+            ) from None
         if not 0 <= index < len(names):
             raise DataError(f"{where} is of class {index}; data.yaml names 0..{len(names) - 1}.")
         if len(values) < 6 or len(values) % 2:
@@ -115,7 +123,9 @@ def read_voc(root: Path, config: AnnotationsConfig) -> Annotated:
     """Palette masks, 255 ignored; names from class_names.txt, labels.txt or labelmap.txt (with colours), else VOC's."""
     folders = voc_folders(root)
     if folders is None:
-        raise DataError(f"'{root}' holds no JPEGImages beside SegmentationClass, as Pascal VOC has them.")
+        raise DataError(
+            f"'{root}' holds no JPEGImages beside SegmentationClass, as Pascal VOC has them."
+        )
     images, masks = folders
     top, splits = images.parent, dict[str, str]()
     for path in sorted((top / "ImageSets" / "Segmentation").glob("*.txt")):
@@ -125,11 +135,16 @@ def read_voc(root: Path, config: AnnotationsConfig) -> Annotated:
     finder, items = Finder(images, config.relocate), []
     for file in walk(masks, MASK_SUFFIXES):
         stem = file.rpartition(".")[0]
-        image = next((images / f"{stem}{s}" for s in IMAGE_SUFFIXES if (images / f"{stem}{s}").is_file()), None)
+        image = next(
+            (images / f"{stem}{s}" for s in IMAGE_SUFFIXES if (images / f"{stem}{s}").is_file()),
+            None,
+        )
         image = image or finder.find(f"{stem}.jpg", f"the image of '{masks / file}'")
         reader = _Colored(masks / file, colors) if colors else _Indexed(masks / file, len(names))
         items.append(Labelled(stem, image, splits.get(stem), mask=reader))
-    rows: list[dict[str, Any]] = [{"name": n} | ({"color": list(colors[n])} if n in colors else {}) for n in names]
+    rows: list[dict[str, Any]] = [
+        {"name": n} | ({"color": list(colors[n])} if n in colors else {}) for n in names
+    ]
     return Annotated(rows, items)
 
 
@@ -180,7 +195,11 @@ def instance_folders(root: Path) -> list[tuple[Path, Path]]:
     """(image, folder of its objects' masks) below root, in either of the two layouts in use."""
     found = []
     for masks in sorted(p for p in [*root.glob("*/masks"), *root.glob("*/*/masks")] if p.is_dir()):
-        images = [p for p in sorted((masks.parent / "images").glob("*")) if p.suffix.lower() in IMAGE_SUFFIXES]
+        images = [
+            p
+            for p in sorted((masks.parent / "images").glob("*"))
+            if p.suffix.lower() in IMAGE_SUFFIXES
+        ]
         if len(images) == 1:
             found.append((images[0], masks))
     if found or not (root / "images").is_dir():
@@ -197,7 +216,9 @@ def read_instances(root: Path, config: AnnotationsConfig) -> Annotated:
     items = []
     for image, folder in instance_folders(root):
         files = [folder / f for f in walk(folder, MASK_SUFFIXES)]
-        own = [Area("object", from_file(f, lambda data, name: read_colors(data, name))) for f in files]
+        own = [
+            Area("object", from_file(f, lambda data, name: read_colors(data, name))) for f in files
+        ]
         inside = str(image.parent.relative_to(root))
         items.append(Labelled(image.stem, image, split_in(inside), own))
     return Annotated(class_rows(["object"], [], config), items)
@@ -205,9 +226,15 @@ def read_instances(root: Path, config: AnnotationsConfig) -> Annotated:
 
 def manifest_file(root: Path) -> Path | None:
     """The table: root itself, or the only CSV or JSONL in it that names images and masks."""
-    files = [root] if root.is_file() else [root / f for f in walk(root, (".csv", ".jsonl")) if "/" not in f]
+    files = (
+        [root]
+        if root.is_file()
+        else [root / f for f in walk(root, (".csv", ".jsonl")) if "/" not in f]
+    )
     for path in files:
-        if path.suffix.lower() in (".csv", ".jsonl") and {"image", "mask"} <= set(_manifest_rows(path, 1)[0] or {}):
+        if path.suffix.lower() in (".csv", ".jsonl") and {"image", "mask"} <= set(
+            _manifest_rows(path, 1)[0] or {}
+        ):
             return path
     return None
 
@@ -216,11 +243,20 @@ def _manifest_rows(path: Path, limit: int | None = None) -> list[dict[str, str]]
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             if path.suffix.lower() == ".csv":
-                rows = [dict(row) for row, _ in zip(csv.DictReader(file), range(limit or 10**9), strict=False)]
+                rows = [
+                    dict(row)
+                    for row, _ in zip(csv.DictReader(file), range(limit or 10**9), strict=False)
+                ]
             else:
-                rows = [json.loads(line) for line, _ in zip(file, range(limit or 10**9), strict=False) if line.strip()]
+                rows = [
+                    json.loads(line)
+                    for line, _ in zip(file, range(limit or 10**9), strict=False)
+                    if line.strip()
+                ]
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"'{path}' cannot be read as a table: {' '.join(str(error).split())[:200]}") from None
+        raise DataError(
+            f"'{path}' cannot be read as a table: {' '.join(str(error).split())[:200]}"
+        ) from None
     return [r if isinstance(r, dict) else {} for r in rows] or [{}]
 
 
@@ -241,8 +277,13 @@ def read_manifest(root: Path, config: AnnotationsConfig, read: Any) -> Annotated
         where = f"'{path}' row {number}"
         missing = [k for k in ("image", "mask") if not row.get(k)]
         if missing:
-            raise DataError(f"{where} lacks {', '.join(missing)}; found: {', '.join(row) or 'nothing'}.")
-        image, mask = (f.find(str(row[k]), f"{where}, {k},") for f, k in zip(finders, ("image", "mask"), strict=True))
+            raise DataError(
+                f"{where} lacks {', '.join(missing)}; found: {', '.join(row) or 'nothing'}."
+            )
+        image, mask = (
+            f.find(str(row[k]), f"{where}, {k},")
+            for f, k in zip(finders, ("image", "mask"), strict=True)
+        )
         split, group = (str(row[k]) if row.get(k) else None for k in ("split", "group"))
         name = name_of(image, top)
         items.append(Labelled(name, image, split, mask=_Stored(mask, read), group=group))

@@ -18,7 +18,17 @@ from segtune.data.reading.images import read_mask
 from segtune.data.source.files import walk
 from segtune.errors import DataError
 
-_NO_AREA = ("point", "points", "line", "linestrip", "polyline", "cuboid", "skeleton", "keypointlabels", "tag")
+_NO_AREA = (
+    "point",
+    "points",
+    "line",
+    "linestrip",
+    "polyline",
+    "cuboid",
+    "skeleton",
+    "keypointlabels",
+    "tag",
+)
 
 
 def labelme_files(root: Path) -> list[Path]:
@@ -49,22 +59,45 @@ def read_labelme(root: Path, config: AnnotationsConfig) -> Annotated:
                 skipped += 1
                 continue
             flags = [k for k, v in (row.get("flags") or {}).items() if v is True]
-            finer = finer_of(row.get("attributes") or {}, config.finer) or (flags[0] if len(flags) == 1 else None)
+            finer = finer_of(row.get("attributes") or {}, config.finer) or (
+                flags[0] if len(flags) == 1 else None
+            )
             label = None if row["label"] == "__ignore__" else str(row["label"])
             own.append(Area(label, draw, finer, z=place))  # later shapes lie on top
         everything += own
         try:
-            image, embedded = finder.find(str(data["imagePath"]), f"'{path}' imagePath", path.parent), None
+            image, embedded = (
+                finder.find(str(data["imagePath"]), f"'{path}' imagePath", path.parent),
+                None,
+            )
         except DataError:
             if not data.get("imageData"):
                 raise
-            image, embedded = path.with_suffix(".png"), _base64(data["imageData"], f"'{path}' imageData")
-        size = (data["imageHeight"], data["imageWidth"]) if data.get("imageHeight") and data.get("imageWidth") else None
+            image, embedded = (
+                path.with_suffix(".png"),
+                _base64(data["imageData"], f"'{path}' imageData"),
+            )
+        size = (
+            (data["imageHeight"], data["imageWidth"])
+            if data.get("imageHeight") and data.get("imageWidth")
+            else None
+        )
         split = split_in(str(path.relative_to(root)))
-        items.append(Labelled(name_of(path.with_suffix(image.suffix), root), image, split, own, size, data=embedded))
+        items.append(
+            Labelled(
+                name_of(path.with_suffix(image.suffix), root),
+                image,
+                split,
+                own,
+                size,
+                data=embedded,
+            )
+        )
     listed = [n for n in _labels_txt(root) if n != "__ignore__"]
     names = sorted({str(a.concept) for a in everything if a.concept} - set(listed))
-    notes = [f"{skipped} shapes without an area (points, lines) were passed over"] if skipped else []
+    notes = (
+        [f"{skipped} shapes without an area (points, lines) were passed over"] if skipped else []
+    )
     return Annotated(class_rows([*listed, *names], everything, config), items, notes)
 
 
@@ -75,9 +108,14 @@ def _labels_txt(root: Path) -> list[str]:
     return []
 
 
-def _labelme_shape(row: Mapping[str, Any], where: str, rule: str) -> Callable[[int, int], Bits] | None:
+def _labelme_shape(
+    row: Mapping[str, Any], where: str, rule: str
+) -> Callable[[int, int], Bits] | None:
     try:
-        kind, points = row.get("shape_type") or "polygon", [(float(x), float(y)) for x, y in row["points"]]
+        kind, points = (
+            row.get("shape_type") or "polygon",
+            [(float(x), float(y)) for x, y in row["points"]],
+        )
         if kind in _NO_AREA:
             return None
         if kind == "polygon" and len(points) >= 3:
@@ -127,7 +165,9 @@ def read_cvat(root: Path, config: AnnotationsConfig) -> Annotated:
     for path in cvat_files(root):
         tree = _xml(path)
         if tree.find("track") is not None:
-            raise DataError(f"'{path}' is CVAT's form for video, with tracks; export it as 'CVAT for images 1.1'.")
+            raise DataError(
+                f"'{path}' is CVAT's form for video, with tracks; export it as 'CVAT for images 1.1'."
+            )
         for label in tree.iter("label"):
             name, color = label.findtext("name"), (label.findtext("color") or "").lstrip("#")
             if name and name not in names:
@@ -140,15 +180,28 @@ def read_cvat(root: Path, config: AnnotationsConfig) -> Annotated:
                 attributes = {str(a.get("name")): a.text for a in node.iter("attribute")}
                 draw = _cvat_shape(node, f"{where}, shape {place}", config.polygons)
                 label = node.get("label")
-                own.append(Area(label, draw, finer_of(attributes, config.finer), int(node.get("z_order") or 0)))
+                own.append(
+                    Area(
+                        label,
+                        draw,
+                        finer_of(attributes, config.finer),
+                        int(node.get("z_order") or 0),
+                    )
+                )
             skipped += sum(n.tag in _NO_AREA for n in image) - sum(n.tag == "tag" for n in image)
             everything += own
-            split = split_in(image.get("subset") or image.get("name") or "") or split_in(str(path.relative_to(root)))
+            split = split_in(image.get("subset") or image.get("name") or "") or split_in(
+                str(path.relative_to(root))
+            )
             file = finder.find(str(image.get("name")), f"{where} name", path.parent, split)
             size = (int(image.get("height") or 0), int(image.get("width") or 0))
-            items.append(Labelled(name_of(file, root), file, split, own, size if all(size) else None))
+            items.append(
+                Labelled(name_of(file, root), file, split, own, size if all(size) else None)
+            )
     names += sorted({str(a.concept) for a in everything} - set(names))
-    notes = [f"{skipped} shapes without an area (points, lines) were passed over"] if skipped else []
+    notes = (
+        [f"{skipped} shapes without an area (points, lines) were passed over"] if skipped else []
+    )
     return Annotated(class_rows(names, everything, config, colors), items, notes)
 
 
@@ -169,23 +222,35 @@ def _cvat_shape(node: Any, where: str, rule: str) -> Callable[[int, int], Bits]:
 
     try:
         if node.tag == "polygon":
-            points = [float(v) for pair in node.attrib["points"].split(";") for v in pair.split(",")]
+            points = [
+                float(v) for pair in node.attrib["points"].split(";") for v in pair.split(",")
+            ]
             if len(points) >= 6 and len(points) % 2 == 0:
                 return shapes.polygons([points], rule)
         if node.tag == "box":
             return shapes.box(number("xtl"), number("ytl"), number("xbr"), number("ybr"))
         if node.tag == "ellipse":
             return shapes.ellipse(
-                number("cx"), number("cy"), number("rx"), number("ry"), float(node.get("rotation") or 0)
+                number("cx"),
+                number("cy"),
+                number("rx"),
+                number("ry"),
+                float(node.get("rotation") or 0),
             )
         if node.tag == "mask":
             runs = [int(v) for v in node.attrib["rle"].split(",")]
-            flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)  # row by row, the first run is outside
+            flat = np.repeat(
+                np.arange(len(runs)) % 2 == 1, runs
+            )  # row by row, the first run is outside
             bits = flat.reshape(int(number("height")), int(number("width")))
             return shapes.pasted(bits, int(number("left")), int(number("top")))
     except (KeyError, ValueError) as error:
-        raise DataError(f"{where}, a {node.tag}, cannot be read ({type(error).__name__}: {error}).") from None
-    raise DataError(f"{where} is a {node.tag}; polygon (of 3 points or more), box, ellipse and mask are read.")
+        raise DataError(
+            f"{where}, a {node.tag}, cannot be read ({type(error).__name__}: {error})."
+        ) from None
+    raise DataError(
+        f"{where} is a {node.tag}; polygon (of 3 points or more), box, ellipse and mask are read."
+    )
 
 
 def label_studio_files(root: Path) -> list[Path]:
@@ -199,7 +264,10 @@ def _is_label_studio(path: Path) -> bool:
     except DataError:
         return False
     return (
-        isinstance(data, list) and bool(data) and isinstance(data[0], dict) and {"data", "annotations"} <= set(data[0])
+        isinstance(data, list)
+        and bool(data)
+        and isinstance(data[0], dict)
+        and {"data", "annotations"} <= set(data[0])
     )
 
 
@@ -211,7 +279,11 @@ def read_label_studio(root: Path, config: AnnotationsConfig) -> Annotated:
             where = f"'{path}' [{place}]"
             kept = [a for a in task["annotations"] if not a.get("was_cancelled")]
             results = kept[-1].get("result", []) if kept else []
-            choices = {r.get("parentID") or r.get("id"): r["value"]["choices"][0] for r in results if _chosen(r)}
+            choices = {
+                r.get("parentID") or r.get("id"): r["value"]["choices"][0]
+                for r in results
+                if _chosen(r)
+            }
             own, size = [], None
             for row in results:
                 found = _label_studio_shape(row, where, config.polygons)
@@ -219,9 +291,13 @@ def read_label_studio(root: Path, config: AnnotationsConfig) -> Annotated:
                     size = (int(row["original_height"]), int(row["original_width"]))
                     own.append(Area(found[0], found[1], choices.get(row.get("id"))))
             everything += own
-            text = next((str(v) for v in task["data"].values() if isinstance(v, str) and "." in v), "")
+            text = next(
+                (str(v) for v in task["data"].values() if isinstance(v, str) and "." in v), ""
+            )
             split = split_in(str(path.relative_to(root)))
-            image = _uploaded(finder, text.partition("?d=")[2] or text, f"{where}.data", path.parent, split)
+            image = _uploaded(
+                finder, text.partition("?d=")[2] or text, f"{where}.data", path.parent, split
+            )
             items.append(Labelled(name_of(image, root), image, split, own, size))
     names = sorted({str(a.concept) for a in everything})
     return Annotated(class_rows(names, everything, config), items)
@@ -243,18 +319,28 @@ def _chosen(row: Mapping[str, Any]) -> bool:
     return row.get("type") == "choices" and bool(row.get("value", {}).get("choices"))
 
 
-def _label_studio_shape(row: Mapping[str, Any], where: str, rule: str) -> tuple[str, Callable[[int, int], Bits]] | None:
+def _label_studio_shape(
+    row: Mapping[str, Any], where: str, rule: str
+) -> tuple[str, Callable[[int, int], Bits]] | None:
     kind, value = str(row.get("type")), row.get("value", {})
     if not kind.endswith("labels") or kind in _NO_AREA or not value.get(kind):
         return None
     try:
-        wide, high, label = row["original_width"] / 100, row["original_height"] / 100, str(value[kind][0])
+        wide, high, label = (
+            row["original_width"] / 100,
+            row["original_height"] / 100,
+            str(value[kind][0]),
+        )
         if kind == "polygonlabels":
-            return label, shapes.polygons([[v for x, y in value["points"] for v in (x * wide, y * high)]], rule)
+            return label, shapes.polygons(
+                [[v for x, y in value["points"] for v in (x * wide, y * high)]], rule
+            )
         turn = float(value.get("rotation") or 0)
         if kind == "rectanglelabels":
             left, top = value["x"] * wide, value["y"] * high
-            return label, shapes.box(left, top, left + value["width"] * wide, top + value["height"] * high, turn)
+            return label, shapes.box(
+                left, top, left + value["width"] * wide, top + value["height"] * high, turn
+            )
         if kind == "ellipselabels":
             radii = value["radiusX"] * wide, value["radiusY"] * high
             return label, shapes.ellipse(value["x"] * wide, value["y"] * high, *radii, turn)
@@ -262,7 +348,9 @@ def _label_studio_shape(row: Mapping[str, Any], where: str, rule: str) -> tuple[
             bits = _brush(value["rle"], int(row["original_height"]), int(row["original_width"]))
             return label, shapes.pasted(bits, 0, 0)
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise DataError(f"{where} result '{row.get('id')}' ({kind}) cannot be read ({type(error).__name__}).") from None
+        raise DataError(
+            f"{where} result '{row.get('id')}' ({kind}) cannot be read ({type(error).__name__})."
+        ) from None
     raise DataError(
         f"{where} result '{row.get('id')}' is of type {kind}; polygon, brush, rectangle and ellipse are read."
     )

@@ -25,7 +25,10 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def decode_file(
-    source: str | Path | bytes | bytearray, name: str, max_pixels: int = MAX_PIXELS, upright: bool = True
+    source: str | Path | bytes | bytearray,
+    name: str,
+    max_pixels: int = MAX_PIXELS,
+    upright: bool = True,
 ) -> Image.Image:
     """The image in a file or in its bytes, with all its pixels; the file is closed again.
 
@@ -40,14 +43,18 @@ def decode_file(
         return decode(image, name, upright)
 
 
-def open_image(source: str | Path | bytes | bytearray, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def open_image(
+    source: str | Path | bytes | bytearray, name: str, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
     """An image of which only the header was read.
 
     Raises:
         DataError: missing, no image, of a format that is not allowed, or larger than `max_pixels`.
     """
     try:
-        image = Image.open(io.BytesIO(source) if isinstance(source, bytes | bytearray) else source, formats=FORMATS)
+        image = Image.open(
+            io.BytesIO(source) if isinstance(source, bytes | bytearray) else source, formats=FORMATS
+        )
     except FileNotFoundError:
         raise DataError(f"'{name}': no such file.") from None
     except Exception as error:  # decoders raise whatever they trip over
@@ -83,7 +90,9 @@ def decode(image: Image.Image, name: str, upright: bool = True) -> Image.Image:
         DataError: it did not decode whole.
     """
     try:
-        is_png = image.format == "PNG"  # asked for its metadata, Pillow would decode it, and not strictly
+        is_png = (
+            image.format == "PNG"
+        )  # asked for its metadata, Pillow would decode it, and not strictly
         orientation = orientation_of(image) if upright and not is_png else 1
         if isinstance(image, ImageFile.ImageFile) and image.fp is not None:
             image = _strictly(image)
@@ -110,7 +119,9 @@ def _strictly(image: ImageFile.ImageFile) -> Image.Image:
         pixels = simplejpeg.decode_jpeg(data, colorspace="GRAY" if image.mode == "L" else "RGB")
         return Image.fromarray(np.squeeze(pixels, 2) if image.mode == "L" else pixels)
     else:
-        simplejpeg.decode_jpeg(data, colorspace=image.mode)  # CMYK: the pixels are Pillow's, which knows Adobe's turn
+        simplejpeg.decode_jpeg(
+            data, colorspace=image.mode
+        )  # CMYK: the pixels are Pillow's, which knows Adobe's turn
     again = Image.open(io.BytesIO(data), formats=(image.format,))
     again.load()
     return again
@@ -136,7 +147,15 @@ def _check_rows(data: bytes) -> None:
         raise OSError(f"its data holds {found:,} of {wanted:,} bytes of pixels")
 
 
-_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_ADAM7 = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -149,6 +168,8 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):  # Pillow's text names the object that it read from
+    if isinstance(
+        error, UnidentifiedImageError
+    ):  # Pillow's text names the object that it read from
         return "its content is none of the known image formats"
     return " ".join(str(error).split())[:300] or type(error).__name__

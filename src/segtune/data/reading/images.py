@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segtune.data.reading.decoding import MAX_PIXELS, check_size, decode, decode_file, open_image, orientation_of
+from segtune.data.reading.decoding import (
+    MAX_PIXELS,
+    check_size,
+    decode,
+    decode_file,
+    open_image,
+    orientation_of,
+)
 from segtune.data.reading.rasters import opened_raster
 from segtune.data.reading.values import ValueRange, on_white, to_bytes
 from segtune.errors import DataError
@@ -60,7 +67,9 @@ def read_image(
             return _pil_to_rgb(decode(image, name, upright), name, image.format, value_range)
     if hasattr(source, "detach"):
         source = source.detach().cpu()
-        source = (source.float() if source.is_floating_point() else source).numpy()  # NumPy has no bfloat16
+        source = (
+            source.float() if source.is_floating_point() else source
+        ).numpy()  # NumPy has no bfloat16
         if source.ndim == 3 and source.shape[0] in (1, 3, 4):
             source = source.transpose(1, 2, 0)
     return _array_to_rgb(np.asarray(source), "the array", value_range)
@@ -132,7 +141,9 @@ def resize_mask(mask: NDArray[np.uint8], height: int, width: int) -> NDArray[np.
     """The mask at (height, width) by nearest neighbour: no id that was not there before."""
     if mask.shape == (height, width):
         return mask
-    return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+    return np.asarray(
+        cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8
+    )
 
 
 def target_size(height: int, width: int, image_size: Sequence[int]) -> tuple[int, int]:
@@ -172,7 +183,9 @@ def _pil_to_rgb(
         raise DataError(f"'{name}' cannot be brought to RGB: {error}") from None
 
 
-def _array_to_rgb(array: NDArray[Any], name: str, value_range: ValueRange | None = None) -> NDArray[np.uint8]:
+def _array_to_rgb(
+    array: NDArray[Any], name: str, value_range: ValueRange | None = None
+) -> NDArray[np.uint8]:
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:

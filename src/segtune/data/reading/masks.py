@@ -65,8 +65,12 @@ class MaskReader:
         packed = pixels.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
         values, inverse = np.unique(packed, return_inverse=True)
         colors = np.stack([values >> 16, values >> 8 & 255, values & 255], 1).astype(np.int64)
-        table = np.array(self.classes.palette + [tuple(c) for c in self.config.ignore_colors], np.int64)
-        ids = np.array([*range(len(self.classes)), *[IGNORE_INDEX] * len(self.config.ignore_colors)])
+        table = np.array(
+            self.classes.palette + [tuple(c) for c in self.config.ignore_colors], np.int64
+        )
+        ids = np.array(
+            [*range(len(self.classes)), *[IGNORE_INDEX] * len(self.config.ignore_colors)]
+        )
         distance = ((colors[:, None] - table[None]) ** 2).sum(2)
         best = distance.argmin(1)
         if exact and distance.min(1).any():
@@ -88,7 +92,11 @@ class MaskReader:
         if set(np.unique(mask).tolist()) <= {0, 255}:
             looks = " It looks like a 0/255 mask: dataset.mask_format=binary makes 0 class 0 and 255 class 1."
         known = [int(i) for i in np.flatnonzero(self.lookup >= 0) if i not in self.classes.ignore]
-        spans = f"{known[0]}..{known[-1]}" if known == list(range(known[0], known[-1] + 1)) else f"{known}"
+        spans = (
+            f"{known[0]}..{known[-1]}"
+            if known == list(range(known[0], known[-1] + 1))
+            else f"{known}"
+        )
         ignored = ", ".join(str(i) for i in self.classes.ignore)
         return (
             f"mask '{name}' holds label {found}{more}, but dataset '{self.config.name}' names {spans} and ignores "

@@ -42,14 +42,23 @@ class Raster:
         orientation: EXIF's, 1..8, of the stored pixels.
     """
 
-    def __init__(self, file: Any, tags: dict[int, Any], name: str, upright: bool, value_range: ValueRange | None):
+    def __init__(
+        self,
+        file: Any,
+        tags: dict[int, Any],
+        name: str,
+        upright: bool,
+        value_range: ValueRange | None,
+    ):
         self._file, self._name, self._value_range = file, name, value_range
         self.orientation = _orientation(tags)
         self._turn = TURNS[self.orientation if upright else 1]
         self._premultiplied = _ASSOCIATED in np.atleast_1d(tags.get(_EXTRA_SAMPLES, 0))
         self._bands, self._opacity = _bands_of(file.colorinterp, name)
         structure = file.tags(ns="IMAGE_STRUCTURE")
-        self._inverted = structure.get("MINISWHITE") == "YES" and file.colorinterp[0] != ColorInterp.palette
+        self._inverted = (
+            structure.get("MINISWHITE") == "YES" and file.colorinterp[0] != ColorInterp.palette
+        )
         bits = file.tags(self._bands[0], ns="IMAGE_STRUCTURE").get("NBITS")
         self._bits = int(bits) if bits else None
         self._palette = _palette(file) if file.colorinterp[0] == ColorInterp.palette else None
@@ -88,7 +97,9 @@ class Raster:
         start = top
         while start < bottom:
             end = min(bottom, (start // block) * block + rows)  # no block is decoded twice
-            found[start - top : end - top] = self._rgb(Window(left, start, right - left, end - start))
+            found[start - top : end - top] = self._rgb(
+                Window(left, start, right - left, end - start)
+            )
             start = end
         return found
 
@@ -107,7 +118,9 @@ class Raster:
         rgb = np.repeat(rgb, 3, axis=2) if number == 1 else rgb
         if not self._opacity:
             return rgb
-        return on_white(rgb, to_bytes(values[number], f"'{self._name}'", None, self._bits), self._premultiplied)
+        return on_white(
+            rgb, to_bytes(values[number], f"'{self._name}'", None, self._bits), self._premultiplied
+        )
 
 
 @contextmanager
@@ -130,13 +143,21 @@ def opened_raster(
     with ExitStack() as stack:
         # files beside the image are not looked at: from an archive or over a network it comes without them
         stack.enter_context(
-            rasterio.Env(GDAL_CACHEMAX=_CACHE_MB, GDAL_PAM_ENABLED="NO", GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")
+            rasterio.Env(
+                GDAL_CACHEMAX=_CACHE_MB,
+                GDAL_PAM_ENABLED="NO",
+                GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR",
+            )
         )
         try:
             file = stack.enter_context(_open(source, stack))
         except RasterioError:
             file = None  # Pillow says what is wrong with it
-        yield None if file is None or _is_pillows(file) else Raster(file, tags, name, upright, value_range)
+        yield (
+            None
+            if file is None or _is_pillows(file)
+            else Raster(file, tags, name, upright, value_range)
+        )
 
 
 def _open(source: str | Path | bytes | bytearray, stack: ExitStack) -> Any:
@@ -148,13 +169,19 @@ def _open(source: str | Path | bytes | bytearray, stack: ExitStack) -> Any:
 def _is_pillows(file: Any) -> bool:
     structure = file.tags(ns="IMAGE_STRUCTURE")
     space = structure.get("SOURCE_COLOR_SPACE", "")
-    return space in ("CMYK", "CIELAB") or (space == "YCbCr" and "JPEG" not in structure.get("COMPRESSION", ""))
+    return space in ("CMYK", "CIELAB") or (
+        space == "YCbCr" and "JPEG" not in structure.get("COMPRESSION", "")
+    )
 
 
 def _tags(source: str | Path | bytes | bytearray) -> dict[int, Any] | None:
     """The tags of a TIFF's first page; None for another file."""
     try:
-        with io.BytesIO(source) if isinstance(source, bytes | bytearray) else open(source, "rb") as file:
+        with (
+            io.BytesIO(source)
+            if isinstance(source, bytes | bytearray)
+            else open(source, "rb") as file
+        ):
             if file.read(4) not in _MAGIC:
                 return None
             file.seek(0)
@@ -163,7 +190,9 @@ def _tags(source: str | Path | bytes | bytearray) -> dict[int, Any] | None:
             directory = TiffImagePlugin.ImageFileDirectory_v2(header)
             file.seek(directory.next)
             directory.load(file)
-            return {tag: directory[tag] for tag in (_ORIENTATION, _EXTRA_SAMPLES) if tag in directory}
+            return {
+                tag: directory[tag] for tag in (_ORIENTATION, _EXTRA_SAMPLES) if tag in directory
+            }
     except Exception:  # broken as it may be, whoever decodes it says what is wrong
         return None
 
@@ -175,12 +204,16 @@ def _orientation(tags: dict[int, Any]) -> int:
 
 def _bands_of(interpretation: tuple[Any, ...], name: str) -> tuple[list[int], int | None]:
     """Numbers (from 1) of the bands that are shown, one or three, and of the band that is the opacity."""
-    opacity = interpretation.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in interpretation else None
+    opacity = (
+        interpretation.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in interpretation else None
+    )
     if all(color in interpretation for color in _COLORS):
         return [interpretation.index(color) + 1 for color in _COLORS], opacity
     others = [number for number in range(1, len(interpretation) + 1) if number != opacity]
     if len(others) in (1, 2):
-        return others[:1], opacity  # grey; TIFF 6.0 has readers pass over a sample of unspecified meaning
+        return others[
+            :1
+        ], opacity  # grey; TIFF 6.0 has readers pass over a sample of unspecified meaning
     if len(others) in (3, 4):
         return others[:3], opacity
     raise DataError(

@@ -11,7 +11,9 @@ ValueRange = tuple[float, float]
 """(black, white): the values that become 0 and 255."""
 
 _STRIP = 2**20  # pixels that are composited at a time
-_OVERSHOOT = 0.1  # resampling with a cubic kernel goes beyond the range of its input by about as much
+_OVERSHOOT = (
+    0.1  # resampling with a cubic kernel goes beyond the range of its input by about as much
+)
 
 
 def to_bytes(
@@ -35,7 +37,9 @@ def to_bytes(
     >>> to_bytes(np.array([0, 4095, 5000]), "image", value_range=(0, 4095)).tolist()
     [0, 255, 255]
     """
-    values = values.astype(values.dtype.newbyteorder("="), copy=False)  # files may hold the other byte order
+    values = values.astype(
+        values.dtype.newbyteorder("="), copy=False
+    )  # files may hold the other byte order
     if value_range is not None:
         return _scaled(values, value_range, name)
     if values.dtype == np.bool_:
@@ -68,8 +72,14 @@ def _unsigned(values: NDArray[Any], bits: int) -> NDArray[np.uint8]:
 def _scaled(values: NDArray[Any], value_range: ValueRange, name: str) -> NDArray[np.uint8]:
     black, white = value_range
     if not (np.isfinite(value_range).all() and black < white):
-        raise DataError(f"value_range=({black}, {white}): two numbers are expected, the smaller one first.")
-    if values.dtype == np.bool_ or not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
+        raise DataError(
+            f"value_range=({black}, {white}): two numbers are expected, the smaller one first."
+        )
+    if (
+        values.dtype == np.bool_
+        or not np.issubdtype(values.dtype, np.number)
+        or np.iscomplexobj(values)
+    ):
         raise DataError(f"{name} holds {values.dtype} values, for which there is no value_range.")
     # 32-bit integers need more than the 24 bits of a float32
     small = values.dtype.itemsize <= 2 or values.dtype == np.float32
@@ -86,12 +96,18 @@ def _check_unit_range(values: NDArray[Any], name: str) -> None:
     if lowest < -_OVERSHOOT or highest > 1 + _OVERSHOOT:
         raise DataError(
             f"{name} holds {values.dtype} values from {lowest:g} to {highest:g}; floats are expected in [0, 1]. "
-            + ("Divide them by 255 if they are 0..255. " if -1 <= lowest and 1 < highest <= 256 else "")
+            + (
+                "Divide them by 255 if they are 0..255. "
+                if -1 <= lowest and 1 < highest <= 256
+                else ""
+            )
             + _REMEDY
         )
 
 
-def on_white(rgb: NDArray[np.uint8], opacity: NDArray[np.uint8], premultiplied: bool = False) -> NDArray[np.uint8]:
+def on_white(
+    rgb: NDArray[np.uint8], opacity: NDArray[np.uint8], premultiplied: bool = False
+) -> NDArray[np.uint8]:
     """Colours (H, W, 3) laid on white by their opacity (H, W).
 
     Args:
@@ -102,7 +118,10 @@ def on_white(rgb: NDArray[np.uint8], opacity: NDArray[np.uint8], premultiplied: 
     shown = np.empty(rgb.shape, np.uint8)
     rows = max(1, _STRIP // rgb.shape[1])
     for start in range(0, len(rgb), rows):
-        part, alpha = rgb[start : start + rows].astype(np.uint16), opacity[start : start + rows, :, None]
+        part, alpha = (
+            rgb[start : start + rows].astype(np.uint16),
+            opacity[start : start + rows, :, None],
+        )
         white = np.uint16(255) - alpha
         if premultiplied:
             shown[start : start + rows] = (part + white).clip(max=255)

@@ -19,7 +19,9 @@ def is_archive(path: Path) -> bool:
     return path.is_file() and path.name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
-def unpack(archive: Path, folder: Path, name: str = "", wanted: Callable[[str], bool] = lambda member: True) -> None:
+def unpack(
+    archive: Path, folder: Path, name: str = "", wanted: Callable[[str], bool] = lambda member: True
+) -> None:
     """Unpacks a zip or tar into an empty folder.
 
     Args:
@@ -50,7 +52,14 @@ def unpack(archive: Path, folder: Path, name: str = "", wanted: Callable[[str], 
                 content = tar.extractfile(item) if item.isfile() else None
                 if content is not None:
                     _write(content, folder / item.name)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError, NotImplementedError) as error:
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        EOFError,
+        OSError,
+        RuntimeError,
+        NotImplementedError,
+    ) as error:
         raise DataError(f"'{name}' is no archive that can be unpacked whole ({error}).") from None
 
 

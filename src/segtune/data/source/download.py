@@ -32,7 +32,12 @@ def download(name: str, config: DownloadConfig, root: Path, say: Log) -> None:
                 f"dataset '{name}': dataset.root '{root}' does not exist, and {config.url} cannot be fetched "
                 f"({error}). Put the data there by hand, or set dataset.root (or SEGTUNE_DATA) to where it is."
             ) from None
-        unpack(archive, folder / ".unpacked", config.url, lambda m: any(f"/{i}/" in f"/{m}" for i in config.paths))
+        unpack(
+            archive,
+            folder / ".unpacked",
+            config.url,
+            lambda m: any(f"/{i}/" in f"/{m}" for i in config.paths),
+        )
         archive.unlink()
         for inside, target in config.paths.items():
             for top in (folder / ".unpacked").rglob(inside):

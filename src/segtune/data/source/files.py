@@ -20,7 +20,9 @@ def cache_dir() -> Path:
 
     For a user without a home folder (a container's, say), a folder of their own among the temporary files.
     """
-    folder = os.path.expanduser(os.environ.get("SEGTUNE_CACHE") or platformdirs.user_cache_dir("segtune"))
+    folder = os.path.expanduser(
+        os.environ.get("SEGTUNE_CACHE") or platformdirs.user_cache_dir("segtune")
+    )
     if folder.startswith("~"):
         return Path(tempfile.gettempdir()) / f"segtune-cache-{os.getuid()}"
     return Path(folder)
@@ -34,7 +36,9 @@ def walk(folder: Path, suffixes: Sequence[str]) -> Iterator[str]:
         folders[:] = [f for f in folders if not f.startswith(".")]
         inside = os.path.relpath(here, top).replace(os.sep, "/")
         prefix = "" if inside == "." else inside + "/"
-        found += [prefix + n for n in names if n[0] != "." and os.path.splitext(n)[1].lower() in suffixes]
+        found += [
+            prefix + n for n in names if n[0] != "." and os.path.splitext(n)[1].lower() in suffixes
+        ]
     return iter(sorted(found))
 
 
@@ -76,7 +80,11 @@ def digests(paths: Sequence[Path]) -> list[bytes]:
 def _hash(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest() if _HAS_DIGEST else hashlib.sha256(file.read()).digest()
+            return (
+                hashlib.file_digest(file, "sha256").digest()
+                if _HAS_DIGEST
+                else hashlib.sha256(file.read()).digest()
+            )
     except OSError as error:
         raise DataError(f"'{path}' cannot be read: {error}") from None
 
@@ -96,7 +104,9 @@ def _database() -> sqlite3.Connection:
     folder = cache_dir()
     folder.mkdir(parents=True, exist_ok=True)
     base = sqlite3.connect(folder / "digests.sqlite", timeout=60)
-    base.execute("CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, state TEXT, sha256 BLOB) WITHOUT ROWID")
+    base.execute(
+        "CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, state TEXT, sha256 BLOB) WITHOUT ROWID"
+    )
     return base
 
 
@@ -110,7 +120,9 @@ def _recall(paths: Sequence[str]) -> Mapping[str, tuple[str, bytes]]:
         for start in range(0, len(paths), 500):
             part = paths[start : start + 500]
             marks = ",".join("?" * len(part))
-            rows = base.execute(f"SELECT path, state, sha256 FROM digests WHERE path IN ({marks})", part)
+            rows = base.execute(
+                f"SELECT path, state, sha256 FROM digests WHERE path IN ({marks})", part
+            )
             found.update((p, (s, h)) for p, s, h in rows)
     except sqlite3.Error:
         return {}

@@ -80,7 +80,11 @@ class Source:
         return [s for s in usual if s in found] + sorted(found - set(usual))
 
     def _fillings(self, before: str, after: str) -> list[str]:
-        top = (self.root / before).parent if not before.endswith("/") and before else self.root / before
+        top = (
+            (self.root / before).parent
+            if not before.endswith("/") and before
+            else self.root / before
+        )
         start = "" if before.endswith("/") or not before else Path(before).name
         if not top.is_dir():
             return []
@@ -115,7 +119,9 @@ class Source:
             )
         turned = {self.root / image for image in self.fixes.unrotated}
         forms = {self.root / image: form for image, form in self.fixes.formats.items()}
-        return [Pair(n, p, fixed.get(p) or masks[n], p not in turned, forms.get(p)) for n, p in images]
+        return [
+            Pair(n, p, fixed.get(p) or masks[n], p not in turned, forms.get(p)) for n, p in images
+        ]
 
     def mask_files(self, split: str) -> dict[str, Path]:
         """Every mask of the split's folder, by the name of the image that it belongs to."""
@@ -166,17 +172,23 @@ class Source:
             c.mask_format,
         ]
         facts += [self.classes.palette, c.ignore_colors] if c.mask_format.startswith("rgb") else []
-        return hashlib.sha256(repr((facts, sorted(self.fixes.unrotated), sorted(self.fixes.formats.items()))).encode())
+        return hashlib.sha256(
+            repr((facts, sorted(self.fixes.unrotated), sorted(self.fixes.formats.items()))).encode()
+        )
 
     def group(self, name: str) -> str:
         """The group of an image: images of one stand in one split."""
         if self.config.groups is None:
             return name
-        return group_of(self.config.groups, name.partition("/")[2] if self._pooled and "/" in name else name)
+        return group_of(
+            self.config.groups, name.partition("/")[2] if self._pooled and "/" in name else name
+        )
 
     def short(self, path: Path) -> str:
         """A file relative to root with `/`, where it lies below."""
-        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+        return (
+            path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+        )
 
     def all_images(self, split: str) -> list[tuple[str, Path]]:
         """(name, file) of the split's images, those in quarantine and such as share a name included."""
@@ -229,7 +241,9 @@ class Source:
         return [(stem[: len(stem) - len(end)], p) for stem, p in stems if stem.endswith(end)]
 
     def _no_split(self, split: str, where: str) -> DataError:
-        there = [] if self.config.splits is not None and not self.config.splits.lists else self.splits()
+        there = (
+            [] if self.config.splits is not None and not self.config.splits.lists else self.splits()
+        )
         there = there or list(self._kept.get("divided", []))
         return DataError(
             f"dataset '{self.name}': split '{split}' should lie in '{where}', which does not exist; "
@@ -265,7 +279,9 @@ class Source:
             pools = self._pools() if self._pooled else [""]
             listings = {s: self._listing(self.folder(self.config.images, s), s) for s in pools}
             away = set() if self.config.splits and self.config.splits.lists else self.left_out()
-            named = ((f"{s}/{n}" if s else n, p) for s, listing in listings.items() for n, p in listing)
+            named = (
+                (f"{s}/{n}" if s else n, p) for s, listing in listings.items() for n, p in listing
+            )
             found = [(n, p) for n, p in named if p not in away]
             _refuse_twins(self, "+".join(pools) or "all", found)
             self._kept["files"] = dict(found)
@@ -277,7 +293,9 @@ class Source:
         if "divided" not in self._kept:
             names = sorted(self.all_by_name())
             if not names:
-                raise DataError(f"dataset '{self.name}': no image in '{self.root / self.config.images}' to divide.")
+                raise DataError(
+                    f"dataset '{self.name}': no image in '{self.root / self.config.images}' to divide."
+                )
             presence = self._presence(names) if config.stratify else None
             self._kept["divided"] = divide(names, [self.group(n) for n in names], config, presence)
         return dict(self._kept["divided"])
@@ -287,7 +305,9 @@ class Source:
         masks = self.mask_files("")
         missing = [n for n in names if n not in masks]
         if missing:
-            raise DataError(f"dataset '{self.name}': '{missing[0]}' has no mask; stratify needs that of every image.")
+            raise DataError(
+                f"dataset '{self.name}': '{missing[0]}' has no mask; stratify needs that of every image."
+            )
         total = self.table_hash()
         for name, digest in zip(names, digests([masks[n] for n in names]), strict=True):
             total.update(name.encode() + digest)
@@ -297,7 +317,9 @@ class Source:
             files = self.all_by_name()
 
             def shown(name: str) -> NDArray[np.bool_]:
-                ids = self.masks.read(read_bytes(masks[name]), str(masks[name]), forms.get(files[name]))
+                ids = self.masks.read(
+                    read_bytes(masks[name]), str(masks[name]), forms.get(files[name])
+                )
                 return np.bincount(ids.ravel(), minlength=256)[: len(self.classes)] > 0
 
             with ThreadPoolExecutor() as pool:

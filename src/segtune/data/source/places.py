@@ -37,9 +37,16 @@ def check_place(config: DatasetConfig) -> None:
     if config.source == "street":
         return
     root = root_of(config)
-    has_fixes = isinstance(config.fixes, str) or (config.fixes is not None and config.fixes.classes is not None)
+    has_fixes = isinstance(config.fixes, str) or (
+        config.fixes is not None and config.fixes.classes is not None
+    )
     stated = config.classes is not None or config.table is not None or has_fixes
-    if config.source == "folder" and config.download is None and not stated and not (root / CLASSES_FILE).is_file():
+    if (
+        config.source == "folder"
+        and config.download is None
+        and not stated
+        and not (root / CLASSES_FILE).is_file()
+    ):
         raise no_classes(config, root)
 
 
@@ -56,7 +63,11 @@ def _nearest_place(root: Path) -> str:
     above = next(p for p in root.parents if p.is_dir())
     wanted = root.relative_to(above).parts
     try:
-        folders = {p.name.casefold(): p for p in above.iterdir() if p.is_dir() or p.is_file() and len(wanted) == 1}
+        folders = {
+            p.name.casefold(): p
+            for p in above.iterdir()
+            if p.is_dir() or p.is_file() and len(wanted) == 1
+        }
     except OSError:
         folders = {}
     close = difflib.get_close_matches(wanted[0].casefold(), folders, n=1, cutoff=0.6)

@@ -12,7 +12,10 @@ from segtune.errors import DataError
 
 
 def divide(
-    names: Sequence[str], groups: Sequence[str], config: SplitsConfig, presence: NDArray[np.bool_] | None = None
+    names: Sequence[str],
+    groups: Sequence[str],
+    config: SplitsConfig,
+    presence: NDArray[np.bool_] | None = None,
 ) -> dict[str, list[str]]:
     """Splits and their images' names, in the order given; equal for equal names, groups and seed.
 
@@ -41,7 +44,9 @@ def divide(
             f"dataset.splits: {len(names)} images in {len(members)} groups ({', '.join(list(members)[:3])}, …) make no "
             f"{len(wanted)} splits of whole groups. Choose a finer dataset.groups, or none."
         )
-    place = _assign(list(members.values()), presence, len(names), list(wanted.values()), config.seed)
+    place = _assign(
+        list(members.values()), presence, len(names), list(wanted.values()), config.seed
+    )
     found: dict[str, list[str]] = {split: [] for split in wanted}
     where = np.empty(len(names), int)
     for rows, chosen in zip(members.values(), place, strict=True):
@@ -53,7 +58,11 @@ def divide(
     val = found.pop(f"fold {config.fold}")
     test = found.pop("test", [])
     chosen_for_train = {name for part in found.values() for name in part}
-    return {"train": [n for n in names if n in chosen_for_train], "val": val, **({"test": test} if test else {})}
+    return {
+        "train": [n for n in names if n in chosen_for_train],
+        "val": val,
+        **({"test": test} if test else {}),
+    }
 
 
 def _assign(
@@ -65,8 +74,14 @@ def _assign(
 ) -> list[int]:
     """The split of each group."""
     rng = np.random.default_rng(seed)
-    labels = np.ones((images, 1)) if presence is None else np.hstack([presence, np.ones((images, 1), bool)])
-    counts = np.array([labels[list(rows)].sum(0) for rows in groups], float)  # (groups, C + 1), the last: images
+    labels = (
+        np.ones((images, 1))
+        if presence is None
+        else np.hstack([presence, np.ones((images, 1), bool)])
+    )
+    counts = np.array(
+        [labels[list(rows)].sum(0) for rows in groups], float
+    )  # (groups, C + 1), the last: images
     lacking = np.outer(shares, counts.sum(0))  # (splits, C + 1): what each split still wants
     order, place = rng.permutation(len(groups)), np.full(len(groups), -1)
     left = counts.sum(0)
@@ -75,14 +90,20 @@ def _assign(
         live = np.where(left[:-1] > 0)[0] if counts.shape[1] > 1 else np.array([], int)
         label = int(live[left[live].argmin()]) if len(live) else -1
         open_groups = [g for g in order if place[g] < 0 and (label < 0 or counts[g, label] > 0)]
-        open_groups.sort(key=lambda g: -counts[g, label])  # large ones first: small ones fill the gaps
+        open_groups.sort(
+            key=lambda g: -counts[g, label]
+        )  # large ones first: small ones fill the gaps
         for group in open_groups:
             remaining = int((place < 0).sum())
-            allowed = empty if remaining <= empty.sum() else np.ones(len(shares), bool)  # no split stays empty
+            allowed = (
+                empty if remaining <= empty.sum() else np.ones(len(shares), bool)
+            )  # no split stays empty
             if label >= 0:
                 without = held[:, label] == 0
                 left_over = sum(place[g] < 0 for g in open_groups)
-                if left_over <= without.sum() and (without & allowed).any():  # nor one without the class, if it can be
+                if (
+                    left_over <= without.sum() and (without & allowed).any()
+                ):  # nor one without the class, if it can be
                     allowed = allowed & without
             want = np.where(allowed, lacking[:, label], -np.inf)
             best = np.flatnonzero(want >= want.max() - 1e-9)

@@ -30,7 +30,9 @@ def write_dataset(root: Path, settings: StreetConfig, say: Log) -> None:
             (root / kind / split).mkdir(parents=True)
         for index in range(count):
             scene = Scene(scene_seed(settings.seed, split, index))
-            _write_frame(root, split, f"{index:05d}.png", scene.render(settings.height, settings.width))
+            _write_frame(
+                root, split, f"{index:05d}.png", scene.render(settings.height, settings.width)
+            )
     for index in range(settings.clips):
         _write_clip(root, index, settings)
 
@@ -59,7 +61,11 @@ def _write_clip(root: Path, index: int, settings: StreetConfig) -> None:
     scene = Scene(scene_seed(settings.seed, "clips", index))
     with av.open(str(root / "clips" / f"clip_{index:02d}.mp4"), "w") as container:
         stream = container.add_stream("libx264", rate=CLIP_RATE, options={"crf": "18"})
-        stream.width, stream.height, stream.pix_fmt = settings.width // 2 * 2, settings.height // 2 * 2, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = (
+            settings.width // 2 * 2,
+            settings.height // 2 * 2,
+            "yuv420p",
+        )
         for number in range(settings.clip_frames):
             frame = scene.render(settings.height, settings.width, seconds=number / CLIP_RATE)
             _write_png(masks / f"{number:05d}.png", frame.mask)

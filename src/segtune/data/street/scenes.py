@@ -27,9 +27,32 @@ NO_FINER = 255
 _ID = {name: index for index, name in enumerate(CLASSES)}
 _FAR, _NEAR = 90.0, 1.2  # metres from the camera
 _SMALL_FAR = 32.0  # thin things are drawn up to here: further away they would be specks that no annotator labels
-_PAINTS = [(200, 30, 30), (30, 60, 180), (235, 235, 235), (25, 25, 28), (190, 190, 195), (220, 180, 20), (20, 110, 60)]
-_WALLS = [(168, 110, 88), (190, 180, 160), (140, 140, 150), (205, 170, 120), (120, 95, 90), (96, 112, 130)]
-_CLOTHES = [(180, 40, 50), (40, 70, 150), (60, 60, 60), (220, 200, 60), (70, 130, 80), (230, 230, 230), (110, 60, 130)]
+_PAINTS = [
+    (200, 30, 30),
+    (30, 60, 180),
+    (235, 235, 235),
+    (25, 25, 28),
+    (190, 190, 195),
+    (220, 180, 20),
+    (20, 110, 60),
+]
+_WALLS = [
+    (168, 110, 88),
+    (190, 180, 160),
+    (140, 140, 150),
+    (205, 170, 120),
+    (120, 95, 90),
+    (96, 112, 130),
+]
+_CLOTHES = [
+    (180, 40, 50),
+    (40, 70, 150),
+    (60, 60, 60),
+    (220, 200, 60),
+    (70, 130, 80),
+    (230, 230, 230),
+    (110, 60, 130),
+]
 
 
 @dataclass(frozen=True)
@@ -55,7 +78,9 @@ class Thing:
 class Canvas:
     """Image, mask, finer mask and depth, painted far to near with the same polygons."""
 
-    def __init__(self, height: int, width: int, focal: float, horizon: float, camera_height: float) -> None:
+    def __init__(
+        self, height: int, width: int, focal: float, horizon: float, camera_height: float
+    ) -> None:
         self.height, self.width = height, width
         self.focal, self.horizon, self.camera_height = focal, horizon, camera_height
         self.image = np.zeros((height, width, 3), np.uint8)
@@ -83,13 +108,21 @@ class Canvas:
         cv2.fillPoly(self.image, [self.project(points)], color)
 
     def disc(
-        self, center: tuple[float, float, float], radius: float, color: Color, label: str, finer: str = ""
+        self,
+        center: tuple[float, float, float],
+        radius: float,
+        color: Color,
+        label: str,
+        finer: str = "",
     ) -> None:
         """Paints a disc of the given radius in metres that faces the camera."""
         angle = np.linspace(0, 2 * np.pi, 14, endpoint=False)
         x, y, z = center
         self.fill(
-            np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle), np.full(14, z)], 1), color, label, finer
+            np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle), np.full(14, z)], 1),
+            color,
+            label,
+            finer,
         )
 
 
@@ -131,7 +164,11 @@ class Scene:
                         z,
                     )
                 z += length + rng.uniform(0, 5)
-            for kind, gap, low, high in (("tree", 14, 0.3, 4.0), ("pole", 18, -0.5, 0.2), ("sign", 24, -0.7, 0.1)):
+            for kind, gap, low, high in (
+                ("tree", 14, 0.3, 4.0),
+                ("pole", 18, -0.5, 0.2),
+                ("sign", 24, -0.7, 0.1),
+            ):
                 z = rng.uniform(4, 4 + gap)
                 while z < 130:
                     add(kind, side * (edge + rng.uniform(low, high)), z)
@@ -151,13 +188,20 @@ class Scene:
                 parked = rng.random() < 0.35
                 lane = self.road - 1.1 if parked else self.road * rng.uniform(0.42, 0.55)
                 kind = rng.choice(["sedan", "truck", "bus"], p=[0.66, 0.18, 0.16])
-                add(str(kind), side * lane, z, 0.0 if parked else (rng.uniform(2, 9) if ahead else rng.uniform(-9, -4)))
+                add(
+                    str(kind),
+                    side * lane,
+                    z,
+                    0.0 if parked else (rng.uniform(2, 9) if ahead else rng.uniform(-9, -4)),
+                )
                 z += rng.uniform(9, 26)
         return things
 
     def render(self, height: int, width: int, seconds: float = 0.0) -> Frame:
         """The view of the scene, (height, width) in pixels."""
-        canvas = Canvas(height, width, self.zoom * width * 0.9, self.horizon * height, self.camera_height)
+        canvas = Canvas(
+            height, width, self.zoom * width * 0.9, self.horizon * height, self.camera_height
+        )
         rng = np.random.default_rng([self.rng_seed, 1])
         self._sky(canvas, rng)
         self._ground(canvas, rng)
@@ -165,7 +209,9 @@ class Scene:
         placed = [(t, t.z - travelled + t.speed * seconds) for t in self.things]
         for thing, z in sorted(placed, key=lambda p: -p[1]):
             if _NEAR - 9 < z < (_SMALL_FAR if thing.kind in _SMALL else _FAR):
-                _DRAW[thing.kind](canvas, thing.x - self.shift, z, np.random.default_rng(thing.seed))
+                _DRAW[thing.kind](
+                    canvas, thing.x - self.shift, z, np.random.default_rng(thing.seed)
+                )
         self._weather(canvas, np.random.default_rng([self.rng_seed, 2, int(seconds * 1000)]))
         return Frame(canvas.image, canvas.mask, canvas.finer)
 
@@ -184,7 +230,9 @@ class Scene:
     def _ground(self, canvas: Canvas, rng: np.random.Generator) -> None:
         def strip(left: float, right: float) -> Points:
             left, right = left - self.shift, right - self.shift
-            return np.array([[left, 0, 0.6], [left, 0, 600], [right, 0, 600], [right, 0, 0.6]], np.float64)
+            return np.array(
+                [[left, 0, 0.6], [left, 0, 600], [right, 0, 600], [right, 0, 0.6]], np.float64
+            )
 
         grey = int(rng.integers(60, 115))
         canvas.fill(strip(-900, 900), vary(rng, (88, 130, 60), 25), "grass")
@@ -200,13 +248,17 @@ class Scene:
             self._cobbles(canvas, distance)
         else:
             for z in np.arange(2 + rng.uniform(0, 3), 80, 6):
-                canvas.shade(flat(-0.08 - self.shift, 0.08 - self.shift, z, z + 2.5), (225, 225, 215))
+                canvas.shade(
+                    flat(-0.08 - self.shift, 0.08 - self.shift, z, z + 2.5), (225, 225, 215)
+                )
         grain = noise(rng, canvas.height, canvas.width, 2)[..., None] * 22
         blended = canvas.image[ground].astype(np.float32) + grain[ground]
         canvas.image[ground] = blended.clip(0, 255).astype(np.uint8)
 
     def _cobbles(self, canvas: Canvas, distance: NDArray[np.float32]) -> None:
-        columns = (np.arange(canvas.width) - canvas.width / 2)[None, :] * distance[:, None] / canvas.focal
+        columns = (
+            (np.arange(canvas.width) - canvas.width / 2)[None, :] * distance[:, None] / canvas.focal
+        )
         row = np.floor(distance[:, None] / 0.45)
         joint = ((distance[:, None] % 0.45) < 0.12) | (((columns + 0.2 * row) % 0.4) < 0.1)
         stones = (canvas.mask == _ID["road"]) & joint & (distance[:, None] < 22)
@@ -236,16 +288,38 @@ class Scene:
 
 def _house(canvas: Canvas, x: float, z: float, rng: np.random.Generator) -> None:
     height = rng.uniform(4.5, 9)
-    _box(canvas, x, z, rng.uniform(7, 14), rng.uniform(7, 12), height, vary(rng, pick(rng, _WALLS), 20), "house", rng)
+    _box(
+        canvas,
+        x,
+        z,
+        rng.uniform(7, 14),
+        rng.uniform(7, 12),
+        height,
+        vary(rng, pick(rng, _WALLS), 20),
+        "house",
+        rng,
+    )
     if z > _NEAR:
         side = np.sign(x) or 1.0
-        roof = np.array([[x, height, z], [x + side * 10, height, z], [x + side * 5, height + 3, z]], np.float64)
+        roof = np.array(
+            [[x, height, z], [x + side * 10, height, z], [x + side * 5, height + 3, z]], np.float64
+        )
         canvas.fill(roof, vary(rng, (125, 60, 45), 25), "building", "house")
 
 
 def _tower(canvas: Canvas, x: float, z: float, rng: np.random.Generator) -> None:
     wall = vary(rng, pick(rng, _WALLS[2:]), 20)
-    _box(canvas, x, z, rng.uniform(10, 18), rng.uniform(8, 14), rng.uniform(20, 60), wall, "skyscraper", rng)
+    _box(
+        canvas,
+        x,
+        z,
+        rng.uniform(10, 18),
+        rng.uniform(8, 14),
+        rng.uniform(20, 60),
+        wall,
+        "skyscraper",
+        rng,
+    )
 
 
 def _box(
@@ -258,7 +332,14 @@ def _box(
         return
     facade = np.array([[x, 0, near], [x, height, near], [x, height, far], [x, 0, far]], np.float64)
     canvas.fill(facade, wall, "building", finer)
-    front = np.array([[x, 0, near], [x, height, near], [x + side * depth, height, near], [x + side * depth, 0, near]])
+    front = np.array(
+        [
+            [x, 0, near],
+            [x, height, near],
+            [x + side * depth, height, near],
+            [x + side * depth, 0, near],
+        ]
+    )
     darker: Color = (int(wall[0] * 0.78), int(wall[1] * 0.78), int(wall[2] * 0.78))
     canvas.fill(front, darker, "building", finer)
     glass = vary(rng, (70, 85, 100), 30) if rng.random() < 0.7 else vary(rng, (235, 215, 150), 20)
@@ -275,7 +356,12 @@ def _box(
         if z > _NEAR:
             for start in np.arange(1, depth - 1.5, 3.0):
                 a, b = x + side * start, x + side * (start + 1.4)
-                canvas.shade(np.array([[a, level, z], [a, level + 1.5, z], [b, level + 1.5, z], [b, level, z]]), glass)
+                canvas.shade(
+                    np.array(
+                        [[a, level, z], [a, level + 1.5, z], [b, level + 1.5, z], [b, level, z]]
+                    ),
+                    glass,
+                )
 
 
 def _tree(canvas: Canvas, x: float, z: float, rng: np.random.Generator) -> None:
@@ -294,7 +380,10 @@ def _pole(canvas: Canvas, x: float, z: float, rng: np.random.Generator) -> None:
     height, grey = rng.uniform(5, 8), vary(rng, (105, 108, 112), 30)
     canvas.fill(upright(x, z, rng.uniform(0.11, 0.17), 0, height), grey, "pole")
     arm = x - np.sign(x) * 1.4
-    bar = np.array([[x, height, z], [arm, height, z], [arm, height - 0.22, z], [x, height - 0.22, z]], np.float64)
+    bar = np.array(
+        [[x, height, z], [arm, height, z], [arm, height - 0.22, z], [x, height - 0.22, z]],
+        np.float64,
+    )
     canvas.fill(bar, grey, "pole")
 
 
@@ -329,7 +418,9 @@ def _person(canvas: Canvas, x: float, z: float, rng: np.random.Generator) -> Non
             finer,
         )
     canvas.fill(upright(x, z, wide, tall * 0.46, tall * 0.84), pick(rng, _CLOTHES), "person", finer)
-    canvas.disc((x, tall * 0.91, z), tall * (0.1 if finer == "child" else 0.075), skin, "person", finer)
+    canvas.disc(
+        (x, tall * 0.91, z), tall * (0.1 if finer == "child" else 0.075), skin, "person", finer
+    )
 
 
 def _vehicle(kind: str, wide: float, tall: float, long: float) -> Callable[..., None]:
@@ -345,7 +436,14 @@ def _vehicle(kind: str, wide: float, tall: float, long: float) -> Callable[..., 
         canvas.shade(shadow, (30, 30, 32))
         for edge in (-half, half):
             canvas.fill(upright(x + edge * 0.8, z, 0.14, 0, 0.5), (20, 20, 20), "car", kind)
-        flank = np.array([[x + inner, 0.3, z], [x + inner, body, z], [x + inner, body, far], [x + inner, 0.3, far]])
+        flank = np.array(
+            [
+                [x + inner, 0.3, z],
+                [x + inner, body, z],
+                [x + inner, body, far],
+                [x + inner, 0.3, far],
+            ]
+        )
         canvas.fill(flank, dark, "car", kind)
         if kind == "sedan":
             cabin = np.array([[x - half * 0.85, body, z + 0.6], [x - half * 0.65, top, z + 1.2],

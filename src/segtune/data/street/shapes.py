@@ -10,12 +10,17 @@ Points = NDArray[np.float64]
 
 def upright(x: float, z: float, half: float, low: float, high: float) -> Points:
     """A rectangle that faces the camera at depth z."""
-    return np.array([[x - half, low, z], [x - half, high, z], [x + half, high, z], [x + half, low, z]], np.float64)
+    return np.array(
+        [[x - half, low, z], [x - half, high, z], [x + half, high, z], [x + half, low, z]],
+        np.float64,
+    )
 
 
 def flat(left: float, right: float, near: float, far: float) -> Points:
     """A rectangle on the ground."""
-    return np.array([[left, 0, near], [left, 0, far], [right, 0, far], [right, 0, near]], np.float64)
+    return np.array(
+        [[left, 0, near], [left, 0, far], [right, 0, far], [right, 0, near]], np.float64
+    )
 
 
 def pick(rng: np.random.Generator, colors: list[Color]) -> Color:
@@ -32,4 +37,6 @@ def vary(rng: np.random.Generator, color: Color, spread: int) -> Color:
 def noise(rng: np.random.Generator, height: int, width: int, cells: int) -> NDArray[np.float32]:
     """Smooth noise in [-1, 1], with features of about 2**cells pixels."""
     coarse = rng.uniform(-1, 1, (height // 2**cells + 2, width // 2**cells + 2)).astype(np.float32)
-    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.float32)
+    return np.asarray(
+        cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.float32
+    )

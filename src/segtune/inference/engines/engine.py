@@ -23,7 +23,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from segtune.data.source.files import cache_dir
 from segtune.errors import ConfigError, nearest
 from segtune.inference.decisions import Decided, decide
-from segtune.inference.engines.graphs import Runtime, check_installed, is_installed, to_onnx, to_openvino
+from segtune.inference.engines.graphs import (
+    Runtime,
+    check_installed,
+    is_installed,
+    to_onnx,
+    to_openvino,
+)
 from segtune.models.build import SegmentationModel
 from segtune.models.folder import state_hash
 from segtune.models.probe import keep_answers, kept_answers
@@ -67,10 +73,14 @@ class Graph(Eager):
         size: (H, W) that the graph is traced with; of an architecture that knows one size only, others are torch's.
     """
 
-    def __init__(self, model: SegmentationModel, halved: SegmentationModel, kind: str, size: tuple[int, int]) -> None:
+    def __init__(
+        self, model: SegmentationModel, halved: SegmentationModel, kind: str, size: tuple[int, int]
+    ) -> None:
         super().__init__(halved, kind)
         check_installed(kind)
-        self._runtime = Runtime(_graph_of(model, kind, size), precision="bf16" if gains_from_bf16() else "f32")
+        self._runtime = Runtime(
+            _graph_of(model, kind, size), precision="bf16" if gains_from_bf16() else "f32"
+        )
 
     def decide(self, image: Tensor, size: Sequence[int]) -> list[Decided]:
         only, own = self._runtime.size, tuple(image.shape[-2:])
@@ -94,7 +104,11 @@ class Fastest(Eager):
     """
 
     def __init__(
-        self, model: SegmentationModel, graphs: bool = False, keep: Path | None = None, say: Log = lambda _: None
+        self,
+        model: SegmentationModel,
+        graphs: bool = False,
+        keep: Path | None = None,
+        say: Log = lambda _: None,
     ) -> None:
         super().__init__(model, "auto")
         self.graphs, self.say = graphs, say
@@ -118,7 +132,9 @@ class Fastest(Eager):
 
     def _choose(self, image: Tensor, graphs: bool) -> Eager:
         if image.device.type != "cpu":
-            return self._made["eager"]  # a GPU's precision is a question of training, where it was measured
+            return self._made[
+                "eager"
+            ]  # a GPU's precision is a question of training, where it was measured
         names = ["eager", "bf16"] if gains_from_bf16() else ["eager"]
         names += [n for n in ("onnx", "openvino") if graphs and is_installed(n)]
         key = _key(self.model, image, names)
@@ -164,7 +180,11 @@ class Fastest(Eager):
 
 
 def make_engine(
-    model: SegmentationModel, name: str, size: tuple[int, int], graphs: bool = False, say: Log = lambda _: None
+    model: SegmentationModel,
+    name: str,
+    size: tuple[int, int],
+    graphs: bool = False,
+    say: Log = lambda _: None,
 ) -> Eager:
     """An engine by name.
 
@@ -176,7 +196,9 @@ def make_engine(
         ConfigError: an unknown name, or one whose libraries are not installed.
     """
     if name not in ENGINES:
-        raise ConfigError(f"runtime={name}: {nearest(name, ENGINES)} (allowed: {', '.join(ENGINES)})")
+        raise ConfigError(
+            f"runtime={name}: {nearest(name, ENGINES)} (allowed: {', '.join(ENGINES)})"
+        )
     if name == "auto":
         return Fastest(model, graphs, say=say)
     if name == "eager":
@@ -211,7 +233,10 @@ def fold(model: nn.Module) -> nn.Module:
             conv, norm = module._modules[first], module._modules[second]
             follows = isinstance(module, nn.Sequential) or second == first.replace("conv", "bn")
             if follows and type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d:
-                module._modules[first], module._modules[second] = fuse_conv_bn_eval(conv, norm), nn.Identity()
+                module._modules[first], module._modules[second] = (
+                    fuse_conv_bn_eval(conv, norm),
+                    nn.Identity(),
+                )
     return model
 
 
@@ -243,10 +268,15 @@ def _fastest_call(layer: nn.Module, image: Tensor) -> float:
 
 def _graph_of(model: SegmentationModel, kind: str, size: tuple[int, int]) -> Path:
     """The graph's file in the cache folder, traced once for these weights."""
-    key = hashlib.sha256(json.dumps([size, torch.__version__, state_hash(model)]).encode()).hexdigest()
+    key = hashlib.sha256(
+        json.dumps([size, torch.__version__, state_hash(model)]).encode()
+    ).hexdigest()
     folder = cache_dir() / "graphs" / key[:24]
     folder.mkdir(parents=True, exist_ok=True)
-    source, path = folder / "model.onnx", folder / ("model.xml" if kind == "openvino" else "model.onnx")
+    source, path = (
+        folder / "model.onnx",
+        folder / ("model.xml" if kind == "openvino" else "model.onnx"),
+    )
     with FileLock(folder / "lock"):
         for target, write in (
             (source, lambda p: to_onnx(model, p, size, True)),

@@ -54,14 +54,18 @@ class Graph(nn.Module):
         height, width = image.shape[-2:]
         x = (image.float() - self.mean) / self.std
         # not -height % multiple: the exporter takes a quarter longer over sums of a size and its remainder
-        rows, columns = ((side + self.multiple - 1) // self.multiple * self.multiple for side in (height, width))
+        rows, columns = (
+            (side + self.multiple - 1) // self.multiple * self.multiple for side in (height, width)
+        )
         x = F.pad(x, (0, columns - width, 0, rows - height))
         logits = F.interpolate(self.net(x), size=x.shape[-2:], mode="bilinear", align_corners=False)
         # cut last: a runtime copies what is cut, even where nothing is, and of logits that is many times the bytes
         ids = logits.argmax(1).to(torch.uint8)[..., :height, :width]
         if not self.confidence:
             return ids
-        return ids, (1.0 / (logits - logits.amax(1, keepdim=True)).exp().sum(1))[..., :height, :width]
+        return ids, (1.0 / (logits - logits.amax(1, keepdim=True)).exp().sum(1))[
+            ..., :height, :width
+        ]
 
 
 def check_installed(form: str) -> None:
@@ -84,7 +88,9 @@ def is_installed(form: str) -> bool:
     return all(importlib.util.find_spec(name) is not None for name in _NEEDS[form])
 
 
-def to_onnx(model: SegmentationModel, path: Path, size: tuple[int, int], confidence: bool = False) -> bool:
+def to_onnx(
+    model: SegmentationModel, path: Path, size: tuple[int, int], confidence: bool = False
+) -> bool:
     """Writes the graph; whether it takes any size (else only `size`, where the architecture allows no other).
 
     Args:
@@ -106,7 +112,12 @@ def to_onnx(model: SegmentationModel, path: Path, size: tuple[int, int], confide
 def _trace(graph: Graph, image: Tensor, path: Path, shapes: Any) -> None:
     outputs = ["mask", "confidence"] if graph.confidence else ["mask"]
     names: dict[str, Any] = {"input_names": ["image"], "output_names": outputs}
-    with warnings.catch_warnings(), _pooled_by_sums(), redirect_stdout(StringIO()), torch.inference_mode():
+    with (
+        warnings.catch_warnings(),
+        _pooled_by_sums(),
+        redirect_stdout(StringIO()),
+        torch.inference_mode(),
+    ):
         warnings.simplefilter("ignore")
         torch.onnx.export(
             graph, (image,), str(path), dynamo=True, dynamic_shapes=shapes, opset_version=OPSET, external_data=False,
@@ -159,7 +170,12 @@ def to_int8(source: Path, path: Path, images: Sequence[NDArray[np.uint8]]) -> No
         images: each (H, W, 3) uint8, what the activations' ranges are measured on.
     """
     import onnx
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
         def __init__(self) -> None:
@@ -167,11 +183,21 @@ def to_int8(source: Path, path: Path, images: Sequence[NDArray[np.uint8]]) -> No
 
         def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
             image = next(self.rows, None)
-            return None if image is None else {"image": np.ascontiguousarray(image.transpose(2, 0, 1)[None])}
+            return (
+                None
+                if image is None
+                else {"image": np.ascontiguousarray(image.transpose(2, 0, 1)[None])}
+            )
 
     graph = onnx.load(source).graph
-    channels = {weight.name: weight.dims[1] for weight in graph.initializer if len(weight.dims) == 4}
-    first = [node.name for node in graph.node if node.op_type == "Conv" and channels.get(node.input[1]) == 3]
+    channels = {
+        weight.name: weight.dims[1] for weight in graph.initializer if len(weight.dims) == 4
+    }
+    first = [
+        node.name
+        for node in graph.node
+        if node.op_type == "Conv" and channels.get(node.input[1]) == 3
+    ]
     with warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")
         quantize_static(
@@ -211,7 +237,10 @@ class Runtime:
 
             settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
             self._compiled = openvino.Core().compile_model(str(path), "CPU", settings)
-            shape = [int(d.to_string()) if d.is_static else None for d in self._compiled.input(0).partial_shape]
+            shape = [
+                int(d.to_string()) if d.is_static else None
+                for d in self._compiled.input(0).partial_shape
+            ]
             self._run: Any = lambda images: list(self._compiled([images]).values())
         else:
             check_installed("onnx")
@@ -220,7 +249,9 @@ class Runtime:
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = threads
             options.log_severity_level = 3
-            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
             shape = [d if isinstance(d, int) else None for d in session.get_inputs()[0].shape]
             self._run = lambda images: session.run(None, {"image": images})
         self.size = None if None in shape[2:] else (shape[2], shape[3])
@@ -232,4 +263,6 @@ class Runtime:
     def both(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Class ids and confidences, each (B, H, W), of a graph that was written with both."""
         ids, sure = self._run(np.ascontiguousarray(images))
-        return np.array(ids, np.uint8), np.array(sure, np.float32)  # copies: OpenVINO uses its memory again
+        return np.array(ids, np.uint8), np.array(
+            sure, np.float32
+        )  # copies: OpenVINO uses its memory again

@@ -58,7 +58,11 @@ class Georeference:
                 return pixel * float(self.system.linear_units_factor[1])
             except CRSError:
                 return None
-        return pixel * _METRES_A_DEGREE * math.sqrt(max(1e-6, math.cos(math.radians(self.transform.f))))
+        return (
+            pixel
+            * _METRES_A_DEGREE
+            * math.sqrt(max(1e-6, math.cos(math.radians(self.transform.f))))
+        )
 
     def onto_map(self, geometry: BaseGeometry) -> BaseGeometry:
         """A geometry in pixels, in coordinates of the map."""
@@ -125,11 +129,15 @@ def _turned(place: Georeference, height: int, width: int, orientation: int) -> G
     exchanged, mirrored, flipped = TURNS[orientation]
     across, down = (height, width) if exchanged else (width, height)  # as shown
     back = Affine(0, 1, 0, 1, 0, 0) if exchanged else Affine.identity()
-    back = back @ Affine(-1 if mirrored else 1, 0, across * mirrored, 0, -1 if flipped else 1, down * flipped)
+    back = back @ Affine(
+        -1 if mirrored else 1, 0, across * mirrored, 0, -1 if flipped else 1, down * flipped
+    )
     if not place.points:
         return Georeference(place.transform @ back, place.system)
     forth, points = ~back, []
     for point in place.points:
         column, row = forth @ (point.col, point.row)
-        points.append(GroundControlPoint(row, column, point.x, point.y, point.z, point.id, point.info))
+        points.append(
+            GroundControlPoint(row, column, point.x, point.y, point.z, point.id, point.info)
+        )
     return Georeference(place.transform, place.system, tuple(points))

@@ -51,7 +51,9 @@ def opened(sources: Sequence[str]) -> Iterator[list[Input]]:
         with path.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
         if not path.stat().st_size:
-            raise DataError("source=-: standard input is empty; give it the bytes of one image or video.")
+            raise DataError(
+                "source=-: standard input is empty; give it the bytes of one image or video."
+            )
         others = [s for s in sources if s != STANDARD_INPUT]
         first = Input(path, Path("stdin"), "stdin", not _is_image(path))
         yield _apart([first, *(find_inputs(others) if others else [])])
@@ -67,14 +69,18 @@ def find_inputs(sources: Sequence[str]) -> list[Input]:
     for source in sources:
         path = Path(os.path.expanduser(source))
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
+            inside = sorted(
+                p for p in path.rglob("*") if p.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+            )
             found.extend(_input(p, p.relative_to(path)) for p in inside if p.is_file())
             if not inside:
                 raise DataError(f"source '{source}' is a folder without images or videos.")
         elif path.exists():
             found.append(_input(path, Path(path.name)))
         else:
-            matches = sorted(Path(m) for m in glob.glob(str(path), recursive=True) if os.path.isfile(m))
+            matches = sorted(
+                Path(m) for m in glob.glob(str(path), recursive=True) if os.path.isfile(m)
+            )
             if not matches:
                 raise DataError(f"source '{source}': no such file, and no file matches it.")
             found.extend(_input(m, Path(m.name)) for m in matches)
@@ -101,12 +107,19 @@ def _apart(inputs: list[Input]) -> list[Input]:
     """Inputs with places of their own: the suffix where a.jpg lies beside a.png, a number where names repeat."""
     shared = Counter(i.place for i in inputs)
     named = [
-        replace(i, place=i.place.with_name(i.path.name.replace(".", "_"))) if shared[i.place] > 1 else i for i in inputs
+        replace(i, place=i.place.with_name(i.path.name.replace(".", "_")))
+        if shared[i.place] > 1
+        else i
+        for i in inputs
     ]
     taken: Counter[Path] = Counter()
     found = []
     for item in named:
         taken[item.place] += 1
         number = taken[item.place]
-        found.append(item if number == 1 else replace(item, place=item.place.with_name(f"{item.place.name}_{number}")))
+        found.append(
+            item
+            if number == 1
+            else replace(item, place=item.place.with_name(f"{item.place.name}_{number}"))
+        )
     return found

@@ -84,7 +84,11 @@ class Video:
                         clock = frame.pts * frame.time_base
                     first = clock if first is None else first
                     time = float(clock - first)
-                    lasts = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
+                    lasts = (
+                        float(frame.duration * frame.time_base)
+                        if frame.duration and frame.time_base
+                        else 0.0
+                    )
                     reached = max(reached, time + max(lasts, float(1 / self.rate)))
                     if self.sample_ms is None or time * 1000 >= due - 1e-6:
                         yield VideoFrame(number, time, _upright(frame), clock)
@@ -124,7 +128,10 @@ class OverlayWriter:
 
     def write(self, picture: NDArray[np.uint8], clock: Fraction) -> None:
         """Adds a frame (H, W, 3); the times must rise."""
-        height, width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2  # H.264 needs even sides
+        height, width = (
+            picture.shape[0] // 2 * 2,
+            picture.shape[1] // 2 * 2,
+        )  # H.264 needs even sides
         if self._stream is None:
             options = {"crf": "20", "preset": "veryfast"}
             self._stream = self._output.add_stream("libx264", rate=self.video.rate, options=options)
@@ -137,9 +144,16 @@ class OverlayWriter:
             clock = self._last + Fraction(1, 90_000)
         self._last = clock
         stream = self._stream
-        if picture.shape[:2] != (stream.height, stream.width):  # a stream may change its size on the way
+        if picture.shape[:2] != (
+            stream.height,
+            stream.width,
+        ):  # a stream may change its size on the way
             picture = np.ascontiguousarray(picture[: stream.height, : stream.width])
-            missing = [(0, stream.height - picture.shape[0]), (0, stream.width - picture.shape[1]), (0, 0)]
+            missing = [
+                (0, stream.height - picture.shape[0]),
+                (0, stream.width - picture.shape[1]),
+                (0, 0),
+            ]
             picture = np.pad(picture, missing)
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24").reformat(
             format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
@@ -149,7 +163,10 @@ class OverlayWriter:
         self._sound.copy_until(float(clock))
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Ends the file, or removes it after an error."""
         try:
@@ -241,7 +258,9 @@ def _upright(frame: Any) -> NDArray[np.uint8]:
 def _promise(container: Any, stream: Any) -> float | None:
     """Seconds of the video stream: its own duration, Matroska's tag, or the container's."""
     if container.format.name == "avi" and stream.frames and stream.average_rate:
-        return float(stream.frames / stream.average_rate)  # the header's; FFmpeg's own estimate is from the file's size
+        return float(
+            stream.frames / stream.average_rate
+        )  # the header's; FFmpeg's own estimate is from the file's size
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     tag = stream.metadata.get("DURATION", "")

@@ -59,7 +59,10 @@ class Prediction:
 
     def to_json(self) -> dict[str, Any]:
         """The result as one JSON object, for scripts."""
-        return asdict(self) | {"output": str(self.output), "regions": str(self.output / "regions.json")}
+        return asdict(self) | {
+            "output": str(self.output),
+            "regions": str(self.output / "regions.json"),
+        }
 
 
 def predict(
@@ -90,11 +93,16 @@ def predict(
         StorageError: the output cannot be written.
     """
     options = options or Options()
-    with opened(sources) as inputs, threads(torch.get_num_threads() - 1):  # decoding and writing take a core
+    with (
+        opened(sources) as inputs,
+        threads(torch.get_num_threads() - 1),
+    ):  # decoding and writing take a core
         try:
             _make_room(output, overwrite, {i.path.resolve() for i in inputs})
             settings = _settings(segmenter, model, options, workflow)
-            fast = segmenter.using(options.runtime, graphs=_is_long(inputs, options.sample_ms), say=say)
+            fast = segmenter.using(
+                options.runtime, graphs=_is_long(inputs, options.sample_ms), say=say
+            )
             job = _Job(fast, inputs, output, options, settings, workflow, say, progress)
             return job.run(model)
         except OSError as error:
@@ -117,7 +125,9 @@ def _frames(path: Path, sample_ms: float | None) -> int:
         video = Video(path)
     except DataError:  # told when its turn comes
         return 0
-    return video.expected if sample_ms is None else round(1000 * (video.promised or 0.0) / sample_ms)
+    return (
+        video.expected if sample_ms is None else round(1000 * (video.promised or 0.0) / sample_ms)
+    )
 
 
 def _make_room(output: Path, overwrite: bool, inputs: Collection[Path]) -> None:
@@ -127,9 +137,13 @@ def _make_room(output: Path, overwrite: bool, inputs: Collection[Path]) -> None:
         unfinished.unlink(missing_ok=True)
         target.unlink(missing_ok=True)
     elif target.exists():
-        raise ConfigError(f"output '{output}' holds results already. Choose another output=DIR, or add overwrite=true.")
+        raise ConfigError(
+            f"output '{output}' holds results already. Choose another output=DIR, or add overwrite=true."
+        )
     elif not unfinished.exists():
-        taken = [f for f in FOLDERS.values() if (output / f).is_dir() and any((output / f).iterdir())]
+        taken = [
+            f for f in FOLDERS.values() if (output / f).is_dir() and any((output / f).iterdir())
+        ]
         if taken:
             raise ConfigError(
                 f"output '{output}' holds {', '.join(taken)} of something else. Choose another output=DIR, "
@@ -138,9 +152,15 @@ def _make_room(output: Path, overwrite: bool, inputs: Collection[Path]) -> None:
     output.mkdir(parents=True, exist_ok=True)
 
 
-def _settings(segmenter: Segmenter, model: str, options: Options, workflow: Workflow | None) -> dict[str, Any]:
+def _settings(
+    segmenter: Segmenter, model: str, options: Options, workflow: Workflow | None
+) -> dict[str, Any]:
     """What must be the same for a later call to go on with this one."""
-    described = workflow.identity() if workflow else json.dumps(dict(segmenter.info), sort_keys=True, default=str)
+    described = (
+        workflow.identity()
+        if workflow
+        else json.dumps(dict(segmenter.info), sort_keys=True, default=str)
+    )
     digest = hashlib.sha256(described.encode()).hexdigest()[:16]
     return {"model": model, "segmenter": digest, **asdict(options)}
 
@@ -175,14 +195,18 @@ class _Job:
                 pinned = self.workflow.pinned() if self.workflow else None
                 # read again, for they may be more than memory holds
                 images = (
-                    line["row"] for line in log.latest() if _is_current(line, stamps) and "regions" in line["row"]
+                    line["row"]
+                    for line in log.latest()
+                    if _is_current(line, stamps) and "regions" in line["row"]
                 )
                 self.writer.summaries(model, images, self.videos, self.result.failed, pinned)
                 self.writer.record.end()
         (self.output / journal.NAME).unlink()
         if not self.result.images and not self.videos:
             first, count = next(iter(self.result.failed.values())), len(self.inputs)
-            raise DataError(f"none of {count} files could be read; the first: {first}" if count > 1 else first)
+            raise DataError(
+                f"none of {count} files could be read; the first: {first}" if count > 1 else first
+            )
         return self.result
 
     def _finished_before(self, log: Journal, stamps: Mapping[str, list[int]]) -> set[str]:
@@ -196,7 +220,9 @@ class _Job:
                 continue
             gone.add(line["row"]["place"])
             if line["stamp"]:
-                stale.append({"name": line["name"], "stamp": [], "row": {"place": line["row"]["place"]}})
+                stale.append(
+                    {"name": line["name"], "stamp": [], "row": {"place": line["row"]["place"]}}
+                )
         for line in stale:  # a file that gets its old content back has no outputs any more
             log.add(line)
         self.writer.record.remove_of(gone - kept, {i.path.resolve() for i in self.inputs})
@@ -245,9 +271,15 @@ class _Job:
             return item, DataError(f"'{item.name}': {error}"), None
         return item, pixels, place
 
-    def _warn_of_scale(self, item: Input, size: tuple[int, int], place: Georeference | None) -> None:
+    def _warn_of_scale(
+        self, item: Input, size: tuple[int, int], place: Georeference | None
+    ) -> None:
         """Says so where a map is looked at as a small picture, for nobody knows at which resolution to look."""
-        known = place is not None and place.metres is not None and self.segmenter.scale.metres is not None
+        known = (
+            place is not None
+            and place.metres is not None
+            and self.segmenter.scale.metres is not None
+        )
         if place is None or known or self.options.tiling is not None or size in self.warned_sizes:
             return
         look = self.segmenter.scale.look(size)
@@ -268,17 +300,23 @@ class _Job:
         self.writer.picture(item.place, found, place)
         self.writer.shapes(item.place, regions, place)
         self.writer.clarifai_image(item.place, item.name, regions)
-        row = _row(item, found.mask.shape, [r.to_json("regions" in self.options.formats) for r in regions])
+        row = _row(
+            item, found.mask.shape, [r.to_json("regions" in self.options.formats) for r in regions]
+        )
         if self.workflow and (edited := self.workflow.edit(found, regions)):
             self.writer.edited(item.place, edited.picture)
             row["facts"] = edited.facts
         return item, row
 
-    def _large(self, item: Input, place: Georeference | None) -> tuple[Input, dict[str, Any] | DataError]:
+    def _large(
+        self, item: Input, place: Georeference | None
+    ) -> tuple[Input, dict[str, Any] | DataError]:
         """An image that is read in windows: its mask is a GeoTIFF, its overlay small, its regions one per class."""
         options, writer = self.options, self.writer
         unfit = [f for f in options.formats if f in ("yolo", "clarifai")]
-        unfit += ["components"] * (options.split != "concept") + ["a workflow's steps"] * (self.workflow is not None)
+        unfit += ["components"] * (options.split != "concept") + ["a workflow's steps"] * (
+            self.workflow is not None
+        )
         if unfit:
             return item, DataError(
                 f"'{item.name}' is too large to be held in memory and is read in windows. That gives masks, overlays, "
@@ -287,11 +325,15 @@ class _Job:
         is_kept = "masks" in options.formats
         mask = writer.path("masks", item.place, ".tif") if is_kept else self.output / _MASK
         try:
-            size, regions, overlay = segment_large(self.segmenter, item.path, mask, options.tiling, options.tta, place)
+            size, regions, overlay = segment_large(
+                self.segmenter, item.path, mask, options.tiling, options.tta, place
+            )
             if "overlays" in options.formats:
                 write_jpeg(writer.path("overlays", item.place, ".jpg"), overlay)
             if "geojson" in options.formats:
-                writer.large_geojson(item.place, geojson_of(mask, self.segmenter.classes, place), place)
+                writer.large_geojson(
+                    item.place, geojson_of(mask, self.segmenter.classes, place), place
+                )
         except DataError as error:
             return item, error
         finally:
@@ -302,7 +344,9 @@ class _Job:
     def regions(self, found: Segmentation) -> list[Region]:
         """Of an image or a frame, as the options and the workflow want them."""
         options = self.options
-        regions = find_regions(found.mask, found.confidence, found.classes, options.split, options.min_area)
+        regions = find_regions(
+            found.mask, found.confidence, found.classes, options.split, options.min_area
+        )
         return self.workflow.refine(found, regions) if self.workflow else regions
 
     def _videos(self, inputs: list[Input], log: Journal) -> None:
@@ -355,4 +399,10 @@ def _is_current(line: Mapping[str, Any], stamps: Mapping[str, list[int]]) -> boo
 def _row(item: Input, size: Sequence[int], regions: list[dict[str, Any]]) -> dict[str, Any]:
     """An image's row of regions.json."""
     place = item.place.as_posix()
-    return {"file": item.name, "place": place, "width": size[1], "height": size[0], "regions": regions}
+    return {
+        "file": item.name,
+        "place": place,
+        "width": size[1],
+        "height": size[0],
+        "regions": regions,
+    }

@@ -67,7 +67,9 @@ def threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def mapped(work: Callable[[T], R], items: Iterable[T], workers: int = 2, depth: int = 6) -> Iterator[R]:
+def mapped(
+    work: Callable[[T], R], items: Iterable[T], workers: int = 2, depth: int = 6
+) -> Iterator[R]:
     """`map` over threads, in order, at most `depth` items ahead of whoever takes the results.
 
     >>> list(mapped(lambda n: n * n, range(4)))

@@ -74,7 +74,9 @@ def segment_large(
                 raise DataError(f"'{path}' is no TIFF that can be read in windows.")
             size, counts = raster.size, np.zeros((2, 256))
             with new_mask(mask_file, size, place) as (temporary, target):
-                for piece in segmenter.pieces(raster.read, size, tiling, tta, place.metres if place else None):
+                for piece in segmenter.pieces(
+                    raster.read, size, tiling, tta, place.metres if place else None
+                ):
                     height, width = piece.ids.shape
                     target.write(piece.ids, 1, window=Window(piece.left, piece.top, width, height))
                     counts[0] += np.bincount(piece.ids.ravel(), minlength=256)
@@ -95,7 +97,9 @@ def write_mask(mask_file: Path, mask: NDArray[np.uint8], place: Georeference) ->
 
 
 @contextmanager
-def new_mask(mask_file: Path, size: Sequence[int], place: Georeference | None) -> Iterator[tuple[Path, Any]]:
+def new_mask(
+    mask_file: Path, size: Sequence[int], place: Georeference | None
+) -> Iterator[tuple[Path, Any]]:
     """A tiled GeoTIFF to be filled, under a temporary path until the block ends well."""
     temporary = mask_file.with_name(f".{mask_file.name}.part")
     mask_file.parent.mkdir(parents=True, exist_ok=True)
@@ -113,10 +117,14 @@ def new_mask(mask_file: Path, size: Sequence[int], place: Georeference | None) -
         temporary.unlink(missing_ok=True)
 
 
-def geojson_of(mask_file: Path, classes: ClassTable, place: Georeference | None = None) -> Iterator[dict[str, Any]]:
+def geojson_of(
+    mask_file: Path, classes: ClassTable, place: Georeference | None = None
+) -> Iterator[dict[str, Any]]:
     """GeoJSON features of a mask file, one per connected area, in coordinates of the map, or in pixels without one."""
     with rasterio.open(mask_file) as mask:
-        for geometry, value in shapes(rasterio.band(mask, 1), connectivity=4, transform=mask.transform):
+        for geometry, value in shapes(
+            rasterio.band(mask, 1), connectivity=4, transform=mask.transform
+        ):
             if int(value) != IGNORE_INDEX:
                 properties = {"concept": classes.names[int(value)], "concept_id": int(value)}
                 if place and place.points:
@@ -139,7 +147,9 @@ def run_lengths(strips: Iterator[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8],
         values.append(flat[ends - 1])
         lengths.append(np.diff(ends, prepend=0))
     value, length = np.concatenate(values), np.concatenate(lengths)
-    starts = np.flatnonzero(np.append(True, value[1:] != value[:-1]))  # where strips meet, runs go on
+    starts = np.flatnonzero(
+        np.append(True, value[1:] != value[:-1])
+    )  # where strips meet, runs go on
     return value[starts], np.add.reduceat(length, starts)
 
 
@@ -161,7 +171,9 @@ def _regions(mask: Any, counts: NDArray[np.float64], classes: ClassTable) -> lis
     lefts = range(0, width, _BLOCK)
     strips = (mask.read(1, window=Window(x, 0, min(_BLOCK, width - x), height)) for x in lefts)
     values, lengths = run_lengths(strips)
-    present = sorted((c for c in range(len(classes)) if counts[0, c]), key=lambda c: (-counts[0, c], c))
+    present = sorted(
+        (c for c in range(len(classes)) if counts[0, c]), key=lambda c: (-counts[0, c], c)
+    )
     regions = []
     for number, concept in enumerate(present):
         rle = to_rle(values, lengths, concept, (height, width))

@@ -46,9 +46,16 @@ def segment_video(
         Interrupted: stopped by the user; frames that are written are not computed again.
     """
     video = Video(item.path, options.sample_ms)
-    lines = writer.record.add(writer.output / "regions" / item.place.parent / f"{item.place.name}.jsonl")
+    lines = writer.record.add(
+        writer.output / "regions" / item.place.parent / f"{item.place.name}.jsonl"
+    )
     lines.parent.mkdir(parents=True, exist_ok=True)
-    head = {"schema_version": SCHEMA_VERSION, "file": item.name, "stamp": list(item.stamp), "settings": dict(settings)}
+    head = {
+        "schema_version": SCHEMA_VERSION,
+        "file": item.name,
+        "stamp": list(item.stamp),
+        "settings": dict(settings),
+    }
     if next(read_lines(lines), head).get("stamp") != head["stamp"]:
         lines.unlink()  # the file was replaced by another since
     smoother = None if options.smooth == "none" else Smoother(options.smooth)
@@ -61,11 +68,16 @@ def segment_video(
             say(f"{item.name}: goes on after frame {resumed.last}")
         overlay = None
         if "overlays" in writer.formats:
-            overlay = open_files.enter_context(OverlayWriter(writer.path("overlays", item.place, ".mp4"), video))
+            overlay = open_files.enter_context(
+                OverlayWriter(writer.path("overlays", item.place, ".mp4"), video)
+            )
         edit = None
         if workflow and workflow.config.edits:
             edit = _Edits(
-                workflow, open_files.enter_context(OverlayWriter(writer.path("edited", item.place, ".mp4"), video))
+                workflow,
+                open_files.enter_context(
+                    OverlayWriter(writer.path("edited", item.place, ".mp4"), video)
+                ),
             )
         pictures = open_files.enter_context(Behind[None](lambda _: None, depth=6))
         rows = open_files.enter_context(
@@ -87,14 +99,25 @@ def segment_video(
                     picture = draw_overlay(frame.image, mask, segmenter.classes)
                     pictures.submit(overlay.write, picture, frame.clock)
                 if edit:
-                    rows.submit(_again, edit, frame, _stored_mask(writer, item, frame, regions), segmenter, regions)
+                    rows.submit(
+                        _again,
+                        edit,
+                        frame,
+                        _stored_mask(writer, item, frame, regions),
+                        segmenter,
+                        regions,
+                    )
             else:
                 found = _segment(segmenter, frame.image, smoother, options)
                 rows.submit(_row, frame, found, item, writer, regions_of, tracker, edit)
                 if overlay:
                     pictures.submit(_draw, overlay, found, frame)
             count, size, seconds = count + 1, frame.image.shape[:2], frame.time
-            progress(f"frames of {item.place.name}", frame.number + 1, max(video.expected, frame.number + 1))
+            progress(
+                f"frames of {item.place.name}",
+                frame.number + 1,
+                max(video.expected, frame.number + 1),
+            )
     row = {
         "file": item.name, "place": item.place.as_posix(), "width": size[1], "height": size[0], "frames": count,
         "frames_file": lines.relative_to(writer.output).as_posix(), "seconds": round(seconds, 6),
@@ -168,7 +191,9 @@ class _Edits:
     workflow: Workflow
     video: OverlayWriter
 
-    def write(self, frame: VideoFrame, found: Segmentation, regions: list[Region]) -> Mapping[str, Any]:
+    def write(
+        self, frame: VideoFrame, found: Segmentation, regions: list[Region]
+    ) -> Mapping[str, Any]:
         """Writes the edited frame; returns what the edits stated."""
         edited = self.workflow.edit(found, regions)
         assert edited is not None
@@ -177,13 +202,19 @@ class _Edits:
 
 
 def _again(
-    edit: _Edits, frame: VideoFrame, mask: NDArray[np.uint8], segmenter: Segmenter, regions: list[Region]
+    edit: _Edits,
+    frame: VideoFrame,
+    mask: NDArray[np.uint8],
+    segmenter: Segmenter,
+    regions: list[Region],
 ) -> None:
     """Edits a frame whose regions an earlier call has written."""
     found = Segmentation(frame.image, mask, np.ones(mask.shape, np.float32), segmenter.classes)
     edit.write(frame, found, regions)
 
 
-def _stored_mask(writer: Writer, item: Input, frame: VideoFrame, regions: list[Region]) -> NDArray[np.uint8]:
+def _stored_mask(
+    writer: Writer, item: Input, frame: VideoFrame, regions: list[Region]
+) -> NDArray[np.uint8]:
     path = writer.locate("masks", item.place / f"{frame.number:06d}", ".png")
     return read_mask(path) if path.is_file() else paint(regions, *frame.image.shape[:2])

@@ -48,7 +48,9 @@ class Writer:
         """The same, to be written: noted as written here."""
         return self.record.add(self.locate(kind, place, suffix))
 
-    def picture(self, place: Path, found: Segmentation, georeference: Georeference | None = None) -> None:
+    def picture(
+        self, place: Path, found: Segmentation, georeference: Georeference | None = None
+    ) -> None:
         """The mask, and the overlay."""
         self.mask(place, found.mask, georeference)
         if "overlays" in self.formats:
@@ -58,14 +60,18 @@ class Writer:
         """What a workflow's edits made of the image."""
         write_png(self.path("edited", place, ".png"), picture)
 
-    def mask(self, place: Path, mask: NDArray[np.uint8], georeference: Georeference | None = None) -> None:
+    def mask(
+        self, place: Path, mask: NDArray[np.uint8], georeference: Georeference | None = None
+    ) -> None:
         """The mask as an index PNG; as a GeoTIFF where the image lies on a map."""
         if "masks" in self.formats and georeference:
             write_mask(self.path("masks", place, ".tif"), mask, georeference)
         elif "masks" in self.formats:
             write_png(self.path("masks", place, ".png"), mask)
 
-    def shapes(self, place: Path, regions: Sequence[Region], georeference: Georeference | None = None) -> None:
+    def shapes(
+        self, place: Path, regions: Sequence[Region], georeference: Georeference | None = None
+    ) -> None:
         """Outlines as GeoJSON and YOLO-seg."""
         if "geojson" in self.formats:
             write_json(self.path("geojson", place, ".geojson"), to_geojson(regions, georeference))
@@ -113,9 +119,13 @@ class Writer:
         if "coco" in self.formats:
             assert isinstance(kept, list)
             frames = (f for v in videos for f in self._frames(v))
-            write_json(self.record.add(self.output / "coco.json"), to_coco([*kept, *frames], self.classes))
+            write_json(
+                self.record.add(self.output / "coco.json"), to_coco([*kept, *frames], self.classes)
+            )
         if "yolo" in self.formats:
-            names = "".join(f"  {n}: {json.dumps(name)}\n" for n, name in enumerate(self.classes.names))
+            names = "".join(
+                f"  {n}: {json.dumps(name)}\n" for n, name in enumerate(self.classes.names)
+            )
             write_text(self.record.add(self.output / "yolo" / "data.yaml"), f"names:\n{names}")
         with whole(target) as file:
             file.write(json.dumps(head, ensure_ascii=False, indent=1)[:-2] + ',\n "images": [')
@@ -128,7 +138,11 @@ class Writer:
     def _frames(self, video: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         size = {"width": video["width"], "height": video["height"]}
         for row in frames_of(self.output / video["frames_file"]):
-            yield {"file": f"{video['file']}#{row['number']:06d}", **size, "regions": row["regions"]}
+            yield {
+                "file": f"{video['file']}#{row['number']:06d}",
+                **size,
+                "regions": row["regions"],
+            }
 
 
 def frames_of(path: Path) -> Iterator[dict[str, Any]]:

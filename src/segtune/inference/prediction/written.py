@@ -38,7 +38,9 @@ class Record:
         for path in list(self._files()):
             self._remove(path, kept)
         for path in (self.output / "regions").rglob("*.jsonl"):
-            if "settings" in next(read_lines(path), {}):  # a video's frames, written before there was this record
+            if "settings" in next(
+                read_lines(path), {}
+            ):  # a video's frames, written before there was this record
                 self._remove(path, kept)
         self.end()
 
@@ -56,7 +58,11 @@ class Record:
     def names(self) -> list[str]:
         """Of the files that were noted since the last prediction ended, relative, in their order."""
         record = self.output / NAME
-        return list(dict.fromkeys(record.read_text(encoding="utf-8").splitlines())) if record.exists() else []
+        return (
+            list(dict.fromkeys(record.read_text(encoding="utf-8").splitlines()))
+            if record.exists()
+            else []
+        )
 
     def end(self) -> None:
         """Forgets what was noted: `regions.json` names it."""
@@ -64,7 +70,9 @@ class Record:
 
     def _files(self) -> Iterator[Path]:
         try:
-            ended = json.loads((self.output / "regions.json").read_text(encoding="utf-8")).get("files", [])
+            ended = json.loads((self.output / "regions.json").read_text(encoding="utf-8")).get(
+                "files", []
+            )
         except (OSError, ValueError, AttributeError):
             ended = []
         for name in dict.fromkeys([*ended, *self.names()]):

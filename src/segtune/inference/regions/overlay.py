@@ -11,28 +11,37 @@ def colorize(mask: NDArray[np.uint8], classes: ClassTable) -> NDArray[np.uint8]:
     """Class ids (H, W) as colours (H, W, 3); ignored pixels are black."""
     palette = np.zeros((256, 1, 3), np.uint8)
     palette[: len(classes), 0] = classes.palette
-    return np.asarray(cv2.applyColorMap(mask, palette), np.uint8)  # palette[mask], in a tenth of the time
+    return np.asarray(
+        cv2.applyColorMap(mask, palette), np.uint8
+    )  # palette[mask], in a tenth of the time
 
 
 def draw_overlay(
     image: NDArray[np.uint8], mask: NDArray[np.uint8], classes: ClassTable, opacity: float = 0.5
 ) -> NDArray[np.uint8]:
     """The image (H, W, 3) with each class in its colour; ignored pixels stay as they are."""
-    blended = np.asarray(cv2.addWeighted(image, 1 - opacity, colorize(mask, classes), opacity, 0), np.uint8)
+    blended = np.asarray(
+        cv2.addWeighted(image, 1 - opacity, colorize(mask, classes), opacity, 0), np.uint8
+    )
     if (ignored := mask == IGNORE_INDEX).any():
         blended[ignored] = image[ignored]
     return blended
 
 
 def four_views(
-    image: NDArray[np.uint8], truth: NDArray[np.uint8], prediction: NDArray[np.uint8], classes: ClassTable
+    image: NDArray[np.uint8],
+    truth: NDArray[np.uint8],
+    prediction: NDArray[np.uint8],
+    classes: ClassTable,
 ) -> NDArray[np.uint8]:
     """Image, truth, prediction and error side by side, (H, 4 W, 3); errors are red, ignored pixels grey."""
     wrong = (truth != prediction) & (truth != IGNORE_INDEX)
     error = np.full_like(image, 245)
     error[truth == IGNORE_INDEX] = 190
     error[wrong] = (214, 39, 40)
-    return np.concatenate([image, colorize(truth, classes), colorize(prediction, classes), error], axis=1)
+    return np.concatenate(
+        [image, colorize(truth, classes), colorize(prediction, classes), error], axis=1
+    )
 
 
 def on_white(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

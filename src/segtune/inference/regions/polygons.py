@@ -15,7 +15,9 @@ TOLERANCE = 0.75
 """How far a simplified outline may leave the pixels' edges, in pixels: a diagonal's stairs are sqrt(1/2) deep."""
 
 
-def to_polygons(mask: NDArray[np.bool_] | NDArray[np.uint8], tolerance: float = 0.0) -> list[Polygon]:
+def to_polygons(
+    mask: NDArray[np.bool_] | NDArray[np.uint8], tolerance: float = 0.0
+) -> list[Polygon]:
     """The polygons that a mask (H, W) consists of, each with its holes, the largest first.
 
     With a tolerance of 0 their area is the number of pixels, and `to_mask` gives back every one of them.
@@ -29,10 +31,17 @@ def to_polygons(mask: NDArray[np.bool_] | NDArray[np.uint8], tolerance: float = 
     return polygons_of(np.asarray(mask, bool).astype(np.uint8), tolerance).get(1, [])
 
 
-def polygons_of(numbers: NDArray[np.uint8] | NDArray[np.int32], tolerance: float = 0.0) -> dict[int, list[Polygon]]:
+def polygons_of(
+    numbers: NDArray[np.uint8] | NDArray[np.int32], tolerance: float = 0.0
+) -> dict[int, list[Polygon]]:
     """The same for all areas of one number each in one pass over (H, W): number -> polygons; 0 is no area."""
-    drawn = [(_polygon(s["coordinates"]), int(value)) for s, value in shapes(numbers, mask=numbers > 0, connectivity=4)]
-    polygons = shapely.simplify([p for p, _ in drawn], tolerance) if tolerance else [p for p, _ in drawn]
+    drawn = [
+        (_polygon(s["coordinates"]), int(value))
+        for s, value in shapes(numbers, mask=numbers > 0, connectivity=4)
+    ]
+    polygons = (
+        shapely.simplify([p for p, _ in drawn], tolerance) if tolerance else [p for p, _ in drawn]
+    )
     found: dict[int, list[Polygon]] = {}
     for polygon, (_, value) in zip(polygons, drawn, strict=True):
         found.setdefault(value, []).append(polygon)

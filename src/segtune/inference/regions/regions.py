@@ -95,7 +95,9 @@ class Region:
         if polygons:
             row["polygons"] = [to_rings(p) for p in self.polygons]
         if self.finer:
-            row["finer"] = [{"id": c.id, "name": c.name, "confidence": c.confidence} for c in self.finer]
+            row["finer"] = [
+                {"id": c.id, "name": c.name, "confidence": c.confidence} for c in self.finer
+            ]
         if self.track is not None:
             row["track"] = self.track
         return row
@@ -138,7 +140,9 @@ def find_regions(
     order = sorted(range(len(found)), key=lambda n: (-found[n][1], found[n][0]))
     place = np.zeros(len(found) + 1, np.uint8 if len(found) < 256 else np.int32)
     place[np.array(order) + 1] = np.arange(1, len(found) + 1)
-    numbers = np.stack([place[row] for row in numbers])  # not at once: NumPy makes 8 bytes of each index
+    numbers = np.stack(
+        [place[row] for row in numbers]
+    )  # not at once: NumPy makes 8 bytes of each index
     sure = _sums(numbers, confidence, len(found) + 1)[1:]
     columns = np.asfortranarray(numbers)  # as run lengths go
     outlines = _Outlines(numbers)
@@ -160,7 +164,9 @@ def _sums(numbers: NDArray[Any], values: NDArray[np.float32], length: int) -> ND
     return total
 
 
-def _number(mask: NDArray[np.uint8], split: str, min_area: int) -> tuple[NDArray[np.int32], list[tuple[int, int]]]:
+def _number(
+    mask: NDArray[np.uint8], split: str, min_area: int
+) -> tuple[NDArray[np.int32], list[tuple[int, int]]]:
     """Numbers (H, W) of the areas from 1, 0 where there is none, and of each the concept and how many pixels it has."""
     counts = np.zeros(256, np.int64)
     for rows in mask:
@@ -172,7 +178,9 @@ def _number(mask: NDArray[np.uint8], split: str, min_area: int) -> tuple[NDArray
         return lookup[mask], [(c, int(counts[c])) for c in concepts]
     numbers, found = np.zeros(mask.shape, np.int32), list[tuple[int, int]]()
     for concept in concepts:
-        count, labels, stats, _ = cv2.connectedComponentsWithStats((mask == concept).astype(np.uint8), connectivity=8)
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(
+            (mask == concept).astype(np.uint8), connectivity=8
+        )
         large = [n for n in range(1, count) if stats[n, cv2.CC_STAT_AREA] >= min_area]
         lookup = np.zeros(count, np.int32)
         lookup[large] = len(found) + np.arange(1, len(large) + 1)
@@ -197,7 +205,11 @@ class _Outlines:
 
 
 def describe_area(
-    number: int, concept: int, area: NDArray[np.bool_], confidence: NDArray[np.float32], classes: ClassTable
+    number: int,
+    concept: int,
+    area: NDArray[np.bool_],
+    confidence: NDArray[np.float32],
+    classes: ClassTable,
 ) -> Region:
     """An area (H, W) as a region.
 
@@ -250,7 +262,12 @@ def check_version(found: Any, name: str) -> None:
 
 
 def _describe(
-    number: int, concept: int, area: NDArray[np.uint8], pixels: int, sure: float, classes: ClassTable
+    number: int,
+    concept: int,
+    area: NDArray[np.uint8],
+    pixels: int,
+    sure: float,
+    classes: ClassTable,
 ) -> Region:
     """An area (H, W) of so many pixels as a region; `sure` is the sum of their confidences."""
     rle = coco_mask.encode(np.asfortranarray(area))

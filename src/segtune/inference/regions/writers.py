@@ -34,7 +34,9 @@ def to_coco(images: Iterable[Mapping[str, Any]], classes: ClassTable) -> dict[st
     """
     found: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
     for number, row in enumerate(images, 1):
-        found["images"].append({"id": number, "file_name": row["file"], "width": row["width"], "height": row["height"]})
+        found["images"].append(
+            {"id": number, "file_name": row["file"], "width": row["width"], "height": row["height"]}
+        )
         for region in map(Region.from_json, row["regions"]):
             annotation = {
                 "id": len(found["annotations"]) + 1,
@@ -49,7 +51,9 @@ def to_coco(images: Iterable[Mapping[str, Any]], classes: ClassTable) -> dict[st
             if region.finer:
                 annotation["attributes"] = {"finer": region.label}
             found["annotations"].append(annotation)
-    categories = [{"id": n, "name": name, "supercategory": ""} for n, name in enumerate(classes.names, 1)]
+    categories = [
+        {"id": n, "name": name, "supercategory": ""} for n, name in enumerate(classes.names, 1)
+    ]
     return {"info": {"description": "predicted by segtune"}, **found, "categories": categories}
 
 
@@ -63,8 +67,16 @@ def to_geojson(regions: Iterable[Region], place: Georeference | None = None) -> 
     features = []
     for region in regions:
         polygons = [place.onto_map(p) for p in region.polygons] if place else region.polygons
-        properties = {k: v for k, v in region.to_json(polygons=False).items() if k not in ("rle", "id", "concept")}
-        properties |= {"concept": region.concept, "concept_id": region.concept_id, "label": region.label}
+        properties = {
+            k: v
+            for k, v in region.to_json(polygons=False).items()
+            if k not in ("rle", "id", "concept")
+        }
+        properties |= {
+            "concept": region.concept,
+            "concept_id": region.concept_id,
+            "label": region.label,
+        }
         coordinates = [mapping(p)["coordinates"] for p in polygons]
         features.append(
             {
@@ -115,7 +127,10 @@ def to_clarifai(regions: Iterable[Region]) -> list[dict[str, Any]]:
         found.append(
             {
                 "id": str(region.id),
-                "region_info": {"bounding_box": box, "mask": {"image": {"base64": _png(region.mask())}}},
+                "region_info": {
+                    "bounding_box": box,
+                    "mask": {"image": {"base64": _png(region.mask())}},
+                },
                 "value": region.mean_confidence,
                 "data": {"concepts": concepts},
             }

@@ -114,7 +114,12 @@ class Workflow:
         labelers: Sequence[RegionLabeler],
         parts: Sequence[Mapping[str, str]],
     ) -> None:
-        self.name, self.config, self.segmenter, self.labelers = name, config, segmenter, list(labelers)
+        self.name, self.config, self.segmenter, self.labelers = (
+            name,
+            config,
+            segmenter,
+            list(labelers),
+        )
         self.parts = list(parts)
         self._check()
         self.options({})
@@ -136,7 +141,9 @@ class Workflow:
                     "another segmenter."
                 )
             if labelled.count(concept) > 1:
-                raise ConfigError(f"workflow {self.name}: two labelers look at '{concept}'; keep one.")
+                raise ConfigError(
+                    f"workflow {self.name}: two labelers look at '{concept}'; keep one."
+                )
         finer = [n for one in self.labelers for n in one.classes.names]
         for edit in self.config.edits:
             for name in edit.names():
@@ -146,7 +153,9 @@ class Workflow:
                     )
         for name in self.config.filter.concepts or ():
             if name not in concepts:
-                raise ConfigError(f"workflow {self.name}: filter.concepts: {name}: {nearest(name, concepts)}")
+                raise ConfigError(
+                    f"workflow {self.name}: filter.concepts: {name}: {nearest(name, concepts)}"
+                )
 
     @property
     def classes(self) -> ClassTable:
@@ -166,7 +175,12 @@ class Workflow:
         Raises:
             ConfigError: an unknown name, or a number outside its range.
         """
-        told = {"split": self.config.regions, "min_area": self.config.filter.min_area, **self.config.look, **given}
+        told = {
+            "split": self.config.regions,
+            "min_area": self.config.filter.min_area,
+            **self.config.look,
+            **given,
+        }
         names = [f.name for f in fields(Options)]
         for key in told:
             if key not in names:
@@ -177,7 +191,11 @@ class Workflow:
         """Everything that the workflow does with one image; see `Segmenter.segment`."""
         found = self.segmenter.segment(image)
         regions = find_regions(
-            found.mask, found.confidence, found.classes, self.config.regions, self.config.filter.min_area
+            found.mask,
+            found.confidence,
+            found.classes,
+            self.config.regions,
+            self.config.filter.min_area,
         )
         regions = self.refine(found, regions)
         return Worked(found, regions, self.edit(found, regions))
@@ -211,18 +229,35 @@ class Workflow:
 
     def pinned(self) -> dict[str, Any]:
         """What was used, exactly: for regions.json."""
-        return {"name": self.name, "config": self.config.model_dump(mode="json"), "parts": self.parts}
+        return {
+            "name": self.name,
+            "config": self.config.model_dump(mode="json"),
+            "parts": self.parts,
+        }
 
     def save(self, folder: Path) -> str:
         """Writes the folder that `open_model` opens, with all weights; returns the sha256 of its manifest."""
-        tensors = {f"{n}.{k}": v for n, m in enumerate(self.models) for k, v in m.model.state_dict().items()}
+        tensors = {
+            f"{n}.{k}": v
+            for n, m in enumerate(self.models)
+            for k, v in m.model.state_dict().items()
+        }
         models = [dict(m.info) for m in self.models]
-        described = {"kind": "workflow", "classes": self.classes.to_json(), **self.pinned(), "models": models}
+        described = {
+            "kind": "workflow",
+            "classes": self.classes.to_json(),
+            **self.pinned(),
+            "models": models,
+        }
         return write_folder(folder, tensors, described)
 
     @classmethod
     def from_parts(
-        cls, info: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str | torch.device | None, name: str
+        cls,
+        info: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        device: str | torch.device | None,
+        name: str,
     ) -> "Workflow":
         """Out of a description and weights; `name` is for messages.
 
@@ -232,9 +267,14 @@ class Workflow:
         if info.get("kind") != "workflow":
             raise DataError(f"'{name}' is no workflow but a {info.get('kind', 'segmenter')}.")
         try:
-            first, *others = [(told, _of(tensors, number)) for number, told in enumerate(info["models"])]
+            first, *others = [
+                (told, _of(tensors, number)) for number, told in enumerate(info["models"])
+            ]
             segmenter = Segmenter.from_parts(*first, device, f"{name}, its segmenter")
-            labelers = [RegionLabeler.from_parts(*o, device, f"{name}, labeler {n}") for n, o in enumerate(others, 1)]
+            labelers = [
+                RegionLabeler.from_parts(*o, device, f"{name}, labeler {n}")
+                for n, o in enumerate(others, 1)
+            ]
             config = parse_settings(WorkflowConfig, info["config"], name)
             return cls(info["name"], config, segmenter, labelers, info["parts"])
         except (KeyError, TypeError, ValueError) as error:

@@ -45,9 +45,13 @@ class MaskClassificationLoss(nn.Module):
         super().__init__()
         self.num_classes, self.num_points = num_classes, num_points
         self.factors = class_weight, mask_weight, dice_weight
-        self.register_buffer("weight", torch.tensor([1.0] * num_classes + [no_object]), persistent=False)
+        self.register_buffer(
+            "weight", torch.tensor([1.0] * num_classes + [no_object]), persistent=False
+        )
 
-    def forward(self, predictions: Sequence[Masks], mask: Tensor, whole: Tensor | None = None) -> Tensor:
+    def forward(
+        self, predictions: Sequence[Masks], mask: Tensor, whole: Tensor | None = None
+    ) -> Tensor:
         """Scalar loss, summed over the predictions of a model, against mask (B, H, W) of ids and 255.
 
         A GPU waits for the CPU once, for all images and predictions together.
@@ -55,30 +59,46 @@ class MaskClassificationLoss(nn.Module):
         Args:
             whole: the mask (N, H, W) of the batch that these are a part of: the losses of its parts sum to its own.
         """
-        with torch.autocast(mask.device.type, enabled=False):  # sums over thousands of points need fp32
+        with torch.autocast(
+            mask.device.type, enabled=False
+        ):  # sums over thousands of points need fp32
             found = [Masks(p.classes.float(), p.masks.float()) for p in predictions]
             matched = assign(torch.stack([self._costs(p, mask) for p in found]).cpu().numpy())
             shares = self._shares(mask, mask if whole is None else whole, found[0].classes.shape[1])
-            return torch.stack([self._one(p, mask, m, shares) for p, m in zip(found, matched, strict=True)]).sum()
+            return torch.stack(
+                [self._one(p, mask, m, shares) for p, m in zip(found, matched, strict=True)]
+            ).sum()
 
-    def _shares(self, mask: Tensor, whole: Tensor, num_queries: int) -> tuple[Tensor | float, Tensor | float]:
+    def _shares(
+        self, mask: Tensor, whole: Tensor, num_queries: int
+    ) -> tuple[Tensor | float, Tensor | float]:
         """What a part of a batch counts in the mean over queries, and in that over matched ones."""
         if mask is whole:
             return 1.0, 1.0
-        matched, all_matched = (self._shown(m).sum(1).clamp(max=num_queries).sum() for m in (mask, whole))
+        matched, all_matched = (
+            self._shown(m).sum(1).clamp(max=num_queries).sum() for m in (mask, whole)
+        )
         no_object = self.weight[-1]
         queries = matched + no_object * (len(mask) * num_queries - matched)
         all_queries = all_matched + no_object * (len(whole) * num_queries - all_matched)
         return queries / all_queries, matched / all_matched.clamp(min=1)
 
     def _one(
-        self, found: Masks, mask: Tensor, matched: NDArray[np.int64], shares: tuple[Tensor | float, Tensor | float]
+        self,
+        found: Masks,
+        mask: Tensor,
+        matched: NDArray[np.int64],
+        shares: tuple[Tensor | float, Tensor | float],
     ) -> Tensor:
         """Of one prediction, with its (image, query, class) triples (3, M)."""
         images, queries, labels = torch.from_numpy(matched).to(mask.device, non_blocking=True)
         target = torch.full(found.classes.shape[:2], self.num_classes, device=mask.device)
         target[images, queries] = labels
-        total = shares[0] * self.factors[0] * F.cross_entropy(found.classes.transpose(1, 2), target, self.weight)
+        total = (
+            shares[0]
+            * self.factors[0]
+            * F.cross_entropy(found.classes.transpose(1, 2), target, self.weight)
+        )
         if not matched.size:
             return total + 0.0 * found.masks.sum()
         logits = found.masks[images, queries]
@@ -89,7 +109,9 @@ class MaskClassificationLoss(nn.Module):
         cross = (cross / counted.sum(1).clamp(min=1)).mean()
         share = values.sigmoid() * counted
         dice = 1 - (2 * (share * truth).sum(1) + 1) / (share.sum(1) + (truth * counted).sum(1) + 1)
-        summed: Tensor = total + shares[1] * (self.factors[1] * cross + self.factors[2] * dice.mean())
+        summed: Tensor = total + shares[1] * (
+            self.factors[1] * cross + self.factors[2] * dice.mean()
+        )
         return summed
 
     def _shown(self, mask: Tensor) -> Tensor:
@@ -109,9 +131,13 @@ class MaskClassificationLoss(nn.Module):
         elsewhere = counted.transpose(1, 2) - truth
         cross = (F.softplus(-values) @ truth + F.softplus(values) @ elsewhere) / number
         share = values.sigmoid() * counted
-        dice = 1 - (2 * share @ truth + 1) / (share.sum(2, keepdim=True) + truth.sum(1, keepdim=True) + 1)
+        dice = 1 - (2 * share @ truth + 1) / (
+            share.sum(2, keepdim=True) + truth.sum(1, keepdim=True) + 1
+        )
         by_class = -found.classes.softmax(-1)[..., :-1]
-        costs: Tensor = self.factors[0] * by_class + self.factors[1] * cross + self.factors[2] * dice
+        costs: Tensor = (
+            self.factors[0] * by_class + self.factors[1] * cross + self.factors[2] * dice
+        )
         costs = costs.nan_to_num(_BAD, _BAD, -_BAD)  # of weights that diverge: SciPy wants numbers
         return costs.masked_fill(~self._shown(mask)[:, None], math.inf)
 
@@ -123,7 +149,9 @@ class MaskClassificationLoss(nn.Module):
         number = int(self.num_points * _UNCERTAIN)
         chosen = uncertain.topk(number, 1).indices
         kept = many.gather(1, chosen[..., None].expand(-1, -1, 2))
-        return torch.cat([kept, torch.rand(len(logits), self.num_points - number, 2, device=logits.device)], 1)
+        return torch.cat(
+            [kept, torch.rand(len(logits), self.num_points - number, 2, device=logits.device)], 1
+        )
 
 
 def assign(costs: NDArray[np.float32]) -> list[NDArray[np.int64]]:
@@ -149,7 +177,9 @@ def assign(costs: NDArray[np.float32]) -> list[NDArray[np.int64]]:
 
 def _at(values: Tensor, points: Tensor) -> Tensor:
     """(N, C, P) bilinear values of maps (N, C, H, W) at points (N, P, 2)."""
-    found: Tensor = F.grid_sample(values, 2 * points[:, None] - 1, align_corners=False, padding_mode="border")
+    found: Tensor = F.grid_sample(
+        values, 2 * points[:, None] - 1, align_corners=False, padding_mode="border"
+    )
     return found[:, :, 0]
 
 

@@ -34,9 +34,13 @@ class SegmentationLoss(nn.Module):
     def __init__(self, config: LossConfig, shares: Sequence[float] | NDArray[np.float64]) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("weight", class_weights(config.class_weights, shares), persistent=False)
+        self.register_buffer(
+            "weight", class_weights(config.class_weights, shares), persistent=False
+        )
         self.focal = FocalLoss("multiclass", ignore_index=IGNORE_INDEX)
-        self.of_masks = MaskClassificationLoss(len(shares), config.points) if "masks" in config.terms else None
+        self.of_masks = (
+            MaskClassificationLoss(len(shares), config.points) if "masks" in config.terms else None
+        )
 
     @property
     def is_additive(self) -> bool:
@@ -44,7 +48,10 @@ class SegmentationLoss(nn.Module):
 
         Dice and Lovasz are ratios over all pixels, and the hardest pixels are chosen among all.
         """
-        return set(self.config.terms) <= {"cross_entropy", "focal", "masks"} and self.config.hardest == 1.0
+        return (
+            set(self.config.terms) <= {"cross_entropy", "focal", "masks"}
+            and self.config.hardest == 1.0
+        )
 
     def draw_shift(self) -> tuple[int, int]:
         """The row and column that a strided loss starts at, drawn anew for each batch.
@@ -87,7 +94,9 @@ class SegmentationLoss(nn.Module):
         """Every n-th row and column, from a random place on."""
         every = self.config.lovasz_stride
         # at least 1: a labeler's batch may hold no region
-        row, column = (int(torch.randint(max(1, min(every, side)), ())) for side in target.shape[1:])
+        row, column = (
+            int(torch.randint(max(1, min(every, side)), ())) for side in target.shape[1:]
+        )
         return logits[:, :, row::every, column::every], target[:, row::every, column::every]
 
     def _cross_entropy(self, logits: Tensor, target: Tensor, whole: Tensor) -> Tensor:
@@ -96,7 +105,10 @@ class SegmentationLoss(nn.Module):
         values, ids = logits, target
         if logits.is_cuda or logits.shape[1] >= _LANES:
             # classes last: in channels_last a view, whose softmax runs over neighbours; deterministic on a GPU, too
-            values, ids = logits.permute(0, 2, 3, 1).reshape(-1, logits.shape[1]), target.reshape(-1)
+            values, ids = (
+                logits.permute(0, 2, 3, 1).reshape(-1, logits.shape[1]),
+                target.reshape(-1),
+            )
         summed = F.cross_entropy(
             values,
             ids,
@@ -118,7 +130,10 @@ class SegmentationLoss(nn.Module):
             label_smoothing=self.config.label_smoothing,
             reduction="none",
         )
-        factor, norm = counted.float(), self._norms(whole)  # `each` has the weights of classes already
+        factor, norm = (
+            counted.float(),
+            self._norms(whole),
+        )  # `each` has the weights of classes already
         if self.config.boundary:
             factor = factor * (1.0 + self.config.boundary * borders(target))
         if self.config.hardest < 1.0:  # of a whole batch: this is not additive
@@ -131,13 +146,19 @@ class SegmentationLoss(nn.Module):
         norm = (target != IGNORE_INDEX).float()
         if self.weight is not None:
             norm = norm * self.weight[target.clamp(max=len(self.weight) - 1)]
-        return norm * (1.0 + self.config.boundary * borders(target)) if self.config.boundary else norm
+        return (
+            norm * (1.0 + self.config.boundary * borders(target)) if self.config.boundary else norm
+        )
 
     @torch.no_grad()
     def _hardest(self, logits: Tensor, target: Tensor, counted: Tensor) -> Tensor:
         """Where the cross-entropy, without weights of classes, is largest: (B, H, W) bool."""
         each = F.cross_entropy(
-            logits, target, ignore_index=IGNORE_INDEX, label_smoothing=self.config.label_smoothing, reduction="none"
+            logits,
+            target,
+            ignore_index=IGNORE_INDEX,
+            label_smoothing=self.config.label_smoothing,
+            reduction="none",
         )
         number = max(1, int(self.config.hardest * int(counted.sum())))
         return each >= each[counted].topk(number).values[-1] if counted.any() else counted

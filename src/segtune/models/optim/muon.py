@@ -56,7 +56,11 @@ class BatchedMuon(Muon):
         """Updates matrices, or convolutions, of one shape."""
         momenta = [self.state[p]["momentum_buffer"] for p in matrices]
         torch._foreach_lerp_(momenta, gradients, 1.0 - group["momentum"])
-        updates = torch._foreach_lerp(gradients, momenta, group["momentum"]) if group["nesterov"] else momenta
+        updates = (
+            torch._foreach_lerp(gradients, momenta, group["momentum"])
+            if group["nesterov"]
+            else momenta
+        )
         stacked = torch.stack([u.flatten(1) for u in updates])
         turned = _turned(stacked, group["ns_steps"], group["eps"], self.dtype)
         rate = group["lr"] * get_lr_scale(turned.shape, group["adjust_lr_fn"])

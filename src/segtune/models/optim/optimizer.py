@@ -15,7 +15,11 @@ from segtune.models.tuning import layer_scales
 
 
 def build_optimizer(
-    config: OptimizerConfig, model: nn.Module, lr: float, layer_decay: float = 1.0, bf16: bool = True
+    config: OptimizerConfig,
+    model: nn.Module,
+    lr: float,
+    layer_decay: float = 1.0,
+    bf16: bool = True,
 ) -> Optimizer:
     """The optimiser over the model's trainable parameters; biases and norms decay in none of them.
 
@@ -30,7 +34,9 @@ def build_optimizer(
     if config.name == "adamw":
         return _clippable(AdamW(groups, lr=lr, fused=True))
     if config.name == "sgd":
-        return _clippable(SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.momentum > 0, fused=True))
+        return _clippable(
+            SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.momentum > 0, fused=True)
+        )
     muon = BatchedMuon(
         groups,
         lr=lr,
@@ -50,7 +56,9 @@ def _clippable(optimizer: Optimizer) -> Optimizer:
     return optimizer
 
 
-def _groups(model: nn.Module, weight_decay: float, lr: float, layer_decay: float) -> list[dict[str, Any]]:
+def _groups(
+    model: nn.Module, weight_decay: float, lr: float, layer_decay: float
+) -> list[dict[str, Any]]:
     if layer_decay == 1.0:
         return list(param_groups_weight_decay(model, weight_decay))
     scales, groups = layer_scales(model, layer_decay), dict[tuple[float, bool], dict[str, Any]]()

@@ -13,7 +13,17 @@ from segtune.config.schema import Positive
 from segtune.errors import ConfigError
 from segtune.inference.regions.regions import Region
 from segtune.inference.segmenter import Segmentation
-from segtune.inference.workflow.edits.common import Byte, Camera, Facts, Names, Picture, area, chosen, over, soft_alpha
+from segtune.inference.workflow.edits.common import (
+    Byte,
+    Camera,
+    Facts,
+    Names,
+    Picture,
+    area,
+    chosen,
+    over,
+    soft_alpha,
+)
 
 _FACES = ((0, 1, 5, 4), (1, 2, 6, 5), (2, 3, 7, 6), (3, 0, 4, 7), (4, 5, 6, 7))  # sides and lid
 
@@ -42,7 +52,9 @@ class Place(Settings):
         """All names that must be known."""
         return self.ground
 
-    def apply(self, picture: Picture, found: Segmentation, regions: list[Region]) -> tuple[Picture, Facts]:
+    def apply(
+        self, picture: Picture, found: Segmentation, regions: list[Region]
+    ) -> tuple[Picture, Facts]:
         """The picture with the object, whose shadow falls on ground alone; untouched where there is no ground."""
         size = found.mask.shape[0], found.mask.shape[1]
         front = self.at[1] - (0 if self.sprite else self.size[2] / 2)
@@ -59,17 +71,25 @@ class Place(Settings):
         hidden = [r for r, mask in nearer if (mask & (alpha > 0)).any()]
         cover = np.zeros(size)
         if hidden:  # edges matter where the object is seen
-            around = np.s_[max(0, rows.min() - 8) : rows.max() + 9, max(0, columns.min() - 8) : columns.max() + 9]
+            around = np.s_[
+                max(0, rows.min() - 8) : rows.max() + 9,
+                max(0, columns.min() - 8) : columns.max() + 9,
+            ]
             cover[around] = soft_alpha(found.image[around], hiding[around], 2)
         shadow = self._shadow(size) * ground
         shaded = np.rint(picture[..., :3] * (1 - 0.45 * shadow[..., None])).astype(np.uint8)
         shaded = np.concatenate([shaded, picture[..., 3:]], 2)
         shown = alpha * (1 - cover)
         total = float(alpha.sum())
-        facts |= {"hidden_by": [r.id for r in hidden], "visible_share": float(shown.sum() / total) if total else 0.0}
+        facts |= {
+            "hidden_by": [r.id for r in hidden],
+            "visible_share": float(shown.sum() / total) if total else 0.0,
+        }
         return over(colours, shown, shaded), facts
 
-    def _nearer(self, regions: list[Region], z: float, size: tuple[int, int]) -> list[tuple[Region, NDArray[np.bool_]]]:
+    def _nearer(
+        self, regions: list[Region], z: float, size: tuple[int, int]
+    ) -> list[tuple[Region, NDArray[np.bool_]]]:
         """Regions that stand nearer than z metres, each with those of its pixels (H, W) that do.
 
         Column by column, as the lowest pixel says, for several things may share a region; a column that ends above the
@@ -99,7 +119,13 @@ class Place(Settings):
         """Colours and alpha of the box, its faces from far to near and each in its own light."""
         corners = self._corners(size)
         near = self.at[1] - self.size[2] / 2
-        depth = {0: near, 1: self.at[1], 2: self.at[1] + self.size[2] / 2, 3: self.at[1], 4: self.at[1]}
+        depth = {
+            0: near,
+            1: self.at[1],
+            2: self.at[1] + self.size[2] / 2,
+            3: self.at[1],
+            4: self.at[1],
+        }
         flank = 3 if self.at[0] > 0 else 1  # the one that the camera sees
         order = [2, 4 - flank, 4, flank, 0]
         colours, alpha = np.zeros((*size, 3), np.uint8), np.zeros(size, np.uint8)
@@ -120,7 +146,9 @@ class Place(Settings):
         (x, z), (wide, tall, _) = self.at, self.size
         left, top = (float(c) for c in self.camera.pixel(x - wide / 2, tall, z, size))
         right, foot = (float(c) for c in self.camera.pixel(x + wide / 2, 0.0, z, size))
-        matrix = np.array([[(right - left) / pixels.shape[1], 0, left], [0, (foot - top) / pixels.shape[0], top]])
+        matrix = np.array(
+            [[(right - left) / pixels.shape[1], 0, left], [0, (foot - top) / pixels.shape[0], top]]
+        )
         laid = cv2.warpAffine(pixels, matrix, size[::-1], flags=cv2.INTER_AREA)
         return np.asarray(laid[..., :3], np.uint8), np.asarray(laid[..., 3] / 255.0, np.float64)
 

@@ -62,7 +62,8 @@ def soft_alpha(image: Picture, inside: NDArray[np.bool_], band: int) -> NDArray[
     trimap = np.where(sure == 1, 1.0, np.where(maybe == 1, 0.5, 0.0))
     rows, columns = np.nonzero(maybe)
     around = np.s_[
-        max(0, rows.min() - band) : rows.max() + band + 1, max(0, columns.min() - band) : columns.max() + band + 1
+        max(0, rows.min() - band) : rows.max() + band + 1,
+        max(0, columns.min() - band) : columns.max() + band + 1,
     ]
     alpha = np.zeros(mask.shape)
     alpha[around] = matting().estimate_alpha_cf(image[around] / 255.0, trimap[around])
@@ -91,7 +92,9 @@ def matting() -> Any:
 def fill_behind(image: Picture, hole: NDArray[np.bool_]) -> Picture:
     """The image with a hole painted over from its edges (Telea, 2004)."""
     grown = cv2.dilate(hole.astype(np.uint8), np.ones((5, 5), np.uint8))
-    return np.asarray(cv2.inpaint(np.ascontiguousarray(image), grown, 4, cv2.INPAINT_TELEA), np.uint8)
+    return np.asarray(
+        cv2.inpaint(np.ascontiguousarray(image), grown, 4, cv2.INPAINT_TELEA), np.uint8
+    )
 
 
 def over(front: Picture, alpha: NDArray[np.floating[Any]], back: Picture) -> Picture:

@@ -34,18 +34,26 @@ class FreeSpace(Settings):
         """All names that must be known."""
         return [*self.road, *self.obstacles]
 
-    def apply(self, picture: Picture, found: Segmentation, regions: list[Region]) -> tuple[Picture, Facts]:
+    def apply(
+        self, picture: Picture, found: Segmentation, regions: list[Region]
+    ) -> tuple[Picture, Facts]:
         """The picture with free road in green and obstacles boxed, nearest first in the facts."""
         size = found.mask.shape[0], found.mask.shape[1]
         road, stands = area(chosen(regions, self.road), size), chosen(regions, self.obstacles)
         free = free_road(road)
-        seen = sorted((self._obstacle(r, road, size) for r in stands), key=lambda o: float(o["metres"]))
+        seen = sorted(
+            (self._obstacle(r, road, size) for r in stands), key=lambda o: float(o["metres"])
+        )
         shown = picture[..., :3].copy()
         shown[free] = np.rint(0.55 * shown[free] + 0.45 * np.array(_FREE)).astype(np.uint8)
         for one in seen:
             x, y, wide, tall = one["box"]
             cv2.rectangle(
-                shown, (x, y), (x + wide - 1, y + tall - 1), _BLOCKED if one["on_road"] else (250, 190, 40), 1
+                shown,
+                (x, y),
+                (x + wide - 1, y + tall - 1),
+                _BLOCKED if one["on_road"] else (250, 190, 40),
+                1,
             )
         facts: Facts = {
             "free_share": float(free.mean()),
@@ -58,7 +66,9 @@ class FreeSpace(Settings):
     def _obstacle(self, region: Region, road: np.ndarray, size: tuple[int, int]) -> Facts:
         x, y, wide, tall = region.box
         _, z = self.camera.ground(x + wide / 2, min(y + tall, size[0]) - 1, size)
-        under = road[y + tall : y + tall + 3, x : x + wide]  # what its foot stands on; none at the lower edge
+        under = road[
+            y + tall : y + tall + 3, x : x + wide
+        ]  # what its foot stands on; none at the lower edge
         return {
             "region": region.id, "label": region.label, "track": region.track, "box": list(region.box),
             "metres": round(min(float(z), 999.0), 2), "on_road": bool(under.mean() > 0.5) if under.size else True,

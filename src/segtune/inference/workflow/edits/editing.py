@@ -39,7 +39,9 @@ class Soft(Chosen):
 
     def alpha(self, found: Segmentation, regions: list[Region]) -> np.ndarray:
         """Alpha (H, W) in [0, 1] of what is meant."""
-        inside = soft_alpha(found.image, area(chosen(regions, self.of), found.mask.shape), self.band)
+        inside = soft_alpha(
+            found.image, area(chosen(regions, self.of), found.mask.shape), self.band
+        )
         return 1 - inside if self.rest else inside
 
 
@@ -48,11 +50,15 @@ class CutOut(Soft):
 
     do: Literal["cut_out"]
 
-    def apply(self, picture: Picture, found: Segmentation, regions: list[Region]) -> tuple[Picture, Facts]:
+    def apply(
+        self, picture: Picture, found: Segmentation, regions: list[Region]
+    ) -> tuple[Picture, Facts]:
         """The picture with an alpha channel."""
         alpha = self.alpha(found, regions)
         colours = foreground(picture[..., :3], alpha) if alpha.any() else picture[..., :3]
-        return np.dstack([colours, np.rint(alpha * 255).astype(np.uint8)]), {"opaque_share": float(alpha.mean())}
+        return np.dstack([colours, np.rint(alpha * 255).astype(np.uint8)]), {
+            "opaque_share": float(alpha.mean())
+        }
 
 
 class Blur(Soft):
@@ -65,7 +71,9 @@ class Blur(Soft):
     do: Literal["blur"]
     sigma: Positive = 6.0
 
-    def apply(self, picture: Picture, found: Segmentation, regions: list[Region]) -> tuple[Picture, Facts]:
+    def apply(
+        self, picture: Picture, found: Segmentation, regions: list[Region]
+    ) -> tuple[Picture, Facts]:
         """The picture, part of it blurred; what stays sharp does not bleed into the blur."""
         alpha = self.alpha(found, regions)
         weight = cv2.GaussianBlur(alpha, (0, 0), self.sigma)[..., None]
@@ -86,7 +94,9 @@ class Replace(Soft):
     color: tuple[Byte, Byte, Byte] = (255, 255, 255)
     image: str | None = None
 
-    def apply(self, picture: Picture, found: Segmentation, regions: list[Region]) -> tuple[Picture, Facts]:
+    def apply(
+        self, picture: Picture, found: Segmentation, regions: list[Region]
+    ) -> tuple[Picture, Facts]:
         """The picture, part of it replaced."""
         alpha = self.alpha(found, regions)
         height, width = picture.shape[:2]
@@ -94,9 +104,17 @@ class Replace(Soft):
         if self.image is not None:
             if not Path(self.image).is_file():
                 raise ConfigError(f"replace.image={self.image}: no such file.")
-            other = np.asarray(cv2.resize(read_image(self.image), (width, height), interpolation=cv2.INTER_AREA))
-        kept = picture[..., :3] if alpha.all() or not alpha.any() else foreground(picture[..., :3], 1 - alpha)
-        return over(other, alpha, np.dstack([kept, picture[..., 3]]) if picture.shape[2] == 4 else kept), {}
+            other = np.asarray(
+                cv2.resize(read_image(self.image), (width, height), interpolation=cv2.INTER_AREA)
+            )
+        kept = (
+            picture[..., :3]
+            if alpha.all() or not alpha.any()
+            else foreground(picture[..., :3], 1 - alpha)
+        )
+        return over(
+            other, alpha, np.dstack([kept, picture[..., 3]]) if picture.shape[2] == 4 else kept
+        ), {}
 
 
 class Remove(Chosen):
@@ -104,10 +122,16 @@ class Remove(Chosen):
 
     do: Literal["remove"]
 
-    def apply(self, picture: Picture, found: Segmentation, regions: list[Region]) -> tuple[Picture, Facts]:
+    def apply(
+        self, picture: Picture, found: Segmentation, regions: list[Region]
+    ) -> tuple[Picture, Facts]:
         """The picture without them."""
         gone = chosen(regions, self.of)
-        filled = fill_behind(picture[..., :3], area(gone, found.mask.shape)) if gone else picture[..., :3]
+        filled = (
+            fill_behind(picture[..., :3], area(gone, found.mask.shape))
+            if gone
+            else picture[..., :3]
+        )
         rest = picture[..., 3:]
         return np.concatenate([filled, rest], 2), {"removed": [r.id for r in gone]}
 
@@ -127,7 +151,9 @@ class Move(Chosen):
     keep: bool = False
     band: Band = 4
 
-    def apply(self, picture: Picture, found: Segmentation, regions: list[Region]) -> tuple[Picture, Facts]:
+    def apply(
+        self, picture: Picture, found: Segmentation, regions: list[Region]
+    ) -> tuple[Picture, Facts]:
         """The picture with the object elsewhere."""
         there = chosen(regions, self.of)
         if not there:
@@ -146,5 +172,10 @@ class Move(Chosen):
             ]
         )
         shifted = np.asarray(cv2.warpAffine(front, matrix, (width, height)), np.uint8)
-        laid = over(shifted, np.asarray(cv2.warpAffine(alpha, matrix, (width, height)), np.float64), back)
-        return np.concatenate([laid, picture[..., 3:]], 2), {"moved": one.id, "by": [round(right), round(down)]}
+        laid = over(
+            shifted, np.asarray(cv2.warpAffine(alpha, matrix, (width, height)), np.float64), back
+        )
+        return np.concatenate([laid, picture[..., 3:]], 2), {
+            "moved": one.id,
+            "by": [round(right), round(down)],
+        }

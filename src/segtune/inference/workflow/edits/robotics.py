@@ -40,7 +40,9 @@ class CostMap(Settings):
         """All names that must be known."""
         return list(self.costs)
 
-    def apply(self, picture: Picture, found: Segmentation, regions: list[Region]) -> tuple[Picture, Facts]:
+    def apply(
+        self, picture: Picture, found: Segmentation, regions: list[Region]
+    ) -> tuple[Picture, Facts]:
         """The picture with the path drawn on the ground, and the map beside it; the facts hold both in metres."""
         costs, seen = self.grid(found, regions)
         path = self.plan(costs)
@@ -53,7 +55,9 @@ class CostMap(Settings):
         shown = self._draw_ahead(picture[..., :3].copy(), path)
         return np.concatenate([shown, self._draw_map(costs, seen, path, shown.shape[0])], 1), facts
 
-    def grid(self, found: Segmentation, regions: list[Region]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    def grid(
+        self, found: Segmentation, regions: list[Region]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Cost of each cell, row 0 farthest, inf for obstacles and what is not seen; and which cells are seen."""
         size = found.mask.shape[0], found.mask.shape[1]
         rows, columns = int(self.range / self.cell), int(self.width / self.cell)
@@ -70,7 +74,10 @@ class CostMap(Settings):
         costs = np.full((rows, columns), np.inf)
         costs[seen] = per_pixel[v[seen], u[seen]]
         blocked = seen & ~np.isfinite(costs)
-        away = cv2.distanceTransform((~blocked).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) * self.cell
+        away = (
+            cv2.distanceTransform((~blocked).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+            * self.cell
+        )
         costs *= 1 + 4 * np.clip(1 - away / self.clearance, 0, 1)
         return costs, seen
 
@@ -83,19 +90,28 @@ class CostMap(Settings):
         try:
             from skimage.graph import MCP_Geometric
         except ImportError:
-            raise ConfigError("planning a path needs scikit-image: pip install 'segtune[uses]'.") from None
+            raise ConfigError(
+                "planning a path needs scikit-image: pip install 'segtune[uses]'."
+            ) from None
         free = np.argwhere(np.isfinite(costs))
         if not len(free):
             return []
         rows, columns = costs.shape
         start = free[np.argmin(np.hypot(free[:, 0] - rows, free[:, 1] - (columns - 1) / 2))]
-        planner: Any = MCP_Geometric(np.where(np.isfinite(costs), costs, -1))  # negative: never entered
+        planner: Any = MCP_Geometric(
+            np.where(np.isfinite(costs), costs, -1)
+        )  # negative: never entered
         spent, _ = planner.find_costs([tuple(start)])
         reached = np.argwhere(np.isfinite(spent))
         if self.goal is None:
-            nearest = np.lexsort((spent[tuple(reached.T)], reached[:, 0]))[0]  # farthest ahead, then cheapest
+            nearest = np.lexsort((spent[tuple(reached.T)], reached[:, 0]))[
+                0
+            ]  # farthest ahead, then cheapest
         else:
-            row, column = rows - self.goal[1] / self.cell - 0.5, (self.goal[0] + self.width / 2) / self.cell - 0.5
+            row, column = (
+                rows - self.goal[1] / self.cell - 0.5,
+                (self.goal[0] + self.width / 2) / self.cell - 0.5,
+            )
             nearest = np.argmin(np.hypot(reached[:, 0] - row, reached[:, 1] - column))
         return [(int(r), int(c)) for r, c in planner.traceback(tuple(reached[nearest]))]
 
@@ -103,7 +119,13 @@ class CostMap(Settings):
         """(N, 2) metres to the right and ahead of a path's cells."""
         cells = np.array(path, float).reshape(-1, 2)
         rows = int(self.range / self.cell)
-        return np.stack([(cells[:, 1] + 0.5) * self.cell - self.width / 2, (rows - cells[:, 0] - 0.5) * self.cell], 1)
+        return np.stack(
+            [
+                (cells[:, 1] + 0.5) * self.cell - self.width / 2,
+                (rows - cells[:, 0] - 0.5) * self.cell,
+            ],
+            1,
+        )
 
     def _draw_ahead(self, picture: Picture, path: list[tuple[int, int]]) -> Picture:
         metres = self._metres(path)
@@ -114,15 +136,23 @@ class CostMap(Settings):
         return picture
 
     def _draw_map(
-        self, costs: NDArray[np.float64], seen: NDArray[np.bool_], path: list[tuple[int, int]], height: int
+        self,
+        costs: NDArray[np.float64],
+        seen: NDArray[np.bool_],
+        path: list[tuple[int, int]],
+        height: int,
     ) -> Picture:
         """Green is cheap, yellow dear, red an obstacle, grey not seen."""
         dear = np.log1p(np.where(np.isfinite(costs), costs, 0))
         share = (dear / max(float(dear.max()), 1e-6))[..., None]
-        shown = (np.array([70, 170, 90]) * (1 - share) + np.array([245, 210, 70]) * share).astype(np.uint8)
+        shown = (np.array([70, 170, 90]) * (1 - share) + np.array([245, 210, 70]) * share).astype(
+            np.uint8
+        )
         shown[seen & ~np.isfinite(costs)] = (200, 60, 50)
         shown[~seen] = 130
         for row, column in path:
             shown[row, column] = (30, 110, 240)
         width = max(1, round(height * costs.shape[1] / costs.shape[0]))
-        return np.asarray(cv2.resize(shown, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
+        return np.asarray(
+            cv2.resize(shown, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8
+        )
