@@ -51,8 +51,11 @@ def small_limit(monkeypatch):
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 def test_windows_of_a_file_give_the_same_as_the_image_in_memory(
-    segmenter, small_limit, tmp_path, dtype
-):  # noqa: F811
+    segmenter,  # noqa: F811
+    small_limit,
+    tmp_path,
+    dtype,
+):
     scale = 257 if dtype == "uint16" else 1
     image = cv2.resize(RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8), (700, 600))
     place = from_origin(500_000, 4_000_000, 0.5, 0.5)
