@@ -74,8 +74,7 @@ def bare_steps(config: RunConfig, compiled: bool = False, fed: bool = True) -> I
     data = SegmentationData(
         setup.train, setup.val, setup.augment, setup.step_size, config.seed, setup.workers
     )
-    memory_format = torch.channels_last if how.channels_last else torch.contiguous_format
-    model: Any = setup.model.to(device).to(memory_format=memory_format).train()
+    model: Any = setup.model.to(device).to(memory_format=how.memory_format).train()
     loss = SegmentationLoss(config.loss, setup.train.class_shares(len(setup.classes))).to(device)
     optimizer = build_optimizer(config.optimizer, model, setup.lr, bf16=how.bf16)
     loader = data.train_dataloader()
@@ -151,8 +150,7 @@ def step_costs(rounds: int) -> None:
             ("default", config.loss.stride, measured),
         ):
             settings = config.loss.model_copy(update={"stride": stride})
-            memory_format = torch.channels_last if how.channels_last else torch.contiguous_format
-            model = build(config.template["model"], 11).to(memory_format=memory_format).train()
+            model = build(config.template["model"], 11).to(memory_format=how.memory_format).train()
             loss = SegmentationLoss(settings, [1 / 11] * 11)
             optimizer = build_optimizer(config.optimizer, model, 1e-3, bf16=how.bf16)
             steps[name] = (model, loss, optimizer, how.bf16)

@@ -24,6 +24,11 @@ class StepFormat:
     bf16: bool
     channels_last: bool
 
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The layout of weights and activations, for `Module.to`."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
     def __str__(self) -> str:
         return ("bf16" if self.bf16 else "fp32") + (" channels_last" if self.channels_last else "")
 
@@ -121,8 +126,7 @@ def _time_step(
     how: StepFormat,
 ) -> float:
     """Seconds of one forward and backward, after one that is not counted."""
-    memory_format = torch.channels_last if how.channels_last else torch.contiguous_format
-    model = model.to(device).to(memory_format=memory_format).train()
+    model = model.to(device).to(memory_format=how.memory_format).train()
     number, channels, height, width = shape
     # as the data module gives batches: channels are neighbours in memory, whatever the weights' format
     image = torch.randint(

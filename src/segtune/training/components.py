@@ -170,8 +170,7 @@ def choose_parts(setup: RunComponents, say: Log) -> int:
 def try_step(setup: RunComponents) -> None:
     """Forward and backward of a batch at the largest size, on a copy of the model; raises what that raises."""
     config, task, device = setup.config, setup.task, setup.device
-    memory_format = torch.channels_last if setup.how.channels_last else torch.contiguous_format
-    model = copy.deepcopy(setup.model).to(device).to(memory_format=memory_format).train()
+    model = copy.deepcopy(setup.model).to(device).to(memory_format=setup.how.memory_format).train()
     loss = SegmentationLoss(config.loss, setup.train.class_shares(len(setup.classes))).to(device)
     size = setup.batch_shape[2:]
     made = {

@@ -192,8 +192,7 @@ def _remove(folder: Path) -> None:
 def _encode(setup: RunComponents, pairs: Views, number: int, folder: Path) -> None:
     model = setup.model
     assert isinstance(model, SegmentationModel)
-    memory_format = torch.channels_last if setup.how.channels_last else torch.contiguous_format
-    model.to(setup.device).to(memory_format=memory_format).eval()
+    model.to(setup.device).to(memory_format=setup.how.memory_format).eval()
     maps: list[Any] = []
     masks: Any = None
     size, done, used = (0, 0), 0, list[bool]()

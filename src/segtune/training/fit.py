@@ -184,8 +184,7 @@ def _run_steps(
     with stop.at_once():
         views = encoded_views(setup, say)
     loss = SegmentationLoss(config.loss, setup.train.class_shares(len(names)))
-    memory_format = torch.channels_last if setup.how.channels_last else torch.contiguous_format
-    model = setup.model.to(memory_format=memory_format)
+    model = setup.model.to(memory_format=setup.how.memory_format)
     module = FineTuning(
         model, loss, task, setup.step_size, len(names), setup.lr, config.optimizer, config.scheduler,
         config.trainer.ema_decay, config.tuning,

@@ -162,8 +162,12 @@ def measure_timing(setup: RunComponents, patience: float = _SECONDS) -> RunTimin
     loss = SegmentationLoss(config.loss, setup.train.class_shares(len(setup.classes))).to(
         setup.device
     )
-    memory_format = torch.channels_last if setup.how.channels_last else torch.contiguous_format
-    model = copy.deepcopy(setup.model).to(setup.device).to(memory_format=memory_format).train()
+    model = (
+        copy.deepcopy(setup.model)
+        .to(setup.device)
+        .to(memory_format=setup.how.memory_format)
+        .train()
+    )
     optimizer = build_optimizer(
         config.optimizer, model, setup.lr, config.tuning.layer_decay, setup.how.bf16
     )
