@@ -18,7 +18,8 @@ from torch import nn
 from segtune.data.reading.images import resize_image
 from segtune.errors import DataError
 from segtune.inference import segmenter as rooms
-from segtune.inference.media.georeference import common_metres, georeference
+from segtune.inference.media.georeference import georeference
+from segtune.inference.media.pixel_size import common_metres
 from segtune.inference.prediction import rasters as large
 from segtune.inference.prediction.job import Options, predict
 from segtune.inference.scale import Scale, resized
@@ -301,7 +302,7 @@ def test_a_map_far_coarser_than_the_training_images_is_refused_and_seen_as_it_is
     )
     seen = equivariant((64,), metres=0.1)
     with pytest.raises(
-        DataError, match=r"10 m on the ground.*pixels of 0.1 m.*enlarged 100 times.*at most 4"
+        DataError, match=r"10 m wide.*pixels of 0.1 m.*enlarged 100 times.*at most 4"
     ):
         seen.segment(coarse)
     assert seen.segment(coarse, tiling=Tiling(64)).mask.shape == (40, 40)

@@ -1,7 +1,8 @@
 """The scale at which a model looks at an image, whatever the image's size, and images at that scale in little memory.
 
-A photo is brought to the shorter side that the model was trained at. Where the training images lay on maps of one
-resolution, an image that lies on a map is brought to the metres a pixel that the model was trained at.
+A photo is brought to the shorter side that the model was trained at. Where all training images
+state one physical size of a pixel (maps, micrographs), an image that states one, too, is brought
+to the metres a pixel that the model was trained at.
 """
 
 import math
@@ -17,13 +18,14 @@ from scipy.sparse import csr_matrix
 from segtune.data.reading.images import resize_image, target_size
 from segtune.errors import DataError
 from segtune.inference.decisions import decided_rectangle
+from segtune.inference.media.pixel_size import length_text
 from segtune.inference.tiling import Part, ReadWindow
 
 MAX_LOOK = 2**23
 """Pixels that a model looks at in one piece; what is larger at the trained scale is looked at in tiles."""
 
 MAX_ENLARGEMENT = 4
-"""How many times a map may be enlarged to the metres of the training images; detail that it lacks stays lacking."""
+"""How many times an image may be enlarged to the metres of the training images; detail that it lacks stays lacking."""
 
 _STRIP = 2**22  # pixels that are resized at a time
 
@@ -37,7 +39,7 @@ class Scale:
 
     Attributes:
         image_size: one value is the shorter side, two are exact width and height.
-        metres: a pixel of what the model looks at, on the ground; None where the training images lay on no map.
+        metres: physical size of a pixel that the model looks at; None where the training images state none.
 
     >>> Scale((360,)).look((7200, 9600)), Scale((360,), metres=2.0).look((7200, 9600), metres=0.5)
     ((360, 480), (1800, 2400))
@@ -57,7 +59,7 @@ class Scale:
         factor = metres / self.metres
         if factor > MAX_ENLARGEMENT:
             raise DataError(
-                f"its pixels are {metres:g} m on the ground, and the model looks at pixels of {self.metres:g} m; the "
+                f"its pixels are {length_text(metres)} wide, and the model looks at pixels of {length_text(self.metres)}; the "
                 f"image would be enlarged {factor:.0f} times, and at most {MAX_ENLARGEMENT} times is allowed. Take an "
                 "image of finer resolution, or a model that was trained on images like this one. tile=512 looks at "
                 "the pixels as they are."

@@ -20,7 +20,8 @@ from segtune.errors import DataError
 from segtune.inference.averaging import averaged
 from segtune.inference.decisions import Decided, decide, decided_strips
 from segtune.inference.engines.engine import Eager, make_engine
-from segtune.inference.media.georeference import georeference
+from segtune.inference.media.georeference import Georeference
+from segtune.inference.media.pixel_size import pixel_metres
 from segtune.inference.regions.overlay import draw_overlay
 from segtune.inference.regions.regions import Region, find_regions
 from segtune.inference.scale import MAX_LOOK, Piece, Scale, at_size, resized
@@ -152,7 +153,7 @@ class Segmenter:
         """Notes in `info`, which `save` writes, how to build the model and where it came from.
 
         Args:
-            dataset: what it was trained on; `metres` is a pixel on the ground at the model's image size.
+            dataset: what it was trained on; `metres` is the physical size of a pixel at the model's image size.
         """
         self.scale = Scale(tuple(self.image_size), dataset.get("metres"))
         self.info = {
@@ -183,16 +184,15 @@ class Segmenter:
             image: path, bytes, PIL image, array or tensor; see `read_image`.
             tiling: looks at the image in tiles at its own size instead.
             tta: test-time augmentation, a name in `averaging.AVERAGES`.
-            metres: a pixel on the ground; of a path, the file is asked. It counts for segmenters that were trained on
-                maps of one resolution.
+            metres: physical size of a pixel; of a path, the file states it (`pixel_metres`). It counts for
+                segmenters whose train images state one physical size.
 
         Raises:
             DataError: not an image.
             ConfigError: an unknown name.
         """
         if metres is None and self.scale.metres is not None and isinstance(image, str | Path):
-            place = georeference(Path(image))
-            metres = place.metres if place else None
+            metres = self.pixel_metres(Path(image))
         pixels = read_image(image)
         size = (pixels.shape[0], pixels.shape[1])
         if tiling is None and self.is_whole(size, metres):
@@ -204,6 +204,10 @@ class Segmenter:
             mask[piece.top : bottom, piece.left : right] = piece.ids
             confidence[piece.top : bottom, piece.left : right] = piece.sure
         return Segmentation(pixels, mask, confidence, self.classes)
+
+    def pixel_metres(self, path: Path, place: Georeference | None = None) -> float | None:
+        """Metres of a pixel of an image file; None where the trained scale is not in metres."""
+        return None if self.scale.metres is None else pixel_metres(path, place)
 
     def is_whole(self, size: tuple[int, int], metres: float | None = None) -> bool:
         """Whether an image of a size is looked at in one piece, at the trained scale."""

@@ -18,7 +18,7 @@ from segtune.data.batches.cache import evenly
 from segtune.data.batches.datamodule import SegmentationData
 from segtune.errors import ConfigError, DataError, Interrupted, LeaseLost, OutOfMemory
 from segtune.evaluation.evaluate import keep, measure, signed
-from segtune.inference.media.georeference import common_metres
+from segtune.inference.media.pixel_size import common_metres
 from segtune.models.cost import device_name, measure_cost
 from segtune.models.fitting import fitting_parts, is_out_of_memory
 from segtune.models.losses.segmentation import SegmentationLoss
@@ -380,7 +380,7 @@ def _measured(
 
 
 def _resolution(setup: RunComponents) -> dict[str, float]:
-    """Metres of a pixel that the model looked at, where the train images lie on maps of one resolution."""
+    """Metres of a pixel at the model's image size, where all train images state one physical size."""
     try:
         images = [pair.image for pair in setup.source.pairs("train")]
         metres = common_metres(images, setup.config.hp["image_size"])

@@ -1,7 +1,6 @@
 """Where an image lies on a map: read from the file or the world file beside it, kept with every mask and outline."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,6 @@ from segtune.data.reading.rasters import TURNS
 from segtune.errors import DataError
 
 _METRES_A_DEGREE = 111_320.0  # along a meridian
-_ALIKE = 0.02  # by which resolutions may differ and count as one
-_ASKED = 64  # images that are asked for their resolution
 
 
 @dataclass(frozen=True)
@@ -106,22 +103,6 @@ def georeference(path: Path) -> Georeference | None:
         return _turned(found, *stored_size(path, str(path)))
     except DataError:
         return None  # whoever decodes it says what is wrong with it
-
-
-def common_metres(paths: Sequence[Path], image_size: Sequence[int]) -> float | None:
-    """Metres of a pixel of images brought to one shorter side, of evenly chosen ones; None where they differ."""
-    if len(image_size) != 1 or not paths:
-        return None
-    found = []
-    for path in paths[:: -(-len(paths) // _ASKED)]:
-        place = georeference(path)
-        metres = place.metres if place else None
-        if metres is None:
-            return None
-        height, width, _ = stored_size(path, str(path))
-        found.append(metres * min(height, width) / image_size[0])
-    middle = float(np.median(found))
-    return middle if max(found) - min(found) <= _ALIKE * middle else None
 
 
 def _turned(place: Georeference, height: int, width: int, orientation: int) -> Georeference:

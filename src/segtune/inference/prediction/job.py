@@ -249,7 +249,7 @@ class _Job:
                 elif isinstance(pixels, DataError):
                     behind.submit(lambda *outcome: outcome, item, pixels)
                 else:
-                    metres = place.metres if place else None
+                    metres = self.segmenter.pixel_metres(item.path, place)
                     found = self.segmenter.segment(
                         pixels, tiling=self.options.tiling, tta=self.options.tta, metres=metres
                     )
@@ -266,7 +266,8 @@ class _Job:
             return item, error, None
         try:
             if self.options.tiling is None:
-                self.segmenter.scale.look(_size(pixels), place.metres if place else None)
+                metres = self.segmenter.pixel_metres(item.path, place)
+                self.segmenter.scale.look(_size(pixels), metres)
         except DataError as error:
             return item, DataError(f"'{item.name}': {error}"), None
         return item, pixels, place

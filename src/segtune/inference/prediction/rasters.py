@@ -75,7 +75,7 @@ def segment_large(
             size, counts = raster.size, np.zeros((2, 256))
             with new_mask(mask_file, size, place) as (temporary, target):
                 for piece in segmenter.pieces(
-                    raster.read, size, tiling, tta, place.metres if place else None
+                    raster.read, size, tiling, tta, segmenter.pixel_metres(path, place)
                 ):
                     height, width = piece.ids.shape
                     target.write(piece.ids, 1, window=Window(piece.left, piece.top, width, height))

@@ -1,0 +1,86 @@
+"""Physical pixel sizes of micrographs: read from OME-XML and ImageJ's tags, kept, and applied."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.TiffImagePlugin import IFDRational, ImageFileDirectory_v2
+
+from segtune.errors import DataError
+from segtune.inference.media.pixel_size import common_metres, pixel_metres
+from tests.inference.test_scale import equivariant
+
+OME = (
+    '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+    '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="8" SizeY="8" {}/></Image></OME>'
+)
+
+
+def tiff(path: Path, description: str, pixels_a_unit: float = 0.0, side: int = 64) -> Path:
+    tags = ImageFileDirectory_v2()
+    tags[270] = description
+    if pixels_a_unit:
+        ratio = Fraction(pixels_a_unit).limit_denominator(10_000)
+        tags[282] = tags[283] = IFDRational(ratio.numerator, ratio.denominator)
+        tags[296] = 1
+    pixels = np.random.default_rng(side).integers(0, 255, (side, side, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(path, tiffinfo=tags)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("description", "pixels_a_unit", "metres"),
+    [
+        (OME.format('PhysicalSizeX="0.65" PhysicalSizeY="0.65"'), 0, 0.65e-6),
+        (OME.format('PhysicalSizeX="0.4" PhysicalSizeXUnit="&#181;m" PhysicalSizeY="0.9"'), 0, 0.6e-6),
+        (OME.format('PhysicalSizeX="650" PhysicalSizeXUnit="nm" PhysicalSizeY="650" PhysicalSizeYUnit="nm"'), 0, 0.65e-6),
+        (OME.format('PhysicalSizeX="2" PhysicalSizeXUnit="pixel" PhysicalSizeY="2"'), 0, None),
+        (OME.format('PhysicalSizeX="0" PhysicalSizeY="0.65"'), 0, None),
+        (OME.format('PhysicalSizeX="nan" PhysicalSizeY="0.65"'), 0, None),
+        (OME.format(""), 0, None),
+        ("<OME broken", 0, None),
+        ("ImageJ=1.54f\nunit=micron\nspacing=1.0", 4.0, 0.25e-6),
+        ("ImageJ=1.54f\nunit=\\u00B5m\n", 2.0, 0.5e-6),
+        ("ImageJ=1.54f\nunit=mm\n", 100.0, 1e-5),
+        ("ImageJ=1.54f\n", 4.0, None),
+        ("a photo of 300 dpi", 300.0, None),
+    ],
+)  # fmt: skip
+def test_a_micrograph_states_the_size_of_its_pixels(tmp_path, description, pixels_a_unit, metres):
+    path = tiff(tmp_path / "cell.tif", description, pixels_a_unit)
+    assert pixel_metres(path) == (None if metres is None else pytest.approx(metres, rel=1e-4))
+
+
+def test_a_photo_with_a_print_resolution_states_no_size(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", dpi=(300, 300))
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", dpi=(300, 300))
+    assert pixel_metres(tmp_path / "a.png") is None and pixel_metres(tmp_path / "a.jpg") is None
+
+
+def test_train_images_of_one_objective_give_a_common_size_and_others_do_not(tmp_path):
+    def image(name: str, micrometres: float) -> Path:
+        size = f'PhysicalSizeX="{micrometres}" PhysicalSizeY="{micrometres}"'
+        return tiff(tmp_path / name, OME.format(size))
+
+    alike = [image(f"{n}.tif", 0.325) for n in range(3)]
+    assert common_metres(alike, [32]) == pytest.approx(0.65e-6)
+    assert common_metres([*alike, image("other.tif", 0.65)], [32]) is None
+
+
+def test_a_micrograph_is_seen_at_the_micrometres_of_the_training_images(tmp_path):
+    segmenter = equivariant((64,), metres=1e-6)
+
+    def look(micrometres: float) -> tuple[int, int]:
+        size = f'PhysicalSizeX="{micrometres}" PhysicalSizeY="{micrometres}"'
+        path = tiff(tmp_path / f"{micrometres}.tif", OME.format(size), side=96)
+        assert segmenter.segment(path).mask.shape == (96, 96)
+        return segmenter.scale.look((96, 96), segmenter.pixel_metres(path))
+
+    assert look(0.5) == (48, 48) and look(2.0) == (192, 192)
+    with pytest.raises(DataError, match=r"its pixels are 10 µm wide.*looks at pixels of 1 µm"):
+        look(10.0)
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (100, 200)).save(photo)
+    assert segmenter.scale.look((200, 100), segmenter.pixel_metres(photo)) == (128, 64)
