@@ -1,12 +1,12 @@
-# make demo: install, sweep, compare, promote, predict on the built-in street scenes. make test: all checks.
+# make demo: install, then sweep, compare, promote and predict on the built-in street scenes. make test: the default tests.
 PYTHON ?= python3
 BIN := .venv/bin
 SEGTUNE := $(BIN)/python -m segtune
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c requirements.lock
 
-.PHONY: setup demo test test-slow test-services lint format clean
+.PHONY: setup demo test test-ci test-slow test-services lint format lock clean
 
-setup: .venv/.compiled  ## everything for developing
+setup: .venv/.compiled  ## install everything for development
 demo: .venv/.runtime  ## the main job, end to end, in minutes
 	$(SEGTUNE) sweep quickstart
 	$(SEGTUNE) compare quickstart
@@ -24,15 +24,20 @@ demo: .venv/.runtime  ## the main job, end to end, in minutes
 	@echo "  .venv/bin/segtune train dataset=folder dataset.root=DIR 'dataset.classes=[road,car]'"
 	@echo "  .venv/bin/segtune list runs   (and how to open them in MLflow)"
 
-# two test processes with two threads each would wait for each other on two cores: hence OMP_NUM_THREADS
-test: .venv/.compiled  ## the default checks, under six minutes on two cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 10 -m "not slow and not services and not ray"
+# two test processes with two threads each would compete for two cores: hence one thread each
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-test-slow: .venv/.compiled  ## the rest; SLOW= chooses some of them, as pytest's -k
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 12 -m slow -k "$(SLOW)"
+test: .venv/.compiled  ## the default tests, under six minutes on two cores
+	$(PYTEST) --durations 10 -m "not slow and not services and not ray"
+
+test-ci: .venv/.compiled  ## one slow test of each kind, and the tests of services and Ray
+	$(PYTEST) --durations 15 -m "(slow and ci) or services or ray"
+
+test-slow: .venv/.compiled  ## all slow tests, hours; K= chooses some of them, as pytest -k does
+	$(PYTEST) --durations 15 -m slow -k "$(K)"
 
 test-services: .venv/.compiled  ## sweeps on PostgreSQL, an MLflow server, submitit and a Ray cluster
-	$(BIN)/python -m pytest -m "services or ray"
+	$(PYTEST) --durations 5 -m "services or ray"
 
 lint: .venv/.dev  ## style, types
 	$(BIN)/python -m ruff check .
@@ -42,6 +47,12 @@ lint: .venv/.dev  ## style, types
 format: .venv/.dev
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
+
+# keeps the versions in the lock that still fit; UPGRADE=--upgrade takes the newest ones
+lock: | .venv/bin/python  ## update requirements.lock from pyproject.toml, for all claimed Pythons
+	$(BIN)/python -m pip install --disable-pip-version-check -q uv
+	$(BIN)/python -m uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+	  --no-header --no-annotate --quiet $(UPGRADE) --output-file requirements.lock
 
 clean:
 	rm -rf .venv demo dist .pytest_cache .mypy_cache .ruff_cache

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ def gather(
     candidates = comparison.candidates
     facts: dict[str, Any] = {
         "segtune": __version__,
-        "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "compared": list(names),
         "store": store.uri,
         "candidates": [],
@@ -235,7 +235,7 @@ def _warnings(facts: Mapping[str, Any], candidates: Sequence[Candidate]) -> list
 def _reads_warning(split: Mapping[str, Any], candidates: Sequence[Candidate]) -> list[str]:
     """Reads of a test split before the last of the compared runs had been trained."""
     last = max(r.started + r.seconds for c in candidates for r in c.runs)
-    when = datetime.fromtimestamp(last, timezone.utc).isoformat(timespec="microseconds")
+    when = datetime.fromtimestamp(last, UTC).isoformat(timespec="microseconds")
     early = [r for r in split["test_reads"] if r["time"] < when]
     if not early:
         return []

@@ -1,7 +1,7 @@
 """What a segmenter does on a split: the same code and the same model that inference uses."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import numpy as np
 import torch
@@ -95,7 +95,7 @@ def origin_of(
     unit: str = "pixel",
 ) -> Origin:
     """What was measured on what, now; of which segmenter is noted once it is saved."""
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     return Origin(
         dataset, split_name, split.fingerprint, tuple(classes.names), "", dict(cost or {}), device,
         None if duplicates is None else tuple(duplicates), now, unit,

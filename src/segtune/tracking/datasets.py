@@ -11,7 +11,7 @@ import uuid
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def record_read(
     Raises:
         StorageError: it cannot be noted.
     """
-    now = datetime.now(timezone.utc).isoformat(timespec="microseconds")
+    now = datetime.now(UTC).isoformat(timespec="microseconds")
     told = json.dumps({"time": now, "run": run, "purpose": purpose[:200]})
     key = _READ + uuid.uuid4().hex  # a tag of its own: two at once do not collide
 

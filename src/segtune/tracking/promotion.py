@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from filelock import FileLock
@@ -106,7 +106,7 @@ def promote(store: Store, run: RunRecord, model: str, gate: GateConfig) -> Promo
                 else ""
             )
         result = Promotion(model, number, run.id, not failed, reason, verdicts, gate.split, note)
-        now = datetime.now(timezone.utc)
+        now = datetime.now(UTC)
         told = {
             "time": now.isoformat(timespec="seconds"),
             "gate": gate.model_dump(),
