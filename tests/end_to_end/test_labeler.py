@@ -25,6 +25,7 @@ LABELER = [
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_the_same_commands_train_sweep_compare_evaluate_and_promote_it(tmp_path):
     root = f"tracking.root='{tmp_path}'"
     run = segtune.train(*LABELER, root, **QUIET)

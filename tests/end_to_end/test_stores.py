@@ -25,7 +25,7 @@ from segtune.tracking.store import open_store
 from tests.conftest import OPEN_GATE
 from tests.sweeping.test_study import LINE
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ci]
 BIN = Path(sys.executable).parent
 
 

@@ -18,7 +18,6 @@ from segtune.tracking.runs import get_run, sweep_runs
 from segtune.tracking.store import open_store
 from tests.conftest import OPEN_GATE, tiny_without
 
-pytestmark = pytest.mark.slow
 QUIET = {"say": lambda _: None}
 
 
@@ -42,6 +41,7 @@ def sweep_file(folder: Path, n_trials: int, epochs: int) -> None:
     (folder / "sweeps" / "tiny.yaml").write_text("# Question: does it work?\n" + json.dumps(data))
 
 
+@pytest.mark.slow
 def test_sweep_compare_promote_predict(tmp_path):
     sweep_file(tmp_path, n_trials=4, epochs=1)
     result = segtune.sweep("tiny", **QUIET)
@@ -97,6 +97,7 @@ def wait_for(process: subprocess.Popen, text: str) -> None:
     raise AssertionError(f"{text!r} never came")
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_resumes_and_ends_with_its_exact_total(tmp_path):
     sweep_file(tmp_path, n_trials=4, epochs=6)
     with start(tmp_path) as process:
@@ -118,6 +119,7 @@ def test_a_killed_sweep_resumes_and_ends_with_its_exact_total(tmp_path):
     }  # taken up again, not begun anew
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced(tmp_path):
     sweep_file(tmp_path, n_trials=3, epochs=6)
     with start(tmp_path) as process:
@@ -131,6 +133,8 @@ def test_a_killed_worker_is_replaced(tmp_path):
     assert json.loads(out)["trials"]["finished"] == 3 and "died" in err
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_ctrl_c_gives_the_trials_back_and_names_the_command(tmp_path):
     sweep_file(tmp_path, n_trials=2, epochs=300)
     with start(tmp_path) as process:

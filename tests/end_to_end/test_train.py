@@ -221,7 +221,7 @@ def test_early_stopping_ends_a_run_that_no_longer_improves(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("parts", [1, pytest.param(2, marks=pytest.mark.ci)])
 def test_two_processes_train_one_model(parts, tmp_path):
     words = at(
         tmp_path,

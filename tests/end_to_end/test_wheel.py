@@ -15,6 +15,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_a_wheel_works_outside_the_checkout(tmp_path):
     build = [
         sys.executable,

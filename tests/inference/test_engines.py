@@ -22,7 +22,7 @@ from segtune.inference.engines.engine import (
 from segtune.inference.segmenter import Segmenter
 from segtune.models.build import build
 
-SLOW = pytest.mark.slow  # tracing takes twenty seconds
+TRACED = (pytest.mark.slow, pytest.mark.ci)  # tracing takes twenty seconds
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_folding_changes_no_logit(architecture):
 
 
 @pytest.mark.parametrize(
-    "name", ["bf16", pytest.param("onnx", marks=SLOW), pytest.param("openvino", marks=SLOW)]
+    "name", ["bf16", pytest.param("onnx", marks=TRACED), pytest.param("openvino", marks=TRACED)]
 )
 @pytest.mark.parametrize("size", [(64, 96), (130, 190)])
 def test_every_engine_sees_what_eager_sees(trained, name, size):
@@ -94,7 +94,8 @@ def test_a_folder_of_hundreds_of_sizes_is_not_measured_hundreds_of_times(trained
     assert len(lines) == 2
 
 
-@SLOW
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_graph_of_one_size_serves_that_one_and_leaves_others_to_torch(
     trained, tmp_path, monkeypatch
 ):

@@ -81,7 +81,7 @@ def test_a_photo_of_any_size_is_seen_at_the_trained_scale(small_limits, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+@pytest.mark.parametrize("suffix", ["jpg", pytest.param("tif", marks=pytest.mark.ci)])
 def test_sixty_megapixels_are_seen_as_a_third_of_one_in_under_two_gigabytes(tmp_path, suffix):
     code = """
 import json, re, sys

@@ -91,6 +91,7 @@ def noisy_pair(rng, effect, number=233, classes=11):
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_noise_claims_a_winner_in_one_of_twenty_and_two_points_are_found_in_four_of_five():
     rng = np.random.default_rng(7)
     false = sum(

@@ -159,6 +159,7 @@ def test_a_frozen_warm_up_lets_the_encoder_go_afterwards(tiny_run, tmp_path):
 
 
 @pytest.mark.slow  # two trainings of a transformer
+@pytest.mark.ci
 def test_a_run_with_lora_leaves_a_plain_segmenter(tmp_path):
     base = [w for w in TINY if "template" not in w and "hp.width" not in w]
     words = [

@@ -266,6 +266,7 @@ def test_a_version_shows_what_it_is(store):
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_mlflows_own_gc_leaves_a_champion_that_segments(store_root, tiny_run, tmp_path):
     import segtune
 

@@ -20,7 +20,8 @@ from segtune.training.time_budget import RunTiming, ending_seconds, forecast_sec
 from tests.conftest import TINY
 
 
-@pytest.mark.slow  # it takes its minutes
+@pytest.mark.slow  # nine seconds by the clock
+@pytest.mark.ci
 def test_a_run_ends_within_its_minutes_and_records_what_fitted(tmp_path):
     words = [w for w in TINY if "num_epochs" not in w]
     started = time.monotonic()
