@@ -1,0 +1,39 @@
+"""Pages that people read: their links lead somewhere, also on a package index, and they stay short."""
+
+import re
+import runpy
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)(#[^)]*)?\)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_relative_link_leads_to_a_file(page):
+    for path, _ in LINK.findall(page.read_text()):
+        assert (page.parent / path).exists(), path
+
+
+def test_readme_and_log_stay_short():
+    readme = (ROOT / "README.md").read_text()
+    assert len(readme.splitlines()) < 150
+    assert len((ROOT / "LOG.md").read_text().splitlines()) < 500
+    for paragraph in readme.split("\n\n"):
+        is_prose = not paragraph.startswith(("```", "|", "#", "!"))
+        assert not is_prose or len(paragraph.splitlines()) <= 5, paragraph
+
+
+def test_links_of_the_readme_are_absolute_on_a_package_index():
+    pytest.importorskip("hatchling", reason="needs the build tools: make setup")
+    absolute_links = runpy.run_path(str(ROOT / "hatch_build.py"))["absolute_links"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    source = project["urls"]["Source"]
+    page = absolute_links((ROOT / "README.md").read_text(), source)
+    assert not LINK.search(page)
+    assert f"({source}/raw/main/docs/pictures/overlay.png)" in page
+    assert f"({source}/blob/main/docs/sweeps.md)" in page
+    assert absolute_links("[a](https://x.org) [b](#c)", source) == "[a](https://x.org) [b](#c)"
