@@ -11,7 +11,7 @@ from segtune.cli import main as cli
 from segtune.config.schema import TrackingConfig
 from segtune.data.source.files import cache_dir
 from segtune.errors import ConfigError, StorageError
-from segtune.models.build import timm_name
+from segtune.models.encoders import timm_name
 from segtune.tracking.store import open_store
 
 

@@ -150,7 +150,8 @@ from pathlib import Path
 from segtune.inference.large import segment_large
 from segtune.inference.segmenter import Segmenter
 from segtune.inference.tiling import Tiling
-from segtune.models.build import Preprocessing, SegmentationModel
+from segtune.models.preprocessing import Preprocessing
+from segtune.models.segmentation_model import SegmentationModel
 from tests.inference.test_tiling import CLASSES, Equivariant
 segmenter = Segmenter(SegmentationModel(Equivariant(), Preprocessing(multiple=4)), CLASSES, [360], {{}})
 size, regions, _ = segment_large(segmenter, Path({str(path)!r}), Path({str(tmp_path / "mask.tif")!r}), Tiling())

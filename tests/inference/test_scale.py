@@ -25,7 +25,8 @@ from segtune.inference.prediction.job import Options, predict
 from segtune.inference.scale import Scale, resized
 from segtune.inference.segmenter import Segmenter
 from segtune.inference.tiling import Tiling, windows_of
-from segtune.models.build import Preprocessing, SegmentationModel
+from segtune.models.preprocessing import Preprocessing
+from segtune.models.segmentation_model import SegmentationModel
 from tests.inference.test_tiling import CLASSES, Equivariant
 
 SIDE = 96

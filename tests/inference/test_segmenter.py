@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from segtune.data.street.scenes import Scene
 from segtune.inference.segmenter import Segmenter
-from segtune.models.swift import Swift
+from segtune.models.networks.swift import Swift
 
 
 def plain_mask(folder, path) -> np.ndarray:

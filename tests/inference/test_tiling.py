@@ -13,7 +13,8 @@ from segtune.errors import ConfigError
 from segtune.inference import tiling as tiles
 from segtune.inference.segmenter import Segmenter
 from segtune.inference.tiling import Tiling, blended, windows_of
-from segtune.models.build import Preprocessing, SegmentationModel
+from segtune.models.preprocessing import Preprocessing
+from segtune.models.segmentation_model import SegmentationModel
 
 RNG = np.random.default_rng(0)
 CLASSES = ClassTable.parse(["a", "b", "c"])

@@ -5,8 +5,9 @@ import torch
 from timm.models.resnet import BasicBlock
 
 from segtune.errors import ConfigError
-from segtune.models.build import ARCHITECTURES, build
-from segtune.models.swift import Swift
+from segtune.models.build import build
+from segtune.models.networks.swift import Swift
+from segtune.models.networks.table import ARCHITECTURES
 
 SWIFT = {"architecture": "Swift", "encoder": "narrow_resnet", "width": 16}
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from segtune.config.compose import compose
 from segtune.errors import ConfigError
 from segtune.models.build import build
-from segtune.models.eomt import Eomt, Masks, mask_probability
 from segtune.models.losses.masks import MaskClassificationLoss, assign
+from segtune.models.networks.eomt import Eomt, Masks, mask_probability
 
 TINY = {"architecture": "Eomt", "encoder": "test_vit", "num_queries": 6, "num_blocks": 3}
 
@@ -35,19 +35,19 @@ def test_a_query_kept_to_its_mask_sees_its_patches_and_all_other_tokens():
     masks = torch.full((1, 2, 8, 12), -9.0)
     masks[0, 0, :4, :8] = 9.0  # the first query's mask: the upper left; the second's is empty
     before = net._first_patch
-    allowed = net._allowed(masks, (2, 3), before + 6, probability=1.0)
+    allowed = net._attention_mask(masks, (2, 3), before + 6, probability=1.0)
     assert allowed.shape == (1, 1, before + 6, before + 6)
     assert allowed[0, 0, 0, before:].tolist() == [True, True, False, False, False, False]
     assert allowed[0, 0, 1:].all() and allowed[0, 0, 0, :before].all()
-    assert net._allowed(masks, (2, 3), before + 6, probability=0.0) is None
+    assert net._attention_mask(masks, (2, 3), before + 6, probability=0.0) is None
 
 
 def test_no_query_is_kept_to_its_mask_once_the_training_ends():
     net = Eomt(3, "test_vit", num_queries=2, num_blocks=3).train()
     net.advance(0.0)
-    assert net.probabilities == (1.0, 1.0, 1.0)
+    assert net.mask_probabilities == (1.0, 1.0, 1.0)
     net.advance(1.0)
-    assert net.probabilities == (0.0, 0.0, 0.0)
+    assert net.mask_probabilities == (0.0, 0.0, 0.0)
 
 
 def test_logits_are_log_semantic_scores():
@@ -56,7 +56,7 @@ def test_logits_are_log_semantic_scores():
     image = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
     with torch.no_grad():
         found = model.predictions(image)[0][-1]
-        logits = model.net(model._prepared(image))
+        logits = model.net(model.normalize(image))
     expected = torch.zeros(2, 4, *found.masks.shape[-2:])
     for query in range(6):
         share = found.classes[:, query].softmax(-1)[:, :-1]

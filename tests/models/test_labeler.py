@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from segtune.errors import ConfigError
-from segtune.models.build import Preprocessing
 from segtune.models.labeler import RegionModel, _pooled, build_labeler, region_form
+from segtune.models.preprocessing import Preprocessing
 
 OPTIONS = {"architecture": "MaskPool", "encoder": "resnet10t", "width": 16}
 

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from segmentation_models_pytorch.losses import LovaszLoss
 
 from segtune.config.schema import LossConfig
-from segtune.models.eomt import Masks
 from segtune.models.losses.lovasz import lovasz_softmax
 from segtune.models.losses.masks import MaskClassificationLoss
 from segtune.models.losses.segmentation import SegmentationLoss, class_weights
+from segtune.models.networks.network import Masks
 
 LOGITS = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 MASK = torch.randint(0, 4, (2, 8, 8), generator=torch.Generator().manual_seed(1)).to(torch.uint8)

@@ -18,9 +18,9 @@ from segtune.data.reading.images import resize_image, target_size
 from segtune.errors import DataError
 from segtune.inference.regions.regions import Concept, Region, describe_area, renumbered
 from segtune.inference.segmenter import Segmentation, versions
-from segtune.models.build import Preprocessing
 from segtune.models.folder import write_folder
 from segtune.models.labeler import Encoded, RegionModel, build_labeler
+from segtune.models.preprocessing import Preprocessing
 
 _SHOWN = 5  # finer concepts that a region keeps
 _LEAST_PART = 4  # parts of fewer times `min_area` pixels are none

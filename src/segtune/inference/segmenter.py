@@ -26,8 +26,10 @@ from segtune.inference.regions.overlay import draw_overlay
 from segtune.inference.regions.regions import Region, find_regions
 from segtune.inference.scale import MAX_LOOK, Piece, Scale, at_size, resized
 from segtune.inference.tiling import Part, ReadWindow, Tiling, blended, windows_of
-from segtune.models.build import Preprocessing, SegmentationModel, build
+from segtune.models.build import build
 from segtune.models.folder import read_folder, write_folder
+from segtune.models.preprocessing import Preprocessing
+from segtune.models.segmentation_model import SegmentationModel
 from segtune.runtime.log import Log
 
 _LIBRARIES = ("segtune", "torch", "timm", "segmentation-models-pytorch")

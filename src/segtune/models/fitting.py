@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from segtune.errors import ConfigError, OutOfMemory
-from segtune.models.build import SegmentationModel
+from segtune.models.segmentation_model import SegmentationModel
 
 _SHAPES = re.compile(r"size of tensor|must match|shape|Sizes of tensors", re.IGNORECASE)
 _MEMORY = re.compile(r"out of memory|can't allocate memory|bad alloc|std::bad_alloc", re.IGNORECASE)

@@ -5,7 +5,6 @@ bytes (B, 3, H, W) and region numbers (B, h, w) -> logits (R, num_classes), a ro
 
 import math
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import timm
@@ -14,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segtune.errors import ConfigError
-from segtune.models.build import Preprocessing, statistics, timm_name
-from segtune.models.pretrained import hub_or_cache
+from segtune.models.encoders import building, statistics, timm_name
+from segtune.models.preprocessing import Normalizer, Preprocessing
 
 ARCHITECTURES = ("MaskPool",)
 _FORM = 9  # figures of `region_form`
@@ -38,14 +37,12 @@ class RegionModel(nn.Module):
     second head says of each place what would be seen there: it finds the seams of regions that show several things.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(
         self, encoder: nn.Module, width: int, num_classes: int, preprocessing: Preprocessing
     ) -> None:
         super().__init__()
         self.encoder, self.preprocessing = encoder, preprocessing
+        self.normalize = Normalizer(preprocessing)
         told: Any = encoder.feature_info
         self.stride = int(
             min(stride for stride in told.reduction() if stride >= 4)
@@ -61,9 +58,6 @@ class RegionModel(nn.Module):
             nn.Linear(width, num_classes),
         )
         self.places = nn.Conv2d(width, num_classes, 1)
-        for name in ("mean", "std"):
-            values = torch.tensor(getattr(preprocessing, name)).mul(255.0).view(1, 3, 1, 1)
-            self.register_buffer(name, values, persistent=False)
 
     @property
     def class_layers(self) -> list[nn.Module]:
@@ -91,9 +85,7 @@ class RegionModel(nn.Module):
     def encode(self, image: Tensor) -> Encoded:
         """Features of images (B, 3, H, W) uint8, which both heads look at."""
         height, width = image.shape[-2:]
-        x = (image - self.mean) / self.std
-        multiple = self.preprocessing.multiple
-        x = F.pad(x, (0, -width % multiple, 0, -height % multiple))
+        x = self.normalize(image)
         found = self.encoder(x)
         features = self.lateral[0](found[self.levels[0]])
         for level, lateral in zip(self.levels[1:], list(self.lateral)[1:], strict=True):
@@ -195,19 +187,8 @@ def build_labeler(
             f"model.architecture={architecture}: labelers are {', '.join(ARCHITECTURES)}."
         )
     encoder = timm_name(encoder)
-    try:
-        with hub_or_cache() if pretrained else nullcontext():
-            net = timm.create_model(encoder, pretrained=pretrained, features_only=True)
-    except Exception as error:  # timm and the hub raise whatever they like
-        what = (
-            "its weights cannot be loaded"
-            if pretrained
-            else "it gives no features of several levels"
-        )
-        raise ConfigError(
-            f"hp.encoder={encoder}: {what} ({type(error).__name__}: {str(error).splitlines()[0][:200]}). Take another "
-            "one, as resnet18, or hp.pretrained_weights=none where there is no network."
-        ) from error
+    with building("mask_pool", encoder, pretrained):
+        net = timm.create_model(encoder, pretrained=pretrained, features_only=True)
     mean, std = statistics(encoder)
     strides: list[int] = net.feature_info.reduction()  # type: ignore[union-attr, operator]  # timm adds it
     return RegionModel(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segtune.classes import IGNORE_INDEX
-from segtune.models.build import SegmentationModel
+from segtune.models.segmentation_model import SegmentationModel
 
 IMAGES = 128  # of a train split that are looked at, at most
 ENTRIES = 1 << 24  # of the logits that are kept of them

@@ -18,10 +18,11 @@ from segtune.data.source.layout import Source
 from segtune.inference.decisions import class_ids
 from segtune.inference.segmenter import Segmenter
 from segtune.measure.evidence import Evidence
-from segtune.models.build import SegmentationModel, build
+from segtune.models.build import build
 from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.models.offsets import IMAGES, offset_classes
 from segtune.models.probe import StepFormat
+from segtune.models.segmentation_model import SegmentationModel
 from segtune.tasks.pixel_evidence import evaluate, overlays
 from segtune.tasks.step_format import step_format
 

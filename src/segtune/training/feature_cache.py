@@ -26,8 +26,8 @@ from segtune.data.batches.cache import Decoded, shapes_of
 from segtune.data.batches.transforms import Augment
 from segtune.data.source.files import cache_dir
 from segtune.errors import ConfigError
-from segtune.models.build import SegmentationModel
 from segtune.models.folder import state_hash
+from segtune.models.segmentation_model import SegmentationModel
 from segtune.models.tuning import encoder_of
 from segtune.runtime.log import Log
 from segtune.training.components import RunComponents

@@ -16,9 +16,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from segtune.config.schema import OptimizerConfig, SchedulerConfig, TuningConfig
 from segtune.errors import Diverged
 from segtune.measure.metrics import ConfusionMatrix, Scores, score
-from segtune.models.build import SegmentationModel
 from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.models.optim.optimizer import build_optimizer, build_scheduler
+from segtune.models.segmentation_model import SegmentationModel
 from segtune.models.tuning import encoder_of, freeze_encoder, is_frozen
 from segtune.tasks.task import Task
 from segtune.training.accumulation import loss_in_parts

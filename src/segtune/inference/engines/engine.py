@@ -30,9 +30,10 @@ from segtune.inference.engines.graphs import (
     to_onnx,
     to_openvino,
 )
-from segtune.models.build import SegmentationModel
 from segtune.models.folder import state_hash
+from segtune.models.networks.network import Network
 from segtune.models.probe import keep_answers, kept_answers
+from segtune.models.segmentation_model import SegmentationModel
 from segtune.runtime.log import Log
 
 ENGINES = ("auto", "eager", "bf16", "onnx", "openvino")
@@ -211,11 +212,11 @@ def make_engine(
 def in_bf16(model: SegmentationModel) -> SegmentationModel:
     """A copy with weights and activations in bf16 and batch norms folded; its logits are fp32 again."""
     net = fold(copy.deepcopy(model.net).eval()).to(torch.bfloat16)
-    copied = SegmentationModel(_Bf16(net), model.preprocessing).to(model.mean.device)
+    copied = SegmentationModel(_Bf16(net), model.preprocessing).to(model.normalize.mean.device)
     return copied.to(memory_format=torch.channels_last).eval()
 
 
-class _Bf16(nn.Module):
+class _Bf16(Network):
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net

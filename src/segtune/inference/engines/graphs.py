@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segtune.errors import ConfigError, nearest
-from segtune.models.build import SegmentationModel
+from segtune.models.segmentation_model import SegmentationModel
 
 FORMATS = ("onnx", "openvino", "int8")
 OPSET = 18
@@ -40,24 +40,14 @@ class Graph(nn.Module):
         confidence: gives the softmax probability of the chosen class, (B, H, W) float32, as a second output.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, model: SegmentationModel, confidence: bool = False) -> None:
         super().__init__()
         self.confidence = confidence
-        self.net, self.multiple = model.net, model.preprocessing.multiple
-        self.register_buffer("mean", model.mean)
-        self.register_buffer("std", model.std)
+        self.net, self.normalize = model.net, model.normalize
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         height, width = image.shape[-2:]
-        x = (image.float() - self.mean) / self.std
-        # not -height % multiple: the exporter takes a quarter longer over sums of a size and its remainder
-        rows, columns = (
-            (side + self.multiple - 1) // self.multiple * self.multiple for side in (height, width)
-        )
-        x = F.pad(x, (0, columns - width, 0, rows - height))
+        x = self.normalize(image.float(), always_pad=True)
         logits = F.interpolate(self.net(x), size=x.shape[-2:], mode="bilinear", align_corners=False)
         # cut last: a runtime copies what is cut, even where nothing is, and of logits that is many times the bytes
         ids = logits.argmax(1).to(torch.uint8)[..., :height, :width]

@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from segtune.classes import IGNORE_INDEX
-from segtune.models.eomt import Masks
+from segtune.models.networks.network import Masks
 
 _OVERSAMPLED, _UNCERTAIN = 3, 0.75
 _BAD = 1e6

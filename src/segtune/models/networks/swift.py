@@ -1,7 +1,8 @@
-"""Swift: a small segmenter made for CPUs, out of plain convolutions.
+"""Swift: a small segmenter for CPUs, made of plain convolutions.
 
-A narrow timm ResNet, pyramid pooling on its last stage (Zhao et al., 2017) and a light feature pyramid (Lin et al.,
-2017). Depthwise and squeeze-excite blocks need fewer multiplications but gain little from bf16 and channels_last.
+A narrow timm ResNet, pyramid pooling on its last stage (Zhao et al., 2017) and a light feature
+pyramid (Lin et al., 2017). Depthwise and squeeze-excite blocks need fewer multiplications but gain
+little from bf16 and channels_last.
 """
 
 from collections.abc import Sequence
@@ -12,16 +13,21 @@ import torch.nn.functional as F
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
+from segtune.models.networks.network import Network
+
 
 class PyramidPooling(nn.Module):
-    """Context at 1x1, 2x2, 3x3 and 6x6 beside the features themselves; (B, C, H, W) -> (B, D, H, W)."""
+    """Features (B, C, H, W) -> the same features with context, (B, D, H, W).
+
+    Their means over grids of 1x1, 2x2, 3x3 and 6x6 cells are concatenated to them.
+    """
 
     def __init__(
         self, in_channels: int, out_channels: int, grids: tuple[int, ...] = (1, 2, 3, 6)
     ) -> None:
         super().__init__()
         self.grids = grids
-        # no batch norm here: a 1x1 grid in a batch of one image has a single value per channel
+        # no batch norm: a 1x1 grid in a batch of one image has a single value per channel
         self.reduce = nn.ModuleList(nn.Conv2d(in_channels, out_channels // 4, 1) for _ in grids)
         self.fuse = conv_bn_relu(in_channels + out_channels // 4 * len(grids), out_channels, 1)
 
@@ -36,24 +42,29 @@ class PyramidPooling(nn.Module):
 
 
 class Stages(ResNet):
-    """A ResNet that gives its four stages, at strides 4 to 32."""
+    """A ResNet that returns the features of its four stages, at strides 4 to 32."""
 
     def forward(self, x: Tensor) -> Any:
         return self.forward_intermediates(x, indices=[1, 2, 3, 4], intermediates_only=True)
 
 
-class Swift(nn.Module):
+class Swift(Network):
     """Normalised image (B, 3, H, W) -> logits (B, num_classes, H/4, W/4), rounded up.
 
     Args:
-        width: channels at stride 4; the deeper stages have 2, 4 and 6 times as many. At least 16: training a
-            1x1 convolution of stride 2 over fewer channels writes past its memory in torch 2.14 on a CPU (LOG.md).
-        depth: residual blocks, of two 3x3 convolutions each, in every stage. One learns sooner and less (LOG.md).
-        stem: how the image comes to stride 4: "deep", three 3x3 convolutions and pooling, which segmenters of before
-            there was a choice have; "single", one of 5x5, pooled before its batch norm, which then has a quarter of
-            the pixels to normalise: a seventh cheaper to train and as accurate (LOG.md).
-        dropout: on the channels before the classifier.
+        width: channels at stride 4; the deeper stages have 2, 4 and 6 times as many. At least 16:
+            training a 1x1 convolution of stride 2 over fewer channels writes past its memory in
+            torch 2.14 on a CPU (LOG.md).
+        depth: residual blocks per stage, of two 3x3 convolutions each. One block per stage learns
+            faster but reaches less (LOG.md).
+        stem: the layers before stride 4. "deep": three 3x3 convolutions and pooling; segmenters
+            that were saved before `stem` existed have it. "single": one 5x5 convolution, pooled
+            before its batch norm, which then normalises a quarter of the pixels. It is a seventh
+            cheaper to train and as accurate (LOG.md).
+        dropout: share of the channels that are dropped before the classifier, in [0, 1).
     """
+
+    is_separable = True
 
     def __init__(
         self,
@@ -66,7 +77,7 @@ class Swift(nn.Module):
         super().__init__()
         channels = (width, width * 2, width * 4, width * 6)
         self.encoder = Stages(
-            BasicBlock,  # type: ignore[arg-type]  # timm annotates an instance where it takes the class
+            BasicBlock,  # type: ignore[arg-type]  # timm annotates an instance, but takes the class
             layers=(depth,) * 4,
             channels=channels,
             stem_type="deep",
@@ -84,26 +95,28 @@ class Swift(nn.Module):
         self.head = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(neck, num_classes, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.decode(self.encoder(x))
+        return self.decode(self.encode(x))
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        return list(self.encoder(x))
 
     def decode(self, features: Sequence[Tensor]) -> Tensor:
-        """Logits of the encoder's four stages."""
+        """Logits of the features of the encoder's four stages."""
         skips = list(features)
         top = self.context(skips.pop())
         for skip, lateral, smooth in zip(
             reversed(skips), reversed(self.lateral), reversed(self.smooth), strict=True
         ):
-            # by exactly two, then cut: stretched to an odd size instead, it would slide against the skip
-            doubled = F.interpolate(top, scale_factor=2, mode="bilinear")[
-                ..., : skip.shape[-2], : skip.shape[-1]
-            ]
+            # exactly two times, then cut: resizing to an odd size would shift it against the skip
+            doubled = F.interpolate(top, scale_factor=2, mode="bilinear")
+            doubled = doubled[..., : skip.shape[-2], : skip.shape[-1]]
             top = smooth(doubled + lateral(skip))
         logits: Tensor = self.head(top)
         return logits
 
 
 def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int) -> nn.Sequential:
-    """A convolution that keeps the size, batch norm, ReLU."""
+    """A convolution that keeps height and width, then batch norm and ReLU."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False),
         nn.BatchNorm2d(out_channels),
