@@ -61,7 +61,7 @@ def main() -> None:
 def _waiting(words: list[str], steps: int) -> None:
     import torch
 
-    from segtune.data.batches.datamodule import SegmentationData
+    from segtune.data.batches.datamodule import LoaderOptions, SegmentationData
     from segtune.models.build import build
     from segtune.models.losses.segmentation import SegmentationLoss
     from segtune.models.optim.optimizer import build_optimizer
@@ -105,7 +105,8 @@ def _waiting(words: list[str], steps: int) -> None:
     step_times = []
     loaders = {}
     for name, split in (("cache", train), ("png", fly)):
-        data = SegmentationData(split, split, build_augment(config, split, classes), 8, 0)
+        augment = build_augment(config, split, classes)
+        data = SegmentationData(split, split, augment, LoaderOptions(8))
         loaders[name] = iter(data.train_dataloader())
     for _ in range(steps):
         for name, loader in loaders.items():

@@ -30,7 +30,7 @@ from timm.utils import ModelEmaV3
 from segtune.config.compose import compose
 from segtune.config.schema import RunConfig
 from segtune.data.batches.cache import load_split
-from segtune.data.batches.datamodule import SegmentationData
+from segtune.data.batches.datamodule import LoaderOptions, SegmentationData
 from segtune.data.sources import open_source
 from segtune.models.build import build
 from segtune.models.losses.segmentation import SegmentationLoss
@@ -71,9 +71,8 @@ def bare_steps(config: RunConfig, compiled: bool = False, fed: bool = True) -> I
     """
     setup = prepare(config, lambda _: None)
     device, how = setup.device, setup.how
-    data = SegmentationData(
-        setup.train, setup.val, setup.augment, setup.step_size, config.seed, setup.workers
-    )
+    options = LoaderOptions(setup.step_size, config.seed, setup.workers)
+    data = SegmentationData(setup.train, setup.val, setup.augment, options)
     model: Any = setup.model.to(device).to(memory_format=how.memory_format).train()
     loss = SegmentationLoss(config.loss, setup.train.class_shares(len(setup.classes))).to(device)
     optimizer = build_optimizer(config.optimizer, model, setup.lr, bf16=how.bf16)

@@ -13,7 +13,7 @@ from segtune.config.conf_files import load_template, members
 from segtune.data.reading.images import read_image, read_mask
 from segtune.errors import ConfigError
 from segtune.models.build import build
-from segtune.models.fitting import check_size
+from segtune.models.fitting import check_image_size
 from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.models.optim.optimizer import build_optimizer
 from segtune.tasks.task import Segmentation
@@ -100,7 +100,7 @@ def test_it_takes_images_of_any_size_of_32_and_more(name, encoder):
     own = [*overrides(name), *([f"hp.encoder={encoder}"] if encoder else [])]
     model = build(compose([*own, "hp.image_size=[361]"]).config.template["model"], 3)
     for height, width in ((32, 32), (45, 51), (60, 83)):
-        check_size(model, (height, width), str(encoder))
+        check_image_size(model, (height, width), str(encoder))
         image = torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8)
         assert model.train()(image).shape == (2, 3, height, width)
     with pytest.raises(ConfigError, match="allowed is 32..2048"):

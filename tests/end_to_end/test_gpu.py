@@ -9,7 +9,7 @@ import torch
 
 import segtune
 from segtune.config.compose import compose
-from segtune.data.batches.datamodule import SegmentationData
+from segtune.data.batches.datamodule import LoaderOptions, SegmentationData
 from segtune.data.batches.prefetch import Prefetched
 from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.models.optim.optimizer import build_optimizer
@@ -35,7 +35,7 @@ EOMT = [
 
 def test_batches_arrive_on_the_gpu_as_the_loader_made_them():
     setup = prepare(compose(TINY).config, lambda _: None)
-    data = SegmentationData(setup.train, setup.val, setup.augment, 2, seed=0)
+    data = SegmentationData(setup.train, setup.val, setup.augment, LoaderOptions(2))
     loader = data.train_dataloader()
     loader.pin_memory = True
     expected = list(loader)
@@ -66,7 +66,7 @@ def test_a_step_waits_for_the_gpu_as_often_as_is_said(template):
     """Never with swift; with eomt once, to match queries."""
     config = compose([*template, "augment.crop_size=64", "augment.crop_start=64", *ON_GPU]).config
     setup = prepare(config, lambda _: None)
-    data = SegmentationData(setup.train, setup.val, setup.augment, 2, seed=0)
+    data = SegmentationData(setup.train, setup.val, setup.augment, LoaderOptions(2))
     batch = {k: v.to(GPU) for k, v in next(iter(data.train_dataloader())).items()}
     model = setup.model.to(GPU).train()
     loss = SegmentationLoss(config.loss, setup.train.class_shares(len(setup.classes))).to(GPU)

@@ -8,7 +8,7 @@ from torch import Tensor
 from segtune.measure.metrics import count_pairs, score
 from segtune.models.build import build
 from segtune.models.labeler import build_labeler
-from segtune.models.offsets import best_offsets, bias_of_classes, offset_classes
+from segtune.models.offsets import best_offsets, class_bias, offset_classes
 
 SHARES = torch.tensor([0.7, 0.2, 0.07, 0.03])
 
@@ -112,7 +112,7 @@ def test_models_without_a_bias_for_each_class_take_no_offsets_and_stay_as_they_a
         {"architecture": "Eomt", "encoder": "test_vit", "num_queries": 6, "num_blocks": 3}, 3
     ).eval()
     labeler = build_labeler({"architecture": "MaskPool", "encoder": "resnet10t", "width": 16}, 3)
-    assert [bias_of_classes(m) is None for m in (swift, queries, labeler)] == [False, True, True]
+    assert [class_bias(m) is None for m in (swift, queries, labeler)] == [False, True, True]
     assert (
         offset_classes(queries, [np.zeros((32, 32, 3), np.uint8)], [np.zeros((32, 32), np.uint8)])
         is None

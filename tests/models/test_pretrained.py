@@ -10,7 +10,7 @@ from segtune.errors import ConfigError
 from segtune.models.build import build
 from segtune.models.folder import write_folder
 from segtune.models.labeler import build_labeler
-from segtune.models.pretrained import take_over
+from segtune.models.pretrained import copy_weights
 
 SWIFT = {"architecture": "Swift", "encoder": "narrow_resnet", "width": 16}
 
@@ -21,7 +21,7 @@ def test_encoder_and_the_rows_of_agreeing_classes_are_taken(tmp_path):
     names = ["road", "car", "sky"]
     write_folder(tmp_path / "s", old.state_dict(), {"classes": [{"name": n} for n in names]})
     before = new.state_dict()["net.head.1.weight"].clone()
-    take_over(new, tmp_path / "s", ["sky", "bike", "road", "car"])
+    copy_weights(new, tmp_path / "s", ["sky", "bike", "road", "car"])
     head, source = new.state_dict()["net.head.1.weight"], old.state_dict()["net.head.1.weight"]
     assert (
         torch.equal(head[0], source[2])
@@ -63,7 +63,7 @@ def test_rows_of_classes_are_taken_by_name_whatever_the_architecture(tmp_path, k
     old, new = make(len(before)), make(len(names))
     write_folder(tmp_path / "s", old.state_dict(), {"classes": [{"name": n} for n in before]})
     fresh = {name: tensor.clone() for name, tensor in new.state_dict().items()}
-    take_over(new, tmp_path / "s", names)
+    copy_weights(new, tmp_path / "s", names)
     source, taken = old.state_dict(), new.state_dict()
     of_classes = {f"{layer}.{part}" for layer in layers for part in ("weight", "bias")}
     for tensor in of_classes:
@@ -82,7 +82,7 @@ def test_a_layer_as_wide_as_there_are_classes_is_no_layer_of_classes(tmp_path):
     names = [f"class {n}" for n in range(64)]
     old, new = build(EOMT, 64), build(EOMT, 64)
     write_folder(tmp_path / "s", old.state_dict(), {"classes": [{"name": n} for n in names]})
-    take_over(new, tmp_path / "s", names[::-1])
+    copy_weights(new, tmp_path / "s", names[::-1])
     for name in ("net.mask_head.0.weight", "net.mask_head.4.bias"):
         assert torch.equal(new.state_dict()[name], old.state_dict()[name])
 
@@ -92,7 +92,7 @@ def test_weights_whose_decoder_alone_fits_are_refused(tmp_path):
     decoder = {k: v for k, v in old.state_dict().items() if ".encoder." not in k}
     save_file(decoder, tmp_path / "decoder.safetensors")
     with pytest.raises(ConfigError, match="fits this model's encoder"):
-        take_over(new, tmp_path / "decoder.safetensors", ["a", "b", "c"])
+        copy_weights(new, tmp_path / "decoder.safetensors", ["a", "b", "c"])
 
 
 def test_an_encoder_saved_alone_is_taken(tmp_path):
@@ -103,7 +103,7 @@ def test_an_encoder_saved_alone_is_taken(tmp_path):
         if "net.encoder." in k
     }
     save_file(encoder, tmp_path / "encoder.safetensors")
-    assert take_over(new, tmp_path / "encoder.safetensors", ["a", "b", "c"]) == len(encoder)
+    assert copy_weights(new, tmp_path / "encoder.safetensors", ["a", "b", "c"]) == len(encoder)
     assert torch.equal(
         new.net.encoder.layer1[0].conv1.weight, old.net.encoder.layer1[0].conv1.weight
     )
@@ -112,13 +112,13 @@ def test_an_encoder_saved_alone_is_taken(tmp_path):
 def test_weights_that_do_not_fit_are_refused(tmp_path):
     save_file({"x": torch.zeros(2)}, tmp_path / "x.safetensors")
     with pytest.raises(ConfigError, match="none of the 1 tensors fits"):
-        take_over(build(SWIFT, 3), tmp_path / "x.safetensors", ["a", "b", "c"])
+        copy_weights(build(SWIFT, 3), tmp_path / "x.safetensors", ["a", "b", "c"])
 
 
 def test_a_file_that_is_no_safetensors_is_refused(tmp_path):
     (tmp_path / "w.safetensors").write_bytes(b"PK not safetensors")
     with pytest.raises(ConfigError, match="not a safetensors file"):
-        take_over(build(SWIFT, 3), tmp_path / "w.safetensors", ["a", "b", "c"])
+        copy_weights(build(SWIFT, 3), tmp_path / "w.safetensors", ["a", "b", "c"])
 
 
 def test_imagenet_weights_come_out_of_the_hubs_cache_where_there_is_no_network(

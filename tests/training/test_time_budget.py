@@ -9,10 +9,10 @@ import yaml
 import segtune
 from segtune.config.compose import compose
 from segtune.config.schema import TrackingConfig
-from segtune.data.batches.datamodule import SegmentationData, val_batch_size
+from segtune.data.batches.datamodule import LoaderOptions, SegmentationData, val_batch_size
 from segtune.errors import ConfigError, OutOfMemory
 from segtune.models.build import build
-from segtune.models.fitting import check_size
+from segtune.models.fitting import check_image_size
 from segtune.tracking.runs import artifact
 from segtune.tracking.store import open_store
 from segtune.training.components import prepare
@@ -87,7 +87,7 @@ def test_a_forecast_counts_the_validation_after_the_last_epoch(
 
 def test_a_cpu_validates_a_few_images_at_a_time(tmp_path):
     setup = prepare(compose([*TINY, f"tracking.root='{tmp_path}'"]).config, lambda _: None)
-    data = SegmentationData(setup.train, setup.train, setup.augment, 6, 0)
+    data = SegmentationData(setup.train, setup.train, setup.augment, LoaderOptions(6))
     assert [len(b["mask"]) for b in data.val_dataloader()] == [4, 2]
     assert val_batch_size(16, torch.device("cuda")) == 16
 
@@ -113,9 +113,8 @@ def test_accumulating_keeps_updates_and_learning_rate(tmp_path):
     whole = prepare(compose(words).config, lambda _: None)
     parts = prepare(compose([*words, "trainer.accumulate=3"]).config, lambda _: None)
     assert (whole.lr, whole.step_size, parts.lr, parts.step_size) == (parts.lr, 6, whole.lr, 2)
-    data = SegmentationData(
-        parts.train, parts.val, parts.augment, parts.batch_size, 0, at_once=parts.step_size
-    )
+    options = LoaderOptions(parts.batch_size, max_val_batch=parts.step_size)
+    data = SegmentationData(parts.train, parts.val, parts.augment, options)
     assert len(data.train_dataloader()) == 1 and len(next(iter(data.val_dataloader()))["mask"]) == 2
     assert segtune.train(*words, "trainer.accumulate=3", say=lambda _: None).state == "finished"
     with pytest.raises(ConfigError, match="does not divide"):
@@ -157,13 +156,15 @@ def test_a_step_that_does_not_fit_says_what_would(monkeypatch, tmp_path):
 @pytest.mark.parametrize("encoder", ["swin_tiny_patch4_window7_224", "coatnet_pico_rw_224"])
 def test_a_size_that_an_encoder_cannot_take_names_the_next_that_it_can(encoder):
     model = build({"architecture": "FPN", "encoder": encoder}, 3)
-    check_size(model, (224, 224), encoder)
+    check_image_size(model, (224, 224), encoder)
     with pytest.raises(ConfigError, match=r"no images of 128x96.*hp.image_size=\[224,224\]"):
-        check_size(model, (96, 128), encoder)
+        check_image_size(model, (96, 128), encoder)
 
 
 def test_an_encoder_with_a_position_for_each_patch_takes_any_size():
-    check_size(build({"architecture": "Segformer", "encoder": "mit_b0"}, 3), (97, 131), "mit_b0")
+    check_image_size(
+        build({"architecture": "Segformer", "encoder": "mit_b0"}, 3), (97, 131), "mit_b0"
+    )
 
 
 def test_sizes_of_val_images_are_tried_before_anything_trains(tmp_path):
@@ -183,7 +184,9 @@ def test_sizes_of_val_images_are_tried_before_anything_trains(tmp_path):
 )
 def test_of_convolutions_alone_no_size_is_asked(architecture, encoder, monkeypatch):
     monkeypatch.setattr("segtune.models.fitting._refusal", None)  # calling it would fail
-    check_size(build({"architecture": architecture, "encoder": encoder}, 3), (97, 131), encoder)
+    check_image_size(
+        build({"architecture": architecture, "encoder": encoder}, 3), (97, 131), encoder
+    )
 
 
 def test_the_ending_grows_with_the_images_that_are_measured_and_searched(tmp_path, monkeypatch):

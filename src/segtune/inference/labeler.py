@@ -174,7 +174,7 @@ class RegionLabeler:
     @torch.inference_mode()
     def places(self, encoded: Encoded, size: tuple[int, int]) -> NDArray[np.float32]:
         """Probabilities (F, *size) of what would be seen at each place of an image, a little blurred."""
-        own = self.model.of_places(encoded)
+        own = self.model.place_logits(encoded)
         covered = zip(size, (encoded.rows, encoded.columns), own.shape[-2:], strict=True)
         # the last cells may reach beyond the image: stretched to its size instead, all would lie too far up and left
         y, x = (
@@ -193,7 +193,7 @@ class RegionLabeler:
         rows = []
         for first in range(0, int(numbers.max(initial=0)), _AT_ONCE):
             some = np.where((numbers > first) & (numbers <= first + _AT_ONCE), numbers, 0)
-            logits = self.model.of_regions(encoded, torch.from_numpy(some)[None].to(self.device))
+            logits = self.model.region_logits(encoded, torch.from_numpy(some)[None].to(self.device))
             rows.append(logits.softmax(1).cpu().numpy())
         return np.concatenate(rows) if rows else np.zeros((0, len(self.classes)), np.float32)
 

@@ -15,7 +15,7 @@ _MEMORY = re.compile(r"out of memory|can't allocate memory|bad alloc|std::bad_al
 _LARGEST = 1024
 
 
-def check_size(model: nn.Module, size: tuple[int, int], encoder: str) -> None:
+def check_image_size(model: nn.Module, size: tuple[int, int], encoder: str) -> None:
     """Refuses an image size (H, W) that the encoder cannot take, and names the next square that it can.
 
     Nothing is computed: shapes alone go through a copy of the model.

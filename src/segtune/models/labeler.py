@@ -75,12 +75,12 @@ class RegionModel(nn.Module):
         if regions is None:
             each = torch.arange(1, len(image) + 1, dtype=torch.int32, device=image.device)
             regions = each.view(-1, 1, 1).expand(-1, *image.shape[-2:])
-        return self.of_regions(self.encode(image), regions)
+        return self.region_logits(self.encode(image), regions)
 
-    def both(self, image: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the regions (R, num_classes) and of the places, see `of_places`."""
+    def logits(self, image: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of the regions (R, num_classes) and of the places, see `place_logits`."""
         encoded = self.encode(image)
-        return self.of_regions(encoded, regions), self.of_places(encoded)
+        return self.region_logits(encoded, regions), self.place_logits(encoded)
 
     def encode(self, image: Tensor) -> Encoded:
         """Features of images (B, 3, H, W) uint8, which both heads look at."""
@@ -98,7 +98,7 @@ class RegionModel(nn.Module):
             features.shape[-1] / x.shape[-1] * width,
         )
 
-    def of_regions(self, encoded: Encoded, regions: Tensor) -> Tensor:
+    def region_logits(self, encoded: Encoded, regions: Tensor) -> Tensor:
         """Logits (R, num_classes) of regions (B, h, w), see `forward`."""
         scale = encoded.rows, encoded.columns
         rows = [_pooled(f, r, scale) for f, r in zip(encoded.features, regions, strict=True)]
@@ -108,7 +108,7 @@ class RegionModel(nn.Module):
         )
         return logits
 
-    def of_places(self, encoded: Encoded) -> Tensor:
+    def place_logits(self, encoded: Encoded) -> Tensor:
         """Logits (B, num_classes, H / s, W / s), rounded up, at the stride s of the finest level, mostly 4."""
         logits: Tensor = self.places(encoded.features)
         return logits[..., : math.ceil(encoded.rows), : math.ceil(encoded.columns)]

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from segtune.classes import IGNORE_INDEX
 from segtune.models.segmentation_model import SegmentationModel
 
-IMAGES = 128  # of a train split that are looked at, at most
-ENTRIES = 1 << 24  # of the logits that are kept of them
+MAX_IMAGES = 128  # of a train split that are looked at, at most
+MAX_LOGITS = 1 << 24  # of the logits that are kept of them
 _STEPS = torch.arange(-8, 9) / 8.0
 _COST = 1e-4  # in mIoU, of a step of 1: where the figure hardly changes, the logits should not
 _ROUNDS = 3
 
 
-def bias_of_classes(model: nn.Module) -> Tensor | None:
+def class_bias(model: nn.Module) -> Tensor | None:
     """What offsets are added to, (num_classes,); None of a model without a number on each class's logits."""
     layer = model.classifier if isinstance(model, SegmentationModel) else None
     return None if layer is None else layer.bias
@@ -46,11 +46,11 @@ def offset_classes(
     Returns:
         What was added, (num_classes,); None where the model has no such bias, and is left as it is.
     """
-    bias = bias_of_classes(model)
+    bias = class_bias(model)
     if bias is None:
         return None
     area = sum(mask.size for mask in masks)
-    every = max(1, math.ceil((area * len(bias) / ENTRIES) ** 0.5))
+    every = max(1, math.ceil((area * len(bias) / MAX_LOGITS) ** 0.5))
     first = every // 2
     logits, targets, halves = [], [], []
     for n, (image, mask) in enumerate(zip(images, masks, strict=True)):

@@ -38,7 +38,7 @@ def hub_or_cache() -> Iterator[None]:
         hub.HF_HUB_OFFLINE = before
 
 
-def take_over(model: nn.Module, path: Path, class_names: Sequence[str]) -> int:
+def copy_weights(model: nn.Module, path: Path, class_names: Sequence[str]) -> int:
     """Copies every tensor that fits by name and shape; of the layers of classes, the rows of those that both have.
 
     Args:
@@ -62,10 +62,10 @@ def take_over(model: nn.Module, path: Path, class_names: Sequence[str]) -> int:
             raise ConfigError(
                 f"hp.pretrained_weights={path}: not a safetensors file or segmenter folder that can be read ({error})."
             ) from None
-    return copy_fitting(model, tensors, class_names, source_names)
+    return copy_matching(model, tensors, class_names, source_names)
 
 
-def copy_fitting(
+def copy_matching(
     model: nn.Module,
     tensors: Mapping[str, Tensor],
     class_names: Sequence[str],

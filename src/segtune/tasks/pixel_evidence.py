@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from segtune.classes import ClassTable
-from segtune.data.batches.cache import Decoded, batches_of_one_size, evenly, shapes_of
+from segtune.data.batches.cache import Decoded, batches_of_one_size, shapes_of, spread_evenly
 from segtune.data.reading.images import resize_image, resize_mask
 from segtune.inference.regions.overlay import four_views
 from segtune.inference.segmenter import Segmenter
@@ -73,7 +73,7 @@ def evaluate(
 
 def shown_images(number: int) -> list[int]:
     """Indices of the images that reports can show: all, or 400 evenly chosen."""
-    return evenly(number, _SHOWN)
+    return spread_evenly(number, _SHOWN)
 
 
 def small(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

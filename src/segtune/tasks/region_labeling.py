@@ -90,7 +90,7 @@ class RegionLabeling:
     def outputs(self, model: nn.Module, loss: SegmentationLoss, batch: Batch) -> list[Tensor]:
         """Logits of the regions (R, C) and of the places (B, C, h, w)."""
         assert isinstance(model, RegionModel)
-        return list(model.both(batch["image"], batch["regions"]))
+        return list(model.logits(batch["image"], batch["regions"]))
 
     def compare(
         self, model: nn.Module, loss: SegmentationLoss, outputs: Sequence[Tensor], batch: Batch

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from segtune.classes import IGNORE_INDEX, ClassTable
 from segtune.config.schema import RunConfig
-from segtune.data.batches.cache import Decoded, evenly, load_split, stored_masks
+from segtune.data.batches.cache import Decoded, load_split, read_stored_masks, spread_evenly
 from segtune.data.batches.datamodule import Batch
 from segtune.data.source.layout import Source
 from segtune.inference.decisions import class_ids
@@ -20,7 +20,7 @@ from segtune.inference.segmenter import Segmenter
 from segtune.measure.evidence import Evidence
 from segtune.models.build import build
 from segtune.models.losses.segmentation import SegmentationLoss
-from segtune.models.offsets import IMAGES, offset_classes
+from segtune.models.offsets import MAX_IMAGES, offset_classes
 from segtune.models.probe import StepFormat
 from segtune.models.segmentation_model import SegmentationModel
 from segtune.tasks.pixel_evidence import evaluate, overlays
@@ -85,7 +85,7 @@ class Segmentation:
         Args:
             shift: the loss's, drawn once for the batch.
         """
-        if loss.of_masks is None:
+        if loss.mask_loss is None:
             (logits,) = self.outputs(model, loss, part)
             mask = _strided(part["mask"], loss, shift)
             norm = None if whole is part else _strided(whole["mask"], loss, shift)
@@ -95,10 +95,10 @@ class Segmentation:
         predictions, (height, width) = model.predictions(part["image"])
         below, right = height - part["mask"].shape[1], width - part["mask"].shape[2]
         mask = F.pad(part["mask"], (0, right, 0, below), value=IGNORE_INDEX)
-        of_masks: Tensor = loss.of_masks(
+        mask_loss: Tensor = loss.mask_loss(
             predictions, mask, None if whole is part else whole["mask"]
         )
-        return loss.config.terms["masks"] * of_masks
+        return loss.config.terms["masks"] * mask_loss
 
     def outputs(self, model: nn.Module, loss: SegmentationLoss, batch: Batch) -> list[Tensor]:
         """Logits (B, C, h, w) at the loss's stride, as a list of one."""
@@ -139,8 +139,8 @@ class Segmentation:
 
     def offset_classes(self, model: Any, source: Source, train: Decoded) -> list[float] | None:
         """See `models.offsets`; what was added to each class. By masks as stored, as those are that count."""
-        chosen = evenly(len(train), IMAGES)
-        masks = stored_masks(source, "train", [train.names[i] for i in chosen])
+        chosen = spread_evenly(len(train), MAX_IMAGES)
+        masks = read_stored_masks(source, "train", [train.names[i] for i in chosen])
         offsets = offset_classes(model.model, [train.images[i] for i in chosen], masks)
         return None if offsets is None else offsets.tolist()
 

@@ -20,9 +20,9 @@ from segtune.data.batches.transforms import Augment
 from segtune.data.source.layout import Source
 from segtune.data.sources import open_source, resolved
 from segtune.errors import ConfigError
-from segtune.models.fitting import check_size, fitting_parts
+from segtune.models.fitting import check_image_size, fitting_parts
 from segtune.models.losses.segmentation import SegmentationLoss
-from segtune.models.pretrained import take_over
+from segtune.models.pretrained import copy_weights
 from segtune.models.probe import StepFormat
 from segtune.models.tuning import apply_tuning, trainable
 from segtune.runtime.log import Log
@@ -116,7 +116,7 @@ def prepare(config: RunConfig, say: Log) -> RunComponents:
         say(line)
     height, width = build_augment(config, train, len(classes)).size(config.hp["num_epochs"])
     for shape in [(height, width), *sorted({s[:2] for s in shapes_of(val.images)})[:_SIZES]]:
-        check_size(model, (shape[0], shape[1]), str(config.template["model"].get("encoder")))
+        check_image_size(model, (shape[0], shape[1]), str(config.template["model"].get("encoder")))
     how = task.step_format(
         config, len(classes), (config.hp["batch_size"], 3, height, width), device
     )
@@ -240,7 +240,7 @@ def _initial_model(
     named = str(config.hp.get("pretrained_weights", "none"))
     model = task.build(config.template["model"], len(classes), pretrained=named == "imagenet")
     if weights is not None:
-        say(f"took {take_over(model, weights, classes.names)} tensors from {named}")
+        say(f"took {copy_weights(model, weights, classes.names)} tensors from {named}")
     apply_tuning(config.tuning, model, named)
     return model
 

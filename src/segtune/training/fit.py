@@ -14,15 +14,15 @@ from safetensors.torch import load_file
 
 from segtune.config.commands import command
 from segtune.config.schema import RunConfig
-from segtune.data.batches.cache import evenly
-from segtune.data.batches.datamodule import SegmentationData
+from segtune.data.batches.cache import spread_evenly
+from segtune.data.batches.datamodule import LoaderOptions, SegmentationData
 from segtune.errors import ConfigError, DataError, Interrupted, LeaseLost, OutOfMemory
 from segtune.evaluation.evaluate import keep, measure, signed
 from segtune.inference.media.pixel_size import common_metres
 from segtune.models.cost import device_name, measure_cost
 from segtune.models.fitting import fitting_parts, is_out_of_memory
 from segtune.models.losses.segmentation import SegmentationLoss
-from segtune.models.offsets import IMAGES, bias_of_classes
+from segtune.models.offsets import MAX_IMAGES, class_bias
 from segtune.runtime.exclusive import only_training
 from segtune.runtime.log import Log
 from segtune.runtime.memory import kept_memory
@@ -191,10 +191,10 @@ def _run_steps(
     )  # fmt: skip
     if config.trainer.compile:
         model.compile()
-    data = SegmentationData(
-        setup.train, setup.val, setup.augment, setup.batch_size, config.seed, setup.workers, task.collate,
-        views, setup.step_size,
-    )  # fmt: skip
+    options = LoaderOptions(
+        setup.batch_size, config.seed, setup.workers, setup.step_size, task.collate
+    )
+    data = SegmentationData(setup.train, setup.val, setup.augment, options, views)
     keeper = BestAndLastCheckpoint(run.folder, stop, Checkpoints(), guard)
     areas = [h * w for h, w in map(setup.augment.size, range(config.hp["num_epochs"]))]
     work = [1] * len(areas) if views else areas  # features are of one size
@@ -332,8 +332,8 @@ def _measured(
     segmenter = task.finished(model, classes, size, setup.device)
     offsets = None
     with stop.at_once():
-        if config.trainer.class_offsets and bias_of_classes(model) is not None:
-            say(f"class offsets: looking at {min(IMAGES, len(setup.train))} train images")
+        if config.trainer.class_offsets and class_bias(model) is not None:
+            say(f"class offsets: looking at {min(MAX_IMAGES, len(setup.train))} train images")
             offsets = task.offset_classes(segmenter, setup.source, setup.train)
         say(f"measuring: {len(setup.val)} val images")
         evidence = measure(task, segmenter, setup.source, "val", setup.val)
@@ -356,7 +356,7 @@ def _measured(
     digest = with_backoff(lambda: segmenter.save(run.folder / "segmenter"))
     run.folder_artifact(run.folder / "segmenter", "segmenter")
     keep(run, signed(evidence, run.folder / "segmenter"), setup.val)
-    chosen = evenly(len(setup.val), config.tracking.overlays)
+    chosen = spread_evenly(len(setup.val), config.tracking.overlays)
     for name, pixels in task.overlays(segmenter, setup.val, chosen).items():
         run.image(f"overlays/{file_name(name)}.png", pixels)
     seconds = time.monotonic() - started

@@ -14,7 +14,7 @@ from segtune.config.schema import RunConfig
 from segtune.data.batches.cache import Decoded
 from segtune.data.batches.datamodule import TrainViews, val_batch_size
 from segtune.models.losses.segmentation import SegmentationLoss
-from segtune.models.offsets import ENTRIES, IMAGES, bias_of_classes
+from segtune.models.offsets import MAX_IMAGES, MAX_LOGITS, class_bias
 from segtune.models.optim.optimizer import build_optimizer
 from segtune.runtime.exclusive import only_training
 from segtune.runtime.log import Log
@@ -221,7 +221,7 @@ def ending_seconds(setup: RunComponents) -> float:
 
 def offset_seconds(setup: RunComponents, segmenter: Any) -> float:
     """About how long the search for class offsets takes; 0 where there is none."""
-    if not setup.config.trainer.class_offsets or bias_of_classes(setup.model) is None:
+    if not setup.config.trainer.class_offsets or class_bias(setup.model) is None:
         return 0.0
     one = first_of(setup.train)
     image = torch.zeros((1, 3, *one.images[0].shape[:2]), dtype=torch.uint8, device=setup.device)
@@ -230,9 +230,9 @@ def offset_seconds(setup: RunComponents, segmenter: Any) -> float:
     both = _second_time(
         lambda: setup.task.offset_classes(segmenter, setup.source, one), setup.device
     )
-    number = min(IMAGES, len(setup.train))
+    number = min(MAX_IMAGES, len(setup.train))
     searched = min(
-        number, math.ceil(ENTRIES / (one.masks[0].size * len(setup.classes)))
+        number, math.ceil(MAX_LOGITS / (one.masks[0].size * len(setup.classes)))
     )  # more are thinned out
     return number * looking + searched * max(0.0, both - looking)
 

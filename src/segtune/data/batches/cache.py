@@ -112,17 +112,17 @@ def shapes_of(arrays: Sequence[Array]) -> Sequence[tuple[int, ...]]:
     return arrays.shapes if isinstance(arrays, Packed | Streamed) else [a.shape for a in arrays]
 
 
-def evenly(number: int, most: int) -> list[int]:
+def spread_evenly(number: int, most: int) -> list[int]:
     """Indices of all of so many, or of as many as allowed, spread over them.
 
-    >>> evenly(10, 4)
+    >>> spread_evenly(10, 4)
     [0, 2, 5, 7]
     """
     count = min(number, most)
     return [i * number // count for i in range(count)]
 
 
-def stored_masks(source: Source, split: str, names: Sequence[str]) -> list[Array]:
+def read_stored_masks(source: Source, split: str, names: Sequence[str]) -> list[Array]:
     """Masks of some pairs as they are stored, each (h, w) uint8 of class ids and 255.
 
     Raises:

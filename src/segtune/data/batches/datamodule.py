@@ -1,4 +1,4 @@
-"""Batches for training and validation: `{"image": (B, 3, H, W) uint8, "mask": (B, H, W) uint8}`, from memory."""
+"""Batches in memory: `{"image": (B, 3, H, W) uint8, "mask": (B, H, W) uint8}`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from segtune.config.dataset_schema import SamplingConfig
@@ -23,7 +24,7 @@ Draw = tuple[int, int, int]
 
 
 class EpochSampler(Sampler[Draw]):
-    """Draws of an epoch: the order depends on seed and epoch alone, so that a resumed run sees the same."""
+    """The draws of an epoch; they depend on seed and epoch alone, so a resumed run repeats them."""
 
     def __init__(self, sampling: Sampling, seed: int, rank: int = 0, world_size: int = 1) -> None:
         self.sampling, self.length = sampling, len(sampling.counts)
@@ -31,7 +32,7 @@ class EpochSampler(Sampler[Draw]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
+        """Set the epoch; Lightning calls this before each one."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -40,14 +41,13 @@ class EpochSampler(Sampler[Draw]):
     def __iter__(self) -> Iterator[Draw]:
         order = self.sampling.order(self.seed, self.epoch)
         draws = [(self.epoch, int(i), int(n)) for i, n in zip(order, repeats(order), strict=True)]
-        return iter(
-            draws[self.rank :: self.world_size][: len(self)]
-        )  # a rank with a longer share would wait forever
+        share = draws[self.rank :: self.world_size]
+        return iter(share[: len(self)])  # a rank with one more draw would wait forever
 
 
 @dataclass
 class TrainViews(Dataset[Batch]):
-    """Augmented views, made a batch at a time."""
+    """Augmented views of a split, one batch per access."""
 
     split: Decoded
     augment: Augment
@@ -65,15 +65,12 @@ class TrainViews(Dataset[Batch]):
             rng = np.random.default_rng([self.seed, epoch, index, repeat])
             image, mask = self.split.images[index], self.split.masks[index]
             images[row], masks[row] = self.augment(image, mask, index, epoch, rng)
-        return {
-            "image": torch.from_numpy(images).permute(0, 3, 1, 2),
-            "mask": torch.from_numpy(masks),
-        }
+        return _batch(images, masks)
 
 
 @dataclass
 class WholeImages(Dataset[Batch]):
-    """Whole images with their masks as stored; a batch holds images of one size."""
+    """Whole images with their masks as stored; all images of a batch have one size."""
 
     split: Decoded
 
@@ -83,22 +80,40 @@ class WholeImages(Dataset[Batch]):
     def __getitems__(self, items: Sequence[int]) -> Batch:
         images = np.stack([self.split.images[i] for i in items])
         masks = np.stack([self.split.masks[i] for i in items])
-        return {
-            "image": torch.from_numpy(images).permute(0, 3, 1, 2),
-            "mask": torch.from_numpy(masks),
-        }
+        return _batch(images, masks)
+
+
+def _batch(images: NDArray[np.uint8], masks: NDArray[np.uint8]) -> Batch:
+    """Tensors of images (B, H, W, 3), whose channels stay neighbours in memory, and masks."""
+    return {"image": torch.from_numpy(images).permute(0, 3, 1, 2), "mask": torch.from_numpy(masks)}
+
+
+@dataclass(frozen=True)
+class LoaderOptions:
+    """How a data module makes its batches.
+
+    Attributes:
+        batch_size: images of a training batch.
+        seed: of the order and the augmentation.
+        workers: processes that make batches ahead; with 0 this process makes each batch on demand.
+        max_val_batch: most images of a validation batch; None for `batch_size`.
+        collate: adds to a batch of image and mask whatever else a step needs.
+    """
+
+    batch_size: int
+    seed: int = 0
+    workers: int = 0
+    max_val_batch: int | None = None
+    collate: Callable[[Batch], Batch] = lambda batch: batch
 
 
 class SegmentationData(pl.LightningDataModule):
-    """Loaders over two decoded splits; a rank of several sees its share of both.
+    """Loaders over two decoded splits; each rank sees its share of both.
 
     On a GPU the batches are copied ahead of the steps.
 
     Args:
-        workers: processes that make batches ahead; 0 makes them in this process, when they are asked for.
-        collate: adds to a batch of image and mask what else a step needs.
-        views: train and val sets of batches that stand in for images.
-        at_once: images that are validated at once, at most; as many as are trained on by default.
+        views: sets of train and val batches that replace those of images.
     """
 
     def __init__(
@@ -106,48 +121,44 @@ class SegmentationData(pl.LightningDataModule):
         train: Decoded,
         val: Decoded,
         augment: Augment,
-        batch_size: int,
-        seed: int,
-        workers: int = 0,
-        collate: Callable[[Batch], Batch] = lambda batch: batch,
+        options: LoaderOptions,
         views: tuple[Dataset[Any], Dataset[Any]] | None = None,
-        at_once: int | None = None,
     ) -> None:
         super().__init__()
-        self.views = views
-        self.collate = collate
+        self.val, self.options = val, options
         self.sampling = augment.sampling or Sampling(
             SamplingConfig(), np.zeros((len(train), 0), np.int64)
         )
-        self.train, self.val, self.augment = train, val, augment
-        self.batch_size, self.seed, self.workers = batch_size, seed, workers
-        self.at_once = at_once or batch_size
+        self.views = views or (TrainViews(train, augment, options.seed), WholeImages(val))
 
     def train_dataloader(self) -> DataLoader[Batch] | Prefetched:
-        """Shuffled and augmented; the last incomplete batch is dropped, unless it is the only one."""
-        sampler = EpochSampler(self.sampling, self.seed, *self._place())
-        views = self.views[0] if self.views else TrainViews(self.train, self.augment, self.seed)
-        last = len(sampler) >= self.batch_size
-        return self._loader(views, batch_size=self.batch_size, sampler=sampler, drop_last=last)
+        """Shuffled, augmented batches; an incomplete last one is dropped unless it is the only."""
+        sampler = EpochSampler(self.sampling, self.options.seed, *self._rank_and_size())
+        return self._loader(
+            self.views[0],
+            batch_size=self.options.batch_size,
+            sampler=sampler,
+            drop_last=len(sampler) >= self.options.batch_size,
+        )
 
     def val_dataloader(self) -> DataLoader[Batch] | Prefetched:
-        """Whole images in a fixed order."""
+        """Batches of whole images in a fixed order."""
+        limit = self.options.max_val_batch or self.options.batch_size
         batches = batches_of_one_size(
-            self.val, val_batch_size(self.at_once, self._device), *self._place()
+            self.val, val_batch_size(limit, self._device), *self._rank_and_size()
         )
-        images = self.views[1] if self.views else WholeImages(self.val)
-        return self._loader(images, batch_sampler=batches)
+        return self._loader(self.views[1], batch_sampler=batches)
 
-    def _loader(self, views: Dataset[Any], **how: Any) -> DataLoader[Batch] | Prefetched:
-        device = self._device
+    def _loader(self, views: Dataset[Any], **batching: Any) -> DataLoader[Batch] | Prefetched:
+        device, workers = self._device, self.options.workers
         loader: DataLoader[Batch] = DataLoader(
             views,
-            collate_fn=self.collate,  # type: ignore[arg-type]  # the views are made a batch at a time
-            num_workers=self.workers,
-            worker_init_fn=_one_thread,
-            persistent_workers=self.workers > 0,
+            collate_fn=self.options.collate,  # type: ignore[arg-type]  # views are whole batches
+            num_workers=workers,
+            worker_init_fn=_use_one_thread,
+            persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
-            **how,
+            **batching,
         )
         return Prefetched(loader, device) if device.type == "cuda" else loader
 
@@ -155,17 +166,15 @@ class SegmentationData(pl.LightningDataModule):
     def _device(self) -> torch.device:
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
-    def _place(self) -> tuple[int, int]:
+    def _rank_and_size(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
 
 def val_batch_size(batch_size: int, device: torch.device) -> int:
-    """Images that are validated at once: a CPU takes half the time for each where they are few (LOG.md)."""
+    """Images of a validation batch: a CPU needs half the time per image in small ones (LOG.md)."""
     return batch_size if device.type == "cuda" else min(batch_size, 4)
 
 
-def _one_thread(_: int) -> None:
-    """Each process that makes batches is one of many: OpenCV would start a thread for every core in each."""
-    cv2.setNumThreads(
-        0
-    )  # 1 would wait for the threads of the process that it was forked from, for ever
+def _use_one_thread(_: int) -> None:
+    """Keep OpenCV to one thread: else each of many worker processes starts one per core."""
+    cv2.setNumThreads(0)  # 1 would wait forever for threads of the process that forked this one

@@ -23,7 +23,7 @@ class SegmentationLoss(nn.Module):
     """Sum of the configured terms.
 
     Attributes:
-        of_masks: the loss of a query-based model's predictions, where that is what is configured; else None.
+        mask_loss: the loss of a query-based model's predictions, where that is what is configured; else None.
 
     Args:
         shares: share of each class among the counted pixels of the train masks, for class weights.
@@ -38,7 +38,7 @@ class SegmentationLoss(nn.Module):
             "weight", class_weights(config.class_weights, shares), persistent=False
         )
         self.focal = FocalLoss("multiclass", ignore_index=IGNORE_INDEX)
-        self.of_masks = (
+        self.mask_loss = (
             MaskClassificationLoss(len(shares), config.points) if "masks" in config.terms else None
         )
 
