@@ -24,7 +24,7 @@ from segtune.measure.statistics import bootstrap
 from segtune.report.compare import compare
 from segtune.sweeping.storage import open_storage
 from segtune.tracking.datasets import keep_pictures
-from segtune.tracking.runs import RunWriter
+from segtune.tracking.run_writer import RunWriter
 from segtune.tracking.store import Store, open_store
 
 _IMAGES, _CLASSES, _EPOCHS = 101, 11, 30

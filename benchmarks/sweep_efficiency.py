@@ -29,7 +29,7 @@ from segtune.sweeping.space_building import build_space
 from segtune.sweeping.spec import SweepSpec
 from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.trial import run_trial
-from segtune.tracking.runs import RunWriter
+from segtune.tracking.run_writer import RunWriter
 from segtune.tracking.store import open_store
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -29,7 +29,7 @@ from segtune.sweeping.spec import SweepSpec
 from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.worker import WorkerTask, pull_trials
 from segtune.tracking.outbox import Outbox
-from segtune.tracking.runs import RunWriter
+from segtune.tracking.run_writer import RunWriter
 from segtune.tracking.store import open_store
 from segtune.training.lightning_module import FineTuning
 

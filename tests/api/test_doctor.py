@@ -15,7 +15,8 @@ from segtune.api.doctor import diagnose
 from segtune.cli import main as cli
 from segtune.config.schema import TrackingConfig
 from segtune.sweeping.storage import open_storage
-from segtune.tracking.runs import RunWriter, get_run
+from segtune.tracking.run_writer import RunWriter
+from segtune.tracking.runs import get_run
 from segtune.tracking.store import open_store
 
 
@@ -126,7 +127,7 @@ def test_held_back_metrics_of_a_deleted_run_do_not_count_as_sent(store, others, 
 WRITER = """
 import sys, time
 from segtune.api import open_root
-from segtune.tracking.runs import RunWriter
+from segtune.tracking.run_writer import RunWriter
 run = RunWriter.create(open_root(sys.argv[1], None), "r", {}, {"segtune.kind": "run"})
 print(run.run_id, flush=True)
 time.sleep(600)

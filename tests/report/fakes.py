@@ -5,7 +5,7 @@ import numpy as np
 from segtune.classes import ClassTable
 from segtune.tracking.datasets import keep_pictures
 from segtune.tracking.names import file_name
-from segtune.tracking.runs import RunWriter
+from segtune.tracking.run_writer import RunWriter
 from tests.measure.test_evidence import evidence
 
 EVIL = "<script>alert(1)</script>"

@@ -13,7 +13,7 @@ from segtune.errors import ConfigError
 from segtune.report.compare import compare
 from segtune.report.sweep_figures import sweep_figures
 from segtune.sweeping.storage import open_storage
-from segtune.tracking.runs import RunWriter
+from segtune.tracking.run_writer import RunWriter
 from segtune.tracking.store import open_store
 from tests.report.fakes import EVIL, fake_run, matrices
 

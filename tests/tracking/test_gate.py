@@ -17,7 +17,8 @@ from segtune.models.folder import write_folder
 from segtune.tracking.datasets import record_read
 from segtune.tracking.promotion import promote, rollback
 from segtune.tracking.registry import champion_of
-from segtune.tracking.runs import RunWriter, artifact, get_run
+from segtune.tracking.run_writer import RunWriter
+from segtune.tracking.runs import artifact, get_run
 from segtune.tracking.store import open_store
 from tests.models.test_folder import TENSORS
 from tests.report.fakes import add_evidence, fake_run, matrices

@@ -15,8 +15,9 @@ from segtune.tracking.datasets import reads_of_test, record_read
 from segtune.tracking.evidence import load_evidence
 from segtune.tracking.promotion import promote, rollback
 from segtune.tracking.registry import champion_of, locate, version_run
-from segtune.tracking.runs import RunWriter, curve, deliver_held, get_run, search_runs, sweep_runs
-from segtune.tracking.store import bookkeeping, open_store
+from segtune.tracking.run_writer import RunWriter, deliver_outboxes
+from segtune.tracking.runs import curve, get_run, search_runs, sweep_runs
+from segtune.tracking.store import _OPEN_STORES, bookkeeping_experiment, open_store
 from segtune.tracking.versions import add_evidence
 from tests.conftest import OPEN_GATE, TINY
 from tests.report.fakes import fake_run
@@ -167,9 +168,9 @@ def test_a_champion_of_0_1_0_whose_run_is_gone_blocks_nobody_and_that_is_said(st
         locate("models:/m@champion", store)
     second = promote(store, contender(store, "better2", 0.9), "m", GATE)
     judged = {v.rule: v for v in second.verdicts}
-    assert second.moved and "could not be compared" in second.reason
+    assert second.moved and "were not compared" in second.reason
     assert judged["min_gain"].passed is None and "not judged" in judged["min_gain"].figure
-    with pytest.raises(ConfigError, match="version 1 lost its own"):
+    with pytest.raises(ConfigError, match="files of champion 1 before it are gone"):
         rollback(store, "m")
 
 
@@ -179,9 +180,7 @@ def test_a_deleted_experiment_is_told_with_the_way_back(store, tmp_path):
     with pytest.raises(StorageError, match="mlflow experiments restore --experiment-id 1"):
         RunWriter.create(store, "b", {}, {})
     again = TrackingConfig(root=str(store.root), experiment="segtune")
-    from segtune.tracking import store as room
-
-    room._OPEN.clear()
+    _OPEN_STORES.clear()
     with pytest.raises(StorageError, match=r"was deleted in MLflow.*tracking\.experiment=NAME"):
         open_store(again)
     store.client.restore_experiment(store.experiment_id)
@@ -198,9 +197,9 @@ def test_what_is_held_back_of_a_deleted_run_keeps_nobody_waiting(store, monkeypa
         patch.setattr(type(store.client), "log_batch", away)
         run.metrics({"val/miou": 0.4}, 0)
     store.client.delete_run(run.run_id)
-    assert deliver_held(store) == 0
+    assert deliver_outboxes(store) == 0
     store.client.restore_run(run.run_id)
-    assert deliver_held(store) == 0 and curve(store, run.run_id, "val/miou") == [(0, 0.4)]
+    assert deliver_outboxes(store) == 0 and curve(store, run.run_id, "val/miou") == [(0, 0.4)]
 
 
 def test_reads_of_a_split_are_no_runs_and_those_of_0_1_0_still_count(store):
@@ -217,7 +216,7 @@ def test_reads_of_a_split_are_no_runs_and_those_of_0_1_0_still_count(store):
     record_read(store, "d", "test", "new", "r2", "look")
     assert [r.run for r in reads_of_test(store, "d")] == ["r0", "r1", "r2"]
     names = [r.name for r in search_runs(store, {"segtune.kind": "dataset"})]
-    assert names == ["d test"] and bookkeeping(store) != store.experiment_id
+    assert names == ["d test"] and bookkeeping_experiment(store) != store.experiment_id
 
 
 def test_a_name_without_a_version_is_the_champion_else_the_latest(store):

@@ -15,8 +15,10 @@ from segtune.sweeping.launch import SweepResult
 from segtune.sweeping.records import Counts
 from segtune.tracking.datasets import record_read
 from segtune.tracking.promotion import promote
-from segtune.tracking.runs import RunWriter, curve, get_run
-from segtune.tracking.store import open_store, run_table
+from segtune.tracking.run_table import run_table
+from segtune.tracking.run_writer import RunWriter
+from segtune.tracking.runs import curve, get_run
+from segtune.tracking.store import open_store
 from segtune.training.result import RunResult
 from tests.conftest import TINY
 from tests.report.fakes import fake_run

@@ -11,7 +11,8 @@ from mlflow.entities import Metric
 from segtune.config.schema import TrackingConfig
 from segtune.tracking.evidence import load_evidence
 from segtune.tracking.names import file_name, key_name, legacy_key
-from segtune.tracking.runs import RunWriter, artifact, curve, get_run
+from segtune.tracking.run_writer import RunWriter
+from segtune.tracking.runs import artifact, curve, get_run
 from segtune.tracking.store import open_store
 from tests.report.fakes import add_evidence, matrices
 

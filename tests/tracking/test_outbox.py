@@ -5,7 +5,8 @@ from mlflow.exceptions import MlflowException
 
 from segtune.config.schema import TrackingConfig
 from segtune.tracking.outbox import Outbox
-from segtune.tracking.runs import RunWriter, curve, deliver_held, get_run
+from segtune.tracking.run_writer import RunWriter, deliver_outboxes
+from segtune.tracking.runs import curve, get_run
 from segtune.tracking.store import open_store
 
 
@@ -59,11 +60,11 @@ def test_a_run_that_ends_while_the_server_is_away_is_whole_afterwards(tmp_path, 
         run.text("note.txt", "after it")
         run.finish("finished")
         assert get_run(store, run.run_id).state == "running"
-    assert deliver_held(store) == 0
+    assert deliver_outboxes(store) == 0
     assert get_run(store, run.run_id).state == "finished" and curve(
         store, run.run_id, "val/miou"
     ) == [(0, 0.4)]
-    assert deliver_held(store) == 0 and not list(
+    assert deliver_outboxes(store) == 0 and not list(
         (tmp_path / "runs" / run.run_id).glob("outbox.jsonl")
     )
 

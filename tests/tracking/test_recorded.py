@@ -13,7 +13,7 @@ from segtune.config.schema import TrackingConfig
 from segtune.data.sources import open_source, resolved
 from segtune.errors import ConfigError
 from segtune.tracking.recorded import changed_dataset, dataset_of, recorded_config
-from segtune.tracking.runs import RunWriter
+from segtune.tracking.run_writer import RunWriter
 from segtune.tracking.store import open_store
 from tests.conftest import write_pairs
 from tests.data.test_formats import write_coco

@@ -20,7 +20,8 @@ from segtune.errors import ConfigError, DataError, Interrupted, SegtuneError
 from segtune.models.optim.optimizer import lr_factor
 from segtune.runtime.signals import StopRequest
 from segtune.tracking.registry import locate
-from segtune.tracking.runs import RunWriter, artifact, curve, get_run, search_runs
+from segtune.tracking.run_writer import RunWriter
+from segtune.tracking.runs import artifact, curve, get_run, search_runs
 from segtune.tracking.store import Store, open_store
 from segtune.training.components import prepare
 from segtune.training.fit import fit
@@ -327,7 +328,7 @@ def test_an_ambiguous_id_is_refused_with_the_candidates(tmp_path, monkeypatch):
             break
         first[run[0]] = run
     monkeypatch.setattr("segtune.tracking.runs.is_id_prefix", lambda text: True)
-    with pytest.raises(ConfigError, match="several ids begin so") as refused:
+    with pytest.raises(ConfigError, match="several ids begin like this") as refused:
         get_run(store, run[0])
     assert run in str(refused.value) and first[run[0]] in str(refused.value)
 

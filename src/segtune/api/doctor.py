@@ -194,8 +194,8 @@ def _journals(root: Path, fix: bool) -> Iterator[Finding]:
 
 
 def _outboxes(store: Any, fix: bool) -> Iterator[Finding]:
-    from segtune.tracking.health import broken_outboxes, held_back, undeliverable
-    from segtune.tracking.runs import deliver_held
+    from segtune.tracking.health import broken_outboxes, outbox_files, undeliverable
+    from segtune.tracking.run_writer import deliver_outboxes
 
     for path in broken_outboxes(store.root):
         remedy = "doctor --fix takes the lines out that cannot be read"
@@ -207,12 +207,12 @@ def _outboxes(store: Any, fix: bool) -> Iterator[Finding]:
         text = f"metrics of run {path.parent.name} were held back, and the run was deleted since"
         remedy = f"Remove {path} to give them up, or: {reason}"
         yield Finding("outboxes", "warn", text, remedy, PartialError.exit_code)
-    waiting = [path for path in held_back(store.root) if path not in lost]
+    waiting = [path for path in outbox_files(store.root) if path not in lost]
     if not waiting:
         if not lost:
             yield Finding("outboxes", "ok", "no metrics wait for the tracking server")
         return
-    left = deliver_held(store) if fix else len(waiting)
+    left = deliver_outboxes(store) if fix else len(waiting)
     if left:
         text = f"metrics of {left} runs wait for the tracking server"
         remedy = "doctor --fix sends them; the next sweep does so too"

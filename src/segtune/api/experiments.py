@@ -315,7 +315,8 @@ def runs_page(tracking: "TrackingConfig") -> tuple[str, str]:
     Both are empty where the store cannot be reached.
     """
     from segtune.errors import StorageError
-    from segtune.tracking.store import open_store, run_table
+    from segtune.tracking.run_table import run_table
+    from segtune.tracking.store import open_store
 
     try:
         return run_table(open_store(tracking))

@@ -14,9 +14,10 @@ from segtune.inference.loading import open_model
 from segtune.inference.segmenter import Segmenter
 from segtune.inference.workflow.workflow import Workflow, WorkflowConfig
 from segtune.models.folder import MANIFEST, file_hash
-from segtune.tracking.promotion import Promotion, crown
+from segtune.tracking.promotion import Promotion, promote_unjudged
 from segtune.tracking.registry import locate
-from segtune.tracking.runs import RunWriter, get_run, search_runs
+from segtune.tracking.run_writer import RunWriter
+from segtune.tracking.runs import get_run, search_runs
 from segtune.tracking.store import Store
 from segtune.tracking.versions import MANIFEST_HASH
 
@@ -77,7 +78,7 @@ def register_workflow(workflow: Workflow, model: str, store: Store) -> Promotion
         digest = workflow.save(folder)
         known = search_runs(store, {MANIFEST_HASH: digest, "segtune.kind": "workflow"})
         if known:
-            return crown(store, known[0], model)
+            return promote_unjudged(store, known[0], model)
         tags = {"segtune.kind": "workflow", "segtune.version": __version__, MANIFEST_HASH: digest}
         run = RunWriter.create(
             store, f"workflow-{workflow.name}", {"workflow": workflow.name}, tags, None
@@ -85,4 +86,4 @@ def register_workflow(workflow: Workflow, model: str, store: Store) -> Promotion
         run.text("workflow.json", json.dumps(workflow.pinned(), indent=1, ensure_ascii=False))
         run.folder_artifact(folder, "segmenter")
         run.finish("finished")
-    return crown(store, get_run(store, run.run_id), model)
+    return promote_unjudged(store, get_run(store, run.run_id), model)

@@ -34,7 +34,7 @@ from segtune.runtime.log import Log
 from segtune.runtime.strict_json import to_json
 from segtune.tracking.recorded import dataset_of
 from segtune.tracking.registry import is_active, locate
-from segtune.tracking.runs import RunWriter
+from segtune.tracking.run_writer import RunWriter
 from segtune.tracking.store import open_store
 
 LIMITS = {"onnx": 0.999, "openvino": 0.999, "int8": 0.95}

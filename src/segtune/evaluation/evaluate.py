@@ -28,7 +28,8 @@ from segtune.tracking.datasets import keep_pictures, record_read
 from segtune.tracking.names import file_name
 from segtune.tracking.recorded import dataset_of
 from segtune.tracking.registry import is_active, locate
-from segtune.tracking.runs import RunWriter, best_run, sweep_runs
+from segtune.tracking.run_writer import RunWriter
+from segtune.tracking.runs import best_run, sweep_runs
 from segtune.tracking.store import open_store
 from segtune.tracking.versions import add_evidence
 

@@ -11,7 +11,7 @@ import numpy as np
 from segtune.config.commands import command
 from segtune.errors import ConfigError
 from segtune.measure.evidence import Evidence
-from segtune.tracking.evidence import how_to_measure, load_evidence
+from segtune.tracking.evidence import evaluate_command, load_evidence
 from segtune.tracking.registry import version_run
 from segtune.tracking.runs import RunRecord, get_run, search_runs, sweep_runs
 from segtune.tracking.store import Store
@@ -164,7 +164,7 @@ def _evidence(store: Store, run: RunRecord, split: str, must: bool) -> Evidence 
 def _unmeasured(store: Store, run: RunRecord, split: str) -> ConfigError:
     return ConfigError(
         f"run {run.id} ({run.name}) has no evidence on the {split} split. Measure it first: "
-        f"{how_to_measure(store, run, split)}"
+        f"{evaluate_command(store, run, split)}"
     )
 
 

@@ -10,7 +10,8 @@ from segtune.report.candidates import collect
 from segtune.report.facts import gather
 from segtune.report.phrasing import points, sample_words
 from segtune.tracking.evidence import load_evidence
-from segtune.tracking.runs import RunRecord, RunWriter
+from segtune.tracking.run_writer import RunWriter
+from segtune.tracking.runs import RunRecord
 from segtune.tracking.store import Store
 
 _WEAK = 0.5  # IoU below which a class is named as a failure

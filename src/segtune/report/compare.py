@@ -27,7 +27,7 @@ from segtune.runtime.strict_json import to_json
 from segtune.sweeping.importance import importance
 from segtune.sweeping.location import sweep_folder
 from segtune.sweeping.records import load_study, trial_rows
-from segtune.tracking.evidence import how_to_measure
+from segtune.tracking.evidence import evaluate_command
 from segtune.tracking.recorded import advice_on_test_split
 from segtune.tracking.runs import artifact, curve
 from segtune.tracking.store import Store
@@ -132,7 +132,7 @@ def _next(store: Store, comparison: Comparison, facts: Mapping[str, Any]) -> lis
     rows = [("Train the best again on fresh seeds", command("confirm", s, tracking=tracking))
             for s in comparison.sweeps[:1] if len(comparison.sweeps) == 1]  # fmt: skip
     if not advice_on_test_split(store, best.id):
-        rows.append(("Measure the best on the test split", how_to_measure(store, best, "test")))
+        rows.append(("Measure the best on the test split", evaluate_command(store, best, "test")))
     if not best.uri:  # else it is registered, and its run is gone
         register = command("promote", best.id, model=facts["split"]["dataset"], tracking=tracking)
         rows.append(("Register the best, if the gate lets it", register))

@@ -28,15 +28,8 @@ from segtune.sweeping.space_building import build_space, compose_trial
 from segtune.sweeping.spec import SweepSpec, load_spec
 from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.worker import WorkerTask
-from segtune.tracking.runs import (
-    RunRecord,
-    RunWriter,
-    best_run,
-    delete_run,
-    deliver_held,
-    sweep_parent,
-    sweep_runs,
-)
+from segtune.tracking.run_writer import RunWriter, deliver_outboxes
+from segtune.tracking.runs import RunRecord, best_run, delete_run, sweep_parent, sweep_runs
 from segtune.tracking.store import Store, open_store
 from segtune.training.components import check_start
 from segtune.training.time_budget import best_workers
@@ -249,7 +242,7 @@ def _settle(store: Store, study: SweepStudy) -> None:
 
 
 def _deliver_all(store: Store) -> None:
-    left = deliver_held(store)
+    left = deliver_outboxes(store)
     if left:
         raise ConnectionError(
             f"the tracking server '{store.uri}' is away, and {left} runs wait to be sent"

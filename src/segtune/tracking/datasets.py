@@ -1,7 +1,7 @@
-"""A dataset's entry in the store: one for each split's content, with every read of it and small pictures.
+"""The store's entries of datasets: one per split and content, with every read and small pictures.
 
-A test split that is read to choose among candidates is none any more; so every read is recorded, with time, run and
-purpose, and reports and the gate say how often it was read.
+A test split that is used to choose among candidates is no longer a test split. So every read is
+recorded with its time, run and purpose, and reports and the gate state the number of reads.
 """
 
 import io
@@ -23,10 +23,11 @@ from PIL import Image
 from segtune.errors import StorageError
 from segtune.runtime.retry import with_backoff
 from segtune.tracking.runs import RunRecord, artifact, search_runs
-from segtune.tracking.store import Store, bookkeeping
+from segtune.tracking.store import Store, bookkeeping_experiment
 
-_READ = "segtune.read."
+_READ_TAG = "segtune.read."
 _PICTURES = "pictures.zip"
+Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class Read:
     """One read of a split.
 
     Attributes:
-        time: ISO.
-        run: whose segmenter was measured on it.
-        purpose: why, in a word or two.
+        time: ISO 8601, in UTC.
+        run: id of the run whose segmenter was measured.
+        purpose: the reason, in a few words.
     """
 
     time: str
@@ -47,45 +48,47 @@ class Read:
 def record_read(
     store: Store, dataset: str, split: str, fingerprint: str, run: str, purpose: str
 ) -> None:
-    """Notes that a split is read, before it is.
+    """Record a read of a split, before the split is read.
 
     Raises:
-        StorageError: it cannot be noted.
+        StorageError: the read cannot be recorded.
     """
     now = datetime.now(UTC).isoformat(timespec="microseconds")
-    told = json.dumps({"time": now, "run": run, "purpose": purpose[:200]})
-    key = _READ + uuid.uuid4().hex  # a tag of its own: two at once do not collide
+    value = json.dumps({"time": now, "run": run, "purpose": purpose[:200]})
+    key = _READ_TAG + uuid.uuid4().hex  # a unique tag: two simultaneous reads do not collide
 
-    def note() -> None:
-        store.client.set_tag(_entry(store, dataset, split, fingerprint), key, told)
+    def set_tag() -> None:
+        store.client.set_tag(_entry_id(store, dataset, split, fingerprint), key, value)
 
     try:
-        with_backoff(note, patience=30.0)
+        with_backoff(set_tag, patience=30.0)
     except Exception as error:
         raise StorageError(
-            f"the read of {dataset}'s {split} split cannot be recorded in '{store.uri}' ({error}); nothing "
-            "was measured."
+            f"the read of {dataset}'s {split} split cannot be recorded in '{store.uri}' ({error}), "
+            "so nothing was measured."
         ) from error
 
 
 def reads(store: Store, fingerprint: str) -> list[Read]:
-    """All reads of a split, oldest first."""
-    return reads_in(entries(store, _of(fingerprint)))
+    """Return all reads of a split, oldest first."""
+    return reads_in(entries(store, _entry_tags(fingerprint)))
 
 
 def reads_of_test(store: Store, dataset: str) -> list[Read]:
-    """All reads of the test splits that a dataset of that name has had, oldest first."""
+    """Return all reads of the test splits of all datasets with this name, oldest first."""
     tags = {"segtune.kind": "dataset", "segtune.split": "test", "segtune.dataset.name": dataset}
     return reads_in(entries(store, tags))
 
 
-def reads_in(found_entries: Sequence[RunRecord]) -> list[Read]:
-    """The reads that entries hold, oldest first."""
-    found = []
-    for entry in found_entries:
-        told = [json.loads(v) for k, v in entry.tags.items() if k.startswith(_READ)]
-        found += [Read(str(t["time"]), str(t["run"]), str(t["purpose"])) for t in told]
-    return sorted(found, key=lambda r: r.time)
+def reads_in(dataset_entries: Sequence[RunRecord]) -> list[Read]:
+    """Return the reads that are recorded in these entries, oldest first."""
+    recorded = []
+    for entry in dataset_entries:
+        for key, value in entry.tags.items():
+            if key.startswith(_READ_TAG):
+                row = json.loads(value)
+                recorded.append(Read(str(row["time"]), str(row["run"]), str(row["purpose"])))
+    return sorted(recorded, key=lambda r: r.time)
 
 
 def keep_pictures(
@@ -95,8 +98,12 @@ def keep_pictures(
     fingerprint: str,
     draw: Callable[[], Mapping[str, tuple[Any, Any]]],
 ) -> None:
-    """Keeps small images and truths of a split, by name, unless it has them already; only then are they drawn."""
-    entry = _entry(store, dataset, split, fingerprint)
+    """Save small images and truths of a split, unless its entry has them already.
+
+    Args:
+        draw: returns (image (h, w, 3), truth (h, w)) by image name; called only if needed.
+    """
+    entry = _entry_id(store, dataset, split, fingerprint)
     if any(f.path == _PICTURES for f in store.client.list_artifacts(entry)):
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -112,49 +119,61 @@ def keep_pictures(
 
 
 def pictures(
-    store: Store, fingerprint: str, names: list[str]
-) -> dict[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Small image (h, w, 3) and truth (h, w) of those of the named images that were kept."""
-    for entry in entries(store, _of(fingerprint)):
+    store: Store, fingerprint: str, names: Sequence[str]
+) -> dict[str, tuple[Pixels, Pixels]]:
+    """Return small image (h, w, 3) and truth (h, w) by name, for the names that were saved."""
+    for entry in entries(store, _entry_tags(fingerprint)):
         path = artifact(store, entry.id, _PICTURES)
         if path is not None:
-            with zipfile.ZipFile(path) as archive:
-                index = json.loads(archive.read("index.json"))
-                return {n: (_decoded(archive, f"{index[n]}.jpg"), _decoded(archive, f"{index[n]}.png"))
-                        for n in names if n in index}  # fmt: skip
+            return _read_pictures(path, names)
     return {}
 
 
 def entries(store: Store, tags: Mapping[str, str]) -> list[RunRecord]:
-    """Entries with these tags, wherever they are: segtune 0.1.0 kept them among the runs."""
-    places = [store.experiment_id, bookkeeping(store)]
-    return search_runs(store, tags, [place for place in places if place])
+    """Return the entries with these tags; segtune 0.1.0 kept entries among the runs."""
+    experiments = [store.experiment_id]
+    bookkeeping = bookkeeping_experiment(store)
+    if bookkeeping:
+        experiments.append(bookkeeping)
+    return search_runs(store, tags, experiments)
 
 
-def _of(fingerprint: str) -> dict[str, str]:
+def _entry_tags(fingerprint: str) -> dict[str, str]:
     return {"segtune.kind": "dataset", "segtune.dataset": fingerprint}
 
 
-def _entry(store: Store, dataset: str, split: str, fingerprint: str) -> str:
+def _entry_id(store: Store, dataset: str, split: str, fingerprint: str) -> str:
+    """Return the run id of a split's entry; create the entry if there is none."""
+    tags = _entry_tags(fingerprint)
     with FileLock(store.root / ".datasets.lock", timeout=120):
-        found = entries(store, _of(fingerprint))
-        if found:
-            return found[0].id
-        tags = {"segtune.kind": "dataset", "segtune.dataset": fingerprint, "segtune.split": split}
-        tags["segtune.dataset.name"] = dataset
-        run = store.client.create_run(
-            str(bookkeeping(store, create=True)), run_name=f"{dataset} {split}", tags=tags
-        )
+        existing = entries(store, tags)
+        if existing:
+            return existing[0].id
+        tags |= {"segtune.split": split, "segtune.dataset.name": dataset}
+        experiment = str(bookkeeping_experiment(store, create=True))
+        run = store.client.create_run(experiment, run_name=f"{dataset} {split}", tags=tags)
         store.client.update_run(run.info.run_id, status="FINISHED")
         return str(run.info.run_id)
 
 
-def _encoded(pixels: NDArray[np.uint8], form: str) -> bytes:
+def _read_pictures(path: Path, names: Sequence[str]) -> dict[str, tuple[Pixels, Pixels]]:
+    pairs = {}
+    with zipfile.ZipFile(path) as archive:
+        index = json.loads(archive.read("index.json"))
+        for name in names:
+            if name in index:
+                number = index[name]
+                image = _decoded(archive, f"{number}.jpg")
+                pairs[name] = (image, _decoded(archive, f"{number}.png"))
+    return pairs
+
+
+def _encoded(pixels: Pixels, image_format: str) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, form, quality=85)
+    Image.fromarray(pixels).save(buffer, image_format, quality=85)
     return buffer.getvalue()
 
 
-def _decoded(archive: zipfile.ZipFile, name: str) -> NDArray[np.uint8]:
+def _decoded(archive: zipfile.ZipFile, name: str) -> Pixels:
     with archive.open(name) as file, Image.open(file) as image:
         return np.array(image)

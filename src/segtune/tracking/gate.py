@@ -1,4 +1,4 @@
-"""The promotion gate: a segmenter becomes champion only if every rule passes, each on figures that are on record."""
+"""The promotion gate: its rules decide, from recorded figures, whether a run becomes champion."""
 
 import json
 from collections.abc import Iterator
@@ -9,20 +9,26 @@ from segtune.config.schema import GateConfig
 from segtune.measure.evidence import Evidence
 from segtune.measure.statistics import bootstrap
 from segtune.tracking.datasets import reads
-from segtune.tracking.evidence import how_to_measure, load_evidence
+from segtune.tracking.evidence import evaluate_command, load_evidence
 from segtune.tracking.recorded import advice_on_test_split
 from segtune.tracking.runs import RunRecord, artifact
 from segtune.tracking.store import Store
 
+_REQUIRED_TAGS = {
+    "segtune.dataset": "val fingerprint",
+    "segtune.dataset.train": "train fingerprint",
+    "segtune.version": "segtune's version",
+}
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one rule says.
+    """The verdict of one rule.
 
     Attributes:
-        rule: the key of `conf/gate/`.
-        figure: what was found and what is allowed, in words.
-        passed: None where the rule is not asked for, or has nothing to judge.
+        rule: the rule's key in `conf/gate/`.
+        figure: the measured figure and the limit, in words.
+        passed: None if the rule is off or cannot be applied.
     """
 
     rule: str
@@ -30,41 +36,42 @@ class Verdict:
     passed: bool | None
 
     def line(self) -> str:
-        """For people."""
+        """Return one line for the terminal."""
         mark = {True: "pass", False: "FAIL", None: "-"}[self.passed]
         return f"  {mark:<5} {self.rule:<22} {self.figure}"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain data."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A run that asks to be champion.
+    """A run that may become champion.
 
     Attributes:
-        manifest_hash: of the segmenter that is registered.
-        own: ids of the runs that this model's versions came from.
+        manifest_hash: sha256 of the manifest of the registered segmenter.
+        model_runs: ids of the runs of all versions of this model.
     """
 
     run: RunRecord
     manifest_hash: str
-    own: frozenset[str]
+    model_runs: frozenset[str]
 
 
-def settled(store: Store, run: RunRecord, gate: GateConfig) -> tuple[GateConfig, str]:
-    """The gate with its split chosen, and what is to be said about it.
+def with_split(store: Store, run: RunRecord, gate: GateConfig) -> tuple[GateConfig, str]:
+    """Return the gate with its split chosen, and a note about that choice.
 
-    Without a test split it is val; `untouched` is not asked for then, since val is read after every epoch.
+    A dataset without a test split is judged on val. The rule `untouched` is then off, since val is
+    read after every epoch.
     """
     if gate.split != "auto":
         return gate, ""
-    tested = run.tags.get("segtune.evidence.test") is not None
-    advice = "" if tested else advice_on_test_split(store, run.id)
+    has_evidence = run.tags.get("segtune.evidence.test") is not None
+    advice = "" if has_evidence else advice_on_test_split(store, run.id)
     if not advice:
         return gate.model_copy(update={"split": "test"}), ""
-    note = f"Judged on val, on which it was chosen, so that val overestimates it: {advice}"
+    note = f"Judged on val. The run was chosen on val, so its val figures are too high: {advice}"
     return gate.model_copy(update={"split": "val", "untouched": False}), note
 
 
@@ -73,22 +80,23 @@ def judge(
     contender: Contender,
     champion: RunRecord | None,
     gate: GateConfig,
-    lost: bool = False,
+    champion_lost: bool = False,
 ) -> list[Verdict]:
-    """The verdict of every rule.
+    """Return the verdicts of all rules.
 
     Args:
         champion: the run of the present champion; None for a first version.
-        lost: there is a champion of which no run and no evidence is left: rules that compare with it judge nothing.
-        gate: as `settled`.
+        gate: with its split chosen, see `with_split`.
+        champion_lost: there is a champion, but neither its run nor its evidence is left; rules
+            that compare with the champion are then not applied.
 
     Raises:
-        DataError: evidence that is damaged.
+        DataError: evidence is damaged.
     """
     evidence = load_evidence(store, contender.run, gate.split)
     return [
         _evidence(store, contender, evidence, gate),
-        *_against(store, contender, evidence, champion, gate, lost),
+        *_comparison(store, contender.run, evidence, champion, gate, champion_lost),
         *_limits(evidence, gate),
         _exports(store, contender.run, gate),
         _provenance(contender.run, gate),
@@ -99,168 +107,163 @@ def judge(
 def _evidence(
     store: Store, contender: Contender, evidence: Evidence | None, gate: GateConfig
 ) -> Verdict:
+    rule = "evidence"
     if evidence is None:
         advice = advice_on_test_split(store, contender.run.id) if gate.split == "test" else ""
-        measure = advice or how_to_measure(store, contender.run, gate.split)
-        return Verdict("evidence", f"none on the {gate.split} split; {measure}", False)
+        next_step = advice or evaluate_command(store, contender.run, gate.split)
+        return Verdict(rule, f"none on the {gate.split} split; {next_step}", False)
     if evidence.origin.segmenter != contender.manifest_hash:
-        return Verdict(
-            "evidence",
-            "is about other weights than those that are registered; measure again",
-            False,
-        )
-    scores = evidence.scores
-    return Verdict(
-        "evidence", f"{gate.split} mIoU {scores.miou:.4f} on {len(evidence.names)} images", True
-    )
+        figure = "was measured with other weights than the registered ones; measure again"
+        return Verdict(rule, figure, False)
+    images = len(evidence.names)
+    figure = f"{gate.split} mIoU {evidence.scores.miou:.4f} on {images} images"
+    return Verdict(rule, figure, True)
 
 
-def _against(
+def _comparison(
     store: Store,
-    contender: Contender,
+    run: RunRecord,
     evidence: Evidence | None,
     champion: RunRecord | None,
     gate: GateConfig,
-    lost: bool,
+    champion_lost: bool,
 ) -> Iterator[Verdict]:
-    """The two rules that compare with the present champion."""
-    rules = {"min_gain": gate.min_gain, "max_class_drop": gate.max_class_drop}
-    asked = [r for r, limit in rules.items() if limit is not None]
-    yield from (Verdict(r, "not asked for", None) for r in rules if r not in asked)
-    if champion is None:
-        figure = "first version: nothing to compare with"
-        if lost:
-            figure = "not judged: the champion's run was removed, and no evidence of it is kept"
-        yield from (Verdict(r, figure, None if lost else True) for r in asked)
+    """Yield the verdicts of the two rules that compare with the present champion."""
+    limits = {"min_gain": gate.min_gain, "max_class_drop": gate.max_class_drop}
+    rules = [rule for rule, limit in limits.items() if limit is not None]
+    yield from (Verdict(rule, "off", None) for rule in limits if rule not in rules)
+    if champion_lost:
+        figure = "not judged: the champion's run was removed, and no copy of its evidence is left"
+        yield from (Verdict(rule, figure, None) for rule in rules)
         return
-    theirs = load_evidence(store, champion, gate.split)
+    if champion is None:
+        figure = "first version: there is no champion to compare with"
+        yield from (Verdict(rule, figure, True) for rule in rules)
+        return
+    champion_evidence = load_evidence(store, champion, gate.split)
     if evidence is None:
-        problem = f"there is no evidence on {gate.split}; {how_to_measure(store, contender.run, gate.split)}"
-    elif theirs is None:
-        problem = f"the champion has no evidence on {gate.split}; {how_to_measure(store, champion, gate.split)}"
+        problem = f"no evidence on {gate.split}; {evaluate_command(store, run, gate.split)}"
+    elif champion_evidence is None:
+        next_step = evaluate_command(store, champion, gate.split)
+        problem = f"the champion has no evidence on {gate.split}; {next_step}"
     else:
-        problem = _problem(evidence, theirs)
-    if evidence is None or theirs is None or problem:
-        yield from (Verdict(r, problem, False) for r in asked)
+        problem = _incomparable(evidence, champion_evidence)
+    if evidence is None or champion_evidence is None or problem:
+        yield from (Verdict(rule, problem, False) for rule in rules)
         return
     if gate.min_gain is not None:
-        yield _gain(evidence, theirs, gate.min_gain)
+        yield _gain(evidence, champion_evidence, gate.min_gain)
     if gate.max_class_drop is not None:
-        yield _class_drop(evidence, theirs, gate.max_class_drop)
+        yield _class_drop(evidence, champion_evidence, gate.max_class_drop)
 
 
-def _problem(ours: Evidence, theirs: Evidence) -> str:
-    """Why two cannot be compared; empty where they can."""
-    if (
-        ours.origin.classes != theirs.origin.classes
-        or ours.origin.fingerprint != theirs.origin.fingerprint
-    ):
-        return (
-            f"measured on {ours.origin.dataset} ({ours.origin.fingerprint[:12]}), the champion on "
-            f"{theirs.origin.dataset} ({theirs.origin.fingerprint[:12]}): measure both on "
-            "one split, or use another model="
-        )
-    return ""
-
-
-def _gain(ours: Evidence, theirs: Evidence, least: float) -> Verdict:
-    if ours.units < 2:
-        return Verdict(
-            "min_gain", "all images belong to one group: no interval can be given", False
-        )
-    found = bootstrap([[ours.matrices], [theirs.matrices]], ours.groups).difference(0, 1)
-    figure = f"{found.value:+.4f} mIoU [{found.low:+.4f}, {found.high:+.4f}], must exceed {least:g}"
-    return Verdict("min_gain", figure, found.low > least)
-
-
-def _class_drop(ours: Evidence, theirs: Evidence, most: float) -> Verdict:
-    rows = zip(ours.origin.classes, ours.scores.iou, theirs.scores.iou, strict=True)
-    drops = {c: (b or 0.0) - (a or 0.0) for c, a, b in rows if b is not None}
-    if not drops:
-        return Verdict("max_class_drop", "no class occurs", True)
-    worst = max(drops, key=lambda c: drops[c])
-    return Verdict(
-        "max_class_drop",
-        f"{worst} {-drops[worst]:+.4f} IoU, may fall by {most:g}",
-        drops[worst] <= most,
+def _incomparable(contender: Evidence, champion: Evidence) -> str:
+    """Return the reason why two segmenters cannot be compared; empty if they can."""
+    ours, theirs = contender.origin, champion.origin
+    if ours.classes == theirs.classes and ours.fingerprint == theirs.fingerprint:
+        return ""
+    return (
+        f"measured on {ours.dataset} ({ours.fingerprint[:12]}), but the champion on "
+        f"{theirs.dataset} ({theirs.fingerprint[:12]}): measure both on the same split, "
+        "or use another model=NAME"
     )
+
+
+def _gain(contender: Evidence, champion: Evidence, min_gain: float) -> Verdict:
+    rule = "min_gain"
+    if contender.units < 2:
+        return Verdict(rule, "all images are in one group, so there is no interval", False)
+    draws = bootstrap([[contender.matrices], [champion.matrices]], contender.groups)
+    gain = draws.difference(0, 1)
+    figure = f"{gain.value:+.4f} mIoU [{gain.low:+.4f}, {gain.high:+.4f}], must exceed {min_gain:g}"
+    return Verdict(rule, figure, gain.low > min_gain)
+
+
+def _class_drop(contender: Evidence, champion: Evidence, max_drop: float) -> Verdict:
+    rule = "max_class_drop"
+    new, old = contender.scores.iou, champion.scores.iou
+    drops = {}
+    for name, new_iou, old_iou in zip(contender.origin.classes, new, old, strict=True):
+        if old_iou is not None:
+            drops[name] = old_iou - (new_iou or 0.0)
+    if not drops:
+        return Verdict(rule, "no class occurs", True)
+    worst = max(drops, key=lambda name: drops[name])
+    figure = f"{worst} {-drops[worst]:+.4f} IoU, may fall by {max_drop:g}"
+    return Verdict(rule, figure, drops[worst] <= max_drop)
 
 
 def _limits(evidence: Evidence | None, gate: GateConfig) -> Iterator[Verdict]:
-    figures = (
-        {} if evidence is None else {**evidence.origin.cost, "ece": evidence.calibration.error}
-    )
+    """Yield the verdicts of the rules that limit calibration error and cost."""
+    figures: dict[str, float] = {}
+    if evidence is not None:
+        figures = {**evidence.origin.cost, "ece": evidence.calibration.error}
     for key in ("ece", "latency_ms", "size_mb", "params_m"):
         rule = f"max_{key}"
         limit = getattr(gate, rule)
         if limit is None:
-            yield Verdict(rule, "not asked for", None)
+            yield Verdict(rule, "off", None)
         elif key not in figures:
             yield Verdict(rule, "not measured", False)
         else:
-            where = f" on {evidence.origin.device}" if key == "latency_ms" and evidence else ""
-            yield Verdict(
-                rule, f"{figures[key]:.4g}{where}, at most {limit:g}", figures[key] <= limit
-            )
+            device = f" on {evidence.origin.device}" if key == "latency_ms" and evidence else ""
+            figure = f"{figures[key]:.4g}{device}, at most {limit:g}"
+            yield Verdict(rule, figure, figures[key] <= limit)
 
 
 def _exports(store: Store, run: RunRecord, gate: GateConfig) -> Verdict:
-    """Exports leave `exports/FORMAT.json` with their `agreement` with the run; int8 was judged when it was made."""
-    rule, least = "min_export_agreement", gate.min_export_agreement
-    if least is None:
-        return Verdict(rule, "not asked for", None)
+    """Return the verdict on the exports' agreement with the run, from `exports/FORMAT.json`.
+
+    Exports in int8 are left out: `segtune export` judges them.
+    """
+    rule, limit = "min_export_agreement", gate.min_export_agreement
+    if limit is None:
+        return Verdict(rule, "off", None)
     folder = artifact(store, run.id, "exports")
-    found = (
-        {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted(folder.glob("*.json"))}
-        if folder
-        else {}
-    )
-    found = {name: told for name, told in found.items() if told.get("precision") != "int8"}
-    if not found:
+    agreements: dict[str, float] = {}
+    for path in sorted(folder.glob("*.json")) if folder else []:
+        export = json.loads(path.read_text(encoding="utf-8"))
+        if export.get("precision") != "int8":
+            agreements[path.stem] = float(export["agreement"])
+    if not agreements:
         return Verdict(rule, "there is no export in full precision", None)
-    worst = min(found, key=lambda name: float(found[name]["agreement"]))
-    agreement = float(found[worst]["agreement"])
-    return Verdict(rule, f"{worst} {agreement:.5f}, at least {least:g}", agreement >= least)
+    worst = min(agreements, key=lambda name: agreements[name])
+    figure = f"{worst} {agreements[worst]:.5f}, at least {limit:g}"
+    return Verdict(rule, figure, agreements[worst] >= limit)
 
 
 def _provenance(run: RunRecord, gate: GateConfig) -> Verdict:
+    rule = "provenance"
     if not gate.provenance:
-        return Verdict("provenance", "not asked for", None)
-    needed = {"segtune.dataset": "val fingerprint", "segtune.dataset.train": "train fingerprint",
-              "segtune.version": "segtune's version"}  # fmt: skip
-    gone = [what for tag, what in needed.items() if not run.tags.get(tag)]
+        return Verdict(rule, "off", None)
+    missing = [name for tag, name in _REQUIRED_TAGS.items() if not run.tags.get(tag)]
+    if missing:
+        return Verdict(rule, f"not recorded: {', '.join(missing)}", False)
     commit = run.tags.get("mlflow.source.git.commit", "")[:12]
     code = f"commit {commit}" if commit else f"segtune {run.tags.get('segtune.version')}"
-    return Verdict(
-        "provenance",
-        f"not on record: {', '.join(gone)}" if gone else f"data and {code} on record",
-        not gone,
-    )
+    return Verdict(rule, f"data and {code} are recorded", True)
 
 
 def _untouched(
     store: Store, contender: Contender, evidence: Evidence | None, gate: GateConfig
 ) -> Verdict:
+    rule = "untouched"
     if not gate.untouched:
-        return Verdict("untouched", "not asked for", None)
+        return Verdict(rule, "off", None)
     if evidence is None:
-        return Verdict("untouched", f"no evidence on {gate.split}", False)
+        return Verdict(rule, f"no evidence on {gate.split}", False)
     if gate.split == "val":
-        return Verdict(
-            "untouched",
-            "val is read after every epoch; judge on test, or set gate.untouched=false",
-            False,
-        )
-    others = [
-        r
-        for r in reads(store, evidence.origin.fingerprint)
-        if r.run not in contender.own | {contender.run.id}
-    ]
+        figure = "val is read after every epoch; judge on test, or set gate.untouched=false"
+        return Verdict(rule, figure, False)
+    allowed = contender.model_runs | {contender.run.id}
+    all_reads = reads(store, evidence.origin.fingerprint)
+    others = [read for read in all_reads if read.run not in allowed]
     if others:
+        first = others[0]
         figure = (
-            f"{len({r.run for r in others})} other segmenters were measured on it, first {others[0].run[:8]} on "
-            f"{others[0].time[:16]} ({others[0].purpose}): it may have been chosen on"
+            f"{len({read.run for read in others})} other segmenters were measured on this split, "
+            f"the first was {first.run[:8]} on {first.time[:16]} ({first.purpose}), "
+            "so the split may have been used to choose this run"
         )
-        return Verdict("untouched", figure, False)
-    figure = f"measured only for this model's {len(contender.own | {contender.run.id})} versions"
-    return Verdict("untouched", figure, True)
+        return Verdict(rule, figure, False)
+    return Verdict(rule, f"measured only for this model's {len(allowed)} versions", True)

@@ -1,4 +1,4 @@
-"""What a store holds, newest first: runs, sweeps, registered models and datasets, as rows of plain data."""
+"""List a store's runs, sweeps, registered models and datasets, newest first."""
 
 import json
 from collections import Counter
@@ -9,21 +9,22 @@ from typing import Any
 
 from segtune.tracking.datasets import entries, reads_in
 from segtune.tracking.registry import CHAMPION
+from segtune.tracking.run_table import run_table
 from segtune.tracking.runs import RunRecord, search_runs
-from segtune.tracking.store import Store, run_table
+from segtune.tracking.store import Store
 
 Row = dict[str, Any]
-_TRAINED = ("run", "trial", "confirm")
+_TRAINED_KINDS = ("run", "trial", "confirm")
+_TIME_COLUMNS = ("started", "registered", "first_seen")
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Entries of one kind.
+    """The entries of one kind.
 
     Attributes:
         rows: newest first.
-        page: command and address that show the runs in MLflow; the command is empty for a server, both are
-            where it cannot be reached.
+        page: command and address of MLflow's table of runs, see `run_table`.
     """
 
     kind: str
@@ -31,98 +32,120 @@ class Listing:
     page: tuple[str, str]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {
-            self.kind: list(self.rows),
-            "mlflow": {"command": self.page[0], "url": self.page[1]},
-        }
+        """Return plain data."""
+        command, url = self.page
+        return {self.kind: list(self.rows), "mlflow": {"command": command, "url": url}}
 
     def lines(self) -> list[str]:
-        """One line for each entry, under a line of headings."""
+        """Return a line of headings and one line for each entry."""
         if not self.rows:
             return [f"no {self.kind} yet"]
-        cells = [[_cell(key, row[key]) for key in row] for row in self.rows]
-        heads = [key.replace("_", " ") for key in self.rows[0]]
-        widths = [max(len(row[n]) for row in (heads, *cells)) for n in range(len(heads))]
-        return [
-            "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
-            for row in (heads, *cells)
-        ]
+        table = [[key.replace("_", " ") for key in self.rows[0]]]
+        for row in self.rows:
+            table.append([_cell(key, value) for key, value in row.items()])
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = []
+        for cells in table:
+            padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+            lines.append("  ".join(padded).rstrip())
+        return lines
 
 
 def list_runs(store: Store) -> list[Row]:
-    """Fine-tuned models, a sweep's trials among them."""
-    runs = [r for r in search_runs(store, {}) if r.tags.get("segtune.kind", "run") in _TRAINED]
-    return [
-        {
-            "run": r.id, "state": r.state, "val_miou": r.miou, "test_miou": r.metrics.get("test/miou"),
-            "template": r.params.get("template"), "dataset": r.params.get("dataset.name"), "name": r.name,
-            "started": _time(r.started),
-        }
-        for r in reversed(runs)
-    ]  # fmt: skip
+    """List the fine-tuned models, including the trials of sweeps."""
+    rows = []
+    for run in reversed(search_runs(store, {})):
+        if run.tags.get("segtune.kind", "run") in _TRAINED_KINDS:
+            rows.append(
+                {
+                    "run": run.id,
+                    "state": run.state,
+                    "val_miou": run.miou,
+                    "test_miou": run.metrics.get("test/miou"),
+                    "template": run.params.get("template"),
+                    "dataset": run.params.get("dataset.name"),
+                    "name": run.name,
+                    "started": _iso_time(run.started),
+                }
+            )
+    return rows
 
 
 def list_sweeps(store: Store) -> list[Row]:
-    """Sweeps with the number of their trials that kept a run."""
+    """List the sweeps, with the number of trials in each state that kept a run."""
     trials: dict[str, list[RunRecord]] = {}
     for run in search_runs(store, {"segtune.kind": "trial"}):
         trials.setdefault(run.tags.get("segtune.sweep", ""), []).append(run)
     rows = []
-    for run in reversed(search_runs(store, {"segtune.kind": "sweep"})):
-        own = trials.get(run.tags["segtune.sweep"], [])
-        states = Counter(r.state for r in own)
-        best = max((r.miou for r in own if r.miou is not None), default=None)
-        rows.append({
-            "sweep": run.tags["segtune.sweep"], "state": run.state, "finished": states["finished"],
-            "pruned": states["pruned"], "failed": states["failed"], "best_val_miou": best,
-            "started": _time(run.started),
-        })  # fmt: skip
+    for sweep in reversed(search_runs(store, {"segtune.kind": "sweep"})):
+        name = sweep.tags["segtune.sweep"]
+        sweep_trials = trials.get(name, [])
+        states = Counter(r.state for r in sweep_trials)
+        mious = [r.miou for r in sweep_trials if r.miou is not None]
+        rows.append(
+            {
+                "sweep": name,
+                "state": sweep.state,
+                "finished": states["finished"],
+                "pruned": states["pruned"],
+                "failed": states["failed"],
+                "best_val_miou": max(mious, default=None),
+                "started": _iso_time(sweep.started),
+            }
+        )
     return rows
 
 
 def list_models(store: Store) -> list[Row]:
-    """Versions of registered models."""
-    found = store.client.search_model_versions()
-    champions = {
-        m.name: (m.aliases or {}).get(CHAMPION) for m in store.client.search_registered_models()
-    }
+    """List the versions of registered models."""
+    versions = store.client.search_model_versions()
+    champions = {}
+    for model in store.client.search_registered_models():
+        champions[model.name] = str((model.aliases or {}).get(CHAMPION))
     return [
         {
             "model": f"models:/{v.name}/{v.version}",
-            "champion": str(champions.get(v.name)) == str(v.version), "val_miou": _number(v.tags.get("val/miou")),
-            "template": v.tags.get("template"), "dataset": v.tags.get("dataset"), "run": v.run_id,
-            "registered": _time(v.creation_timestamp / 1000),
+            "champion": champions.get(v.name) == str(v.version),
+            "val_miou": _number(v.tags.get("val/miou")),
+            "template": v.tags.get("template"),
+            "dataset": v.tags.get("dataset"),
+            "run": v.run_id,
+            "registered": _iso_time(v.creation_timestamp / 1000),
         }
-        for v in sorted(found, key=lambda v: -v.creation_timestamp)
-    ]  # fmt: skip
+        for v in sorted(versions, key=lambda v: -v.creation_timestamp)
+    ]
 
 
 def list_datasets(store: Store) -> list[Row]:
-    """Splits that runs were measured on, with the number of times that each was read through `evaluate`."""
-    found = entries(store, {"segtune.kind": "dataset"})
+    """List the splits that runs were measured on, with the number of reads by `evaluate`."""
+    splits = entries(store, {"segtune.kind": "dataset"})
     return [
         {
-            "dataset": e.tags.get("segtune.dataset.name"), "split": e.tags.get("segtune.split"),
-            "fingerprint": e.tags.get("segtune.dataset", "")[:12], "reads": len(reads_in([e])),
-            "first_seen": _time(e.started),
+            "dataset": e.tags.get("segtune.dataset.name"),
+            "split": e.tags.get("segtune.split"),
+            "fingerprint": e.tags.get("segtune.dataset", "")[:12],
+            "reads": len(reads_in([e])),
+            "first_seen": _iso_time(e.started),
         }
-        for e in sorted(found, key=lambda e: -e.started)
-    ]  # fmt: skip
+        for e in sorted(splits, key=lambda e: -e.started)
+    ]
 
 
 KINDS: dict[str, Callable[[Store], list[Row]]] = {
-    "runs": list_runs, "sweeps": list_sweeps, "models": list_models, "datasets": list_datasets,
-}  # fmt: skip
+    "runs": list_runs,
+    "sweeps": list_sweeps,
+    "models": list_models,
+    "datasets": list_datasets,
+}
 
 
 def listing(store: Store, kind: str) -> Listing:
-    """What a store holds of a kind, one of `KINDS`."""
+    """List a store's entries of one kind of `KINDS`."""
     return Listing(kind, KINDS[kind](store), run_table(store))
 
 
 def _cell(key: str, value: Any) -> str:
-    """A value for people: ids and times are cut, what is unknown is a dash."""
+    """Format a value for people: short ids and times, a dash for an unknown value."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -131,14 +154,12 @@ def _cell(key: str, value: Any) -> str:
         return f"{value:.4f}"
     if key == "run":
         return str(value)[:8]
-    return (
-        str(value)[:16].replace("T", " ")
-        if key in ("started", "registered", "first_seen")
-        else str(value)
-    )
+    if key in _TIME_COLUMNS:
+        return str(value)[:16].replace("T", " ")
+    return str(value)
 
 
-def _time(seconds: float) -> str:
+def _iso_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
 
 

@@ -1,4 +1,4 @@
-"""Promotion: a run's segmenter is registered, judged by the gate, and made champion if every rule passes."""
+"""Register a run's segmenter and make it champion if it passes every rule of the gate."""
 
 import json
 from collections.abc import Sequence
@@ -7,28 +7,30 @@ from datetime import UTC, datetime
 from typing import Any
 
 from filelock import FileLock
+from mlflow.entities.model_registry import ModelVersion
 
 from segtune.config.schema import GateConfig
 from segtune.errors import ConfigError
-from segtune.tracking.gate import Contender, Verdict, judge, settled
+from segtune.tracking.gate import Contender, Verdict, judge, with_split
 from segtune.tracking.registry import CHAMPION, champion_of, register
-from segtune.tracking.runs import RunRecord, RunWriter, quoted
+from segtune.tracking.run_writer import RunWriter
+from segtune.tracking.runs import RunRecord, quoted
 from segtune.tracking.store import Store
 from segtune.tracking.versions import MANIFEST_HASH, refresh_copy, registered_run, version_files
 
-_HISTORY = "segtune.champions"
+_HISTORY_TAG = "segtune.champions"
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """What `promote` did.
+    """The result of `promote`.
 
     Attributes:
-        moved: whether the champion is this version now.
-        reason: in words.
-        verdicts: of each rule; empty for one that is champion already.
-        split: whose evidence was judged; empty where none was.
-        note: what is to be known of that split, as that the dataset has no test split.
+        moved: whether this version is champion now.
+        reason: the decision in words.
+        verdicts: of all rules; empty if the version was champion already.
+        split: the split of the judged evidence; empty if nothing was judged.
+        note: a remark about that split, for example that the dataset has no test split.
     """
 
     model: str
@@ -46,127 +48,138 @@ class Promotion:
         return f"models:/{self.model}/{self.version}"
 
     def to_json(self) -> dict[str, Any]:
-        """The result as one JSON object, for scripts."""
-        rules = [v.to_json() for v in self.verdicts]
-        told = {"uri": self.uri, "model": self.model, "version": self.version, "run": self.run_id}
-        told |= {
+        """Return the result as one JSON object, for scripts."""
+        return {
+            "uri": self.uri,
+            "model": self.model,
+            "version": self.version,
+            "run": self.run_id,
             "champion": self.moved,
             "reason": self.reason,
             "split": self.split,
             "note": self.note,
+            "rules": [v.to_json() for v in self.verdicts],
         }
-        return told | {"rules": rules}
 
     def lines(self) -> list[str]:
-        """For people."""
+        """Return the lines for the terminal."""
         on_val = " (judged on val)" if self.note else ""
-        lines = [*(v.line() for v in self.verdicts), f"{self.uri} {self.reason}{on_val}"]
-        return [*lines, *([f"! {self.note}"] if self.note else [])]
+        lines = [v.line() for v in self.verdicts]
+        lines.append(f"{self.uri} {self.reason}{on_val}")
+        if self.note:
+            lines.append(f"! {self.note}")
+        return lines
 
 
 def promote(store: Store, run: RunRecord, model: str, gate: GateConfig) -> Promotion:
-    """Registers a run's segmenter (once), and makes it champion if every rule of the gate passes.
+    """Register a run's segmenter once, and make it champion if it passes every rule of the gate.
 
-    The decision is kept with the run, as `promotions/MODEL-vVERSION-TIME.json`.
+    The decision is saved with the run, as `promotions/MODEL-vVERSION-TIME.json`.
 
     Raises:
-        ConfigError: the run kept no segmenter.
-        DataError: evidence that is damaged.
+        ConfigError: the run has no segmenter.
+        DataError: evidence is damaged.
     """
-    with _lock(store):
+    with _registry_lock(store):
         version = register(store, run, model)
         number = int(version.version)
         champion = champion_of(store, model)
         if champion is not None and int(champion.version) == number:
             return Promotion(model, number, run.id, True, "is the champion already")
-        runs = {
-            str(v.run_id) for v in store.client.search_model_versions(f"name = {quoted(model)}")
-        }
-        contender = Contender(run, version.tags[MANIFEST_HASH], frozenset(runs))
-        present = registered_run(store, champion) if champion else None
-        lost = champion is not None and present is None
-        gate, note = settled(store, run, gate)
-        verdicts = judge(store, contender, present, gate, lost)
+        contender = Contender(run, version.tags[MANIFEST_HASH], _runs_of_model(store, model))
+        champion_run = registered_run(store, champion) if champion else None
+        champion_lost = champion is not None and champion_run is None
+        gate, note = with_split(store, run, gate)
+        verdicts = judge(store, contender, champion_run, gate, champion_lost)
         failed = [v.rule for v in verdicts if v.passed is False]
-        if failed:
-            stays = (
-                f"version {champion.version} stays champion" if champion else "there is no champion"
-            )
-            reason = f"{stays}: {', '.join(failed)} failed"
-        else:
+        if not failed:
             _make_champion(store, model, number)
-            reason = (
-                f"takes over from version {champion.version}"
-                if champion
-                else "is the first champion"
-            )
-            reason += (
-                ", whose run and evidence were removed: the two could not be compared"
-                if lost
-                else ""
-            )
+        reason = _reason(champion, champion_lost, failed)
         result = Promotion(model, number, run.id, not failed, reason, verdicts, gate.split, note)
-        now = datetime.now(UTC)
-        told = {
-            "time": now.isoformat(timespec="seconds"),
-            "gate": gate.model_dump(),
-            **result.to_json(),
-        }
-        told["before"] = champion and int(champion.version)
-        for kept in filter(None, (version, champion)):
-            refresh_copy(store, kept)
-        RunWriter(store, run.id).data(
-            f"promotions/{model}-v{number}-{now:%Y%m%dT%H%M%S%f}.json", told
-        )
+        for registered in (version, champion):
+            if registered is not None:
+                refresh_copy(store, registered)
+        _save_decision(store, result, gate, champion)
         return result
 
 
-def crown(store: Store, run: RunRecord, model: str) -> Promotion:
-    """Registers what a run kept and makes it champion unjudged: for workflows, whose parts were judged.
+def promote_unjudged(store: Store, run: RunRecord, model: str) -> Promotion:
+    """Register a run's model and make it champion without the gate.
+
+    This is for workflows: the gate has judged their parts.
 
     Raises:
-        ConfigError: a name that MLflow does not take.
+        ConfigError: MLflow refuses the name.
     """
-    with _lock(store):
+    with _registry_lock(store):
         number = int(register(store, run, model).version)
         champion = champion_of(store, model)
         if champion is None or int(champion.version) != number:
             _make_champion(store, model, number)
-        return Promotion(
-            model, number, run.id, True, "is champion: a workflow, whose parts were judged"
-        )
+        reason = "is champion: it is a workflow, and its parts were judged"
+        return Promotion(model, number, run.id, True, reason)
 
 
 def rollback(store: Store, model: str) -> tuple[int, int]:
-    """Makes the champion before the present one champion again; returns (version now, version before).
+    """Make the previous champion champion again; return (new version, replaced version).
 
     Raises:
-        ConfigError: no such model, or no champion before this one.
+        ConfigError: there is no such model, or no earlier champion.
     """
-    with _lock(store):
+    with _registry_lock(store):
         champion = champion_of(store, model)
         if champion is None:
             raise ConfigError(f"model={model}: no champion is registered under that name.")
-        known = {
-            int(v.version) for v in store.client.search_model_versions(f"name = {quoted(model)}")
-        }
-        present, history = int(champion.version), _history(store, model)
-        earlier = [v for v in history[:-1] if v in known and v != present]
-        lost = []
+        versions = store.client.search_model_versions(f"name = {quoted(model)}")
+        existing = {int(v.version) for v in versions}
+        present = int(champion.version)
+        history = _history(store, model)[:-1]
+        earlier = [v for v in history if v in existing and v != present]
+        without_files = []
         while earlier and not _has_files(store, model, earlier[-1]):
-            lost.append(earlier.pop())
+            without_files.append(earlier.pop())
         if not earlier:
-            why = (
-                f"is the first champion whose files are left (version {lost[0]} lost its own)"
-                if lost
-                else "is the first champion"
-            )
-            raise ConfigError(
-                f"model={model}: version {present} {why}; there is none before it to go back to."
-            )
+            reason = "is the first champion; there is none before it to go back to"
+            if without_files:
+                lost = without_files[0]
+                reason = f"cannot be rolled back: the files of champion {lost} before it are gone"
+            raise ConfigError(f"model={model}: version {present} {reason}.")
         _set_history(store, model, earlier)
         store.client.set_registered_model_alias(model, CHAMPION, str(earlier[-1]))
         return earlier[-1], present
+
+
+def _reason(champion: ModelVersion | None, champion_lost: bool, failed: Sequence[str]) -> str:
+    if failed:
+        present = "there is no champion"
+        if champion:
+            present = f"version {champion.version} stays champion"
+        return f"{present}: {', '.join(failed)} failed"
+    if champion is None:
+        return "is the first champion"
+    reason = f"takes over from version {champion.version}"
+    if champion_lost:
+        reason += "; the two were not compared, since that version's run and evidence were removed"
+    return reason
+
+
+def _save_decision(
+    store: Store, result: Promotion, gate: GateConfig, champion: ModelVersion | None
+) -> None:
+    now = datetime.now(UTC)
+    decision = {
+        "time": now.isoformat(timespec="seconds"),
+        "gate": gate.model_dump(),
+        **result.to_json(),
+        "before": champion and int(champion.version),
+    }
+    name = f"promotions/{result.model}-v{result.version}-{now:%Y%m%dT%H%M%S%f}.json"
+    RunWriter(store, result.run_id).data(name, decision)
+
+
+def _runs_of_model(store: Store, model: str) -> frozenset[str]:
+    versions = store.client.search_model_versions(f"name = {quoted(model)}")
+    return frozenset(str(v.run_id) for v in versions)
 
 
 def _has_files(store: Store, model: str, version: int) -> bool:
@@ -177,7 +190,7 @@ def _has_files(store: Store, model: str, version: int) -> bool:
     return True
 
 
-def _lock(store: Store) -> FileLock:
+def _registry_lock(store: Store) -> FileLock:
     return FileLock(store.root / ".registry.lock", timeout=300)
 
 
@@ -187,10 +200,10 @@ def _make_champion(store: Store, model: str, version: int) -> None:
 
 
 def _history(store: Store, model: str) -> list[int]:
-    """Versions that were champion, in order."""
-    told = store.client.get_registered_model(model).tags.get(_HISTORY, "[]")
-    return [int(v) for v in json.loads(told)]
+    """Return the versions that were champion, in order."""
+    tag = store.client.get_registered_model(model).tags.get(_HISTORY_TAG, "[]")
+    return [int(v) for v in json.loads(tag)]
 
 
 def _set_history(store: Store, model: str, versions: Sequence[int]) -> None:
-    store.client.set_registered_model_tag(model, _HISTORY, json.dumps(list(versions)))
+    store.client.set_registered_model_tag(model, _HISTORY_TAG, json.dumps(list(versions)))

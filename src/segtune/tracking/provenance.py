@@ -1,4 +1,4 @@
-"""What a run was made with: code version, uncommitted changes, libraries and machine."""
+"""Record what produced a run: code version, uncommitted changes, libraries and machine."""
 
 import os
 import platform
@@ -7,12 +7,24 @@ import sys
 from importlib import metadata
 from typing import Any
 
-_LIBRARIES = ("segtune", "torch", "pytorch-lightning", "timm", "segmentation-models-pytorch", "torchmetrics", "optuna",
-              "mlflow", "hydra-core", "numpy", "opencv-python-headless", "pillow")  # fmt: skip
+_LIBRARIES = (
+    "segtune",
+    "torch",
+    "pytorch-lightning",
+    "timm",
+    "segmentation-models-pytorch",
+    "torchmetrics",
+    "optuna",
+    "mlflow",
+    "hydra-core",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+)
 
 
 def environment() -> dict[str, Any]:
-    """Python, platform, processors and the versions of the libraries that decide a result."""
+    """Return Python, platform, processors and the versions of the libraries that affect results."""
     versions = {}
     for name in _LIBRARIES:
         try:
@@ -29,7 +41,7 @@ def environment() -> dict[str, Any]:
 
 
 def git_state() -> dict[str, str]:
-    """Commit and uncommitted changes of the working folder's repository; empty outside of one."""
+    """Return commit and uncommitted changes of the working folder; empty outside a repository."""
     commit = _git("rev-parse", "HEAD")
     if commit is None:
         return {}
@@ -38,9 +50,9 @@ def git_state() -> dict[str, str]:
 
 def _git(*words: str) -> str | None:
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             ["git", *words], capture_output=True, text=True, timeout=10, check=False
         )
     except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
         return None
-    return done.stdout if done.returncode == 0 else None
+    return result.stdout if result.returncode == 0 else None

@@ -1,6 +1,7 @@
-"""What `mlflow models serve` runs for a registered segmenter; segtune itself loads the folder and never this file.
+"""The code that `mlflow models serve` runs for a registered segmenter; segtune never loads it.
 
-Input: rows with `image`, a file's bytes in base64. Output: rows with `regions`, JSON of the region schema.
+Input: rows with `image`, the bytes of an image file in base64.
+Output: rows with `regions`, JSON in the region schema.
 """
 
 import base64
@@ -16,19 +17,19 @@ from segtune.inference.loading import open_model
 
 
 class SegmenterModel(PythonModel):
-    """The segmenter or workflow behind MLflow's `predict`."""
+    """A segmenter or workflow as an MLflow model."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Opens the folder among the model's artifacts."""
+        """Open the segmenter folder among the model's artifacts."""
         model = open_model(Path(context.artifacts["segmenter"]))
         if isinstance(model, RegionLabeler):
-            raise TypeError("a labeler sees no regions by itself: register a workflow that uses it")
+            raise TypeError("a labeler cannot find regions: register a workflow that uses it")
         self.segmenter = model
 
     def predict(
         self, context: PythonModelContext, model_input: Any, params: dict[str, Any] | None = None
     ) -> list[Any]:
-        """Regions of each image."""
+        """Return the regions of each image."""
         rows = []
         for encoded in model_input["image"]:
             segmentation = self.segmenter.segment(base64.b64decode(encoded))

@@ -1,4 +1,4 @@
-"""The config that a run recorded, with the meaning that it had: for all that trains, measures or examines anew."""
+"""Read the config that a run recorded, so that it means the same from any folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,46 +16,49 @@ from segtune.tracking.store import Store
 
 
 def recorded_config(store: Store, run_id: str) -> RunConfig:
-    """What a run was trained with, such that it can be used from any working folder.
+    """Return a run's config, valid from any working folder and with this store as its store.
 
     Raises:
-        ConfigError: the run recorded none.
+        ConfigError: the run recorded no config.
     """
     path = artifact(store, run_id, "config.yaml")
     if path is None:
         raise ConfigError(
-            f"run {run_id} in '{store.uri}' recorded no config, so that its dataset is not known."
+            f"run {run_id} in '{store.uri}' recorded no config, so its dataset is unknown."
         )
     config = validate(read_yaml(path))
-    where = store.tracking.model_dump(include={"root", "uri", "experiment"})
-    tracking = config.tracking.model_copy(update=where)
-    dataset = _at_its_place(config.dataset, store)
+    location = store.tracking.model_dump(include={"root", "uri", "experiment"})
+    tracking = config.tracking.model_copy(update=location)
+    dataset = _with_absolute_root(config.dataset, store)
     return config.model_copy(update={"tracking": tracking, "dataset": dataset, "resume": None})
 
 
 def dataset_of(composed: Composed, store: Store, run_id: str | None, model: str) -> DatasetConfig:
-    """The dataset that a command is about: the one that it names, else the run's own with the changes that it asks for.
+    """Return the dataset that a command names, or else the run's dataset with its overrides.
 
     Args:
-        run_id: where the model came from; None for a mere folder.
-        model: as the user gave it.
+        run_id: the run of the model; None for a folder.
+        model: the model as the user wrote it.
 
     Raises:
-        ConfigError: no dataset is named, and the model belongs to no run that recorded one.
+        ConfigError: the command names no dataset, and no run of the model recorded one.
     """
-    words = [o for o in composed.overrides if split_word(o).path[0] == "dataset"]
-    if any(split_word(o).key == "dataset" for o in words):
+    words = [word for word in composed.overrides if split_word(word).path[0] == "dataset"]
+    if any(split_word(word).key == "dataset" for word in words):
         return composed.config.dataset
     if run_id is None:
         raise ConfigError(
-            f"'{model}' belongs to no run, so that its dataset is not known. Name one: dataset=NAME, or "
+            f"'{model}' belongs to no run, so its dataset is unknown. Name one: dataset=NAME, or "
             "dataset=folder dataset.root=DIR."
         )
     return changed_dataset(recorded_config(store, run_id).dataset, words)
 
 
 def advice_on_test_split(store: Store, run_id: str) -> str:
-    """How to have a test split, for a run whose dataset has none; empty where it has one or cannot be opened."""
+    """Return advice on how to get a test split for a run's dataset.
+
+    Empty if the dataset has a test split or cannot be opened.
+    """
     try:
         return advice_on_test(open_source(recorded_config(store, run_id).dataset))
     except (ConfigError, DataError):
@@ -63,27 +66,32 @@ def advice_on_test_split(store: Store, run_id: str) -> str:
 
 
 def changed_dataset(dataset: DatasetConfig, words: Sequence[str]) -> DatasetConfig:
-    """A recorded dataset with `dataset.KEY=VALUE` words applied.
+    """Return a recorded dataset with `dataset.KEY=VALUE` overrides applied.
 
     Raises:
-        ConfigError: an unknown key or a wrong value.
+        ConfigError: a key is unknown or a value is wrong.
     """
     if not words:
         return dataset
     new = changed(dataset, words, "dataset")
-    given = {split_word(o).path[1] for o in words} & set(TableConfig.model_fields)
-    if new.table is None or not given:
+    overridden = {split_word(word).path[1] for word in words} & set(TableConfig.model_fields)
+    if new.table is None or not overridden:
         return new
-    if "classes" in given:  # the table is found anew
+    if "classes" in overridden:  # the recorded class table no longer applies
         return new.model_copy(update={"table": None})
-    table = new.table.model_copy(update={key: getattr(new, key) for key in given})
+    table = new.table.model_copy(update={key: getattr(new, key) for key in overridden})
     return new.model_copy(update={"table": table})
 
 
-def _at_its_place(dataset: DatasetConfig, store: Store) -> DatasetConfig:
-    """The dataset with an absolute root; version 0.1.0 recorded it as it was given, relative to its working folder."""
+def _with_absolute_root(dataset: DatasetConfig, store: Store) -> DatasetConfig:
+    """Return the dataset with an absolute root.
+
+    segtune 0.1.0 recorded the root as given, relative to the working folder of the run.
+    """
     if dataset.root is None or Path(dataset.root).expanduser().is_absolute():
         return dataset
-    here, beside = Path(dataset.root).absolute(), store.root.parent / dataset.root
-    root = beside if beside.exists() and not here.exists() else here
+    root = Path(dataset.root).absolute()
+    beside_store = store.root.parent / dataset.root
+    if beside_store.exists() and not root.exists():
+        root = beside_store
     return dataset.model_copy(update={"root": str(root)})

@@ -1,4 +1,4 @@
-"""What MLflow shows of a run from its first second on: parameters, datasets and, if asked for, the machine's load."""
+"""Log what MLflow shows of a run from its start: parameters, datasets and the machine's load."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from segtune.config.keys import flatten
 from segtune.config.schema import RunConfig
 from segtune.data.batches.cache import Decoded
 from segtune.data.source.layout import Source
-from segtune.tracking.runs import RunWriter
+from segtune.tracking.run_writer import RunWriter
 
 _SECTIONS = (
     "hp",
@@ -25,28 +25,37 @@ _SECTIONS = (
 
 
 def logged_params(config: RunConfig) -> dict[str, object]:
-    """The settings that decide how a run is trained, under their override keys."""
+    """Return the settings that affect training, under their override keys."""
     plain = config.model_dump(mode="json")
     params = {key: value for key, value in flatten(plain) if key.split(".")[0] in _SECTIONS}
     return params | {"template": config.template["name"], "dataset.name": config.dataset.name}
 
 
 def log_datasets(run: RunWriter, source: Source, splits: Mapping[str, Decoded]) -> None:
-    """Logs what a run reads as MLflow's dataset inputs: name, fingerprint, folder and number of images.
+    """Log the splits that a run reads as MLflow dataset inputs.
+
+    Each has name, fingerprint, folder and number of images.
 
     Args:
-        splits: by what each is used for, as `train`.
+        splits: by purpose, for example `train`.
     """
     rows: list[dict[str, Any]] = []
     for split, data in splits.items():
         profile = {"images": len(data), "classes": len(source.classes)}
-        rows.append({"name": source.name, "digest": data.fingerprint, "source": str(source.root),
-                     "context": split, "profile": profile})  # fmt: skip
+        rows.append(
+            {
+                "name": source.name,
+                "digest": data.fingerprint,
+                "source": str(source.root),
+                "context": split,
+                "profile": profile,
+            }
+        )
     run.inputs(rows)
 
 
 def system_monitor(run: RunWriter) -> SystemMetricsMonitor:
-    """Logs the machine's load as `system/…` metrics, every ten seconds from `start()` to `finish()`."""
+    """Return a monitor that logs the machine's load as `system/…` metrics every ten seconds."""
     return SystemMetricsMonitor(  # type: ignore[no-untyped-call]  # MLflow declares no types
         run.run_id, resume_logging=True, tracking_uri=run.store.uri
     )

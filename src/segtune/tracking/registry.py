@@ -1,4 +1,4 @@
-"""Registered segmenters: versions of a name, each of one run and the same bytes."""
+"""Registered models: numbered versions of a name, each made from one run and its exact bytes."""
 
 import os
 from dataclasses import dataclass
@@ -23,18 +23,30 @@ from segtune.tracking.versions import (
 )
 
 CHAMPION = "champion"
-_KNOWN_FILES = {"MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "pyfunc_model.py",
-                "registered_model_meta", "artifacts", "metadata", EVIDENCE, RECORD}  # fmt: skip
+_ALLOWED_FILES = {
+    "MLmodel",
+    "conda.yaml",
+    "python_env.yaml",
+    "requirements.txt",
+    "pyfunc_model.py",
+    "registered_model_meta",
+    "artifacts",
+    "metadata",
+    EVIDENCE,
+    RECORD,
+}
 
 
 @dataclass(frozen=True)
 class Located:
-    """A segmenter folder on this machine, the manifest hash that the registry recorded for it, and whose it is.
+    """A segmenter folder on this machine.
 
     Attributes:
-        pinned: leads to the same bytes tomorrow: `models:/NAME/VERSION`, `runs:/ID`, or the folder.
-        version: the registered version that was asked for.
-        note: which version a name without one stands for, in words.
+        manifest_hash: sha256 of the manifest, as the registry recorded it.
+        pinned: a URI that always leads to these bytes: `models:/NAME/VERSION`, `runs:/ID`, or the
+            folder.
+        version: the registered version, if the URI leads to one.
+        note: the version that was chosen for a URI without a version, in words.
     """
 
     folder: Path
@@ -46,53 +58,39 @@ class Located:
 
 
 def locate(uri: str, store: Store | None = None) -> Located:
-    """The folder that a URI leads to: `models:/NAME@champion`, `models:/NAME/3`, `runs:/ID`, a run's id, or a folder.
+    """Return the segmenter folder of a URI.
 
-    The beginning of an id will do where no other run's begins so.
-
-    `models:/NAME` is the champion, or the latest version where there is none; `models:/NAME/latest` is the latest.
+    Args:
+        uri: `models:/NAME@champion`, `models:/NAME/3`, `models:/NAME/latest`, `models:/NAME` (the
+            champion, or the latest version if there is no champion), `runs:/ID`, a run's id or its
+            unique beginning, or a folder.
 
     Raises:
-        ConfigError: nothing of that name.
-        DataError: files in a registered model that do not belong there.
+        ConfigError: the URI leads to no segmenter.
+        DataError: a registered model holds unexpected files.
     """
     if store is None or not (uri.startswith(("models:/", "runs:/")) or _is_run_id(uri)):
-        folder = Path(os.path.expanduser(uri))
-        if not is_segmenter(folder):
-            raise ConfigError(
-                f"'{uri}' is no segmenter: give models:/NAME@champion, runs:/ID, or a folder that holds {MANIFEST}."
-            )
-        return Located(folder, pinned=str(folder.absolute()))
-    if not uri.startswith("models:/"):
-        run = get_run(store, uri.removeprefix("runs:/").split("/")[0])
-        found = artifact(store, run.id, "segmenter")
-        if found is None:
-            raise ConfigError(f"run {run.id} kept no segmenter (its state is '{run.state}').")
-        return Located(found, run.tags.get(MANIFEST_HASH), run.id, f"runs:/{run.id}")
-    version, note = _version(store, uri)
-    path = version_files(store, version)
-    strange = sorted({p.name for p in path.iterdir()} - _KNOWN_FILES)
-    strange += sorted(p.name for p in (path / "artifacts").iterdir() if p.name != "segmenter")
-    if strange:
-        raise DataError(
-            f"{uri}: '{path}' holds {strange}, which do not belong to a registered segmenter; it is not loaded."
-        )
-    pinned = f"models:/{version.name}/{version.version}"
-    folder, digest = path / "artifacts" / "segmenter", version.tags.get(MANIFEST_HASH)
-    return Located(folder, digest, version.run_id, pinned, version, note)
+        return _locate_folder(uri)
+    if uri.startswith("models:/"):
+        return _locate_version(store, uri)
+    run = get_run(store, uri.removeprefix("runs:/").split("/")[0])
+    folder = artifact(store, run.id, "segmenter")
+    if folder is None:
+        raise ConfigError(f"run {run.id} has no segmenter (its state is '{run.state}').")
+    return Located(folder, run.tags.get(MANIFEST_HASH), run.id, f"runs:/{run.id}")
 
 
 def version_run(store: Store, uri: str) -> RunRecord:
-    """The run that a registered version came from, or what the version recorded of it.
+    """Return the run of a registered version, or the record of it that the version kept.
 
     Raises:
-        ConfigError: no such version, or one of which nothing is left.
+        ConfigError: there is no such version, or nothing of its run is left.
     """
-    version, _ = _version(store, uri)
+    version, _ = _find_version(store, uri)
     run = registered_run(store, version)
     if run is None:
         raise ConfigError(
-            f"{uri}: its run {version.run_id} was removed, and no record of it is kept."
+            f"{uri}: its run {version.run_id} was removed, and no record of the run is left."
         )
     return run
 
@@ -104,10 +102,10 @@ def is_active(store: Store, run_id: str) -> bool:
 
 
 def register(store: Store, run: RunRecord, model: str) -> ModelVersion:
-    """The version of this run and these bytes: the one that exists, else a new one.
+    """Return the version of this run and its bytes; create it if it does not exist.
 
     Raises:
-        ConfigError: the run kept no segmenter, or a name that MLflow does not take.
+        ConfigError: the run has no segmenter, or MLflow refuses the name.
     """
     client = store.client
     folder = locate(run.id, store).folder
@@ -117,74 +115,105 @@ def register(store: Store, run: RunRecord, model: str) -> ModelVersion:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise ConfigError(f"model={model}: {error.message}") from None
-    if found := _versions(store, run, model, digest):
-        return found[0]
-    made = add_version(store, run, model, folder, digest)
-    first = _versions(store, run, model, digest)[0]
-    if first.version != made.version:  # another machine was first: its version stays
-        client.delete_model_version(model, made.version)
+    existing = _versions_of_run(store, run, model, digest)
+    if existing:
+        return existing[0]
+    added = add_version(store, run, model, folder, digest)
+    first = _versions_of_run(store, run, model, digest)[0]
+    if first.version != added.version:  # another machine registered it first: its version stays
+        client.delete_model_version(model, added.version)
     return first
 
 
-def _versions(store: Store, run: RunRecord, model: str, digest: str) -> list[ModelVersion]:
-    """Versions of one run and the same bytes, the oldest first."""
-    found = store.client.search_model_versions(f"name = {quoted(model)}")
-    same = [v for v in found if v.run_id == run.id and v.tags.get(MANIFEST_HASH) == digest]
-    return sorted(same, key=lambda v: int(v.version))
-
-
 def champion_of(store: Store, model: str) -> ModelVersion | None:
-    """The version that is champion; None where there is none."""
-    return _by_alias(store, model, CHAMPION)
-
-
-def _by_alias(store: Store, model: str, alias: str) -> ModelVersion | None:
-    try:
-        return store.client.get_model_version_by_alias(model, alias)
-    except MlflowException as error:
-        if is_passing(error):  # a server that is away says nothing about the alias
-            raise StorageError(f"the registry '{store.uri}' cannot be read ({error}).") from error
-        return None
+    """Return the champion of a model; None if it has none."""
+    return _version_by_alias(store, model, CHAMPION)
 
 
 def latest_version(store: Store, model: str) -> ModelVersion | None:
-    """The version of the highest number; None where there is none."""
-    found = store.client.search_model_versions(f"name = {quoted(model)}")
-    return max(found, key=lambda v: int(v.version), default=None)
+    """Return the version with the highest number; None if there is none."""
+    versions = store.client.search_model_versions(f"name = {quoted(model)}")
+    return max(versions, key=lambda v: int(v.version), default=None)
 
 
-def _version(store: Store, uri: str) -> tuple[ModelVersion, str]:
-    """A registered version, and which one it is where the URI does not say."""
-    name, _, wanted = uri.removeprefix("models:/").partition("/")
+def _locate_folder(path: str) -> Located:
+    folder = Path(os.path.expanduser(path))
+    if not is_segmenter(folder):
+        raise ConfigError(
+            f"'{path}' is no segmenter: give models:/NAME@champion, runs:/ID, or a folder that "
+            f"holds {MANIFEST}."
+        )
+    return Located(folder, pinned=str(folder.absolute()))
+
+
+def _locate_version(store: Store, uri: str) -> Located:
+    version, note = _find_version(store, uri)
+    path = version_files(store, version)
+    unexpected = sorted({p.name for p in path.iterdir()} - _ALLOWED_FILES)
+    unexpected += sorted(p.name for p in (path / "artifacts").iterdir() if p.name != "segmenter")
+    if unexpected:
+        raise DataError(
+            f"{uri}: '{path}' holds {unexpected}, which are no files of a registered segmenter, "
+            "so it is not loaded."
+        )
+    pinned = f"models:/{version.name}/{version.version}"
+    folder, digest = path / "artifacts" / "segmenter", version.tags.get(MANIFEST_HASH)
+    return Located(folder, digest, version.run_id, pinned, version, note)
+
+
+def _versions_of_run(store: Store, run: RunRecord, model: str, digest: str) -> list[ModelVersion]:
+    """Return the versions made from one run and the same bytes, oldest first."""
+    versions = store.client.search_model_versions(f"name = {quoted(model)}")
+    same = [v for v in versions if v.run_id == run.id and v.tags.get(MANIFEST_HASH) == digest]
+    return sorted(same, key=lambda v: int(v.version))
+
+
+def _find_version(store: Store, uri: str) -> tuple[ModelVersion, str]:
+    """Return a registered version, and a note if the URI does not name the version itself."""
+    name, _, number = uri.removeprefix("models:/").partition("/")
     name, _, alias = name.partition("@")
-    found, why = None, ""
+    version, note = None, ""
     if alias:
-        found = _by_alias(store, name, alias)
-    elif wanted.isdigit():
-        found = _numbered(store, name, wanted)
-    elif wanted in ("", "latest"):
-        found, why = (champion_of(store, name) if not wanted else None), "the champion"
-        if found is None:
-            found, why = latest_version(store, name), "the latest version"
-    if found is not None:
-        return found, f"{uri} is version {found.version}, {why}" if why else ""
-    known = [m.name for m in store.client.search_registered_models()]
+        version = _version_by_alias(store, name, alias)
+    elif number.isdigit():
+        version = _version_by_number(store, name, number)
+    elif not number:
+        version, note = champion_of(store, name), "the champion"
+    if version is None and not alias and number in ("", "latest"):
+        version, note = latest_version(store, name), "the latest version"
+    if version is not None:
+        return version, f"{uri} is version {version.version}, {note}" if note else ""
+    registered = [m.name for m in store.client.search_registered_models()]
     raise ConfigError(
-        f"{uri}: no such registered segmenter in '{store.uri}'; registered: {', '.join(known) or 'none'}. "
+        f"{uri}: no such registered segmenter in '{store.uri}'; "
+        f"registered: {', '.join(registered) or 'none'}. "
         "Write models:/NAME, models:/NAME@champion or models:/NAME/VERSION, or register one: "
         f"{command('promote', 'RUN', model='NAME', tracking=store.tracking)}"
     )
 
 
-def _numbered(store: Store, name: str, number: str) -> ModelVersion | None:
+def _version_by_alias(store: Store, model: str, alias: str) -> ModelVersion | None:
     try:
-        return store.client.get_model_version(name, number)
+        return store.client.get_model_version_by_alias(model, alias)
     except MlflowException as error:
-        if is_passing(error):
-            raise StorageError(f"the registry '{store.uri}' cannot be read ({error}).") from error
+        _raise_if_unreachable(store, error)
         return None
 
 
+def _version_by_number(store: Store, name: str, number: str) -> ModelVersion | None:
+    try:
+        return store.client.get_model_version(name, number)
+    except MlflowException as error:
+        _raise_if_unreachable(store, error)
+        return None
+
+
+def _raise_if_unreachable(store: Store, error: MlflowException) -> None:
+    """Raise StorageError for an unreachable server, which does not mean that nothing exists."""
+    if is_passing(error):
+        raise StorageError(f"the registry '{store.uri}' cannot be read ({error}).") from error
+
+
 def _is_run_id(uri: str) -> bool:
-    is_whole = len(uri) == 32 and all(c in "0123456789abcdef" for c in uri)
-    return (is_whole or is_id_prefix(uri)) and not os.path.exists(uri)
+    is_full_id = len(uri) == 32 and all(c in "0123456789abcdef" for c in uri)
+    return (is_full_id or is_id_prefix(uri)) and not os.path.exists(uri)

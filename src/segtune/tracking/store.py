@@ -1,12 +1,10 @@
-"""The store of runs and registered segmenters: MLflow on sqlite under `mlruns/`, or an MLflow server."""
+"""The store of runs and models: MLflow on SQLite under `mlruns/`, or an MLflow server."""
 
-import json
 import logging
 import os
 import shlex
 import shutil
 import sqlite3
-import sys
 import tempfile
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,11 +20,10 @@ from segtune.config.schema import TrackingConfig
 from segtune.data.source.files import cache_dir
 from segtune.errors import StorageError
 
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # progress is ours to tell
-os.environ.setdefault(
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"
-)  # results are what goes there
-# a server that is away must not hold up a training for minutes: the outbox tries again
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # segtune reports progress
+# standard output is for results
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+# an unreachable server must not stop a training for minutes: the outbox tries again
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -38,7 +35,7 @@ class Store:
     """An open store.
 
     Attributes:
-        root: folder of checkpoints, studies and, by default, of everything else.
+        root: folder of checkpoints and studies and, without a server, of MLflow's files.
         uri: MLflow's tracking and registry URI.
     """
 
@@ -49,197 +46,164 @@ class Store:
     experiment: str
 
     @property
+    def is_server(self) -> bool:
+        """Whether MLflow keeps the runs elsewhere than in the root's own SQLite file."""
+        return self.uri != _sqlite_uri(self.root)
+
+    @property
     def tracking(self) -> TrackingConfig:
-        """What opens it again, from any folder."""
-        uri = None if self.uri == _sqlite(self.root) else self.uri
+        """The config that opens this store again, from any folder."""
+        uri = self.uri if self.is_server else None
         return TrackingConfig(root=str(self.root), uri=uri, experiment=self.experiment)
 
 
+_OPEN_STORES: dict[tuple[int, Path, str, str], Store] = {}
+"""Stores that this process has opened: a second call costs nothing."""
+_BOOKKEEPING_IDS: dict[tuple[Path, str, str], str] = {}
+
+
 def open_store(config: TrackingConfig) -> Store:
-    """Opens the store, creating it on first use; several processes may do so at once.
+    """Open the store and create it if it does not exist; several processes may do so at once.
 
     Raises:
         StorageError: the folder cannot be written, or the server cannot be reached.
     """
     root = Path(os.path.expanduser(config.root)).absolute()
-    uri = config.uri or _sqlite(root)
+    uri = config.uri or _sqlite_uri(root)
     key = (os.getpid(), root, uri, config.experiment)
-    if key in _OPEN and (config.uri or (root / "mlflow.db").is_file()):
-        return _OPEN[key]
+    if key in _OPEN_STORES and (config.uri or (root / "mlflow.db").is_file()):
+        return _OPEN_STORES[key]
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(
-            root / ".store.lock", timeout=120
-        ):  # MLflow's first migration fails when two run it at once
-            empty = None if config.uri or (root / "mlflow.db").exists() else _empty_database()
-            if empty is not None:
-                shutil.copyfile(empty, root / "new.db")
-                (root / "new.db").replace(root / "mlflow.db")
+        # MLflow's first migration fails if two processes run it at once
+        with FileLock(root / ".store.lock", timeout=120):
             if not config.uri:
-                _check_database(root / "mlflow.db")
+                _prepare_database(root)
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-            experiment_id = _experiment(client, config.experiment, root, uri, bool(config.uri))
+            location = None if config.uri else (root / "artifacts").as_uri()
+            experiment_id = _get_or_create_experiment(client, config.experiment, uri, location)
     except (OSError, sqlite3.DatabaseError) as error:
         raise StorageError(
-            f"the store '{root}' cannot be written: {error}. Set tracking.root to a folder that can."
+            f"the store '{root}' cannot be written: {error}. "
+            "Set tracking.root to a folder that can be written."
         ) from None
     except StorageError:
         raise
-    except Exception as error:  # MLflow lets its database layer's errors through
+    except Exception as error:  # MLflow passes on the errors of its database layer
+        reason = str(error).splitlines()[0][:200]
         raise StorageError(
-            f"the store '{uri}' cannot be opened ({type(error).__name__}: {str(error).splitlines()[0][:200]}). "
-            "Check tracking.uri, or that tracking.root can be written."
+            f"the store '{uri}' cannot be opened ({type(error).__name__}: {reason}). "
+            "Check tracking.uri, and that tracking.root can be written."
         ) from error
-    _OPEN[key] = Store(root, uri, client, experiment_id, config.experiment)
-    return _OPEN[key]
+    _OPEN_STORES[key] = Store(root, uri, client, experiment_id, config.experiment)
+    return _OPEN_STORES[key]
 
 
-def _check_database(path: Path) -> None:
-    """That SQLite can open the file: MLflow tries for minutes where it cannot, as below a path of 512 characters.
+def bookkeeping_experiment(store: Store, create: bool = False) -> str | None:
+    """Return the id of the experiment of dataset entries, which are no runs.
+
+    Args:
+        create: create the experiment if it does not exist; otherwise return None.
+    """
+    name = f"{store.experiment}-bookkeeping"
+    key = (store.root, store.uri, name)
+    if key not in _BOOKKEEPING_IDS:
+        if not create and store.client.get_experiment_by_name(name) is None:
+            return None
+        location = None if store.is_server else (store.root / "artifacts").as_uri()
+        _BOOKKEEPING_IDS[key] = _get_or_create_experiment(store.client, name, store.uri, location)
+    return _BOOKKEEPING_IDS[key]
+
+
+def refuse_deleted(experiment: Experiment, uri: str) -> None:
+    """Raise an error with the command that restores a deleted experiment.
 
     Raises:
-        sqlite3.DatabaseError: it cannot.
+        StorageError: the experiment was deleted in MLflow.
     """
+    if experiment.lifecycle_stage == LifecycleStage.ACTIVE:
+        return
+    restore = f"MLFLOW_TRACKING_URI={shlex.quote(uri)} mlflow experiments restore --experiment-id "
+    raise StorageError(
+        f"the experiment '{experiment.name}' of '{uri}' was deleted in MLflow, together with its "
+        f"runs. Restore all of them with: {restore}{experiment.experiment_id}. "
+        "Or use another experiment: tracking.experiment=NAME."
+    )
+
+
+def _sqlite_uri(root: Path) -> str:
+    """Return SQLAlchemy's URI of the root's database; `%` and `?` are special in a URI."""
+    return "sqlite:///" + str(root / "mlflow.db").replace("%", "%25").replace("?", "%3F")
+
+
+def _prepare_database(root: Path) -> None:
+    """Create the root's database if it does not exist, and check that SQLite can open it.
+
+    MLflow itself would try for minutes to open a file that SQLite refuses, for example because its
+    path has more than 512 characters.
+
+    Raises:
+        OSError: the file cannot be written.
+        sqlite3.DatabaseError: SQLite cannot open the file.
+    """
+    path = root / "mlflow.db"
+    empty = None if path.exists() else _empty_database()
+    if empty is not None:
+        shutil.copyfile(empty, root / "new.db")
+        (root / "new.db").replace(path)
     with closing(sqlite3.connect(path)) as database:
         try:
             database.execute("PRAGMA schema_version")
         except sqlite3.OperationalError as error:
-            if "locked" not in str(error):  # that passes
+            if "locked" not in str(error):  # a lock is temporary
                 raise
 
 
-_OPEN: dict[tuple[int, Path, str, str], Store] = {}
-"""Stores that this process has opened: a second call costs nothing."""
-
-
-def _sqlite(root: Path) -> str:
-    """SQLAlchemy's URI of the store's own database; `%` and `?` would have a meaning in it."""
-    return "sqlite:///" + str(root / "mlflow.db").replace("%", "%25").replace("?", "%3F")
-
-
 def _empty_database() -> Path | None:
-    """MLflow's tables without a run, kept in the cache folder: its migrations take seconds, a copy takes none.
+    """Return a database with MLflow's tables and no run, from the cache folder.
 
-    None where the cache folder cannot be written.
+    MLflow's migrations take seconds; a copy of this file takes milliseconds. None if the cache
+    folder cannot be written.
     """
     path = cache_dir() / f"mlflow-{VERSION}.db"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
             if not path.is_file():
-                _migrate(path)
+                _create_empty_database(path)
     except OSError:
         return None
     return path
 
 
-def _migrate(path: Path) -> None:
+def _create_empty_database(path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         migrated, empty = Path(folder) / "migrated.db", Path(folder) / "empty.db"
         MlflowClient(tracking_uri=f"sqlite:///{migrated}").search_experiments(max_results=1)
         with closing(sqlite3.connect(migrated)) as database:
-            database.execute(
-                "DELETE FROM experiments"
-            )  # the first one knows where this database lies
+            # MLflow's default experiment holds the path of this temporary database
+            database.execute("DELETE FROM experiments")
             database.commit()
             database.execute("VACUUM INTO ?", [str(empty)])
         empty.replace(path)
 
 
-def _experiment(client: MlflowClient, name: str, root: Path, uri: str, is_server: bool) -> str:
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        refuse_deleted(found, uri)
-        return str(found.experiment_id)
-    location = None if is_server else (root / "artifacts").as_uri()
-    try:
-        return str(client.create_experiment(name, artifact_location=location))
-    except MlflowException:  # another process was first
-        found = client.get_experiment_by_name(name)
-        if found is None:
-            raise
-        return str(found.experiment_id)
-
-
-def refuse_deleted(experiment: Experiment, uri: str) -> None:
-    """Says how to restore an experiment.
-
-    Raises:
-        StorageError: it was deleted in MLflow.
-    """
-    if experiment.lifecycle_stage == LifecycleStage.ACTIVE:
-        return
-    restore = f"MLFLOW_TRACKING_URI={shlex.quote(uri)} mlflow experiments restore --experiment-id "
-    raise StorageError(
-        f"the experiment '{experiment.name}' of '{uri}' was deleted in MLflow, and its runs with it. Restore both "
-        f"with: {restore}{experiment.experiment_id}. Or record in another: tracking.experiment=NAME."
-    )
-
-
-_KEY = "segtune"  # of the view that the link opens
-_COLUMNS = {
-    "metrics.`best/val/miou`": 105,
-    "metrics.`test/miou`": 105,
-    "params.`template`": 100,
-    "attributes.`Dataset`": 150,
-    "attributes.`Source`": 100,
-    "metrics.`cost/latency_ms`": 105,
-    "metrics.`cost/params_m`": 105,
-}
-"""Columns of the view in their order, each with its width in pixels: what matters most fits into 1440."""
-
-
-def run_table(store: Store, port: int = 5000) -> tuple[str, str]:
-    """How to see the runs in MLflow: the command that serves them (empty for a server), and the address.
-
-    The address opens the table of runs, the best first, with the columns that matter. A page of MLflow's own choosing
-    would be one for traces of language models. Both are empty where the store cannot be reached.
-    """
-    try:
-        _share_view(store)
-    except (MlflowException, OSError):  # no reason to lose the result that these lines stand below
-        return "", ""
-    page = f"#/experiments/{store.experiment_id}/runs?viewStateShareKey={_KEY}&workflowType=machine_learning"
-    if store.uri.startswith(("http://", "https://")):
-        return "", f"{store.uri.rstrip('/')}/{page}"
-    mlflow = ["mlflow"] if shutil.which("mlflow") else [sys.executable, "-m", "mlflow"]
-    serve = shlex.join([*mlflow, "ui", "--backend-store-uri", store.uri, "--port", str(port)])
-    return serve, f"http://127.0.0.1:{port}/{page}"
-
-
-def _share_view(store: Store) -> None:
-    """Keeps the table's columns and order with the experiment, where MLflow's page looks for a shared view."""
-    tag = f"mlflow.sharedViewState.{_KEY}"
-    tags = store.client.get_experiment(store.experiment_id).tags
-    columns = list(_COLUMNS)
-    # sorted by a metric, the table is flat; by time, MLflow folds the trials under their sweep
-    view = json.dumps({
-        "selectedColumns": columns, "columnOrder": columns, "columnWidths": _COLUMNS,
-        "orderByKey": columns[0], "orderByAsc": False,
-    })  # fmt: skip
-    if tags.get(tag) != view:
-        store.client.set_experiment_tag(store.experiment_id, tag, view)
-    if "mlflow.experimentKind" not in tags:
-        store.client.set_experiment_tag(
-            store.experiment_id, "mlflow.experimentKind", "custom_model_development"
-        )
-
-
-def bookkeeping(store: Store, create: bool = False) -> str | None:
-    """Id of the experiment that keeps what is no run: the datasets' entries, with every read of a split.
+def _get_or_create_experiment(
+    client: MlflowClient, name: str, uri: str, location: str | None
+) -> str:
+    """Return the id of an experiment.
 
     Args:
-        create: make it where it does not exist; else None stands for that.
+        location: URI of the folder of its artifacts; None lets the server choose.
     """
-    name = f"{store.experiment}-bookkeeping"
-    key = (store.root, store.uri, name)
-    if key not in _BOOKKEEPING:
-        found = store.client.get_experiment_by_name(name)
-        if found is None and not create:
-            return None
-        is_server = store.uri != _sqlite(store.root)
-        _BOOKKEEPING[key] = _experiment(store.client, name, store.root, store.uri, is_server)
-    return _BOOKKEEPING[key]
-
-
-_BOOKKEEPING: dict[tuple[Path, str, str], str] = {}
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None:
+        refuse_deleted(experiment, uri)
+        return str(experiment.experiment_id)
+    try:
+        return str(client.create_experiment(name, artifact_location=location))
+    except MlflowException:  # another process created it first
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            raise
+        return str(experiment.experiment_id)

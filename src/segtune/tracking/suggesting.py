@@ -1,4 +1,4 @@
-"""The command that uses a model, as what makes or measures one suggests it next."""
+"""The command that uses a model, printed as the next step after training, sweeping or promoting."""
 
 from pathlib import Path
 
@@ -12,16 +12,17 @@ from segtune.tracking.store import Store
 
 
 def predict_command(store: Store, model: str, dataset: DatasetConfig | None = None) -> str:
-    """The command that applies a model to val images, into a folder that does not exist yet.
+    """Return the command that applies a model to val images and writes to a new folder.
+
+    The command names PATH instead of the images if the dataset is missing or unknown.
 
     Args:
         model: `runs:/ID`, `models:/NAME@champion`, `models:/NAME/3`, or a folder.
-        dataset: whose images; None for the one that the model's run recorded. Where it is not there, or not known, the
-            command names PATH instead of its images.
+        dataset: source of the images; by default the dataset that the model's run recorded.
     """
     try:
         source = _val_images(dataset or _recorded_dataset(store, model))
-    except SegtuneError:  # the run or its data is gone
+    except SegtuneError:  # the run or its data was removed
         source = "PATH"
     return command(
         "predict", model=model, source=source, output=_new_folder(), tracking=store.tracking
@@ -29,23 +30,22 @@ def predict_command(store: Store, model: str, dataset: DatasetConfig | None = No
 
 
 def _recorded_dataset(store: Store, model: str) -> DatasetConfig:
-    run_id = (
-        version_run(store, model).id
-        if model.startswith("models:/")
-        else model.removeprefix("runs:/")
-    )
+    if model.startswith("models:/"):
+        run_id = version_run(store, model).id
+    else:
+        run_id = model.removeprefix("runs:/")
     return recorded_config(store, run_id).dataset
 
 
 def _val_images(dataset: DatasetConfig) -> str:
-    """The folder that holds a dataset's val images; among others where one folder holds all splits."""
+    """Return the folder of val images; it may hold the images of other splits as well."""
     source = open_source(dataset)
     folder = source.folder(source.config.images, "val")
     return str(folder) if folder.is_dir() else "PATH"
 
 
 def _new_folder() -> str:
-    """`predict` refuses a folder that holds results."""
+    """Return the name of a folder that does not exist: `predict` refuses a folder with results."""
     number, folder = 1, "predictions"
     while Path(folder).exists():
         number += 1

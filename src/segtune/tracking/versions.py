@@ -1,8 +1,8 @@
-"""A registered version's own copy: segmenter, evidence and record, which stay when its run is deleted.
+"""A registered version's own copy of segmenter, evidence and record, which outlives its run.
 
-MLflow removes the files of a deleted run (`mlflow gc`). So a version's files are those of an MLflow logged model, which
-lies beside the runs: the folder that `mlflow models serve` reads, `run.json` and `evidence/`. The files of versions
-that segtune 0.1.0 registered lie among those of their run.
+`mlflow gc` removes the files of a deleted run. So a version's files are those of an MLflow logged
+model, which lies beside the runs: the folder that `mlflow models serve` reads, `run.json` and
+`evidence/`. Versions of segtune 0.1.0 lie among the files of their run.
 """
 
 import json
@@ -33,8 +33,9 @@ from segtune.tracking.store import Store
 MANIFEST_HASH = "segtune.manifest_sha256"
 EVIDENCE, RECORD = "evidence", "run.json"
 _EVIDENCE_TAG = "segtune.evidence."
-_LOGGED = "segtune.logged_model"  # MLflow's own database does not keep a version's model id
-_SHOWN = (
+# MLflow's own database does not store the id of a version's logged model
+_LOGGED_MODEL_TAG = "segtune.logged_model"
+_SHOWN_PARAMS = (
     "template",
     "dataset.name",
     "seed",
@@ -43,50 +44,58 @@ _SHOWN = (
     "hp.width",
     "hp.num_epochs",
 )
+_SHOWN_METRICS = ("best/", "test/", "cost/")
+_RECORD_KEYS = ("id", "name", "state", "params", "metrics", "tags", "started", "seconds")
+_SERVING_PACKAGES = ("segtune", "torch", "timm", "segmentation-models-pytorch", "mlflow")
 
 
 def add_version(
     store: Store, run: RunRecord, model: str, segmenter: Path, digest: str
 ) -> ModelVersion:
-    """Registers a run's segmenter as a new version, with all that must outlive the run.
+    """Register a run's segmenter as a new version, with a copy of all that must outlive the run.
 
-    The version's page in MLflow shows its metrics, tags and description, and leads to the run.
+    The version's page in MLflow shows its metrics, tags and description, and links to the run.
     """
     client = store.client
-    params = {key: run.params[key] for key in _SHOWN if key in run.params}
     logged = client.create_logged_model(
-        store.experiment_id, name=file_name(model).replace("/", "_"), source_run_id=run.id, params=params,
-        tags={MANIFEST_HASH: digest, "segtune.model": model}, model_type="segmenter",
-    )  # fmt: skip
+        store.experiment_id,
+        name=file_name(model).replace("/", "_"),
+        source_run_id=run.id,
+        params={key: run.params[key] for key in _SHOWN_PARAMS if key in run.params},
+        tags={MANIFEST_HASH: digest, "segtune.model": model},
+        model_type="segmenter",
+    )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
         _save_pyfunc(folder, segmenter)
         _copy_record(store, run, folder)
         client.log_model_artifacts(logged.model_id, str(folder))
     client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
-    # MLflow writes a model's metrics to its run as well: under another name they would change the run's curves
-    figures = {k: v for k, v in run.metrics.items() if k.startswith(("best/", "test/", "cost/"))}
-    now = int(1000 * (run.started + run.seconds))
-    rows = [Metric(key, value, now, 0, model_id=logged.model_id) for key, value in figures.items()]
-    client.log_batch(run.id, metrics=rows)
-    tags = {MANIFEST_HASH: digest, _LOGGED: logged.model_id, **_version_tags(run)}
+    # MLflow also writes these metrics to the run: under other keys they would change its curves
+    ended = int(1000 * (run.started + run.seconds))
+    metrics = [
+        Metric(key, value, ended, 0, model_id=logged.model_id)
+        for key, value in run.metrics.items()
+        if key.startswith(_SHOWN_METRICS)
+    ]
+    client.log_batch(run.id, metrics=metrics)
     return client.create_model_version(
         model,
         logged.artifact_location,
         run.id,
-        tags=tags,
+        tags={MANIFEST_HASH: digest, _LOGGED_MODEL_TAG: logged.model_id, **_version_tags(run)},
         description=_description(run),
         model_id=logged.model_id,
     )
 
 
 def refresh_copy(store: Store, version: ModelVersion) -> None:
-    """Copies anew what a version keeps of its run, which may have been measured since.
+    """Copy a run's record and evidence to its version again, since they may have changed.
 
-    The copy of a run that was removed or deleted stays as it is: `add_evidence` may have added to it.
+    The copy of a deleted run stays as it is: `add_evidence` may have added to it.
     """
     run = find_run(store, str(version.run_id))
-    model_id = version.tags.get(_LOGGED)
+    model_id = version.tags.get(_LOGGED_MODEL_TAG)
     if run is None or run.info.lifecycle_stage != "active" or not model_id:
         return
     with tempfile.TemporaryDirectory() as temporary:
@@ -95,9 +104,9 @@ def refresh_copy(store: Store, version: ModelVersion) -> None:
 
 
 def add_evidence(store: Store, version: ModelVersion, evidence: Evidence) -> bool:
-    """Keeps evidence with a version whose run is gone; returns whether that is possible."""
+    """Save evidence with a version whose run is gone; return False if the version has no copy."""
     record = registered_run(store, version)
-    model_id = version.tags.get(_LOGGED)
+    model_id = version.tags.get(_LOGGED_MODEL_TAG)
     if not model_id or record is None or record.copy is None:
         return False
     split = evidence.origin.split
@@ -111,102 +120,105 @@ def add_evidence(store: Store, version: ModelVersion, evidence: Evidence) -> boo
 
 
 def registered_run(store: Store, version: ModelVersion) -> RunRecord | None:
-    """The run of a version: as it is, or else as the version recorded it; None where nothing of it is left."""
+    """Return a version's run, or the record in the version's copy; None if neither is left."""
     run = find_run(store, str(version.run_id))
     if run is not None and run.info.lifecycle_stage == "active":
         return record_of(run)
     try:
         folder = version_files(store, version)
-        told = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        known = {
-            k: told[k]
-            for k in ("id", "name", "state", "params", "metrics", "tags", "started", "seconds")
-        }
-        return RunRecord(**known, copy=folder, uri=f"models:/{version.name}/{version.version}")
+        data = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        fields = {key: data[key] for key in _RECORD_KEYS}
     except (ConfigError, OSError, ValueError, KeyError):
         return None if run is None else record_of(run)
+    return RunRecord(**fields, copy=folder, uri=f"models:/{version.name}/{version.version}")
 
 
 def version_files(store: Store, version: ModelVersion) -> Path:
-    """The folder of a version's files on this machine.
+    """Return the folder of a version's files on this machine.
 
     Raises:
-        ConfigError: they are gone.
+        ConfigError: the files were removed.
         StorageError: the store cannot be reached.
     """
     uri = f"models:/{version.name}/{version.version}"
     try:
         source = store.client.get_model_version_download_uri(version.name, version.version)
-        path = Path(
-            mlflow.artifacts.download_artifacts(artifact_uri=source, tracking_uri=store.uri)
-        )
+        path = mlflow.artifacts.download_artifacts(artifact_uri=source, tracking_uri=store.uri)
     except (MlflowException, OSError) as error:
         if is_passing(error):
             raise StorageError(f"{uri}: its files cannot be read ({error}).") from error
-        gone = find_run(store, str(version.run_id)) is None
-        why = f"its run {version.run_id} was removed, and its files with it" if gone else str(error)
+        reason = str(error)
+        if find_run(store, str(version.run_id)) is None:
+            reason = f"its run {version.run_id} was removed together with its files"
         raise ConfigError(
-            f"{uri}: its files cannot be read ({why}). Register another run, or choose another version."
+            f"{uri}: its files cannot be read ({reason}). "
+            "Register another run, or choose another version."
         ) from None
-    if not (path / "artifacts" / "segmenter").is_dir():
-        raise ConfigError(f"{uri}: '{path}' holds no segmenter any more. Choose another version.")
-    return path
+    folder = Path(path)
+    if not (folder / "artifacts" / "segmenter").is_dir():
+        raise ConfigError(f"{uri}: '{folder}' has lost its segmenter. Choose another version.")
+    return folder
 
 
 def _copy_record(store: Store, run: RunRecord, folder: Path) -> None:
     for tag, name in run.tags.items():
-        source = (
-            artifact(store, run.id, f"evidence/{name}") if tag.startswith(_EVIDENCE_TAG) else None
-        )
-        if source is not None:
-            shutil.copytree(source, folder / EVIDENCE / name)
+        if tag.startswith(_EVIDENCE_TAG):
+            source = artifact(store, run.id, f"evidence/{name}")
+            if source is not None:
+                shutil.copytree(source, folder / EVIDENCE / name)
     _write_record(run, folder)
 
 
 def _write_record(run: RunRecord, folder: Path) -> None:
-    plain: Mapping[str, Any] = {k: v for k, v in asdict(run).items() if k not in ("copy", "uri")}
-    (folder / RECORD).write_text(json.dumps(plain, ensure_ascii=False), encoding="utf-8")
+    fields: Mapping[str, Any] = asdict(run)
+    data = {key: fields[key] for key in _RECORD_KEYS}
+    (folder / RECORD).write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
 
 
 def _version_tags(run: RunRecord) -> dict[str, str]:
-    shown = {"template": run.params.get("template"), "dataset": run.params.get("dataset.name")}
-    shown |= {
+    tags = {
+        "template": run.params.get("template"),
+        "dataset": run.params.get("dataset.name"),
         "val/miou": f"{run.miou:.4f}" if run.miou is not None else None,
         "sweep": run.tags.get("segtune.sweep"),
     }
-    return {key: value for key, value in shown.items() if value}
+    return {key: value for key, value in tags.items() if value}
 
 
 def _description(run: RunRecord) -> str:
-    """What a reader of the registry wants to know first."""
+    """Return the text on a version's page in MLflow."""
     if run.tags.get("segtune.kind") == "workflow":
-        return (
-            f"Workflow `{run.params.get('workflow', run.name)}`, with the bytes of all its parts."
-        )
+        name = run.params.get("workflow", run.name)
+        return f"Workflow `{name}`, with the bytes of all its parts."
     figures = [f"val mIoU {run.miou:.4f}"] if run.miou is not None else []
-    for key, words in (("test/miou", "test mIoU {:.4f}"), ("cost/params_m", "{:.2f} M parameters"),
-                       ("cost/latency_ms", "{:.1f} ms an image")):  # fmt: skip
-        figures += [words.format(run.metrics[key])] if key in run.metrics else []
-    made = f"`{run.params.get('template', '?')}` trained on `{run.params.get('dataset.name', '?')}`"
+    formats = {
+        "test/miou": "test mIoU {:.4f}",
+        "cost/params_m": "{:.2f} M parameters",
+        "cost/latency_ms": "{:.1f} ms per image",
+    }
+    for key, text in formats.items():
+        if key in run.metrics:
+            figures.append(text.format(run.metrics[key]))
+    template, dataset = run.params.get("template", "?"), run.params.get("dataset.name", "?")
     command = run.tags.get("segtune.command")
-    again = f"\n\nTrain it again:\n\n```\n{command}\n```" if command else ""
-    return f"{made}: {', '.join(figures)}. Run `{run.name}` ({run.id}).{again}"
+    reproduce = f"\n\nTrain it again:\n\n```\n{command}\n```" if command else ""
+    return (
+        f"`{template}` trained on `{dataset}`: {', '.join(figures)}. "
+        f"Run `{run.name}` ({run.id}).{reproduce}"
+    )
 
 
 def _save_pyfunc(path: Path, segmenter: Path) -> None:
-    """MLflow's own form around the folder, for `mlflow models serve`: code from a file, requirements spelled out."""
-    names = ("segtune", "torch", "timm", "segmentation-models-pytorch", "mlflow")
-    with warnings.catch_warnings(
-        record=True
-    ):  # recorded, for mlflow lets them through a filter of its own
-        warnings.simplefilter(
-            "ignore", UserWarning
-        )  # it asks for type hints and an input example, which it lacks
+    """Save the folder as an MLflow pyfunc model, for `mlflow models serve`."""
+    # record=True: MLflow replaces the warning filters while it saves
+    with warnings.catch_warnings(record=True):
+        # MLflow warns that the model has no type hints and no input example
+        warnings.simplefilter("ignore", UserWarning)
         mlflow.pyfunc.save_model(
             str(path),
             python_model=str(Path(__file__).with_name("pyfunc_model.py")),
             artifacts={"segmenter": str(segmenter)},
-            pip_requirements=[f"{n}=={metadata.version(n)}" for n in names],
+            pip_requirements=[f"{n}=={metadata.version(n)}" for n in _SERVING_PACKAGES],
             signature=ModelSignature(
                 inputs=Schema([ColSpec(DataType.string, "image")]),
                 outputs=Schema([ColSpec(DataType.string, "regions")]),

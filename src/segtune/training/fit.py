@@ -30,7 +30,8 @@ from segtune.runtime.retry import with_backoff
 from segtune.runtime.signals import StopRequest
 from segtune.tracking.names import file_name
 from segtune.tracking.recording import system_monitor
-from segtune.tracking.runs import RunWriter, get_run
+from segtune.tracking.run_writer import RunWriter
+from segtune.tracking.runs import get_run
 from segtune.tracking.store import open_store
 from segtune.training.callbacks import (
     BestAndLastCheckpoint,

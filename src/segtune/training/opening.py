@@ -12,7 +12,8 @@ from segtune.models.cost import device_name
 from segtune.runtime.log import Log
 from segtune.tracking.provenance import environment, git_state
 from segtune.tracking.recording import log_datasets, logged_params
-from segtune.tracking.runs import RunRecord, RunWriter, get_run
+from segtune.tracking.run_writer import RunWriter
+from segtune.tracking.runs import RunRecord, get_run
 from segtune.tracking.store import Store
 from segtune.training.components import RunComponents
 from segtune.training.resuming import alone_with, extend

@@ -19,15 +19,8 @@ from segtune.config.template import parse_template
 from segtune.errors import ConfigError, DataError
 from segtune.runtime.log import Log
 from segtune.tracking.recorded import changed_dataset, recorded_config
-from segtune.tracking.runs import (
-    RunRecord,
-    RunWriter,
-    artifact,
-    curve,
-    get_run,
-    search_runs,
-    sweep_parent,
-)
+from segtune.tracking.run_writer import RunWriter
+from segtune.tracking.runs import RunRecord, artifact, curve, get_run, search_runs, sweep_parent
 from segtune.tracking.store import Store
 
 LAST = "last.ckpt"
