@@ -126,7 +126,7 @@ def test_held_back_metrics_of_a_deleted_run_do_not_count_as_sent(store, others, 
 
 WRITER = """
 import sys, time
-from segtune.api import open_root
+from segtune.api.experiments import open_root
 from segtune.tracking.run_writer import RunWriter
 run = RunWriter.create(open_root(sys.argv[1], None), "r", {}, {"segtune.kind": "run"})
 print(run.run_id, flush=True)
