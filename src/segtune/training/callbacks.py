@@ -82,7 +82,7 @@ class BestAndLastCheckpoint(pl.Callback):
         self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Seeds the step, so that a resumed run drops out what an uninterrupted one would have dropped."""
-        seed = trainer.datamodule.seed  # type: ignore[attr-defined]  # Lightning sets it without declaring it
+        seed = trainer.datamodule.options.seed  # type: ignore[attr-defined]  # undeclared in Lightning
         place = (seed, trainer.global_step, trainer.global_rank)
         seed_device(hash(place) % 2**31, module.device)
 
