@@ -1,6 +1,6 @@
-"""Build hook: make the links of README.md absolute, so that they work on the page of a package index.
+"""Build hook: make the links of README.md absolute, so that they work on a package index.
 
-In the repository the links are relative. `[project.urls] Source` in pyproject.toml is the only place with the address.
+The address is `[project.urls] Source` in pyproject.toml.
 """
 
 import re
@@ -13,7 +13,7 @@ _RELATIVE = re.compile(r"(!?)\[([^\]]*)\]\((?!https?://|#)([^)]+)\)")
 
 
 def absolute_links(text: str, source: str) -> str:
-    """Return a Markdown text whose relative links and pictures point into the repository at `source`."""
+    """Return a Markdown text whose relative links point into the repository at `source`."""
 
     def absolute(link: re.Match[str]) -> str:
         bang, label, path = link.groups()

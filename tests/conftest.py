@@ -1,4 +1,4 @@
-"""Small data, private stores, and one tiny run that several tests look at."""
+"""Small data, private stores, and one tiny trained run that several tests share."""
 
 import os
 import shutil
@@ -39,17 +39,17 @@ TINY = [
 
 
 def tiny_without(*keys: str) -> list[str]:
-    """TINY without the overrides of some keys: those that a sweep searches."""
+    """TINY without the keys that a sweep searches."""
     return [word for word in TINY if word.split("=")[0] not in keys]
 
 
-# a gate that lets two epochs through: rules are tried in tests/tracking/test_gate.py
+# a gate that a run of two epochs passes; tests/tracking/test_gate.py tests its rules
 OPEN_GATE = ["gate=val", "gate.max_ece=null", "gate.min_gain=null", "gate.max_class_drop=null"]
 
 
 @pytest.fixture(scope="session", autouse=True)
 def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scenes and step formats of the tests stay out of the user's cache; processes of one run share theirs."""
+    """A cache for scenes and step formats, shared by the processes of one test run."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
     folder.mkdir(exist_ok=True)
@@ -59,13 +59,13 @@ def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test works in a folder of its own."""
+    """Run each test in its own empty folder."""
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="session")
 def store_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store whose path has a space in it, with the run of `tiny_run`."""
+    """A store with the run of `tiny_run`; its path contains a space."""
     return tmp_path_factory.mktemp("a store")
 
 
@@ -112,15 +112,15 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[str]:
-    """A PostgreSQL server of its own under a temporary directory, as an unprivileged user; its URL, no database."""
-    found = [
+    """URL, without a database, of a temporary PostgreSQL server that an unprivileged user runs."""
+    programs = [
         *Path("/usr/lib/postgresql").glob("*/bin/initdb"),
         *filter(None, [shutil.which("initdb")]),
     ]
-    if not found:
+    if not programs:
         pytest.skip("needs PostgreSQL's initdb and pg_ctl: apt-get install postgresql")
     pytest.importorskip("psycopg", reason="needs the driver: pip install 'segtune[postgres]'")
-    binaries = Path(found[0]).resolve().parent
+    binaries = Path(programs[0]).resolve().parent
     user = {"user": "postgres"} if os.getuid() == 0 else {}
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         if user:
@@ -159,9 +159,22 @@ class TrackingServer:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        words = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port),
-                 "--workers", "1", "--backend-store-uri", f"sqlite:///{self.folder}/server.db",
-                 "--artifacts-destination", str(self.folder / "artifacts")]  # fmt: skip
+        words = [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--workers",
+            "1",
+            "--backend-store-uri",
+            f"sqlite:///{self.folder}/server.db",
+            "--artifacts-destination",
+            str(self.folder / "artifacts"),
+        ]
         with (self.folder / "server.log").open("a") as log:
             self.process = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
         for _ in range(240):

@@ -78,10 +78,14 @@ def test_the_schemas_accept_our_own_files_and_refuse_a_typo(tmp_path, capsys):
         for p in (tmp_path / "schemas").glob("*.json")
     }
     assert set(schemas) == {"sweep", "gate", "workflow", *GROUPS} - {"kind"}
+    validators = {}
+    for kind, schema in schemas.items():
+        jsonschema.Draft202012Validator.check_schema(schema)
+        validators[kind] = jsonschema.Draft202012Validator(schema)
     for path in [*shipped("sweeps").glob("*.yaml"), *shipped("conf").glob("*/*.yaml")]:
         kind = "sweep" if path.parent.name == "sweeps" else path.parent.name
         if kind in schemas:
-            jsonschema.validate(yaml.safe_load(path.read_text()), schemas[kind])
+            validators[kind].validate(yaml.safe_load(path.read_text()))
     with pytest.raises(jsonschema.ValidationError, match="trails"):
         jsonschema.validate({"trails": 3}, schemas["sweep"])
     assert schemas["sweep"]["properties"]["n_trials"]["description"]

@@ -1,4 +1,4 @@
-"""Pages that people read: their links lead somewhere, also on a package index, and they stay short."""
+"""Every link of README and docs leads to a file, also on a package index; pages stay short."""
 
 import re
 import runpy

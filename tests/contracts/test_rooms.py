@@ -1,6 +1,7 @@
-"""Rooms and doors: nothing imports upward or in a circle, and heavy libraries stay where they belong."""
+"""No room imports upward or in a circle, and heavy libraries stay in their rooms."""
 
 import ast
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -9,10 +10,10 @@ import pytest
 import segtune
 
 ROOT = Path(segtune.__file__).parent
-# a room stands above all that come after it
+# from top to bottom: a room imports only rooms further down
 ROOMS = (
-    "__main__ cli api __init__ report sweeping training evaluation tracking tasks inference data models measure config "
-    "runtime classes errors"
+    "__main__ cli api __init__ report sweeping training evaluation tracking tasks inference data "
+    "models measure config runtime classes errors"
 ).split()
 HEAVY = {
     "mlflow": {"tracking"},
@@ -33,8 +34,9 @@ NO_TORCH = {
 }
 
 
+@cache
 def imports() -> list[tuple[Path, str, str, bool]]:
-    """(file, its room, imported module or name, whether at the top of the file)."""
+    """Rows (file, room, imported module or name, is the import at the top of the file)."""
     rows = []
     for path in ROOT.rglob("*.py"):
         tree = ast.parse(path.read_text())
@@ -48,7 +50,7 @@ def imports() -> list[tuple[Path, str, str, bool]]:
 
 
 def module_of(name: str) -> tuple[str, ...]:
-    """The parts below `segtune` of the module that an imported name is, or lies in."""
+    """Return the parts, below `segtune`, of the module that holds an imported name."""
     parts = name.split(".")[1:]
     while parts and not (
         ROOT.joinpath(*parts).with_suffix(".py").exists() or ROOT.joinpath(*parts).is_dir()

@@ -1,4 +1,4 @@
-"""What every template keeps: sound ranges, a model that builds, steps and saves, four images that it can learn."""
+"""Every template has sound ranges, builds, steps, saves, and learns four images."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,27 +27,47 @@ SMALL = {
     "dpt": ["hp.encoder=vit_tiny_patch16_224"],
 }
 SMALL["eomt"] = ["hp.encoder=test_vit", "hp.num_queries=20", "hp.num_blocks=3", "loss.points=1024"]
-# How each learns four images by heart within its epochs (LOG.md); 96 rows are enlarged to 288, where nothing is said,
-# so that logits at stride 4 or 8 can follow a pole that is two pixels wide.
+# Settings with which each template memorises four images (LOG.md). Unless a recipe says otherwise,
+# 96 rows are enlarged to 288, so that logits at stride 4 or 8 resolve a pole two pixels wide.
 _PLAIN = ["loss=ce", "scheduler=constant"]
 _AVERAGED = ["loss=ce_dice", "scheduler=constant", "trainer.ema_decay=0.95"]
 _FALLING = ["loss=ce_dice", "scheduler=cosine", "trainer.ema_decay=0.95"]
 RECIPES = {
-    "swift": ["loss=ce_dice", "scheduler=cosine", "++hp.per_item_lrate=1e-3", "++hp.num_epochs=50"],  # Muon's rate
-    "segformer": _AVERAGED, "upernet": _AVERAGED, "unet": _AVERAGED,
-    "deeplabv3plus": _PLAIN, "fpn": _PLAIN, "linknet": _PLAIN,
+    "swift": [
+        "loss=ce_dice",
+        "scheduler=cosine",
+        "++hp.per_item_lrate=1e-3",
+        "++hp.num_epochs=50",
+    ],  # Muon's rate
+    "segformer": _AVERAGED,
+    "upernet": _AVERAGED,
+    "unet": _AVERAGED,
+    "deeplabv3plus": _PLAIN,
+    "fpn": _PLAIN,
+    "linknet": _PLAIN,
     "unetplusplus": [*_FALLING, "++hp.image_size=[192]", "++hp.num_epochs=80"],
-    "pspnet": [*_FALLING, "++hp.image_size=[480]", "++hp.num_epochs=100", "template.model.psp_dropout=0"],
-    "eomt": ["optimizer=muon", "++hp.per_item_lrate=1e-3", "++hp.num_epochs=120", "trainer.ema_decay=0.95"],
+    "pspnet": [
+        *_FALLING,
+        "++hp.image_size=[480]",
+        "++hp.num_epochs=100",
+        "template.model.psp_dropout=0",
+    ],
+    "eomt": [
+        "optimizer=muon",
+        "++hp.per_item_lrate=1e-3",
+        "++hp.num_epochs=120",
+        "trainer.ema_decay=0.95",
+    ],
     "dpt": [*_FALLING, "++hp.image_size=[256]", "++hp.num_epochs=130"],
-}  # fmt: skip
+}
 REQUIRED = {"image_size", "batch_size", "num_epochs", "per_item_lrate", "pretrained_weights"}
 
 
 def test_there_are_eleven():
-    named = set(
-        "segformer unet unetplusplus fpn deeplabv3plus upernet pspnet linknet dpt swift eomt".split()
-    )
+    named = {
+        *("segformer", "unet", "unetplusplus", "fpn", "deeplabv3plus", "upernet", "pspnet"),
+        *("linknet", "dpt", "swift", "eomt"),
+    }
     assert named <= set(TEMPLATES)
 
 
@@ -124,7 +144,7 @@ def test_an_offset_of_its_classes_moves_its_logits_by_as_much(name):
 
 
 def four_windows(root: Path, camvid: Path) -> None:
-    """Four windows of 128x96 pixels out of CamVid photographs of four scenes, as stored, in both splits."""
+    """Write four windows of 128x96 pixels from four CamVid scenes into both splits."""
     names = sorted(p.name for p in (camvid / "images" / "train").iterdir())[::90][:4]
     pairs = []
     for name in names:
@@ -153,12 +173,23 @@ def test_every_template_learns_four_real_images(name, tmp_path, camvid):
 
     config = compose(
         [
-            *overrides(name), "dataset=camvid", f"dataset.root='{tmp_path / 'data'}'", "dataset.download=null",
-            "augment=none", "optimizer.weight_decay=0", "hp.num_epochs=60", "hp.image_size=[288]", "hp.batch_size=4",
-            "hp.per_item_lrate=2.5e-4", "trainer=cpu", "trainer.threads=1", "trainer.val_every=5",
-            "tracking.overlays=0", *RECIPES[name],
+            *overrides(name),
+            "dataset=camvid",
+            f"dataset.root='{tmp_path / 'data'}'",
+            "dataset.download=null",
+            "augment=none",
+            "optimizer.weight_decay=0",
+            "hp.num_epochs=60",
+            "hp.image_size=[288]",
+            "hp.batch_size=4",
+            "hp.per_item_lrate=2.5e-4",
+            "trainer=cpu",
+            "trainer.threads=1",
+            "trainer.val_every=5",
+            "tracking.overlays=0",
+            *RECIPES[name],
         ]
-    ).config  # fmt: skip
+    ).config
     fit(config, on_epoch=learned)
     assert best > 0.95
 

@@ -1,4 +1,4 @@
-"""Processes of a sweep are killed at random moments: nothing is lost, nothing is done twice, every number is right."""
+"""A sweep whose processes are killed at random loses nothing and repeats nothing."""
 
 import json
 import os
@@ -63,7 +63,7 @@ def workers_of(folder: Path) -> list[psutil.Process]:
 
 
 def kill_one(folder: Path, launcher: subprocess.Popen, dice: random.Random) -> bool:
-    """Kills a trial's process, else its supervisor, now and then the launcher; whether there was one to kill."""
+    """Kill a trial's process, a supervisor or the launcher; return whether one was running."""
     try:
         workers = workers_of(folder)
         supervisors = {p.pid for p in workers}
@@ -79,7 +79,7 @@ def kill_one(folder: Path, launcher: subprocess.Popen, dice: random.Random) -> b
 
 
 def lines_of_trials(folder: Path) -> int:
-    """How often workers spoke of their trials: on the launcher's standard error, or in the logs of Slurm's jobs."""
+    """Count progress lines of trials, on standard error or in the logs of Slurm jobs."""
     logs = [folder / "err", *(folder / "mlruns").rglob("*.err")]
     return sum(log.read_text().count(" trial ") for log in logs)
 

@@ -1,4 +1,4 @@
-"""The command line as a stranger meets it: fast help, near names, one JSON object, documented exit codes."""
+"""The command line: fast help, nearest names, one JSON object, documented exit codes."""
 
 import json
 import os
@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from segtune.cli import main as cli
+from segtune.cli.main import main
+from segtune.cli.verbs import VERBS
 from tests.conftest import TINY
 
 
@@ -19,7 +20,7 @@ def run(*words, cwd=None, **environment):
 
 
 def cpu_seconds() -> float:
-    """CPU time of the processes that this one started and that ended: other work does not count."""
+    """CPU time of this process's finished children; other processes do not count."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -52,9 +53,9 @@ def test_a_typo_is_answered_in_under_two_seconds_without_a_traceback(words, hint
     assert done.returncode == 2 and hint in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("verb", list(cli.VERBS))
+@pytest.mark.parametrize("verb", list(VERBS))
 def test_every_verb_has_help_with_an_example(verb, capsys):
-    assert cli.main([verb, "--help"]) == 0
+    assert main([verb, "--help"]) == 0
     assert "example: segtune" in capsys.readouterr().out
 
 
@@ -85,7 +86,7 @@ def test_every_verb_has_help_with_an_example(verb, capsys):
 )
 def test_bad_input_gets_one_message_and_its_exit_code(words, code, message, capsys, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert cli.main([*words, "--json"]) == code
+    assert main([*words, "--json"]) == code
     captured = capsys.readouterr()
     assert message in captured.err and "Traceback" not in captured.err
     assert json.loads(captured.out)["exit_code"] == code
@@ -93,12 +94,12 @@ def test_bad_input_gets_one_message_and_its_exit_code(words, code, message, caps
 
 def test_a_store_that_cannot_be_written_is_exit_code_five(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    assert cli.main(["compare", "x", f"tracking.root={tmp_path}/file/store"]) == 5
+    assert main(["compare", "x", f"tracking.root={tmp_path}/file/store"]) == 5
     assert "cannot be written" in capsys.readouterr().err
 
 
 def test_print_config_shows_values_and_where_they_came_from(capsys):
-    assert cli.main(["train", "--print-config", "hp=quick", "seed=9"]) == 0
+    assert main(["train", "--print-config", "hp=quick", "seed=9"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("seed: 9") and line.endswith("# command line") for line in lines)
     assert any(
@@ -108,7 +109,7 @@ def test_print_config_shows_values_and_where_they_came_from(capsys):
 
 def test_train_and_predict_print_one_json_object_each(tmp_path, capsys):
     root = f"tracking.root='{tmp_path}/a store'"
-    assert cli.main(["train", *TINY, "hp.num_epochs=1", root, "--json"]) == 0
+    assert main(["train", *TINY, "hp.num_epochs=1", root, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["uri"] == f"runs:/{result['run']}" and 0 <= result["metrics"]["val/miou"] <= 1
     words = [
@@ -117,7 +118,7 @@ def test_train_and_predict_print_one_json_object_each(tmp_path, capsys):
         "output=out",
         "--json",
     ]
-    code = cli.main(["predict", *words])
+    code = main(["predict", *words])
     assert code == 0 and json.loads(capsys.readouterr().out)["images"] > 0
 
 
@@ -128,9 +129,7 @@ def test_a_file_that_is_left_out_is_exit_code_four(tiny_run, tmp_path, capsys):
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"no")
     assert (
-        cli.main(
-            ["predict", f"model={tiny_run.segmenter}", "source=good.png", "bad.png", "output=out"]
-        )
+        main(["predict", f"model={tiny_run.segmenter}", "source=good.png", "bad.png", "output=out"])
         == 4
     )
     assert "bad.png" in capsys.readouterr().out
@@ -142,7 +141,7 @@ def test_values_may_be_quoted_as_hydra_wants_them(tiny_run, tmp_path, capsys):
 
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "my photo.png")
     words = [f"model='{tiny_run.segmenter}'", "source='my photo.png'", 'output="an out"', "--json"]
-    assert cli.main(["predict", *words]) == 0
+    assert main(["predict", *words]) == 0
     assert (
         json.loads(capsys.readouterr().out)["images"] == 1
         and (tmp_path / "an out" / "regions.json").is_file()
@@ -155,21 +154,25 @@ def test_a_reader_that_has_enough_is_no_fault(words, unbuffered):
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [sys.executable, "-m", "segtune", *words], stdout=writer, stderr=subprocess.PIPE, text=True, check=False,
+        [sys.executable, "-m", "segtune", *words],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
         env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
-    )  # fmt: skip
+    )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_predict_takes_a_model_or_a_workflow_and_promote_a_run_or_a_workflow(capsys):
     assert (
-        cli.main(["predict", "source=x"]) == 2
+        main(["predict", "source=x"]) == 2
         and "either model=URI or workflow=NAME" in capsys.readouterr().err
     )
-    assert cli.main(["predict", "model=a", "workflow=driving", "source=x"]) == 2
+    assert main(["predict", "model=a", "workflow=driving", "source=x"]) == 2
     capsys.readouterr()
-    assert cli.main(["predict", "model=a", "source=x", "workflow.filter.min_area=3"]) == 2
+    assert main(["predict", "model=a", "source=x", "workflow.filter.min_area=3"]) == 2
     assert "changes a workflow; name it" in capsys.readouterr().err
-    assert cli.main(["promote", "RUN", "workflow=driving", "model=m"]) == 2
+    assert main(["promote", "RUN", "workflow=driving", "model=m"]) == 2
     assert "takes no run and no gate" in capsys.readouterr().err

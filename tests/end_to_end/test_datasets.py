@@ -1,4 +1,4 @@
-"""Datasets as a stranger brings them: imported, checked, repaired, trained on, and watched while a sweep runs."""
+"""A user's dataset is imported, checked, repaired, trained on, and watched during a sweep."""
 
 import html
 import json
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import segtune
-from segtune.cli import main as cli
+from segtune.cli.main import main
 from segtune.config.commands import command
 from segtune.config.compose import compose
 from segtune.data.batches.cache import load_split
@@ -41,7 +41,7 @@ SHORT += ["hp.num_epochs=2", "hp.per_item_lrate=1e-3"]
 
 
 def street(tmp_path: Path) -> Path:
-    """A copy of small street scenes that a test may change."""
+    """Copy small street scenes, so that a test may change them."""
     source = open_source(compose(SCENES).config.dataset)
     target = tmp_path / "my scenes"
     shutil.copytree(source.root, target)
@@ -49,12 +49,12 @@ def street(tmp_path: Path) -> Path:
 
 
 def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict]:
-    code = cli.main([*words, "--json"])
+    code = main([*words, "--json"])
     return code, json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
 def test_import_check_fix_and_train_on_the_command_line(root, tmp_path, capsys):
-    """What a stranger does with a folder that has three faults, in a path with a space."""
+    """A folder with three faults, in a path with a space."""
     unknown(root)
     image_path(root, 6).write_bytes(b"broken")
     Image.open(mask_path(root, 7)).crop((0, 0, 9, 9)).save(mask_path(root, 7))
@@ -88,18 +88,18 @@ def test_import_check_fix_and_train_on_the_command_line(root, tmp_path, capsys):
 
 
 def test_the_verbs_say_what_is_missing(root, capsys):
-    assert cli.main(["import", str(root)]) == 2
+    assert main(["import", str(root)]) == 2
     assert "output=DIR" in capsys.readouterr().err
-    assert cli.main(["import", str(root), "output=x", "hp.width=3"]) == 2
+    assert main(["import", str(root), "output=x", "hp.width=3"]) == 2
     assert "hp.width: no such key of 'import'" in capsys.readouterr().err
-    assert cli.main(["import", str(root), "output=x", "fromat=coco"]) == 2
+    assert main(["import", str(root), "output=x", "fromat=coco"]) == 2
     assert "did you mean 'format'?" in capsys.readouterr().err
-    assert cli.main(["check", "dataset=street", "--labels"]) == 2
+    assert main(["check", "dataset=street", "--labels"]) == 2
     assert "run=RUN" in capsys.readouterr().err
-    assert cli.main(["check", "dataset=folder", "dataset.root=nowhere"]) == 3
+    assert main(["check", "dataset=folder", "dataset.root=nowhere"]) == 3
     assert "does not exist" in capsys.readouterr().err
     assert (
-        cli.main(
+        main(
             [
                 "check",
                 "dataset=folder",
@@ -123,13 +123,13 @@ def test_an_import_never_overwrites_its_source_or_a_folder_that_is_no_import(
         (tmp_path, "which would be lost"),
         (root / "..", "be lost"),
     ):
-        assert cli.main(["import", str(root), f"output={target}", classes, "overwrite=true"]) == 2
+        assert main(["import", str(root), f"output={target}", classes, "overwrite=true"]) == 2
         assert words in capsys.readouterr().err
     (tmp_path / "letters").mkdir()
-    assert cli.main(["import", str(root), "output=letters", classes, "overwrite=true"]) == 2
+    assert main(["import", str(root), "output=letters", classes, "overwrite=true"]) == 2
     assert "is no earlier import" in capsys.readouterr().err
     for _ in range(2):
-        assert cli.main(["import", str(root), "output=roads", classes, "overwrite=true"]) == 0
+        assert main(["import", str(root), "output=roads", classes, "overwrite=true"]) == 0
     assert sorted(root.rglob("*")) == before
 
 
@@ -206,7 +206,7 @@ def test_a_sweep_whose_data_changes_stops(tmp_path):
 
 
 def test_a_wrong_truth_is_what_the_model_disputes_most(tmp_path):
-    """Of 24 val masks, three are turned upside down; a model that was trained without them ranks these first."""
+    """Three of 24 val masks are upside down; a model that did not see them ranks them first."""
     scenes = "{width:96,height:64,train:24,val:24,test:2,clips:0,seed:3}"
     source = open_source(compose(["dataset=street", f"dataset.street={scenes}"]).config.dataset)
     root = tmp_path / "scenes"
@@ -267,8 +267,13 @@ def test_check_and_training_count_bad_images_in_the_same_way(tmp_path, tolerance
     root = tmp_path / "roads"
     rng = np.random.default_rng(0)
     for split, count in (("train", 16), ("val", 8)):
-        pairs = [(rng.integers(0, 256, (64, 64, 3), np.uint8), rng.integers(0, 2, (64, 64)).astype(np.uint8))
-                 for _ in range(count)]  # fmt: skip
+        pairs = [
+            (
+                rng.integers(0, 256, (64, 64, 3), np.uint8),
+                rng.integers(0, 2, (64, 64)).astype(np.uint8),
+            )
+            for _ in range(count)
+        ]
         write_pairs(root, split, pairs)
     next((root / "images" / "train").iterdir()).write_bytes(b"broken")
     words = [

@@ -1,4 +1,4 @@
-"""What only a CUDA device can show: batches that arrive as they left, steps that wait for nothing."""
+"""On a CUDA device batches arrive unchanged, and steps do not wait for the GPU."""
 
 import warnings
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""A labeler through the same commands as a segmenter: trained, swept, compared, promoted; and how good it is."""
+"""A labeler uses the commands of a segmenter, and labels held-out scenes well."""
 
 import json
 
@@ -19,9 +19,17 @@ from tests.conftest import SCENES
 
 QUIET = {"say": lambda _: None}
 LABELER = [
-    *SCENES, "kind=labeler", "labeler.concept=building", "trainer=debug", "hp.encoder=resnet10t", "hp.width=16",
-    "hp.pretrained_weights=none", "hp.image_size=[64]", "hp.batch_size=3", "hp.num_epochs=2",
-]  # fmt: skip
+    *SCENES,
+    "kind=labeler",
+    "labeler.concept=building",
+    "trainer=debug",
+    "hp.encoder=resnet10t",
+    "hp.width=16",
+    "hp.pretrained_weights=none",
+    "hp.image_size=[64]",
+    "hp.batch_size=3",
+    "hp.num_epochs=2",
+]
 
 
 @pytest.mark.slow
@@ -43,7 +51,8 @@ def test_the_same_commands_train_sweep_compare_evaluate_and_promote_it(tmp_path)
     )
     fixed = json.dumps([word for word in LABELER if not word.startswith("hp.width=")])
     (tmp_path / "finer.yaml").write_text(
-        f"n_trials: 2\nworkers: 1\nsampler: random\noverrides: {fixed}\nsearch: {{hp.width: [16, 32]}}\n"
+        f"n_trials: 2\nworkers: 1\nsampler: random\noverrides: {fixed}\n"
+        "search: {hp.width: [16, 32]}\n"
     )
     swept = segtune.sweep(str(tmp_path / "finer.yaml"), root, **QUIET)
     assert swept.counts.finished == 2
@@ -83,10 +92,18 @@ def test_a_concept_without_finer_labels_names_those_that_have_some(tmp_path):
 
 
 HELD_OUT = [
-    "dataset=street", "kind=labeler", "labeler.concept=car", "hp.image_size=[192]", "hp.pretrained_weights=none",
-    "hp.encoder=resnet10t", "hp.num_epochs=12", "trainer=cpu", "trainer.threads=1", "trainer.val_every=4",
+    "dataset=street",
+    "kind=labeler",
+    "labeler.concept=car",
+    "hp.image_size=[192]",
+    "hp.pretrained_weights=none",
+    "hp.encoder=resnet10t",
+    "hp.num_epochs=12",
+    "trainer=cpu",
+    "trainer.threads=1",
+    "trainer.val_every=4",
     "tracking.overlays=0",
-]  # fmt: skip
+]
 
 
 @pytest.mark.slow
@@ -105,15 +122,17 @@ def test_finer_labels_of_cars_on_held_out_scenes(tmp_path):
         segtune.load(seen.uri, root=str(tmp_path)), segtune.load(run.uri, root=str(tmp_path))
     )
     print(
-        f"end to end: {right / pixels:.3f} of the pixels, {named / regions:.3f} of {regions} regions of 100 pixels"
+        f"end to end: {right / pixels:.3f} of the pixels, "
+        f"{named / regions:.3f} of {regions} regions of 100 pixels"
     )
     assert right / pixels >= 0.8 and named / regions >= 0.8
 
 
 def end_to_end(segmenter: Segmenter, labeler: RegionLabeler) -> tuple[int, int, int, int]:
-    """Pixels of the concept with their true finer label, all of them, and the same of true regions of 100 pixels.
+    """Count pixels with the true finer label, all pixels, right regions and all regions.
 
-    A region is right if the commonest label at its pixels, where that of none counts too, is its own.
+    Regions have at least 100 pixels. A region is right if its most frequent
+    prediction, where no label counts as one, is its true label.
     """
     source = open_source(compose(["dataset=street"]).config.dataset)
     concept = source.classes.names.index(labeler.concept)

@@ -1,4 +1,4 @@
-"""A user's own data, in a folder with a space: every printed command runs as printed, and runs keep their task."""
+"""With a user's own data, printed commands run as printed, and runs keep their task."""
 
 import shlex
 

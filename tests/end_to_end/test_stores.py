@@ -1,4 +1,4 @@
-"""The stores open in the field's own tools as they are: MLflow's page and scoring server, Optuna's dashboard."""
+"""MLflow's page and scoring server and Optuna's dashboard open the stores as they are."""
 
 import base64
 import json
@@ -31,7 +31,10 @@ BIN = Path(sys.executable).parent
 
 @contextmanager
 def serving(*words: str, ready: str) -> Iterator[str]:
-    """A server on a free port of this machine, ended with the block; `ready` is the path that answers once it is up."""
+    """Start a server on a free local port and stop it after the block.
+
+    `ready` is a path that answers as soon as the server is up.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -151,7 +151,8 @@ def test_ctrl_c_gives_the_trials_back_and_names_the_command(tmp_path):
 
 def test_a_dataset_that_cannot_be_used_stops_the_sweep_with_its_exit_code(tmp_path):
     (tmp_path / "sweeps").mkdir()
-    text = "# Question: none\nn_trials: 1\noverrides: [dataset=folder, dataset.root=nowhere, 'dataset.classes=[a]']\n"
+    text = "# Question: none\nn_trials: 1\n"
+    text += "overrides: [dataset=folder, dataset.root=nowhere, 'dataset.classes=[a]']\n"
     (tmp_path / "sweeps" / "bad.yaml").write_text(text + "search: {hp.width: [16]}\n")
     with pytest.raises(DataError, match="does not exist"):
         segtune.sweep("bad", **QUIET)

@@ -30,10 +30,10 @@ def at(root: Path, *more: str) -> list[str]:
     return [*TINY, f"tracking.root='{root}'", *more]
 
 
-def test_the_same_seed_gives_the_same_miou_and_weights(tmp_path):
-    first, second = (segtune.train(*at(tmp_path), **QUIET) for _ in range(2))
-    assert first.metrics == second.metrics
-    a, b = (load_file(r.segmenter / "model.safetensors") for r in (first, second))
+def test_the_same_seed_gives_the_same_miou_and_weights(tiny_run, tmp_path):
+    again = segtune.train(*at(tmp_path), **QUIET)
+    assert again.metrics == tiny_run.metrics
+    a, b = (load_file(r.segmenter / "model.safetensors") for r in (tiny_run, again))
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert (
         torch.are_deterministic_algorithms_enabled()
@@ -41,8 +41,15 @@ def test_the_same_seed_gives_the_same_miou_and_weights(tmp_path):
     )
     lines: list[str] = []
     third = segtune.train(*at(tmp_path, "seed=1"), say=lines.append)
-    phases = ("training: 2 epochs, then about", "epoch 1/2", "epoch 2/2", "class offsets: looking at 6 train images",
-              "measuring: 3 val images", "saving: ", "finished: ")  # fmt: skip
+    phases = (
+        "training: 2 epochs, then about",
+        "epoch 1/2",
+        "epoch 2/2",
+        "class offsets: looking at 6 train images",
+        "measuring: 3 val images",
+        "saving: ",
+        "finished: ",
+    )
     places = [next(n for n, line in enumerate(lines) if line.startswith(phase)) for phase in phases]
     assert places == sorted(places)
     c = load_file(third.segmenter / "model.safetensors")
@@ -132,9 +139,10 @@ def test_sigterm_between_two_steps_interrupts_too(tmp_path):
     assert get_run(open_store(TrackingConfig(root=str(tmp_path))), begun[0]).state == "interrupted"
 
 
-def test_ctrl_c_while_the_segmenter_is_measured_is_heard_and_nothing_is_trained_again(tmp_path):
+def test_ctrl_c_while_the_segmenter_is_measured_is_heard_and_nothing_is_trained_again(
+    tiny_run, tmp_path
+):
     words = at(tmp_path)
-    whole = segtune.train(*words, **QUIET)
 
     def ask_to_stop(*_, **__):
         os.kill(os.getpid(), signal.SIGINT)
@@ -147,7 +155,7 @@ def test_ctrl_c_while_the_segmenter_is_measured_is_heard_and_nothing_is_trained_
         patched.setattr("segtune.training.fit.measure", ask_to_stop)
         fit(compose(words).config, on_start=begun.append)
     resumed = segtune.train(f"resume={begun[0]}", f"tracking.root='{tmp_path}'", say=told.append)
-    assert resumed.metrics == whole.metrics
+    assert resumed.metrics == tiny_run.metrics
     assert not any(line.startswith("epoch") for line in told)
 
 

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import shlex
+import sys
 
 import numpy as np
 import pytest
@@ -157,7 +158,7 @@ def _promote(root, run_id, start):
 def test_three_processes_that_promote_one_run_make_one_version(store):
     run = contender(store, "a1")
     context = multiprocessing.get_context("forkserver")  # imports once, not three times
-    context.set_forkserver_preload([promote.__module__, "segtune.inference.models"])
+    context.set_forkserver_preload([name for name in sys.modules if name.startswith("segtune.")])
     start = context.Barrier(3)
     processes = [
         context.Process(target=_promote, args=(str(store.root), run.id, start)) for _ in range(3)

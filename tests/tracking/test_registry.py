@@ -2,8 +2,6 @@
 
 import pickle
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -43,23 +41,6 @@ def test_run_registered_model_and_copied_folder_give_equal_masks(
     for segmentation in found[1:]:
         np.testing.assert_array_equal(segmentation.mask, found[0].mask)
         np.testing.assert_array_equal(segmentation.confidence, found[0].confidence)
-
-
-def test_a_process_that_loads_a_folder_imports_no_trainer_or_tracker(tiny_run, tmp_path):
-    np.save(tmp_path / "image.npy", IMAGE)
-    code = f"""
-import sys, numpy as np, segtune
-found = segtune.load({str(tiny_run.segmenter)!r}).segment(np.load('image.npy'))
-np.save('mask.npy', found.mask)
-print([m for m in ('mlflow', 'hydra', 'pytorch_lightning', 'optuna') if m in sys.modules])
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True
-    )
-    assert done.stdout.strip() == "[]"
-    np.testing.assert_array_equal(
-        np.load(tmp_path / "mask.npy"), segtune.load(tiny_run.segmenter).segment(IMAGE).mask
-    )
 
 
 def test_promoting_the_same_run_again_makes_no_second_version(store, tiny_run, champion):
