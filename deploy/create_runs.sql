@@ -1,2 +1,2 @@
--- MLflow's own database beside the one of the studies
+-- a database for MLflow, beside the one for studies
 CREATE DATABASE runs;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A Ray cluster out of machines that share the checkout: the head first, then the same on every other machine.
+# A Ray cluster of machines that share the checkout. Start the head first, then join from every other machine.
 #   deploy/ray/start.sh head
 #   deploy/ray/start.sh join HEAD_ADDRESS:6379
 # Then, on any of them:
