@@ -1,6 +1,6 @@
-"""Executes the notebooks and fails where a cell does: `python notebooks/run.py [OUTPUT]`.
+"""Execute the notebooks; fail if a cell fails: `python notebooks/run.py [OUTPUT]`.
 
-Each runs in a folder of its own and on one thread, as many at a time as there are cores.
+Each notebook runs in its own folder and on one thread, as many at a time as there are cores.
 """
 
 import os
@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 
 
 def run(path: Path, output: Path | None) -> str:
-    """Runs one notebook, keeps the executed copy under `output` if that is given, and says what ran."""
+    """Run one notebook, save the executed copy under `output` if given, and return a summary."""
     with tempfile.TemporaryDirectory() as work:
         notebook = nbformat.read(path, as_version=4)
         NotebookClient(notebook, timeout=900, resources={"metadata": {"path": work}}).execute()
@@ -25,7 +25,7 @@ def run(path: Path, output: Path | None) -> str:
 
 
 def main() -> None:
-    """Runs every notebook; with OUTPUT, keeps the executed copies there."""
+    """Run every notebook; with OUTPUT, save the executed copies there."""
     output = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(os.cpu_count()) as pool:
