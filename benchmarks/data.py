@@ -28,8 +28,8 @@ from segtune.data.sources import open_source
 
 _SHARED = """
 import sys, psutil
-from segtune.config import compose
-from segtune.data.cache import load_split
+from segtune.config.compose import compose
+from segtune.data.batches.cache import load_split
 from segtune.data.sources import open_source
 split = load_split(open_source(compose(sys.argv[1:]).config.dataset), "train", [360])
 sum(int(i[::64, ::64].sum()) for i in split.images)

@@ -151,10 +151,10 @@ def test_an_interrupted_build_leaves_nothing_that_counts(root, own_cache, monkey
 def test_two_processes_decode_once(root, own_cache):
     code = f"""
 from pathlib import Path
-from segtune.data.cache import load_split
+from segtune.data.batches.cache import load_split
 from segtune.data.sources import open_source
-from segtune.dataset_settings import DatasetConfig
-import segtune.data.cache as cache
+from segtune.config.dataset_schema import DatasetConfig
+import segtune.data.batches.cache as cache
 decoded = []
 read = cache.read_image
 cache.read_image = lambda *a, **k: decoded.append(1) or read(*a, **k)
@@ -198,7 +198,7 @@ def test_a_file_is_hashed_again_only_when_it_changed(tmp_path, monkeypatch):
     for path in paths:
         path.write_bytes(path.name.encode())
     first, hashed = digests(paths), []
-    whole = sys.modules["segtune.data.files"]._hash
+    whole = sys.modules["segtune.data.source.files"]._hash
     monkeypatch.setattr("segtune.data.source.files._hash", lambda p: hashed.append(p) or whole(p))
     assert digests(paths) == first and hashed == []
     paths[2].write_bytes(b"9.bin")

@@ -72,5 +72,5 @@ def test_a_table_or_a_file_of_classes_is_enough(tmp_path):
 
 
 def test_the_check_loads_no_torch():
-    code = "import sys, segtune.data.places; sys.exit('torch' in sys.modules)"
+    code = "import sys, segtune.data.source.places; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -147,7 +147,7 @@ def test_twenty_thousand_pixels_square_stay_under_two_gigabytes(tmp_path):
     code = f"""
 import json, re
 from pathlib import Path
-from segtune.inference.large import segment_large
+from segtune.inference.prediction.rasters import segment_large
 from segtune.inference.segmenter import Segmenter
 from segtune.inference.tiling import Tiling
 from segtune.models.preprocessing import Preprocessing

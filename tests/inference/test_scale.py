@@ -89,8 +89,8 @@ import json, re, sys
 from pathlib import Path
 import numpy as np
 from segtune.inference.options import Options
-from segtune.inference.predict import predict
-from segtune.data.images import read_image
+from segtune.inference.prediction.job import predict
+from segtune.data.reading.images import read_image
 from tests.inference.test_scale import texture
 predict(texture(), [sys.argv[1]], Path(sys.argv[2]), options=Options(runtime="eager"))
 peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024

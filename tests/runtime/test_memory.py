@@ -15,7 +15,7 @@ glibc = pytest.mark.skipif(
 MEASURE = """
 import resource
 import psutil, torch
-from segtune.host_memory import kept_memory
+from segtune.runtime.memory import kept_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -30,7 +30,7 @@ def test_what_no_trial_of_a_template_could_start_with_is_refused_at_once(
 
     if torch.cuda.is_available() and "trainer.accelerator=gpu" in words:
         pytest.skip("there is a GPU")
-    monkeypatch.setattr("segtune.tasks.task.build", build)
+    monkeypatch.setattr("segtune.tasks.segmentation.build", build)
     path = tmp_path / "s.yaml"
     path.write_text(SWEEP)
     with pytest.raises(ConfigError, match=message):

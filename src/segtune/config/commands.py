@@ -120,7 +120,7 @@ _ALL = ("root", "uri", "experiment")
 def tracking_words(tracking: "TrackingConfig", keys: Sequence[str] = _ALL) -> list[str]:
     """The key=value words that name a store; none for the default store.
 
-    >>> from segtune.settings import TrackingConfig
+    >>> from segtune.config.schema import TrackingConfig
     >>> tracking_words(TrackingConfig()), tracking_words(TrackingConfig(root="/data/runs"))
     ([], ['tracking.root=/data/runs'])
     """

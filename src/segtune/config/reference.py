@@ -37,7 +37,7 @@ class Setting:
 def meanings(model: Model) -> dict[str, str]:
     """Field -> its entry in the docstring's `Attributes` section.
 
-    >>> from segtune.settings import LabelerConfig
+    >>> from segtune.config.schema import LabelerConfig
     >>> meanings(LabelerConfig)["concept"]
     'the class.'
     """
