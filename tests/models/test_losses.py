@@ -124,10 +124,10 @@ def test_hard_pixels_alone_count_and_borders_count_more():
             logits, mask
         )
 
-    assert torch.allclose(loss(hardest=0.34), each[2])  # one of three
-    assert torch.allclose(loss(hardest=0.67), each[1:].mean())
+    assert torch.allclose(loss(ohem_ratio=0.34), each[2])  # one of three
+    assert torch.allclose(loss(ohem_ratio=0.67), each[1:].mean())
     assert torch.allclose(loss(boundary=2.0), (each * torch.tensor([1.0, 3.0, 3.0])).sum() / 7)
-    nothing = SegmentationLoss(LossConfig(terms={"cross_entropy": 1.0}, hardest=0.5), [0.5, 0.5])
+    nothing = SegmentationLoss(LossConfig(terms={"cross_entropy": 1.0}, ohem_ratio=0.5), [0.5, 0.5])
     assert float(nothing(logits, torch.full_like(mask, 255))) == 0.0
 
 
@@ -166,7 +166,7 @@ class ByHand:
     def smoothed(self) -> float:
         return float(self.each_smoothed().sum() / self.weight[self.ids].sum())
 
-    def hardest(self) -> float:
+    def ohem_ratio(self) -> float:
         """Half of the pixels, by their cross-entropy without weights."""
         losses = -np.log(self.p[self.own])
         chosen = np.argsort(-losses)[: len(losses) // 2]
@@ -216,7 +216,7 @@ class ByHand:
             {"cross_entropy": 1.0},
             {"class_weights": "enet", "label_smoothing": 0.1, "boundary": 1e-9},
         ),
-        ("hardest", {"cross_entropy": 1.0}, {"class_weights": "enet", "hardest": 0.5}),
+        ("ohem_ratio", {"cross_entropy": 1.0}, {"class_weights": "enet", "ohem_ratio": 0.5}),
         ("dice", {"dice": 1.0}, {}),
         ("focal", {"focal": 1.0}, {}),
         ("lovasz", {"lovasz": 1.0}, {}),
@@ -259,7 +259,7 @@ def test_the_loss_of_masks_is_the_same_under_autocast():
 @pytest.mark.parametrize(
     ("term", "options"),
     [(t, {}) for t in TERMS]
-    + [("cross_entropy", {"boundary": 1.0}), ("cross_entropy", {"hardest": 0.5})],
+    + [("cross_entropy", {"boundary": 1.0}), ("cross_entropy", {"ohem_ratio": 0.5})],
 )
 def test_a_batch_without_a_region_costs_nothing(term, options):
     """A labeler's regions are (1, C, 1, R) and may be none."""
@@ -270,7 +270,7 @@ def test_a_batch_without_a_region_costs_nothing(term, options):
 @pytest.mark.parametrize(
     ("terms", "options"),
     [({term: 1.0}, {}) for term in TERMS]
-    + [({"cross_entropy": 1.0}, {"class_weights": "enet", "boundary": 2.0, "hardest": 0.5})],
+    + [({"cross_entropy": 1.0}, {"class_weights": "enet", "boundary": 2.0, "ohem_ratio": 0.5})],
 )
 def test_no_term_depends_on_where_pixels_lie(terms, options):
     """Mirrored, turned upside down, in another order of images, or with ignored pixels around: the loss is the same."""

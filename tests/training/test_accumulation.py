@@ -30,7 +30,7 @@ LOSSES = {
     "focal": {"terms": {"focal": 1.0, "cross_entropy": 0.5}},
     "dice": {"terms": {"dice": 1.0, "cross_entropy": 0.5}},
     "lovasz": {"terms": {"lovasz": 1.0, "cross_entropy": 0.5}},
-    "hardest": {"terms": {"cross_entropy": 1.0}, "hardest": 0.3},
+    "hardest": {"terms": {"cross_entropy": 1.0}, "ohem_ratio": 0.3},
 }
 
 

@@ -18,6 +18,14 @@ from segtune.config.conf_files import check_user_conf, load_template, members, r
 from segtune.config.conf_folders import conf_dirs
 from segtune.config.keys import GROUPS, TextKind, check_key, flatten, text_kind, validate
 from segtune.config.quoting import unquoted
+from segtune.config.renamed import (
+    announce,
+    current_key,
+    current_references,
+    current_tree,
+    keys_of,
+    old_keys,
+)
 from segtune.config.schema import RunConfig
 from segtune.config.template import Template, parse_template
 from segtune.config.words import Word, assign, read_value, split_word
@@ -52,6 +60,7 @@ def compose(overrides: Sequence[str] = ()) -> Composed:
     Raises:
         ConfigError: an unknown group, member, key or hyperparameter (with the nearest name), a wrong type or range.
     """
+    announce(keys_of(overrides))
     groups: list[Word] = []
     values: list[Word] = []
     for word in map(split_word, overrides):
@@ -191,7 +200,8 @@ def _compose_groups(
     overrides: tuple[str, ...], state: tuple[tuple[str, int], ...]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     raw, choices = _hydra_compose(overrides, state)
-    return dict(raw), dict(choices)
+    announce(old_keys(raw))
+    return current_references(current_tree(raw)), dict(choices)
 
 
 def _conf_names() -> str:
@@ -307,5 +317,9 @@ def _files_in_order(choices: Mapping[str, str]) -> Iterator[tuple[str, list[str]
         is_global = not group or "@package _global_" in path.read_text(encoding="utf-8")[:512]
         yield (
             name,
-            [key for key, value in flatten(tree if is_global else {group: tree}) if value != {}],
+            [
+                current_key(key)
+                for key, value in flatten(tree if is_global else {group: tree})
+                if value != {}
+            ],
         )

@@ -9,6 +9,7 @@ import yaml
 
 from segtune.config.conf_folders import conf_dirs, shipped
 from segtune.config.keys import GROUPS, parse_settings
+from segtune.config.renamed import announce, current_tree, old_keys
 from segtune.config.schema import GateConfig, RunConfig
 from segtune.config.template import Template, parse_template
 from segtune.config.words import assign, assignments
@@ -127,13 +128,20 @@ def load_member(
     path = member_file(group, name)
     words = [w for w in assignments(model, overrides, prefix=group) if w.path]
     try:
-        values = OmegaConf.create(read_yaml(path))
+        values = OmegaConf.create(_current_member(group, path))
         for word in words:  # keys may go through lists: edits.0.camera.height
             assign(values, word)
         return typing.cast(dict[str, Any], OmegaConf.to_container(values, resolve=True))
     except (OmegaConfBaseException, yaml.YAMLError, IndexError) as error:
         given = " ".join(w.text for w in words)
         raise ConfigError(f"{group}={name}: {given}: {str(error).splitlines()[0]}") from None
+
+
+def _current_member(group: str, path: Path) -> dict[str, Any]:
+    """Return the keys of a member's file under their present names."""
+    tree = {group: read_yaml(path)}
+    announce(old_keys(tree))
+    return typing.cast(dict[str, Any], current_tree(tree)[group])
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

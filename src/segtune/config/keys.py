@@ -11,6 +11,7 @@ import pydantic
 
 from segtune.config.aliases import alias_hint
 from segtune.config.commands import command
+from segtune.config.renamed import current_tree
 from segtune.config.schema import RunConfig
 from segtune.errors import ConfigError, nearest
 
@@ -136,7 +137,7 @@ def validate(data: Mapping[str, Any]) -> RunConfig:
     Raises:
         ConfigError: unknown keys, wrong types or values, each with its place and what is allowed.
     """
-    return parse_settings(RunConfig, data)
+    return parse_settings(RunConfig, current_tree(data))
 
 
 def parse_settings(model: type[SettingsT], data: Mapping[str, Any], where: str = "") -> SettingsT:

@@ -23,7 +23,7 @@ LossName = Literal["cross_entropy", "dice", "focal", "lovasz", "masks"]
 _TERM_OF = {
     "class_weights": "cross_entropy",
     "label_smoothing": "cross_entropy",
-    "hardest": "cross_entropy",
+    "ohem_ratio": "cross_entropy",
     "boundary": "cross_entropy",
     "points": "masks",
     "lovasz_stride": "lovasz",
@@ -36,7 +36,7 @@ class LossConfig(Settings):
     Attributes:
         terms: loss -> its weight. `masks` matches the queries of a query-based template to the classes of each image
             (`models.mask_loss`) and stands alone.
-        hardest: share of the pixels that the cross-entropy counts: those where it is largest (online hard example
+        ohem_ratio: share of the pixels that the cross-entropy counts: those where it is largest (online hard example
             mining, Shrivastava et al., 2016).
         boundary: further weight, in the cross-entropy, of pixels that touch another class.
         points: for `masks`, places per mask at which it is compared.
@@ -53,7 +53,7 @@ class LossConfig(Settings):
     stride: Literal[1, 4] = 1
     class_weights: Literal["none", "enet", "inverse", "effective"] = "none"
     label_smoothing: Fraction = 0.0
-    hardest: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    ohem_ratio: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     boundary: Annotated[float, Field(ge=0.0)] = 0.0
     points: Count = 12544
     lovasz_stride: Count = 1

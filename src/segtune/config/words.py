@@ -8,6 +8,7 @@ from typing import Any
 from segtune.config.commands import command
 from segtune.config.keys import Model, SettingsT, TextKind, parse_settings, text_kind
 from segtune.config.quoting import quoted, unquoted
+from segtune.config.renamed import current_word
 from segtune.errors import ConfigError
 
 _KEY = re.compile(r"[\w/@-]+(\.[\w/@-]+)*")
@@ -18,7 +19,7 @@ class Word:
     """A word of the command line, taken apart.
 
     Attributes:
-        text: as given.
+        text: as given, with the present name of its key.
         path: the parts of the key, below the prefix where one was asked for.
         raw: what stands behind `=`; None for `~key`, which takes a key away.
         value: read in Hydra's syntax, or text; None until `with_value`.
@@ -43,6 +44,7 @@ def split_word(text: Any) -> Word:
     """
     if not isinstance(text, str):
         raise ConfigError(f"{text!r} is no text: give key=value, e.g. hp.num_epochs=5.")
+    text = current_word(text)
     key, equals, raw = text.partition("=")
     deleted = key.startswith("~")
     key = key.lstrip("+~").strip()

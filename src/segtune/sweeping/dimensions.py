@@ -16,6 +16,7 @@ from optuna.distributions import (
 from segtune.config.compose import Composed
 from segtune.config.keys import GROUPS
 from segtune.config.quoting import quoted
+from segtune.config.renamed import current_key, former_keys
 
 TOLERANCE = 1e-6  # of a step: 0.1 + 0.2 is not 0.3
 # texts that Hydra reads as something else than text
@@ -138,10 +139,12 @@ class Dimension:
         Args:
             recorded: name -> what the study's trials drew it from.
         """
-        number, name = 1, self.param
+        known = [self.param, *(self.param.replace(self.key, k) for k in former_keys(self.key))]
+        param = next((name for name in known if name in recorded), self.param)
+        number, name = 1, param
         while not all(_are_compatible(d, self.distribution) for d in recorded.get(name, ())):
             number += 1
-            name = f"{self.param}#{number}"
+            name = f"{param}#{number}"
         return replace(self, param=name)
 
 
@@ -163,12 +166,13 @@ def _plain(value: Any) -> Any:
 
 
 def plain_param(name: str) -> str:
-    """A parameter's name without the number that `Dimension.beside` adds.
+    """A parameter's present name, without the number that `Dimension.beside` adds.
 
     >>> plain_param("hp.width@swift#2"), plain_param("hp.width")
     ('hp.width@swift', 'hp.width')
     """
-    return name.partition("#")[0]
+    key, at, template = name.partition("#")[0].partition("@")
+    return f"{current_key(key)}{at}{template}"
 
 
 def _are_compatible(old: BaseDistribution, new: BaseDistribution) -> bool:

@@ -5,8 +5,10 @@ from typing import Any
 
 from segtune import __version__
 from segtune.config.keys import flatten
+from segtune.config.renamed import current_key
 from segtune.config.schema import RunConfig
 from segtune.sweeping.space import Space
+from segtune.sweeping.spec import with_current_keys
 
 _DERIVED = ("space", "settings")  # from the sweep file and what it names
 _SECTIONS = {
@@ -41,6 +43,7 @@ def differences(known: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]:
     >>> differences({"search": {"seed": [0, 1]}}, {"search": {"seed": [0]}, "space": ["seed: 0"]})
     ['search.seed: [0, 1] -> [0]']
     """
+    known = _with_current_keys(known)
     rows: list[str] = []
     for key, value in mine.items():
         before = known.get(key)
@@ -56,6 +59,17 @@ def differences(known: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]:
         else:
             rows.append(f"{key}: {before} -> {value}")
     return rows
+
+
+def _with_current_keys(known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recorded identity as this version would record it, where keys have new names."""
+    current = with_current_keys(known)
+    if isinstance(known.get("settings"), Mapping):
+        current["settings"] = {current_key(k): v for k, v in known["settings"].items()}
+    if isinstance(known.get("space"), list):
+        rows = [line.partition(": ") for line in known["space"]]
+        current["space"] = [f"{current_key(key)}{colon}{text}" for key, colon, text in rows]
+    return current
 
 
 def _without_store(overrides: Any) -> Any:

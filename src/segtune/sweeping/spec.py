@@ -12,6 +12,7 @@ from segtune.config.conf_files import read_yaml
 from segtune.config.conf_folders import shipped
 from segtune.config.dataset_schema import Count, Settings
 from segtune.config.keys import parse_settings
+from segtune.config.renamed import announce, current_key, current_word, keys_of
 from segtune.config.schema import Positive
 from segtune.config.words import assign, assignments, split_word
 from segtune.errors import ConfigError, nearest
@@ -124,6 +125,11 @@ class SweepSpec(Settings):
             raise ValueError("a number is expected")
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _names_keys_as_now(cls, data: Any) -> Any:
+        return with_current_keys(data) if isinstance(data, Mapping) else data
+
     @model_validator(mode="after")
     def _has_an_end(self) -> "SweepSpec":
         if self.n_trials is None and self.budget is None:
@@ -177,7 +183,32 @@ def load_spec(name: str, overrides: Sequence[str] = ()) -> SweepSpec:
     data = _with_words(data, own)
     rest = [o for o in overrides if o not in own]
     data["overrides"] = [*(data.get("overrides") or []), *rest]
+    announce(_keys_in(data))
     return parse_settings(SweepSpec, data, where=str(path))
+
+
+def with_current_keys(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a sweep's settings, or a study's identity, with the present names of config keys."""
+    current = dict(data)
+    if isinstance(data.get("search"), Mapping):
+        current["search"] = {current_key(str(k)): v for k, v in data["search"].items()}
+    if isinstance(data.get("overrides"), list):
+        current["overrides"] = [
+            current_word(o) if isinstance(o, str) else o for o in data["overrides"]
+        ]
+    if isinstance(data.get("enqueue"), list):
+        current["enqueue"] = [
+            {current_key(str(k)): v for k, v in item.items()} if isinstance(item, Mapping) else item
+            for item in data["enqueue"]
+        ]
+    return current
+
+
+def _keys_in(data: Mapping[str, Any]) -> list[str]:
+    """Return the config keys that a sweep file names."""
+    items = [data.get("search"), *(data.get("enqueue") or [])]
+    keys = [str(key) for item in items if isinstance(item, Mapping) for key in item]
+    return [*keys, *keys_of(data.get("overrides") or [])]
 
 
 def find_sweep(name: str) -> Path:

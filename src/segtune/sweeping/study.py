@@ -20,6 +20,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from segtune.config.commands import command
+from segtune.config.renamed import current_word
 from segtune.config.schema import TrackingConfig
 from segtune.errors import ConfigError, LeaseLost, SegtuneError
 from segtune.sweeping.budget import Budget, trial_seconds
@@ -157,7 +158,9 @@ class SweepStudy:
 
     def _ask(self, space: Space) -> Claim | None:
         tried = {
-            tuple(t.user_attrs[OVERRIDES]) for t in self._trials() if OVERRIDES in t.user_attrs
+            tuple(current_word(o) for o in t.user_attrs[OVERRIDES])
+            for t in self._trials()
+            if OVERRIDES in t.user_attrs
         }
         for proposal in range(_NEW_PROPOSALS + 1):
             if not any(t.state == TrialState.WAITING for t in self._trials()):
@@ -177,7 +180,8 @@ class SweepStudy:
             earlier = trial.user_attrs.get(OVERRIDES)
             if earlier is not None:
                 self._restore(trial)
-                return Claim(trial, list(earlier), trial.user_attrs.get(RUN), space)
+                words = [current_word(o) for o in earlier]
+                return Claim(trial, words, trial.user_attrs.get(RUN), space)
             overrides = space.propose(trial)
             if tuple(overrides) not in tried:
                 trial.set_user_attr(OVERRIDES, overrides)

@@ -12,6 +12,7 @@ import mlflow.artifacts
 from mlflow.entities import LifecycleStage, Metric, Run, ViewType
 from mlflow.exceptions import MlflowException
 
+from segtune.config.renamed import current_key
 from segtune.errors import ConfigError, StorageError
 from segtune.runtime.retry import is_passing
 from segtune.tracking.names import key_name, legacy_key
@@ -234,7 +235,7 @@ def record_of(run: Run) -> RunRecord:
         id=run.info.run_id,
         name=run.info.run_name or run.info.run_id[:8],
         state=state,
-        params=run.data.params,
+        params={current_key(k): v for k, v in run.data.params.items()},
         metrics=run.data.metrics,
         tags=run.data.tags,
         started=run.info.start_time / 1000,

@@ -50,7 +50,7 @@ class SegmentationLoss(nn.Module):
         """
         return (
             set(self.config.terms) <= {"cross_entropy", "focal", "masks"}
-            and self.config.hardest == 1.0
+            and self.config.ohem_ratio == 1.0
         )
 
     def draw_shift(self) -> tuple[int, int]:
@@ -100,7 +100,7 @@ class SegmentationLoss(nn.Module):
         return logits[:, :, row::every, column::every], target[:, row::every, column::every]
 
     def _cross_entropy(self, logits: Tensor, target: Tensor, whole: Tensor) -> Tensor:
-        if self.config.hardest < 1.0 or self.config.boundary:
+        if self.config.ohem_ratio < 1.0 or self.config.boundary:
             return self._chosen_cross_entropy(logits, target, whole)
         values, ids = logits, target
         if logits.is_cuda or logits.shape[1] >= _LANES:
@@ -136,7 +136,7 @@ class SegmentationLoss(nn.Module):
         )  # `each` has the weights of classes already
         if self.config.boundary:
             factor = factor * (1.0 + self.config.boundary * borders(target))
-        if self.config.hardest < 1.0:  # of a whole batch: this is not additive
+        if self.config.ohem_ratio < 1.0:  # of a whole batch: this is not additive
             hard = self._hardest(logits, target, counted)
             factor, norm = factor * hard, norm * hard
         return (each * factor).sum() / norm.sum().clamp(min=1e-6)
@@ -160,7 +160,7 @@ class SegmentationLoss(nn.Module):
             label_smoothing=self.config.label_smoothing,
             reduction="none",
         )
-        number = max(1, int(self.config.hardest * int(counted.sum())))
+        number = max(1, int(self.config.ohem_ratio * int(counted.sum())))
         return each >= each[counted].topk(number).values[-1] if counted.any() else counted
 
 
