@@ -1,11 +1,15 @@
-"""Fine-tunes visual segmenters, searches their hyperparameters, compares them honestly, puts the best to work.
+"""Fine-tune visual segmenters, search their hyperparameters, compare them, and use the best one.
 
 >>> import segtune
 >>> segtune.__version__
 '0.1.0'
 
-The main job: `segtune.sweep("quickstart")`, `segtune.compare("quickstart")`, `segtune.promote("quickstart", "street")`,
-`segtune.load("models:/street@champion").segment("photo.jpg")`.
+The main job in four calls:
+
+    segtune.sweep("quickstart")
+    segtune.compare("quickstart")
+    segtune.promote("quickstart", "street")
+    segtune.load("models:/street@champion").segment("photo.jpg")
 """
 
 from importlib import import_module
@@ -40,7 +44,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from segtune.api.datasets import check, export, import_dataset, rank_labels
+    from segtune.api.datasets import check, export, rank_labels
     from segtune.api.experiments import (
         compare,
         confirm,
@@ -57,19 +61,22 @@ if TYPE_CHECKING:
         train,
         worker,
     )
+    from segtune.api.importing import import_dataset
     from segtune.api.prediction import load, predict, promote_workflow, workflow
     from segtune.data.reading.images import read_image
 
-
-_ELSEWHERE = {
-    **dict.fromkeys(("check", "export", "import_dataset", "rank_labels"), "segtune.api.datasets"),
-    "read_image": "segtune.data.reading.images",
-    **dict.fromkeys(("load", "predict", "promote_workflow", "workflow"), "segtune.api.prediction"),
+_MODULES = {
+    "segtune.api.datasets": ("check", "export", "rank_labels"),
+    "segtune.api.importing": ("import_dataset",),
+    "segtune.api.prediction": ("load", "predict", "promote_workflow", "workflow"),
+    "segtune.data.reading.images": ("read_image",),
 }
+"""Module -> public functions; `segtune.api.experiments` holds the others."""
 
 
 def __getattr__(name: str) -> Any:
-    """Loads the functions on first use: `import segtune` costs nothing."""
-    if name in __all__:
-        return getattr(import_module(_ELSEWHERE.get(name, "segtune.api.experiments")), name)
-    raise AttributeError(f"module 'segtune' has no attribute '{name}'")
+    """Load a function at its first use, so that `import segtune` is fast."""
+    if name not in __all__:
+        raise AttributeError(f"module 'segtune' has no attribute '{name}'")
+    modules = [module for module, names in _MODULES.items() if name in names]
+    return getattr(import_module(modules[0] if modules else "segtune.api.experiments"), name)

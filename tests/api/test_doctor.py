@@ -12,7 +12,7 @@ import optuna
 import pytest
 
 from segtune.api.doctor import diagnose
-from segtune.cli import main as cli
+from segtune.cli.main import main
 from segtune.config.schema import TrackingConfig
 from segtune.sweeping.storage import open_storage
 from segtune.tracking.run_writer import RunWriter
@@ -30,7 +30,7 @@ def store(tmp_path):
 
 
 def test_a_sound_machine_and_store_are_ok(store, capsys):
-    assert cli.main(["doctor", f"tracking.root={store.root}", "--json"]) == 0
+    assert main(["doctor", f"tracking.root={store.root}", "--json"]) == 0
     findings = {f["name"]: f["state"] for f in json.loads(capsys.readouterr().out)["findings"]}
     assert {
         findings[n] for n in ("segtune", "torch", "cache", "store", "journals", "outboxes", "runs")
@@ -156,7 +156,7 @@ def test_a_stray_of_another_experiment_is_found_too(store):
     run._lock.release()
     assert states(diagnose(str(store.root)), "runs") == ["warn"]
     assert (
-        cli.main(["doctor", "--fix", f"tracking.root={store.root}", "tracking.experiment=mine"])
+        main(["doctor", "--fix", f"tracking.root={store.root}", "tracking.experiment=mine"])
         == 0
     )
     assert get_run(mine, run.run_id).state == "interrupted"
@@ -198,12 +198,12 @@ def test_a_checkpoint_that_was_cut_off_is_set_aside(store, tmp_path):
     ],
 )
 def test_the_shell_is_offered_what_can_stand_next(words, some, capsys):
-    assert cli.main(["__complete", *words]) == 0
+    assert main(["__complete", *words]) == 0
     assert some <= set(capsys.readouterr().out.splitlines())
 
 
 def test_bash_takes_the_script_and_completes_with_it(tmp_path, capsys):
-    assert cli.main(["completion", "bash"]) == 0
+    assert main(["completion", "bash"]) == 0
     (tmp_path / "script").write_text(capsys.readouterr().out)
     (tmp_path / "segtune").write_text(
         f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m segtune "$@"\n'

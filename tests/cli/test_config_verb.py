@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from segtune.cli import main as cli
+from segtune.cli.main import main
 from segtune.config.conf_files import members
 from segtune.config.keys import GROUPS
 from segtune.config.reference import settings
@@ -16,7 +16,7 @@ MODELS = {"": RunConfig, "gate.": GateConfig, "sweep.": SweepSpec, "workflow.": 
 
 
 def shown(capsys, *words):
-    assert cli.main(["config", *words, "--json"]) == 0
+    assert main(["config", *words, "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
@@ -53,7 +53,7 @@ def test_all_groups_and_members_are_listed_with_what_they_are_for(capsys):
 
 
 def test_a_key_says_type_default_range_and_meaning(capsys):
-    assert cli.main(["config", "trainer.ema_decay"]) == 0
+    assert main(["config", "trainer.ema_decay"]) == 0
     text = capsys.readouterr().out
     assert (
         "number or null (>= 0 and < 1 or null), default null" in text and "moving average" in text
@@ -72,7 +72,7 @@ def test_the_schemas_accept_our_own_files_and_refuse_a_typo(tmp_path, capsys):
 
     from segtune.config.conf_folders import shipped
 
-    assert cli.main(["config", "--schema", "output=schemas"]) == 0
+    assert main(["config", "--schema", "output=schemas"]) == 0
     schemas = {
         p.name.split(".")[0]: json.loads(p.read_text())
         for p in (tmp_path / "schemas").glob("*.json")

@@ -8,7 +8,7 @@ import shlex
 
 import pytest
 
-from segtune.cli import main as cli
+from segtune.cli.main import main
 
 MISTAKES = [
     # verbs of other tools
@@ -146,7 +146,7 @@ def split(line: str) -> list[str]:
 def test_a_mistake_gets_one_message_that_names_the_right_word(
     line, code, message, capsys, tmp_path
 ):
-    assert cli.main([*split(line), "--json"]) == code
+    assert main([*split(line), "--json"]) == code
     captured = capsys.readouterr()
     assert message in captured.err and "Traceback" not in captured.err
     assert captured.err.count("\n") == 1 and len(captured.err) < 700

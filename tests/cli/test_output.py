@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from segtune.cli import main as cli
+from segtune.cli.main import _json
 from segtune.config.schema import TrackingConfig
 from segtune.data.source.files import cache_dir
 from segtune.errors import ConfigError, StorageError
@@ -29,7 +29,7 @@ def test_a_terminal_that_lacks_characters_shows_others(encoding):
 
 
 def test_json_is_strict_and_survives_names_that_are_no_text():
-    text = cli._json(
+    text = _json(
         {"path": "a\udcff", "miou": float("nan"), "rows": ({"x": float("inf")}, [1.5])}
     )
     data = json.loads(text, parse_constant=lambda name: pytest.fail(name))

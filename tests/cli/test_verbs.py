@@ -1,8 +1,10 @@
 """Every option of every verb: its forms work, and each wrong form gets one line and exit code 2."""
 
+import inspect
+
 import pytest
 
-from segtune.cli import main as cli
+from segtune.cli.main import main
 from segtune.cli.declaration import Option
 from segtune.cli.parsing import COMMON, help_text, parse
 from segtune.cli.verbs import VERBS
@@ -34,7 +36,7 @@ def good(option: Option) -> str:
 
 def refused(capsys, *words: str) -> str:
     """The one line that a call is refused with."""
-    assert cli.main(list(words)) == 2
+    assert main(list(words)) == 2
     err = capsys.readouterr().err
     assert err.startswith("ConfigError: ") and "Traceback" not in err
     return err
@@ -96,27 +98,32 @@ def test_the_help_names_every_option_and_its_choices(name):
     assert max(map(len, text.splitlines())) <= 120
 
 
-def test_choices_of_predict_are_those_of_the_library():
-    from segtune.config.dataset_schema import AnnotationsConfig
-    from segtune.inference import averaging
-    from segtune.inference import smoothing as temporal
-    from segtune.inference.engines import engine as engines
-    from segtune.inference.engines import graphs as export
-    from segtune.inference.regions import regions
-    from segtune.inference.regions import writers as formats
+def test_the_library_knows_the_choices_that_are_declared():
+    from segtune.inference import choices
+    from segtune.inference.averaging import AVERAGES
+    from segtune.inference.engines import graphs
 
-    def choices(verb: str, name: str) -> set[str]:
-        option = VERBS[verb].option(name)
-        assert option is not None
-        return set(option.choices)
+    assert set(choices.AVERAGES) == set(AVERAGES)
+    assert VERBS["predict"].option("tta").choices == choices.AVERAGES
+    assert VERBS["predict"].option("formats").choices == choices.FORMATS
+    assert VERBS["export"].option("format").choices == graphs.FORMATS
 
-    assert choices("predict", "formats") == set(formats.FORMATS)
-    assert choices("predict", "regions") == set(regions.SPLITS)
-    assert choices("predict", "tta") == set(averaging.AVERAGES)
-    assert choices("predict", "smooth") == set(temporal.SMOOTHINGS)
-    assert choices("predict", "runtime") == set(engines.ENGINES)
-    assert choices("export", "format") == set(export.FORMATS)
-    for name in ("order", "polygons", "unlabelled", "crowd"):
-        assert choices("import", name) == set(
-            AnnotationsConfig.model_fields[name].annotation.__args__
-        )
+
+DECLARED = [(n, o) for n, v in VERBS.items() for o in v.options if o.sets]
+
+
+@pytest.mark.parametrize(("name", "option"), DECLARED, ids=ids(DECLARED))
+def test_an_option_has_the_default_of_the_parameter_that_it_sets(name, option):
+    default = option.parameter.default
+    assert option.default
+    if not option.default_text and isinstance(default, int | float) and default is not True:
+        assert option.default == str(default).lower()
+    line = help_text(name, VERBS[name])
+    assert f"(default: {option.default}" in " ".join(line.split())
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_no_option_repeats_a_default_of_its_parameter(name):
+    for option in VERBS[name].options:
+        if option.default_text and option.parameter is not None:
+            assert option.parameter.default in (None, inspect.Parameter.empty)

@@ -1,1 +1,1 @@
-"""The functions that Python users call; the command line calls the same ones."""
+"""Functions for Python users; the command line calls the same ones."""

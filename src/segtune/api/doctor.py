@@ -1,4 +1,4 @@
-"""Is this machine ready, and is the store sound? Each line says ok, warn or FAIL, and what to do."""
+"""Check the machine and the store: each line says ok, warn or FAIL, and what to do."""
 
 import importlib.metadata
 import importlib.util
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from segtune import __version__
+from segtune.config.defaults import EXPERIMENT, ROOT
 from segtune.config.schema import TrackingConfig
 from segtune.errors import PartialError, SegtuneError, StorageError
 
@@ -31,12 +32,14 @@ _GB = 1e9
 
 @dataclass(frozen=True)
 class Finding:
-    """One line.
+    """One line of the diagnosis.
 
     Attributes:
-        state: `ok`, `warn`, `FAIL`, or `fixed` for damage that was repaired.
-        remedy: what to do; empty where nothing is to be done.
-        exit_code: of the command where the finding stands.
+        name: part of the machine or the store.
+        state: `ok`, `warn`, `FAIL`, or `fixed` for repaired damage.
+        text: the fact.
+        remedy: what to do; empty where nothing has to be done.
+        exit_code: exit code of the command, if this is the gravest finding.
     """
 
     name: str
@@ -46,10 +49,9 @@ class Finding:
     exit_code: int = 0
 
     def line(self) -> str:
-        """For people."""
-        return f"{self.state:<5} {self.name:<12} {self.text}" + (
-            f". {self.remedy}" if self.remedy else ""
-        )
+        """Return the line for people."""
+        remedy = f". {self.remedy}" if self.remedy else ""
+        return f"{self.state:<5} {self.name:<12} {self.text}{remedy}"
 
 
 @dataclass(frozen=True)
@@ -60,21 +62,26 @@ class Diagnosis:
 
     @property
     def exit_code(self) -> int:
-        """The gravest: 5 for a store or cache that cannot be used, 4 for damage that is left, 0 otherwise."""
+        """The exit code of the gravest finding.
+
+        5: a store or cache that cannot be used. 4: damage that is left. 0: neither.
+        """
         return max((f.exit_code for f in self.findings), default=0)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain data."""
         return {"findings": [vars(f) for f in self.findings], "ok": self.exit_code == 0}
 
 
 def diagnose(
-    root: str = "mlruns", uri: str | None = None, fix: bool = False, experiment: str = "segtune"
+    root: str = ROOT, uri: str | None = None, fix: bool = False, experiment: str = EXPERIMENT
 ) -> Diagnosis:
-    """Looks at the machine and the store; with `fix`, repairs what a crash left in the store.
+    """Check the machine and the store.
 
     Args:
-        experiment: opened with the store, which makes it on first use; the runs of all experiments are looked at.
+        fix: repair what a crash left in the store.
+        experiment: the store opens at this experiment, and creates it at the first use. The check
+            covers the runs of all experiments.
     """
     config = TrackingConfig(root=root, uri=uri, experiment=experiment)
     findings = [*_machine(), *_cache(), *_store(config, fix)]
@@ -84,34 +91,30 @@ def diagnose(
 def _machine() -> Iterator[Finding]:
     import torch
 
-    yield Finding(
-        "segtune", "ok", f"{__version__} on Python {platform.python_version()} ({sys.executable})"
-    )
-    yield Finding(
-        "torch",
-        "ok",
-        f"{torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} cores",
-    )
-    if torch.cuda.is_available():
-        names = {torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())}
-        yield Finding(
-            "device", "ok", f"{torch.cuda.device_count()} GPU: {', '.join(sorted(names))}"
-        )
-    elif torch.version.cuda:
-        remedy = "If there is a GPU: check nvidia-smi, the driver, and CUDA_VISIBLE_DEVICES"
-        yield Finding(
-            "device",
-            "warn",
-            f"no GPU is found, torch is built for CUDA {torch.version.cuda}",
-            remedy,
-        )
-    else:
-        yield Finding("device", "ok", "CPU alone; torch is built without CUDA")
+    python = f"Python {platform.python_version()} ({sys.executable})"
+    yield Finding("segtune", "ok", f"{__version__} on {python}")
+    threads = f"{torch.get_num_threads()} threads, {os.cpu_count()} cores"
+    yield Finding("torch", "ok", f"{torch.__version__}, {threads}")
+    yield _device()
     for extra, modules in _EXTRAS.items():
         missing = [m for m in modules if importlib.util.find_spec(m) is None]
         if missing:
-            yield Finding(extra, "ok", f"optional, not installed: {', '.join(missing)}",
-                          f"Where it is needed: pip install 'segtune[{extra}]'")  # fmt: skip
+            text = f"optional, not installed: {', '.join(missing)}"
+            yield Finding(extra, "ok", text, f"If you need it: pip install 'segtune[{extra}]'")
+
+
+def _device() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        names = sorted({torch.cuda.get_device_name(n) for n in range(count)})
+        return Finding("device", "ok", f"{count} GPU: {', '.join(names)}")
+    if torch.version.cuda:
+        text = f"torch is built for CUDA {torch.version.cuda} and finds no GPU"
+        remedy = "If there is a GPU: check nvidia-smi, the driver, and CUDA_VISIBLE_DEVICES"
+        return Finding("device", "warn", text, remedy)
+    return Finding("device", "ok", "CPU only; torch is built without CUDA")
 
 
 def _cache() -> Iterator[Finding]:
@@ -120,8 +123,8 @@ def _cache() -> Iterator[Finding]:
     folder = cache_dir()
     reason = _write_fault(folder)
     if reason:
-        yield Finding("cache", "FAIL", f"{folder}: {reason}", "Set SEGTUNE_CACHE to a folder that can be written",
-                      StorageError.exit_code)  # fmt: skip
+        remedy = "Set SEGTUNE_CACHE to a folder that you can write"
+        yield Finding("cache", "FAIL", f"{folder}: {reason}", remedy, StorageError.exit_code)
         return
     sizes = [p.stat().st_size for p in folder.rglob("*") if p.is_file()] if folder.is_dir() else []
     yield Finding("cache", "ok", f"{folder}: {sum(sizes) / _GB:.2f} GB in {len(sizes)} files")
@@ -130,11 +133,10 @@ def _cache() -> Iterator[Finding]:
 
 def _disk(name: str, folder: Path) -> Finding:
     free = shutil.disk_usage(_existing(folder)).free
+    text = f"{free / _GB:.1f} GB free"
     if free < _LITTLE_DISK:
-        return Finding(
-            name, "warn", f"{free / _GB:.1f} GB free", "Make room: a run needs about a gigabyte"
-        )
-    return Finding(name, "ok", f"{free / _GB:.1f} GB free")
+        return Finding(name, "warn", text, "Delete files: a run needs about 1 GB")
+    return Finding(name, "ok", text)
 
 
 def _existing(folder: Path) -> Path:
@@ -142,7 +144,7 @@ def _existing(folder: Path) -> Path:
 
 
 def _write_fault(folder: Path) -> str:
-    """Why a folder cannot be written; empty where it can. A folder that is not there is not made."""
+    """Return why a folder cannot be written; empty if it can. A missing folder stays missing."""
     place = _existing(folder)
     try:
         with tempfile.TemporaryFile(dir=place):
@@ -155,16 +157,11 @@ def _store(config: TrackingConfig, fix: bool) -> Iterator[Finding]:
     root = Path(os.path.expanduser(config.root)).absolute()
     if config.uri is None and not (root / "mlflow.db").is_file():
         reason = _write_fault(root)
-        if reason:
-            yield Finding(
-                "store",
-                "FAIL",
-                f"{root}: {reason}",
-                "Set tracking.root=DIR",
-                StorageError.exit_code,
-            )
-        else:
-            yield Finding("store", "ok", f"{root}: none yet, the first run makes it")
+        if not reason:
+            yield Finding("store", "ok", f"{root}: none yet, the first run creates it")
+            return
+        remedy = "Set tracking.root=DIR"
+        yield Finding("store", "FAIL", f"{root}: {reason}", remedy, StorageError.exit_code)
         return
     from segtune.tracking.store import open_store
 
@@ -189,7 +186,10 @@ def _journals(root: Path, fix: bool) -> Iterator[Finding]:
         yield Finding("journals", "ok", "every study can be read")
     for damage in damages:
         text = f"{damage.path}: line {damage.line} cannot be read"
-        remedy = f"doctor --fix cuts it there ({damage.lost} lines; a copy is kept). Stop the sweep before"
+        remedy = (
+            f"Stop the sweep, then doctor --fix cuts the file there ({damage.lost} lines) and keeps "
+            "a copy"
+        )
         yield _repaired("journals", text, remedy, fix, partial(_cut, damage))
 
 
@@ -198,14 +198,14 @@ def _outboxes(store: Any, fix: bool) -> Iterator[Finding]:
     from segtune.tracking.run_writer import deliver_outboxes
 
     for path in broken_outboxes(store.root):
-        remedy = "doctor --fix takes the lines out that cannot be read"
+        remedy = "doctor --fix removes the lines that cannot be read"
         yield _repaired("outboxes", f"{path}: damaged", remedy, fix, partial(_mended, path))
     if broken_outboxes(store.root):
         return
     lost = undeliverable(store)
     for path, reason in lost.items():
-        text = f"metrics of run {path.parent.name} were held back, and the run was deleted since"
-        remedy = f"Remove {path} to give them up, or: {reason}"
+        text = f"metrics of run {path.parent.name} were not sent before the run was deleted"
+        remedy = f"Delete {path} to give them up, or: {reason}"
         yield Finding("outboxes", "warn", text, remedy, PartialError.exit_code)
     waiting = [path for path in outbox_files(store.root) if path not in lost]
     if not waiting:
@@ -215,12 +215,10 @@ def _outboxes(store: Any, fix: bool) -> Iterator[Finding]:
     left = deliver_outboxes(store) if fix else len(waiting)
     if left:
         text = f"metrics of {left} runs wait for the tracking server"
-        remedy = "doctor --fix sends them; the next sweep does so too"
+        remedy = "doctor --fix sends them, and so does the next sweep"
         yield Finding("outboxes", "warn", text, remedy, PartialError.exit_code)
     else:
-        yield Finding(
-            "outboxes", "fixed", f"the held-back metrics of {len(waiting)} runs were sent"
-        )
+        yield Finding("outboxes", "fixed", f"the waiting metrics of {len(waiting)} runs were sent")
 
 
 def _strays(store: Any, fix: bool) -> Iterator[Finding]:
@@ -228,10 +226,10 @@ def _strays(store: Any, fix: bool) -> Iterator[Finding]:
 
     strays = stray_runs(store)
     if not strays:
-        yield Finding("runs", "ok", "every running run has its process")
+        yield Finding("runs", "ok", "every run that is marked as running has a process")
     for run in strays:
-        text = f"{run.name} ({run.id}) is marked as running, and no process writes it"
-        remedy = f"doctor --fix marks it as interrupted; train resume={run.id} goes on with it"
+        text = f"{run.name} ({run.id}) is marked as running, but no process writes it"
+        remedy = f"doctor --fix marks it as interrupted; train resume={run.id} continues it"
         yield _repaired("runs", text, remedy, fix, partial(_ended, store, run))
 
 
@@ -240,16 +238,16 @@ def _checkpoints(root: Path, fix: bool) -> Iterator[Finding]:
 
     broken = broken_checkpoints(root)
     if not broken:
-        yield Finding("checkpoints", "ok", "none is cut off")
+        yield Finding("checkpoints", "ok", "every checkpoint is complete")
     for path in broken:
         aside = path.with_name(f"{path.name}.damaged")
-        remedy = f"doctor --fix sets it aside as {aside.name}"
-        yield _repaired(
-            "checkpoints", f"{path}: cut off", remedy, fix, partial(_set_aside, path, aside)
-        )
+        remedy = f"doctor --fix renames it to {aside.name}"
+        repair = partial(_set_aside, path, aside)
+        yield _repaired("checkpoints", f"{path}: cut off", remedy, fix, repair)
 
 
 def _repaired(name: str, text: str, remedy: str, fix: bool, repair: Callable[[], Any]) -> Finding:
+    """Return the finding of damage, after the repair if the user asked for it."""
     if not fix:
         return Finding(name, "warn", text, remedy, PartialError.exit_code)
     try:
@@ -261,13 +259,13 @@ def _repaired(name: str, text: str, remedy: str, fix: bool, repair: Callable[[],
 def _cut(damage: Any) -> str:
     from segtune.sweeping.health import repair_journal
 
-    return f"cut; what it was: {repair_journal(damage)}"
+    return f"cut; a copy of the whole file: {repair_journal(damage)}"
 
 
 def _mended(path: Path) -> str:
     from segtune.tracking.health import mend_outbox
 
-    return f"{mend_outbox(path)} lines taken out"
+    return f"{mend_outbox(path)} lines removed"
 
 
 def _ended(store: Any, run: Any) -> str:

@@ -1,19 +1,19 @@
-"""The verbs as functions: what the command line calls, and what Python users import from `segtune`.
+"""The verbs as functions: the command line calls them, and Python users import them from `segtune`.
 
-Each imports its rooms when it is called: a fault in a config is told before torch is loaded. What applies segmenters
-stands in `applying`.
+Each function imports its rooms when it is called, so that a mistake in a config is reported before
+torch is loaded. `segtune.api.prediction` holds the functions that use a segmenter.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segtune.runtime.log import Log
+from segtune.config.defaults import EXPERIMENT, ROOT
+from segtune.runtime.log import Log, to_stderr
 
 if TYPE_CHECKING:
     from segtune.config.compose import Composed
-    from segtune.config.schema import TrackingConfig
+    from segtune.config.schema import RunConfig, TrackingConfig
     from segtune.config.template import Template
     from segtune.measure.evidence import Evidence
     from segtune.report.compare import Report
@@ -27,13 +27,8 @@ if TYPE_CHECKING:
     from segtune.training.result import RunResult
 
 
-def to_stderr(line: str) -> None:
-    """Progress goes to standard error: standard output is for results."""
-    print(line, file=sys.stderr, flush=True)
-
-
 def templates(name: str | None = None) -> "list[Template]":
-    """All templates, or the one named.
+    """Return all templates, or the template of a name.
 
     Raises:
         ConfigError: no such template.
@@ -44,10 +39,10 @@ def templates(name: str | None = None) -> "list[Template]":
 
 
 def compose(*overrides: str) -> "Composed":
-    """The checked config of a run, and where each value came from.
+    """Return the checked config of a run, with the origin of each value.
 
     Raises:
-        ConfigError: what cannot be composed.
+        ConfigError: an unknown key, a wrong value, or files that cannot be composed.
     """
     from segtune.config.compose import compose as compose_run
 
@@ -55,49 +50,62 @@ def compose(*overrides: str) -> "Composed":
 
 
 def train(*overrides: str, say: Log = to_stderr) -> "RunResult":
-    """Fine-tunes a segmenter, or a labeler: `train("dataset=street", "template=swift", "hp.num_epochs=5")`.
+    """Fine-tune a segmenter or a labeler.
 
-    With `resume=RUN`, goes on with a run that was interrupted, with the config that it recorded; `resume=last` with the
-    newest. With `hp.num_epochs=N` beside it, a new run extends it to N epochs from its last checkpoint.
+    `train("dataset=street", "template=swift", "hp.num_epochs=5")` starts a new run. With
+    `resume=RUN`, an interrupted run continues with the config that it recorded; `resume=last` names
+    the newest run. With `hp.num_epochs=N` beside it, a new run extends that run to N epochs, from
+    its last checkpoint.
 
-    One training at a time in a process: its random state belongs to all threads.
+    A process can train one model at a time: all threads share its random state.
 
     Raises:
         SegtuneError: see `segtune.errors`.
     """
     from segtune.config.commands import absolute_words, command
     from segtune.data.source.places import check_place
-    from segtune.errors import ConfigError
 
     composed = compose(*overrides)
-    config, resume = composed.config, composed.config.resume
-    if resume:
-        more = [o for o in overrides if o.lstrip("+").startswith("hp.num_epochs=")]
-        data = [o for o in overrides if o.lstrip("+").startswith("dataset.")]
-        free = ("resume=", "tracking", "dataset.", "hp.num_epochs=")
-        others = [o for o in overrides if not o.lstrip("+").startswith(free)]
-        if others:
-            raise ConfigError(
-                f"resume={resume} goes on with the run's own config; leave out {', '.join(others)}. It can be "
-                "extended with hp.num_epochs, and find its data with dataset.root."
-            )
-        from segtune.training.resuming import resumable, words_of_resumed
-
-        given = config.tracking
-        store = open_root(given.root, given.uri, given.experiment)
-        epochs = int(config.hp["num_epochs"]) if more else None
-        record, config = resumable(store, resume, epochs, data)
-        resume = record.id
-        overrides = (*words_of_resumed(record, epochs, given), *data)
+    if composed.config.resume:
+        run_id, config, words = _resumed(composed)
+    else:
+        run_id, config, words = None, composed.config, list(overrides)
     check_place(config.dataset)
     from segtune.training.fit import fit
 
-    tags = {"segtune.command": command("train", *absolute_words(overrides))}
-    return fit(config, tags=tags, resume=resume, say=say)
+    tags = {"segtune.command": command("train", *absolute_words(words))}
+    return fit(config, tags=tags, resume=run_id, say=say)
+
+
+def _resumed(composed: "Composed") -> "tuple[str, RunConfig, list[str]]":
+    """Return the id and the config of the run to resume, and words that train the same config."""
+    from segtune.errors import ConfigError
+    from segtune.training.resuming import resumable, words_of_resumed
+
+    resume, tracking = composed.config.resume, composed.config.tracking
+    assert resume is not None
+    keys = {word: word.lstrip("+").partition("=")[0] for word in composed.overrides}
+    data_words = [word for word, key in keys.items() if key.startswith("dataset.")]
+    extends = "hp.num_epochs" in keys.values()
+    refused = [word for word, key in keys.items() if not _may_change_on_resume(key)]
+    if refused:
+        raise ConfigError(
+            f"resume={resume} continues the run with its own config; leave out "
+            f"{', '.join(refused)}. hp.num_epochs extends a run, dataset.root says where its data "
+            "is now."
+        )
+    store = open_root(tracking.root, tracking.uri, tracking.experiment)
+    epochs = int(composed.config.hp["num_epochs"]) if extends else None
+    record, config = resumable(store, resume, epochs, data_words)
+    return record.id, config, [*words_of_resumed(record, epochs, tracking), *data_words]
+
+
+def _may_change_on_resume(key: str) -> bool:
+    return key in ("resume", "hp.num_epochs") or key.startswith(("tracking", "dataset."))
 
 
 def plan_sweep(name: str, *overrides: str, say: Log = to_stderr) -> "SweepPlan":
-    """The space, the forecast and the compute of a sweep; starts nothing.
+    """Return the space, the forecast and the compute of a sweep, without starting it.
 
     Raises:
         SegtuneError: see `segtune.errors`.
@@ -109,7 +117,9 @@ def plan_sweep(name: str, *overrides: str, say: Log = to_stderr) -> "SweepPlan":
 
 
 def sweep(name: str, *overrides: str, say: Log = to_stderr) -> "SweepResult":
-    """Starts, joins or resumes the sweep `sweeps/NAME.yaml`: `sweep("quickstart", "sweep.n_trials=8")`.
+    """Start, join or resume the sweep of `sweeps/NAME.yaml`.
+
+    `sweep("quickstart", "sweep.n_trials=8")` changes a key of the file.
 
     Raises:
         SegtuneError: see `segtune.errors`.
@@ -120,11 +130,19 @@ def sweep(name: str, *overrides: str, say: Log = to_stderr) -> "SweepResult":
     return run_sweep(name, list(overrides), say)
 
 
-def status(name: str, *, root: str = "mlruns", storage: str | None = None) -> "Progress":
-    """How far a sweep is, wherever it runs.
+def _check_sweep(name: str, overrides: Sequence[str]) -> None:
+    """Refuse a faulty file and a missing dataset before the heavy libraries are loaded."""
+    from segtune.data.source.places import check_place
+    from segtune.sweeping.spec import load_spec
+
+    check_place(compose(*load_spec(name, overrides).base).config.dataset)
+
+
+def status(name: str, *, root: str = ROOT, storage: str | None = None) -> "Progress":
+    """Return the progress of a sweep, on whichever machines it runs.
 
     Raises:
-        ConfigError: it was never started here.
+        ConfigError: the sweep was never started here.
     """
     from segtune.sweeping.control import sweep_status
 
@@ -132,26 +150,26 @@ def status(name: str, *, root: str = "mlruns", storage: str | None = None) -> "P
 
 
 def stop(
-    name: str, *, root: str = "mlruns", storage: str | None = None, wait: float = 0.0
+    name: str, *, root: str = ROOT, storage: str | None = None, wait: float = 0.0
 ) -> "Progress":
-    """Stops a sweep; unfinished trials return to the queue, and `sweep` continues it.
+    """Stop a sweep; unfinished trials return to the queue, and `sweep` continues it.
 
     Args:
-        wait: seconds to wait for them at most.
+        wait: longest time to wait for the workers, in seconds.
 
     Raises:
-        ConfigError: it was never started here.
+        ConfigError: the sweep was never started here.
     """
     from segtune.sweeping.control import stop_sweep
 
     return stop_sweep(name, root, storage, wait)
 
 
-def retry(name: str, *, root: str = "mlruns", storage: str | None = None) -> int:
-    """Enqueues a sweep's failed trials again, for `sweep` or its workers to take up; returns how many.
+def retry(name: str, *, root: str = ROOT, storage: str | None = None) -> int:
+    """Return the failed trials of a sweep to the queue; return their number.
 
     Raises:
-        ConfigError: it was never started here.
+        ConfigError: the sweep was never started here.
     """
     from segtune.sweeping.control import retry_failed
 
@@ -161,16 +179,16 @@ def retry(name: str, *, root: str = "mlruns", storage: str | None = None) -> int
 def worker(
     name: str,
     *,
-    root: str = "mlruns",
+    root: str = ROOT,
     uri: str | None = None,
-    experiment: str = "segtune",
+    experiment: str = EXPERIMENT,
     storage: str | None = None,
 ) -> "Progress":
-    """Adds a worker to a sweep that was started elsewhere; it ends when no trial is left to start.
+    """Add a worker to a running sweep; it ends when no trial is left to start.
 
     Raises:
-        ConfigError: it was never started here.
-        Interrupted: stopped by the user; its trial returned to the queue.
+        ConfigError: the sweep was never started here.
+        Interrupted: stopped by the user; the trial of the worker returned to the queue.
     """
     from segtune.config.schema import TrackingConfig
     from segtune.sweeping.control import add_worker
@@ -178,51 +196,54 @@ def worker(
     return add_worker(name, TrackingConfig(root=root, uri=uri, experiment=experiment), storage)
 
 
-def compare(
+def compare(  # 8 parameters: keyword arguments of the public API
     *names: str,
     baseline: str | None = None,
     split: str = "val",
     output: str | Path | None = None,
-    root: str = "mlruns",
+    root: str = ROOT,
     uri: str | None = None,
-    experiment: str = "segtune",
+    experiment: str = EXPERIMENT,
     storage: str | None = None,
 ) -> "Report":
-    """Writes the comparison report of sweeps, `NAME:confirmed`, runs and registered versions.
+    """Write the comparison report of sweeps, `NAME:confirmed`, runs and registered versions.
 
     Args:
-        baseline: name or run id of the candidate that the others are compared with; by default the first of two that
-            were named, else the best.
-        split: whose evidence is compared.
-        storage: address of a sweep's study, where the store does not know it.
+        baseline: name or run id of the candidate that the others are compared with; by default the
+            first of two names, else the best candidate.
+        split: the report compares the evidence of this split.
+        storage: address of a sweep's study, if the store does not know it.
 
     Raises:
-        ConfigError: nothing that can be compared: an unfinished run, no evidence, other classes or splits.
+        ConfigError: nothing to compare: an unfinished run, no evidence, other classes or splits.
         StorageError: the report cannot be written.
     """
     from segtune.report.compare import compare as compare_runs
 
-    opened = open_root(root, uri, experiment)
-    return compare_runs(opened, names, Path(output) if output else None, baseline, split, storage)
+    store = open_root(root, uri, experiment)
+    return compare_runs(store, names, Path(output) if output else None, baseline, split, storage)
 
 
 def promote(
     name: str,
     model: str,
     *gate: str,
-    root: str = "mlruns",
+    root: str = ROOT,
     uri: str | None = None,
-    experiment: str = "segtune",
+    experiment: str = EXPERIMENT,
 ) -> "Promotion":
-    """Registers a run's segmenter, or a sweep's best; it becomes champion if the gate lets it.
+    """Register the segmenter of a run, or of a sweep's best run, and apply the promotion gate.
 
-    Its model card is kept with the run, as `README.md`.
+    If every rule of the gate passes, the new version becomes champion. The run keeps its model card
+    as `README.md`.
 
     Args:
+        name: sweep, or id of a run.
+        model: registered name.
         gate: `gate=NAME` for another file of `conf/gate/`, `gate.KEY=VALUE` for another limit.
 
     Raises:
-        ConfigError: no such run, nothing that has finished, or an unknown rule.
+        ConfigError: no such run, no finished run, or an unknown rule.
     """
     from segtune.config.conf_files import load_gate
 
@@ -240,11 +261,11 @@ def promote(
     return promotion
 
 
-def rollback(model: str, *, root: str = "mlruns", uri: str | None = None) -> tuple[int, int]:
-    """Goes back to the champion before the present one; returns (version now, version before).
+def rollback(model: str, *, root: str = ROOT, uri: str | None = None) -> tuple[int, int]:
+    """Make the previous champion the champion again; return (version now, version before).
 
     Raises:
-        ConfigError: no such model, or no champion before this one.
+        ConfigError: no such model, or no earlier champion.
     """
     from segtune.tracking.promotion import rollback as roll_back
 
@@ -256,20 +277,22 @@ def confirm(
     *,
     top: int = 3,
     seeds: int = 3,
-    root: str = "mlruns",
+    root: str = ROOT,
     uri: str | None = None,
-    experiment: str = "segtune",
+    experiment: str = EXPERIMENT,
     say: Log = to_stderr,
 ) -> "Confirmation":
-    """Retrains a sweep's best configurations with new seeds; reports how much the search overestimated them.
+    """Retrain the best configurations of a sweep with new seeds.
+
+    The report says how much the search overestimated them.
 
     Args:
-        top: how many configurations.
-        seeds: how many fresh seeds of each; what is there already is not trained again.
+        top: number of configurations.
+        seeds: number of new seeds for each; finished runs are not trained again.
 
     Raises:
         ConfigError: no such sweep, or none of its trials has finished.
-        Interrupted: stopped by the user; the same call goes on from there.
+        Interrupted: stopped by the user; the same call continues.
     """
     from segtune.report.confirm import confirm as confirm_sweep
 
@@ -283,17 +306,17 @@ def evaluate(
     purpose: str = "evaluate",
     say: Log = to_stderr,
 ) -> "Evidence":
-    """What a segmenter does on a split: `evaluate("models:/street@champion", split="test").scores`.
+    """Score a segmenter on a split: `evaluate("models:/street@champion", split="test").scores`.
 
-    On the dataset that its run recorded, unless the overrides name another: `"dataset=street"`.
-
-    The evidence is kept with the segmenter's run, and the read with the dataset's entry in the store.
+    The dataset is the one that the run of the segmenter recorded, or the one that the overrides
+    name: `"dataset=street"`. The run keeps the evidence. The dataset's entry in the store records
+    who read the split.
 
     Args:
-        purpose: why the split is read, for the record.
+        purpose: reason for reading the split, for the record.
 
     Raises:
-        ConfigError: the dataset's classes are not the segmenter's.
+        ConfigError: the dataset has other classes than the segmenter.
     """
     composed = compose(*overrides)
     from segtune.evaluation.evaluate import evaluate_model
@@ -301,18 +324,10 @@ def evaluate(
     return evaluate_model(composed, str(model), split, purpose, say)
 
 
-def _check_sweep(name: str, overrides: Sequence[str]) -> None:
-    """Refuses a faulty file and a dataset that is not there before the heavy libraries are loaded."""
-    from segtune.data.source.places import check_place
-    from segtune.sweeping.spec import load_spec
-
-    check_place(compose(*load_spec(name, overrides).base).config.dataset)
-
-
 def runs_page(tracking: "TrackingConfig") -> tuple[str, str]:
-    """The command that serves the store's runs in MLflow, empty for a server, and the address of their table.
+    """Return a command that serves the runs of a store in MLflow, and the address of their table.
 
-    Both are empty where the store cannot be reached.
+    The command is empty for a server. Both are empty if the store cannot be reached.
     """
     from segtune.errors import StorageError
     from segtune.tracking.run_table import run_table
@@ -324,10 +339,13 @@ def runs_page(tracking: "TrackingConfig") -> tuple[str, str]:
         return "", ""
 
 
+_LISTED = ("runs", "sweeps", "models", "datasets")
+
+
 def list_entries(
-    kind: str, *, root: str = "mlruns", uri: str | None = None, experiment: str = "segtune"
+    kind: str, *, root: str = ROOT, uri: str | None = None, experiment: str = EXPERIMENT
 ) -> "Listing":
-    """What a store holds, newest first.
+    """List the entries of a store, newest first.
 
     Args:
         kind: `runs`, `sweeps`, `models` or `datasets`.
@@ -336,15 +354,16 @@ def list_entries(
         ConfigError: another kind.
     """
     from segtune.errors import ConfigError, nearest
-    from segtune.tracking.listing import KINDS, listing
 
-    if kind not in KINDS:
-        raise ConfigError(f"'{kind}' cannot be listed; {nearest(kind, KINDS)}")
+    if kind not in _LISTED:
+        raise ConfigError(f"'{kind}' cannot be listed; {nearest(kind, _LISTED)}")
+    from segtune.tracking.listing import listing
+
     return listing(open_root(root, uri, experiment), kind)
 
 
-def open_root(root: str, uri: str | None, experiment: str = "segtune") -> "Store":
-    """The store of a folder, or of an MLflow server; of the runs of one experiment."""
+def open_root(root: str = ROOT, uri: str | None = None, experiment: str = EXPERIMENT) -> "Store":
+    """Open the store of a folder or of an MLflow server, at one experiment."""
     from segtune.config.schema import TrackingConfig
     from segtune.tracking.store import open_store
 

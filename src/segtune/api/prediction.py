@@ -1,15 +1,16 @@
-"""Segmenters at work, as functions: what `predict` on the command line calls, and what Python users import.
+"""Use a segmenter: load it, predict with it, put workflows together.
 
 Loading a segmenter folder needs neither Lightning nor Hydra nor MLflow.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from segtune.api.experiments import compose, open_root, to_stderr
+from segtune.api.experiments import compose, open_root
+from segtune.config.defaults import EXPERIMENT, ROOT
 from segtune.errors import ConfigError
-from segtune.runtime.log import Log
+from segtune.runtime.log import Log, to_stderr
 
 if TYPE_CHECKING:
     from segtune.inference.labeler import RegionLabeler
@@ -24,19 +25,22 @@ def load(
     *,
     device: str | None = None,
     runtime: str = "eager",
-    root: str = "mlruns",
+    root: str = ROOT,
     uri: str | None = None,
 ) -> "Segmenter | RegionLabeler | Workflow":
-    """A segmenter, labeler or workflow from `models:/NAME@champion`, `runs:/ID`, a run's id, or a folder.
+    """Load a segmenter, labeler or workflow.
 
     Args:
-        runtime: what a segmenter, or a workflow's, computes with. `eager` is what its reported numbers were measured
-            with, the same masks bit for bit; `auto` takes the fastest here, as `predict` does; see
-            `inference.engines.ENGINES`.
+        model: `models:/NAME@champion`, `runs:/ID`, the id of a run, or a folder.
+        device: torch device; by default a GPU if there is one.
+        runtime: engine of a segmenter or of a workflow's segmenter, a name in
+            `inference.engines.ENGINES`. `eager` repeats the masks of the reported numbers bit for
+            bit; `auto` takes the fastest engine on this machine, as `predict` does.
 
     Raises:
-        ConfigError: nothing of that name, or a runtime that is not known, not installed, or not for labelers.
-        DataError: files that were changed or do not belong there.
+        ConfigError: no such model; or a runtime that is unknown, not installed, or not for
+            labelers.
+        DataError: a file that was changed, or that does not belong there.
     """
     opened = _open(model, device, root, uri)
     if runtime == "eager":
@@ -45,7 +49,7 @@ def load(
 
     if isinstance(opened, RegionLabeler):
         raise ConfigError(
-            f"runtime={runtime}: '{model}' is a labeler, which computes in eager alone. Leave it out."
+            f"runtime={runtime}: '{model}' is a labeler, which runs in eager only. Leave it out."
         )
     return opened.using(runtime)
 
@@ -66,16 +70,15 @@ def _open(
     return open_model(located.folder, device, located.manifest_hash)
 
 
-def workflow(
-    name: str, *overrides: str, root: str = "mlruns", uri: str | None = None
-) -> "Workflow":
-    """The workflow of `conf/workflow/NAME.yaml`, put together: `workflow("driving").segment("photo.jpg")`.
+def workflow(name: str, *overrides: str, root: str = ROOT, uri: str | None = None) -> "Workflow":
+    """Assemble the workflow of `conf/workflow/NAME.yaml`: `workflow("driving").segment("a.jpg")`.
 
     Args:
         overrides: `workflow.KEY=VALUE`, as `workflow.segmenter=models:/mine/3`.
 
     Raises:
-        ConfigError: an unknown name or key, a part that is not there, or one that does not fit the segmenter.
+        ConfigError: an unknown name or key; or a part that is missing or does not fit the
+            segmenter.
     """
     from segtune.api.workflows import assemble, read_workflow
 
@@ -87,16 +90,16 @@ def promote_workflow(
     name: str,
     model: str,
     *overrides: str,
-    root: str = "mlruns",
+    root: str = ROOT,
     uri: str | None = None,
-    experiment: str = "segtune",
+    experiment: str = EXPERIMENT,
 ) -> "Promotion":
-    """Registers a workflow, with the bytes of all its parts, as one model and makes it champion.
+    """Register a workflow, with the files of all its parts, as one model; make it champion.
 
-    No gate judges it: its segmenter and labelers were judged.
+    No gate judges it: its segmenter and labelers passed their own gates.
 
     Raises:
-        ConfigError: see `workflow`; or a name that MLflow does not take.
+        ConfigError: see `workflow`; or a model name that MLflow refuses.
     """
     from segtune.api.workflows import assemble, read_workflow, register_workflow
 
@@ -105,31 +108,33 @@ def promote_workflow(
     return register_workflow(assemble(name, config, store), model, store)
 
 
-def predict(
+def predict(  # 9 parameters: keyword arguments of the public API
     model: "str | Path | Workflow",
     source: str | Path | Sequence[str | Path],
-    output: str | Path,
+    output: str | Path = "predictions",
     *,
-    regions: str | None = None,
+    regions: Literal["concept", "components"] | None = None,
     overwrite: bool = False,
-    root: str = "mlruns",
+    root: str = ROOT,
     uri: str | None = None,
     say: Log = to_stderr,
-    **look: Any,
+    **options: Any,
 ) -> "Prediction":
-    """Turns images and videos into regions, masks and overlays.
+    """Turn images and videos into regions, masks and overlays.
 
     Args:
-        model: a segmenter or workflow: URI, run, folder, or what `workflow` gave.
-        source: files, folders or globs, `-` for standard input; `NAME:SPLIT` for the images of a dataset,
-            `street:clips` for its videos.
-        regions: `concept` for one region per class, `components` for connected areas; None for what the workflow
-            says, else `concept`.
-        look: formats, min_area, tile, overlap, tta, sample_ms, smooth, max_pixels, runtime; see
+        model: a segmenter or workflow: URI, run, folder, or the result of `workflow`.
+        source: files, folders or globs; `-` for standard input; `NAME:SPLIT` for the images of a
+            dataset; `street:clips` for its videos.
+        output: folder to write.
+        regions: `concept` for one region per class, `components` for one per connected component;
+            None for the choice of the workflow, else `concept`.
+        overwrite: replace earlier predictions.
+        options: formats, min_area, tile, overlap, tta, sample_ms, smooth, max_pixels, runtime; see
             `inference.options.Options`.
 
     Raises:
-        SegtuneError: see `segtune.errors`; files that cannot be read are named in the result instead.
+        SegtuneError: see `segtune.errors`. The result names the files that cannot be read.
     """
     from segtune.inference.labeler import RegionLabeler
     from segtune.inference.options import Options
@@ -137,28 +142,33 @@ def predict(
     from segtune.inference.workflow.workflow import Workflow
     from segtune.runtime.progress import ProgressReporter
 
-    Options(**look)  # a typo is told before anything is loaded
+    Options(**options)  # a mistake is reported before anything is loaded
     sources = [source] if isinstance(source, str | Path) else list(source)
-    found = [_source_path(str(s), say) for s in sources]
+    paths = [_source_path(str(s), say) for s in sources]
     opened = model if isinstance(model, Workflow) else load(model, root=root, uri=uri)
     if isinstance(opened, RegionLabeler):
         raise ConfigError(
-            f"model={model} is a labeler, which sees no regions by itself: use it in a workflow."
+            f"model={model} is a labeler, which finds no regions itself: use it in a workflow."
         )
-    whole = opened if isinstance(opened, Workflow) else None
-    segmenter = opened.segmenter if isinstance(opened, Workflow) else opened
-    given = {**look, "split": regions} if regions else look
-    options = whole.options(given) if whole else Options(**given)
-    name = f"workflow {model.name}" if isinstance(model, Workflow) else str(model)
-    with ProgressReporter(say) as pace:
+    if regions:
+        options["split"] = regions
+    assembled = opened if isinstance(opened, Workflow) else None
+    with ProgressReporter(say) as progress:
         return predict_files(
-            segmenter, found, Path(output), model=name, options=options, overwrite=overwrite, workflow=whole,
-            say=pace.say, progress=pace,
-        )  # fmt: skip
+            opened.segmenter if isinstance(opened, Workflow) else opened,
+            paths,
+            Path(output),
+            model=f"workflow {model.name}" if isinstance(model, Workflow) else str(model),
+            options=assembled.options(options) if assembled else Options(**options),
+            overwrite=overwrite,
+            workflow=assembled,
+            say=progress.say,
+            progress=progress,
+        )
 
 
 def _source_path(source: str, say: Log) -> str:
-    """A dataset's split (`street:test`) as its folder; anything else as it is."""
+    """Return the folder of a dataset's split (`street:test`); any other source as it is."""
     name, _, split = source.partition(":")
     if not split or Path(source).exists():
         return source
@@ -168,6 +178,6 @@ def _source_path(source: str, say: Log) -> str:
         return source
     from segtune.data.sources import open_source
 
-    opened = open_source(compose(f"dataset={name}").config.dataset, say)
-    folder = opened.root / opened.config.images.format(split=split)
-    return str(folder if folder.is_dir() else opened.root / split)
+    dataset = open_source(compose(f"dataset={name}").config.dataset, say)
+    folder = dataset.root / dataset.config.images.format(split=split)
+    return str(folder if folder.is_dir() else dataset.root / split)

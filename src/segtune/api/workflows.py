@@ -1,9 +1,10 @@
-"""Workflows by name: put together out of `conf/workflow/` and the registry, and registered as one model."""
+"""Workflows by name: assembled from `conf/workflow/` and the registry, registered as one model."""
 
 import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from segtune import __version__
 from segtune.config.conf_files import load_member
@@ -23,7 +24,7 @@ from segtune.tracking.versions import MANIFEST_HASH
 
 
 def read_workflow(name: str, overrides: Sequence[str]) -> WorkflowConfig:
-    """The contents of `conf/workflow/NAME.yaml`, with `workflow.KEY=VALUE` overrides applied.
+    """Read `conf/workflow/NAME.yaml` and apply `workflow.KEY=VALUE` overrides.
 
     Raises:
         ConfigError: an unknown name or key, or a wrong value.
@@ -33,56 +34,60 @@ def read_workflow(name: str, overrides: Sequence[str]) -> WorkflowConfig:
 
 
 def assemble(name: str, config: WorkflowConfig, store: Store) -> Workflow:
-    """A workflow, its parts pinned to the versions that they are now.
+    """Open the parts of a workflow, and pin them to their present versions.
 
     Raises:
-        ConfigError: a part that is not there, or parts that do not fit.
-        DataError: files of a part that were changed.
+        ConfigError: a part is missing, or does not fit the others.
+        DataError: files of a part were changed.
     """
-    models: list[Segmenter | RegionLabeler] = []
-    parts = []
-    for uri, kind in [
-        (config.segmenter, Segmenter),
-        *((u, RegionLabeler) for u in config.labelers),
-    ]:
-        try:
-            found = locate(uri, store)
-        except ConfigError as error:
-            raise ConfigError(f"workflow {name}: {error}") from None
-        model = open_model(found.folder, manifest_hash=found.manifest_hash)
-        if not isinstance(model, Segmenter | RegionLabeler) or not isinstance(model, kind):
-            wanted = "segmenter" if kind is Segmenter else "labeler"
-            raise ConfigError(f"workflow {name}: {uri} is no {wanted}; give one in its place.")
-        models.append(model)
-        parts.append({"uri": found.pinned, "manifest_sha256": file_hash(found.folder / MANIFEST)})
-    segmenter, *labelers = models
-    assert isinstance(segmenter, Segmenter)
-    return Workflow(
-        name, config, segmenter, [one for one in labelers if isinstance(one, RegionLabeler)], parts
-    )
+    segmenter, pinned = _open_part(name, config.segmenter, Segmenter, store)
+    parts, labelers = [pinned], []
+    for uri in config.labelers:
+        labeler, pinned = _open_part(name, uri, RegionLabeler, store)
+        labelers.append(labeler)
+        parts.append(pinned)
+    return Workflow(name, config, segmenter, labelers, parts)
+
+
+Part = TypeVar("Part", Segmenter, RegionLabeler)
+
+
+def _open_part(
+    workflow: str, uri: str, kind: type[Part], store: Store
+) -> tuple[Part, dict[str, str]]:
+    """Return a part, and its pinned URI with the hash of its manifest."""
+    try:
+        located = locate(uri, store)
+    except ConfigError as error:
+        raise ConfigError(f"workflow {workflow}: {error}") from None
+    model = open_model(located.folder, manifest_hash=located.manifest_hash)
+    if not isinstance(model, kind):
+        expected = "segmenter" if kind is Segmenter else "labeler"
+        raise ConfigError(f"workflow {workflow}: {uri} is no {expected}; give one in its place.")
+    manifest_hash = file_hash(located.folder / MANIFEST)
+    return model, {"uri": located.pinned, "manifest_sha256": manifest_hash}
 
 
 def register_workflow(workflow: Workflow, model: str, store: Store) -> Promotion:
-    """Registers a workflow with the bytes of all its parts, and makes that version champion.
+    """Register a workflow with the files of all its parts, and make that version champion.
 
-    The same parts and config under the same name are not registered twice.
+    A workflow with the same parts and config is registered once.
 
     Raises:
-        ConfigError: a name that MLflow does not take.
-        DataError: a part without a description.
+        ConfigError: a name that MLflow refuses.
+        DataError: a part has no description.
     """
     if not all(m.info for m in workflow.models):
         raise DataError(f"workflow {workflow.name}: a part has no description and cannot be saved.")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "segmenter"
         digest = workflow.save(folder)
-        known = search_runs(store, {MANIFEST_HASH: digest, "segtune.kind": "workflow"})
-        if known:
-            return promote_unjudged(store, known[0], model)
+        earlier = search_runs(store, {MANIFEST_HASH: digest, "segtune.kind": "workflow"})
+        if earlier:
+            return promote_unjudged(store, earlier[0], model)
         tags = {"segtune.kind": "workflow", "segtune.version": __version__, MANIFEST_HASH: digest}
-        run = RunWriter.create(
-            store, f"workflow-{workflow.name}", {"workflow": workflow.name}, tags, None
-        )
+        params = {"workflow": workflow.name}
+        run = RunWriter.create(store, f"workflow-{workflow.name}", params, tags, None)
         run.text("workflow.json", json.dumps(workflow.pinned(), indent=1, ensure_ascii=False))
         run.folder_artifact(folder, "segmenter")
         run.finish("finished")

@@ -1,17 +1,25 @@
-"""Shell completion: the words that can stand next. The shell calls `segtune __complete WORD …` for them."""
+"""Shell completion: the words that can stand next.
+
+The scripts of the shells call `segtune __complete WORD …` for them.
+"""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
 
 from segtune.cli.declaration import Verb
 from segtune.cli.parsing import COMMON
+from segtune.config.defaults import ROOT
 from segtune.errors import SegtuneError
 
 _BASH = """
 _segtune() {
   local cur words reply
-  _get_comp_words_by_ref -n := cur words 2>/dev/null || { cur="${COMP_WORDS[COMP_CWORD]}"; words=("${COMP_WORDS[@]}"); }
-  mapfile -t reply < <(segtune __complete "${words[@]:1:${#words[@]}-2}" "$cur" 2>/dev/null)
+  _get_comp_words_by_ref -n := cur words 2>/dev/null || {
+    cur="${COMP_WORDS[COMP_CWORD]}"
+    words=("${COMP_WORDS[@]}")
+  }
+  words=("${words[@]:1:${#words[@]}-2}")
+  mapfile -t reply < <(segtune __complete "${words[@]}" "$cur" 2>/dev/null)
   COMPREPLY=("${reply[@]}")
   declare -F __ltrim_colon_completions >/dev/null && __ltrim_colon_completions "$cur"
   if [[ "$cur" == *=* ]]; then COMPREPLY=("${COMPREPLY[@]#*=}"); fi
@@ -39,82 +47,90 @@ SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 
 def candidates(words: Sequence[str], verbs: dict[str, Verb]) -> list[str]:
-    """What can stand in place of the last word, which may be begun.
+    """Return the words that can stand in place of the last one, of which a part may be typed.
 
-    Errors are no candidates: a shell shows none.
+    An error gives no candidates: a shell has no place to show it.
     """
     *before, current = words or [""]
     if not before:
-        return _fitting(current, [*verbs, "--help", "--version"])
+        return _beginning(current, [*verbs, "--help", "--version"])
     verb = verbs.get(before[0])
     if verb is None:
         return []
     try:
-        return _fitting(current, _next(verb, current))
+        return _beginning(current, _next_words(verb, current))
     except (SegtuneError, OSError):
         return []
 
 
-def _fitting(current: str, words: Iterable[str]) -> list[str]:
-    return sorted({word for word in words if word.startswith(current)})
+def _beginning(start: str, words: Iterable[str]) -> list[str]:
+    return sorted({word for word in words if word.startswith(start)})
 
 
-def _next(verb: Verb, current: str) -> list[str]:
+def _next_words(verb: Verb, current: str) -> list[str]:
     if current.startswith("-"):
         return [f"--{o.name}" for o in (*COMMON, *verb.options)]
     key, equals, _ = current.partition("=")
     if equals:
         return [f"{key}={value}" for value in _values(verb, key)]
-    keys = [f"{o.name}=" for o in verb.options if o.kind != "flag"]
-    names = [name for kind in verb.completes for name in _names(kind)]
-    return [*names, *keys, *_config_keys(verb)]
+    words = [f"{o.name}=" for o in verb.options if o.kind != "flag"]
+    for kind in verb.completes:
+        words += _names(kind)
+    return [*words, *_config_keys(verb)]
 
 
 def _values(verb: Verb, key: str) -> list[str]:
-    """What can stand behind a key."""
+    """Return the values that a key can have."""
     option = verb.option(key)
+    if option is not None and option.kind == "boolean":
+        return ["true", "false"]
     if option is not None:
-        return [
-            *option.choices,
-            *(["true", "false"] if option.kind == "boolean" else _names(option.completes)),
-        ]
+        return [*option.choices, *_names(option.completes)]
     from segtune.config.conf_files import members
     from segtune.config.keys import GROUPS
-
-    if key in GROUPS or key in ("gate", "workflow"):
-        return members(key)
     from segtune.config.reference import settings
     from segtune.config.schema import RunConfig
 
-    found = next((s for s in settings(RunConfig) if s.key == key), None)
-    if found is None:
+    if key in GROUPS or key in ("gate", "workflow"):
+        return members(key)
+    setting = next((s for s in settings(RunConfig) if s.key == key), None)
+    if setting is None:
         return []
-    words = found.allowed.replace(" or ", ", ").split(", ") if "choice" in found.type else []
-    return [*words, *(["true", "false"] if "true" in found.type else [])]
+    words = []
+    if "choice" in setting.type:
+        words += setting.allowed.replace(" or ", ", ").split(", ")
+    if "true" in setting.type:
+        words += ["true", "false"]
+    return words
 
 
 def _config_keys(verb: Verb) -> list[str]:
+    """Return the config keys that a verb takes, each with its `=`."""
     if not verb.passes:
         return []
     from segtune.config.keys import GROUPS
     from segtune.config.reference import settings
     from segtune.config.schema import GateConfig, RunConfig
 
-    found = [f"{s.key}=" for s in settings(GateConfig, "gate.")] if "gate" in verb.passes else []
+    keys: list[str] = []
+    if "gate" in verb.passes:
+        keys += [s.key for s in settings(GateConfig, "gate.")]
     if "*" in verb.passes:
-        found += [f"{group}=" for group in GROUPS] + [f"{s.key}=" for s in settings(RunConfig)]
-        found += [f"hp.{name}=" for name in _hyperparameters()]
+        keys += [*GROUPS, *(s.key for s in settings(RunConfig)), *_hyperparameters()]
     if "sweep" in verb.passes:
         from segtune.sweeping.spec import SweepSpec
 
-        found += [f"{s.key}=" for s in settings(SweepSpec, "sweep.")]
-    return [word for word in found if verb.takes(word.rstrip("="))]
+        keys += [s.key for s in settings(SweepSpec, "sweep.")]
+    return [f"{key}=" for key in keys if verb.takes(key)]
 
 
-def _hyperparameters() -> set[str]:
+def _hyperparameters() -> list[str]:
     from segtune.api.experiments import templates
 
-    return {name for template in templates() for name in template.hyperparameters}
+    names: list[str] = []
+    for template in templates():
+        names += [f"hp.{name}" for name in template.hyperparameters]
+    return names
 
 
 def _sweeps() -> list[str]:
@@ -124,7 +140,7 @@ def _sweeps() -> list[str]:
 
 
 def _studies() -> list[str]:
-    folder = os.path.join("mlruns", "sweeps")
+    folder = os.path.join(ROOT, "sweeps")
     return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
 
 
@@ -143,11 +159,14 @@ def _members(group: str) -> list[str]:
 
 
 def _registered() -> list[str]:
-    """Names of registered models, from the default store's database alone: MLflow would take seconds."""
+    """Return the registered models of the default store, read from its database.
+
+    MLflow would take seconds for it.
+    """
     import sqlite3
     from contextlib import closing
 
-    path = os.path.join("mlruns", "mlflow.db")
+    path = os.path.join(ROOT, "mlflow.db")
     if not os.path.isfile(path):
         return []
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:

@@ -1,17 +1,20 @@
-"""How a verb is declared, what it receives, and what it returns."""
+"""How a verb is declared, which call it receives, and which outcome it returns."""
 
-import os
+import inspect
+import types
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
-from segtune.config.quoting import unquoted
-from segtune.errors import ConfigError, nearest
+from segtune.errors import ConfigError
 
 if TYPE_CHECKING:
     from segtune.config.schema import TrackingConfig
 
 Kind = Literal["text", "path", "integer", "number", "boolean", "list", "flag"]
+_PLACEHOLDERS = {"integer": "N", "number": "X", "boolean": "true|false", "path": "PATH"}
 
 
 @dataclass(frozen=True)
@@ -20,45 +23,90 @@ class Option:
 
     Attributes:
         name: `output` is written `output=VALUE`, `--output VALUE` or `--output=VALUE`.
+        meaning: one phrase for the help.
         kind: a `path` is text in which `~` stands for the home folder; a `list` is separated by
             commas; a `flag` is written `--name` and takes no value.
+        sets: `module:function` of the parameter that the option sets. The default and the allowed
+            values are those of the parameter, so that they stand in one place.
         value: placeholder in the usage.
-        default: in words, for the help; what the called function does without the option.
-        choices: the only values allowed, of each item for a list.
+        default_text: default in words, where the parameter has none that explains itself.
         above: numbers must be greater.
-        completes: what the shell offers as values: `file`, or a kind of name.
+        required: the verb cannot run without it.
+        completes: values that the shell offers: `file`, or a kind of name.
     """
 
     name: str
     meaning: str
     kind: Kind = "text"
+    sets: str = ""
     value: str = ""
-    default: str = ""
-    choices: tuple[str, ...] = ()
+    default_text: str = ""
     above: float | None = None
     required: bool = False
     completes: str = ""
 
     @property
-    def placeholder(self) -> str:
-        """What stands for the value in the usage.
+    def parameter(self) -> inspect.Parameter | None:
+        """The parameter that the option sets; None for an option of the command line alone."""
+        if not self.sets:
+            return None
+        module, _, function = self.sets.partition(":")
+        signature = inspect.signature(getattr(import_module(module), function))
+        return signature.parameters[self.name.rpartition(".")[2]]
 
-        >>> Option("top", "", "integer").placeholder, Option("tta", "", choices=("none", "flip")).placeholder
-        ('N', 'none|flip')
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The only values allowed, of each item for a list; empty where any value is.
+
+        >>> Option("order", "", sets="segtune.config.dataset_schema:AnnotationsConfig").choices[:2]
+        ('auto', 'largest_first')
         """
+        parameter = self.parameter
+        return () if parameter is None else _literals(parameter.annotation)
+
+    @property
+    def default(self) -> str:
+        """The default as the help shows it; empty where there is none.
+
+        >>> Option("top", "", sets="segtune.api.experiments:confirm").default
+        '3'
+        """
+        parameter = self.parameter
+        if self.default_text or parameter is None:
+            return self.default_text
+        value = parameter.default
+        if value in (None, inspect.Parameter.empty):
+            return ""
+        if isinstance(value, bool):
+            return str(value).lower()
+        return ",".join(value) if isinstance(value, tuple) else str(value)
+
+    @property
+    def placeholder(self) -> str:
+        """The part of the usage that stands for the value."""
         if self.choices:
             return ("," if self.kind == "list" else "|").join(self.choices)
-        return self.value or {
-            "integer": "N",
-            "number": "X",
-            "boolean": "true|false",
-            "path": "PATH",
-        }.get(self.kind, "VALUE")
+        return self.value or _PLACEHOLDERS.get(self.kind, "VALUE")
 
     @property
     def usage(self) -> str:
-        """The option as it is written."""
+        """The option as it is written.
+
+        >>> Option("top", "", "integer").usage, Option("fix", "", "flag").usage
+        ('top=N', '--fix')
+        """
         return f"--{self.name}" if self.kind == "flag" else f"{self.name}={self.placeholder}"
+
+
+def _literals(annotation: Any) -> tuple[str, ...]:
+    """Return the values of a Literal, also within a union or a tuple; empty without one."""
+    origin = typing.get_origin(annotation)
+    arguments = typing.get_args(annotation)
+    if origin is Literal:
+        return arguments
+    if origin in (typing.Union, types.UnionType, tuple):
+        return next(filter(None, map(_literals, arguments)), ())
+    return ()
 
 
 @dataclass(frozen=True)
@@ -66,7 +114,8 @@ class Call:
     """One call of a verb.
 
     Attributes:
-        options: those that were given, by name, converted to their kind.
+        names: words without a key.
+        options: the options that the user gave, by name, converted to their kind.
         overrides: the other `key=value` words, as given, for the config.
     """
 
@@ -75,18 +124,22 @@ class Call:
     overrides: Sequence[str]
 
     def given(self, *names: str) -> dict[str, Any]:
-        """The options of these names that were given."""
+        """Return the options of these names that the user gave."""
         return {name: self.options[name] for name in names if name in self.options}
 
     def flag(self, name: str) -> bool:
-        """Whether a flag was given."""
+        """Return whether the user gave a flag."""
         return bool(self.options.get(name, False))
 
-    def one_name(self, what: str) -> str:
-        """The single name that the verb needs."""
+    def one_name(self, meaning: str) -> str:
+        """Return the single name that the verb needs.
+
+        Raises:
+            ConfigError: no name, or several.
+        """
         if len(self.names) != 1:
             raise ConfigError(
-                f"give one {what}, found {len(self.names)}: {' '.join(self.names) or 'none'}."
+                f"give one {meaning}, found {len(self.names)}: {' '.join(self.names) or 'none'}."
             )
         return self.names[0]
 
@@ -105,8 +158,11 @@ class Verb:
     """A verb of the command line.
 
     Attributes:
-        names: what stands behind the verb, as `SWEEP` or `[TEMPLATE]`; empty where no name is taken.
-        options: its own.
+        run: the function that carries out a call.
+        summary: one sentence for the help.
+        example: a command.
+        names: words after the verb, as `SWEEP` or `[TEMPLATE]`; empty for a verb that takes none.
+        options: the options of the verb itself.
         passes: beginnings of keys that go on to a config, as `gate` for `gate=` and `gate.KEY=`;
             `*` for every key that `segtune train` takes.
         completes: kinds of name that the shell offers, as `sweep`.
@@ -121,101 +177,36 @@ class Verb:
     completes: tuple[str, ...] = ()
 
     def option(self, name: str) -> Option | None:
-        """The option of this name."""
+        """Return the option of this name."""
         return next((o for o in self.options if o.name == name), None)
 
     def takes(self, key: str) -> bool:
-        """Whether a key goes on to a config."""
+        """Return whether a key goes on to a config."""
         return "*" in self.passes or any(key == p or key.startswith(f"{p}.") for p in self.passes)
 
 
+_OPEN = "segtune.api.experiments:open_root"
 STORE = (
-    Option("tracking.root", "folder of the store", "path", "DIR", "mlruns", completes="file"),
-    Option("tracking.uri", "MLflow server instead of the store's own database", value="URI"),
+    Option("tracking.root", "folder of the store", "path", _OPEN, "DIR", completes="file"),
+    Option("tracking.uri", "MLflow server, in place of the store's own database", value="URI"),
 )
-EXPERIMENT = Option(
-    "tracking.experiment", "MLflow experiment of the runs", value="NAME", default="segtune"
-)
+EXPERIMENT = Option("tracking.experiment", "MLflow experiment of the runs", "text", _OPEN, "NAME")
 STORAGE = Option(
     "sweep.storage",
     "database of a study that several machines share",
     value="postgresql://…",
-    default="where the sweep was started, as tracking.root remembers it",
+    default_text="the database of the sweep, which the folder tracking.root names",
 )
 
 
 def store_options(call: Call) -> dict[str, Any]:
-    """Where runs are recorded, as the functions of `api` take it."""
-    names = {o.name: o.name.removeprefix("tracking.") for o in (*STORE, EXPERIMENT)}
-    return {name: call.options[key] for key, name in names.items() if key in call.options}
+    """Return the place of the store, as the functions of `api` take it."""
+    keys = [option.name for option in (*STORE, EXPERIMENT)]
+    return {k.removeprefix("tracking."): call.options[k] for k in keys if k in call.options}
 
 
-def tracking_of(call: Call) -> "TrackingConfig":
-    """The same as settings."""
+def tracking_config(call: Call) -> "TrackingConfig":
+    """Return the place of the store as settings."""
     from segtune.config.schema import TrackingConfig
 
     return TrackingConfig(**store_options(call))
-
-
-def converted(option: Option, text: str) -> Any:
-    """The value of an option, from the word behind `=`.
-
-    Raises:
-        ConfigError: no value, another type, out of range, or not among the choices.
-
-    >>> converted(Option("top", "", "integer", above=0), "3")
-    3
-    """
-    text = unquoted(text)
-    if option.kind == "flag" or not text:
-        raise ConfigError(_wrong_form(option, text))
-    if option.kind == "list":
-        inner = text[1:-1] if text[0] == "[" and text[-1] == "]" else text
-        items = [item.strip() for item in inner.split(",") if item.strip()]
-        return tuple(_chosen(option, item) for item in items)
-    if option.kind == "boolean":
-        if text.lower() not in _BOOLEANS:
-            raise ConfigError(f"{option.name}={text}: true or false is expected.")
-        return _BOOLEANS[text.lower()]
-    if option.kind in ("integer", "number"):
-        return _number(option, text)
-    if option.kind == "path":
-        return expanded(text)
-    return _chosen(option, text)
-
-
-_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-
-
-def _wrong_form(option: Option, text: str) -> str:
-    if option.kind == "flag":
-        return f"--{option.name}={text}: --{option.name} takes no value. Write --{option.name}, or leave it out."
-    return f"{option.name} has no value. Write {option.usage}: {option.meaning}."
-
-
-def _chosen(option: Option, text: str) -> str:
-    if option.choices and text not in option.choices:
-        allowed = ", ".join(option.choices)
-        raise ConfigError(
-            f"{option.name}={text}: {nearest(text, option.choices)} (allowed: {allowed})"
-        )
-    return text
-
-
-def _number(option: Option, text: str) -> float:
-    kind: Callable[[str], float] = int if option.kind == "integer" else float
-    try:
-        value = kind(text)
-    except ValueError:
-        value = float("nan")
-    above = float("-inf") if option.above is None else option.above
-    if not above < value < float("inf"):
-        what = "a whole number" if option.kind == "integer" else "a number"
-        bound = "" if option.above is None else f" above {option.above:g}"
-        raise ConfigError(f"{option.name}={text}: {what}{bound} is expected.")
-    return value
-
-
-def expanded(path: str) -> str:
-    """A path in which a leading `~` or `~user` is replaced by the home folder, where there is one."""
-    return os.path.expanduser(path)

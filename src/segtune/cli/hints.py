@@ -27,26 +27,33 @@ _VERBS = {
     "worker": "agent join",
 }
 VERB_ALIASES = {alias: verb for verb, names in _VERBS.items() for alias in names.split()}
-"""Verb elsewhere -> the verb here."""
+"""Verb of another tool -> the verb here."""
 
-_FOLDER = "your own config files go into conf/ of the working folder, or SEGTUNE_CONF=DIR names their folder"
 _MEMBER = "choose members of groups, such as hp=quick or loss=dice; segtune config lists them"
-_FLAGS = {
-    **dict.fromkeys(("-m", "--multirun"), "a run takes one value of each key; write sweeps/NAME.yaml and run "
-                    "segtune sweep NAME"),
-    **dict.fromkeys(("-cd", "--config-dir", "-cp", "--config-path"), _FOLDER),
-    **dict.fromkeys(("-cn", "--config-name", "--config", "-c"), _MEMBER),
-    **dict.fromkeys(("--cfg", "--info", "--resolve", "-p", "--package"), "segtune train --print-config shows the "
-                    "composed config"),
-    **dict.fromkeys(("--run", "-r", "--experimental-rerun", "--hydra-help"), "leave it out; segtune VERB --help shows "
-                    "what there is"),
-    **dict.fromkeys(("-v", "--verbose", "-q", "--quiet"), "leave it out; progress goes to standard error"),
-}  # fmt: skip
+_FLAG_HINTS = {
+    "-m --multirun": (
+        "a run takes one value of each key; write sweeps/NAME.yaml and run segtune sweep NAME"
+    ),
+    "-cd --config-dir -cp --config-path": (
+        "put your own config files into conf/ of the working folder, or name their folder with "
+        "SEGTUNE_CONF=DIR"
+    ),
+    "-cn --config-name --config -c": _MEMBER,
+    "--cfg --info --resolve -p --package": "segtune train --print-config shows the composed config",
+    "--run -r --experimental-rerun --hydra-help": (
+        "leave it out; segtune VERB --help shows the options of a verb"
+    ),
+    "-v --verbose -q --quiet": "leave it out; progress goes to standard error",
+}
+_FLAGS = {flag: hint for flags, hint in _FLAG_HINTS.items() for flag in flags.split()}
+"""Flag of another tool -> hint."""
+
 _KEY = re.compile(r"[\w.]+")
+_NO_PAIR = "it is not key=value"
 
 
 def verb_hint(word: str, verbs: Sequence[str]) -> str:
-    """Which verb a word means.
+    """Return the verb that a word means.
 
     >>> verb_hint("fit", ["train"]), verb_hint("trian", ["train"])
     ('here it is: segtune train', "did you mean 'train'?")
@@ -63,30 +70,31 @@ def verb_hint(word: str, verbs: Sequence[str]) -> str:
 
 
 def flag_hint(word: str, verb: Verb, known: Sequence[str]) -> str:
-    """What to write in place of an unknown flag."""
+    """Return what to write in place of an unknown flag."""
     flag, _, value = word.partition("=")
     if flag in _FLAGS:
         return _FLAGS[flag]
     key = flag.lstrip("-").replace("-", "_")
-    value = value or "VALUE"
     if "*" in verb.passes and _KEY.fullmatch(key) and len(key) > 1:
         if key in KEYS:
             return f"keys are written without dashes, as KEY=VALUE; {alias_hint(key)}"
-        if "." in key or key in _groups():
-            return f"write {key}={value}"
+        from segtune.config.keys import GROUPS
+
+        if "." in key or key in GROUPS:
+            return f"write {key}={value or 'VALUE'}"
     return nearest(flag, known)
 
 
 def bare_word_hint(verb_name: str, word: str, verb: Verb) -> str:
-    """What to write in place of a name that a verb does not take."""
-    if any(o.name == "model" for o in verb.options):
+    """Return what to write in place of a name that a verb does not take."""
+    if verb.option("model") is not None:
         return f"write model={word}"
     if "*" not in verb.passes:
-        return "it is not key=value"
+        return _NO_PAIR
     try:
         return _config_hint(verb_name, word)
-    except SegtuneError:  # a conf folder that cannot be read says so elsewhere
-        return "it is not key=value"
+    except SegtuneError:  # a conf folder that cannot be read: composition reports it
+        return _NO_PAIR
 
 
 def _config_hint(verb_name: str, word: str) -> str:
@@ -94,22 +102,19 @@ def _config_hint(verb_name: str, word: str) -> str:
     from segtune.config.keys import GROUPS
     from segtune.sweeping.spec import sweep_names
 
-    fitting = [f"{group}={word}" for group in GROUPS if word in members(group)]
-    if fitting:
-        return f"write {' or '.join(fitting)}"
+    groups = [f"{group}={word}" for group in GROUPS if word in members(group)]
+    if groups:
+        return f"write {' or '.join(groups)}"
     if verb_name == "train" and (word in sweep_names() or word.startswith("sweeps/")):
         return f"a sweep is started with: segtune sweep {word}"
     if word.endswith((".yaml", ".yml")):
         return _MEMBER
     if os.path.isdir(word) or "/" in word or "\\" in word:
         return f"a dataset of your own is given as: dataset=folder dataset.root={word}"
-    every = [f"{group}={name}" for group in GROUPS for name in members(group)]
-    close = [one for one in every if nearest(word, [one.split("=")[1]]).startswith("did you mean")]
-    more = f"; did you mean {' or '.join(close[:3])}?" if close else ""
-    return f"it is not key=value, e.g. dataset=street{more}"
-
-
-def _groups() -> Sequence[str]:
-    from segtune.config.keys import GROUPS
-
-    return GROUPS
+    similar = []
+    for group in GROUPS:
+        for name in members(group):
+            if nearest(word, [name]).startswith("did you mean"):
+                similar.append(f"{group}={name}")
+    hint = f"; did you mean {' or '.join(similar[:3])}?" if similar else ""
+    return f"{_NO_PAIR}, e.g. dataset=street{hint}"

@@ -1,7 +1,7 @@
-"""The command line: finds the verb, calls its function, prints the result; nothing else.
+"""The command line: find the verb, call its function, print the result.
 
 `segtune VERB [NAME …] [key=value …]`, with Hydra's override syntax for configs. Results go to
-standard output, progress and faults to standard error.
+standard output, progress and errors to standard error.
 """
 
 import io
@@ -20,56 +20,61 @@ from segtune.runtime.strict_json import to_json
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one verb and returns the exit code.
+    """Run one verb and return its exit code.
 
-    0 done, 1 a fault of ours, 2 config, 3 data, 4 finished in part, 5 storage, 130 interrupted and resumable.
+    0: done. 1: a fault of segtune. 2: config. 3: data. 4: finished in part. 5: storage.
+    130: interrupted and resumable.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if isinstance(
-        sys.stdout, io.TextIOWrapper
-    ):  # a terminal of cp1252 or ASCII shows `?` for what it lacks
-        sys.stdout.reconfigure(errors="replace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal in ASCII or cp1252 shows `?`
     as_json = "--json" in words
     try:
-        if not words or words[0] in ("-h", "--help", "help"):
-            return _print(_overview())
-        if words[0] == "__complete":  # asked by the scripts of `segtune completion`
-            from segtune.cli.completion import candidates
-
-            return _print("\n".join(candidates(words[1:], VERBS)))
-        if words[0] == "--version":
-            return _print(f"segtune {__version__}")
-        name = _verb(words[0])
-        verb = VERBS[name]
-        if {"-h", "--help"} & set(words):
-            return _print(help_text(name, verb))
-        outcome = verb.run(parse(name, verb, words[1:]))
+        return _answer(words, as_json)
     except SegtuneError as error:
         return _fail(type(error).__name__, str(error), error.exit_code, as_json)
     except KeyboardInterrupt:
         return _fail("Interrupted", "stopped.", Interrupted.exit_code, as_json)
     except Exception as error:
         traceback.print_exc()
-        message = (
-            f"{type(error).__name__}: {error}. This is a fault of segtune's; please report it."
-        )
+        reason = f"{type(error).__name__}: {error}"
+        message = f"{reason}. This is a fault of segtune's; please report it."
         return _fail("Fault", message, 1, as_json)
+
+
+def _answer(words: list[str], as_json: bool) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        return _print(_overview())
+    if words[0] == "--version":
+        return _print(f"segtune {__version__}")
+    if words[0] == "__complete":  # called by the scripts of `segtune completion`
+        from segtune.cli.completion import candidates
+
+        return _print("\n".join(candidates(words[1:], VERBS)))
+    name = words[0]
+    if name not in VERBS:
+        raise ConfigError(f"'{name}' is no verb; {verb_hint(name, list(VERBS))}")
+    verb = VERBS[name]
+    if {"-h", "--help"} & set(words):
+        return _print(help_text(name, verb))
+    outcome = verb.run(parse(name, verb, words[1:]))
     _print(_json(outcome.data) if as_json else "\n".join(outcome.lines))
     return outcome.exit_code
 
 
 def _print(text: str) -> int:
-    """Prints to whoever still reads (`head` may have enough); returns the exit code of success."""
+    """Print to standard output, also when `head` has closed it; return the exit code of success."""
     try:
         print(text)
         sys.stdout.flush()
-    except BrokenPipeError:  # nor may the interpreter flush on its way out
+    except BrokenPipeError:
+        # the interpreter flushes once more when it ends: give it a place to write
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 def _json(data: Any) -> str:
-    """One JSON object; characters that standard output cannot show, and broken file names, as escapes."""
+    """Return one JSON object; characters that standard output cannot show become escapes."""
     text = to_json(data, default=str, ensure_ascii=False)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
@@ -79,16 +84,10 @@ def _json(data: Any) -> str:
 
 
 def _overview() -> str:
-    """What `segtune --help` prints."""
+    """Return the text of `segtune --help`."""
     rows = [f"  {name:<10} {verb.summary}" for name, verb in VERBS.items()]
     usage = "usage: segtune VERB [NAME …] [key=value …] [--json]"
-    return "\n".join([usage, "", *rows, "", "segtune VERB --help shows the options of each."])
-
-
-def _verb(word: str) -> str:
-    if word not in VERBS:
-        raise ConfigError(f"'{word}' is no verb; {verb_hint(word, list(VERBS))}")
-    return word
+    return "\n".join([usage, "", *rows, "", "segtune VERB --help shows the options of a verb."])
 
 
 def _fail(kind: str, message: str, code: int, as_json: bool) -> int:

@@ -2,15 +2,25 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from segtune.data.reading.decoding import MAX_PIXELS
+from segtune.config.defaults import MAX_PIXELS
 from segtune.errors import ConfigError, nearest
-from segtune.inference.averaging import AVERAGES
-from segtune.inference.engines.engine import ENGINES
-from segtune.inference.regions.regions import SPLITS
-from segtune.inference.regions.writers import FORMATS
-from segtune.inference.smoothing import SMOOTHINGS
-from segtune.inference.tiling import Tiling
+from segtune.inference.choices import (
+    AVERAGES,
+    ENGINES,
+    FORMATS,
+    SMOOTHINGS,
+    SPLITS,
+    Average,
+    Engine,
+    Output,
+    Smoothing,
+    Split,
+)
+
+if TYPE_CHECKING:
+    from segtune.inference.tiling import Tiling
 
 
 @dataclass(frozen=True)
@@ -33,16 +43,16 @@ class Options:
         ConfigError: an unknown name, or a number outside its range.
     """
 
-    split: str = "concept"
+    split: Split = "concept"
     min_area: int = 16
-    formats: tuple[str, ...] = ("masks", "overlays", "regions")
+    formats: tuple[Output, ...] = ("masks", "overlays", "regions")
     tile: int | None = None
     overlap: float = 0.25
-    tta: str = "none"
+    tta: Average = "none"
     sample_ms: float | None = None
-    smooth: str = "none"
+    smooth: Smoothing = "none"
     max_pixels: int = MAX_PIXELS
-    runtime: str = "auto"
+    runtime: Engine = "auto"
 
     def __post_init__(self) -> None:
         """Checks names and ranges."""
@@ -69,6 +79,8 @@ class Options:
             )
 
     @property
-    def tiling(self) -> Tiling | None:
+    def tiling(self) -> "Tiling | None":
         """None where only images that are too large are tiled."""
+        from segtune.inference.tiling import Tiling
+
         return None if self.tile is None else Tiling(self.tile, self.overlap)

@@ -13,9 +13,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from segtune.errors import ConfigError, nearest
+from segtune.inference.choices import SMOOTHINGS
 from segtune.inference.regions.regions import Region
 
-SMOOTHINGS = ("none", "exponential", "flow")
 WARM_UP = 12
 """Frames after which what came before them no longer shows (0.5 ** 12 = 0.0002)."""
 

@@ -1,4 +1,4 @@
-"""The verbs of the command line, by topic: each declares its options and calls its function in `api`."""
+"""The verbs by topic: each declares its options and calls its function in `api`."""
 
 from segtune.cli.declaration import Verb
 from segtune.cli.verbs import (

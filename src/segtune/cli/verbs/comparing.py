@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from segtune.cli.declaration import (
     EXPERIMENT,
@@ -13,61 +13,75 @@ from segtune.cli.declaration import (
     Outcome,
     Verb,
     store_options,
-    tracking_of,
+    tracking_config,
 )
 from segtune.config.commands import command
 from segtune.errors import ConfigError, PartialError
 
 if TYPE_CHECKING:
+    from segtune.config.compose import Composed
+    from segtune.measure.evidence import Evidence
     from segtune.report.compare import Report
 
 
 def _compare(call: Call) -> Outcome:
     from segtune.api import experiments
 
-    own = call.given("baseline", "split", "output")
+    options = call.given("baseline", "split", "output")
     storage = call.options.get("sweep.storage")
-    report = experiments.compare(*call.names, **own, storage=storage, **store_options(call))
-    said = [*report.facts["verdict"], *(f"! {w}" for w in report.facts["warnings"])]
+    report = experiments.compare(*call.names, **options, storage=storage, **store_options(call))
+    warnings = [f"! {warning}" for warning in report.facts["warnings"]]
+    conclusions = [*report.facts["verdict"], *warnings] or ["no run has finished yet"]
     lines = [
-        *(said or ["no run has finished yet"]),
+        *conclusions,
         f"report: {report.html}",
         f"numbers: {report.json}, {report.csv}",
-        *_next(report),
+        *_next_steps(report),
     ]
     return Outcome(report.to_json(), lines)
 
 
-def _next(report: "Report") -> list[str]:
+def _next_steps(report: "Report") -> list[str]:
     return [f"next: {row['command']}  # {row['what']}" for row in report.facts.get("next", [])]
 
 
 def _promote(call: Call) -> Outcome:
-    from segtune.api import experiments, prediction
+    from segtune.api import experiments
 
-    changes = [o for o in call.overrides if o.startswith("workflow.")]
-    gate = [o for o in call.overrides if o not in changes]
-    model, workflow = call.options["model"], call.options.get("workflow")
-    if workflow is not None:
-        if call.names or gate:
+    workflow_words = [o for o in call.overrides if o.startswith("workflow.")]
+    gate_words = [o for o in call.overrides if o not in workflow_words]
+    if "workflow" in call.options:
+        if call.names or gate_words:
             raise ConfigError(
                 "promote workflow=NAME takes no run and no gate: its parts were judged."
             )
-        done = prediction.promote_workflow(workflow, model, *changes, **store_options(call))
-        return Outcome(done.to_json(), [f"{done.uri} {done.reason}"])
-    if changes:
-        raise ConfigError(f"{changes[0]}: changes a workflow; name it with workflow=NAME.")
-    done = experiments.promote(call.one_name("run or sweep"), model, *gate, **store_options(call))
-    lines = done.lines()
-    if done.moved:
-        from segtune.tracking.store import open_store
-        from segtune.tracking.suggesting import predict_command
+        return _promote_workflow(call, workflow_words)
+    if workflow_words:
+        raise ConfigError(f"{workflow_words[0]}: changes a workflow; name it with workflow=NAME.")
+    name, model = call.one_name("run or sweep"), call.options["model"]
+    promotion = experiments.promote(name, model, *gate_words, **store_options(call))
+    lines = promotion.lines()
+    if promotion.moved:
+        lines += _use_of_champion(call, f"models:/{promotion.model}@champion")
+    exit_code = 0 if promotion.moved else PartialError.exit_code
+    return Outcome(promotion.to_json(), lines, exit_code)
 
-        uri = f"models:/{done.model}@champion"
-        use = predict_command(open_store(tracking_of(call)), uri)
-        graph = command("export", model=uri, format="onnx", tracking=tracking_of(call))
-        lines += [f"next: {use}", f"next: {graph}"]
-    return Outcome(done.to_json(), lines, 0 if done.moved else PartialError.exit_code)
+
+def _promote_workflow(call: Call, words: list[str]) -> Outcome:
+    from segtune.api import prediction
+
+    workflow, model = call.options["workflow"], call.options["model"]
+    promotion = prediction.promote_workflow(workflow, model, *words, **store_options(call))
+    return Outcome(promotion.to_json(), [f"{promotion.uri} {promotion.reason}"])
+
+
+def _use_of_champion(call: Call, uri: str) -> list[str]:
+    from segtune.tracking.store import open_store
+    from segtune.tracking.suggesting import predict_command
+
+    tracking = tracking_config(call)
+    export = command("export", model=uri, format="onnx", tracking=tracking)
+    return [f"next: {predict_command(open_store(tracking), uri)}", f"next: {export}"]
 
 
 def _rollback(call: Call) -> Outcome:
@@ -75,41 +89,56 @@ def _rollback(call: Call) -> Outcome:
 
     model = call.options["model"]
     now, before = experiments.rollback(model, **store_options(call))
-    line = f"models:/{model}@champion is version {now} again, as before version {before}"
+    line = f"models:/{model}@champion is version {now} again; it was version {before}"
     return Outcome({"model": model, "version": now, "before": before}, [line])
 
 
 def _confirm(call: Call) -> Outcome:
     from segtune.api import experiments
 
-    done = experiments.confirm(
-        call.one_name("sweep"), **call.given("top", "seeds"), **store_options(call)
-    )
-    return Outcome(done.to_json(), [*done.lines(), *_next(done.report)])
+    name, options = call.one_name("sweep"), call.given("top", "seeds")
+    confirmation = experiments.confirm(name, **options, **store_options(call))
+    lines = [*confirmation.lines(), *_next_steps(confirmation.report)]
+    return Outcome(confirmation.to_json(), lines)
 
 
 def _evaluate(call: Call) -> Outcome:
     from segtune.api import experiments
 
     model = call.one_name("run, models:/ URI or folder")
-    done = experiments.evaluate(model, *call.overrides, **call.given("split", "purpose"))
-    split = done.origin.split
-    data: dict[str, Any] = {"model": model, "dataset": done.origin.dataset, "split": split}
-    data |= {"metrics": done.metrics(f"{split}/"), "images": len(done.names)}
-    data |= {"interval": done.interval and asdict(done.interval), "cost": dict(done.origin.cost)}
-    config = experiments.compose(*call.overrides).config
-    tracking, is_folder = config.tracking, Path(model).exists()
-    if model.startswith("models:/") or is_folder:  # registered, or of no run
-        from segtune.tracking.store import open_store
-        from segtune.tracking.suggesting import predict_command
+    evidence = experiments.evaluate(model, *call.overrides, **call.given("split", "purpose"))
+    split = evidence.origin.split
+    data = {
+        "model": model,
+        "dataset": evidence.origin.dataset,
+        "split": split,
+        "metrics": evidence.metrics(f"{split}/"),
+        "images": len(evidence.names),
+        "interval": evidence.interval and asdict(evidence.interval),
+        "cost": dict(evidence.origin.cost),
+    }
+    following = _after_evaluation(model, evidence, experiments.compose(*call.overrides))
+    return Outcome(data, [*evidence.lines(), f"next: {following}"])
 
-        following = predict_command(
-            open_store(tracking), model, config.dataset if is_folder else None
-        )
-    else:
-        following = command("promote", model, tracking=tracking, model=done.origin.dataset)
-    return Outcome(data, [*done.lines(), f"next: {following}"])
 
+def _after_evaluation(model: str, evidence: "Evidence", composed: "Composed") -> str:
+    """Return the next command: predict with a registered model or a folder, promote a run."""
+    config = composed.config
+    is_folder = Path(model).exists()
+    if not model.startswith("models:/") and not is_folder:
+        dataset = evidence.origin.dataset
+        return command("promote", model, tracking=config.tracking, model=dataset)
+    from segtune.tracking.store import open_store
+    from segtune.tracking.suggesting import predict_command
+
+    return predict_command(
+        open_store(config.tracking), model, config.dataset if is_folder else None
+    )
+
+
+_COMPARE = "segtune.api.experiments:compare"
+_CONFIRM = "segtune.api.experiments:confirm"
+_EVALUATE = "segtune.api.experiments:evaluate"
 
 VERBS = {
     "compare": Verb(
@@ -118,12 +147,11 @@ VERBS = {
         "segtune compare quickstart",
         names="SWEEP | RUN | URI …",
         options=(
-            Option(
-                "baseline", "name or run id of the candidate that the others are compared with",
-                value="NAME", default="the first of two that were named, else the best",
-            ),
-            Option("split", "split whose evidence is compared", default="val"),
-            Option("output", "folder of the report", "path", "DIR", completes="file"),
+            Option("baseline", "candidate (name or run id) that the others are compared with",
+                   value="NAME", default_text="the first of two names, else the best candidate"),
+            Option("split", "compare the evidence of this split", "text", _COMPARE),
+            Option("output", "folder of the report", "path", value="DIR",
+                   default_text="reports/NAME in tracking.root", completes="file"),
             STORAGE,
             *STORE,
             EXPERIMENT,
@@ -136,8 +164,9 @@ VERBS = {
         "segtune promote quickstart model=street",
         names="SWEEP | RUN",
         options=(
-            Option("model", "name under which the segmenter is registered", value="NAME", required=True),
-            Option("workflow", "file of conf/workflow/ to register instead", value="NAME", completes="workflow"),
+            Option("model", "name to register the segmenter under", value="NAME", required=True),
+            Option("workflow", "file of conf/workflow/ to register instead", value="NAME",
+                   completes="workflow"),
             *STORE,
             EXPERIMENT,
         ),
@@ -160,8 +189,8 @@ VERBS = {
         "segtune confirm quickstart top=2 seeds=3",
         names="SWEEP",
         options=(
-            Option("top", "how many configurations", "integer", default="3", above=0),
-            Option("seeds", "how many new seeds of each", "integer", default="3", above=0),
+            Option("top", "number of configurations", "integer", _CONFIRM, above=0),
+            Option("seeds", "number of new seeds for each", "integer", _CONFIRM, above=0),
             *STORE,
             EXPERIMENT,
         ),
@@ -173,8 +202,8 @@ VERBS = {
         "segtune evaluate models:/street@champion split=test",
         names="SWEEP | RUN | URI | FOLDER",
         options=(
-            Option("split", "split that is scored", default="val"),
-            Option("purpose", "why the split is read, for the record", default="evaluate"),
+            Option("split", "split to score", "text", _EVALUATE),
+            Option("purpose", "reason for reading the split, for the record", "text", _EVALUATE),
         ),
         passes=("*",),
         completes=("study", "run", "model", "file"),

@@ -9,21 +9,24 @@ from segtune.cli.declaration import Call, Option, Outcome, Verb
 from segtune.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
+    from segtune.config.keys import Model
     from segtune.config.reference import Setting
 
 _APART = ("sweep", "gate", "workflow")
-"""Settings that are no part of a run: of sweep files, of the promotion gate, of workflows."""
+"""Settings outside of runs: of sweep files, of the promotion gate, of workflows."""
+
+_SCHEMAS = "schemas"  # default folder of the JSON schemas
 
 
 def _config(call: Call) -> Outcome:
     if call.flag("schema"):
-        return _write_schemas(call.options.get("output", "schemas"))
+        return _write_schemas(Path(call.options.get("output", _SCHEMAS)))
     if not call.names:
-        return _overview()
+        return _show_groups()
     name = call.one_name("group or key").removesuffix("=")
-    if name in {*_groups(), *_APART, *(key.split(".")[0] for key in _run_keys())}:
-        return _group(name)
-    return _key(name)
+    if name in {*_groups(), *_APART, *_sections()}:
+        return _show_group(name)
+    return _show_key(name)
 
 
 def _groups() -> tuple[str, ...]:
@@ -32,32 +35,34 @@ def _groups() -> tuple[str, ...]:
     return GROUPS
 
 
-def _run_keys() -> list[str]:
-    return [s.key for s in _section("")]
+def _sections() -> set[str]:
+    """Return the first parts of the keys of a run."""
+    return {s.key.split(".")[0] for s in _settings("")}
 
 
-def _section(name: str) -> "list[Setting]":
-    """The keys of a section; of a run as a whole for an empty name.
+def _model_apart(name: str) -> "Model":
+    from segtune.config.schema import GateConfig
+    from segtune.inference.workflow.workflow import WorkflowConfig
+    from segtune.sweeping.spec import SweepSpec
 
-    The hyperparameters are those of all templates: `hp.encoder` stands for each that declares it.
+    return {"sweep": SweepSpec, "gate": GateConfig, "workflow": WorkflowConfig}[name]
+
+
+def _settings(section: str) -> "list[Setting]":
+    """Return the keys of a section; an empty name stands for the whole run.
+
+    The section `hp` holds the hyperparameters of all templates: one row of `hp.encoder` for each
+    template that declares it.
     """
     from segtune.config.reference import settings
-    from segtune.config.schema import GateConfig, RunConfig
+    from segtune.config.schema import RunConfig
 
-    if name == "gate":
-        return list(settings(GateConfig, "gate."))
-    if name == "sweep":
-        from segtune.sweeping.spec import SweepSpec
-
-        return list(settings(SweepSpec, "sweep."))
-    if name == "workflow":
-        from segtune.inference.workflow.workflow import WorkflowConfig
-
-        return list(settings(WorkflowConfig, "workflow."))
-    run = list(settings(RunConfig))
-    if name == "hp":
+    if section in _APART:
+        return list(settings(_model_apart(section), f"{section}."))
+    if section == "hp":
         return list(_hyperparameters())
-    return [s for s in run if not name or s.key == name or s.key.startswith(f"{name}.")]
+    run = settings(RunConfig)
+    return [s for s in run if not section or s.key == section or s.key.startswith(f"{section}.")]
 
 
 def _hyperparameters() -> "Iterator[Setting]":
@@ -68,73 +73,85 @@ def _hyperparameters() -> "Iterator[Setting]":
         for name, declared in template.hyperparameters.items():
             meaning = f"{template.name}: {declared.description}".rstrip(": ")
             yield Setting(
-                f"hp.{name}", declared.kind, declared.default, False, declared.allowed, meaning
+                key=f"hp.{name}",
+                type=declared.kind,
+                default=declared.default,
+                required=False,
+                allowed=declared.allowed,
+                meaning=meaning,
             )
 
 
-def _overview() -> Outcome:
+def _show_groups() -> Outcome:
     from segtune.config.conf_files import members
 
-    rows = {group: members(group) for group in _groups()}
+    groups = {group: members(group) for group in _groups()}
     apart = {name: members(name) for name in _APART if name != "sweep"}
-    sections = sorted({key.split(".")[0] for key in _run_keys()} - set(rows))
-    lines = ["Groups: GROUP=MEMBER chooses one, GROUP.KEY=VALUE changes a key of it."]
-    lines += [f"  {group:<10} {', '.join(names)}" for group, names in rows.items()]
+    sections = sorted(_sections() - set(groups))
+    lines = ["Groups: GROUP=MEMBER chooses a member, GROUP.KEY=VALUE changes a key."]
+    lines += [f"  {group:<10} {', '.join(names)}" for group, names in groups.items()]
     lines += ["", f"Keys of a run without members: {', '.join(sections)}", ""]
-    lines += ["Apart from runs:", "  sweep      keys of sweeps/NAME.yaml, or sweep.KEY=VALUE"]
+    lines += ["Outside of runs:", "  sweep      keys of sweeps/NAME.yaml, or sweep.KEY=VALUE"]
     lines += [f"  {name:<10} {', '.join(names)}" for name, names in apart.items()]
     lines += [
         "",
-        "segtune config GROUP shows its members and keys, segtune config KEY what a key means.",
+        "segtune config GROUP shows the members and keys of a group.",
+        "segtune config KEY shows the meaning of a key.",
     ]
-    return Outcome({"groups": rows, "sections": sections, "apart": {**apart, "sweep": []}}, lines)
+    data = {"groups": groups, "sections": sections, "apart": {**apart, "sweep": []}}
+    return Outcome(data, lines)
 
 
-def _group(name: str) -> Outcome:
-    """Members with their first comment line, and keys."""
+def _show_group(name: str) -> Outcome:
+    """Show the members of a group with their purpose, and its keys."""
     from segtune.config.conf_files import members
 
     purposes = {member: _purpose(name, member) for member in members(name)}
-    rows = _section(name)
+    rows = _settings(name)
     lines = [f"{name}={member:<16} {purpose}" for member, purpose in purposes.items()]
     lines += [""] if lines else []
-    shown = {s.key: s for s in reversed(rows)}  # a hyperparameter as the first template declares it
-    for key in dict.fromkeys(s.key for s in rows):
-        lines += [_line(shown[key])]
-    lines += ["", f"segtune config {rows[0].key} shows what a key means."] if rows else []
-    return Outcome({"group": name, "members": purposes, "keys": [s.to_json() for s in rows]}, lines)
+    first_rows: dict[str, Setting] = {}
+    for row in rows:  # several templates may declare a hyperparameter: the first one is shown
+        first_rows.setdefault(row.key, row)
+    lines += [_line(row) for row in first_rows.values()]
+    lines += ["", f"segtune config {rows[0].key} shows the meaning of a key."] if rows else []
+    keys = [row.to_json() for row in rows]
+    return Outcome({"group": name, "members": purposes, "keys": keys}, lines)
 
 
 def _purpose(group: str, member: str) -> str:
-    """The first comment line of a member's file that says what it is for."""
+    """Return the first comment line of a member's file."""
     from segtune.config.conf_files import member_file
 
-    for line in (
-        member_file(group, member).read_text(encoding="utf-8", errors="replace").splitlines()
-    ):
+    text = member_file(group, member).read_text(encoding="utf-8", errors="replace")
+    for line in text.splitlines():
         if line.startswith("#") and "@package" not in line:
             return line.lstrip("# ")
     return ""
 
 
 def _line(setting: "Setting") -> str:
-    default = "required" if setting.required else f"default {_value(setting.default)}"
+    default = "required" if setting.required else f"default {_shown(setting.default)}"
     allowed = f" ({setting.allowed})" if setting.allowed else ""
     return f"{setting.key:<32} {setting.type}{allowed}, {default}"
 
 
-def _value(value: Any) -> str:
+def _shown(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _key(key: str) -> Outcome:
+def _show_key(key: str) -> Outcome:
+    """Show a key with its meaning, or all keys below it."""
     from segtune.config.aliases import alias_hint
+    from segtune.config.renamed import announce, current_key
 
+    announce([key])
+    key = current_key(key)
     first = key.split(".")[0]
-    section = _section(first if first in ("hp", *_APART) else "")
-    rows = [s for s in section if s.key == key] or [
-        s for s in section if s.key.startswith(f"{key}.")
-    ]
+    section = _settings(first if first in ("hp", *_APART) else "")
+    rows = [s for s in section if s.key == key]
+    if not rows:
+        rows = [s for s in section if s.key.startswith(f"{key}.")]
     if not rows:
         known = [*(s.key for s in section), *_groups(), *_APART]
         raise ConfigError(f"{key}: no such group or key; {alias_hint(key) or nearest(key, known)}")
@@ -144,52 +161,57 @@ def _key(key: str) -> Outcome:
     return Outcome({"keys": [s.to_json() for s in rows]}, lines)
 
 
-def _write_schemas(output: str) -> Outcome:
-    """JSON schemas for editors, one for each kind of file under `conf/` and `sweeps/` that sets keys of its own."""
-    from segtune.config.reference import json_schema
-    from segtune.config.schema import GateConfig, RunConfig
-    from segtune.inference.workflow.workflow import WorkflowConfig
-    from segtune.sweeping.spec import SweepSpec
-
-    run = json_schema(RunConfig)
-    schemas = {
-        "sweep": json_schema(SweepSpec),
-        "gate": json_schema(GateConfig),
-        "workflow": json_schema(WorkflowConfig),
-    }
-    for schema in schemas.values():
-        schema.pop(
-            "required", None
-        )  # a file may leave keys to the command line, and its name to its file name
-    for name, form in run["properties"].items():
-        # the files of a group whose key is a word, as kind, set keys of the whole run
-        if name in _groups() and "enum" not in form:
-            schemas[name] = {**form, "$defs": run["$defs"]}
-    folder = Path(output)
+def _write_schemas(folder: Path) -> Outcome:
+    """Write JSON schemas for editors: one for each kind of file under `conf/` and `sweeps/`."""
     folder.mkdir(parents=True, exist_ok=True)
+    schemas = _schemas()
     lines = []
     for name, schema in schemas.items():
         path = folder / f"{name}.schema.json"
         path.write_text(json.dumps(schema, indent=1, ensure_ascii=False), encoding="utf-8")
-        where = "sweeps" if name == "sweep" else f"conf/{name}"
-        lines.append(f"{where}/*.yaml: # yaml-language-server: $schema={path.absolute()}")
+        files = "sweeps" if name == "sweep" else f"conf/{name}"
+        lines.append(f"{files}/*.yaml: # yaml-language-server: $schema={path.absolute()}")
     lines.append(
-        "Write the comment of a file's kind as its first line, for editors that know yaml-language-server."
+        "Make this comment the first line of a file. Editors with yaml-language-server read it."
     )
     return Outcome({"folder": str(folder), "schemas": sorted(schemas)}, lines)
+
+
+def _schemas() -> dict[str, dict[str, Any]]:
+    """Return name of the group -> JSON schema of its files."""
+    from segtune.config.reference import json_schema
+    from segtune.config.schema import RunConfig
+
+    schemas = {name: json_schema(_model_apart(name)) for name in _APART}
+    for schema in schemas.values():
+        # a file may leave keys to the command line, and its name to its file name
+        schema.pop("required", None)
+    run = json_schema(RunConfig)
+    for name, section in run["properties"].items():
+        # a group whose key is a word, such as kind, has files that set keys of the whole run
+        if name in _groups() and "enum" not in section:
+            schemas[name] = {**section, "$defs": run["$defs"]}
+    return schemas
 
 
 VERBS = {
     "config": Verb(
         _config,
-        "Show the config groups and their members, the keys of one, or what a key means.",
+        "Show the config groups and their members, the keys of a group, or the meaning of a key.",
         "segtune config trainer.ema_decay",
         names="[GROUP | KEY]",
         options=(
             Option(
                 "schema", "write JSON schemas with which editors check conf/ and sweeps/", "flag"
             ),
-            Option("output", "folder of the schemas", "path", "DIR", "schemas", completes="file"),
+            Option(
+                "output",
+                "folder of the schemas",
+                "path",
+                value="DIR",
+                default_text=_SCHEMAS,
+                completes="file",
+            ),
         ),
         completes=("key",),
     ),

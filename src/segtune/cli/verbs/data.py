@@ -1,54 +1,53 @@
 """check and import: examine a dataset, or convert one."""
 
-from typing import Any
-
 from segtune.cli.declaration import Call, Option, Outcome, Verb
 from segtune.errors import ConfigError, DataError
 
 
 def _check(call: Call) -> Outcome:
-    """Examines a dataset; exit code 3 where more is wrong than its tolerance allows."""
+    """Examine a dataset; exit code 3 if more of it is bad than its tolerance allows."""
     from segtune.api import datasets
 
     output, runs = call.options.get("output"), call.options.get("run")
     if call.flag("labels") or runs is not None:
         if runs is None:
             raise ConfigError(
-                "check --labels needs run=RUN: a run, or several with commas, trained on this dataset."
+                "check --labels needs run=RUN: a run trained on this dataset, or several runs, "
+                "separated by commas."
             )
-        ranked = datasets.rank_labels(runs, *call.overrides, output=output)
-        return Outcome(ranked.to_json(), ranked.lines())
-    done = datasets.check(*call.overrides, fix=call.flag("fix"), output=output)
-    return Outcome(done.to_json(), done.lines(), DataError.exit_code if done.audit.refused else 0)
+        ranking = datasets.rank_labels(runs, *call.overrides, output=output)
+        return Outcome(ranking.to_json(), ranking.lines())
+    check = datasets.check(*call.overrides, fix=call.flag("fix"), output=output)
+    exit_code = DataError.exit_code if check.audit.refused else 0
+    return Outcome(check.to_json(), check.lines(), exit_code)
 
 
 def _import(call: Call) -> Outcome:
-    """Imports annotations."""
-    from segtune.api import datasets
-    from segtune.api.experiments import to_stderr
+    from segtune.api import importing
+    from segtune.runtime.log import to_stderr
 
     source = call.one_name("folder, table or archive")
-    own: dict[str, Any] = call.given("format", "overwrite")
-    short = [
-        f"dataset.annotations.{k}={v}" for k, v in call.given(*(o.name for o in _SHORT)).items()
-    ]
-    done = datasets.import_dataset(
-        source, call.options["output"], *short, *call.overrides, **own, say=to_stderr
+    annotations = call.given(*(option.name for option in _ANNOTATIONS))
+    words = [f"dataset.annotations.{key}={value}" for key, value in annotations.items()]
+    options = call.given("format", "overwrite")
+    imported = importing.import_dataset(
+        source, call.options["output"], *words, *call.overrides, **options, say=to_stderr
     )
-    return Outcome(done.to_json(), done.lines())
+    return Outcome(imported.to_json(), imported.lines())
 
 
-# short for dataset.annotations.KEY
-_SHORT = (
-    Option("order", "which of two overlapping areas is on top",
-           choices=("auto", "largest_first", "file", "file_reversed", "z"), default="auto"),
-    Option("polygons", "which pixels belong to a polygon", choices=("auto", "coco", "outline"), default="auto"),
-    Option("unlabelled", "class of the pixels that no area covers", choices=("background", "ignore"),
-           default="background"),
-    Option("crowd", "class of the pixels of COCO's crowd areas", choices=("class", "ignore"), default="class"),
-    Option("finer", "attribute of an area that holds its finer label", default="auto"),
+_IMPORT = "segtune.api.importing:import_dataset"
+_AREAS = "segtune.config.dataset_schema:AnnotationsConfig"
+
+# each is short for dataset.annotations.KEY
+_ANNOTATIONS = (
+    Option("order", "which one of two overlapping areas is on top", "text", _AREAS),
+    Option("polygons", "which pixels belong to a polygon", "text", _AREAS),
+    Option("unlabelled", "class of the pixels outside all areas", "text", _AREAS),
+    Option("crowd", "class of the pixels in COCO's crowd areas", "text", _AREAS),
+    Option("finer", "attribute of an area that holds its finer label", "text", _AREAS),
     Option("relocate", "OLD:NEW replaces the beginning of absolute paths", value="OLD:NEW"),
-)  # fmt: skip
+)
 
 VERBS = {
     "check": Verb(
@@ -56,10 +55,14 @@ VERBS = {
         "Examine a dataset before training, and offer repairs.",
         "segtune check dataset=folder dataset.root=roads --fix",
         options=(
-            Option("fix", "write fixes.yaml, which repairs how the dataset is read; no file of it changes", "flag"),
-            Option("labels", "rank the images whose truth a trained model disputes; needs run=RUN", "flag"),
-            Option("run", "run, or several with commas, for --labels", "list", "RUN", completes="run"),
-            Option("output", "folder of the page", "path", "DIR", completes="file"),
+            Option("fix", "write fixes.yaml, which repairs how the dataset is read; the files of "
+                   "the dataset stay as they are", "flag"),
+            Option("labels", "rank the images by how much a trained model contradicts their "
+                   "masks; needs run=RUN", "flag"),
+            Option("run", "run, or several runs with commas, for --labels", "list", value="RUN",
+                   completes="run"),
+            Option("output", "folder of the page", "path", value="DIR",
+                   default_text="checks/NAME in tracking.root", completes="file"),
         ),
         passes=("*",),
     ),
@@ -69,10 +72,12 @@ VERBS = {
         "segtune import labels/coco output=roads",
         names="SOURCE",
         options=(
-            Option("output", "folder that is written", "path", "DIR", required=True, completes="file"),
-            Option("format", "format, or a dataset laid out alike; auto looks at the files", default="auto"),
-            *_SHORT,
-            Option("overwrite", "replace an earlier import", "boolean", default="false"),
+            Option("output", "folder to write", "path", value="DIR", required=True,
+                   completes="file"),
+            Option("format", "format, or a dataset with the same layout; auto looks at the files",
+                   "text", _IMPORT),
+            *_ANNOTATIONS,
+            Option("overwrite", "replace an earlier import", "boolean", _IMPORT),
         ),
         passes=("dataset",),
         completes=("file",),

@@ -1,4 +1,4 @@
-"""doctor and completion: is this machine ready, and help for the shell."""
+"""doctor and completion: check this machine, and help the shell."""
 
 from segtune.cli.declaration import EXPERIMENT, STORE, Call, Option, Outcome, Verb, store_options
 from segtune.errors import ConfigError
@@ -7,8 +7,9 @@ from segtune.errors import ConfigError
 def _doctor(call: Call) -> Outcome:
     from segtune.api.doctor import diagnose
 
-    done = diagnose(**store_options(call), fix=call.flag("fix"))
-    return Outcome(done.to_json(), [f.line() for f in done.findings], done.exit_code)
+    diagnosis = diagnose(**store_options(call), fix=call.flag("fix"))
+    lines = [finding.line() for finding in diagnosis.findings]
+    return Outcome(diagnosis.to_json(), lines, diagnosis.exit_code)
 
 
 def _completion(call: Call) -> Outcome:
@@ -16,7 +17,7 @@ def _completion(call: Call) -> Outcome:
 
     shell = call.one_name("shell: bash, zsh or fish")
     if shell not in SCRIPTS:
-        raise ConfigError(f"{shell}: no shell that is known here; there are bash, zsh and fish.")
+        raise ConfigError(f"{shell}: no such shell here; known: {', '.join(SCRIPTS)}.")
     return Outcome({"shell": shell, "script": SCRIPTS[shell]}, SCRIPTS[shell].splitlines())
 
 
@@ -26,14 +27,14 @@ VERBS = {
         "Check this machine and the store, and repair what a crash left.",
         "segtune doctor --fix",
         options=(
-            Option("fix", "repair what can be repaired; a copy is kept of what is cut", "flag"),
+            Option("fix", "repair the damage that can be repaired; cut files keep a copy", "flag"),
             *STORE,
             EXPERIMENT,
         ),
     ),
     "completion": Verb(
         _completion,
-        "Print the completion of a shell: verbs, groups, members, keys, names.",
+        "Print the completion script of a shell: verbs, groups, members, keys and names.",
         "segtune completion bash > ~/.local/share/bash-completion/completions/segtune",
         names="bash | zsh | fish",
         completes=("shell",),

@@ -9,10 +9,9 @@ from segtune.errors import ConfigError, PartialError
 def _predict(call: Call) -> Outcome:
     from segtune.api import prediction
 
-    options = dict(call.options)
-    model: Any = options.get("model")
-    workflow = options.get("workflow")
-    sources = [*call.names, *([options["source"]] if "source" in options else [])]
+    model: Any = call.options.get("model")
+    workflow = call.options.get("workflow")
+    sources = [*call.names, *call.given("source").values()]
     if (model is None) == (workflow is None) or not sources:
         raise ConfigError(
             "predict needs source=PATH, and either model=URI or workflow=NAME, e.g. "
@@ -22,68 +21,54 @@ def _predict(call: Call) -> Outcome:
         raise ConfigError(f"{call.overrides[0]}: changes a workflow; name it with workflow=NAME.")
     if workflow is not None:
         model = prediction.workflow(workflow, *call.overrides, **store_options(call))
-    result = prediction.predict(
-        model,
-        sources,
-        options.get("output", "predictions"),
-        **call.given("regions", "overwrite", *(o.name for o in _LOOKS)),
-        **store_options(call),
-    )
-    done = f"{result.images} images and {result.frames} video frames"
-    lines = [f"{done}: regions.json and the rest in {result.output}"]
-    lines += [f"partial: {name}: {what}" for name, what in result.partial.items()]
+    looks = [option.name for option in _LOOKS]
+    options = call.given("output", "regions", "overwrite", *looks)
+    result = prediction.predict(model, sources, **options, **store_options(call))
+    count = f"{result.images} images and {result.frames} video frames"
+    lines = [f"{count}: regions.json and the other files in {result.output}"]
+    lines += [f"partial: {name}: {reason}" for name, reason in result.partial.items()]
     lines += [f"left out: {reason}" for reason in result.failed.values()]
-    incomplete = result.failed or result.partial
-    return Outcome(result.to_json(), lines, PartialError.exit_code if incomplete else 0)
+    is_incomplete = result.failed or result.partial
+    return Outcome(result.to_json(), lines, PartialError.exit_code if is_incomplete else 0)
 
 
 def _export(call: Call) -> Outcome:
     if "model" not in call.options:
         raise ConfigError(
-            "export needs model=URI and format=onnx|openvino|int8, e.g. model=models:/street@champion."
+            "export needs model=URI and format=onnx|openvino|int8, e.g. "
+            "model=models:/street@champion."
         )
     from segtune.api import datasets
-    from segtune.api.experiments import to_stderr
+    from segtune.runtime.log import to_stderr
 
-    own: dict[str, Any] = call.given("format", "output", "images", "min_agreement", "overwrite")
-    done = datasets.export(call.options["model"], *call.overrides, **own, say=to_stderr)
-    return Outcome(done.to_json(), done.lines())
+    options = call.given("format", "output", "images", "min_agreement", "overwrite")
+    exported = datasets.export(call.options["model"], *call.overrides, **options, say=to_stderr)
+    return Outcome(exported.to_json(), exported.lines())
 
+
+_PREDICT = "segtune.api.prediction:predict"
+_OPTIONS = "segtune.inference.options:Options"
+_EXPORT = "segtune.api.datasets:export"
 
 _LOOKS = (
-    Option("min_area", "components of fewer pixels are left out", "integer", default="16", above=0),
-    Option(
-        "formats",
-        "files that are written besides regions.json",
-        "list",
-        choices=("masks", "overlays", "regions", "coco", "geojson", "yolo", "clarifai"),
-        default="masks,overlays,regions",
-    ),
-    Option(
-        "tile", "side of the tiles in which each image is looked at, in pixels", "integer", above=0
-    ),
-    Option(
-        "overlap", "share of a tile's side that neighbours have in common", "number", default="0.25"
-    ),
-    Option("tta", "test-time augmentation", choices=("none", "flip", "scales"), default="none"),
-    Option("sample_ms", "of a video, one frame every so many milliseconds", "number", above=0),
-    Option(
-        "smooth",
-        "of a video, smoothing over time",
-        choices=("none", "exponential", "flow"),
-        default="none",
-    ),
-    Option("max_pixels", "larger images are refused", "integer", above=0),
-    Option(
-        "runtime",
-        "what computes",
-        choices=("auto", "eager", "bf16", "onnx", "openvino"),
-        default="auto",
-    ),
+    Option("min_area", "smaller regions, in pixels, are left out", "integer", _OPTIONS, above=0),
+    Option("formats", "files to write besides regions.json", "list", _OPTIONS),
+    Option("tile", "side of the square tiles that images are cut into, in pixels", "integer",
+           _OPTIONS, default_text="only images that are too large are cut", above=0),
+    Option("overlap", "share of a tile that overlaps the next tile", "number", _OPTIONS),
+    Option("tta", "test-time augmentation", "text", _OPTIONS),
+    Option("sample_ms", "take one video frame every X milliseconds", "number", _OPTIONS,
+           default_text="every frame", above=0),
+    Option("smooth", "smoothing over the frames of a video", "text", _OPTIONS),
+    Option("max_pixels", "refuse larger images", "integer", _OPTIONS, above=0),
+    Option("runtime", "engine that computes; auto takes the fastest one", "text", _OPTIONS),
+)  # fmt: skip
+_MODEL = Option(
+    "model",
+    "segmenter: models:/NAME@champion, runs:/ID, the id of a run, or a folder",
+    value="URI",
+    completes="model",
 )
-_MODEL = Option("model", "segmenter: models:/NAME@champion, runs:/ID, a run's id, or a folder", value="URI",
-                completes="model")  # fmt: skip
-_OVERWRITE = Option("overwrite", "replace an output that exists", "boolean", default="false")
 
 VERBS = {
     "export": Verb(
@@ -92,14 +77,13 @@ VERBS = {
         "segtune export model=models:/street@champion format=onnx",
         options=(
             _MODEL,
-            Option("format", "kind of graph", choices=("onnx", "openvino", "int8"), default="onnx"),
-            Option("output", "folder of the graph", "path", "DIR", "exports/FORMAT", completes="file"),
-            Option("images", "images to compare on, at most", "integer", default="50", above=0),
-            Option(
-                "min_agreement", "least share of pixels of the same class", "number",
-                default="0.999, for int8 0.95", above=0,
-            ),
-            _OVERWRITE,
+            Option("format", "kind of graph", "text", _EXPORT),
+            Option("output", "folder of the graph", "path", _EXPORT, "DIR",
+                   default_text="exports/FORMAT", completes="file"),
+            Option("images", "compare on at most so many images", "integer", _EXPORT, above=0),
+            Option("min_agreement", "smallest share of pixels that must get the same class",
+                   "number", _EXPORT, default_text="0.999, for int8 0.95", above=0),
+            Option("overwrite", "replace an earlier export", "boolean", _EXPORT),
         ),
         passes=("*",),
     ),
@@ -110,18 +94,15 @@ VERBS = {
         names="[SOURCE …]",
         options=(
             _MODEL,
-            Option("workflow", "file of conf/workflow/ instead of model", value="NAME", completes="workflow"),
-            Option(
-                "source", "file, folder, glob, DATASET:SPLIT, or - for standard input", "path",
-                completes="file",
-            ),
-            Option("output", "folder that is written", "path", "DIR", "predictions", completes="file"),
-            Option(
-                "regions", "one region per class, or one per connected area",
-                choices=("concept", "components"), default="concept",
-            ),
+            Option("workflow", "file of conf/workflow/, in place of model", value="NAME",
+                   completes="workflow"),
+            Option("source", "file, folder, glob, DATASET:SPLIT, or - for standard input", "path",
+                   completes="file"),
+            Option("output", "folder to write", "path", _PREDICT, "DIR", completes="file"),
+            Option("regions", "one region per class, or one per connected component", "text",
+                   _PREDICT, default_text="as the workflow says, else concept"),
             *_LOOKS,
-            _OVERWRITE,
+            Option("overwrite", "replace earlier predictions", "boolean", _PREDICT),
             *STORE,
         ),
         passes=("workflow",),

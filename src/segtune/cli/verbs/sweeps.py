@@ -14,65 +14,66 @@ from segtune.cli.declaration import (
 )
 from segtune.cli.verbs.finding import page_lines
 from segtune.config.commands import command
+from segtune.config.defaults import ROOT
+
+_STOP_SECONDS = 60.0  # that `stop` waits for the workers
 
 
 def _sweep(call: Call) -> Outcome:
     from segtune.api import experiments
 
     if not call.names and not call.overrides and not call.flag("dry-run"):
-        return _files()
+        return _list_files()
     name = call.one_name("sweep")
     if call.flag("dry-run") or "sweep.dry_run=true" in call.overrides:
         plan = experiments.plan_sweep(name, *call.overrides)
         return Outcome(plan.to_json(), plan.lines())
     result = experiments.sweep(name, *call.overrides)
-    failed = result.counts.failed
-    again = command("retry", result.name, tracking=result.tracking)
-    retry = (
-        [f"to try the failed trials again, once their reason is gone: {again}"] if failed else []
-    )
+    counts, best = result.counts, result.best
     lines = [
-        f"sweep {result.name}: {result.counts.finished} finished, {result.counts.pruned} pruned, "
-        f"{failed} failed, {result.seconds:.0f} s",
-        f"best: {result.best.name} ({result.best.id}), val mIoU {result.best.miou:.4f}",
-        *retry,
-        f"next: {command('compare', result.name, tracking=result.tracking)}",
-        *page_lines(experiments.runs_page(result.tracking)),
+        f"sweep {result.name}: {counts.finished} finished, {counts.pruned} pruned, "
+        f"{counts.failed} failed, {result.seconds:.0f} s",
+        f"best: {best.name} ({best.id}), val mIoU {best.miou:.4f}",
     ]
+    if counts.failed:
+        retry = command("retry", result.name, tracking=result.tracking)
+        lines.append(f"to try the failed trials again, after you removed the cause: {retry}")
+    lines.append(f"next: {command('compare', result.name, tracking=result.tracking)}")
+    lines += page_lines(experiments.runs_page(result.tracking))
     return Outcome(result.to_json(), lines)
 
 
-def _files() -> Outcome:
-    """The sweep files with their questions."""
+def _list_files() -> Outcome:
+    """List the sweep files with their questions."""
     from segtune.sweeping.listing import sweep_files
 
-    rows = sweep_files()
-    width = max((len(r.name) for r in rows), default=0)
-    data = [{"sweep": r.name, "file": str(r.path), "question": r.question} for r in rows]
-    lines = [*(r.line(width) for r in rows), "", f"start one with: {command('sweep', 'NAME')}"]
+    files = sweep_files()
+    width = max((len(f.name) for f in files), default=0)
+    data = [{"sweep": f.name, "file": str(f.path), "question": f.question} for f in files]
+    lines = [*(f.line(width) for f in files), "", f"start one with: {command('sweep', 'NAME')}"]
     return Outcome({"files": data}, lines)
 
 
-def _started(root: str) -> Outcome:
-    """The sweeps of a store with their state and counts."""
+def _list_started(root: str) -> Outcome:
+    """List the sweeps of a store with their state and counts."""
     from segtune.config.schema import TrackingConfig
     from segtune.sweeping.listing import started_sweeps
 
-    rows = started_sweeps(root)
-    width = max((len(r.name) for r in rows), default=0)
-    none = f"no sweep was started in '{root}'; what can be started: {command('sweep')}"
-    more = f"more of one: {command('status', 'NAME', tracking=TrackingConfig(root=root))}"
-    return Outcome(
-        {"sweeps": [r.to_json() for r in rows]},
-        [*(r.line(width) for r in rows), "", more] if rows else [none],
-    )
+    sweeps = started_sweeps(root)
+    if not sweeps:
+        line = f"'{root}' holds no sweep; to see the sweeps that you can start: {command('sweep')}"
+        return Outcome({"sweeps": []}, [line])
+    width = max(len(s.name) for s in sweeps)
+    one = command("status", "NAME", tracking=TrackingConfig(root=root))
+    lines = [*(s.line(width) for s in sweeps), "", f"details of a sweep: {one}"]
+    return Outcome({"sweeps": [s.to_json() for s in sweeps]}, lines)
 
 
 def _status(call: Call) -> Outcome:
     from segtune.api import experiments
 
     if not call.names:
-        return _started(call.options.get("tracking.root", "mlruns"))
+        return _list_started(call.options.get("tracking.root", ROOT))
     state = experiments.status(call.one_name("sweep"), **_study_options(call))
     return Outcome(state.to_json(), state.lines())
 
@@ -81,10 +82,9 @@ def _stop(call: Call) -> Outcome:
     from segtune.api import experiments
 
     name = call.one_name("sweep")
-    state = experiments.stop(name, wait=60.0, **_study_options(call))
-    return Outcome(
-        state.to_json(), [*state.lines(), f"asked to stop. Continue with: {state.command}"]
-    )
+    state = experiments.stop(name, wait=_STOP_SECONDS, **_study_options(call))
+    lines = [*state.lines(), f"asked to stop. Continue with: {state.command}"]
+    return Outcome(state.to_json(), lines)
 
 
 def _retry(call: Call) -> Outcome:
@@ -92,15 +92,15 @@ def _retry(call: Call) -> Outcome:
 
     name, study = call.one_name("sweep"), _study_options(call)
     count = experiments.retry(name, **study)
-    lines = [f"{count} failed trials wait again. Next: {experiments.status(name, **study).command}"]
-    return Outcome({"sweep": name, "retried": count}, lines)
+    following = experiments.status(name, **study).command
+    line = f"{count} failed trials returned to the queue. Next: {following}"
+    return Outcome({"sweep": name, "retried": count}, [line])
 
 
 def _worker(call: Call) -> Outcome:
     from segtune.api import experiments
 
-    storage = call.options.get("sweep.storage")
-    state = experiments.worker(call.one_name("sweep"), storage=storage, **store_options(call))
+    state = experiments.worker(call.one_name("sweep"), **_study_options(call))
     return Outcome(state.to_json(), state.lines())
 
 
@@ -126,7 +126,7 @@ VERBS = {
     ),
     "status": Verb(
         _status,
-        "Show the progress of a sweep, wherever it runs; without a name, list those of the store.",
+        "Show the progress of a sweep; without a name, list the sweeps of the store.",
         "segtune status quickstart",
         names="[SWEEP]",
         options=_STUDY,
@@ -142,7 +142,7 @@ VERBS = {
     ),
     "retry": Verb(
         _retry,
-        "Put the failed trials of a sweep back into the queue.",
+        "Return the failed trials of a sweep to the queue.",
         "segtune retry quickstart",
         names="SWEEP",
         options=_STUDY,
@@ -150,7 +150,7 @@ VERBS = {
     ),
     "worker": Verb(
         _worker,
-        "Add one worker to a sweep that runs.",
+        "Add one worker to a running sweep.",
         "segtune worker camvid_templates",
         names="SWEEP",
         options=(STORAGE, *STORE, EXPERIMENT),

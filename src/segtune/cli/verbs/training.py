@@ -1,10 +1,15 @@
-"""train: fine-tunes one model."""
+"""train: fine-tune one model."""
 
 import json
+from typing import TYPE_CHECKING
 
 from segtune.cli.declaration import Call, Option, Outcome, Verb
 from segtune.cli.verbs.finding import page_lines
 from segtune.config.commands import command
+
+if TYPE_CHECKING:
+    from segtune.config.schema import TrackingConfig
+    from segtune.training.result import RunResult
 
 
 def _train(call: Call) -> Outcome:
@@ -13,41 +18,40 @@ def _train(call: Call) -> Outcome:
     if call.flag("print-config"):
         return _print_config(call)
     result = experiments.train(*call.overrides)
-    kind = result.kind
+    tracking = experiments.compose(*call.overrides).config.tracking
     lines = [
         f"run {result.run_id} {result.state}: val mIoU {result.miou:.4f}",
-        f"{kind}: {result.segmenter}",
+        f"{result.kind}: {result.segmenter}",
+        f"next: {command('compare', result.run_id, tracking=tracking)}",
+        _use(result, tracking),
+        *page_lines(experiments.runs_page(tracking)),
     ]
-    tracking = experiments.compose(*call.overrides).config.tracking
-    lines.append(f"next: {command('compare', result.run_id, tracking=tracking)}")
-    if kind == "segmenter":
-        from segtune.tracking.store import open_store
-        from segtune.tracking.suggesting import predict_command
+    return Outcome(result.to_json(), lines)
 
-        lines.append(f"next: {predict_command(open_store(tracking), result.uri)}")
-    else:
-        lines.append(
-            f"to use it, name {result.uri} among the labelers of a workflow: docs/workflows.md"
-        )
-    return Outcome(result.to_json(), [*lines, *page_lines(experiments.runs_page(tracking))])
+
+def _use(result: "RunResult", tracking: "TrackingConfig") -> str:
+    """Say how to use the trained model."""
+    if result.kind != "segmenter":
+        return f"to use it, name {result.uri} among the labelers of a workflow: docs/workflows.md"
+    from segtune.tracking.store import open_store
+    from segtune.tracking.suggesting import predict_command
+
+    return f"next: {predict_command(open_store(tracking), result.uri)}"
 
 
 def _print_config(call: Call) -> Outcome:
-    """The composed config, one `key: value` line each, with the origin of the value."""
+    """Show the composed config, one `key: value` line each, with the origin of the value."""
     from segtune.api import experiments
     from segtune.config.keys import flatten
 
     composed = experiments.compose(*call.overrides)
     config = composed.config.model_dump(mode="json")
-    shown = [(k, v) for k, v in flatten(config) if not k.startswith("template.hyperparameters.")]
-    rows = [f"{k}: {json.dumps(v, ensure_ascii=False)}" for k, v in shown]
-    width = min(60, max(map(len, rows)))
-    keys = [k for k, _ in shown]
-    lines = [
-        f"{r:<{width}}  # {composed.origins.get(k, 'default')}"
-        for r, k in zip(rows, keys, strict=True)
-    ]
-    return Outcome({"config": config, "origins": dict(composed.origins)}, lines)
+    shown = {k: v for k, v in flatten(config) if not k.startswith("template.hyperparameters.")}
+    rows = {k: f"{k}: {json.dumps(v, ensure_ascii=False)}" for k, v in shown.items()}
+    width = min(60, max(map(len, rows.values())))
+    origins = composed.origins
+    lines = [f"{row:<{width}}  # {origins.get(key, 'default')}" for key, row in rows.items()]
+    return Outcome({"config": config, "origins": dict(origins)}, lines)
 
 
 VERBS = {

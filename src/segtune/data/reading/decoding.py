@@ -10,13 +10,11 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from segtune.config.defaults import MAX_PIXELS
 from segtune.errors import DataError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM")
 """What is decoded; others (EPS, for one, starts an interpreter) are not even tried."""
-
-MAX_PIXELS = 200_000_000
-"""Largest image that is decoded, in pixels, judged by its header: a 24 KB PNG can claim more than memory holds."""
 
 _ORIENTATION = 0x0112
 Image.MAX_IMAGE_PIXELS = None  # our own check comes first and names the file

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from segtune.config.defaults import MAX_PIXELS
 from segtune.data.reading.decoding import (
-    MAX_PIXELS,
     check_size,
     decode,
     decode_file,

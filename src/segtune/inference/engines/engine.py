@@ -22,6 +22,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from segtune.data.source.files import cache_dir
 from segtune.errors import ConfigError, nearest
+from segtune.inference.choices import ENGINES
 from segtune.inference.decisions import Decided, decide
 from segtune.inference.engines.graphs import (
     Runtime,
@@ -36,7 +37,6 @@ from segtune.models.probe import keep_answers, kept_answers
 from segtune.models.segmentation_model import SegmentationModel
 from segtune.runtime.log import Log
 
-ENGINES = ("auto", "eager", "bf16", "onnx", "openvino")
 LEAST_AGREEMENT = 0.995
 _ROUNDS = 3
 _PAUSE = 0.1  # seconds

@@ -19,12 +19,12 @@ from shapely import Polygon
 
 from segtune.classes import IGNORE_INDEX, ClassTable
 from segtune.errors import DataError
+from segtune.inference.choices import SPLITS
 from segtune.inference.regions.polygons import TOLERANCE, polygons_of, to_polygons, to_rings
 
 SCHEMA_VERSION = 2
 SCHEMA = Path(__file__).with_name("regions.schema.json")
 _COUNTED = 2**22  # pixels that are counted at a time
-SPLITS = ("concept", "components")
 
 
 @dataclass(frozen=True)

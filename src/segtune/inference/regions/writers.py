@@ -20,9 +20,6 @@ from segtune.inference.media.georeference import Georeference
 from segtune.inference.regions.polygons import one_path
 from segtune.inference.regions.regions import Region
 
-FORMATS = ("masks", "overlays", "regions", "coco", "geojson", "yolo", "clarifai")
-"""What `predict` can write. The first two are pictures, the rest are made here and in `regions`."""
-
 
 def to_coco(images: Iterable[Mapping[str, Any]], classes: ClassTable) -> dict[str, Any]:
     """Rows of `regions.json` as a COCO dataset: masks as RLE, category ids from 1 (COCO keeps 0 for nothing).

@@ -1,0 +1,205 @@
+"""Import: convert annotations of any known format into the canonical layout."""
+
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segtune.config.commands import command
+from segtune.errors import ConfigError, DataError, nearest
+from segtune.runtime.log import Log
+
+if TYPE_CHECKING:
+    from segtune.data.source.layout import Source
+
+_LAYOUTS = {
+    "cityscapes": ("leftImg8bit", "gtFine"),
+    "ade20k": ("images/training", "annotations/training"),
+    "folder": ("images", "masks"),
+}
+"""Dataset -> folders by which its layout is recognised."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The result of an import.
+
+    Attributes:
+        format: format of the annotations.
+        output: folder of the new dataset.
+        counts: images by split.
+        classes: names of the classes.
+        advice: how to get a test split, where there is none.
+    """
+
+    format: str
+    output: Path
+    counts: dict[str, int]
+    classes: tuple[str, ...]
+    advice: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "format": self.format,
+            "output": str(self.output),
+            "images": self.counts,
+            "classes": self.classes,
+            "advice": self.advice,
+        }
+
+    def lines(self) -> list[str]:
+        """Return lines for people."""
+        from segtune.config.dataset_schema import DatasetConfig
+
+        counts = ", ".join(f"{n} {split}" for split, n in sorted(self.counts.items()))
+        dataset = DatasetConfig(name="folder", source="folder", root=str(self.output))
+        return [
+            f"{self.format}: {counts} images, classes {', '.join(self.classes)}: {self.output}",
+            *([f"! {self.advice}"] if self.advice else []),
+            f"next: {command('check', dataset=dataset)}",
+        ]
+
+
+def import_dataset(
+    source: str | Path,
+    output: str | Path,
+    *overrides: str,
+    format: str = "auto",
+    overwrite: bool = False,
+    say: Log = lambda _: None,
+) -> Imported:
+    """Convert annotations of any known format into images, index masks, `classes.yaml` and splits.
+
+    Args:
+        source: folder, table of pairs, or archive.
+        output: folder to write.
+        overrides: `dataset.KEY=VALUE`, as `dataset.annotations.order=file` or
+            `dataset.splits.val=0.1`.
+        format: one of `segtune.data.formats.FORMATS`, or a dataset with the same folders
+            (cityscapes, ade20k, camvid, folder); `auto` looks at the files.
+        overwrite: replace an earlier import.
+
+    Raises:
+        ConfigError: an unknown format or key; or an output that exists, that contains the source,
+            or that is no earlier import.
+        DataError: files that cannot be read; the import then leaves nothing behind.
+    """
+    root = Path(os.path.expanduser(source)).absolute()
+    target = Path(os.path.expanduser(output)).absolute()
+    _check_folders(root, target, overwrite)
+    from segtune.config.compose import compose
+    from segtune.data.source.archives import is_archive, unpack
+    from segtune.data.sources import advice_on_test, open_source
+
+    with tempfile.TemporaryDirectory(prefix="segtune-import-") as unpacked:
+        if is_archive(root):
+            unpack(root, Path(unpacked))
+            root = Path(unpacked)
+        name = _find_format(root, format)
+        temporary = target.with_name(f".{target.name}-import")
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            counts = _convert(root, temporary, name, overrides, say)
+            shutil.rmtree(target, ignore_errors=True)
+            temporary.rename(target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    dataset = compose(["dataset=folder", f"dataset.root={target}"]).config.dataset
+    imported = open_source(dataset)
+    return Imported(name, target, dict(counts), imported.classes.names, advice_on_test(imported))
+
+
+def _check_folders(root: Path, target: Path, overwrite: bool) -> None:
+    from segtune.config.dataset_schema import CLASSES_FILE
+
+    if not root.exists():
+        raise DataError(
+            f"'{root}' does not exist. Give the folder, table or archive with the annotations."
+        )
+    if target.exists() and not overwrite:
+        raise ConfigError(
+            f"output '{target}' exists; choose another folder, or set overwrite=true."
+        )
+    if target.resolve() in (root.resolve(), *root.resolve().parents):
+        raise ConfigError(
+            f"output '{target}' contains the source '{root}', which would be deleted; choose "
+            "another folder."
+        )
+    if target.exists() and not (target / CLASSES_FILE).is_file():
+        raise ConfigError(
+            f"output '{target}' is no earlier import (it has no {CLASSES_FILE}); choose another "
+            "folder."
+        )
+
+
+def _find_format(root: Path, format: str) -> str:
+    """Return the name of a format, or of a dataset with the same layout."""
+    from segtune.config.conf_files import members
+    from segtune.data.formats import FORMATS, detect
+
+    layouts = [m for m in members("dataset") if m not in FORMATS and m != "street"]
+    if format != "auto":
+        if format not in FORMATS and format not in layouts:
+            raise ConfigError(f"format={format}: {nearest(format, [*FORMATS, *layouts, 'auto'])}")
+        return format
+    detected = detect(root)
+    if detected:
+        return detected
+    for name, folders in _LAYOUTS.items():
+        if all((root / folder).is_dir() for folder in folders):
+            return name
+    raise DataError(
+        f"'{root}' holds no annotations of a known format: {', '.join(FORMATS)}, and no folders "
+        f"like those of {', '.join(layouts)}. Name the format with format=NAME, or give the folder "
+        "that holds both images and labels."
+    )
+
+
+def _convert(
+    root: Path, target: Path, name: str, overrides: Sequence[str], say: Log
+) -> Counter[str]:
+    """Write the dataset in the canonical layout; return the number of images by split."""
+    from segtune.config.compose import compose
+    from segtune.data.formats import FORMATS, convert
+    from segtune.data.source.download import build_folder
+    from segtune.data.sources import open_source
+
+    root_word = f"dataset.root={root}"
+    if name in FORMATS:
+        words = ["dataset=coco", root_word, f"dataset.annotations.format={name}"]
+        return convert(compose([*words, *overrides]).config.dataset, root, target, say)
+    dataset = compose([f"dataset={name}", root_word, *overrides]).config.dataset
+    source = open_source(dataset, say)
+    counts: Counter[str] = Counter()
+    build_folder(target, lambda folder: counts.update(_rewrite(source, folder, say)))
+    return counts
+
+
+def _rewrite(source: "Source", folder: Path, say: Log) -> Counter[str]:
+    """Write a dataset that has folders of images and masks in the canonical layout."""
+    from segtune.data.formats import write
+    from segtune.data.formats.areas import Annotated, Labelled
+    from segtune.data.source.files import read_bytes
+
+    items = []
+    for split in source.splits():
+        for pair in source.pairs(split):
+
+            def mask(pair: Any = pair) -> Any:
+                return source.masks.read(read_bytes(pair.mask), str(pair.mask), pair.form)
+
+            items.append(Labelled(pair.name, pair.image, split, mask=mask))
+    counts = write(Annotated(source.classes.to_json(), items), folder, source.config, say)
+    if source.config.finer:
+        for item in items:
+            assert item.split is not None
+            stored = source.finer_file(item.split, item.name)
+            target = folder / "finer" / item.split / f"{item.name}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(stored, target)
+    return counts
