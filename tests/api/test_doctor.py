@@ -155,10 +155,7 @@ def test_a_stray_of_another_experiment_is_found_too(store):
     run = RunWriter.create(mine, "r", {}, {"segtune.kind": "run"})
     run._lock.release()
     assert states(diagnose(str(store.root)), "runs") == ["warn"]
-    assert (
-        main(["doctor", "--fix", f"tracking.root={store.root}", "tracking.experiment=mine"])
-        == 0
-    )
+    assert main(["doctor", "--fix", f"tracking.root={store.root}", "tracking.experiment=mine"]) == 0
     assert get_run(mine, run.run_id).state == "interrupted"
 
 

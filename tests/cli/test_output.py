@@ -29,9 +29,7 @@ def test_a_terminal_that_lacks_characters_shows_others(encoding):
 
 
 def test_json_is_strict_and_survives_names_that_are_no_text():
-    text = _json(
-        {"path": "a\udcff", "miou": float("nan"), "rows": ({"x": float("inf")}, [1.5])}
-    )
+    text = _json({"path": "a\udcff", "miou": float("nan"), "rows": ({"x": float("inf")}, [1.5])})
     data = json.loads(text, parse_constant=lambda name: pytest.fail(name))
     assert data == {"path": "a\udcff", "miou": None, "rows": [{"x": None}, [1.5]]}
     assert text.encode()

@@ -4,8 +4,8 @@ import inspect
 
 import pytest
 
-from segtune.cli.main import main
 from segtune.cli.declaration import Option
+from segtune.cli.main import main
 from segtune.cli.parsing import COMMON, help_text, parse
 from segtune.cli.verbs import VERBS
 from segtune.errors import ConfigError
