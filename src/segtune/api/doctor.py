@@ -186,10 +186,8 @@ def _journals(root: Path, fix: bool) -> Iterator[Finding]:
         yield Finding("journals", "ok", "every study can be read")
     for damage in damages:
         text = f"{damage.path}: line {damage.line} cannot be read"
-        remedy = (
-            f"Stop the sweep, then doctor --fix cuts the file there ({damage.lost} lines) and keeps "
-            "a copy"
-        )
+        cut = f"cuts the file there ({damage.lost} lines) and keeps a copy"
+        remedy = f"Stop the sweep; then doctor --fix {cut}"
         yield _repaired("journals", text, remedy, fix, partial(_cut, damage))
 
 

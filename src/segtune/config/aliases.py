@@ -1,18 +1,22 @@
-"""Names that other frameworks use for our keys, for hints in messages."""
+"""Names of our keys in other frameworks, for hints in messages."""
 
 _KEYS = {
     "hp.per_item_lrate (the learning rate is hp.batch_size * hp.per_item_lrate)": (
-        "lr learning_rate lr0 base_lr max_lr initial_lr lrate optim.lr optimizer.lr optimizer.learning_rate"
+        "lr learning_rate lr0 base_lr max_lr initial_lr lrate optim.lr optimizer.lr "
+        "optimizer.learning_rate"
     ),
     "hp.num_epochs": (
-        "epochs max_epochs n_epochs num_epochs epoch max_iters iterations steps max_steps trainer.epochs "
+        "epochs max_epochs n_epochs num_epochs epoch max_iters iterations steps max_steps "
+        "trainer.epochs "
         "trainer.max_epochs trainer.num_epochs trainer.max_steps"
     ),
     "hp.batch_size": (
-        "batch batch_size bs train_batch_size samples_per_gpu data.batch_size dataset.batch_size trainer.batch_size"
+        "batch batch_size bs train_batch_size samples_per_gpu data.batch_size "
+        "dataset.batch_size trainer.batch_size"
     ),
     "hp.image_size, as [512]": (
-        "imgsz img_size image_size input_size resize size resolution data.image_size dataset.image_size"
+        "imgsz img_size image_size input_size resize size resolution data.image_size "
+        "dataset.image_size"
     ),
     "hp.encoder": "backbone encoder encoder_name model.encoder model.backbone",
     "hp.pretrained_weights": "pretrained weights init_weights encoder_weights",
@@ -20,9 +24,12 @@ _KEYS = {
     "template=NAME": "model arch architecture net network decoder head plans model.name model.arch",
     "dataset=NAME, or dataset=folder dataset.root=DIR": "data data.name datamodule ds",
     "dataset.root": (
-        "path root data_root data_dir dataset_path data.root dataset.path dataset.dir dataset.data_root paths.data_dir"
+        "path root data_root data_dir dataset_path data.root dataset.path dataset.dir "
+        "dataset.data_root paths.data_dir"
     ),
-    "dataset.classes": "classes names class_names nc num_classes n_classes dataset.num_classes dataset.names",
+    "dataset.classes": (
+        "classes names class_names nc num_classes n_classes dataset.num_classes dataset.names"
+    ),
     "dataset.ignore, as [255]": "ignore_index ignore_label dataset.ignore_index",
     "dataset.splits.fold": "fold dataset.fold",
     "dataset.splits.folds": "folds dataset.folds k",
@@ -32,15 +39,20 @@ _KEYS = {
     "trainer=cpu, trainer=gpu or trainer.accelerator": "device accelerator cuda gpu",
     "trainer.accelerator": "trainer.device trainer.gpu",
     "trainer.devices": "gpus devices num_gpus n_gpus trainer.gpus",
-    "trainer.workers": "workers num_workers n_jobs trainer.num_workers data.num_workers dataset.num_workers",
+    "trainer.workers": (
+        "workers num_workers n_jobs trainer.num_workers data.num_workers dataset.num_workers"
+    ),
     "trainer.threads": "threads num_threads",
     "trainer.precision": "amp fp16 half bf16 mixed_precision precision",
     "trainer.ema_decay": "ema ema_decay",
     "trainer.early_stopping": "patience early_stopping early_stop",
     "trainer.accumulate": (
-        "accumulate grad_accum gradient_accumulation_steps accumulate_grad_batches trainer.accumulate_grad_batches"
+        "accumulate grad_accum gradient_accumulation_steps accumulate_grad_batches "
+        "trainer.accumulate_grad_batches"
     ),
-    "trainer.gradient_clip": "grad_clip clip gradient_clip_val clip_grad_norm trainer.gradient_clip_val",
+    "trainer.gradient_clip": (
+        "grad_clip clip gradient_clip_val clip_grad_norm trainer.gradient_clip_val"
+    ),
     "trainer.minutes": "minutes time max_time trainer.max_time",
     "trainer.val_every": "val_interval val_every trainer.check_val_every_n_epoch",
     "trainer.compile": "compile torch_compile",
@@ -69,11 +81,11 @@ _KEYS = {
 }
 
 KEYS = {alias: key for key, names in _KEYS.items() for alias in names.split()}
-"""Key elsewhere -> the key here."""
+"""Key of another framework -> the key here."""
 
 
 def alias_hint(key: str) -> str:
-    """Name our key for a key of another framework; empty where the key is not known.
+    """Return a hint that names our key for a key of another framework; empty for other keys.
 
     >>> alias_hint("epochs"), alias_hint("model.depth")
     ('here it is hp.num_epochs', 'here it is template=NAME')

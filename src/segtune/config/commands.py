@@ -1,4 +1,4 @@
-"""The commands that segtune prints: each runs as printed, from the folder where it was printed."""
+"""The commands that segtune prints: each runs as printed, in the folder where it was printed."""
 
 import os
 import re
@@ -17,19 +17,22 @@ if TYPE_CHECKING:
     from segtune.config.schema import TrackingConfig
 
 _PLAIN = re.compile(r"[A-Za-z_/][\w/.:@-]*", re.ASCII)
-_STORE_KEYS = {verb: ("root",) for verb in ("status", "stop", "retry")} | {
-    verb: ("root", "uri") for verb in ("predict", "rollback")
+_STORE_KEYS = {
+    **dict.fromkeys(("status", "stop", "retry"), ("root",)),
+    **dict.fromkeys(("predict", "rollback"), ("root", "uri")),
 }
-"""Keys of the store that a verb takes; verbs not named here take all of them."""
+"""Verb -> keys of the store that it takes; other verbs take all keys."""
 
-_SECTIONS = (
-    "splits",
-    "annotations",
-    "street",
-    "download",
-)  # of a dataset: their keys are named one by one
+_ALL_STORE_KEYS = ("root", "uri", "experiment")
+_SECTIONS = ("splits", "annotations", "street", "download")
+"""Sections of a dataset: a command names their keys one by one."""
+
 _OTHER_TYPES = ("true", "false", "null", "nan", "inf")
-_NEEDS_QUOTES = re.compile(r"null|['\"{\[].*|")  # where a word as it is would not be read as text
+_NEEDS_QUOTES = re.compile(r"null|['\"{\[].*|")  # Hydra reads such a word as no text
+
+_PATH_KEYS = ("dataset.root", "dataset.fixes", "tracking.root", "hp.pretrained_weights")
+_NO_PATH = re.compile(r"null|none|imagenet|[{\[].*|.*(:/|\$\{).*|")
+"""Names, mappings, addresses and interpolations that stand in place of a path."""
 
 
 def command(
@@ -39,32 +42,28 @@ def command(
     dataset: "DatasetConfig | None" = None,
     **values: Any,
 ) -> str:
-    """A command for a shell, quoted.
+    """Return a command for a shell, quoted.
 
     Args:
         words: names and flags, and key=value words as the user gave them.
-        tracking: the store; what differs from the default is passed on.
-        dataset: the dataset that the command is about.
-        values: further key=value words; None leaves one out.
+        tracking: the store; the command names only the keys that differ from the default store.
+        dataset: the dataset of the command.
+        values: more key=value words; a value of None leaves the word out.
 
-    >>> command("promote", "quickstart", model="street").endswith("segtune promote quickstart model=street")
-    True
+    >>> command("promote", "quickstart", model="street").partition("segtune ")[2]
+    'promote quickstart model=street'
     """
     parts = [*program(), verb, *words]
     parts += [] if dataset is None else dataset_words(dataset)
     parts += [word(key, value) for key, value in values.items() if value is not None]
-    parts += [] if tracking is None else tracking_words(tracking, _STORE_KEYS.get(verb, _ALL))
+    parts += (
+        [] if tracking is None else tracking_words(tracking, _STORE_KEYS.get(verb, _ALL_STORE_KEYS))
+    )
     return shlex.join(parts)
 
 
-_PATH_KEYS = ("dataset.root", "dataset.fixes", "tracking.root", "hp.pretrained_weights")
-_NO_PATH = re.compile(
-    r"null|none|imagenet|[{\[].*|.*(:/|\$\{).*|"
-)  # names, mappings, addresses, interpolations
-
-
 def absolute_words(words: Sequence[str]) -> list[str]:
-    """key=value words that mean the same from any folder: relative paths become absolute.
+    """Make relative paths absolute, so that key=value words mean the same in every folder.
 
     >>> absolute_words(["seed=3", "dataset.root=/data", "hp.pretrained_weights=imagenet"])
     ['seed=3', 'dataset.root=/data', 'hp.pretrained_weights=imagenet']
@@ -79,7 +78,7 @@ def absolute_words(words: Sequence[str]) -> list[str]:
 
 
 def recorded_words(text: str, verb: str) -> list[str]:
-    """The words behind the verb of a command that was recorded; none where it is another verb's.
+    """Return the words after the verb of a recorded command; none if it has another verb.
 
     >>> recorded_words("python -m segtune train 'dataset.root=my roads' seed=3", "train")
     ['dataset.root=my roads', 'seed=3']
@@ -89,7 +88,7 @@ def recorded_words(text: str, verb: str) -> list[str]:
 
 
 def in_folder(folder: str, text: str) -> str:
-    """A command to give in a folder, from any other.
+    """Return a command that changes to a folder first.
 
     >>> in_folder("/my roads", "segtune sweep quickstart")
     "cd '/my roads' && segtune sweep quickstart"
@@ -98,27 +97,22 @@ def in_folder(folder: str, text: str) -> str:
 
 
 def program() -> list[str]:
-    """The words that call segtune here: as this process was called, or so that its Python is found."""
-    on_path, called = shutil.which("segtune"), Path(sys.argv[0] if sys.argv else "")
-    if called.name == "__main__.py" and called.parent.name == "segtune":
-        end = next((n + 2 for n, pair in enumerate(zip(sys.orig_argv, sys.orig_argv[1:], strict=False))
-                    if pair == ("-m", "segtune")), 0)  # fmt: skip
-        if end:
-            return sys.orig_argv[:end]
-    if (
-        called.name == "segtune"
-        and called.is_file()
-        and not (on_path and os.path.samefile(on_path, called))
-    ):
-        return [str(called) if called.parent != Path() else f"./{called}"]
+    """Return the words that call segtune here, in the way in which this process was called."""
+    on_path = shutil.which("segtune")
+    script = Path(sys.argv[0] if sys.argv else "")
+    if script.name == "__main__.py" and script.parent.name == "segtune":
+        words = sys.orig_argv
+        for end in range(2, len(words) + 1):
+            if words[end - 2 : end] == ["-m", "segtune"]:
+                return words[:end]
+    if script.name == "segtune" and script.is_file():
+        if not (on_path and os.path.samefile(on_path, script)):
+            return [str(script) if script.parent != Path() else f"./{script}"]
     return ["segtune"] if on_path else [sys.executable, "-m", "segtune"]
 
 
-_ALL = ("root", "uri", "experiment")
-
-
-def tracking_words(tracking: "TrackingConfig", keys: Sequence[str] = _ALL) -> list[str]:
-    """The key=value words that name a store; none for the default store.
+def tracking_words(tracking: "TrackingConfig", keys: Sequence[str] = _ALL_STORE_KEYS) -> list[str]:
+    """Return the key=value words that name a store; none for the default store.
 
     >>> from segtune.config.schema import TrackingConfig
     >>> tracking_words(TrackingConfig()), tracking_words(TrackingConfig(root="/data/runs"))
@@ -126,120 +120,132 @@ def tracking_words(tracking: "TrackingConfig", keys: Sequence[str] = _ALL) -> li
     """
     from segtune.config.schema import TrackingConfig
 
-    usual, root = TrackingConfig(), Path(tracking.root).expanduser().absolute()
-    words = [] if root == Path(usual.root).absolute() else [word("tracking.root", str(root))]
-    changed = [k for k in keys if k != "root" and getattr(tracking, k) != getattr(usual, k)]
+    default, root = TrackingConfig(), Path(tracking.root).expanduser().absolute()
+    words = [] if root == Path(default.root).absolute() else [word("tracking.root", str(root))]
+    changed = [k for k in keys if k != "root" and getattr(tracking, k) != getattr(default, k)]
     return words + [word(f"tracking.{key}", getattr(tracking, key)) for key in changed]
 
 
 def dataset_words(dataset: "DatasetConfig") -> list[str]:
-    """The key=value words that choose a dataset: those that it was composed from, or equivalent ones.
+    """Return the key=value words that choose a dataset.
 
-    >>> from segtune.dataset_settings import DatasetConfig
-    >>> dataset_words(DatasetConfig(name="roads", source="folder", root="/data", classes=["road", "car"]))
+    A composed dataset knows its words. For a recorded dataset they are worked out.
+
+    >>> from segtune.config.dataset_schema import DatasetConfig
+    >>> roads = DatasetConfig(name="roads", source="folder", root="/data", classes=["road", "car"])
+    >>> dataset_words(roads)
     ['dataset=folder', 'dataset.name=roads', 'dataset.root=/data', 'dataset.classes=[road,car]']
     """
     if dataset.words:
         return list(dataset.words)
-    form, usual = _member(dataset)
-    left_out = {"table"}
+    member, defaults = _similar_member(dataset)
+    excluded = {"table"}
     if not isinstance(dataset.fixes, str):
-        left_out.add("fixes")  # their content is no word; a check shows the faults again
-    given = dataset.model_dump(exclude=left_out)
-    without_words = usual.model_dump() | {"root": None}
-    if usual.classes is None and dataset.classes is not None:
-        without_words |= _table_beside(dataset.root)
-    return [f"dataset={form}", *_differences("dataset", given, without_words)]
+        excluded.add("fixes")  # their content is no word; a check shows the faults again
+    values = dataset.model_dump(exclude=excluded)
+    default_values = defaults.model_dump() | {"root": None}
+    if defaults.classes is None and dataset.classes is not None:
+        default_values |= _table_in(dataset.root)
+    return [f"dataset={member}", *_differences("dataset", values, default_values)]
 
 
-def _member(dataset: "DatasetConfig") -> tuple[str, "DatasetConfig"]:
-    """The member of `conf/dataset/` that a recorded dataset was made from, or the most similar; and what it holds."""
+def _similar_member(dataset: "DatasetConfig") -> tuple[str, "DatasetConfig"]:
+    """Return the member of `conf/dataset/` that is most similar to a dataset, and its content."""
     from segtune.config.dataset_schema import DatasetConfig
 
-    similar = ["street"]
-    if dataset.source == "annotations":
-        similar = [dataset.annotations.format, "coco"] if dataset.annotations else ["coco"]
-    elif dataset.source == "folder":
-        paths = [
-            path for folder in conf_dirs() for path in sorted((folder / "dataset").glob("*.yaml"))
-        ]
-        similar = [] if dataset.download is None else [dataset.name, *(path.stem for path in paths)]
-    for name in similar:
-        held = _read_member(name)
-        if held is None or held.source != dataset.source:
+    for name in _candidates(dataset):
+        member = _read_member(name)
+        if member is None or member.source != dataset.source:
             continue
-        if dataset.source != "folder" or held.download == dataset.download:
-            return name, held
+        if dataset.source != "folder" or member.download == dataset.download:
+            return name, member
     return "folder", DatasetConfig(name="folder", source="folder")
 
 
+def _candidates(dataset: "DatasetConfig") -> list[str]:
+    """Return the members of `conf/dataset/` that a dataset may come from, the likeliest first."""
+    if dataset.source == "street":
+        return ["street"]
+    if dataset.source == "annotations":
+        return [dataset.annotations.format, "coco"] if dataset.annotations else ["coco"]
+    if dataset.download is None:
+        return []
+    names = [dataset.name]
+    for folder in conf_dirs():
+        names += sorted(path.stem for path in (folder / "dataset").glob("*.yaml"))
+    return names
+
+
 def _read_member(name: str) -> "DatasetConfig | None":
-    """A member of `conf/dataset/` without its root; None where there is none that can be read by itself."""
-    import yaml
+    """Return a member of `conf/dataset/` without its root; None if it cannot be read by itself."""
     from pydantic import ValidationError
 
     from segtune.config.dataset_schema import DatasetConfig
 
-    path = next(
-        (p for folder in conf_dirs() if (p := folder / "dataset" / f"{name}.yaml").is_file()), None
-    )
-    if path is None:
+    paths = [folder / "dataset" / f"{name}.yaml" for folder in conf_dirs()]
+    path = next((p for p in paths if p.is_file()), None)
+    values = None if path is None else _read_mapping(path)
+    if values is None:
         return None
     try:
-        held = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return DatasetConfig.model_validate({**held, "root": None})
-    except (OSError, TypeError, UnicodeDecodeError, yaml.YAMLError, ValidationError):
+        return DatasetConfig.model_validate({**values, "root": None})
+    except ValidationError:
         return None
 
 
-def _differences(key: str, given: Mapping[str, Any], usual: Mapping[str, Any]) -> list[str]:
-    """The words that turn the usual values of a section into the given ones."""
+def _table_in(root: str | None) -> dict[str, Any]:
+    """Return the settings in a dataset's `classes.yaml`, which a command need not repeat."""
+    from segtune.config.dataset_schema import CLASSES_FILE, TableConfig
+
+    values = _read_mapping(Path(root) / CLASSES_FILE) if root else None
+    return {k: v for k, v in (values or {}).items() if k in TableConfig.model_fields}
+
+
+def _read_mapping(path: Path) -> dict[str, Any] | None:
+    """Return the content of a YAML file; None if it cannot be read, or holds no mapping."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def _differences(key: str, values: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
+    """Return the words for the values of a section that differ from its defaults."""
     words = []
-    for name, value in given.items():
-        other = usual[name]
-        if name in _SECTIONS and isinstance(value, Mapping) and isinstance(other, Mapping):
-            words += _differences(f"{key}.{name}", value, other)
-        elif value != other:
+    for name, value in values.items():
+        default = defaults[name]
+        if name in _SECTIONS and isinstance(value, Mapping) and isinstance(default, Mapping):
+            words += _differences(f"{key}.{name}", value, default)
+        elif value != default:
             words.append(word(f"{key}.{name}", value))
     return words
 
 
-def _table_beside(root: str | None) -> dict[str, Any]:
-    """Settings in a dataset's `classes.yaml`, which a command need not repeat; empty without a readable file."""
-    import yaml
-
-    from segtune.config.dataset_schema import CLASSES_FILE, TableConfig
-
-    path = Path(root) / CLASSES_FILE if root else None
-    if path is None or not path.is_file():
-        return {}
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return {}
-    return (
-        {k: found[k] for k in TableConfig.model_fields if k in found}
-        if isinstance(found, dict)
-        else {}
-    )
-
-
 def chosen_dataset(member: str, overrides: Sequence[str]) -> list[str]:
-    """Those of a run's overrides that choose its dataset.
+    """Return the overrides of a run that choose its dataset.
+
+    Args:
+        member: member of `conf/dataset/`, for overrides that name none.
+        overrides: all overrides of the run.
 
     >>> chosen_dataset("camvid", ["seed=3", "dataset.tolerance=0"])
     ['dataset=camvid', 'dataset.tolerance=0']
     """
-    named = {o: o.lstrip("+~").partition("=")[0] for o in overrides}
-    words = [o for o, key in named.items() if key.split(".")[0] == "dataset"]
-    return words if "dataset" in named.values() else [f"dataset={member}", *words]
+    keys = {override: override.lstrip("+~").partition("=")[0] for override in overrides}
+    words = [override for override, key in keys.items() if key.split(".")[0] == "dataset"]
+    return words if "dataset" in keys.values() else [f"dataset={member}", *words]
 
 
 def word(key: str, value: Any) -> str:
-    """A key=value word as the command line reads it, not yet quoted for a shell.
+    """Return a key=value word as the command line reads it, not yet quoted for a shell.
 
-    >>> word("dataset.root", "my roads"), word("seed", 3), word("dataset.classes", ["a", {"name": "b c"}])
-    ('dataset.root=my roads', 'seed=3', "dataset.classes=[a,{name:'b c'}]")
+    >>> word("dataset.root", "my roads"), word("seed", 3)
+    ('dataset.root=my roads', 'seed=3')
+    >>> word("dataset.classes", ["a", {"name": "b c"}])
+    "dataset.classes=[a,{name:'b c'}]"
     """
     if isinstance(value, str) and not _NEEDS_QUOTES.fullmatch(value):
         return f"{key}={value}"

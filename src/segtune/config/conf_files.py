@@ -1,4 +1,4 @@
-"""The files of `conf/`, ours and the user's: where they lie, what they hold, and members chosen by name."""
+"""The files of `conf/`, ours and the user's: members by name, and their content."""
 
 import typing
 from collections.abc import Sequence
@@ -19,22 +19,23 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def check_user_conf() -> None:
-    """That the user's folder is one of ours, not of another Hydra project.
+    """Check that the user's folder belongs to segtune, not to another Hydra project.
 
     Raises:
         ConfigError: its config.yaml chooses other groups, or a file begins with a byte order mark.
     """
     for folder in conf_dirs()[:-1]:
-        for path in (
-            folder / "config.yaml",
-            *(p for g in GROUPS for p in (folder / g).glob("*.yaml")),
-        ):
+        root_file = folder / "config.yaml"
+        paths = [root_file] if root_file.is_file() else []
+        for group in GROUPS:
+            paths += (folder / group).glob("*.yaml")
+        for path in paths:
             if path.is_file() and _first_bytes(path) == _BYTE_ORDER_MARK:
                 raise ConfigError(
                     f"{path} begins with a byte order mark: save it as UTF-8 without one."
                 )
-        if (folder / "config.yaml").is_file():
-            _check_root_file(folder / "config.yaml")
+        if root_file.is_file():
+            _check_root_file(root_file)
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -47,49 +48,53 @@ def _first_bytes(path: Path) -> bytes:
 
 def _check_root_file(path: Path) -> None:
     data = read_yaml(path)
-    chosen = set()
+    groups: set[str] = set()
     for entry in data.get("defaults") or []:
         if isinstance(entry, dict):
-            chosen |= {
-                str(key).removeprefix("override ").split("@")[0].strip("/ ") for key in entry
-            }
-    foreign = sorted(
-        (set(data) - {"defaults", "hydra"} - set(RunConfig.model_fields)) | (chosen - set(GROUPS))
-    )
-    missing = [g for g in GROUPS if g not in chosen]
-    foreign = [name for name in foreign if not name.startswith("hydra")]
+            groups |= {_group_name(str(key)) for key in entry}
+    keys = set(data) - {"defaults"} - set(RunConfig.model_fields)
+    foreign = [n for n in sorted(keys | (groups - set(GROUPS))) if not n.startswith("hydra")]
+    missing = [g for g in GROUPS if g not in groups]
     if not foreign and not missing:
         return
-    what = f"names {', '.join(map(str, foreign[:4]))}, which segtune does not know" if foreign else (
-        f"leaves out {', '.join(missing[:4])} in its defaults"
-    )  # fmt: skip
+    fault = f"leaves out {', '.join(missing[:4])} in its defaults"
+    if foreign:
+        fault = f"names {', '.join(map(str, foreign[:4]))}, which segtune does not know"
     raise ConfigError(
-        f"{path} is read in place of segtune's own, and {what}. If it belongs to another project, set "
-        "SEGTUNE_CONF=FOLDER to your segtune configs, or SEGTUNE_CONF= (empty) for none; if it is yours, "
-        f"give it all groups of {shipped('conf') / 'config.yaml'}."
+        f"{path} is read in place of segtune's own config.yaml, and {fault}. If it belongs to "
+        "another project, set SEGTUNE_CONF=FOLDER to your segtune configs, or SEGTUNE_CONF= "
+        f"(empty) for none. If it is yours, give it all groups of {shipped('conf')}/config.yaml."
     )
+
+
+def _group_name(entry: str) -> str:
+    """Return the group of an entry in a defaults list, such as `override /loss@_here_`."""
+    return entry.removeprefix("override ").split("@")[0].strip("/ ")
 
 
 def members(group: str) -> list[str]:
-    """Names that can be chosen for a group, over all config folders."""
-    return sorted({p.stem for d in conf_dirs() for p in (d / group).glob("*.yaml")})
+    """Return the names of a group's members in all config folders."""
+    names: set[str] = set()
+    for folder in conf_dirs():
+        names |= {path.stem for path in (folder / group).glob("*.yaml")}
+    return sorted(names)
 
 
 def member_file(group: str, name: str) -> Path:
-    """The file of a member, the user's before ours.
+    """Return the file of a member, the user's before ours.
 
     Raises:
-        ConfigError: no such member, with the nearest name.
+        ConfigError: no such member; names the nearest one.
     """
     for folder in conf_dirs():
         path = folder / group / f"{name}.yaml"
-        if path.name == f"{name}.yaml" and path.is_file():  # a name is no path: no `/` in it
+        if path.name == f"{name}.yaml" and path.is_file():  # a name with `/` would be a path
             return path
     raise ConfigError(f"{group}={name}: no such {group}; {nearest(name, members(group))}")
 
 
 def load_template(name: str) -> Template:
-    """A template's declaration by name, read with the same precedence as composition.
+    """Read the declaration of a template; the user's file comes before ours.
 
     Raises:
         ConfigError: no such template (with the nearest name), or a faulty declaration.
@@ -99,7 +104,9 @@ def load_template(name: str) -> Template:
 
 
 def load_gate(overrides: Sequence[str] = ()) -> GateConfig:
-    """The promotion gate: `gate=NAME` chooses a file of `conf/gate/`, `gate.KEY=VALUE` changes a rule.
+    """Read the promotion gate.
+
+    `gate=NAME` chooses a file of `conf/gate/`, `gate.KEY=VALUE` changes a rule.
 
     Raises:
         ConfigError: an unknown member, rule or value.
@@ -114,13 +121,13 @@ def load_gate(overrides: Sequence[str] = ()) -> GateConfig:
 def load_member(
     group: str, name: str, overrides: Sequence[str] = (), model: type[typing.Any] | None = None
 ) -> dict[str, Any]:
-    """A file of `conf/GROUP/` that is no part of a run's composition, with `GROUP.KEY=VALUE` overrides applied.
+    """Read a file of `conf/GROUP/` that belongs to no run, and apply `GROUP.KEY=VALUE` overrides.
 
     Args:
-        model: the settings that the file holds; says which keys take text as it is.
+        model: settings of the file; they say which keys take text as it is.
 
     Raises:
-        ConfigError: no such member, with the nearest name, or an override that cannot be read.
+        ConfigError: no such member (with the nearest name), or an override that cannot be read.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -145,14 +152,12 @@ def _current_member(group: str, path: Path) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping.
+    """Read a YAML file that holds a mapping.
 
     Raises:
         ConfigError: unreadable, not YAML, or not a mapping.
     """
-    from omegaconf import (
-        OmegaConf,
-    )  # its resolver-free YAML reads 1e-5 as a number, as composition does
+    from omegaconf import OmegaConf  # it reads 1e-5 as a number, as composition does
 
     try:
         loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
@@ -160,6 +165,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(loaded, dict):
         raise ConfigError(
-            f"{path}: holds a {type(loaded).__name__}; a mapping of keys to values is expected."
+            f"{path} holds a {type(loaded).__name__}; a mapping of keys to values is expected."
         )
     return typing.cast(dict[str, Any], loaded)

@@ -1,4 +1,4 @@
-"""Where the folders of config files lie: the user's and ours."""
+"""The folders of config files: the user's and ours."""
 
 import os
 from pathlib import Path
@@ -9,30 +9,34 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def shipped(folder: str) -> Path:
-    """Our own `conf` or `sweeps`: inside the package when installed from a wheel, else beside `src`."""
+    """Return our own folder `conf` or `sweeps`.
+
+    A wheel installs it inside the package; in a checkout it is beside `src`.
+    """
     inside = _PACKAGE / folder
     return inside if inside.is_dir() else _PACKAGE.parent.parent / folder
 
 
 def conf_dirs() -> list[Path]:
-    """Config folders, the user's first: `$SEGTUNE_CONF`, else `conf/` in the working folder; then ours.
+    """Return the config folders: the user's first, then ours.
 
-    An empty SEGTUNE_CONF leaves ours alone.
+    The user's folder is `$SEGTUNE_CONF`, else `conf/` in the working folder. An empty SEGTUNE_CONF
+    means no folder of the user.
 
     Raises:
         ConfigError: SEGTUNE_CONF names no folder.
     """
-    own = shipped("conf")
-    named = os.environ.get("SEGTUNE_CONF")
-    if named == "":
-        return [own]
-    mine = Path(os.path.expanduser(named or "conf"))
-    if not mine.is_dir():
-        if named is None:
-            return [own]
-        what = "is a file" if mine.exists() else "does not exist"
+    ours = shipped("conf")
+    variable = os.environ.get("SEGTUNE_CONF")
+    if variable == "":
+        return [ours]
+    users = Path(os.path.expanduser(variable or "conf"))
+    if not users.is_dir():
+        if variable is None:
+            return [ours]
+        fault = "is a file" if users.exists() else "does not exist"
         raise ConfigError(
-            f"SEGTUNE_CONF={named} {what}; it names the folder of your own config files. Correct it, or "
-            "unset it: then conf/ in the working folder counts."
+            f"SEGTUNE_CONF={variable} {fault}; it must name the folder of your own config files. "
+            "Correct it, or unset it to use conf/ in the working folder."
         )
-    return [mine.resolve(), own] if mine.resolve() != own.resolve() else [own]
+    return [users.resolve(), ours] if users.resolve() != ours.resolve() else [ours]

@@ -1,4 +1,4 @@
-"""The shape of a dataset's config: where its pairs are, how they are read, divided, cached and drawn."""
+"""The schema of a dataset's config: how its pairs are found, read, split, cached and sampled."""
 
 import os
 import re
@@ -11,17 +11,20 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
 
 FilePath = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
-"""A file or folder; a leading `~` is the home folder."""
+"""A file or folder; a leading `~` stands for the home folder."""
 
 CLASSES_FILE = "classes.yaml"
-"""Under a dataset's root: its classes, and what is ignored, finer and grouped, unless the config says otherwise."""
+"""File under a dataset's root: its classes, ignored ids, finer masks and groups.
+
+Keys of the config come before it.
+"""
 
 MaskId = Annotated[int, Field(ge=0, le=255)]
 MaskFormat = Literal["index", "rgb", "rgb_nearest", "binary"]
 
 
 class Settings(BaseModel):
-    """Base of all sections: unknown keys are refused, values are frozen."""
+    """Base of all sections: it refuses unknown keys, and its values are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
@@ -38,12 +41,12 @@ class StreetConfig(Settings):
     """The built-in street scenes.
 
     Attributes:
-        width: of each image, in pixels.
-        height: of each image, in pixels.
-        train, val, test: images of the split.
-        clips: videos.
-        clip_frames: frames of each video.
-        seed: of all scenes.
+        width: width of each image, in pixels.
+        height: height of each image, in pixels.
+        train, val, test: number of images in the split.
+        clips: number of videos.
+        clip_frames: number of frames in each video.
+        seed: seed of all scenes.
     """
 
     width: Annotated[int, Field(ge=64, le=2048)] = 256
@@ -60,9 +63,9 @@ class DownloadConfig(Settings):
     """Where a public dataset comes from, and the content that must arrive.
 
     Attributes:
-        url: of the archive.
+        url: address of the archive.
         paths: folder inside the archive -> folder under the dataset's root.
-        fingerprints: split -> sha256 over its files' names and bytes; a split not named here is not checked.
+        fingerprints: split -> sha256 of its files' names and bytes; other splits are not checked.
     """
 
     url: str
@@ -71,18 +74,20 @@ class DownloadConfig(Settings):
 
 
 class SplitsConfig(Settings):
-    """Divides a dataset anew, where its folders do not say which image belongs to which split.
+    """Splits a dataset, where its folders do not say to which split an image belongs.
 
-    Images of one group (`dataset.groups`) never stand in two splits.
+    Images of one group (`dataset.groups`) never go to two splits.
 
     Attributes:
-        lists: file under root that names a split's images, one per line; `{split}` stands for the split.
-        val: share of the images, without `lists` and `folds`.
-        test: share of the images; 0 keeps the test split's own folder, where there is one.
-        seed: of the division.
-        stratify: gives every split its share of each class's images, the rarest class first.
-        folds: divides what is not test into so many parts of equal size; part `fold` is val, the others train.
-        fold: the part that is val, from 0.
+        lists: file under root that names the images of a split, one in each line; `{split}` stands
+            for the name of the split.
+        val: share of the images; not used with `lists` or `folds`.
+        test: share of the images; 0 keeps the folder of the test split, if there is one.
+        seed: seed of the random split.
+        stratify: give every split the same share of each class's images, the rarest class first.
+        folds: divide the images outside test into so many parts of equal size; part `fold` is val,
+            the others are train.
+        fold: number of the part that is val, from 0.
     """
 
     lists: str | None = None
@@ -103,20 +108,23 @@ class SplitsConfig(Settings):
 
 
 class AnnotationsConfig(Settings):
-    """How labelled areas become index masks, for formats that store areas; see `segtune.data.formats`.
+    """How labelled areas become index masks; for formats that store areas (`segtune.data.formats`).
 
     Attributes:
-        format: `auto` looks at the files.
-        order: which of two overlapping areas is on top: the smaller (`largest_first` paints the largest first), the
-            later or the earlier in the file, or the one of higher z; `auto` takes the order that the format itself
-            states (CVAT's z_order, the file's order in LabelMe), else the smaller.
-        polygons: which pixels belong to a polygon: by `coco`'s rule (pycocotools: about those whose centre lies inside)
-            or the `outline`'s too (Pillow: also those that it touches). `auto` is the rule of the tool that wrote the
-            file: `outline` for LabelMe, and for COCO the one that agrees with the file's own areas.
-        unlabelled: what a pixel becomes that no area covers.
-        crowd: what COCO's crowd areas become.
-        finer: attribute of an area that holds its finer label; `auto` takes finer, type, subtype, subclass or kind.
-        relocate: `OLD:NEW` replaces the beginning of absolute paths that the annotations hold.
+        format: name of the format; `auto` looks at the files.
+        order: which one of two overlapping areas is on top. `largest_first` puts the smaller area
+            on top, `file` the later one in the file, `file_reversed` the earlier one, `z` the one
+            with the higher z. `auto` takes the order that the format defines (z_order in CVAT, the
+            order of the file in LabelMe), else `largest_first`.
+        polygons: which pixels belong to a polygon. `coco` takes pixels whose centre is inside, as
+            pycocotools does; `outline` also takes pixels that the polygon touches, as Pillow does.
+            `auto` takes the rule of the tool that wrote the file: `outline` for LabelMe, and for
+            COCO the rule that agrees with the areas in the file.
+        unlabelled: class of the pixels outside all areas.
+        crowd: class of the pixels in COCO's crowd areas.
+        finer: attribute of an area that holds its finer label; `auto` takes finer, type, subtype,
+            subclass or kind.
+        relocate: `OLD:NEW` replaces the beginning of absolute paths in the annotations.
     """
 
     format: str = "auto"
@@ -129,16 +137,16 @@ class AnnotationsConfig(Settings):
 
 
 class FixesConfig(Settings):
-    """What `segtune check --fix` writes: how to read a dataset in spite of its faults, without a change to any file.
+    """Repairs of how a dataset is read, written by `segtune check --fix`; its files do not change.
 
     Files are named by their path under root.
 
     Attributes:
         quarantine: split -> images that are left out.
         pairs: image -> its mask.
-        unrotated: images whose EXIF orientation is not applied.
-        formats: image -> how its mask is stored, where that differs from the others.
-        lists: split -> names, in place of a list that cannot be used as it is.
+        unrotated: images whose EXIF orientation is ignored.
+        formats: image -> format of its mask, where it differs from the other masks.
+        lists: split -> names, in place of a list that cannot be used.
         splits, classes, label_map, mask_format, reduce_zero_label: in place of the dataset's own.
     """
 
@@ -155,13 +163,13 @@ class FixesConfig(Settings):
 
 
 class TableConfig(Settings):
-    """The class table as a run found it: in a recorded config, in place of `classes.yaml`.
+    """The class table that a run used; a recorded config holds it in place of `classes.yaml`.
 
     Attributes:
         classes: names, or mappings with name, color and finer.
         ignore: mask ids that count nowhere.
         finer: folder of finer masks under root.
-        groups: pattern whose first match in an image's name is its group.
+        groups: regular expression; its first match in an image's name is the group of the image.
     """
 
     classes: list[Any]
@@ -171,34 +179,42 @@ class TableConfig(Settings):
 
 
 class DatasetConfig(Settings):
-    """Image/mask pairs per split plus a class table.
+    """Image/mask pairs by split, and a class table.
 
     Attributes:
-        name: of the dataset, in reports and the store.
-        source: `folder` reads image and mask folders, `annotations` any format that `segtune import` reads (converted
-            once, into the cache folder), `street` draws the built-in scenes.
-        root: folder that holds the pairs; for `street`, where the scenes are kept (null: the cache folder).
-        images: folder of a split's images under root; `{split}` stands for the split's name.
-        masks: the same for masks: one per image, of the image's size and stem.
-        folder_names: split -> what stands in place of `{split}` in folders and lists.
-        image_suffix: end of every image's stem that its mask lacks, as `_leftImg8bit`; other images are passed over.
+        name: name of the dataset in reports and in the store.
+        source: `folder` reads folders of images and masks; `annotations` reads any format of
+            `segtune import`, and converts it once into the cache folder; `street` draws the
+            built-in scenes.
+        root: folder of the pairs; for `street`, folder of the scenes (null: the cache folder).
+        images: folder of a split's images under root; `{split}` stands for the name of the split.
+        masks: folder of a split's masks; each mask has the size and the stem of its image.
+        folder_names: split -> text that replaces `{split}` in folders and lists.
+        image_suffix: end of every image's stem that its mask lacks, such as `_leftImg8bit`; images
+            without it are skipped.
         mask_suffix: end of every mask's stem that its image lacks.
-        mask_format: `index` holds ids (index, grey or palette; a palette's colours play no role), `rgb` the colours
-            of the class table exactly, `rgb_nearest` about these, `binary` 0 for class 0 and bright for class 1.
-        classes: names, or mappings with name, color and finer; null reads root's `classes.yaml`.
+        mask_format: `index` masks hold ids (index, grey or palette; the colours of a palette do not
+            matter). `rgb` masks hold exactly the colours of the class table, `rgb_nearest` about
+            these colours. `binary` masks are 0 for class 0 and bright for class 1.
+        classes: names, or mappings with name, color and finer; null reads `classes.yaml` in root.
         ignore: mask ids that count nowhere.
-        ignore_colors: the same for colours.
-        finer: the same for finer masks: at each pixel the place of its finer label among its class's, 255 for none.
-        label_map: mask id -> id, applied before the class table is checked; 255 ignores.
-        reduce_zero_label: 0 is ignored and every other id lowered by one, after `label_map`.
-        groups: pattern whose first match in an image's name is its group (video, scene, patient): images of one group
-            are no independent evidence, and splits and intervals take that into account.
+        ignore_colors: colours that count nowhere.
+        finer: folder of finer masks under root. Each pixel holds the index of its finer label in
+            the list of its class; 255 is none.
+        label_map: mask id -> id, applied before the class table is checked; 255 is ignored.
+        reduce_zero_label: ignore id 0 and lower every other id by one, after `label_map`.
+        groups: regular expression; its first match in an image's name is the group of the image
+            (video, scene, patient). Images of one group are not independent: splits keep them
+            together, and confidence intervals take it into account.
+        splits: how the images are split; null follows the folders.
+        annotations: for the source `annotations`, how areas become masks.
         fixes: file that `segtune check --fix` wrote.
-        table: only in the config that a run recorded: classes, ignore, finer and groups as the run used them.
-        street: for `source: street`, the scenes.
-        download: where the dataset comes from, for one that segtune can fetch.
-        licence: of the images, for the model card.
-        tolerance: share of a split's files that may be unreadable: they are left out, and told; more is an error.
+        table: only in a recorded config: classes, ignore, finer and groups, as the run used them.
+        street: for the source `street`, the scenes.
+        download: where segtune downloads the dataset from.
+        licence: licence of the images, for the model card.
+        tolerance: share of a split's files that may be unreadable. They are left out with a
+            warning; a larger share is an error.
     """
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
@@ -229,22 +245,23 @@ class DatasetConfig(Settings):
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The words of the command line that chose it; none for one that a run recorded."""
+        """The command-line words that chose the dataset; none for a recorded dataset."""
         return self._words
 
     def chosen_by(self, words: Sequence[str]) -> "DatasetConfig":
-        """The same, with the words that chose it."""
+        """Return the dataset with the command-line words that chose it."""
         copy = self.model_copy()
         copy._words = tuple(words)
         return copy
 
 
 class CacheConfig(Settings):
-    """The decoded images that all workers and trials of this machine share, in the cache folder.
+    """The decoded images in the cache folder, which all workers and trials of a machine share.
 
     Attributes:
-        max_gb: of all datasets together; the least recently used go first. A split that does not fit is decoded
-            whenever it is read. Features of frozen encoders (`tuning.cached_views`) may take as much again.
+        max_gb: largest size, of all datasets together. The least recently used images are deleted
+            first. A split that does not fit is decoded at each read. The features of frozen
+            encoders (`tuning.cached_views`) may take the same size again.
     """
 
     max_gb: Annotated[float, Field(ge=0.0)] = 20.0
@@ -254,10 +271,12 @@ class SamplingConfig(Settings):
     """Which images an epoch shows, and which part of each; see `conf/sampling/`.
 
     Attributes:
-        images: `shuffle` shows each once; `class_balanced` draws with replacement: first a class, each as likely as
-            any other, then an image that holds it.
-        rare_crops: share of the crops that are laid around a pixel of a class drawn by inverse frequency.
-        max_ignored: a crop of which more than this share is ignored is drawn again, up to ten times.
+        images: `shuffle` shows each image once. `class_balanced` draws with replacement: first a
+            class, all equally likely, then an image that contains it.
+        rare_crops: share of the crops that are placed around a pixel of a rare class; the class is
+            drawn by inverse frequency.
+        max_ignored: largest share of ignored pixels in a crop; other crops are drawn again, up to
+            ten times.
     """
 
     images: Literal["shuffle", "class_balanced"] = "shuffle"

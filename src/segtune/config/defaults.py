@@ -1,4 +1,4 @@
-"""Defaults that settings, api functions, the libraries and the command line share. Imports nothing."""
+"""Defaults that settings, api functions and the command line share. Imports nothing."""
 
 ROOT = "mlruns"
 """Folder of the default store."""

@@ -1,4 +1,4 @@
-"""The keys of the settings: which exist, which hold text, and how faults of their values are told."""
+"""The keys of the settings: which exist, which hold text, and messages for wrong values."""
 
 import re
 import types
@@ -16,10 +16,20 @@ from segtune.config.schema import RunConfig
 from segtune.errors import ConfigError, nearest
 
 GROUPS = (
-    "kind", "template", "dataset", "hp", "loss", "optimizer", "scheduler", "tuning", "augment", "sampling", "trainer",
+    "kind",
+    "template",
+    "dataset",
+    "hp",
+    "loss",
+    "optimizer",
+    "scheduler",
+    "tuning",
+    "augment",
+    "sampling",
+    "trainer",
     "tracking",
-)  # fmt: skip
-FREE = ("template", "hp")  # checked by the template's declaration, not by the schema
+)
+FREE = ("template", "hp")  # the template's declaration checks them, not the schema
 _ALTERNATIVE = re.compile(r"literal\[.*\]|constrained-\w+")  # pydantic's names for alternatives
 
 Model = type[pydantic.BaseModel]
@@ -40,34 +50,37 @@ class TextKind:
 
 
 def text_kind(model: Model, path: Sequence[str]) -> TextKind | None:
-    """How the key takes text; None where it takes none, or where the schema does not know it.
+    """Return how a key takes text; None if it takes none, or if the schema does not know it.
 
     >>> text_kind(RunConfig, ["dataset", "root"])
     TextKind(optional=True, structured=False)
     >>> text_kind(RunConfig, ["loss", "class_weights"]) is None  # one of a few words
     True
     """
-    kinds = alternatives_at(model, path)
-    if str not in kinds:
+    types_allowed = alternatives_at(model, path)
+    if str not in types_allowed:
         return None
-    others = [k for k in kinds if k not in (str, type(None))]
-    return TextKind(type(None) in kinds, bool(others))
+    others = [t for t in types_allowed if t not in (str, type(None))]
+    return TextKind(type(None) in types_allowed, bool(others))
 
 
 def alternatives_at(model: Model, path: Sequence[str]) -> list[Any]:
-    """The types that the value of a key may have; empty where the schema knows no such key."""
-    kinds: list[Any] = [model]
+    """Return the types that the value of a key may have; empty for an unknown key."""
+    parents: list[Any] = [model]
     for part in path:
-        kinds = [below for kind in kinds for below in _below(kind, part)]
-    return kinds
+        entries: list[Any] = []
+        for parent in parents:
+            entries += _entry_types(parent, part)
+        parents = entries
+    return parents
 
 
-def _below(kind: Any, part: str) -> list[Any]:
-    """The types of an entry of a value of this type."""
-    if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel):
-        field = kind.model_fields.get(part)
+def _entry_types(parent: Any, part: str) -> list[Any]:
+    """Return the types of an entry in a value of type `parent`."""
+    if isinstance(parent, type) and issubclass(parent, pydantic.BaseModel):
+        field = parent.model_fields.get(part)
         return [] if field is None else _alternatives(field.annotation)
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    origin, arguments = typing.get_origin(parent), typing.get_args(parent)
     if origin is dict:
         return _alternatives(arguments[1])
     if origin is list and part.isdigit():
@@ -76,36 +89,38 @@ def _below(kind: Any, part: str) -> list[Any]:
 
 
 def _alternatives(annotation: Any) -> list[Any]:
-    """The members of a union, without what annotates them; a Literal stays one."""
+    """Return the members of a union without their annotations; a Literal counts as one member."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
         return _alternatives(arguments[0])
-    if origin in (typing.Union, types.UnionType):
-        return [kind for argument in arguments for kind in _alternatives(argument)]
-    return [annotation]
+    if origin not in (typing.Union, types.UnionType):
+        return [annotation]
+    members: list[Any] = []
+    for argument in arguments:
+        members += _alternatives(argument)
+    return members
 
 
 def schema_at(model: Model, path: Sequence[str]) -> Model | None:
-    """The settings class at a key; None where free-form data begins."""
-    found = [
-        k
-        for k in alternatives_at(model, path)
-        if isinstance(k, type) and issubclass(k, pydantic.BaseModel)
-    ]
-    return found[0] if found else None
+    """Return the settings class at a key; None for a key that holds a value."""
+    for alternative in alternatives_at(model, path):
+        if isinstance(alternative, type) and issubclass(alternative, pydantic.BaseModel):
+            return alternative
+    return None
 
 
 def check_key(key: str) -> None:
-    """That a run has such a key.
+    """Check that a run has a key.
 
     Raises:
-        ConfigError: it has none; names the nearest.
+        ConfigError: no such key; names the nearest one.
     """
     parts = key.split(".")
     if parts[0] == "hydra":
         raise ConfigError(
-            f"{key}: segtune composes with Hydra, but is not started by it, so that hydra.* has no effect. Runs are "
-            f"kept under tracking.root=DIR; to search values: {command('sweep', 'NAME')}"
+            f"{key}: segtune composes with Hydra, but Hydra does not start it, so that hydra.* has "
+            "no effect. Runs are stored under tracking.root=DIR; "
+            f"to search values: {command('sweep', 'NAME')}"
         )
     if parts[0] not in RunConfig.model_fields:
         known = [*GROUPS, *leaf_keys(RunConfig)]
@@ -122,7 +137,7 @@ def check_key(key: str) -> None:
 
 
 def leaf_keys(model: Model, prefix: str = "") -> Iterator[str]:
-    """Every key that holds a value."""
+    """Yield every key that holds a value."""
     for name in model.model_fields:
         below = schema_at(model, [name])
         if below is None:
@@ -132,16 +147,19 @@ def leaf_keys(model: Model, prefix: str = "") -> Iterator[str]:
 
 
 def validate(data: Mapping[str, Any]) -> RunConfig:
-    """A `RunConfig` from plain data, such as the config that a run recorded.
+    """Return a `RunConfig` from plain data, such as the config that a run recorded.
 
     Raises:
-        ConfigError: unknown keys, wrong types or values, each with its place and what is allowed.
+        ConfigError: unknown keys, wrong types or values, each with its key and the allowed values.
     """
     return parse_settings(RunConfig, current_tree(data))
 
 
 def parse_settings(model: type[SettingsT], data: Mapping[str, Any], where: str = "") -> SettingsT:
-    """Data as settings of the given model; `where` names the file in messages.
+    """Return data as settings of a model.
+
+    Args:
+        where: name of the file, for messages.
 
     Raises:
         ConfigError: every fault of the data, one line each.
@@ -149,32 +167,38 @@ def parse_settings(model: type[SettingsT], data: Mapping[str, Any], where: str =
     try:
         return model.model_validate(data)
     except pydantic.ValidationError as error:
-        reasons: dict[str, list[str]] = {}
-        for fault in error.errors():
-            place = [str(p) for p in fault["loc"]]
-            if fault["type"] == "extra_forbidden":
-                reasons[_unknown_key(model, place)] = []
-            else:
-                key = ".".join(p for p in place if not _ALTERNATIVE.fullmatch(p))
-                found = "" if fault["type"] == "missing" else f"={fault['input']!r}"
-                words = fault["msg"].removeprefix("Value error, ")  # pydantic's own
-                reasons.setdefault(f"{key}{found}: ", []).append(words)
-        lines = []
-        for key, allowed in reasons.items():
-            text = ", or ".join(dict.fromkeys(allowed)).replace(", or Input should be ", ", or ")
-            lines.append(key + (f"{text}." if allowed else ""))
         prefix = f"{where}: " if where else ""
-        raise ConfigError(prefix + "\n".join(lines)) from None
+        raise ConfigError(prefix + "\n".join(_fault_lines(model, error))) from None
 
 
-def _unknown_key(model: Model, place: Sequence[str]) -> str:
-    parent = schema_at(model, place[:-1])
-    key = ".".join(place)
-    return f"{key}: no such key; {nearest(place[-1], parent.model_fields if parent else [])}"
+def _fault_lines(model: Model, error: pydantic.ValidationError) -> list[str]:
+    """Return one line for each wrong key; pydantic has one for each alternative of a union."""
+    allowed: dict[str, list[str]] = {}
+    for fault in error.errors():
+        path = [str(part) for part in fault["loc"]]
+        if fault["type"] == "extra_forbidden":
+            allowed[_unknown_key(model, path)] = []
+        else:
+            key = ".".join(part for part in path if not _ALTERNATIVE.fullmatch(part))
+            value = "" if fault["type"] == "missing" else f"={fault['input']!r}"
+            expected = fault["msg"].removeprefix("Value error, ")  # pydantic adds this
+            allowed.setdefault(f"{key}{value}: ", []).append(expected)
+    lines = []
+    for start, alternatives in allowed.items():
+        text = ", or ".join(dict.fromkeys(alternatives))
+        text = text.replace(", or Input should be ", ", or ")
+        lines.append(f"{start}{text}." if alternatives else start)
+    return lines
+
+
+def _unknown_key(model: Model, path: Sequence[str]) -> str:
+    parent = schema_at(model, path[:-1])
+    hint = nearest(path[-1], parent.model_fields if parent else [])
+    return f"{'.'.join(path)}: no such key; {hint}"
 
 
 def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of nested mappings as (dotted key, value).
+    """Yield the leaves of nested mappings as (dotted key, value).
 
     >>> list(flatten({"a": {"b": 1}, "c": [2]}))
     [('a.b', 1), ('c', [2])]

@@ -1,6 +1,7 @@
-"""What every key of the settings means: key, type, default, allowed values and meaning, from the models themselves.
+"""A reference of all keys: type, default, allowed values and meaning, from the models themselves.
 
-Types and ranges come from pydantic's JSON schema, meanings from the `Attributes` section of a model's docstring.
+Types and ranges come from pydantic's JSON schema, meanings from the `Attributes` section of a
+model's docstring.
 """
 
 import inspect
@@ -19,7 +20,8 @@ class Setting:
     """One key.
 
     Attributes:
-        default: None both where null is the default and where there is none; `required` tells them apart.
+        default: None if null is the default, and None for a required key.
+        allowed: the allowed values, in words.
     """
 
     key: str
@@ -30,34 +32,34 @@ class Setting:
     meaning: str
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain data."""
         return dict(vars(self))
 
 
 def meanings(model: Model) -> dict[str, str]:
-    """Field -> its entry in the docstring's `Attributes` section.
+    """Return field -> its entry in the docstring's `Attributes` section.
 
     >>> from segtune.config.schema import LabelerConfig
     >>> meanings(LabelerConfig)["concept"]
-    'the class.'
+    'name of the class.'
     """
     _, _, section = inspect.cleandoc(model.__doc__ or "").partition("Attributes:\n")
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     names: list[str] = []
     for line in section.splitlines():
         entry = _ENTRY.match(line)
         if entry:
             names = entry[1].split(", ")
-            found |= dict.fromkeys(names, entry[2])
+            texts |= dict.fromkeys(names, entry[2])
         elif line.startswith("     ") and names:
-            found |= {name: f"{found[name]} {line.strip()}" for name in names}
+            texts |= {name: f"{texts[name]} {line.strip()}" for name in names}
         elif line.strip():
             break
-    return found
+    return texts
 
 
 def settings(model: Model, prefix: str = "") -> Iterator[Setting]:
-    """Every key of a model that holds a value, nested ones with their dotted key."""
+    """Yield every key of a model that holds a value; the key of a nested value is dotted."""
     schema = model.model_json_schema()
     definitions = schema.get("$defs", {})
     texts = meanings(model)
@@ -81,13 +83,16 @@ def settings(model: Model, prefix: str = "") -> Iterator[Setting]:
 
 
 def _forms(form: Mapping[str, Any], definitions: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The alternatives of a JSON schema, with references followed."""
+    """Return the alternatives of a JSON schema; references are replaced by their definitions."""
     if "$ref" in form:
         return _forms(definitions[form["$ref"].rsplit("/", 1)[1]], definitions)
     branches = form.get("anyOf") or form.get("oneOf")
     if not branches:
         return [form]
-    return [one for branch in branches for one in _forms(branch, definitions)]
+    forms: list[Mapping[str, Any]] = []
+    for branch in branches:
+        forms += _forms(branch, definitions)
+    return forms
 
 
 _TYPES = {
@@ -119,7 +124,7 @@ def _allowed(form: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
 
 
 def _range(form: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
-    """The values that one alternative allows, in words."""
+    """Return the values that one alternative allows, in words."""
     if form.get("type") == "null":
         return "null"
     if "enum" in form or "const" in form:
@@ -129,8 +134,7 @@ def _range(form: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     if "propertyNames" in form:
         names = _allowed(form["propertyNames"], definitions)
         return f"keys: {names}" if names else ""
-    bounds = [(key, sign) for key, sign in _SIGNS.items() if key in form]
-    words = [f"{sign} {form[key]:g}" for key, sign in bounds]
+    words = [f"{sign} {form[key]:g}" for key, sign in _SIGNS.items() if key in form]
     words += [f"matches {form['pattern']}"] if "pattern" in form else []
     return " and ".join(words)
 
@@ -143,13 +147,13 @@ def _word(value: Any) -> str:
 
 
 def json_schema(model: Model) -> dict[str, Any]:
-    """A JSON schema for editors, with the meanings as descriptions."""
+    """Return a JSON schema for editors, with the meanings as descriptions."""
     schema = model.model_json_schema()
     _describe(schema, model)
+    models = {below.__name__: below for below in _models(model)}
     for name, definition in schema.get("$defs", {}).items():
-        for below in _models(model):
-            if below.__name__ == name:
-                _describe(definition, below)
+        if name in models:
+            _describe(definition, models[name])
     return schema
 
 
@@ -161,7 +165,7 @@ def _describe(schema: dict[str, Any], model: Model) -> None:
 
 
 def _models(model: Model) -> Iterator[Model]:
-    """The settings classes below one."""
+    """Yield the settings classes below one."""
     for name in model.model_fields:
         below = schema_at(model, [name])
         if below is not None:

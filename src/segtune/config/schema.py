@@ -1,4 +1,7 @@
-"""The shape of a composed config: every key, its type and its range. Python owns the defaults that nobody changes."""
+"""The schema of a composed config: every key with its type, range, default and meaning.
+
+`segtune config KEY` prints the meanings from the `Attributes` sections.
+"""
 
 from typing import Annotated, Any, Literal
 
@@ -13,13 +16,14 @@ from segtune.config.dataset_schema import (
     SamplingConfig,
     Settings,
 )
+from segtune.config.defaults import EXPERIMENT, ROOT
 
 Positive = Annotated[float, Field(gt=0.0)]
 
 LossName = Literal["cross_entropy", "dice", "focal", "lovasz", "masks"]
 
 
-# what an option of the loss changes
+# option of the loss -> term that it changes
 _TERM_OF = {
     "class_weights": "cross_entropy",
     "label_smoothing": "cross_entropy",
@@ -34,19 +38,21 @@ class LossConfig(Settings):
     """A weighted sum of losses.
 
     Attributes:
-        terms: loss -> its weight. `masks` matches the queries of a query-based template to the classes of each image
-            (`models.mask_loss`) and stands alone.
-        ohem_ratio: share of the pixels that the cross-entropy counts: those where it is largest (online hard example
-            mining, Shrivastava et al., 2016).
-        boundary: further weight, in the cross-entropy, of pixels that touch another class.
-        points: for `masks`, places per mask at which it is compared.
+        terms: loss -> weight. `masks` stands alone; it is for query-based templates and matches
+            their queries to the classes of each image (`models.mask_loss`).
+        ohem_ratio: share of the pixels that the cross-entropy counts, those with the largest loss
+            (online hard example mining, Shrivastava et al., 2016).
+        boundary: additional weight, in the cross-entropy, of pixels that touch another class.
+        points: for `masks`, number of points at which each mask is compared.
         label_smoothing: share of the target that the cross-entropy spreads over all classes.
-        stride: 1 compares at full resolution; 4 compares logits and mask on every fourth pixel.
-        lovasz_stride: the Lovasz term, which sorts all pixels once per class, takes every n-th row and column of
-            those, from a random first one.
-        class_weights: of the cross-entropy, by a class's share p of the train pixels: `enet` is 1 / log(1.10 + p)
-            (Paszke et al., 2016), `inverse` is 1 / p, `effective` is (1 - b) / (1 - b ** n) with n = p * 1e5 and
-            b = 0.9999 (Cui et al., 2019). All are scaled to a mean of 1; the latter two stay below 10 times the least.
+        stride: 1 compares at full resolution; 4 compares logits and mask at every fourth pixel.
+        lovasz_stride: the Lovasz term takes every n-th row and column of the compared pixels, from
+            a random start; it sorts its pixels once per class.
+        class_weights: weights of the cross-entropy, from the share p of each class in the train
+            pixels. `enet` is 1 / log(1.10 + p) (Paszke et al., 2016). `inverse` is 1 / p.
+            `effective` is (1 - b) / (1 - b ** n) with n = p * 1e5 and b = 0.9999 (Cui et al.,
+            2019). The mean weight is 1. The largest weight of `inverse` and `effective` is at most
+            10 times the smallest.
     """
 
     terms: Annotated[dict[LossName, Positive], Field(min_length=1)]
@@ -61,7 +67,9 @@ class LossConfig(Settings):
     @model_validator(mode="after")
     def _stands_alone(self) -> "LossConfig":
         if "masks" in self.terms and len(self.terms) > 1:
-            raise ValueError("masks stands alone: it compares queries, the other terms pixels")
+            raise ValueError(
+                "masks cannot be combined: it compares queries, and the other terms compare pixels"
+            )
         return self
 
     @model_validator(mode="after")
@@ -69,22 +77,25 @@ class LossConfig(Settings):
         for option, term in _TERM_OF.items():
             value = getattr(self, option)
             if value != type(self).model_fields[option].default and term not in self.terms:
+                names = ", ".join(self.terms)
                 raise ValueError(
-                    f"{option}={value} changes the {term} term, and terms names {', '.join(self.terms)} alone: "
+                    f"{option}={value} changes the {term} term, and terms names {names} alone: "
                     f"leave it out, or add {term} to terms"
                 )
         return self
 
 
 class OptimizerConfig(Settings):
-    """The update rule; the learning rate is hp.batch_size * hp.per_item_lrate.
+    """The update rule. The learning rate is hp.batch_size * hp.per_item_lrate.
 
     Attributes:
-        name: `adamw`, `sgd` (with Nesterov momentum), or `muon` (orthogonalised updates of matrices).
-        weight_decay: share of a weight that a step of learning rate 1 takes away.
-        momentum: of sgd and muon.
-        fallback_lr_scale: for muon, the AdamW learning rate of norms, biases and the head, as a share of lr.
-        ns_steps: for muon, Newton-Schulz iterations.
+        name: `adamw`, `sgd` (with Nesterov momentum), or `muon` (orthogonalised updates of
+            matrices).
+        weight_decay: share of a weight that one step at learning rate 1 removes.
+        momentum: for `sgd` and `muon`.
+        fallback_lr_scale: for `muon`, the AdamW learning rate of norms, biases and the head, as a
+            fraction of the learning rate.
+        ns_steps: for `muon`, the number of Newton-Schulz iterations.
     """
 
     name: Literal["adamw", "sgd", "muon"]
@@ -95,16 +106,18 @@ class OptimizerConfig(Settings):
 
 
 class TuningConfig(Settings):
-    """What of the model is trained, and how fast; see `conf/tuning/`.
+    """Which weights are trained, and at which learning rate; see `conf/tuning/`.
 
     Attributes:
-        encoder: `train`; `frozen` as its pretrained weights are; or `lora`: frozen, with low-rank updates on attention.
-        layer_decay: factor on the learning rate from each layer of the encoder to the one before it.
-        frozen_epochs: for which the encoder stands still at first, while the new head finds its place.
-        lora_rank: of the updates, for `lora`.
-        lora_alpha: the updates are scaled by lora_alpha / lora_rank.
-        cached_views: for `frozen`, so many augmented views of each image are encoded once and kept in the cache
-            folder; every run on the same weights and data trains its head on those. 0 encodes anew each time.
+        encoder: `train` trains all weights; `frozen` keeps the pretrained weights; `lora` keeps
+            them and trains low-rank updates of the attention.
+        layer_decay: factor on the learning rate from each layer of the encoder to the layer before.
+        frozen_epochs: number of first epochs that train only the new head.
+        lora_rank: for `lora`, the rank of the updates.
+        lora_alpha: for `lora`; the updates are scaled by lora_alpha / lora_rank.
+        cached_views: for `frozen`, the number of augmented views of each image whose features are
+            computed once and kept in the cache folder. Every run with the same weights and data
+            trains its head on them. 0 computes the features in every step.
     """
 
     encoder: Literal["train", "frozen", "lora"] = "train"
@@ -118,19 +131,20 @@ class TuningConfig(Settings):
     def _fits(self) -> "TuningConfig":
         if self.cached_views and self.encoder != "frozen":
             raise ValueError(
-                f"cached_views={self.cached_views} needs encoder=frozen: other features change as it learns"
+                f"cached_views={self.cached_views} needs encoder=frozen: the features of any other "
+                "encoder change while it learns"
             )
         return self
 
 
 class SchedulerConfig(Settings):
-    """Learning rate over the run: linear warm-up over a share of the steps, then the named decay to `final` * lr.
+    """The learning rate over the run: a linear warm-up, then the decay to `final` * lr.
 
     Attributes:
-        name: of the decay: `constant`, `poly` ((1 - progress) ** power) or `cosine`.
+        name: the decay: `constant`, `poly` ((1 - progress) ** power) or `cosine`.
         warmup: share of the steps.
-        power: of `poly`.
-        final: share of the learning rate that is left at the end.
+        power: for `poly`.
+        final: fraction of the learning rate at the end.
     """
 
     name: Literal["constant", "poly", "cosine"]
@@ -140,16 +154,16 @@ class SchedulerConfig(Settings):
 
 
 class AugmentConfig(Settings):
-    """Random geometry and colour; masks follow the geometry exactly (nearest neighbour, no invented ids).
+    """Random geometry and colour. Masks follow the geometry by nearest neighbour.
 
     Attributes:
         scale: range of the random zoom.
-        hflip: probability of a mirrored image.
+        hflip: probability of mirroring an image.
         color_jitter: largest relative change of brightness, contrast and saturation.
-        sharpness: largest relative change of fine detail: at 1, from blurred away to twice as strong.
-        crop_size: side of the square training crops in pixels; null takes whole images.
-        crop_start: side at which the crops start; they grow to crop_size in steps of 32.
-        crop_growth: share of the epochs over which they grow.
+        sharpness: largest relative change of fine detail; 1 ranges from blurred to twice as strong.
+        crop_size: side of the square training crops, in pixels; null takes whole images.
+        crop_start: side of the first crops; the crops grow to crop_size in steps of 32.
+        crop_growth: share of the epochs during which the crops grow.
     """
 
     scale: tuple[Positive, Positive] = (1.0, 1.0)
@@ -162,31 +176,36 @@ class AugmentConfig(Settings):
 
 
 class TrainerConfig(Settings):
-    """Where and how the steps run.
+    """Device, precision, and the length of a training.
 
     Attributes:
-        accelerator: `auto` takes a GPU where there is one.
-        devices: GPUs of one training.
-        strategy: `ddp` trains on several devices, each with its share of the batch.
-        compile: whether torch.compile makes the step.
+        accelerator: `auto` takes a GPU if there is one.
+        devices: number of GPUs of one training.
+        strategy: `ddp` trains on several devices; each takes a share of the batch.
+        compile: compile the training step with torch.compile.
         gradient_clip: largest norm of the gradient; null for no limit.
-        precision: `auto` measures bf16 against fp32 on this model and device once, and keeps the answer.
-        channels_last: memory format; `auto` is measured together with precision.
-        threads: CPU threads; null leaves torch's choice.
-        workers: processes that make batches ahead. `auto`: none on a CPU, where the cache in memory makes that the
-            fastest; on a GPU one less than there are threads, or cores where none are given, at most eight.
-        deterministic: on a GPU, only operations that give the same bits each time, where there are such; on a CPU
-            all do.
-        ema_decay: of the exponential moving average of the weights, which is what is validated and kept; null for none.
-            The decay starts at 0 and rises to this: 0.9 is reached at step 47, 0.99 at 2,155.
-        early_stopping: stop after this many validations without a better mIoU; null never.
-        val_every: epochs between validations; the last epoch is always validated.
-        limit_train_batches: updates per epoch at most, for debugging.
-        minutes: as many epochs as fit into this time here, in place of hp.num_epochs; the steps are timed first.
-        class_offsets: at the end, add to each class's logits what raises mIoU on train images; see `models.offsets`. A
-            query-based model has no place for it, a labeler does not ask for it.
-        accumulate: parts into which a batch is split, their gradients summed to that of the whole batch; the updates,
-            the schedule and the learning rate stay. `auto` takes the fewest parts that fit into memory.
+        precision: `auto` measures bf16 against fp32 once for this model and device, and remembers
+            the answer.
+        channels_last: memory format; `auto` measures it together with the precision.
+        threads: CPU threads; null leaves the choice to torch.
+        workers: processes that prepare batches. `auto` is 0 on a CPU, where the cache in memory is
+            fastest without them. On a GPU it is the number of threads minus 1 (of cores if threads
+            is null), and at most 8.
+        deterministic: on a GPU, use only operations that give the same bits each time, where such
+            operations exist. On a CPU all operations do.
+        ema_decay: decay of the exponential moving average of the weights; null for none. Validation
+            and the saved model use the averaged weights. The decay starts at 0 and rises to this
+            value: it reaches 0.9 at step 47 and 0.99 at step 2,155.
+        early_stopping: stop after so many validations without a better mIoU; null for never.
+        val_every: epochs from one validation to the next; the last epoch is always validated.
+        limit_train_batches: largest number of updates in an epoch, for debugging.
+        minutes: train as many epochs as fit into this time on this machine, in place of
+            hp.num_epochs. The steps are timed first.
+        class_offsets: at the end, add to the logits of each class the offset that raises mIoU on
+            train images; see `models.offsets`. Query-based models and labelers ignore it.
+        accumulate: number of parts into which a batch is split (gradient accumulation). The number
+            of updates, the schedule and the learning rate stay the same. `auto` takes the fewest
+            parts that fit into memory.
     """
 
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
@@ -213,33 +232,35 @@ class TrackingConfig(Settings):
 
     Attributes:
         root: folder of the default store (mlflow.db, artifacts/, runs/, sweeps/).
-        experiment: of MLflow, in which the runs stand.
-        uri: an MLflow tracking URI instead of root's sqlite file.
-        overlays: validation images drawn with their prediction at the end of a run.
-        system_metrics: log the load of processor, memory, disk and GPU, every ten seconds of the training.
+        experiment: MLflow experiment of the runs.
+        uri: address of an MLflow server, in place of the sqlite file under root.
+        overlays: number of validation images that are drawn with their prediction after a run.
+        system_metrics: log the load of CPU, memory, disk and GPU every ten seconds of a training.
     """
 
-    root: FilePath = "mlruns"
+    root: FilePath = ROOT
     uri: str | None = None
-    experiment: Annotated[str, Field(min_length=1)] = "segtune"
+    experiment: Annotated[str, Field(min_length=1)] = EXPERIMENT
     overlays: Annotated[int, Field(ge=0, le=64)] = 6
     system_metrics: bool = False
 
 
 class GateConfig(Settings):
-    """What a segmenter must show before it becomes champion; a limit of null is not asked for. See `conf/gate/`.
+    """Rules that a segmenter must pass to become champion; null turns a limit off.
 
     Attributes:
-        split: whose evidence the rules read. `auto` is test, and val where the dataset has no test split.
-        min_gain: lower end of the 95 % interval of the mIoU difference to the champion.
-        max_class_drop: by which the IoU of any class may fall below the champion's.
-        max_ece: expected calibration error.
-        max_latency_ms: median of single images, on the device that measured.
-        max_size_mb: of the weights.
-        max_params_m: parameters, in millions.
-        min_export_agreement: share of pixels on which an export equals the original, where an export exists.
-        provenance: whether dataset fingerprints and code version must be on record.
-        untouched: whether nobody but this model's own versions may have been measured on the split before.
+        split: the rules read the evidence of this split. `auto` is test, or val for a dataset
+            without a test split.
+        min_gain: smallest lower end of the 95 % interval of the mIoU difference to the champion.
+        max_class_drop: largest drop of the IoU of a class below that of the champion.
+        max_ece: largest expected calibration error.
+        max_latency_ms: largest median latency of single images, on the device that measured it.
+        max_size_mb: largest size of the weights.
+        max_params_m: largest number of parameters, in millions.
+        min_export_agreement: smallest share of pixels on which an export equals the original; only
+            for segmenters that have an export.
+        provenance: require dataset fingerprints and the code version on record.
+        untouched: require that only versions of this model were measured on the split before.
     """
 
     split: Annotated[str, Field(min_length=1)] = "auto"
@@ -255,11 +276,11 @@ class GateConfig(Settings):
 
 
 class LabelerConfig(Settings):
-    """What a labeler tells apart: the finer labels of one class.
+    """The class whose regions a labeler labels with finer labels.
 
     Attributes:
-        concept: the class.
-        min_area: regions of fewer pixels are neither learned from nor counted.
+        concept: name of the class.
+        min_area: smaller regions, in pixels, are neither trained on nor counted.
     """
 
     concept: Annotated[str, Field(min_length=1)]
@@ -267,15 +288,15 @@ class LabelerConfig(Settings):
 
 
 class RunConfig(Settings):
-    """One run: what `segtune train` composes.
+    """One run, as `segtune train` composes it.
 
     Attributes:
-        kind: whether pixels or regions are labelled.
+        kind: `segmenter` labels pixels; `labeler` labels regions.
         labeler: for kind=labeler.
-        seed: of weights, batches and augmentations.
-        template: the architecture with the hyperparameters that it declares; template=NAME chooses one.
-        hp: the hyperparameters of the template; segtune templates NAME shows them.
-        resume: id of a run that goes on from its last checkpoint.
+        seed: seed of weights, batches and augmentations.
+        template: architecture with its declared hyperparameters; template=NAME chooses one.
+        hp: hyperparameters of the template; segtune templates NAME shows them.
+        resume: id of the run to continue from its last checkpoint.
     """
 
     kind: Literal["segmenter", "labeler"] = "segmenter"

@@ -1,6 +1,7 @@
-"""A template declares: an architecture plus its hyperparameters, each with default and range.
+"""A template: an architecture, and its hyperparameters with their defaults and ranges.
 
-The one declaration validates overrides, is the default search space, prints as documentation and is given out as JSON.
+This declaration checks overrides. It is also the default search space, the printed documentation,
+and JSON for other programs.
 """
 
 import math
@@ -19,12 +20,13 @@ class Hyperparameter:
     """One declared hyperparameter: numeric (min, max, step), or one of `choices`.
 
     Attributes:
-        default: the value of a run that does not say otherwise; a list for `image_size`.
-        min: smallest value allowed (each entry's, for a list).
-        max: largest value allowed; None for no bound.
-        step: values are min + k * step; None for any.
-        choices: the values allowed; with `open`, suggestions besides which any string is allowed.
-        search: what a sweep searches by default: {min, max, step, log} or {choices}.
+        default: value of a run that sets no other; a list for `image_size`.
+        min: smallest allowed value (of each entry, for a list); None for no bound.
+        max: largest allowed value; None for no bound.
+        step: allowed values are min + k * step; None for any value.
+        choices: the allowed values.
+        open: any other text is allowed too; `choices` are suggestions.
+        search: default search range of a sweep: {min, max, step, log} or {choices}.
     """
 
     name: str
@@ -39,12 +41,12 @@ class Hyperparameter:
 
     @property
     def kind(self) -> str:
-        """`int`, `float`, `bool`, `str` or `list[int]`, as the default shows."""
+        """The type of the default: `int`, `float`, `bool`, `str` or `list[int]`."""
         return "list[int]" if isinstance(self.default, list) else type(self.default).__name__
 
     @property
     def is_text(self) -> bool:
-        """Whether every value is text."""
+        """True if every value is text."""
         return isinstance(self.default, str) and all(isinstance(c, str) for c in self.choices or ())
 
     @property
@@ -58,10 +60,11 @@ class Hyperparameter:
         return f"{low}..{high}" + (f" step {self.step:g}" if self.step else "")
 
     def check(self, value: Any) -> Any:
-        """The value, converted to the declared type.
+        """Return the value, converted to the declared type.
 
         Raises:
-            ConfigError: another type, out of range, off the step, or not among the choices.
+            ConfigError: a wrong type, or a value out of range, off the step or not among the
+                choices.
         """
         if isinstance(self.default, list):
             values = list(value) if isinstance(value, list | tuple) else [value]
@@ -86,19 +89,14 @@ class Hyperparameter:
         raise ConfigError(f"hp.{self.name}={value}: not one of {self.allowed}; {hint}")
 
     def _check_number(self, value: Any, kind: type) -> Any:
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not math.isfinite(value)
-        ):
-            raise self._refuse(
-                value, f"a{'n integer' if kind is int else ' number'} in {self.allowed}"
-            )
-        if kind is int and float(value) != int(value):
-            raise self._refuse(value, f"an integer in {self.allowed}")
-        if (self.min is not None and value < self.min) or (
-            self.max is not None and value > self.max
-        ):
+        expected = f"{'an integer' if kind is int else 'a number'} in {self.allowed}"
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self._refuse(value, expected)
+        if not math.isfinite(value) or (kind is int and float(value) != int(value)):
+            raise self._refuse(value, expected)
+        if self.min is not None and value < self.min:
+            raise self._refuse(value, self.allowed)
+        if self.max is not None and value > self.max:
             raise self._refuse(value, self.allowed)
         if self.step:
             steps = (value - (self.min or 0)) / self.step
@@ -113,10 +111,10 @@ class Hyperparameter:
         )
 
     def search_range(self) -> dict[str, Any]:
-        """What a sweep draws from when its file names this hyperparameter without a range.
+        """Return the search range for a sweep file that names the hyperparameter without a range.
 
         Raises:
-            ConfigError: the declaration bounds it on one side only, and gives no `search`.
+            ConfigError: the declaration has neither `search`, nor choices, nor two bounds.
         """
         if self.search:
             return dict(self.search)
@@ -126,7 +124,8 @@ class Hyperparameter:
             return {"choices": [False, True]}
         if isinstance(self.default, list):
             raise ConfigError(
-                f"hp.{self.name} has no default search range: give a list of choices, as [{self.default}]."
+                f"hp.{self.name} has no default search range: give a list of choices, "
+                f"as [{self.default}]."
             )
         if self.min is None or self.max is None:
             raise ConfigError(
@@ -140,8 +139,8 @@ class Template:
     """An architecture and the hyperparameters that it declares.
 
     Attributes:
-        kind: `segmenter`, or `labeler` for one that labels regions.
-        model: how to build it, with `${hp.…}` where a hyperparameter chooses.
+        kind: `segmenter`, or `labeler` for a model that labels regions.
+        model: arguments of the model; `${hp.…}` stands for the value of a hyperparameter.
     """
 
     name: str
@@ -152,10 +151,10 @@ class Template:
     kind: str = "segmenter"
 
     def resolve(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
-        """The declared defaults with the chosen values on top, each checked.
+        """Return the chosen values and the declared defaults of the others, all checked.
 
         Raises:
-            ConfigError: an undeclared name (with the nearest one), or a value outside its range.
+            ConfigError: an undeclared name (with the nearest one), or a value out of range.
         """
         for name in chosen:
             if name not in self.hyperparameters:
@@ -170,15 +169,12 @@ class Template:
         return values
 
     def to_json(self) -> dict[str, Any]:
-        """The declaration as plain data."""
+        """Return the declaration as plain data."""
         rows = {}
         for name, declared in self.hyperparameters.items():
-            row = {
-                k: v
-                for k, v in asdict(declared).items()
-                if v not in (None, "", False) and k != "name"
-            }
-            rows[name] = {"type": declared.kind, "default": declared.default} | row
+            fields = {k: v for k, v in asdict(declared).items() if v not in (None, "", False)}
+            fields.pop("name")
+            rows[name] = {"type": declared.kind, "default": declared.default} | fields
         return {
             "name": self.name,
             "kind": self.kind,
@@ -190,40 +186,48 @@ class Template:
 
 
 def parse_template(raw: Mapping[str, Any]) -> Template:
-    """Reads a template's YAML.
+    """Read the content of a template's file.
 
     Raises:
         ConfigError: a missing or unknown key, or a default outside its own range.
     """
-    unknown = set(raw) - {"name", "kind", "title", "reference", "model", "hyperparameters"}
-    missing = {"name", "model", "hyperparameters"} - set(raw)
+    unknown = sorted(set(raw) - set(_KEYS))
+    missing = [key for key in _REQUIRED_KEYS if key not in raw]
     if unknown or missing:
+        faults = [f"unknown keys {unknown}"] if unknown else []
+        faults += [f"missing keys {missing}"] if missing else []
         raise ConfigError(
-            f"template {raw.get('name', '?')!r}: "
-            + (f"unknown keys {sorted(unknown)}; " if unknown else "")
-            + (f"missing keys {sorted(missing)}; " if missing else "")
-            + "a template has name, kind, title, reference, model, hyperparameters."
+            f"template {raw.get('name', '?')!r}: {'; '.join(faults)}; "
+            f"a template has {', '.join(_KEYS)}."
         )
     declared = {}
-    for name, row in raw["hyperparameters"].items():
-        extra = set(row) - _FIELDS
-        if extra or "default" not in row:
-            raise ConfigError(
-                f"template {raw['name']}: hyperparameters.{name} "
-                + (f"has unknown keys {sorted(extra)}" if extra else "has no default")
-                + f"; allowed: {', '.join(sorted(_FIELDS))}."
-            )
-        values = dict(row)
-        if values.get("choices") is not None:
-            values["choices"] = tuple(values["choices"])
-        hyperparameter = Hyperparameter(name=name, **values)
-        hyperparameter.check(hyperparameter.default)
-        declared[name] = hyperparameter
+    for name, fields in raw["hyperparameters"].items():
+        declared[name] = _parse_hyperparameter(raw["name"], name, fields)
     return Template(
-        raw["name"],
-        raw.get("title", ""),
-        raw.get("reference", ""),
-        raw["model"],
-        declared,
-        raw.get("kind", "segmenter"),
+        name=raw["name"],
+        title=raw.get("title", ""),
+        reference=raw.get("reference", ""),
+        model=raw["model"],
+        hyperparameters=declared,
+        kind=raw.get("kind", "segmenter"),
     )
+
+
+_KEYS = ("name", "kind", "title", "reference", "model", "hyperparameters")
+_REQUIRED_KEYS = ("hyperparameters", "model", "name")
+
+
+def _parse_hyperparameter(template: str, name: str, fields: Mapping[str, Any]) -> Hyperparameter:
+    unknown = sorted(set(fields) - _FIELDS)
+    if unknown or "default" not in fields:
+        fault = f"has unknown keys {unknown}" if unknown else "has no default"
+        raise ConfigError(
+            f"template {template}: hyperparameters.{name} {fault}; "
+            f"allowed: {', '.join(sorted(_FIELDS))}."
+        )
+    values = dict(fields)
+    if values.get("choices") is not None:
+        values["choices"] = tuple(values["choices"])
+    hyperparameter = Hyperparameter(name=name, **values)
+    hyperparameter.check(hyperparameter.default)
+    return hyperparameter

@@ -1,4 +1,4 @@
-"""Words of the command line as values: `key=value`, text as the shell passes it, the rest in Hydra's syntax."""
+"""Words of the command line: text as the shell passes it, other values in Hydra's syntax."""
 
 import re
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ class Word:
 
     Attributes:
         text: as given, with the present name of its key.
-        path: the parts of the key, below the prefix where one was asked for.
-        raw: what stands behind `=`; None for `~key`, which takes a key away.
-        value: read in Hydra's syntax, or text; None until `with_value`.
+        path: the parts of the key; after `assignments`, without the prefix.
+        raw: the text after `=`; None for `~key`, which removes a key.
+        value: the value that was read; None before.
     """
 
     text: str
@@ -37,27 +37,27 @@ class Word:
 
 
 def split_word(text: Any) -> Word:
-    """The key of a word, and its value unread.
+    """Split a word into its key and its unread value.
 
     Raises:
-        ConfigError: not `key=value`.
+        ConfigError: the word is not `key=value`.
     """
     if not isinstance(text, str):
         raise ConfigError(f"{text!r} is no text: give key=value, e.g. hp.num_epochs=5.")
     text = current_word(text)
     key, equals, raw = text.partition("=")
-    deleted = key.startswith("~")
+    is_deletion = key.startswith("~")
     key = key.lstrip("+~").strip()
-    if not _KEY.fullmatch(key) or not (equals or deleted):
+    if not _KEY.fullmatch(key) or not (equals or is_deletion):
         raise ConfigError(f"{text!r} is not key=value, e.g. hp.num_epochs=5.")
-    return Word(text, tuple(key.split(".")), None if deleted else raw)
+    return Word(text, tuple(key.split(".")), None if is_deletion else raw)
 
 
 def read_value(word: Word, kind: TextKind | None) -> Any:
-    """The value of a word: text as it is where the key takes text, else read in Hydra's syntax.
+    """Read the value of a word: text as it is if the key takes text, else in Hydra's syntax.
 
     Raises:
-        ConfigError: it cannot be read, with the quoted form; or it lists several values.
+        ConfigError: the value cannot be read (with the quoted form), or there are several values.
     """
     raw = word.raw or ""
     try:
@@ -76,7 +76,7 @@ def read_value(word: Word, kind: TextKind | None) -> Any:
 
 
 def literal(text: str) -> str:
-    """Text in which OmegaConf sees an interpolation only where it is one, such as `${oc.env:HOME}/data`."""
+    """Escape `${` in text, unless it begins an interpolation such as `${oc.env:HOME}/data`."""
     from omegaconf.errors import GrammarParseError
     from omegaconf.grammar_parser import parse
 
@@ -95,52 +95,57 @@ def _hydra_value(word: Word, raw: str) -> Any:
 
     try:
         override = OverridesParser.create().parse_override(f"{word.key}={raw}")
-        several, value = override.is_sweep_override(), None
-        value = None if several else override.value()
+        is_sweep = override.is_sweep_override()
+        value = None if is_sweep else override.value()
     except (HydraException, ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
-        if raw[:1] in ("[", "{"):
-            example = f"{word.key}=['a b',c]" if raw[0] == "[" else f"{word.key}={{'a b': c}}"
-            hint = (
-                f"inside lists and mappings, quote text that is more than a plain word: {example}"
-            )
-        else:
-            hint = f"text needs quotes of its own here: {word.key}={quoted(raw)}"
+        reason, hint = str(error).splitlines()[0], _quoting_hint(word, raw)
         raise ConfigError(
             f"{word.text!r} cannot be read: {reason}. In Hydra's syntax, {hint}"
         ) from None
-    if several:
+    if is_sweep:
         raise ConfigError(
-            f"{word.text!r} lists several values; a run takes one. To search: {command('sweep', 'NAME')}"
+            f"{word.text!r} lists several values; a run takes one. "
+            f"To search: {command('sweep', 'NAME')}"
         )
     return value
 
 
+def _quoting_hint(word: Word, raw: str) -> str:
+    if raw[:1] not in ("[", "{"):
+        return f"text needs quotes of its own here: {word.key}={quoted(raw)}"
+    example = "['a b',c]" if raw[0] == "[" else "{'a b': c}"
+    return (
+        "inside lists and mappings, quote text that is more than a plain word: "
+        f"{word.key}={example}"
+    )
+
+
 def assignments(model: Model | None, texts: Sequence[str], prefix: str) -> list[Word]:
-    """Words whose keys all begin with a prefix, with their values, keyed below it.
+    """Read words whose keys all begin with a prefix; the paths of the result lack it.
+
+    Args:
+        model: settings below the prefix; None reads all values in Hydra's syntax.
 
     Raises:
         ConfigError: another prefix, or a word that cannot be read.
     """
-    found = []
+    words = []
     for text in texts:
         word = split_word(text)
         if word.path[0] != prefix:
             raise ConfigError(f"{text!r}: only {prefix}.KEY=VALUE is allowed here.")
-        path = word.path[1:]
         if word.raw is None:
-            raise ConfigError(f"{text!r}: ~ takes away keys of a run alone; give {word.key}=VALUE.")
-        kind = (
-            text_kind(model, path) if model and path else TextKind(optional=False, structured=False)
-        )
-        if path and model is None:
-            kind = None
-        found.append(Word(text, path, word.raw, read_value(word, kind)))
-    return found
+            raise ConfigError(f"{text!r}: ~ removes only keys of a run; give {word.key}=VALUE.")
+        path = word.path[1:]
+        kind: TextKind | None = TextKind(optional=False, structured=False)  # PREFIX=NAME
+        if path:
+            kind = None if model is None else text_kind(model, path)
+        words.append(Word(text, path, word.raw, read_value(word, kind)))
+    return words
 
 
 def changed(settings: SettingsT, texts: Sequence[str], prefix: str) -> SettingsT:
-    """Settings with `PREFIX.KEY=VALUE` words applied.
+    """Apply `PREFIX.KEY=VALUE` words to settings.
 
     Raises:
         ConfigError: an unknown key, a wrong value, or a word that cannot be read.
@@ -156,7 +161,7 @@ def changed(settings: SettingsT, texts: Sequence[str], prefix: str) -> SettingsT
 
 
 def assign(config: Any, word: Word) -> None:
-    """Sets a value in an OmegaConf config, whatever stood there."""
+    """Set a value in an OmegaConf config, in place of any earlier value."""
     from omegaconf import OmegaConf
 
     OmegaConf.update(config, word.key, word.value, merge=True, force_add=True)
