@@ -13,7 +13,8 @@ from segtune.sweeping.records import OVERRIDES, plain_params
 from segtune.sweeping.space_building import build_space
 from segtune.sweeping.spec import SweepSpec, load_spec
 from segtune.sweeping.study import SweepStudy
-from segtune.tracking.runs import RunWriter, get_run
+from segtune.tracking.run_writer import RunWriter
+from segtune.tracking.runs import get_run
 from segtune.tracking.store import open_store
 
 VALUES = {"loss.hardest": [0.25, 0.5]}
