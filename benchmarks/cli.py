@@ -2,8 +2,8 @@
 
 python benchmarks/cli.py [--runs 7]
 
-The exit code is 1 if `segtune --help` takes 0.1 s or more, or the help of a verb 0.3 s or more. Each
-time is the best of several fresh processes, since other load of the machine only adds to it.
+The exit code is 1 if `segtune --help` takes 0.1 s or more, or the help of a verb 0.3 s or more.
+Each time is the best of several fresh processes, since other load of the machine only adds to it.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""What a comparison costs: paired resamples, and a report over many runs of a sweep.
+"""Time a comparison: paired bootstrap resamples, and a report on many runs of a sweep.
 
     python benchmarks/report.py [--runs 200]
 
-The runs are written without training: evidence of 101 images of 11 classes each, with learning curves and a study, as a
-sweep leaves them.
+The runs are written without training. Like the runs of a sweep, each one has evidence of 101 images
+with 11 classes, a learning curve, and a trial in a study.
 """
 
 import argparse
@@ -31,17 +31,14 @@ _IMAGES, _CLASSES, _EPOCHS = 101, 11, 30
 
 
 def main() -> None:
-    """Prints the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=200)
     options = parser.parse_args()
     print("| figure | value | target |\n| --- | --- | --- |")
-    print(
-        f"| 10,000 paired resamples of 500 images x 19 classes, s | {_resampling():.2f} | under 2 |",
-        flush=True,
-    )
+    name = "10,000 paired resamples of 500 images x 19 classes, s"
+    print(f"| {name} | {_resampling():.2f} | under 2 |", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(TrackingConfig(root=folder))
         storage = open_storage(store.root / "sweeps" / "many", None, "many").optuna
@@ -52,8 +49,8 @@ def main() -> None:
         report = compare(store, ["many"])
         seconds = time.perf_counter() - started
         size = report.html.stat().st_size / 1e6
-    print(f"| report over {options.runs} runs, s | {seconds:.1f} | under 20 |")
-    print(f"| its size, MB | {size:.1f} | under 15 |")
+    print(f"| report on {options.runs} runs, s | {seconds:.1f} | under 20 |")
+    print(f"| size of the report, MB | {size:.1f} | under 15 |")
 
 
 def _resampling() -> float:
@@ -70,11 +67,11 @@ def _resampling() -> float:
 def _matrices(rng: np.random.Generator, quality: float, images: int, classes: int) -> np.ndarray:
     truth = np.random.default_rng(1).multinomial(20_000, np.full(classes, 1 / classes), images)
     hits = rng.binomial(truth, np.clip(quality + rng.normal(0, 0.05, images), 0, 1)[:, None])
-    found = np.zeros((images, classes, classes), np.int64)
+    matrices = np.zeros((images, classes, classes), np.int64)
     rows = np.arange(classes)
-    found[:, rows, rows] = hits
-    found[:, rows, (rows + 1) % classes] = truth - hits
-    return found
+    matrices[:, rows, rows] = hits
+    matrices[:, rows, (rows + 1) % classes] = truth - hits
+    return matrices
 
 
 def _write_run(store: Store, number: int) -> FrozenTrial:
