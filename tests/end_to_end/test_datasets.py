@@ -119,8 +119,8 @@ def test_an_import_never_overwrites_its_source_or_a_folder_that_is_no_import(
     classes = "dataset.classes=[ground,car,tree]"
     before = sorted(root.rglob("*"))
     for target, words in (
-        (root, "which would be lost"),
-        (tmp_path, "which would be lost"),
+        (root, "which would be deleted"),
+        (tmp_path, "which would be deleted"),
         (root / "..", "be lost"),
     ):
         assert main(["import", str(root), f"output={target}", classes, "overwrite=true"]) == 2

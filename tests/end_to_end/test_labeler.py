@@ -62,7 +62,7 @@ def test_the_same_commands_train_sweep_compare_evaluate_and_promote_it(tmp_path)
     assert segtune.promote(run.run_id, "houses", *gate, root=str(tmp_path)).moved
     loaded = segtune.load("models:/houses@champion", root=str(tmp_path))
     assert isinstance(loaded, RegionLabeler) and loaded.concept == "building"
-    with pytest.raises(ConfigError, match="is a labeler, which sees no regions by itself"):
+    with pytest.raises(ConfigError, match="is a labeler, which finds no regions itself"):
         segtune.predict(
             "models:/houses@champion", "street:test", tmp_path / "out", root=str(tmp_path), **QUIET
         )

@@ -64,7 +64,7 @@ def test_a_saved_labeler_answers_as_before_to_the_bit(tmp_path):
 def test_each_kind_of_folder_opens_as_what_it_is(tmp_path, tiny_run):
     labeler().save(tmp_path / "labeler")
     assert isinstance(open_model(tiny_run.segmenter), Segmenter)
-    with pytest.raises(ConfigError, match="is a labeler, which computes in eager alone"):
+    with pytest.raises(ConfigError, match="is a labeler, which runs in eager only"):
         segtune.load(tmp_path / "labeler", runtime="bf16")
     with pytest.raises(DataError, match="is no segmenter but a labeler: use it in a workflow"):
         Segmenter.load(tmp_path / "labeler")

@@ -108,7 +108,7 @@ def test_bare_status_lists_the_sweeps_of_the_store(study, tmp_path, capsys):
     )
     assert (
         main(["status", "tracking.root=nowhere"]) == 0
-        and "no sweep was started" in capsys.readouterr().out
+        and "holds no sweep" in capsys.readouterr().out
     )
     assert not (tmp_path / "nowhere").exists()
 
