@@ -111,7 +111,7 @@ def test_a_killed_sweep_resumes_and_ends_with_its_exact_total(tmp_path):
     assert done.returncode == 0, err
     counts = json.loads(out)["trials"]
     assert counts == {"finished": 4, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
-    assert "goes on with run" in err
+    assert "resumes run" in err
     store = open_store(TrackingConfig(root=str(tmp_path / "mlruns")))
     runs = sweep_runs(store, "tiny")
     assert len(runs) == 4 and {r.state for r in runs} == {

@@ -31,7 +31,7 @@ def live(study, clock, seconds):
     """A worker that lives on, and renews its lease."""
     for _ in range(int(seconds / 20)):
         clock.now += 20
-        study.show_life()
+        study.report_alive()
 
 
 def test_time_in_which_no_worker_lived_is_not_spent(tmp_path):
@@ -80,9 +80,9 @@ def test_two_workers_at_a_time_spend_the_time_once(tmp_path):
     study.claim(LINE), other.claim(LINE)
     for _ in range(15):
         clock.now += 10
-        study.show_life()
+        study.report_alive()
         clock.now += 10
-        other.show_life()
+        other.report_alive()
     assert study.spent() == other.spent() == pytest.approx(300)
     joined = open_study(tmp_path, clock)
     joined.begin()  # another launcher joins: what its workers spend is the same time

@@ -7,7 +7,7 @@ import pytest
 from optuna.trial import TrialState
 
 from segtune.cli.main import main
-from segtune.sweeping import plan
+from segtune.sweeping import timing
 from segtune.sweeping.dimensions import Dimension
 from segtune.sweeping.identity import differences
 from segtune.sweeping.records import ERROR
@@ -135,17 +135,17 @@ def test_a_forecast_times_first_and_last_choices_and_names_what_it_leaves_out(
     sizes = ([256], [384], [512], [1024])
     dimensions = [Dimension("hp.image_size", "hp.image_size", choices=sizes)]
     dimensions += [Dimension(f"hp.k{n}", f"hp.k{n}", choices=(0, 1, 2)) for n in range(keys - 1)]
-    space = SimpleNamespace(templates=["swift"], counting=lambda _: dimensions)
+    space = SimpleNamespace(templates=["swift"], dimensions_of=lambda _: dimensions)
     monkeypatch.setattr(
-        plan, "_seconds", lambda spec, space, values: float(values["hp.image_size"][0])
+        timing, "_seconds", lambda spec, space, values: float(values["hp.image_size"][0])
     )
-    timing = plan.time_choices(None, space)
-    assert (timing.low, timing.high) == (256.0, 1024.0) and bool(timing.untimed) == missed
-    assert int(timing.measured.split()[5]) <= 12
+    result = timing.time_choices(None, space)
+    assert (result.low, result.high) == (256.0, 1024.0) and bool(result.untimed) == missed
+    assert int(result.measured.split()[5]) <= 12
     if keys == 5:
-        assert "hp.image_size=[512]" in timing.untimed[0]
+        assert "hp.image_size=[512]" in result.untimed[0]
     if keys == 20:
-        assert "hp.k18" in timing.untimed[0]
+        assert "hp.k18" in result.untimed[0]
 
 
 def test_a_dry_run_prints_space_and_forecast_and_leaves_nothing(tmp_path, capsys, monkeypatch):
@@ -156,7 +156,7 @@ def test_a_dry_run_prints_space_and_forecast_and_leaves_nothing(tmp_path, capsys
         size = config.hp.get("width", 16) / 16 * config.hp["batch_size"] / 2
         return costs[config.template["name"]] * size
 
-    monkeypatch.setattr("segtune.sweeping.plan.forecast_seconds", forecast)
+    monkeypatch.setattr("segtune.sweeping.timing.forecast_seconds", forecast)
     (tmp_path / "sweeps").mkdir()
     search = {
         "template": ["swift", "fpn"],
@@ -198,7 +198,7 @@ def test_a_dry_run_prints_space_and_forecast_and_leaves_nothing(tmp_path, capsys
 def test_overrides_of_a_searched_template_that_is_not_the_default_reach_the_sweep(
     tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr("segtune.sweeping.plan.forecast_seconds", lambda config, patience: 1.0)
+    monkeypatch.setattr("segtune.sweeping.timing.forecast_seconds", lambda config, patience: 1.0)
     (tmp_path / "sweeps").mkdir()
     fixed = [
         *SCENES,

@@ -54,7 +54,7 @@ def test_enqueued_configurations_are_tried_first_and_once_whatever_stops_the_swe
         ([{"hp.widht": 24}], "did you mean 'hp.width'"),
         ([{"hp.depth": 1}], "hp.depth is not searched"),
         ([{"template": "unet"}], "template=unet is not in the space"),
-        ([{"template": "fpn", "hp.width": 24}], "does not count with template=fpn"),
+        ([{"template": "fpn", "hp.width": 24}], "does not apply to template=fpn"),
         (
             ["default", {"hp.width": 24}, {"hp.width": 24}],
             "item 3 is the same configuration as item 2",

@@ -91,7 +91,7 @@ def test_a_trial_tells_its_phase_and_its_time_from_its_first_steps_on(tmp_path, 
     for _ in range(5):
         now[0] += 1
         pulse.step()
-    pulse.tell()
+    pulse.record()
     assert row().phase == "training" and row().seconds == pytest.approx(5, abs=1)
     assert row().left == pytest.approx(95, abs=2)  # 5 of 100 steps took 5 s
     pulse.validated(9)

@@ -158,7 +158,7 @@ def test_a_signal_that_comes_while_the_study_is_asked_is_not_lost(tmp_path, monk
         return False
 
     claim = sweep.study.claim(sweep.space)
-    monkeypatch.setattr(sweep.study, "stop_asked", ask)
+    monkeypatch.setattr(sweep.study, "stop_requested", ask)
     with stop.listening(), pytest.raises(Interrupted):
         trials.run_trial(sweep.study, claim, PARENT_OF_NONE, 1, stop, say=lambda _: None)
     assert sweep.study.counts().waiting == 1  # given back

@@ -1,4 +1,4 @@
-"""A sweep that runs elsewhere, or ran before: how far it is, an end to it, another try, one more worker."""
+"""Steer a sweep from another shell: status, stop, retry, one more worker."""
 
 import os
 import time
@@ -9,57 +9,56 @@ from segtune.errors import ConfigError
 from segtune.sweeping.launchers import launch_local
 from segtune.sweeping.location import remember, remembered, sweep_folder, without_password
 from segtune.sweeping.progress import Progress, progress
-from segtune.sweeping.records import load_study
+from segtune.sweeping.records import SPEC, load_study
 from segtune.sweeping.spec import SweepSpec
-from segtune.sweeping.study import SPEC, SweepStudy
+from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.worker import WorkerTask
 from segtune.tracking.runs import sweep_parent
 from segtune.tracking.store import open_store
 
 
 def sweep_status(name: str, root: str, storage: str | None = None) -> Progress:
-    """How far a sweep is.
+    """Return the progress of a sweep.
 
     Raises:
-        ConfigError: it was never started here.
+        ConfigError: the sweep was never started in this store.
     """
-    study = _open(name, root, storage)
-    return progress(study.study, study.spec.n_trials, study.spec.processes)
+    return _progress(_open(name, root, storage))
 
 
 def stop_sweep(name: str, root: str, storage: str | None = None, wait: float = 0.0) -> Progress:
-    """Stops all workers of a sweep, on every machine; unfinished trials return to the queue.
+    """Stop the workers of a sweep on all machines; unfinished trials return to the queue.
 
     Args:
-        wait: seconds to wait for them at most.
+        wait: seconds to wait for the workers at most.
 
     Raises:
-        ConfigError: it was never started here.
+        ConfigError: the sweep was never started in this store.
     """
     study = _open(name, root, storage)
-    study.ask_to_stop()
+    study.request_stop()
     deadline = time.monotonic() + wait
     while study.counts().running and time.monotonic() < deadline:
         time.sleep(0.5)
         study.recover()
-    return progress(study.study, study.spec.n_trials, study.spec.processes)
+    return _progress(study)
 
 
 def retry_failed(name: str, root: str, storage: str | None = None) -> int:
-    """Enqueues the failed trials of a sweep again; returns how many.
+    """Enqueue the failed trials of a sweep again; return their number.
 
     Raises:
-        ConfigError: it was never started here.
+        ConfigError: the sweep was never started in this store.
     """
     return _open(name, root, storage).retry_failed()
 
 
 def add_worker(name: str, tracking: TrackingConfig, storage: str | None = None) -> Progress:
-    """Adds a worker to a sweep that was started elsewhere; it ends when no trial is left to start.
+    """Run one more worker of a sweep in this process until no trial is left to start.
 
     Raises:
-        ConfigError: it was never started in this store.
-        Interrupted: stopped by the user; its trial returned to the queue.
+        ConfigError: the sweep was never started in this store.
+        Interrupted: stopped by the user; the worker's trial returned to the queue.
     """
     study = _open(name, tracking.root, storage)
     parent = sweep_parent(open_store(tracking), name)
@@ -68,11 +67,14 @@ def add_worker(name: str, tracking: TrackingConfig, storage: str | None = None) 
         raise ConfigError(f"sweep '{name}' has no run in this store; start it with: {start}")
     threads = max(1, (os.cpu_count() or 1) // study.spec.processes)
     remember(study.folder, storage)
-    own = study.spec.model_copy(update={"workers": 1})
-    launch_local(
-        WorkerTask(own, study.folder, parent, threads), label=f"{os.uname().nodename}-{os.getpid()}"
-    )
+    one_worker = study.spec.model_copy(update={"workers": 1})
+    task = WorkerTask(one_worker, study.folder, parent, threads)
+    launch_local(task, label=f"{os.uname().nodename}-{os.getpid()}")
     return sweep_status(name, tracking.root, storage)
+
+
+def _progress(study: SweepStudy) -> Progress:
+    return progress(study.study, study.spec.n_trials, study.spec.processes)
 
 
 def _open(name: str, root: str, storage: str | None) -> SweepStudy:
@@ -84,7 +86,7 @@ def _open(name: str, root: str, storage: str | None) -> SweepStudy:
         start = command("sweep", name, tracking=TrackingConfig(root=root))
         raise ConfigError(
             f"sweep '{name}' was never started in {where}. Start it with: {start}\n"
-            "Or say where it is, with tracking.root= or sweep.storage="
+            "Or name its store with tracking.root=, or its database with sweep.storage="
         )
     spec = SweepSpec.model_validate({**study.user_attrs[SPEC], "storage": storage})
     return SweepStudy(folder, spec)

@@ -1,4 +1,4 @@
-"""One dimension of a search space: the values that it holds, and how a trial draws one."""
+"""One dimension of a search space: its values, and how a trial draws one of them."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -18,19 +18,18 @@ from segtune.config.keys import GROUPS
 from segtune.config.quoting import quoted
 from segtune.config.renamed import current_key, former_keys
 
-TOLERANCE = 1e-6  # of a step: 0.1 + 0.2 is not 0.3
-# texts that Hydra reads as something else than text
-_WORDS_WITH_MEANING = ("null", "true", "false", "nan", "inf")
+TOLERANCE = 1e-6  # relative to a step: 0.1 + 0.2 differs from 0.3
+_NOT_TEXT = ("null", "true", "false", "nan", "inf")  # Hydra gives these words another type
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """One thing that is searched.
+    """One searched key.
 
     Attributes:
         key: the override key: `hp.width`, a group, or a setting such as `augment.crop_start`.
         param: its name in the study; a template's own range is searched as `hp.width@template`.
-        template: the template for which it counts; None for all.
+        template: the only template to which the dimension applies; None for all templates.
         choices: the values, or None for a numeric range.
     """
 
@@ -45,24 +44,24 @@ class Dimension:
     is_int: bool = False
 
     def suggest(self, trial: Trial) -> Any:
-        """The sampler's proposal."""
+        """Return the value that the sampler proposes."""
         value = draw(trial, self.param, self.distribution)
         if self.choices is None:
             return value
-        return self.choices[[str(c) for c in self.choices].index(value)]
+        return self.choices[[str(choice) for choice in self.choices].index(value)]
 
     @property
     def distribution(self) -> BaseDistribution:
-        """What the study records of it."""
+        """The dimension as an Optuna distribution; choices are recorded as text."""
         if self.choices is not None:
-            return CategoricalDistribution([str(c) for c in self.choices])
+            return CategoricalDistribution([str(choice) for choice in self.choices])
         if self.is_int:
             step = 1 if self.log else int(self.step or 1)
             return IntDistribution(int(self.low), int(self.high), self.log, step)
         return FloatDistribution(self.low, self.high, self.log, None if self.log else self.step)
 
     def values(self) -> Iterable[Any] | None:
-        """Every value that it can take; None where there is no end of them."""
+        """Return all values of the dimension; None if it is continuous."""
         if self.choices is not None:
             return self.choices
         step = self.step or (1 if self.is_int else None)
@@ -71,76 +70,78 @@ class Dimension:
         if self.log:
             return range(int(self.low), int(self.high) + 1)
         count = int((self.high - self.low) / step + TOLERANCE) + 1
-        values = (self.low + i * step for i in range(count))
-        return (int(v) for v in values) if self.is_int else values
+        values = [self.low + number * step for number in range(count)]
+        return [int(value) for value in values] if self.is_int else values
 
     def describe(self) -> str:
-        """The dimension as people read it, choices as they would type them.
+        """Return the key with its values, as a user types them.
 
         >>> Dimension("trainer.ema_decay", "trainer.ema_decay", choices=(None, 0.99)).describe()
         'trainer.ema_decay: null, 0.99'
         """
-        only = f" (for {self.template})" if self.template else ""
-        return f"{self.key}: {self.allowed}{only}"
+        suffix = f" (for {self.template})" if self.template else ""
+        return f"{self.key}: {self.allowed}{suffix}"
 
     @property
     def allowed(self) -> str:
-        """Its values in words."""
+        """The values as text: the choices, or the ends of the range with its step or scale."""
         if self.choices is not None:
-            return ", ".join(literal(c) for c in self.choices)
+            return ", ".join(literal(choice) for choice in self.choices)
         scale = ", logarithmic" if self.log else f", step {self.step:g}" if self.step else ""
         return f"{self.low:g} to {self.high:g}{scale}"
 
     def holds(self, value: Any) -> bool:
-        """Whether it can take a value."""
+        """Return whether the dimension has this value."""
         values = self.values()
         return self.low <= value <= self.high if values is None else value in values
 
-    def value_like(self, given: Any) -> Any:
-        """The value of this dimension that a file or a config writes as `given`.
+    def value_like(self, written: Any) -> Any:
+        """Return the value of this dimension that a file or a config writes as `written`.
 
         >>> Dimension("hp.image_size", "hp.image_size", choices=([256], [512])).value_like(512)
         [512]
 
         Raises:
-            ValueError: it has no such value.
+            ValueError: the dimension has no such value.
         """
         if self.choices is not None:
-            for choice in self.choices:
-                same_kind = isinstance(choice, bool) == isinstance(given, bool)
-                if same_kind and (_plain(choice) == _plain(given) or _plain(choice) == [given]):
-                    return choice
-            raise ValueError(given)
-        if (
-            isinstance(given, bool)
-            or not isinstance(given, int | float)
-            or not self.low <= given <= self.high
-        ):
-            raise ValueError(given)
+            return self._choice_like(written)
+        is_number = isinstance(written, int | float) and not isinstance(written, bool)
+        if not is_number or not self.low <= written <= self.high:
+            raise ValueError(written)
         values = self.values()
         if values is None:
-            return float(given)
-        step = self.step or 1
+            return float(written)
         for value in values:
-            if abs(value - given) <= TOLERANCE * step:
+            if abs(value - written) <= TOLERANCE * (self.step or 1):
                 return value
-        raise ValueError(given)
+        raise ValueError(written)
+
+    def _choice_like(self, written: Any) -> Any:
+        for choice in self.choices or ():
+            if isinstance(choice, bool) != isinstance(written, bool):  # True == 1 in Python
+                continue
+            plain = _with_lists(choice)
+            if plain == _with_lists(written) or plain == [written]:
+                return choice
+        raise ValueError(written)
 
     def as_param(self, value: Any) -> Any:
-        """A value as the study keeps it."""
+        """Return a value in the form that the study records."""
         return str(value) if self.choices is not None else value
 
-    def beside(self, recorded: Mapping[str, list[BaseDistribution]]) -> "Dimension":
-        """The dimension under a name that the study can record it under.
+    def recordable(self, recorded: Mapping[str, list[BaseDistribution]]) -> "Dimension":
+        """Return the dimension under a parameter name that the study can record.
 
-        Optuna keeps one kind of range for each name. After a choice was added, or a list became a range, the values
-        are recorded as `hp.width#2`.
+        Optuna allows one kind of distribution for each name. After a choice was added, or a list
+        became a range, the values are recorded as `hp.width#2`.
 
         Args:
-            recorded: name -> what the study's trials drew it from.
+            recorded: parameter name -> the distributions from which the study's trials drew it.
         """
-        known = [self.param, *(self.param.replace(self.key, k) for k in former_keys(self.key))]
-        param = next((name for name in known if name in recorded), self.param)
+        former_params = [self.param.replace(self.key, key) for key in former_keys(self.key)]
+        known_params = [self.param, *former_params]
+        param = next((name for name in known_params if name in recorded), self.param)
         number, name = 1, param
         while not all(_are_compatible(d, self.distribution) for d in recorded.get(name, ())):
             number += 1
@@ -149,24 +150,19 @@ class Dimension:
 
 
 def draw(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
-    """A parameter's value in a trial: the sampler's, or what the trial was enqueued with."""
+    """Return a trial's value of a parameter: the enqueued value, else the sampler's proposal."""
     if isinstance(distribution, CategoricalDistribution):
         return trial.suggest_categorical(name, distribution.choices)
     assert isinstance(distribution, IntDistribution | FloatDistribution)
-    suggest: Any = (
-        trial.suggest_int if isinstance(distribution, IntDistribution) else trial.suggest_float
-    )
+    is_int = isinstance(distribution, IntDistribution)
+    suggest: Any = trial.suggest_int if is_int else trial.suggest_float
     return suggest(
         name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
     )
 
 
-def _plain(value: Any) -> Any:
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
-
-
 def plain_param(name: str) -> str:
-    """A parameter's present name, without the number that `Dimension.beside` adds.
+    """Return a parameter's present name, without the number that `Dimension.recordable` adds.
 
     >>> plain_param("hp.width@swift#2"), plain_param("hp.width")
     ('hp.width@swift', 'hp.width')
@@ -175,16 +171,8 @@ def plain_param(name: str) -> str:
     return f"{current_key(key)}{at}{template}"
 
 
-def _are_compatible(old: BaseDistribution, new: BaseDistribution) -> bool:
-    try:
-        check_distribution_compatibility(old, new)
-    except ValueError:
-        return False
-    return True
-
-
 def value_in(composed: Composed, key: str) -> Any:
-    """The value of a search key in a composed config: of a group, the member that was chosen."""
+    """Return the value of a search key in a composed config; for a group, the chosen member."""
     if key == "template":
         return composed.template.name
     if key in GROUPS:
@@ -196,24 +184,37 @@ def value_in(composed: Composed, key: str) -> Any:
 
 
 def literal(value: Any) -> str:
-    """A value as Hydra reads it back.
+    """Return a value as text that Hydra reads back as the same value.
 
-    >>> literal([256, 192]), literal(True), literal("models:/a@b"), literal("16"), literal({"dice": 1.0})
-    ('[256,192]', 'true', "'models:/a@b'", "'16'", '{dice:1.0}')
-    >>> literal(None), literal("null"), literal("ce_dice")
-    ('null', "'null'", 'ce_dice')
+    >>> literal([256, 192]), literal(True), literal("models:/a@b"), literal("16")
+    ('[256,192]', 'true', "'models:/a@b'", "'16'")
+    >>> literal({"dice": 1.0}), literal(None), literal("null"), literal("ce_dice")
+    ('{dice:1.0}', 'null', "'null'", 'ce_dice')
     """
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):
-        return "[" + ",".join(literal(v) for v in value) + "]"
+        return "[" + ",".join(literal(item) for item in value) + "]"
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{k}:{literal(v)}" for k, v in value.items()) + "}"
+        return "{" + ",".join(f"{key}:{literal(item)}" for key, item in value.items()) + "}"
     if not isinstance(value, str):
         return str(value)
-    plain = value.replace("_", "").replace("-", "").isalnum() and value[0].isalpha()
-    if plain and value.isascii() and value.lower() not in _WORDS_WITH_MEANING:
+    is_word = value.replace("_", "").replace("-", "").isalnum() and value[0].isalpha()
+    if is_word and value.isascii() and value.lower() not in _NOT_TEXT:
         return value
     return quoted(value)
+
+
+def _with_lists(value: Any) -> Any:
+    """Return a value with its tuples as lists, as a YAML file writes them."""
+    return [_with_lists(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _are_compatible(old: BaseDistribution, new: BaseDistribution) -> bool:
+    try:
+        check_distribution_compatibility(old, new)
+    except ValueError:
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""The configurations that a sweep file names under `enqueue:`, to be tried before the sampler proposes any."""
+"""The configurations under `enqueue:` in a sweep file, which are tried first."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,65 +13,66 @@ from segtune.sweeping.spec import SweepSpec
 def resolve_enqueued(
     spec: SweepSpec, space: Space, base: Composed
 ) -> tuple[Mapping[str, Any], ...]:
-    """The configurations under `enqueue:`, each as {param: value}; what an item leaves out has its default.
+    """Return the enqueued configurations, each as {param: value}.
+
+    A key that an item leaves out has its default.
 
     Raises:
-        ConfigError: one that the space does not hold, that stands there twice, or more than there are trials.
+        ConfigError: an item is not in the space or appears twice, or there are fewer trials.
     """
-    rows: list[Mapping[str, Any]] = []
-    known: list[list[str]] = []
+    configurations: list[Mapping[str, Any]] = []
+    earlier: list[list[str]] = []
     for number, item in enumerate(spec.enqueue, start=1):
         where = f"sweep '{spec.name}': enqueue, item {number}"
         values = _values_of(where, spec, space, base, {} if item == "default" else item)
         overrides = space.overrides_of(values)
-        if overrides in known:
-            raise ConfigError(
-                f"{where} is the same configuration as item {known.index(overrides) + 1}. Leave one out."
-            )
+        if overrides in earlier:
+            same = earlier.index(overrides) + 1
+            raise ConfigError(f"{where} is the same configuration as item {same}. Leave one out.")
         compose(overrides)
-        rows.append(values)
-        known.append(overrides)
-    if spec.n_trials is not None and len(rows) > spec.n_trials:
+        configurations.append(values)
+        earlier.append(overrides)
+    count = len(configurations)
+    if spec.n_trials is not None and count > spec.n_trials:
         raise ConfigError(
-            f"sweep '{spec.name}': enqueue lists {len(rows)} configurations, and sweep.n_trials={spec.n_trials}. They "
-            f"count as trials: set sweep.n_trials={len(rows)} or more."
+            f"sweep '{spec.name}': enqueue lists {count} configurations, and "
+            f"sweep.n_trials={spec.n_trials}. They count as trials: set sweep.n_trials={count} or "
+            "more."
         )
-    return tuple(rows)
+    return tuple(configurations)
 
 
 def _values_of(
     where: str, spec: SweepSpec, space: Space, base: Composed, item: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """One item as {param: value}."""
+    """Return one item as {param: value}."""
     template = str(item.get("template", base.template.name))
     if "template" in spec.search:
-        _choose(where, space.dimensions[0], template, given=True)
-    counting = space.counting(template)
+        _value_of(where, space.dimensions[0], template, is_default=False)
+    dimensions = space.dimensions_of(template)
     for key in item:
         if key not in spec.search:
             raise ConfigError(f"{where}: {key} is not searched; {nearest(key, spec.search)}")
-        if key not in {d.key for d in counting}:
+        if key not in {dimension.key for dimension in dimensions}:
             raise ConfigError(
-                f"{where}: {key} does not count with template={template}; leave it out."
+                f"{where}: {key} does not apply to template={template}; leave it out."
             )
     defaults = compose(space.base_of(template))
     values = {}
-    for dimension in counting:
-        given = dimension.key in item
-        value = item[dimension.key] if given else value_in(defaults, dimension.key)
-        values[dimension.param] = _choose(where, dimension, value, given)
+    for dimension in dimensions:
+        is_default = dimension.key not in item
+        value = value_in(defaults, dimension.key) if is_default else item[dimension.key]
+        values[dimension.param] = _value_of(where, dimension, value, is_default)
     return values
 
 
-def _choose(where: str, dimension: Dimension, value: Any, given: bool) -> Any:
+def _value_of(where: str, dimension: Dimension, written: Any, is_default: bool) -> Any:
     try:
-        return dimension.value_like(value)
+        return dimension.value_like(written)
     except ValueError:
-        default = "" if given else " (its default)"
-        remedy = "Widen the search, or " + (
-            "change the value." if given else f"give {dimension.key} in this item."
-        )
+        origin = " (its default)" if is_default else ""
+        remedy = f"give {dimension.key} in this item" if is_default else "change the value"
         raise ConfigError(
-            f"{where}: {dimension.key}={literal(value)}{default} is not in the space, which holds "
-            f"{dimension.allowed}. {remedy}"
+            f"{where}: {dimension.key}={literal(written)}{origin} is not in the space, which holds "
+            f"{dimension.allowed}. Widen the search, or {remedy}."
         ) from None

@@ -1,4 +1,4 @@
-"""Journals of studies on this machine: which are damaged, and how one is made readable again."""
+"""Damaged journals of the studies on this machine: find and repair them."""
 
 import json
 import shutil
@@ -10,11 +10,11 @@ from filelock import FileLock
 
 @dataclass(frozen=True)
 class Damage:
-    """A journal with a line that cannot be read.
+    """A journal with an unreadable line.
 
     Attributes:
-        line: number of the first such line, from 1.
-        lost: lines from there to the end; those behind it build on it.
+        line: number of the first unreadable line, from 1.
+        lost: number of lines from there to the end. The later lines depend on the damaged one.
     """
 
     path: Path
@@ -23,24 +23,25 @@ class Damage:
 
 
 def damaged_journals(root: Path) -> list[Damage]:
-    """The damaged journals under a store's root.
+    """Find the damaged journals under a store's root.
 
-    Half a line at the end is no damage: the next writer takes it away.
+    An incomplete last line is no damage: the next writer removes it.
     """
-    found = []
+    damages = []
     for path in sorted((root / "sweeps").glob("*/journal.log")):
         lines = path.read_bytes().split(b"\n")[:-1]
-        bad = next((number for number, line in enumerate(lines) if not _is_entry(line)), None)
-        if bad is not None:
-            found.append(Damage(path, bad + 1, len(lines) - bad))
-    return found
+        for index, line in enumerate(lines):
+            if not _is_entry(line):
+                damages.append(Damage(path, index + 1, len(lines) - index))
+                break
+    return damages
 
 
 def repair_journal(damage: Damage) -> Path:
-    """Cuts a journal before its damage; returns the copy that is kept of what it was.
+    """Cut a journal before its first unreadable line; return the path of a copy of the original.
 
     Later lines name trials by number. Without the damaged line those numbers could mean other
-    trials, so none of them is kept.
+    trials, so the later lines are dropped as well.
     """
     copy = damage.path.with_name(f"{damage.path.name}.damaged")
     with FileLock(damage.path.with_suffix(".lock")):

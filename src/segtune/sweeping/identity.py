@@ -1,16 +1,21 @@
-"""What must stay the same when a sweep is resumed, and how a difference is told."""
+"""The identity of a sweep: the question, the data and the code that must not change on resume."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
+
+import optuna
 
 from segtune import __version__
 from segtune.config.keys import flatten
 from segtune.config.renamed import current_key
 from segtune.config.schema import RunConfig
+from segtune.errors import ConfigError
 from segtune.sweeping.space import Space
-from segtune.sweeping.spec import with_current_keys
+from segtune.sweeping.spec import SweepSpec, with_current_keys
 
-_DERIVED = ("space", "settings")  # from the sweep file and what it names
+_IDENTITY, _DRIFT = "identity", "drift"  # user attributes of a study
+_DERIVED = ("space", "settings")  # follow from the sweep file and the files that it names
 _SECTIONS = {
     "seed",
     "hp",
@@ -25,53 +30,89 @@ _SECTIONS = {
 }
 
 
+def check_identity(study: optuna.Study, spec: SweepSpec, facts: Mapping[str, Any]) -> None:
+    """Refuse to continue a study whose question, data or code changed.
+
+    A refusal leaves the study as it was. With `sweep.allow_drift` the study records the change.
+
+    Args:
+        facts: further values that must stay the same; see `facts_of`.
+
+    Raises:
+        ConfigError: names every difference.
+    """
+    # through JSON, as the study stores it: tuples become lists
+    current = json.loads(json.dumps({**spec.identity(), **facts}))
+    recorded = study.user_attrs.get(_IDENTITY)
+    changes = [] if recorded is None else differences(recorded, current)
+    if changes and not spec.allow_drift:
+        raise ConfigError(
+            f"sweep '{spec.name}' was started with another configuration: {'; '.join(changes)}. "
+            "Change it back, give the new question a name of its own with sweep.name=…, or "
+            "continue with sweep.allow_drift=true, which the study records. (n_trials, budget, "
+            "workers and enqueue may change.)"
+        )
+    if changes:
+        drift = {"after_trial": len(study.get_trials(deepcopy=False)), "changed": changes}
+        study.set_user_attr(_DRIFT, [*study.user_attrs.get(_DRIFT, []), drift])
+    if current != recorded:
+        study.set_user_attr(_IDENTITY, current)
+
+
+def dataset_fingerprint(study: optuna.Study) -> str | None:
+    """Return the fingerprint of the dataset that a study was started with, if it is recorded."""
+    fingerprint = study.user_attrs.get(_IDENTITY, {}).get("dataset")
+    return None if fingerprint is None else str(fingerprint)
+
+
 def facts_of(fingerprint: str, space: Space, config: RunConfig) -> dict[str, Any]:
-    """The facts beside the sweep file: data, code, and what the names in the file stand for.
+    """Return the identity beyond the sweep file: the data, the code and the resolved settings.
 
     Args:
         fingerprint: of the dataset.
         config: of the first configuration.
     """
     settings = dict(flatten(config.model_dump(mode="json", include=_SECTIONS)))
-    ranges = [d.describe() for d in space.dimensions]
+    ranges = [dimension.describe() for dimension in space.dimensions]
     return {"dataset": fingerprint, "segtune": __version__, "space": ranges, "settings": settings}
 
 
-def differences(known: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]:
-    """What differs between two identities of a study, a line each; what the older one lacks is left out.
+def differences(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+    """Return one line for each difference; keys that the recorded identity lacks are skipped.
 
     >>> differences({"search": {"seed": [0, 1]}}, {"search": {"seed": [0]}, "space": ["seed: 0"]})
     ['search.seed: [0, 1] -> [0]']
     """
-    known = _with_current_keys(known)
-    rows: list[str] = []
-    for key, value in mine.items():
-        before = known.get(key)
+    recorded = _with_current_keys(recorded)
+    lines: list[str] = []
+    for key, after in current.items():
+        before = recorded.get(key)
         if key == "overrides":
-            before, value = _without_store(before), _without_store(value)
-        if key not in known or before == value:
+            before, after = _without_store(before), _without_store(after)
+        if key not in recorded or before == after:
             continue
-        if key in _DERIVED and rows:  # follows from what the file says
+        if key in _DERIVED and lines:  # the lines so far explain this difference
             continue
-        if isinstance(value, Mapping) and isinstance(before, Mapping):
-            names = [n for n in {**before, **value} if before.get(n) != value.get(n)]
-            rows += [f"{key}.{n}: {before.get(n)} -> {value.get(n)}" for n in names]
+        if isinstance(after, Mapping) and isinstance(before, Mapping):
+            names = [n for n in {**before, **after} if before.get(n) != after.get(n)]
+            lines += [f"{key}.{n}: {before.get(n)} -> {after.get(n)}" for n in names]
         else:
-            rows.append(f"{key}: {before} -> {value}")
-    return rows
+            lines.append(f"{key}: {before} -> {after}")
+    return lines
 
 
-def _with_current_keys(known: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recorded identity as this version would record it, where keys have new names."""
-    current = with_current_keys(known)
-    if isinstance(known.get("settings"), Mapping):
-        current["settings"] = {current_key(k): v for k, v in known["settings"].items()}
-    if isinstance(known.get("space"), list):
-        rows = [line.partition(": ") for line in known["space"]]
-        current["space"] = [f"{current_key(key)}{colon}{text}" for key, colon, text in rows]
+def _with_current_keys(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recorded identity with the present names of config keys."""
+    current = with_current_keys(recorded)
+    if isinstance(recorded.get("settings"), Mapping):
+        settings = recorded["settings"].items()
+        current["settings"] = {current_key(key): value for key, value in settings}
+    if isinstance(recorded.get("space"), list):
+        parts = [line.partition(": ") for line in recorded["space"]]
+        current["space"] = [f"{current_key(key)}{colon}{text}" for key, colon, text in parts]
     return current
 
 
 def _without_store(overrides: Any) -> Any:
-    """The overrides without those that say where runs are recorded: they change no result."""
+    """Return the overrides without the tracking store, which changes no result."""
     return overrides and [o for o in overrides if not str(o).startswith("tracking.")]

@@ -1,4 +1,7 @@
-"""How much each searched parameter matters, over all trials of a study, also those from before its space changed."""
+"""The importance of each searched parameter, over all trials of a study.
+
+Trials from before a change of the search space count as well.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,20 +13,21 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from segtune.sweeping.dimensions import plain_param
 from segtune.sweeping.records import plain_params
 
-_FEWEST = 4
+_MIN_TRIALS = 4
 
 
 def importance(study: optuna.Study | None) -> Mapping[str, float]:
-    """Share of each searched parameter in the variance of mIoU (fANOVA, Hutter et al., 2014).
+    """Return each parameter's share in the variance of mIoU (fANOVA, Hutter et al., 2014).
 
-    Empty where fewer than four trials finished, or where they share no parameter.
+    The result is empty if fewer than four trials finished, or if they share no parameter.
     """
-    trials = (
-        [] if study is None else study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    )
-    if study is None or len(trials) < _FEWEST:
+    if study is None:
         return {}
-    if any(name != plain_param(name) for t in trials for name in t.params):
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if len(trials) < _MIN_TRIALS:
+        return {}
+    names = {name for trial in trials for name in trial.params}
+    if any(name != plain_param(name) for name in names):
         study = _in_one_space(trials)
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     try:
@@ -32,35 +36,40 @@ def importance(study: optuna.Study | None) -> Mapping[str, float]:
         )
     except (ValueError, RuntimeError):
         return {}
-    return {k: float(v) for k, v in shares.items()}
+    return {name: float(share) for name, share in shares.items()}
 
 
 def _in_one_space(trials: Sequence[FrozenTrial]) -> optuna.Study:
-    """The trials in a study of its own, with one range for each parameter that holds all its values."""
-    rows = [plain_params(t) for t in trials]
+    """Copy the trials into a study with one distribution for each parameter.
+
+    The distribution of a parameter holds all its values.
+    """
+    rows = [plain_params(trial) for trial in trials]
     values: dict[str, list[Any]] = {}
     for row in rows:
         for name, value in row.items():
             values.setdefault(name, []).append(value)
-    numbers = {name: _all_numbers(found) for name, found in values.items()}
-    ranges = {name: _range_of(numbers[name] or values[name]) for name in values}
+    numbers = {name: _as_numbers(column) for name, column in values.items()}
+    distributions = {name: _distribution(numbers[name] or values[name]) for name in values}
     study = optuna.create_study(direction="maximize")
     for trial, row in zip(trials, rows, strict=True):
         params = {k: float(v) if numbers[k] else str(v) for k, v in row.items()}
-        own = {k: ranges[k] for k in params}
-        study.add_trial(create_trial(params=params, distributions=own, value=trial.value))
+        own_distributions = {name: distributions[name] for name in params}
+        study.add_trial(
+            create_trial(params=params, distributions=own_distributions, value=trial.value)
+        )
     return study
 
 
-def _all_numbers(values: Sequence[Any]) -> list[float]:
-    """The values as numbers; none where one of them is no number."""
+def _as_numbers(values: Sequence[Any]) -> list[float]:
+    """Return the values as numbers; an empty list if one of them is not a number."""
     try:
-        return [float(v) for v in values]
+        return [float(value) for value in values]
     except ValueError:
         return []
 
 
-def _range_of(values: Sequence[Any]) -> BaseDistribution:
-    if all(isinstance(v, float) for v in values):
+def _distribution(values: Sequence[Any]) -> BaseDistribution:
+    if all(isinstance(value, float) for value in values):
         return FloatDistribution(min(values), max(values))
-    return CategoricalDistribution(sorted({str(v) for v in values}))
+    return CategoricalDistribution(sorted({str(value) for value in values}))

@@ -1,4 +1,7 @@
-"""What starts a sweep's workers: this machine, Slurm, or a Ray cluster. Each worker is the same command everywhere."""
+"""The launchers, which start a sweep's workers: on this machine, through Slurm, or on Ray.
+
+A worker is the same command everywhere.
+"""
 
 import contextlib
 import logging
@@ -16,21 +19,19 @@ from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.worker import WorkerTask, command, start
 
 Launcher = Callable[[WorkerTask, Callable[[], None], IO[str] | None], None]
-_FATAL = (2, 3, 5)  # exit codes of a worker that met what no other trial could avoid
-_KILLED = -1  # any signal
-_LOST_JOBS = 100  # workers of a cluster that were lost and started again
-_YOUNG, _RESTARTS = (
-    20.0,
-    10,
-)  # a worker that dies within so many seconds, so often in a row, will never live
+_FATAL = (1, 2, 3, 5)  # exit codes of a worker that met a fault of every trial
+_KILLED = -1  # stands for any signal
+_MAX_LOST_JOBS = 100  # workers of a cluster that are replaced
+# a worker that dies within so many seconds, so many times in a row, is not replaced any more
+_SHORT_LIFE, _MAX_SHORT_LIVES = 20.0, 10
 
 
 class SweepStopped(SegtuneError):
-    """A worker met a fault that every trial would meet; it has said which."""
+    """A worker met a fault of every trial, and printed it."""
 
     def __init__(self, code: int) -> None:
         super().__init__(
-            "the sweep stopped: a worker met the fault above, and so would every trial."
+            "the sweep stopped: a worker met the fault above, and every trial would meet it."
         )
         self.exit_code = code
 
@@ -41,145 +42,178 @@ def launch_local(
     log: IO[str] | None = None,
     label: str = "",
 ) -> None:
-    """Keeps `sweep.workers` processes alive on this machine until the total is reached; passes a stop on to them.
+    """Keep `sweep.workers` processes alive on this machine until no trial is left to start.
 
     Args:
         tick: called ten times a second while they work.
-        log: where their lines go; None for standard error.
-        label: in their names, for workers that join a sweep.
+        log: receives the workers' lines; None for standard error.
+        label: in the names of workers that join a sweep.
 
     Raises:
-        Interrupted: by Ctrl-C or SIGTERM; the trials at hand were given back.
-        SweepStopped: a worker met a fault that every trial would meet.
+        Interrupted: by Ctrl-C or SIGTERM; the running trials returned to the queue.
+        SweepStopped: a worker met a fault of every trial.
     """
-
-    def begin(number: int) -> subprocess.Popen[bytes]:
-        """A worker process in a session of its own: Ctrl-C reaches it through this one, once."""
-        return start(
-            command(task, f"worker {label or number}"),
-            task.to_json(),
-            start_new_session=True,
-            stderr=log,
-        )
-
-    workers = {n: begin(n) for n in range(task.spec.processes)}
-    begun, young = dict.fromkeys(workers, time.monotonic()), dict.fromkeys(workers, 0)
-    stop, told = StopRequest(), False
+    workers, stop = _LocalWorkers(task, log, label), StopRequest()
+    is_passed_on = False
     try:
         with stop.listening():
-            while workers:
-                if stop.requested and not told:
-                    told = True
-                    for process in workers.values():
-                        process.terminate()
-                for number, process in list(workers.items()):
-                    code = process.poll()
-                    if code is None:
-                        continue
-                    del workers[number]
-                    _check_code(code)
-                    if code in (0, Interrupted.exit_code) or stop.requested:
-                        continue
-                    young[number] = (
-                        young[number] + 1 if time.monotonic() - begun[number] < _YOUNG else 0
-                    )
-                    if young[number] <= _RESTARTS:
-                        print(
-                            f"[worker {number}] died (exit code {code}) and is replaced",
-                            file=log or sys.stderr,
-                        )
-                        workers[number], begun[number] = begin(number), time.monotonic()
+            while workers.processes:
+                if stop.requested and not is_passed_on:
+                    is_passed_on = True
+                    workers.terminate()
+                workers.collect(replace_dead=not stop.requested)
                 tick()
                 time.sleep(0.1)
     except KeyboardInterrupt:  # the second Ctrl-C
         stop.requested = True
     finally:
-        for process in workers.values():
-            process.kill()
-        for process in workers.values():
-            process.wait()
+        workers.kill()
     if stop.requested:
         raise Interrupted("stopped.")
+
+
+class _LocalWorkers:
+    """The worker processes of a sweep on this machine, by their number."""
+
+    def __init__(self, task: WorkerTask, log: IO[str] | None, label: str) -> None:
+        self._task, self._log, self._label = task, log, label
+        self._started_at: dict[int, float] = {}
+        self._short_lives = dict.fromkeys(range(task.spec.processes), 0)
+        self.processes = {number: self._start(number) for number in self._short_lives}
+
+    def _start(self, number: int) -> subprocess.Popen[bytes]:
+        self._started_at[number] = time.monotonic()
+        return start(
+            command(self._task, f"worker {self._label or number}"),
+            self._task.to_json(),
+            # a session of its own: Ctrl-C reaches the worker once, through this process
+            start_new_session=True,
+            stderr=self._log,
+        )
+
+    def collect(self, replace_dead: bool) -> None:
+        """Remove the workers that ended; start new ones for those that died.
+
+        Raises:
+            SweepStopped: a worker met a fault of every trial.
+        """
+        for number, process in list(self.processes.items()):
+            code = process.poll()
+            if code is None:
+                continue
+            del self.processes[number]
+            _check_code(code)
+            if code not in (0, Interrupted.exit_code) and replace_dead:
+                self._replace(number, code)
+
+    def _replace(self, number: int, code: int) -> None:
+        lived = time.monotonic() - self._started_at[number]
+        self._short_lives[number] = self._short_lives[number] + 1 if lived < _SHORT_LIFE else 0
+        if self._short_lives[number] <= _MAX_SHORT_LIVES:
+            line = f"[worker {number}] died (exit code {code}) and is replaced"
+            print(line, file=self._log or sys.stderr)
+            self.processes[number] = self._start(number)
+
+    def terminate(self) -> None:
+        """Ask the workers to return their trials to the queue and end."""
+        for process in self.processes.values():
+            process.terminate()
+
+    def kill(self) -> None:
+        """End the workers at once."""
+        for process in self.processes.values():
+            process.kill()
+        for process in self.processes.values():
+            process.wait()
 
 
 def launch_slurm(
     task: WorkerTask, tick: Callable[[], None] = lambda: None, log: IO[str] | None = None
 ) -> None:
-    """Submits the workers to Slurm as an array; a preempted one gives its trial back and is queued again.
+    """Submit the workers to Slurm as an array of jobs.
 
+    A preempted worker returns its trial to the queue, and Slurm queues the worker again.
     `sweep.slurm` takes submitit's parameters; `{cluster: local}` runs the jobs on this machine.
 
     Raises:
-        ConfigError: submitit is not installed, or Slurm is not here.
-        Interrupted: by Ctrl-C or SIGTERM; the workers were asked to stop.
-        SweepStopped: a worker met a fault that every trial would meet.
+        ConfigError: submitit is not installed, or this machine has no Slurm.
+        Interrupted: by Ctrl-C or SIGTERM; the workers were asked to end.
+        SweepStopped: a worker met a fault of every trial.
     """
-    try:
-        import submitit
-
-        from segtune.sweeping.slurm_worker import SlurmWorker
-    except ModuleNotFoundError:
-        raise ConfigError(
-            "sweep.launcher=slurm needs submitit: pip install 'segtune[slurm]'"
-        ) from None
-    options = dict(task.spec.slurm)
-    # submitit writes tasks to files; the database's address is read from the sweep's folder instead
+    # submitit writes tasks to files: workers read the database's URL from the sweep's folder
     task = replace(task, spec=task.spec.model_copy(update={"storage": None}))
-    try:
-        executor = submitit.AutoExecutor(
-            folder=task.folder / "slurm", cluster=options.pop("cluster", "slurm")
-        )
-        own = {
-            "name": f"segtune-{task.spec.name}",
-            "cpus_per_task": task.spec.cpus,
-            "timeout_min": 24 * 60,
-        }
-        gpus = {"gpus_per_node": math.ceil(task.spec.gpus)} if task.spec.gpus else {}
-        executor.update_parameters(**own | gpus | options)
-    except (RuntimeError, NameError) as error:
-        raise ConfigError(
-            f"sweep.launcher=slurm: {error}. Start it where sbatch is, or set sweep.slurm."
-        ) from None
-    with executor.batch():
-        jobs = {
-            n: executor.submit(SlurmWorker(task, f"worker {n}")) for n in range(task.spec.processes)
-        }
-    lost = 0
+    executor = _slurm_executor(task)
+    from segtune.sweeping.slurm_worker import SlurmWorker
 
-    def look() -> bool:
-        nonlocal lost
+    def submit(number: int) -> Any:
+        return executor.submit(SlurmWorker(task, f"worker {number}"))
+
+    with executor.batch():
+        jobs = {number: submit(number) for number in range(task.spec.processes)}
+    lost_jobs = 0
+
+    def collect() -> bool:
+        nonlocal lost_jobs
         for number, job in list(jobs.items()):
             if not job.done():
                 continue
             del jobs[number]
             code = _KILLED if job.exception() else _check_code(job.result())
-            if code == _KILLED and lost < _LOST_JOBS:
-                lost += 1
-                jobs[number] = executor.submit(SlurmWorker(task, f"worker {number}"))
+            if code == _KILLED and lost_jobs < _MAX_LOST_JOBS:
+                lost_jobs += 1
+                jobs[number] = submit(number)
         return bool(jobs)
 
-    _wait_for_remote(task, look, tick)
+    _wait_for_remote(task, collect, tick)
+
+
+def _slurm_executor(task: WorkerTask) -> Any:
+    """Return submitit's executor with the parameters of `sweep.slurm`."""
+    try:
+        import submitit
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "sweep.launcher=slurm needs submitit: pip install 'segtune[slurm]'"
+        ) from None
+    spec = task.spec
+    user_parameters = dict(spec.slurm)
+    parameters = {
+        "name": f"segtune-{spec.name}",
+        "cpus_per_task": spec.cpus,
+        "timeout_min": 24 * 60,
+    }
+    if spec.gpus:
+        parameters["gpus_per_node"] = math.ceil(spec.gpus)
+    try:
+        cluster = user_parameters.pop("cluster", "slurm")
+        executor = submitit.AutoExecutor(folder=task.folder / "slurm", cluster=cluster)
+        executor.update_parameters(**parameters | user_parameters)
+    except (RuntimeError, NameError) as error:
+        raise ConfigError(
+            f"sweep.launcher=slurm: {error}. Run it on a machine that has sbatch, or set "
+            "sweep.slurm."
+        ) from None
+    return executor
 
 
 def launch_ray(
     task: WorkerTask, tick: Callable[[], None] = lambda: None, log: IO[str] | None = None
 ) -> None:
-    """Runs the workers as tasks of the Ray cluster at RAY_ADDRESS, else of one on this machine.
+    """Run the workers as tasks of the Ray cluster at RAY_ADDRESS, else of one on this machine.
 
-    Ray starts a worker again elsewhere when its node is lost.
+    Ray starts a worker again on another node if its node is lost.
 
     Raises:
         ConfigError: Ray is not installed, or no cluster answers.
-        Interrupted: by Ctrl-C or SIGTERM; the workers were asked to stop.
-        SweepStopped: a worker met a fault that every trial would meet.
+        Interrupted: by Ctrl-C or SIGTERM; the workers were asked to end.
+        SweepStopped: a worker met a fault of every trial.
     """
     try:
         import ray
     except ModuleNotFoundError:
         raise ConfigError("sweep.launcher=ray needs Ray: pip install 'segtune[ray]'") from None
-    with contextlib.redirect_stdout(
-        sys.stderr
-    ):  # Ray's own notices: standard output is for results
+    # Ray prints notices to standard output, which is for results
+    with contextlib.redirect_stdout(sys.stderr):
         _pull_on_ray(task, ray, tick)
         ray.shutdown()
 
@@ -189,39 +223,54 @@ def _pull_on_ray(task: WorkerTask, ray: Any, tick: Callable[[], None]) -> None:
         ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
         raise ConfigError(
-            f"sweep.launcher=ray: {error}. Set RAY_ADDRESS, or start one: ray start --head"
+            f"sweep.launcher=ray: {error}. Set RAY_ADDRESS, or start a cluster: ray start --head"
         ) from None
-    # a lost node's tasks are started again by Ray itself
-    options = {"num_cpus": task.spec.cpus, "num_gpus": task.spec.gpus, "max_retries": _LOST_JOBS}
-    work = ray.remote(**options, scheduling_strategy="SPREAD")(_run_worker)
+    # Ray itself starts the tasks of a lost node again: max_retries
+    options = {
+        "num_cpus": task.spec.cpus,
+        "num_gpus": task.spec.gpus,
+        "max_retries": _MAX_LOST_JOBS,
+        "scheduling_strategy": "SPREAD",
+    }
+    run_remotely = ray.remote(**options)(_run_worker)
     text = task.to_json()
-    waiting = [work.remote(command(task, f"worker {n}"), text) for n in range(task.spec.processes)]
-    lost = 0
 
-    def look() -> bool:
-        nonlocal waiting, lost
-        done, waiting = ray.wait(waiting, timeout=0)
-        for code in ray.get(done):
-            if _check_code(code) == _KILLED and lost < _LOST_JOBS:
-                lost += 1
-                waiting.append(work.remote(command(task, f"worker again {lost}"), text))
-        return bool(waiting)
+    def submit(label: str) -> Any:
+        return run_remotely.remote(command(task, label), text)
 
-    _wait_for_remote(task, look, tick)
+    running = [submit(f"worker {number}") for number in range(task.spec.processes)]
+    lost_jobs = 0
+
+    def collect() -> bool:
+        nonlocal running, lost_jobs
+        ended, running = ray.wait(running, timeout=0)
+        for code in ray.get(ended):
+            if _check_code(code) == _KILLED and lost_jobs < _MAX_LOST_JOBS:
+                lost_jobs += 1
+                running.append(submit(f"worker again {lost_jobs}"))
+        return bool(running)
+
+    _wait_for_remote(task, collect, tick)
 
 
 def _run_worker(words: list[str], text: str) -> int:
     return start(words, text).wait()
 
 
-def _wait_for_remote(task: WorkerTask, look: Callable[[], bool], tick: Callable[[], None]) -> None:
-    """Waits for workers on other machines; a stop reaches them through the study."""
-    stop, told = StopRequest(), False
+def _wait_for_remote(
+    task: WorkerTask, collect: Callable[[], bool], tick: Callable[[], None]
+) -> None:
+    """Wait for workers on other machines; a stop request reaches them through the study.
+
+    Args:
+        collect: replaces the workers that died; returns whether any worker is left.
+    """
+    stop, is_passed_on = StopRequest(), False
     with stop.listening():
-        while look():
-            if stop.requested and not told:
-                told = True
-                SweepStudy(task.folder, task.spec).ask_to_stop()
+        while collect():
+            if stop.requested and not is_passed_on:
+                is_passed_on = True
+                SweepStudy(task.folder, task.spec).request_stop()
             tick()
             time.sleep(0.2)
     if stop.requested:
@@ -229,8 +278,12 @@ def _wait_for_remote(task: WorkerTask, look: Callable[[], bool], tick: Callable[
 
 
 def _check_code(code: int) -> int:
-    """The exit code of a worker that ended well, or was killed; raises for what no other would do better."""
-    if code in (*_FATAL, 1):
+    """Return the exit code of a worker, with _KILLED for any signal.
+
+    Raises:
+        SweepStopped: the worker met a fault of every trial.
+    """
+    if code in _FATAL:
         raise SweepStopped(code)
     return _KILLED if code < 0 else code
 

@@ -1,4 +1,4 @@
-"""A lease on a running trial: who works on it, and until when that is believed."""
+"""A lease on a running trial: the process that works on it, and the time until it is trusted."""
 
 import os
 import threading
@@ -18,7 +18,7 @@ from segtune.sweeping.storage import StudyStorage
 
 
 def identify() -> dict[str, Any]:
-    """This process, so that others on the same machine can tell whether it still lives."""
+    """Describe this process, so that others on the same machine see whether it is alive."""
     return {
         "worker": f"{os.uname().nodename}-{os.getpid()}-{uuid.uuid4().hex[:6]}",
         "machine": _machine(),
@@ -28,27 +28,25 @@ def identify() -> dict[str, Any]:
 
 
 def is_over(lease: Mapping[str, Any] | None, now: float) -> bool:
-    """Whether nobody works on a trial any more: its lease ran out, or its process on this machine is gone."""
+    """Return whether a lease ran out, or its process on this machine is gone."""
     if lease is None or now > lease["expires"]:
         return True
     if lease["machine"] != _machine():
         return False
+    pid = lease["pid"]
     try:
-        return (
-            _born(lease["pid"]) != lease["born"]
-            or psutil.Process(lease["pid"]).status() == psutil.STATUS_ZOMBIE
-        )
+        return _born(pid) != lease["born"] or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except (psutil.NoSuchProcess, FileNotFoundError):
         return True
 
 
 class Lease:
-    """Keeps a trial's lease alive in the background, and tells when it was lost.
+    """Renews a trial's lease in the background, and notices its loss.
 
     Args:
         holder: of `identify`.
-        seconds: how long a sign of life is believed; it is renewed three times as often.
-        on_renewal: called at each renewal, for what else is to be looked at that often.
+        seconds: for which one renewal is valid; the lease is renewed three times as often.
+        on_renewal: called after each renewal.
     """
 
     def __init__(
@@ -62,8 +60,8 @@ class Lease:
         self.storage, self.trial, self.holder, self.seconds = storage, trial, dict(holder), seconds
         self.lost = False
         self._on_renewal = on_renewal
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._keep, daemon=True)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._keep_renewing, daemon=True)
         self.renew()
 
     def __enter__(self) -> "Lease":
@@ -71,16 +69,16 @@ class Lease:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._ended.set()
         self._thread.join()
 
     def renew(self) -> None:
-        """Extends the lease from now on.
+        """Extend the lease from now on.
 
         Raises:
-            LeaseLost: it ran out, and the trial was given to another worker.
+            LeaseLost: the lease ran out, and another worker has the trial.
         """
-        asked = time.monotonic()
+        asked_at = time.monotonic()
         try:
             expires = self.storage.now() + self.seconds
             self.trial.storage.set_trial_user_attr(
@@ -89,56 +87,49 @@ class Lease:
         except UpdateFinishedTrialError:
             self.lost = True
         self.check_lost()
-        self.renewed = asked
+        self.renewed = asked_at
 
     def check(self) -> None:
-        """To be called before anything is written: free as long as the last renewal is young.
+        """Check the lease before a write; costs nothing as long as the last renewal is recent.
 
         Raises:
-            LeaseLost: another worker has the trial now.
+            LeaseLost: another worker has the trial.
         """
-        if (
-            not self.lost and time.monotonic() - self.renewed > self.seconds / 2
-        ):  # was this process frozen?
+        # the background thread renews more often, unless this process was frozen
+        if not self.lost and time.monotonic() - self.renewed > self.seconds / 2:
             self.renew()
         self.check_lost()
 
     def check_lost(self) -> None:
-        """Raises LeaseLost once it is known."""
+        """Raise LeaseLost if the lease is known to be lost."""
         if self.lost:
             raise LeaseLost(
                 f"trial {self.trial.number} was taken over by another worker; this one leaves it."
             )
 
-    def _keep(self) -> None:
-        while not self._over.wait(self.seconds / 3):
+    def _keep_renewing(self) -> None:
+        while not self._ended.wait(self.seconds / 3):
             try:
                 self.renew()
                 self._on_renewal()
             except LeaseLost:
                 return
-            except (
-                Exception
-            ):  # the storage is away: the next renewal may find it again, or the lease runs out
+            except Exception:  # the storage is away: a later renewal may reach it
                 continue
 
 
 def _born(pid: int) -> str | float:
-    """When a process began: the boot and the clock ticks since then, which no step of the clock changes."""
+    """Return a process's start as boot id and clock ticks, which no step of the clock changes."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     if not boot.is_file():  # another system than Linux
         return psutil.Process(pid).create_time()
-    fields = (
-        Path(f"/proc/{pid}/stat")
-        .read_text(encoding="utf-8", errors="replace")
-        .rpartition(")")[2]
-        .split()
-    )
+    stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    fields = stat.rpartition(")")[2].split()  # the name in front may hold spaces
     return f"{boot.read_text(encoding='ascii').strip()}/{fields[19]}"
 
 
 def _machine() -> str:
-    """This machine, and this namespace of process ids in it: two containers may share a name."""
+    """Return this machine and its namespace of process ids: two containers may share a name."""
     try:
         return f"{os.uname().nodename}/{os.readlink('/proc/self/ns/pid')}"
     except OSError:

@@ -1,6 +1,7 @@
-"""Where a sweep's study lies: kept beside its locks, so that no command has to name the database again.
+"""The place of a sweep's study: the database's URL is kept in the sweep's folder.
 
-The address may hold a password. It stands in a file that only its owner may read, and in no run, study or process list.
+The URL may hold a password. It is in a file that only its owner may read, and in no run, study or
+process list.
 """
 
 import json
@@ -14,12 +15,12 @@ _FILE = "storage.json"
 
 
 def sweep_folder(root: str | Path, name: str) -> Path:
-    """The folder of a sweep under a store's root."""
+    """Return the folder of a sweep under a store's root."""
     return Path(root).expanduser().absolute() / "sweeps" / name
 
 
 def remember(folder: Path, url: str | None) -> None:
-    """Keeps the address of a study's database; None where the study lies in the folder itself.
+    """Keep the URL of a study's database in the sweep's folder; None keeps nothing.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -29,9 +30,8 @@ def remember(folder: Path, url: str | None) -> None:
     temporary = folder / f".{_FILE}.{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with open(
-            os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
-        ) as file:
+        owner_only = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(owner_only, "w", encoding="utf-8") as file:
             json.dump({"storage": url}, file)
         temporary.replace(folder / _FILE)
     except OSError as error:
@@ -41,18 +41,19 @@ def remember(folder: Path, url: str | None) -> None:
 
 
 def remembered(folder: Path) -> str | None:
-    """The address of a study's database; None where the study lies in the folder itself.
+    """Return the URL of a study's database; None if the study is a file in the folder.
 
     Raises:
-        ConfigError: another user's, or no longer readable.
+        ConfigError: only another user may read the URL, or its file is damaged.
     """
     try:
         return _read(folder)
     except PermissionError:
         owner = (folder / _FILE).stat().st_uid
         raise ConfigError(
-            f"sweep '{folder.name}' keeps its study in a database whose address only its owner (user id {owner}) may "
-            f"read, in '{folder / _FILE}'. Give it: sweep.storage=postgresql://USER@HOST/DATABASE"
+            f"sweep '{folder.name}' keeps its study in a database; only its owner (user id "
+            f"{owner}) may read the address in '{folder / _FILE}'. Give it: "
+            "sweep.storage=postgresql://USER@HOST/DATABASE"
         ) from None
     except (ValueError, KeyError, TypeError):
         raise ConfigError(
@@ -69,7 +70,7 @@ def _read(folder: Path) -> str | None:
 
 
 def without_password(url: str) -> str:
-    """An address as it may be shown.
+    """Return a database's URL without its password and its query, fit to be printed.
 
     >>> without_password("postgresql://me:secret@host:5432/studies")
     'postgresql://me@host:5432/studies'

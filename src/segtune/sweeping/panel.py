@@ -1,4 +1,4 @@
-"""The live panel of a sweep in a terminal: a row for each trial that runs, readable at 80 columns."""
+"""The live panel of a sweep in a terminal: one row for each running trial, for 80 columns."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -18,39 +18,45 @@ _WIDE = 110  # columns
 
 
 @contextmanager
-def live_panel(read: Callable[[], Progress], every: float = 1.0) -> Iterator[Callable[[], None]]:
-    """A panel on standard error that the yielded function redraws, at most once in `every` seconds."""
-    drawn = 0.0
+def live_panel(
+    read_progress: Callable[[], Progress], every: float = 1.0
+) -> Iterator[Callable[[], None]]:
+    """Show a panel on standard error; the yielded function redraws it.
+
+    Args:
+        every: seconds between two drawings at least.
+    """
+    drawn_at = 0.0
 
     def tick() -> None:
-        nonlocal drawn
-        if time.monotonic() - drawn >= every:
-            drawn = time.monotonic()
-            live.update(Panel(read()), refresh=True)
+        nonlocal drawn_at
+        if time.monotonic() - drawn_at >= every:
+            drawn_at = time.monotonic()
+            live.update(Panel(read_progress()), refresh=True)
 
     with Live(console=Console(stderr=True), auto_refresh=False) as live:
         yield tick
-        live.update(Panel(read()), refresh=True)
+        live.update(Panel(read_progress()), refresh=True)
 
 
 @dataclass(frozen=True)
 class Panel:
-    """The picture: a table of the trials that run, over the sweep's figures.
+    """The panel at one moment: a table of the running trials above the sweep's figures.
 
-    The parameters of a trial stand in its row where the terminal is wide enough, else below the table.
+    A wide terminal shows a trial's parameters in its row, a narrow one below the table.
     """
 
     state: Progress
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The parts of the picture, one below the other."""
-        wide = options.max_width >= _WIDE
-        yield self._table(wide)
-        if not wide:
-            yield from (
-                Text(f"trial {row.number}: {row.short_params()}") for row in self.state.running
-            )
-        yield from (Text(line) for line in _figures(self.state))
+        """Yield the parts of the panel from top to bottom."""
+        is_wide = options.max_width >= _WIDE
+        yield self._table(with_params=is_wide)
+        if not is_wide:
+            for trial in self.state.running:
+                yield Text(f"trial {trial.number}: {trial.short_params()}")
+        for line in _figures(self.state):
+            yield Text(line)
 
     def _table(self, with_params: bool) -> Table:
         table = Table(
@@ -65,34 +71,41 @@ class Panel:
         table.add_column("phase", no_wrap=True)
         for name in ("epoch", "val mIoU", "others", "time", "left"):
             table.add_column(name, justify="right", no_wrap=True)
-        for row in self.state.running:
-            params = [Text(row.short_params())] if with_params else []
-            table.add_row(
-                str(row.number), *params, row.phase or "", _epoch(row), _figure(row.miou), _figure(row.best_there),
-                _time(row.seconds), _time(row.left),
-            )  # fmt: skip
+        for trial in self.state.running:
+            params = [Text(trial.short_params())] if with_params else []
+            cells = [
+                trial.phase or "",
+                _epoch(trial),
+                _score(trial.miou),
+                _score(trial.best_there),
+                _time(trial.seconds),
+                _time(trial.left),
+            ]
+            table.add_row(str(trial.number), *params, *cells)
         return table
 
 
 def _figures(state: Progress) -> list[str]:
     counts = state.counts
-    of = f"/{state.total}" if state.total else ""
-    first = f"{counts.done}{of} done: {counts.finished} finished, {counts.pruned} pruned, {counts.failed} failed"
-    second = [f"best {state.best[1]:.4f} (trial {state.best[0]})"] if state.best else []
-    second += [f"to go {clock(state.eta[0])} ± {clock(state.eta[1])}"] if state.eta else []
-    second += (
-        ["others: best mIoU of another trial by that epoch"]
-        if any(r.best_there for r in state.running)
-        else []
+    done = f"{counts.done}/{state.total}" if state.total else str(counts.done)
+    first = (
+        f"{done} done: {counts.finished} finished, {counts.pruned} pruned, {counts.failed} failed"
     )
+    second = []
+    if state.best:
+        second.append(f"best {state.best[1]:.4f} (trial {state.best[0]})")
+    if state.eta:
+        second.append(f"to go {clock(state.eta[0])} ± {clock(state.eta[1])}")
+    if any(trial.best_there for trial in state.running):
+        second.append("others: best mIoU of another trial by that epoch")
     return [first, " | ".join(second)] if second else [first]
 
 
-def _epoch(row: RunningTrial) -> str:
-    return f"{row.epoch}/{row.num_epochs}" if row.num_epochs else str(row.epoch)
+def _epoch(trial: RunningTrial) -> str:
+    return f"{trial.epoch}/{trial.num_epochs}" if trial.num_epochs else str(trial.epoch)
 
 
-def _figure(value: float | None) -> str:
+def _score(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 

@@ -1,4 +1,4 @@
-"""How far a sweep is: the figures of one moment, as data and as lines."""
+"""The progress of a sweep at one moment, as data and as lines."""
 
 import statistics
 import time
@@ -24,22 +24,23 @@ from segtune.sweeping.records import (
     seconds_of,
 )
 
-NUM_EPOCHS = "num_epochs"
-_SHOWN = 5  # failed trials, in the lines for people
+NUM_EPOCHS = "num_epochs"  # user attribute of a trial
+_MAX_ERRORS = 5  # failed trials in the lines for people
 
 
 @dataclass(frozen=True)
 class RunningTrial:
-    """A trial under way.
+    """A running trial.
 
     Attributes:
-        epoch: validated so far, from 1; 0 before the first.
-        miou: of that epoch; None before the first.
+        epoch: number of validated epochs.
+        num_epochs: None if the training chooses its number of epochs.
+        miou: of the last validated epoch; None before the first.
         best_there: the best mIoU of any other trial up to that epoch.
-        params: what the sampler chose.
+        params: the values that the sampler chose.
         phase: preparing, training or measuring.
         seconds: since its worker began or resumed it.
-        left: seconds to go, about; None where it is too early to tell.
+        left: estimated seconds to go; None if it is too early for an estimate.
     """
 
     number: int
@@ -53,23 +54,25 @@ class RunningTrial:
     left: float | None = None
 
     def short_params(self) -> str:
-        """The parameters as a few words.
+        """Return the parameters in one line.
 
-        >>> RunningTrial(1, 0, 9, None, None, {"hp.width": "24", "hp.per_item_lrate": 0.00123456}).short_params()
+        >>> params = {"hp.width": "24", "hp.per_item_lrate": 0.00123456}
+        >>> RunningTrial(1, 0, 9, None, None, params).short_params()
         'width=24 per_item_lrate=0.00123'
         """
-        words = [
-            f"{k.removeprefix('hp.').partition('@')[0]}={_short(v)}" for k, v in self.params.items()
-        ]
-        return " ".join(words)
+        names = {key: key.removeprefix("hp.").partition("@")[0] for key in self.params}
+        return " ".join(f"{names[key]}={short(value)}" for key, value in self.params.items())
 
     def line(self) -> str:
-        """For people."""
-        words = [f"trial {self.number} ({self.short_params()})", _epoch(self), _miou(self)]
-        words += [self.phase] if self.phase and self.phase != "training" else []
-        words += [f"running for {clock(self.seconds)}"] if self.seconds is not None else []
-        words += [f"about {clock(self.left)} left"] if self.left else []
-        return ", ".join(words)
+        """Return one line for people."""
+        parts = [f"trial {self.number} ({self.short_params()})", _epoch(self), _miou(self)]
+        if self.phase and self.phase != "training":
+            parts.append(self.phase)
+        if self.seconds is not None:
+            parts.append(f"running for {clock(self.seconds)}")
+        if self.left:
+            parts.append(f"about {clock(self.left)} left")
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -77,12 +80,12 @@ class Progress:
     """A sweep at one moment.
 
     Attributes:
-        total: trials asked for; None where a budget decides.
+        total: number of trials; None if a budget decides.
         best: number and mIoU of the best finished trial.
-        errors: number and reason, in one line, of the failed trials.
+        errors: number of each failed trial, and the last line of its error.
         eta: seconds to go, and their standard deviation; None before two trials have ended.
-        words: that the sweep was started with: its file and the overrides.
-        folder: in which they were given; None where an earlier version did not record it.
+        words: arguments of `segtune sweep`: the sweep's file and the overrides.
+        folder: working folder of that command; None if an earlier version did not record it.
     """
 
     name: str
@@ -97,120 +100,144 @@ class Progress:
 
     @property
     def command(self) -> str:
-        """The command that continues the sweep; its file, store and data are found from the folder of its start."""
-        words = command("sweep", *self.words)
+        """The command that continues the sweep, from the folder in which it was started."""
+        text = command("sweep", *self.words)
         if self.folder is None or Path(self.folder) == Path.cwd():
-            return words
-        return in_folder(self.folder, words)
+            return text
+        return in_folder(self.folder, text)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain data."""
+        best = None if self.best is None else {"trial": self.best[0], "val/miou": self.best[1]}
+        eta = None if self.eta is None else {"mean": self.eta[0], "std": self.eta[1]}
         return {
             "sweep": self.name,
             "trials": self.counts.to_json(),
             "n_trials": self.total,
-            "best": None
-            if self.best is None
-            else {"trial": self.best[0], "val/miou": self.best[1]},
-            "errors": [{"trial": n, "error": e} for n, e in self.errors],
-            "running": [asdict(r) for r in self.running],
-            "eta_seconds": None if self.eta is None else {"mean": self.eta[0], "std": self.eta[1]},
+            "best": best,
+            "errors": [{"trial": number, "error": error} for number, error in self.errors],
+            "running": [asdict(trial) for trial in self.running],
+            "eta_seconds": eta,
         }
 
     def lines(self) -> list[str]:
-        """For people."""
+        """Return lines for people."""
         counts = self.counts
-        of = f" of {self.total}" if self.total else ""
-        head = f"sweep {self.name}: {counts.done}{of} done ({counts.finished} finished, {counts.pruned} pruned, "
-        head += f"{counts.failed} failed), {counts.running} running, {counts.waiting} waiting"
-        rows = [head]
+        done = f"{counts.done} of {self.total}" if self.total else str(counts.done)
+        lines = [
+            f"sweep {self.name}: {done} done ({counts.finished} finished, {counts.pruned} pruned, "
+            f"{counts.failed} failed), {counts.running} running, {counts.waiting} waiting"
+        ]
         if self.best:
-            rows.append(f"best: trial {self.best[0]}, val mIoU {self.best[1]:.4f}")
-        rows += [r.line() for r in self.running]
-        rows += [f"trial {n} failed: {e}" for n, e in self.errors[-_SHOWN:]]
+            lines.append(f"best: trial {self.best[0]}, val mIoU {self.best[1]:.4f}")
+        lines += [trial.line() for trial in self.running]
+        lines += [f"trial {number} failed: {error}" for number, error in self.errors[-_MAX_ERRORS:]]
         if self.eta:
-            rows.append(f"to go: {clock(self.eta[0])} ± {clock(self.eta[1])}")
-        return rows
+            lines.append(f"to go: {clock(self.eta[0])} ± {clock(self.eta[1])}")
+        return lines
 
 
 def progress(study: optuna.Study, n_trials: int | None, workers: int) -> Progress:
-    """Reads how far a sweep is."""
+    """Read the progress of a sweep from its study."""
     trials, counts = counted_trials(study), count(study)
-    finished = [
-        (t.number, t.value)
-        for t in trials
-        if t.state == TrialState.COMPLETE and t.value is not None
-    ]
-    best = max(finished, key=lambda row: row[1], default=None)
-    running = tuple(_running(t, trials) for t in trials if t.state == TrialState.RUNNING)
+    complete = [t for t in trials if t.state == TrialState.COMPLETE]
+    scores = [(t.number, t.value) for t in complete if t.value is not None]
+    failed = [t for t in trials if t.state == TrialState.FAIL]
+    running = [t for t in trials if t.state == TrialState.RUNNING]
     return Progress(
-        study.study_name,
-        counts,
-        n_trials,
-        best,
-        running,
-        tuple((t.number, last_line(t)) for t in trials if t.state == TrialState.FAIL),
-        _eta(trials, counts, n_trials, workers),
-        tuple(study.user_attrs.get(WORDS, [study.study_name])),
-        study.user_attrs.get(FOLDER),
+        name=study.study_name,
+        counts=counts,
+        total=n_trials,
+        best=max(scores, key=lambda score: score[1], default=None),
+        running=tuple(_running_trial(t, trials) for t in running),
+        errors=tuple((t.number, last_line(t)) for t in failed),
+        eta=_eta(trials, counts, n_trials, workers),
+        words=tuple(study.user_attrs.get(WORDS, [study.study_name])),
+        folder=study.user_attrs.get(FOLDER),
     )
 
 
-def _running(trial: FrozenTrial, trials: list[FrozenTrial]) -> RunningTrial:
-    last = max(trial.intermediate_values, default=-1)
-    others = [
-        max((v for e, v in t.intermediate_values.items() if e <= last), default=None)
-        for t in trials
-        if t.number != trial.number
-    ]
-    best = max((v for v in others if v is not None), default=None)
-    num_epochs, usual = trial.user_attrs.get(NUM_EPOCHS), _usual_seconds(trial, trials)
-    miou, params = trial.intermediate_values.get(last), plain_params(trial)
-    phase, seconds, left = None, None, None
+def _running_trial(trial: FrozenTrial, trials: list[FrozenTrial]) -> RunningTrial:
+    last_epoch = max(trial.intermediate_values, default=-1)
+    phase, seconds, remaining = None, None, None
     if PULSE in trial.user_attrs:
-        phase, seconds, left = read_pulse(trial.user_attrs[PULSE], time.time())
-    if left is None and seconds is not None and usual is not None:
-        left = max(0.0, usual - seconds)
+        phase, seconds, remaining = read_pulse(trial.user_attrs[PULSE], time.time())
+    usual = _usual_seconds(trial, trials)
+    if remaining is None and seconds is not None and usual is not None:
+        remaining = max(0.0, usual - seconds)
     return RunningTrial(
-        trial.number, last + 1, num_epochs, miou, best, params, phase, seconds, left
+        number=trial.number,
+        epoch=last_epoch + 1,
+        num_epochs=trial.user_attrs.get(NUM_EPOCHS),
+        miou=trial.intermediate_values.get(last_epoch),
+        best_there=_best_of_others(trial.number, last_epoch, trials),
+        params=plain_params(trial),
+        phase=phase,
+        seconds=seconds,
+        left=remaining,
     )
+
+
+def _best_of_others(number: int, last_epoch: int, trials: list[FrozenTrial]) -> float | None:
+    """Return the best mIoU of the other trials, up to and with an epoch."""
+    scores: list[float] = []
+    for other in trials:
+        if other.number != number:
+            curve = other.intermediate_values.items()
+            scores += [score for epoch, score in curve if epoch <= last_epoch]
+    return max(scores, default=None)
 
 
 def _usual_seconds(trial: FrozenTrial, trials: list[FrozenTrial]) -> float | None:
-    """What finished trials took: those of the same template where there are any."""
+    """Return the mean duration of the finished trials, if possible of the same template."""
     finished = [t for t in trials if t.state == TrialState.COMPLETE and seconds_of(t) is not None]
-    alike = [t for t in finished if t.params.get("template") == trial.params.get("template")]
-    return statistics.mean(seconds_of(t) or 0.0 for t in alike or finished) if finished else None
+    template = trial.params.get("template")
+    same_template = [t for t in finished if t.params.get("template") == template]
+    if not finished:
+        return None
+    return statistics.mean(seconds_of(t) or 0.0 for t in same_template or finished)
 
 
 def _eta(
     trials: list[FrozenTrial], counts: Counts, total: int | None, workers: int
 ) -> tuple[float, float] | None:
-    """Trials to go at the mean duration of those that ended; one that runs counts as half."""
-    ended = [s for s in (seconds_of(t) for t in trials if t.state.is_finished()) if s is not None]
-    if total is None or len(ended) < 2 or counts.done >= total:
+    """Return the seconds to go and their standard deviation.
+
+    Each trial to go takes the mean duration of those that ended; a running one counts as half.
+    """
+    durations = [seconds_of(t) for t in trials if t.state.is_finished()]
+    seconds = [duration for duration in durations if duration is not None]
+    if total is None or len(seconds) < 2 or counts.done >= total:
         return None
-    left = max(0.0, total - counts.done - counts.running / 2)
-    return left * statistics.mean(ended) / workers, left**0.5 * statistics.stdev(ended) / workers
+    to_go = max(0.0, total - counts.done - counts.running / 2)
+    mean, std = statistics.mean(seconds), statistics.stdev(seconds)
+    return to_go * mean / workers, to_go**0.5 * std / workers
 
 
-def _epoch(row: RunningTrial) -> str:
-    return f"epoch {row.epoch}/{row.num_epochs}" if row.num_epochs else f"epoch {row.epoch}"
+def _epoch(trial: RunningTrial) -> str:
+    return f"epoch {trial.epoch}/{trial.num_epochs}" if trial.num_epochs else f"epoch {trial.epoch}"
 
 
-def _miou(row: RunningTrial) -> str:
-    if row.miou is None:
+def _miou(trial: RunningTrial) -> str:
+    if trial.miou is None:
         return "not validated yet"
-    there = "" if row.best_there is None else f" (best of the others by then {row.best_there:.4f})"
-    return f"val mIoU {row.miou:.4f}{there}"
+    best = (
+        "" if trial.best_there is None else f" (best of the others by then {trial.best_there:.4f})"
+    )
+    return f"val mIoU {trial.miou:.4f}{best}"
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Return a parameter's value with three digits at most.
+
+    >>> short(0.00123456), short("24")
+    ('0.00123', '24')
+    """
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def clock(seconds: float) -> str:
-    """Seconds as people read them.
+    """Return a duration for people.
 
     >>> clock(42.4), clock(754), clock(7320)
     ('42 s', '13 min', '2 h 02 min')

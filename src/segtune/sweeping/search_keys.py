@@ -1,6 +1,5 @@
-"""How a line under `search:` in a sweep file is read, and what is refused there."""
+"""Read one line under `search:` in a sweep file."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,14 +9,17 @@ from segtune.config.keys import alternatives_at
 from segtune.config.schema import RunConfig
 from segtune.config.template import Hyperparameter, Template
 from segtune.errors import ConfigError, nearest
-from segtune.sweeping.dimensions import TOLERANCE, Dimension, literal
+from segtune.sweeping.dimensions import Dimension, literal
+from segtune.sweeping.ranges import RANGE_KEYS, finite_number, numeric_range
 
-_RANGE = ("min", "max", "step", "log")
 
+def group_dimension(key: str, written: Any) -> Dimension:
+    """Return the dimension of a config group: the named members, or all of them.
 
-def group_dimension(key: str, given: Any) -> Dimension:
-    """A config group: members by name, all of them where none is given."""
-    choices = [str(c) for c in as_list(key, given, members(key))]
+    Raises:
+        ConfigError: the group has no such member.
+    """
+    choices = [str(choice) for choice in as_list(key, written, members(key))]
     for choice in choices:
         if choice not in members(key):
             raise ConfigError(
@@ -26,91 +28,114 @@ def group_dimension(key: str, given: Any) -> Dimension:
     return Dimension(key, key, choices=tuple(choices))
 
 
-def setting_dimension(key: str, given: Any) -> Dimension:
-    """A setting that no template declares: choices, or a range of numbers of the kind that the setting has."""
-    if isinstance(given, list) or (isinstance(given, Mapping) and set(given) == {"choices"}):
-        return Dimension(key, key, choices=tuple(as_list(key, given, [])))
-    if not isinstance(given, Mapping) or not {"min", "max"} <= set(given) <= set(_RANGE):
+def setting_dimension(key: str, written: Any) -> Dimension:
+    """Return the dimension of a setting that no template declares: choices, or a numeric range.
+
+    Raises:
+        ConfigError: the line has another form, or the setting is not a number.
+    """
+    is_mapping = isinstance(written, Mapping)
+    if isinstance(written, list) or (is_mapping and set(written) == {"choices"}):
+        return Dimension(key, key, choices=tuple(as_list(key, written, [])))
+    if not is_mapping or not {"min", "max"} <= set(written) <= set(RANGE_KEYS):
         raise ConfigError(
-            f"search.{key}={given!r}: give a list of choices, or min and max (step, log)."
+            f"search.{key}={written!r}: give a list of choices, or min and max (step, log)."
         )
-    ends = [_number(key, "min", given["min"]), _number(key, "max", given["max"])]
-    kinds = alternatives_at(RunConfig, key.split("."))
-    if kinds and int not in kinds and float not in kinds:
+    low, high = (finite_number(key, name, written[name]) for name in ("min", "max"))
+    types = alternatives_at(RunConfig, key.split("."))
+    if types and int not in types and float not in types:
         raise ConfigError(f"search.{key}: its values are no numbers; give a list of choices.")
-    is_int = float not in kinds and all(isinstance(e, int) for e in ends)
-    if float not in kinds and int in kinds and not is_int:
+    is_int = float not in types and isinstance(low, int) and isinstance(high, int)
+    if float not in types and int in types and not is_int:
         raise ConfigError(
-            f"search.{key}: takes whole numbers, and min {ends[0]:g}, max {ends[1]:g} are not both whole."
+            f"search.{key}: takes whole numbers, and min {low:g}, max {high:g} are not both whole."
         )
-    return _numbers(Dimension(key, key, low=ends[0], high=ends[1], is_int=is_int), given)
+    return numeric_range(Dimension(key, key, low=low, high=high, is_int=is_int), written)
 
 
-def hyperparameter_dimensions(key: str, given: Any, templates: list[Template]) -> list[Dimension]:
-    """One dimension for all templates where they agree about the range, else one for each that declares it."""
+def hyperparameter_dimensions(key: str, written: Any, templates: list[Template]) -> list[Dimension]:
+    """Return the dimensions of a hyperparameter.
+
+    Templates that agree on the range share one dimension. Otherwise each template that declares
+    the hyperparameter has its own.
+
+    Raises:
+        ConfigError: no template declares the hyperparameter, or a template does not allow a value.
+    """
     name = key.removeprefix("hp.")
-    having = [t for t in templates if name in t.hyperparameters]
-    if not having:
-        known = {h for t in templates for h in t.hyperparameters}
+    declaring = [template for template in templates if name in template.hyperparameters]
+    if not declaring:
+        known = [h for template in templates for h in template.hyperparameters]
         raise ConfigError(
             f"search.{key}: no template of this sweep declares it; {nearest(name, known)}"
         )
-    if given and len(having) == len(templates):
-        rows = [_range(key, key, t.hyperparameters[name], given, None) for t in having]
-        if all(row == rows[0] for row in rows):
-            return rows[:1]
-    alone = len(templates) == 1
+    if written and len(declaring) == len(templates):
+        shared = [
+            _dimension(Dimension(key, key), t.hyperparameters[name], written) for t in templates
+        ]
+        if all(dimension == shared[0] for dimension in shared):
+            return shared[:1]
+    if len(templates) == 1:
+        return [_dimension(Dimension(key, key), templates[0].hyperparameters[name], written)]
     return [
-        _range(
-            key,
-            key if alone else f"{key}@{t.name}",
-            t.hyperparameters[name],
-            given,
-            None if alone else t.name,
+        _dimension(
+            Dimension(key, f"{key}@{template.name}", template.name),
+            template.hyperparameters[name],
+            written,
         )
-        for t in having
+        for template in declaring
     ]
 
 
-def _range(
-    key: str, param: str, declared: Hyperparameter, given: Any, template: str | None
-) -> Dimension:
-    if isinstance(given, list):
-        given = {"choices": given}
-    if given is not None and not isinstance(given, Mapping):
+def _dimension(dimension: Dimension, declared: Hyperparameter, written: Any) -> Dimension:
+    """Return a dimension with the choices or the range that a line gives it."""
+    key = dimension.key
+    if isinstance(written, list):
+        written = {"choices": written}
+    if written is not None and not isinstance(written, Mapping):
         raise ConfigError(
-            f"search.{key}={given!r}: give a list of choices, min and max (step, log), or {{}} for the template's own "
-            f"range. One value for all trials is an override: {key}={given}."
+            f"search.{key}={written!r}: give a list of choices, min and max (step, log), or {{}} "
+            "for the template's own range. One value for all trials is an override: "
+            f"{key}={written}."
         )
-    wanted: Mapping[str, Any] = given or declared.search_range()
-    unknown = set(wanted) - {*_RANGE, "choices"}
+    fields: Mapping[str, Any] = written or declared.search_range()
+    unknown = set(fields) - {*RANGE_KEYS, "choices"}
     if unknown:
         raise ConfigError(
             f"search.{key}: unknown {sorted(unknown)}; allowed are min, max, step, log, or choices."
         )
-    if "choices" in wanted:
-        if len(wanted) > 1:
+    if "choices" in fields:
+        if len(fields) > 1:
             raise ConfigError(f"search.{key}: give choices, or min and max (step, log), not both.")
-        choices = tuple(_checked(declared, c) for c in as_list(key, wanted["choices"], []))
-        return Dimension(key, param, template, choices=choices)
+        choices = as_list(key, fields["choices"], [])
+        return replace(dimension, choices=tuple(_checked(declared, c) for c in choices))
     if declared.choices is not None or isinstance(declared.default, bool | list):
         raise ConfigError(
-            f"search.{key}: its values are no numbers ({declared.allowed}); give a list of choices, e.g. "
-            f"[{literal(declared.default)}]."
+            f"search.{key}: its values are no numbers ({declared.allowed}); give a list of "
+            f"choices, e.g. [{literal(declared.default)}]."
         )
-    missing = [end for end in ("min", "max") if end not in wanted]
-    merged = {**(declared.search_range() if missing else {}), **wanted}
-    if any(end not in merged for end in missing):
+    return _declared_range(dimension, declared, fields)
+
+
+def _declared_range(
+    dimension: Dimension, declared: Hyperparameter, fields: Mapping[str, Any]
+) -> Dimension:
+    """Return a dimension with a numeric range; the template's own range fills missing ends."""
+    key, ends = dimension.key, ("min", "max")
+    missing = [end for end in ends if end not in fields]
+    if missing:
+        fields = {**declared.search_range(), **fields}
+    if any(end not in fields for end in missing):
         raise ConfigError(
             f"search.{key}: has no {' and no '.join(missing)}; give min and max, or choices."
         )
-    low, high = (_checked(declared, _number(key, end, merged[end])) for end in ("min", "max"))
-    dimension = Dimension(key, param, template, None, low, high, is_int=declared.kind == "int")
-    return _numbers(dimension, merged, declared.step)
+    low, high = (_checked(declared, finite_number(key, end, fields[end])) for end in ends)
+    ranged = replace(dimension, low=low, high=high, is_int=declared.kind == "int")
+    return numeric_range(ranged, fields, declared.step)
 
 
 def _checked(declared: Hyperparameter, value: Any) -> Any:
-    """A value as the template reads it."""
+    """Return a value as the template reads it."""
     try:
         return declared.check(value)
     except ConfigError as error:
@@ -119,86 +144,15 @@ def _checked(declared: Hyperparameter, value: Any) -> Any:
         raise ConfigError(f"search.{error}{hint}") from None
 
 
-def _numbers(
-    dimension: Dimension, given: Mapping[str, Any], declared_step: float | None = None
-) -> Dimension:
-    """A numeric range with its step and scale.
-
-    Args:
-        given: may hold `step` and `log`.
-        declared_step: of the template: values between its steps are not allowed.
-    """
-    key, low, high, is_int = dimension.key, dimension.low, dimension.high, dimension.is_int
-    log = given.get("log", False)
-    if not isinstance(log, bool):
-        raise ConfigError(f"search.{key}: log is true or false, not {log!r}.")
-    if not low < high:
-        raise ConfigError(
-            f"search.{key}: min {low:g} must lie below max {high:g}. One value for all trials is an override."
-        )
-    if log and low <= 0:
-        raise ConfigError(f"search.{key}: a logarithmic range starts above 0, not at {low:g}.")
-    own_step = given.get("step")
-    step = declared_step if own_step is None else _number(key, "step", own_step)
-    if is_int and step == 1:
-        step = None  # whole numbers have that step anyway
-    if step is None:
-        return replace(dimension, log=log)
-    if step <= 0:
-        raise ConfigError(f"search.{key}: step {step:g} must lie above 0.")
-    if is_int and step != int(step):
-        raise ConfigError(f"search.{key}: takes whole numbers, and step {step:g} is none.")
-    if declared_step and not _divides(declared_step, step):
-        raise ConfigError(
-            f"search.{key}: the template allows every {declared_step:g}th value, and step {step:g} leaves them. Give a "
-            f"multiple of {declared_step:g}."
-        )
-    if log:
-        raise ConfigError(
-            f"search.{key}: log and step {step:g} cannot be combined"
-            + (" (the template declares that step)" if own_step is None else "")
-            + f": leave one of them out, or give a list of choices, as [{', '.join(_doubling(low, high, step))}]."
-        )
-    if not _divides(step, high - low):
-        last = low + math.floor((high - low) / step) * step
-        raise ConfigError(
-            f"search.{key}: step {step:g} does not lead from min {low:g} to max {high:g}. Give max: {last:g} or "
-            f"{last + step:g}, or another step."
-        )
-    return replace(dimension, step=step)
-
-
-def _divides(step: float, span: float) -> bool:
-    count = span / step
-    return count > 0.5 and abs(count - round(count)) <= TOLERANCE * max(1.0, count)
-
-
-def _doubling(low: float, high: float, step: float) -> list[str]:
-    """A few values between low and high, each about twice the one before, on the steps from low."""
-    values = [low]
-    while values[-1] + step <= high and len(values) < 6:
-        steps = max(1, round(values[-1] / step))
-        values.append(values[-1] + steps * step)
-    return [f"{v:g}" for v in values if v <= high]
-
-
-def _number(key: str, name: str, word: Any) -> float:
-    if isinstance(word, bool) or not isinstance(word, int | float):
-        raise ConfigError(f"search.{key}: min, max and step are numbers, and {word!r} is none.")
-    if not math.isfinite(word):
-        raise ConfigError(f"search.{key}: {name} is {word}; a finite number is expected.")
-    return word
-
-
-def as_list(key: str, given: Any, default: list[Any]) -> list[Any]:
-    """The choices of a search key; the default where the file gives none.
+def as_list(key: str, written: Any, default: list[Any]) -> list[Any]:
+    """Return the choices of a search key; the default if the file gives none.
 
     Raises:
-        ConfigError: something else than a list, or an empty one.
+        ConfigError: the value is not a list, or an empty one.
     """
-    if given is None or given == {}:
+    if written is None or written == {}:
         return default
-    values = given.get("choices") if isinstance(given, Mapping) else given
+    values = written.get("choices") if isinstance(written, Mapping) else written
     if not isinstance(values, list) or not values:
-        raise ConfigError(f"search.{key}={given!r}: give a list of choices.")
+        raise ConfigError(f"search.{key}={written!r}: give a list of choices.")
     return values

@@ -1,4 +1,4 @@
-"""The search space: typed ranges out of the templates' own declarations, narrowed by the sweep file."""
+"""The search space of a sweep: the dimensions that apply to each template."""
 
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -13,9 +13,11 @@ from segtune.sweeping.dimensions import Dimension, literal
 
 @dataclass(frozen=True)
 class Space:
-    """All dimensions of a sweep, and the fixed overrides beside them.
+    """The dimensions of a sweep, and the overrides that all trials share.
 
     Attributes:
+        fixed: the shared overrides.
+        templates: names of the searched templates, or the only one.
         enqueued: configurations that are tried first, each as {param: value}.
     """
 
@@ -25,80 +27,94 @@ class Space:
     enqueued: tuple[Mapping[str, Any], ...] = ()
 
     def propose(self, trial: Trial) -> list[str]:
-        """The overrides of one trial; dimensions of a template that it did not choose are not asked for."""
+        """Return the overrides of a trial.
+
+        The sampler chooses a value only for the dimensions that apply to the trial's template.
+        """
         return self._overrides(lambda dimension: dimension.suggest(trial))
 
-    def changed(self, params: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
-        """A trial's parameters with another value of one key; without that key where the space does not hold it."""
-        result = dict(params)
-        for dimension in self.dimensions:
-            if (
-                dimension.key == key
-                and result.pop(dimension.param, None) is not None
-                and dimension.holds(value)
-            ):
-                result[dimension.param] = dimension.as_param(value)
-        return result
-
-    def untried(self, tried: Collection[tuple[str, ...]]) -> dict[str, Any] | None:
-        """Parameters of the first configuration that is not among those tried; None where there is none, or no end."""
-        return self._first_new(self._configurations(), tried)
-
-    def next_enqueued(self, tried: Collection[tuple[str, ...]]) -> dict[str, Any] | None:
-        """Parameters of the first enqueued configuration that is not among those tried; None where there is none."""
-        return self._first_new(self.enqueued, tried)
-
     def overrides_of(self, values: Mapping[str, Any]) -> list[str]:
-        """The overrides of a configuration {param: value}."""
+        """Return the overrides of a configuration {param: value}."""
         return self._overrides(lambda dimension: values[dimension.param])
 
-    def beside(self, recorded: Mapping[str, list[BaseDistribution]]) -> "Space":
-        """The space with names that a study can record it under; see `Dimension.beside`."""
-        dimensions = tuple(d.beside(recorded) for d in self.dimensions)
-        new_names = {
-            old.param: new.param for old, new in zip(self.dimensions, dimensions, strict=True)
-        }
-        enqueued = tuple({new_names[k]: v for k, v in row.items()} for row in self.enqueued)
-        return replace(self, dimensions=dimensions, enqueued=enqueued)
+    def base_of(self, template: str) -> list[str]:
+        """Return the overrides of a template's trials without its searched values."""
+        searched = any(dimension.key == "template" for dimension in self.dimensions)
+        return [*self.fixed, f"template={template}"] if searched else list(self.fixed)
 
-    def _first_new(
+    def dimensions_of(self, template: str) -> list[Dimension]:
+        """Return the dimensions that apply to a template."""
+        return [d for d in self.dimensions if d.template in (None, template)]
+
+    def next_enqueued(self, tried: Collection[tuple[str, ...]]) -> dict[str, Any] | None:
+        """Return the parameters of the first enqueued configuration that was not tried."""
+        return self._first_untried(self.enqueued, tried)
+
+    def untried(self, tried: Collection[tuple[str, ...]]) -> dict[str, Any] | None:
+        """Return the parameters of the first configuration that was not tried.
+
+        None if all were tried, or if the space is continuous.
+        """
+        return self._first_untried(self._configurations(), tried)
+
+    def size(self, at_most: int) -> int | None:
+        """Count the configurations up to `at_most`; None if the space is continuous."""
+        if self._is_continuous():
+            return None
+        return sum(1 for _ in itertools.islice(self._configurations(), at_most))
+
+    def changed(self, params: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+        """Return a trial's parameters with another value of one key.
+
+        The key is left out if the space does not hold the value.
+        """
+        result = dict(params)
+        for dimension in self.dimensions:
+            if dimension.key == key and dimension.param in result:
+                del result[dimension.param]
+                if dimension.holds(value):
+                    result[dimension.param] = dimension.as_param(value)
+        return result
+
+    def recordable(self, recorded: Mapping[str, list[BaseDistribution]]) -> "Space":
+        """Return the space under names that a study can record; see `Dimension.recordable`."""
+        dimensions = tuple(dimension.recordable(recorded) for dimension in self.dimensions)
+        pairs = zip(self.dimensions, dimensions, strict=True)
+        new_names = {old.param: new.param for old, new in pairs}
+        enqueued = []
+        for values in self.enqueued:
+            enqueued.append({new_names[param]: value for param, value in values.items()})
+        return replace(self, dimensions=dimensions, enqueued=tuple(enqueued))
+
+    def _first_untried(
         self, configurations: Iterable[Mapping[str, Any]], tried: Collection[tuple[str, ...]]
     ) -> dict[str, Any] | None:
         for values in configurations:
             if tuple(self.overrides_of(values)) not in tried:
-                return {
-                    d.param: d.as_param(values[d.param])
-                    for d in self.dimensions
-                    if d.param in values
-                }
+                dimensions = [d for d in self.dimensions if d.param in values]
+                return {d.param: d.as_param(values[d.param]) for d in dimensions}
         return None
 
-    def size(self, at_most: int) -> int | None:
-        """How many configurations there are, counted no further than `at_most`; None for no end of them."""
-        if any(d.values() is None for d in self.dimensions):
-            return None
-        return sum(1 for _ in itertools.islice(self._configurations(), at_most))
+    def _is_continuous(self) -> bool:
+        return any(dimension.values() is None for dimension in self.dimensions)
 
     def _configurations(self) -> Iterator[dict[str, Any]]:
-        """Every configuration as {param: value} of the dimensions that count in it; none of a space without end."""
-        if any(d.values() is None for d in self.dimensions):
+        """Yield every configuration as {param: value}; nothing if the space is continuous."""
+        if self._is_continuous():
             return
+        template_params = [d.param for d in self.dimensions if d.key == "template"]
         for template in self.templates:
-            counting = [d for d in self.counting(template) if d.key != "template"]
-            own = {d.param: template for d in self.dimensions if d.key == "template"}
-            for row in itertools.product(*(d.values() or () for d in counting)):
-                yield own | {d.param: v for d, v in zip(counting, row, strict=True)}
-
-    def counting(self, template: str) -> list[Dimension]:
-        """The dimensions that count in trials of a template."""
-        return [d for d in self.dimensions if d.template in (None, template)]
-
-    def base_of(self, template: str) -> list[str]:
-        """The overrides of a template's trials, without what is searched beside it."""
-        searched = any(d.key == "template" for d in self.dimensions)
-        return [*self.fixed, f"template={template}"] if searched else list(self.fixed)
+            dimensions = [d for d in self.dimensions_of(template) if d.key != "template"]
+            params = [d.param for d in dimensions]
+            for values in itertools.product(*(d.values() or () for d in dimensions)):
+                chosen = dict.fromkeys(template_params, template)
+                yield chosen | dict(zip(params, values, strict=True))
 
     def _overrides(self, value_of: Callable[[Dimension], Any]) -> list[str]:
+        """Return the overrides with a value for each dimension that applies to the template.
+
+        The template is the first dimension, if it is searched.
+        """
         overrides, template = list(self.fixed), self.templates[0]
         for dimension in self.dimensions:
             if dimension.template in (None, template):

@@ -1,4 +1,4 @@
-"""A sweep file: one question, the space that it searches, and how much of it is tried."""
+"""A sweep file: one question, the space to search, and the number of trials."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,10 @@ class Constraints(Settings):
     """Limits on the built model; a trial beyond one of them ends before it trains.
 
     Attributes:
-        latency_ms: median of one image through the model, at the image size of the val split, on the trial's device.
-        params_m: parameters, in millions.
-        memory_mb: the most that one training step takes: of the GPU's memory, or of the process on a CPU.
+        latency_ms: median time of one image through the model, at the image size of the val split,
+            on the trial's device.
+        params_m: number of parameters, in millions.
+        memory_mb: peak memory of one training step: of the GPU, or of the process on a CPU.
     """
 
     latency_ms: Positive | None = None
@@ -32,57 +33,62 @@ class Constraints(Settings):
     memory_mb: Positive | None = None
 
     def limits(self) -> dict[str, float]:
-        """Those that were set."""
-        return {k: v for k, v in self.model_dump().items() if v is not None}
+        """Return the limits that are set."""
+        return {key: limit for key, limit in self.model_dump().items() if limit is not None}
 
 
 def shared(url: str) -> str:
-    """The URL of a storage that many machines can share.
+    """Return the URL of a storage that many machines can share.
 
     Raises:
-        ValueError: it is of another kind.
+        ValueError: the URL is of another kind.
     """
-    scheme, separator, rest = url.partition("://")
+    scheme, separator, address = url.partition("://")
     if not separator or scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
         raise ValueError(
-            "only postgresql://USER@HOST/DATABASE is shared by many machines; leave it out for a journal file under "
-            "tracking.root"
+            "only postgresql://USER@HOST/DATABASE is shared by many machines; leave it out for a "
+            "journal file under tracking.root"
         )
-    return f"postgresql://{rest}"
+    return f"postgresql://{address}"
 
 
 class SweepSpec(Settings):
-    """What a sweep file says.
+    """The content of a sweep file.
 
     Attributes:
-        name: of the study; that of the file where it is left out.
+        name: of the study; by default the name of the file.
         seed: of the sampler.
-        n_trials: the study's total, whatever is stopped and resumed.
-        budget: time to spend, as `45m`, `2h` or `1h30m`, beside or instead of `n_trials`; whole trials end within a
-            tenth of it where a trial takes no more than a fifth of it.
-        workers: processes that pull trials; CPU threads are shared out among them. `auto` times a step with fewer and
-            more threads, and takes as many workers as finish most trials in an hour; on a GPU, as many as its free
-            memory holds, at most four.
-        sampler: `tpe`, `gp`, `cmaes`, `random`, `qmc`, or `grid`, which goes through every configuration.
-        pruner: `median` stops a trial that is below the median of the others at the same epoch; `patient` does so only
-            once it has stopped improving; `halving` keeps the best third at 1, 3, 9 … times `pruner_warmup` epochs;
-            `hyperband` runs several of those side by side.
+        n_trials: the total of the study, over all its starts.
+        budget: time to spend, as `45m`, `2h` or `1h30m`, beside or instead of `n_trials`. Trials
+            are not cut short: the sweep ends within a tenth of the budget if a trial takes at most
+            a fifth of it.
+        workers: processes that pull trials; they share the CPU threads. `auto` times a step with
+            fewer and more threads, and takes the number of workers that finishes most trials in an
+            hour; on a GPU, as many as its free memory holds, at most four.
+        sampler: `tpe`, `gp`, `cmaes`, `random`, `qmc`, or `grid`, which tries every configuration.
+        pruner: `median` stops a trial that is below the median of the others at the same epoch;
+            `patient` does so only after the trial stopped improving; `halving` keeps the best third
+            at 1, 3, 9 … times `pruner_warmup` epochs; `hyperband` runs several of those side by
+            side.
         pruner_warmup: validations before a trial may be pruned.
-        max_retries: how often in a row a trial may lose its worker at one and the same epoch.
-        lease: seconds without a sign of life after which a trial is given to another worker.
-        allow_drift: resume although the space, the dataset or the version changed; the study records it.
-        storage: `postgresql://…`, for workers on several machines; None keeps the study in a file.
-        launcher: what starts the workers: this machine, Slurm or a Ray cluster.
+        max_retries: how many times in a row a trial may lose its worker at the same epoch.
+        lease: seconds without a sign of life after which another worker takes a trial over.
+        allow_drift: resume although the space, the dataset or the version changed; the study
+            records the change.
+        constraints: limits on the built model; a trial beyond one of them ends before it trains.
+        storage: `postgresql://…`, for workers on several machines; by default a file.
+        launcher: starts the workers: on this machine, through Slurm, or on a Ray cluster.
         cpus: of each worker, for Slurm and Ray.
         gpus: of each worker, for Slurm and Ray.
-        slurm: submitit's parameters, as `slurm_partition` or `timeout_min`.
-        dry_run: say what would be done, and start nothing.
+        slurm: parameters of submitit, as `slurm_partition` or `timeout_min`.
+        dry_run: print the plan and start nothing.
         overrides: of every trial, as on the command line.
-        enqueue: configurations that are tried first and count as trials, each as {key: value} over keys of `search`, or
-            the word `default`. What an item leaves out has its default: of the first template, as under `overrides`.
-        search: key -> {} for the template's own range, {min, max, step, log}, or a list of choices. Keys are
-            `hp.NAME`, `template` and any other config group, and settings such as `seed` or `augment.crop_start`,
-            which have no range of their own.
+        enqueue: configurations that are tried first and count as trials, each as {key: value} over
+            keys of `search`, or the word `default`. A key that an item leaves out has its default:
+            of the first template, as under `overrides`.
+        search: key -> {} for the template's own range, {min, max, step, log}, or a list of choices.
+            Keys are `hp.NAME`, `template` and any other config group, and settings such as `seed`
+            or `augment.crop_start`, which have no range of their own.
     """
 
     # a folder's name: not hidden, not "..", short enough for any file system
@@ -127,7 +133,7 @@ class SweepSpec(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _names_keys_as_now(cls, data: Any) -> Any:
+    def _use_current_keys(cls, data: Any) -> Any:
         return with_current_keys(data) if isinstance(data, Mapping) else data
 
     @model_validator(mode="after")
@@ -138,7 +144,7 @@ class SweepSpec(Settings):
 
     @property
     def processes(self) -> int:
-        """The workers as a number; two where it is still to be measured."""
+        """The number of workers; two until `auto` is measured."""
         return self.workers if isinstance(self.workers, int) else 2
 
     @property
@@ -146,43 +152,45 @@ class SweepSpec(Settings):
         """The budget in seconds."""
         if self.budget is None:
             return None
-        return float(sum(int(n) * _UNITS[u] for n, u in re.findall(r"(\d+)([hms])", self.budget)))
+        parts = re.findall(r"(\d+)([hms])", self.budget)
+        return float(sum(int(number) * _SECONDS[unit] for number, unit in parts))
 
     @property
     def base(self) -> list[str]:
-        """The overrides of all trials; where templates are searched, with the first of them."""
+        """The overrides of all trials, with the first template if templates are searched."""
         templates = self.search.get("template")
         names = templates.get("choices") if isinstance(templates, Mapping) else templates
         first = [f"template={names[0]}"] if isinstance(names, list) and names else []
         return [*self.overrides, *first]
 
     def shareable(self) -> dict[str, Any]:
-        """What the file says as plain data, without the database's address, which may hold a password."""
+        """Return plain data without the database's address, which may hold a password."""
         return self.model_dump(mode="json", exclude={"storage"})
 
     def identity(self) -> dict[str, Any]:
-        """What must stay the same when a sweep is resumed: the question, not how fast it is answered."""
+        """Return the values that must stay the same when a sweep is resumed."""
         keys = {"search", "overrides", "seed", "sampler", "pruner", "pruner_warmup", "constraints"}
         return self.model_dump(include=keys)
 
 
-_UNITS = {"h": 3600, "m": 60, "s": 1}
+_SECONDS = {"h": 3600, "m": 60, "s": 1}
 
 
 def load_spec(name: str, overrides: Sequence[str] = ()) -> SweepSpec:
-    """Reads `sweeps/NAME.yaml` (the user's before ours) or a path, with `sweep.KEY=VALUE` overrides applied.
+    """Read a sweep file: a path, or `sweeps/NAME.yaml`, of the user or shipped.
 
-    Other overrides are added to those of every trial.
+    Args:
+        overrides: `sweep.KEY=VALUE` changes the file; other overrides apply to every trial.
 
     Raises:
-        ConfigError: no such sweep (with the nearest name), unknown keys, wrong values.
+        ConfigError: there is no such sweep, or a key or value is wrong.
     """
     path = find_sweep(name)
     data: dict[str, Any] = {"name": path.stem, **read_yaml(path)}
-    own = [o for o in overrides if split_word(o).path[0] == "sweep"]
-    data = _with_words(data, own)
-    rest = [o for o in overrides if o not in own]
-    data["overrides"] = [*(data.get("overrides") or []), *rest]
+    of_sweep = [o for o in overrides if split_word(o).path[0] == "sweep"]
+    of_trials = [o for o in overrides if o not in of_sweep]
+    data = _with_overrides(data, of_sweep)
+    data["overrides"] = [*(data.get("overrides") or []), *of_trials]
     announce(_keys_in(data))
     return parse_settings(SweepSpec, data, where=str(path))
 
@@ -191,62 +199,70 @@ def with_current_keys(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return a sweep's settings, or a study's identity, with the present names of config keys."""
     current = dict(data)
     if isinstance(data.get("search"), Mapping):
-        current["search"] = {current_key(str(k)): v for k, v in data["search"].items()}
+        current["search"] = _rename_keys(data["search"])
     if isinstance(data.get("overrides"), list):
-        current["overrides"] = [
-            current_word(o) if isinstance(o, str) else o for o in data["overrides"]
-        ]
+        words = data["overrides"]
+        current["overrides"] = [current_word(w) if isinstance(w, str) else w for w in words]
     if isinstance(data.get("enqueue"), list):
-        current["enqueue"] = [
-            {current_key(str(k)): v for k, v in item.items()} if isinstance(item, Mapping) else item
-            for item in data["enqueue"]
-        ]
+        items = data["enqueue"]
+        current["enqueue"] = [_rename_keys(i) if isinstance(i, Mapping) else i for i in items]
     return current
+
+
+def _rename_keys(values: Mapping[Any, Any]) -> dict[str, Any]:
+    return {current_key(str(key)): value for key, value in values.items()}
 
 
 def _keys_in(data: Mapping[str, Any]) -> list[str]:
     """Return the config keys that a sweep file names."""
-    items = [data.get("search"), *(data.get("enqueue") or [])]
-    keys = [str(key) for item in items if isinstance(item, Mapping) for key in item]
+    keys: list[str] = []
+    for item in [data.get("search"), *(data.get("enqueue") or [])]:
+        if isinstance(item, Mapping):
+            keys += [str(key) for key in item]
     return [*keys, *keys_of(data.get("overrides") or [])]
 
 
 def find_sweep(name: str) -> Path:
-    """The file of a sweep.
+    """Return the file of a sweep.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is no such file.
     """
     if name.endswith((".yaml", ".yml")):
         if Path(name).is_file():
             return Path(name)
         raise ConfigError(f"sweep file '{name}' does not exist.")
-    folders = (Path("sweeps"), shipped("sweeps"))
-    for folder in folders:
+    for folder in _folders():
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
     raise ConfigError(f"sweep '{name}' is not in sweeps/; {nearest(name, sweep_names())}")
 
 
 def sweep_names() -> list[str]:
-    """Names of all sweep files, the user's and ours."""
-    return sorted({p.stem for f in (Path("sweeps"), shipped("sweeps")) for p in f.glob("*.yaml")})
+    """Return the names of all sweep files, the user's and the shipped ones."""
+    names: set[str] = set()
+    for folder in _folders():
+        names |= {path.stem for path in folder.glob("*.yaml")}
+    return sorted(names)
 
 
-def _with_words(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def _folders() -> tuple[Path, Path]:
+    return Path("sweeps"), shipped("sweeps")
+
+
+def _with_overrides(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     values = OmegaConf.create(data)
     for word in assignments(SweepSpec, overrides, prefix="sweep"):
         if not word.path:
-            raise ConfigError(
-                f"{word.text}: name the sweep without a key, as: {command('sweep', str(word.value))}"
-            )
+            example = command("sweep", str(word.value))
+            raise ConfigError(f"{word.text}: name the sweep without a key, as: {example}")
         if word.path[0] == "search" and len(word.path) > 1:
             # search keys hold dots themselves: sweep.search.hp.width=[16,24]
             values.search[".".join(word.path[1:])] = word.value
         else:
             assign(values, word)
-    found = OmegaConf.to_container(values, resolve=False)
-    assert isinstance(found, dict)
-    return {str(k): v for k, v in found.items()}
+    changed = OmegaConf.to_container(values, resolve=False)
+    assert isinstance(changed, dict)
+    return {str(key): value for key, value in changed.items()}

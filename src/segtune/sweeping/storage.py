@@ -1,4 +1,4 @@
-"""Where a study lives: a journal file on this machine, or a PostgreSQL database that many machines reach."""
+"""The storage of a study: a journal file on this machine, or a shared PostgreSQL database."""
 
 import hashlib
 import json
@@ -28,9 +28,9 @@ class StudyStorage:
     """An open storage.
 
     Attributes:
-        exclusive: a block that one process at a time is in, over all that use the study; a process that dies in it
-            leaves it.
-        now: seconds of the one clock that all leases are read against.
+        exclusive: returns a lock over all processes that use the study. The lock of a process
+            that dies is released.
+        now: returns the seconds of the clock that all leases are compared with.
     """
 
     optuna: BaseStorage
@@ -39,21 +39,18 @@ class StudyStorage:
 
 
 def open_storage(folder: Path, url: str | None, name: str) -> StudyStorage:
-    """Opens or creates the storage of a sweep.
+    """Open or create the storage of a sweep.
 
     Args:
-        folder: of the journal file and its locks.
+        folder: holds the journal file and its locks.
         url: `postgresql://USER@HOST/DATABASE`; None for the journal file.
+        name: of the study.
 
     Raises:
-        ConfigError: a URL of another kind, or a driver that is not installed.
-        StorageError: what cannot be read, written or reached.
+        ConfigError: the URL is of another kind, or its driver is not installed.
+        StorageError: the storage cannot be read, written or reached.
     """
     return _database(url, name) if url else _journal(folder)
-
-
-def _patient(storage: BaseStorage) -> BaseStorage:
-    return cast(BaseStorage, _Patient(storage))
 
 
 def _journal(folder: Path) -> StudyStorage:
@@ -71,7 +68,10 @@ def _journal(folder: Path) -> StudyStorage:
 
 
 class _KernelLock:
-    """A lock that the kernel gives back when its holder is killed; Optuna's own stays for another 30 seconds."""
+    """A lock that the kernel releases when its holder is killed.
+
+    Optuna's own lock stays for another 30 seconds.
+    """
 
     def __init__(self, path: Path) -> None:
         self._lock = FileLock(path)
@@ -85,7 +85,7 @@ class _KernelLock:
 
 
 class _JournalFile(JournalFileBackend):
-    """Optuna's journal, whose lines are written whole or not at all: half of one would spoil the file for good."""
+    """Optuna's journal with atomic appends: an incomplete line would make the file unreadable."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.lock = path, _KernelLock(path.with_suffix(".lock"))
@@ -93,8 +93,9 @@ class _JournalFile(JournalFileBackend):
         super().__init__(str(path), lock_obj=lock)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Appends lines; after a fault on the way, such as a full disk, the file is as it was."""
-        text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
+        """Append lines; a failed write, as on a full disk, leaves the file as it was."""
+        lines = [json.dumps(log, separators=(",", ":")) + "\n" for log in logs]
+        text = "".join(lines).encode()
         self.lock.acquire()
         try:
             with self.path.open("r+b") as file:
@@ -112,7 +113,10 @@ class _JournalFile(JournalFileBackend):
 
 
 def _end_of_last_line(file: IO[bytes]) -> int:
-    """Where the last whole line ends: what stands behind it, somebody was killed while writing."""
+    """Return the end of the last complete line, in bytes.
+
+    A process that is killed while it writes leaves an incomplete line behind.
+    """
     end = file.seek(0, os.SEEK_END)
     while end:
         file.seek(end - 1)
@@ -123,16 +127,20 @@ def _end_of_last_line(file: IO[bytes]) -> int:
 
 
 class _Patient:
-    """A storage whose every call waits for what passes: a full disk, a lock, a server that is away."""
+    """A storage that repeats a call while the disk is full, a lock is held or a server is away."""
 
     def __init__(self, storage: BaseStorage) -> None:
         self._storage = storage
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._storage, name)
-        if not callable(found):
-            return found
-        return lambda *args, **options: with_backoff(lambda: found(*args, **options))
+        attribute = getattr(self._storage, name)
+        if not callable(attribute):
+            return attribute
+        return lambda *args, **options: with_backoff(lambda: attribute(*args, **options))
+
+
+def _patient(storage: BaseStorage) -> BaseStorage:
+    return cast(BaseStorage, _Patient(storage))
 
 
 def _database(url: str, name: str) -> StudyStorage:
@@ -143,50 +151,47 @@ def _database(url: str, name: str) -> StudyStorage:
         url = shared(url)
     except ValueError as error:
         raise ConfigError(f"sweep.storage='{without_password(url)}': {error}.") from None
-    place = urlsplit(url).hostname or "the local socket"
+    host = urlsplit(url).hostname or "the local socket"
     address = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+    lock_key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+    options = {"pool_pre_ping": True}
     try:
-        engine = sqlalchemy.create_engine(address, pool_pre_ping=True)
-        with _advisory_lock(
-            engine, key
-        ):  # two processes that create the tables at once would both fail
-            storage = RDBStorage(
-                address, engine_kwargs={"pool_pre_ping": True}, skip_compatibility_check=False
-            )
+        engine = sqlalchemy.create_engine(address, **options)
+        # under a lock: two processes that create the tables at the same time would both fail
+        with _advisory_lock(engine, lock_key):
+            storage = RDBStorage(address, engine_kwargs=options, skip_compatibility_check=False)
     except ModuleNotFoundError:
         raise ConfigError(
             "sweep.storage: PostgreSQL needs its driver: pip install 'segtune[postgres]'"
         ) from None
     except (SQLAlchemyError, StorageInternalError) as error:
+        reason = str(error).splitlines()[0][:200]
         raise StorageError(
-            f"the study's database at {place} cannot be reached: {str(error).splitlines()[0][:200]}. "
+            f"the study's database at {host} cannot be reached: {reason}. "
             "Check sweep.storage, and that the server runs."
         ) from None
 
     def now() -> float:
         with engine.connect() as connection:
-            found = connection.execute(
-                sqlalchemy.text("SELECT extract(epoch FROM clock_timestamp())")
-            )
-            return float(found.scalar_one())
+            query = sqlalchemy.text("SELECT extract(epoch FROM clock_timestamp())")
+            return float(connection.execute(query).scalar_one())
 
     patient = _patient(get_storage(storage))
-    for pool in (engine, storage.engine):
-        weakref.finalize(
-            patient, pool.dispose
-        )  # closes its connections with the last who uses the study
-    return StudyStorage(patient, lambda: _advisory_lock(engine, key), now)
+    for pool in (engine, storage.engine):  # close the connections with the last user of the study
+        weakref.finalize(patient, pool.dispose)
+    return StudyStorage(patient, lambda: _advisory_lock(engine, lock_key), now)
 
 
 @contextmanager
 def _advisory_lock(engine: Any, key: int) -> Iterator[None]:
-    """PostgreSQL's session lock: the server gives it back when the connection is gone."""
+    """Hold PostgreSQL's session lock; the server releases it when the connection is gone."""
     import sqlalchemy
 
+    lock = sqlalchemy.text("SELECT pg_advisory_lock(:key)")
+    unlock = sqlalchemy.text("SELECT pg_advisory_unlock(:key)")
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:key)"), {"key": key})
+        connection.execute(lock, {"key": key})
         try:
             yield
         finally:
-            connection.execute(sqlalchemy.text("SELECT pg_advisory_unlock(:key)"), {"key": key})
+            connection.execute(unlock, {"key": key})

@@ -1,11 +1,9 @@
-"""One trial: its configuration is fine-tuned under a lease, pruned, measured and told to the study."""
+"""Run one trial: fine-tune its configuration under a lease, and record the result in the study."""
 
 import traceback
 import warnings
 from collections.abc import Mapping
-from functools import partial
 
-import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
@@ -18,7 +16,7 @@ from segtune.models.fitting import is_out_of_memory
 from segtune.runtime.log import Log
 from segtune.runtime.signals import StopRequest
 from segtune.sweeping.lease import Lease
-from segtune.sweeping.progress import NUM_EPOCHS
+from segtune.sweeping.progress import NUM_EPOCHS, short
 from segtune.sweeping.pulse import Pulse
 from segtune.sweeping.records import DIVERGED, ERROR, RUN, plain_params
 from segtune.sweeping.space_building import compose_trial
@@ -32,145 +30,167 @@ _TAKEN_OVER = "was taken over by another worker; this one leaves it"
 def run_trial(
     study: SweepStudy, claim: Claim, parent: str, threads: int, stop: StopRequest, say: Log
 ) -> None:
-    """Runs a claimed trial to its end, or gives it back when `stop` asks for that.
+    """Run a claimed trial to its end, or return it to the queue if `stop` asks for that.
 
     Args:
-        parent: run id of the sweep.
+        parent: id of the run that stands for the sweep.
         threads: CPU threads of the trial.
 
     Raises:
-        Interrupted: asked to stop; the trial was given back.
-        DataError: the dataset cannot be used, by this trial or any other.
-        StorageError: a store is gone.
+        Interrupted: asked to stop; the trial returned to the queue.
+        DataError: no trial can use the dataset.
+        StorageError: a store cannot be reached.
     """
-    trial = claim.trial
     try:
-        pulses: list[Pulse] = []
-        renewed = partial(_renewed, study, stop, pulses)
-        with Lease(study.storage, trial, study.holder, study.spec.lease, renewed) as lease:
+        with _LeasedTrial(study, claim, stop) as leased:
             try:
-                _fit(study, claim, parent, threads, stop, lease, pulses, say)
+                _fit(leased, parent, threads, say)
             except (Interrupted, DataError, StorageError):
-                study.release(trial)
+                study.release(claim.trial)
                 raise
             except (LeaseLost, UpdateFinishedTrialError):
                 raise
-            except Exception as error:  # one trial's fault must not end the sweep
-                _failed(study, claim, error, say)
+            except Exception as error:  # a fault of one trial must not end the sweep
+                _fail(study, claim, error, say)
     except (LeaseLost, UpdateFinishedTrialError):
         say(_TAKEN_OVER)
 
 
-def _fit(
-    study: SweepStudy, claim: Claim, parent: str, threads: int, stop: StopRequest, lease: Lease,
-    pulses: list[Pulse], say: Log,
-) -> None:  # fmt: skip
-    trial = claim.trial
-    config = compose_trial(claim.overrides, threads)
-    num_epochs = int(config.hp["num_epochs"])
-    if config.trainer.minutes is None:  # else the training chooses how many epochs fit
-        trial.set_user_attr(NUM_EPOCHS, num_epochs)
-    _check_data(study, config)
-    pulse = Pulse(trial, config, len(open_source(config.dataset).images("train")))
-    pulses.append(pulse)
+class _LeasedTrial:
+    """A trial while this process works on it: its lease, and the calls that `fit` makes."""
 
-    def guard() -> None:
-        lease.check()
-        pulse.step()
+    def __init__(self, study: SweepStudy, claim: Claim, stop: StopRequest) -> None:
+        self.study, self.claim, self.stop = study, claim, stop
+        self.trial = claim.trial
+        self.pulse: Pulse | None = None
+        self.num_epochs = 0
+        self.lease = Lease(
+            study.storage, claim.trial, study.holder, study.spec.lease, self._on_renewal
+        )
 
-    def on_epoch(epoch: int, metrics: Mapping[str, float]) -> bool:
-        lease.check()
+    def __enter__(self) -> "_LeasedTrial":
+        self.lease.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.lease.__exit__(*exception)
+
+    def begin(self, config: RunConfig) -> None:
+        """Record how long the trial will be, and start its pulse."""
+        self.num_epochs = int(config.hp["num_epochs"])
+        if config.trainer.minutes is None:  # else the training chooses the number of epochs
+            self.trial.set_user_attr(NUM_EPOCHS, self.num_epochs)
+        _check_data(self.study, config)
+        train_images = len(open_source(config.dataset).images("train"))
+        self.pulse = Pulse(self.trial, config, train_images)
+
+    def before_step(self) -> None:
+        """Check the lease before a step writes anything."""
+        self.lease.check()
+        if self.pulse:
+            self.pulse.step()
+
+    def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> bool:
+        """Report a validation; return whether to prune the trial."""
+        self.lease.check()
         try:
             with warnings.catch_warnings():
-                # an epoch that a killed worker had reported is trained again, with the same value
+                # a resumed trial repeats the epoch that its killed worker had reported
                 warnings.filterwarnings("ignore", message="The reported value is ignored")
-                trial.report(metrics["val/miou"], epoch)
+                self.trial.report(metrics["val/miou"], epoch)
         except UpdateFinishedTrialError:
             raise LeaseLost(_TAKEN_OVER) from None
-        pulse.validated(epoch)
-        _look(study, stop)
-        return (
-            epoch + 1 < num_epochs and trial.should_prune()
-        )  # after its last epoch there is nothing left to save
+        if self.pulse:
+            self.pulse.validated(epoch)
+        self._follow_stop_request()
+        is_last = epoch + 1 >= self.num_epochs
+        return not is_last and self.trial.should_prune()  # after the last epoch nothing is saved
 
-    def commit(result: RunResult) -> None:
-        lease.check()
-        _tell(study, trial, result)
+    def commit(self, result: RunResult) -> None:
+        """Record the result, and end the trial."""
+        self.lease.check()
+        study, trial, cost = self.study, self.trial, dict(result.cost)
+        trial.set_user_attr("cost", cost)
+        for name, limit in study.spec.constraints.limits().items():
+            if name in cost:
+                trial.set_constraint(name, cost[name] / limit - 1.0)
+        if result.state == "finished":
+            study.finish(trial, result.miou)
+        else:
+            trial.set_user_attr("ended", result.state)
+            study.finish(trial, state=TrialState.PRUNED)
 
-    begun = f"goes on with run {claim.run}: " if claim.run else ""
-    say(begun + ", ".join(f"{k}={_short(v)}" for k, v in plain_params(trial).items()))
-    tags = {
-        "segtune.kind": "trial",
-        "segtune.sweep": study.spec.name,
-        "segtune.trial": str(trial.number),
-    }
-    words = [*claim.overrides, *([f"trainer.threads={threads}"] if config.trainer.threads else [])]
-    tags["segtune.command"] = command("train", *absolute_words(words))
-    tags |= {f"segtune.param.{k}": str(v) for k, v in plain_params(trial).items()}
+    def _on_renewal(self) -> None:
+        self.study.report_alive()
+        if self.pulse:
+            self.pulse.record()
+        self._follow_stop_request()
+
+    def _follow_stop_request(self) -> None:
+        """Stop if another shell asked the sweep to stop."""
+        # never set to False: a signal may have come while the study was read
+        if self.study.stop_requested():
+            self.stop.requested = True
+
+
+def _fit(leased: _LeasedTrial, parent: str, threads: int, say: Log) -> None:
+    study, claim, trial = leased.study, leased.claim, leased.trial
+    config = compose_trial(claim.overrides, threads)
+    leased.begin(config)
+    params = plain_params(trial)
+    values = ", ".join(f"{name}={short(value)}" for name, value in params.items())
+    say(f"resumes run {claim.run}: {values}" if claim.run else values)
     fit(
         config,
         name=f"{study.spec.name}-{trial.number}",
-        tags=tags,
+        tags=_tags(claim, study.spec.name, threads if config.trainer.threads else None),
         parent=parent,
         resume=claim.run,
         anew=True,
         on_start=lambda run: trial.set_user_attr(RUN, run),
-        on_epoch=on_epoch,
+        on_epoch=leased.on_epoch,
         limits=study.spec.constraints.limits(),
-        guard=guard,
-        commit=commit,
-        stop=stop,
+        guard=leased.before_step,
+        commit=leased.commit,
+        stop=leased.stop,
         say=say,
     )
 
 
+def _tags(claim: Claim, sweep: str, threads: int | None) -> dict[str, str]:
+    """Return the MLflow tags of a trial's run."""
+    words = [*claim.overrides, *([f"trainer.threads={threads}"] if threads else [])]
+    tags = {
+        "segtune.kind": "trial",
+        "segtune.sweep": sweep,
+        "segtune.trial": str(claim.trial.number),
+        "segtune.command": command("train", *absolute_words(words)),
+    }
+    for name, value in plain_params(claim.trial).items():
+        tags[f"segtune.param.{name}"] = str(value)
+    return tags
+
+
 def _check_data(study: SweepStudy, config: RunConfig) -> None:
-    """Refuses to compare trials that saw other data than the first ones.
+    """Refuse to compare trials that saw different data.
 
     Raises:
         DataError: the files changed since the sweep was started.
     """
-    then = study.dataset
-    if then is None or config.dataset != compose(study.spec.base).config.dataset:
+    at_start = study.dataset
+    if at_start is None or config.dataset != compose(study.spec.base).config.dataset:
         return
     now = open_source(config.dataset).fingerprint()
-    if now != then:
+    if now != at_start:
         raise DataError(
-            f"dataset '{config.dataset.name}' has changed while sweep '{study.spec.name}' runs (fingerprint "
-            f"{then[:12]}, now {now[:12]}): its trials could not be compared. Restore the data, or go on all the "
-            "same, on the record, with sweep.allow_drift=true."
+            f"dataset '{config.dataset.name}' has changed while sweep '{study.spec.name}' runs "
+            f"(fingerprint {at_start[:12]}, now {now[:12]}): its trials could not be compared. "
+            "Restore the data, or continue with sweep.allow_drift=true, which the study records."
         )
 
 
-def _renewed(study: SweepStudy, stop: StopRequest, pulses: list[Pulse]) -> None:
-    """What is done as often as the lease is renewed."""
-    study.show_life()
-    for pulse in pulses:
-        pulse.tell()
-    _look(study, stop)
-
-
-def _look(study: SweepStudy, stop: StopRequest) -> None:
-    """Passes on what was asked from another shell; a signal that comes while the study is read is kept."""
-    if study.stop_asked():
-        stop.requested = True
-
-
-def _tell(study: SweepStudy, trial: optuna.Trial, result: RunResult) -> None:
-    cost = dict(result.cost)
-    trial.set_user_attr("cost", cost)
-    for name, limit in study.spec.constraints.limits().items():
-        if name in cost:
-            trial.set_constraint(name, cost[name] / limit - 1.0)
-    if result.state == "finished":
-        study.finish(trial, result.miou)
-    else:
-        trial.set_user_attr("ended", result.state)
-        study.finish(trial, state=TrialState.PRUNED)
-
-
-def _failed(study: SweepStudy, claim: Claim, error: Exception, say: Log) -> None:
-    """Ends a trial that raised; one that ran out of memory is tried once more with half the batch."""
+def _fail(study: SweepStudy, claim: Claim, error: Exception, say: Log) -> None:
+    """End a trial that raised; after a lack of memory, enqueue it once with half the batch."""
     reason = str(error) if isinstance(error, SegtuneError) else traceback.format_exc()[-4000:]
     say(f"failed: {reason.strip().splitlines()[-1]}")
     halved = _half_batch(claim) if is_out_of_memory(error) else None
@@ -182,18 +202,15 @@ def _failed(study: SweepStudy, claim: Claim, error: Exception, say: Log) -> None
     overrides, batch_size = halved
     params = claim.space.changed(claim.trial.params, "hp.batch_size", batch_size)
     say(
-        f"out of memory: goes on as a configuration of its own with hp.batch_size={batch_size}, lr per item kept"
+        f"out of memory: enqueued again with hp.batch_size={batch_size} and the same learning rate "
+        "per item"
     )
     study.replace(claim.trial, overrides, params, reason)
 
 
 def _half_batch(claim: Claim) -> tuple[list[str], int] | None:
-    """The overrides with half the batch; None where that was tried already, or no half is left."""
+    """Return the overrides and the size of half the batch; None if it cannot be halved again."""
     batch_size = int(compose_trial(claim.overrides, 1).hp["batch_size"])
     if batch_size < 2 or any(o.startswith("++hp.batch_size=") for o in claim.overrides):
         return None
     return [*claim.overrides, f"++hp.batch_size={batch_size // 2}"], batch_size // 2
-
-
-def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

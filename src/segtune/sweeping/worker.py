@@ -1,8 +1,8 @@
-"""One worker: a small supervisor with one warm child that runs trial after trial.
+"""A worker of a sweep: a small supervisor with one warm child that runs trial after trial.
 
-The supervisor loads the libraries and forks: a child that dies (killed, out of memory, a crash in native code) costs
-the trial's current epoch, and is replaced in an instant. torch, the libraries and the decoded dataset stay in the
-child's memory between trials.
+The supervisor loads the libraries and forks. A child that dies (killed, out of memory, a crash in
+native code) costs the trial's current epoch, and the supervisor replaces it at once. The libraries
+and the decoded dataset stay in the child's memory between trials.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -33,16 +34,17 @@ from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.trial import run_trial
 from segtune.tracking.store import open_store
 
-_BARREN = 20  # deaths in a row without having claimed a trial: the next one would die as well
+# a child that dies so many times in a row before it claims a trial is not replaced any more
+_MAX_EARLY_DEATHS = 20
 
 
 @dataclass(frozen=True)
 class WorkerTask:
-    """What a worker is to do; travels as JSON to wherever it is started.
+    """The task of a worker; it travels as JSON to the machine that runs the worker.
 
     Attributes:
-        folder: of the study's file and its locks.
-        parent: run id of the sweep.
+        folder: holds the study's file and its locks.
+        parent: id of the run that stands for the sweep.
         threads: CPU threads of a trial.
     """
 
@@ -52,13 +54,13 @@ class WorkerTask:
     threads: int
 
     def to_json(self) -> str:
-        """The task as text."""
+        """Return the task as text."""
         data = {"folder": str(self.folder), "parent": self.parent, "threads": self.threads}
         return json.dumps(data | {"spec": self.spec.model_dump(mode="json")})
 
     @classmethod
     def parse(cls, text: str) -> "WorkerTask":
-        """Reads `to_json`."""
+        """Read the text of `to_json`; a database's URL that it lacks is in the sweep's folder."""
         data: dict[str, Any] = json.loads(text)
         spec, folder = SweepSpec.model_validate(data["spec"]), Path(data["folder"])
         if spec.storage is None:
@@ -67,19 +69,21 @@ class WorkerTask:
 
 
 def command(task: WorkerTask, label: str) -> list[str]:
-    """The command that starts a worker; the task itself goes to its standard input, see `start`."""
+    """Return the command that starts a worker; `start` sends the task to its standard input."""
     return [sys.executable, "-m", "segtune.sweeping.worker", label, str(task.folder)]
 
 
 def start(words: list[str], text: str, **options: Any) -> subprocess.Popen[bytes]:
-    """Starts a worker, as `command` says; it ends when this process is gone, even if that happens while it loads.
+    """Start a worker that ends with this process, even if this process is killed.
 
     Args:
-        text: the task. It may hold a password, and any user of a machine can read the words of a command.
+        words: of `command`.
+        text: the task. It may hold a password, and any user can read a command's words.
+        options: of `subprocess.Popen`.
     """
     process = subprocess.Popen([*words, str(os.getpid())], stdin=subprocess.PIPE, **options)
     assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # a worker that died at once is the caller's to see
+    with contextlib.suppress(BrokenPipeError):  # the caller sees that the worker died
         process.stdin.write(text.encode())
         process.stdin.close()
     return process
@@ -92,43 +96,68 @@ def pull_trials(
     label: str,
     on_claim: Callable[[], None] = lambda: None,
 ) -> None:
-    """Pulls and runs trials until no trial is left to start.
+    """Claim and run trials until no trial is left to start.
 
     Args:
         space: of the task's sweep.
-        label: what this worker is called in its lines.
-        on_claim: called with each trial that was claimed.
+        label: name of the worker in its lines.
+        on_claim: called after each claim.
 
     Raises:
-        Interrupted: asked to stop; the trial at hand was given back.
-        SegtuneError: what no other trial could avoid.
+        Interrupted: asked to stop; the running trial returned to the queue.
+        SegtuneError: a fault of every trial.
     """
     study = SweepStudy(task.folder, task.spec)
     tracking = compose(task.spec.base).config.tracking
-    with_backoff(
-        lambda: open_store(tracking),
-        lambda line: print(f"[{label}] {line}", file=sys.stderr, flush=True),
-    )
+    with_backoff(lambda: open_store(tracking), lambda line: _print(label, line))
     while not stop.requested:
         claim = study.claim(space)
         if claim is None:
-            if study.stop_asked():
+            if study.stop_requested():
                 break
             if study.counts().running == 0:
                 return
-            time.sleep(0.5)  # one that runs elsewhere may come back
+            time.sleep(0.5)  # a trial of another worker may return to the queue
             continue
         on_claim()
-        number = claim.trial.number
-
-        def say(line: str, number: int = number) -> None:
-            print(f"[{label} trial {number}] {line}", file=sys.stderr, flush=True)
-
+        say = partial(_print, f"{label} trial {claim.trial.number}")
         run_trial(study, claim, task.parent, task.threads, stop, say)
     raise Interrupted(f"sweep {task.spec.name} was stopped.")
 
 
-def _child(
+def supervise(task: WorkerTask, label: str, launcher: int, stop: StopRequest) -> int:
+    """Keep one child at work until no trial is left to start, or until the launcher is gone.
+
+    Args:
+        launcher: process id of the launcher.
+
+    Returns:
+        The exit code of the worker.
+    """
+    # a forked child is warm at once; where a fork is unsafe, each child loads the libraries
+    context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    early_deaths = 0
+    space = build_space(task.spec)  # once for all children
+    while True:
+        # a signal that comes during the fork sets this flag, and no child hears it
+        if stop.requested or os.getppid() != launcher:
+            return Interrupted.exit_code
+        has_claimed = context.Event()
+        args = (task, space, label, has_claimed, os.getpid(), stop)
+        child: BaseProcess = context.Process(target=_run_child, args=args)
+        child.start()
+        code = _wait(child, stop, launcher)
+        if code >= 0 or stop.requested:
+            return Interrupted.exit_code if code < 0 else code
+        early_deaths = 0 if has_claimed.is_set() else early_deaths + 1
+        if early_deaths == _MAX_EARLY_DEATHS:
+            _print(label, f"died {_MAX_EARLY_DEATHS} times in a row before its first trial")
+            return 1
+        name = signal.Signals(-code).name
+        _print(label, f"its process died ({name}); another one resumes its trial")
+
+
+def _run_child(
     task: WorkerTask,
     space: Space,
     label: str,
@@ -136,10 +165,11 @@ def _child(
     supervisor: int,
     stop: StopRequest,
 ) -> None:
-    """The warm child; ends with an exit code of the command line's.
+    """Run trials in the child; end it with an exit code of the command line.
 
     Args:
-        stop: the supervisor's: a fork inherits its handler, so that a signal counts before the child has its own.
+        stop: the supervisor's. The fork inherits its handler, which hears a signal that comes
+            before the child has its own handler.
     """
     threading.Thread(target=_stop_when_orphaned, args=(stop, supervisor), daemon=True).start()
     with stop.listening():
@@ -152,50 +182,15 @@ def _child(
             sys.exit(error.exit_code)
 
 
-def supervise(task: WorkerTask, label: str, launcher: int, stop: StopRequest) -> int:
-    """Keeps one child at work until no trial is left to start, or the launcher is gone; returns its exit code."""
-    # a fork is warm in an instant; where forking is unsafe each child loads the libraries itself
-    context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    barren = 0
-    space = build_space(task.spec)  # once, for all children
-    while True:
-        if (
-            stop.requested or os.getppid() != launcher
-        ):  # a signal at the moment of the fork would be dropped
-            return Interrupted.exit_code
-        has_claimed = context.Event()
-        child: BaseProcess = context.Process(
-            target=_child, args=(task, space, label, has_claimed, os.getpid(), stop)
-        )
-        child.start()
-        code = _wait(child, stop, launcher)
-        if code >= 0 or stop.requested:
-            return Interrupted.exit_code if code < 0 else code
-        barren = 0 if has_claimed.is_set() else barren + 1
-        if barren == _BARREN:
-            print(
-                f"[{label}] died {_BARREN} times in a row before its first trial",
-                file=sys.stderr,
-                flush=True,
-            )
-            return 1
-        name = signal.Signals(-code).name
-        print(
-            f"[{label}] its process died ({name}); its trial is taken up again",
-            file=sys.stderr,
-            flush=True,
-        )
-
-
 def _wait(child: BaseProcess, stop: StopRequest, launcher: int) -> int:
-    """The child's exit code, once it ended; a stop is passed on to it."""
-    told = False
+    """Return the child's exit code after it ended; pass a stop request on to it."""
+    is_passed_on = False
     try:
         while child.is_alive():
-            if os.getppid() != launcher:  # who started this process was killed
+            if os.getppid() != launcher:  # the launcher was killed
                 stop.requested = True
-            if stop.requested and not told:
-                told = True
+            if stop.requested and not is_passed_on:
+                is_passed_on = True
                 child.terminate()
             child.join(0.1)
     except KeyboardInterrupt:  # the second Ctrl-C
@@ -205,14 +200,23 @@ def _wait(child: BaseProcess, stop: StopRequest, launcher: int) -> int:
 
 
 def _stop_when_orphaned(stop: StopRequest, parent: int) -> None:
-    """A child whose supervisor was killed ends after its step, as if asked to."""
+    """Request a stop when the supervisor is gone, so that the child ends after its step."""
     while os.getppid() == parent:
         time.sleep(0.5)
     stop.requested = True
 
 
+def _print(label: str, line: str) -> None:
+    print(f"[{label}] {line}", file=sys.stderr, flush=True)
+
+
 def main(text: str, label: str, launcher: int) -> int:
-    """Entry of a worker process; `text` is a task as JSON, `launcher` the id of the process that started this one."""
+    """Run a worker process.
+
+    Args:
+        text: the task as JSON.
+        launcher: id of the process that started this one.
+    """
     stop = StopRequest()
     with stop.listening():
         return supervise(WorkerTask.parse(text), label, launcher, stop)

@@ -1,0 +1,64 @@
+"""Attempts at a trial: an interrupted or failed one is enqueued again with its run."""
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from segtune.sweeping.dimensions import draw
+from segtune.sweeping.records import ERROR, OVERRIDES, RETRIED, RETRY_OF, RUN
+
+# user attributes of an attempt: deaths in a row at one epoch, and the last epoch of the one before
+_ATTEMPT, _REACHED = "attempt", "reached"
+
+
+def requeue(study: optuna.Study, trial: FrozenTrial, max_retries: int, worker_died: bool) -> None:
+    """Fail an attempt and enqueue the next one.
+
+    A trial that lost its worker more than `max_retries` times in a row at the same epoch stays
+    failed. The next attempt is enqueued first, so that a kill between the two writes neither loses
+    the trial nor runs it twice.
+    """
+    reached = _last_epoch(trial)
+    has_advanced = reached > int(trial.user_attrs.get(_REACHED, -1))
+    deaths = (0 if has_advanced else int(trial.user_attrs.get(_ATTEMPT, 0))) + worker_died
+    again = deaths <= max_retries
+    if again:
+        enqueue_again(study, trial, deaths)
+    storage, trial_id = study._storage, trial._trial_id
+    storage.set_trial_user_attr(trial_id, RETRIED, again)
+    if not again:
+        error = f"its worker died {deaths} times at epoch {reached + 1}"
+        storage.set_trial_user_attr(trial_id, ERROR, error)
+    study.tell(trial.number, state=TrialState.FAIL)
+
+
+def enqueue_again(study: optuna.Study, trial: FrozenTrial, attempt: int) -> None:
+    """Enqueue the next attempt at a trial, unless it is enqueued already.
+
+    Args:
+        attempt: deaths of a worker in a row so far, at the epoch that the trial reached.
+    """
+    trials = study.get_trials(deepcopy=False)
+    if any(other.user_attrs.get(RETRY_OF) == trial.number for other in trials):
+        return
+    attrs = {key: trial.user_attrs[key] for key in (RUN, OVERRIDES) if key in trial.user_attrs}
+    attrs |= {_ATTEMPT: attempt, RETRY_OF: trial.number, _REACHED: _last_epoch(trial)}
+    params = trial.params or trial.system_attrs.get("fixed_params", {})
+    study.enqueue_trial(params, user_attrs=attrs)
+
+
+def restore(study: optuna.Study, trial: optuna.Trial) -> None:
+    """Give a new attempt the parameters and the learning curve of the attempt before."""
+    trials = study.get_trials(deepcopy=False)
+    previous = trials[trial.user_attrs[RETRY_OF]]
+    fixed = trials[trial.number].system_attrs.get("fixed_params", {})
+    for name, distribution in previous.distributions.items():
+        if name in fixed:
+            draw(trial, name, distribution)
+    if RUN in trial.user_attrs:
+        for epoch, value in sorted(previous.intermediate_values.items()):
+            trial.report(value, epoch)
+
+
+def _last_epoch(trial: FrozenTrial) -> int:
+    """Return the last epoch that was validated, from 0; -1 before the first."""
+    return max(trial.intermediate_values, default=-1)

@@ -1,0 +1,46 @@
+"""Sync the MLflow runs of a sweep with its trials after workers were killed."""
+
+from optuna.trial import TrialState
+
+from segtune.errors import StorageError
+from segtune.runtime.retry import with_backoff
+from segtune.sweeping.records import RUN, run_states
+from segtune.sweeping.study import SweepStudy
+from segtune.tracking.run_writer import RunWriter, deliver_outboxes
+from segtune.tracking.runs import delete_run, sweep_runs
+from segtune.tracking.store import Store
+
+
+def sync_runs(store: Store, study: SweepStudy) -> None:
+    """Give each run the state of its trial; delete runs that a killed worker left without a trial.
+
+    Raises:
+        StorageError: the tracking server is away; the runs wait on this machine.
+    """
+    try:
+        with_backoff(lambda: _deliver(store))
+    except ConnectionError as error:
+        raise StorageError(
+            f"{error}. They are kept, and sent when you run the same command again."
+        ) from None
+    # the runs are read before the trials: a run that a worker creates in between is not touched
+    runs = sweep_runs(store, study.spec.name)
+    running = [trial for trial in study.counted() if trial.state == TrialState.RUNNING]
+    # a trial that runs may have created its run, but not yet recorded the run's id
+    run_may_be_new = any(RUN not in trial.user_attrs for trial in running)
+    states = run_states(study.study)
+    for run in runs:
+        state = states.get(run.id)
+        if state is None and run.state == "running":
+            if not run_may_be_new:
+                delete_run(store, run.id)
+        elif state not in (None, "running", run.state):
+            RunWriter(store, run.id).finish(state)  # type: ignore[arg-type]  # a State
+
+
+def _deliver(store: Store) -> None:
+    waiting = deliver_outboxes(store)
+    if waiting:
+        raise ConnectionError(
+            f"the tracking server '{store.uri}' is away, and {waiting} runs wait to be sent"
+        )
