@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 import segtune
 from segtune.errors import DataError, Interrupted
-from segtune.inference.media.video import OverlayWriter, Video
+from segtune.inference.media.video import Video, overlay_video
 from segtune.inference.prediction import job as module
 from segtune.inference.prediction.job import Options, predict
 from segtune.inference.prediction.journal import read_lines
@@ -160,7 +160,7 @@ def test_an_overlay_is_bt709_in_its_numbers_and_in_its_tag(tmp_path):
     source, target = Video(clip(tmp_path / "c.mp4", [0])), tmp_path / "overlay.mp4"
     colors = [(200, 30, 40), (20, 180, 60), (40, 60, 220)]
     picture = np.repeat(np.array([colors], np.uint8), 32, axis=1).repeat(64, axis=0)
-    with OverlayWriter(target, source) as writer:
+    with overlay_video(target, source) as writer:
         writer.write(picture, Fraction(0))
     with av.open(str(target)) as container:
         context = container.streams.video[0].codec_context

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from segtune.config.commands import command
 from segtune.errors import ConfigError, DataError, nearest
+from segtune.runtime.atomic import atomic_folder
 from segtune.runtime.log import Log
 
 if TYPE_CHECKING:
@@ -101,14 +102,8 @@ def import_dataset(
             unpack(root, Path(unpacked))
             root = Path(unpacked)
         name = _find_format(root, format)
-        temporary = target.with_name(f".{target.name}-import")
-        shutil.rmtree(temporary, ignore_errors=True)
-        try:
-            counts = _convert(root, temporary, name, overrides, say)
-            shutil.rmtree(target, ignore_errors=True)
-            temporary.rename(target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with atomic_folder(target, overwrite=True) as unfinished:
+            counts = _convert(root, unfinished, name, overrides, say)
     dataset = compose(["dataset=folder", f"dataset.root={target}"]).config.dataset
     imported = open_source(dataset)
     return Imported(name, target, dict(counts), imported.classes.names, advice_on_test(imported))

@@ -5,8 +5,6 @@ Reading one builds from our own table of names; a changed byte, a missing file o
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from segtune.errors import DataError, StorageError
+from segtune.runtime.atomic import atomic_folder
 
 WEIGHTS, DESCRIPTION, MANIFEST = "model.safetensors", "segmenter.json", "manifest.json"
 SCHEMA_VERSION = 1
@@ -33,26 +32,18 @@ def write_folder(
         StorageError: the folder cannot be written.
     """
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            save_file(
-                {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary / WEIGHTS
-            )
+        with atomic_folder(folder, overwrite=True) as unfinished:
+            weights = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+            save_file(weights, unfinished / WEIGHTS)
             text = json.dumps(
                 {"schema_version": SCHEMA_VERSION, **description}, indent=2, ensure_ascii=False
             )
-            (temporary / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
-            hashes = {name: file_hash(temporary / name) for name in (DESCRIPTION, WEIGHTS)}
+            (unfinished / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
+            hashes = {name: file_hash(unfinished / name) for name in (DESCRIPTION, WEIGHTS)}
             manifest = (
                 json.dumps({"schema_version": SCHEMA_VERSION, "sha256": hashes}, indent=2) + "\n"
             )
-            (temporary / MANIFEST).write_text(manifest, encoding="utf-8")
-            temporary.chmod(0o755)
-            shutil.rmtree(folder, ignore_errors=True)
-            temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            (unfinished / MANIFEST).write_text(manifest, encoding="utf-8")
     except OSError as error:
         raise StorageError(f"segmenter folder '{folder}' cannot be written: {error}") from error
     return hashlib.sha256(manifest.encode()).hexdigest()

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +14,8 @@ from typing import Any
 import torch
 from filelock import FileLock
 from torch import nn
+
+from segtune.runtime.atomic import atomic_file
 
 
 @dataclass(frozen=True)
@@ -187,9 +188,7 @@ def kept_answers(path: Path) -> Mapping[str, Any]:
 def keep_answers(path: Path, answers: Mapping[str, Any]) -> None:
     """Keeps measurements where that is possible."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(answers, indent=1), encoding="utf-8")
-        temporary.replace(path)
+        with atomic_file(path, shared=True) as unfinished:
+            unfinished.write_text(json.dumps(answers, indent=1), encoding="utf-8")
     except OSError:
         pass  # an answer that cannot be kept is measured again

@@ -5,6 +5,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from segtune.report.figures import Figure, comparison_figures, plotly_script
 from segtune.report.phrasing import points
 from segtune.report.pictures import Picture, choose_pictures
 from segtune.report.sweep_figures import sweep_figures
+from segtune.runtime.atomic import atomic_file
 from segtune.runtime.filenames import folder_name
 from segtune.runtime.strict_json import to_json
 from segtune.sweeping.importance import importance
@@ -110,12 +112,10 @@ def compare(
     if comparison.candidates:
         files["README.md"] = card_text(facts, facts["candidates"][0])
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            temporary = folder / f".{name}.part"
-            temporary.write_text(text, encoding="utf-8")
-        for name in files:  # all of them are whole before the first takes its place
-            (folder / f".{name}.part").replace(folder / name)
+        with ExitStack() as stack:  # all files are complete before the first gets its name
+            for name, text in files.items():
+                unfinished = stack.enter_context(atomic_file(folder / name))
+                unfinished.write_text(text, encoding="utf-8")
     except OSError as error:
         raise StorageError(
             f"the report '{folder}' cannot be written: {error}. Set output=DIR."

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from segtune.runtime.atomic import atomic_file
+
 
 @dataclass(frozen=True)
 class Damage:
@@ -47,9 +49,8 @@ def repair_journal(damage: Damage) -> Path:
     with FileLock(damage.path.with_suffix(".lock")):
         shutil.copyfile(damage.path, copy)
         lines = damage.path.read_bytes().split(b"\n")[: damage.line - 1]
-        temporary = damage.path.with_suffix(".repaired")
-        temporary.write_bytes(b"".join(line + b"\n" for line in lines))
-        temporary.replace(damage.path)
+        with atomic_file(damage.path) as unfinished:
+            unfinished.write_bytes(b"".join(line + b"\n" for line in lines))
     return copy
 
 

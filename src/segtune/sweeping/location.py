@@ -5,11 +5,11 @@ process list.
 """
 
 import json
-import os
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from segtune.errors import ConfigError, StorageError
+from segtune.runtime.atomic import atomic_file
 
 _FILE = "storage.json"
 
@@ -27,13 +27,10 @@ def remember(folder: Path, url: str | None) -> None:
     """
     if url is None or _read(folder) == url:
         return
-    temporary = folder / f".{_FILE}.{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        owner_only = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(owner_only, "w", encoding="utf-8") as file:
-            json.dump({"storage": url}, file)
-        temporary.replace(folder / _FILE)
+        with atomic_file(folder / _FILE, shared=True) as unfinished:
+            unfinished.touch(mode=0o600)
+            unfinished.write_text(json.dumps({"storage": url}), encoding="utf-8")
     except OSError as error:
         raise StorageError(
             f"the sweep's folder '{folder}' cannot be written: {error}. Set tracking.root."

@@ -1,7 +1,6 @@
 """Keep the messages that cannot be sent to the tracking server, and send them later, in order."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from segtune.runtime.atomic import atomic_file
 from segtune.runtime.retry import is_passing, with_backoff
 
 Message = Mapping[str, Any]
@@ -64,9 +64,9 @@ class Outbox:
 
     def rewrite(self, messages: list[Message]) -> None:
         """Replace the messages that wait."""
-        temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text("".join(json.dumps(m) + "\n" for m in messages), encoding="utf-8")
-        temporary.replace(self.path)
+        lines = "".join(json.dumps(m) + "\n" for m in messages)
+        with atomic_file(self.path, shared=True) as unfinished:
+            unfinished.write_text(lines, encoding="utf-8")
 
     def _keep(self, message: Message) -> None:
         with_backoff(lambda: self._append(message))  # a full disk may have space again soon

@@ -1,6 +1,5 @@
 """What happens around the training steps: keeping weights, telling the caller, stopping when asked."""
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytorch_lightning as pl
 from safetensors.torch import save_file
 
 from segtune.models.tuning import merged_state
+from segtune.runtime.atomic import atomic_file
 from segtune.runtime.log import Log
 from segtune.runtime.retry import with_backoff
 from segtune.runtime.signals import StopRequest
@@ -107,9 +107,8 @@ class BestAndLastCheckpoint(pl.Callback):
         tensors = {
             k: v.detach().cpu().contiguous() for k, v in merged_state(pl_module.averaged).items()
         }
-        temporary = self.best.with_suffix(f".{os.getpid()}.tmp")
-        with_backoff(lambda: save_file(tensors, temporary))
-        temporary.replace(self.best)
+        with atomic_file(self.best, shared=True) as unfinished:
+            with_backoff(lambda: save_file(tensors, unfinished))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Has the checkpoint written when it is due."""

@@ -27,6 +27,7 @@ from segtune.data.reading.images import read_image, resize_image, resize_mask, t
 from segtune.data.source.files import cache_dir, digests, read_bytes
 from segtune.data.source.layout import Pair, Source
 from segtune.errors import DataError
+from segtune.runtime.atomic import atomic_file
 from segtune.runtime.log import Log
 from segtune.runtime.progress import ProgressReporter
 
@@ -265,9 +266,8 @@ def _build(work: _Work, folder: Path, max_bytes: float, say: Log) -> None:
         "bytes": size,
     }
     np.save(folder / "counts.npy", np.array(counts, np.int64).reshape(len(kept), num_classes))
-    temporary = folder / f"{_INDEX}.new"
-    temporary.write_text(json.dumps(index_data), encoding="utf-8")
-    temporary.rename(folder / _INDEX)
+    with atomic_file(folder / _INDEX) as unfinished:
+        unfinished.write_text(json.dumps(index_data), encoding="utf-8")
 
 
 def _ahead(work: _Work) -> Iterator[tuple[Array, Array] | DataError]:

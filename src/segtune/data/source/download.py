@@ -2,15 +2,16 @@
 
 import hashlib
 import shutil
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from segtune.config.dataset_schema import DownloadConfig
 from segtune.data.source.archives import unpack
 from segtune.errors import DataError
+from segtune.runtime.atomic import atomic_folder
 from segtune.runtime.log import Log
 
 
@@ -63,22 +64,14 @@ def build_folder(root: Path, build: Callable[[Path], None]) -> None:
     Raises:
         DataError: it cannot be written.
     """
-    try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
-    except OSError as error:
-        raise DataError(
-            f"'{root}' cannot be written: {error}. Set dataset.root or SEGTUNE_CACHE to a folder that can."
-        ) from None
-    try:
-        build(temporary)
+    with ExitStack() as stack:
         try:
-            temporary.rename(root)
-        except OSError:
-            if not root.is_dir():  # another process was first: its folder is as good
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            unfinished = stack.enter_context(atomic_folder(root, overwrite=False))
+        except OSError as error:
+            raise DataError(
+                f"'{root}' cannot be written: {error}. Set dataset.root or SEGTUNE_CACHE to a folder that can."
+            ) from None
+        build(unfinished)
 
 
 def files_fingerprint(folders: list[Path]) -> str:

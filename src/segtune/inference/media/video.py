@@ -1,10 +1,10 @@
 """Videos: frames with their times out of whatever FFmpeg reads, and overlays with the original timing and sound."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import av
@@ -13,6 +13,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
 from segtune.errors import DataError
+from segtune.runtime.atomic import atomic_file
 
 VIDEO_SUFFIXES = (
     ".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".ogv", ".3gp",
@@ -107,24 +108,32 @@ class Video:
             self.partial = f"decoded {number}{frames} frames, {reached:.2f}{of} s{fault}"
 
 
-class OverlayWriter:
-    """Writes an MP4 as frames come, each at its source's time, with the source's sound; whole or not at all.
+@contextmanager
+def overlay_video(path: Path, video: Video) -> Iterator["OverlayWriter"]:
+    """Open an MP4 for writing; it gets its name when the block succeeds."""
+    with atomic_file(path) as unfinished, av.open(str(unfinished), "w", format="mp4") as output:
+        writer = OverlayWriter(output, video)
+        try:
+            yield writer
+            writer.finish()
+        finally:
+            writer.sound.close()
 
-    Colours are BT.709 in limited range, and the stream says so: without a tag, players guess by the frame's size.
-    Sound that MP4 takes is copied as it is; other sound becomes AAC.
+
+class OverlayWriter:
+    """Write frames to an MP4, each at its time in the source, with the sound of the source.
+
+    Colours are BT.709 in limited range, and the stream says so: without this tag, players guess
+    the colours from the size of the frame. Sound that MP4 supports is copied; other sound is
+    encoded as AAC.
     """
 
-    def __init__(self, path: Path, video: Video) -> None:
-        self.path, self.video = path, video
-        self.temporary = path.with_name(f".{path.name}.part")
+    def __init__(self, output: Any, video: Video) -> None:
+        self.video = video
+        self.sound = _Sound(video.path, output)
+        self._output = output
         self._stream: Any = None
         self._last: Fraction | None = None
-
-    def __enter__(self) -> "OverlayWriter":
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._output = av.open(str(self.temporary), "w", format="mp4")
-        self._sound = _Sound(self.video.path, self._output)
-        return self
 
     def write(self, picture: NDArray[np.uint8], clock: Fraction) -> None:
         """Adds a frame (H, W, 3); the times must rise."""
@@ -160,25 +169,13 @@ class OverlayWriter:
         )
         frame.pts, frame.time_base = round(clock * 90_000), Fraction(1, 90_000)
         self._output.mux(stream.encode(frame))
-        self._sound.copy_until(float(clock))
+        self.sound.copy_until(float(clock))
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Ends the file, or removes it after an error."""
-        try:
-            if kind is None and self._stream is not None:
-                self._output.mux(self._stream.encode())
-                self._sound.copy_until(float("inf"))
-            self._sound.close()
-            self._output.close()
-            if kind is None:
-                self.temporary.replace(self.path)
-        finally:
-            self.temporary.unlink(missing_ok=True)
+    def finish(self) -> None:
+        """Write the frames that the encoder still holds, and the rest of the sound."""
+        if self._stream is not None:
+            self._output.mux(self._stream.encode())
+            self.sound.copy_until(float("inf"))
 
 
 class _Sound:

@@ -29,6 +29,7 @@ from segtune.inference.regions.regions import Region
 from segtune.inference.scale import resized
 from segtune.inference.segmenter import Segmenter
 from segtune.inference.tiling import Tiling
+from segtune.runtime.atomic import atomic_file
 
 MAX_WHOLE = 32_000_000
 """TIFFs of more pixels are read, segmented and written in windows."""
@@ -101,20 +102,17 @@ def new_mask(
     mask_file: Path, size: Sequence[int], place: Georeference | None
 ) -> Iterator[tuple[Path, Any]]:
     """A tiled GeoTIFF to be filled, under a temporary path until the block ends well."""
-    temporary = mask_file.with_name(f".{mask_file.name}.part")
-    mask_file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB):
-            with rasterio.open(
-                temporary, "w", driver="GTiff", height=size[0], width=size[1], count=1, dtype="uint8", tiled=True,
-                blockxsize=_BLOCK, blockysize=_BLOCK, compress="deflate", bigtiff="if_safer",
-            ) as target:  # fmt: skip
-                if place:
-                    place.mark(target)
-                yield temporary, target
-        temporary.replace(mask_file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    layout = {"tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK}
+    layout |= {"compress": "deflate", "bigtiff": "if_safer"}
+    layout |= {"height": size[0], "width": size[1], "count": 1, "dtype": "uint8"}
+    with (
+        atomic_file(mask_file) as unfinished,
+        rasterio.Env(GDAL_CACHEMAX=_CACHE_MB),
+        rasterio.open(unfinished, "w", driver="GTiff", **layout) as target,
+    ):
+        if place:
+            place.mark(target)
+        yield unfinished, target
 
 
 def geojson_of(

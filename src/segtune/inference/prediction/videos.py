@@ -13,7 +13,7 @@ from segtune.data.reading.images import read_mask, resize_image, target_size
 from segtune.errors import Interrupted
 from segtune.inference.decisions import decide
 from segtune.inference.media.inputs import Input
-from segtune.inference.media.video import OverlayWriter, Video, VideoFrame
+from segtune.inference.media.video import OverlayWriter, Video, VideoFrame, overlay_video
 from segtune.inference.options import Options
 from segtune.inference.prediction.journal import Journal, read_lines
 from segtune.inference.prediction.pipeline import Behind, ahead
@@ -69,14 +69,14 @@ def segment_video(
         overlay = None
         if "overlays" in writer.formats:
             overlay = open_files.enter_context(
-                OverlayWriter(writer.path("overlays", item.place, ".mp4"), video)
+                overlay_video(writer.path("overlays", item.place, ".mp4"), video)
             )
         edit = None
         if workflow and workflow.config.edits:
             edit = _Edits(
                 workflow,
                 open_files.enter_context(
-                    OverlayWriter(writer.path("edited", item.place, ".mp4"), video)
+                    overlay_video(writer.path("edited", item.place, ".mp4"), video)
                 ),
             )
         pictures = open_files.enter_context(Behind[None](lambda _: None, depth=6))

@@ -26,6 +26,7 @@ from segtune.inference.regions.writers import (
     to_yolo,
 )
 from segtune.inference.segmenter import Segmentation
+from segtune.runtime.atomic import atomic_file
 
 FOLDERS = {"masks": "masks", "overlays": "overlays", "geojson": "geojson", "yolo": "yolo", "clarifai": "clarifai",
            "edited": "edited"}  # fmt: skip
@@ -161,13 +162,8 @@ def write_jpeg(path: Path, pixels: NDArray[np.uint8]) -> None:
 
 
 def _write_picture(path: Path, pixels: NDArray[np.uint8], **how: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        Image.fromarray(pixels).save(temporary, **how)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_file(path) as unfinished:
+        Image.fromarray(pixels).save(unfinished, **how)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -184,11 +180,5 @@ def write_text(path: Path, text: str) -> None:
 @contextmanager
 def whole(path: Path) -> Iterator[TextIO]:
     """A text file that takes its name when all of it is written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            yield file
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_file(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+        yield file
