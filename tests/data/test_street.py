@@ -6,8 +6,9 @@ import yaml
 from segtune.config.compose import compose
 from segtune.config.conf_folders import shipped
 from segtune.data.sources import open_source
+from segtune.data.street.canvas import CLASSES, FINER, NO_FINER
 from segtune.data.street.files import scene_seed
-from segtune.data.street.scenes import CLASSES, FINER, NO_FINER, Scene
+from segtune.data.street.scenes import Scene
 from tests.conftest import SCENES
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from segtune.classes import ClassTable
-from segtune.data.street.scenes import CLASSES as STREET
+from segtune.data.street.canvas import CLASSES as STREET
 from segtune.data.street.scenes import Scene
 from segtune.errors import ConfigError
 from segtune.inference.regions.regions import find_regions

@@ -1,4 +1,4 @@
-"""The street scenes as files: the layout of every image/mask folder, so that the same loader and checks apply."""
+"""Write the street scenes in the layout of any image/mask folder, so that one loader reads both."""
 
 from pathlib import Path
 
@@ -8,20 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segtune.config.dataset_schema import StreetConfig
-from segtune.data.street.scenes import Frame, Scene
+from segtune.data.street.canvas import Frame
+from segtune.data.street.scenes import Scene
 from segtune.runtime.log import Log
 
 VERSION = 1
-"""Part of the cache's key: raise it whenever a scene of the same seed looks different."""
+"""Part of the cache's key: raise it if a scene of the same seed looks different."""
 
-CLIP_RATE = 12  # frames a second
+CLIP_RATE = 12  # frames per second
 _SPLIT_SEEDS = {"train": 0, "val": 1, "test": 2, "clips": 3}
 
 
 def write_dataset(root: Path, settings: StreetConfig, say: Log) -> None:
-    """Writes images/, masks/ and finer/ for train, val and test, clips/ with videos and clip_masks/ with their truth.
+    """Write images/, masks/ and finer/ of train, val and test, and clips/ with clip_masks/.
 
-    No scene stands in two splits: each split draws its seeds from a range of its own.
+    No scene is part of two splits: each split has its own range of seeds.
     """
     counts = {"train": settings.train, "val": settings.val, "test": settings.test}
     say(f"drawing {sum(counts.values())} street scenes of {settings.width}x{settings.height}")
@@ -30,15 +31,14 @@ def write_dataset(root: Path, settings: StreetConfig, say: Log) -> None:
             (root / kind / split).mkdir(parents=True)
         for index in range(count):
             scene = Scene(scene_seed(settings.seed, split, index))
-            _write_frame(
-                root, split, f"{index:05d}.png", scene.render(settings.height, settings.width)
-            )
+            frame = scene.render(settings.height, settings.width)
+            _write_frame(root, split, f"{index:05d}.png", frame)
     for index in range(settings.clips):
         _write_clip(root, index, settings)
 
 
 def scene_seed(seed: int, split: str, index: int) -> int:
-    """The seed of one scene; ranges of the splits do not meet."""
+    """The seed of one scene; the ranges of the splits do not overlap."""
     return (seed * 4 + _SPLIT_SEEDS[split]) * 1_000_000 + index
 
 
@@ -54,18 +54,15 @@ def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
 
 
 def _write_clip(root: Path, index: int, settings: StreetConfig) -> None:
-    """A drive through one scene as H.264, with the exact mask of every frame beside it."""
+    """Write a drive through one scene as H.264, and the exact mask of every frame."""
     masks = root / "clip_masks" / f"clip_{index:02d}"
     masks.mkdir(parents=True)
     (root / "clips").mkdir(exist_ok=True)
     scene = Scene(scene_seed(settings.seed, "clips", index))
     with av.open(str(root / "clips" / f"clip_{index:02d}.mp4"), "w") as container:
         stream = container.add_stream("libx264", rate=CLIP_RATE, options={"crf": "18"})
-        stream.width, stream.height, stream.pix_fmt = (
-            settings.width // 2 * 2,
-            settings.height // 2 * 2,
-            "yuv420p",
-        )
+        stream.width, stream.height = settings.width // 2 * 2, settings.height // 2 * 2
+        stream.pix_fmt = "yuv420p"
         for number in range(settings.clip_frames):
             frame = scene.render(settings.height, settings.width, seconds=number / CLIP_RATE)
             _write_png(masks / f"{number:05d}.png", frame.mask)

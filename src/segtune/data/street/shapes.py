@@ -1,4 +1,7 @@
-"""Shapes, colours and noise that the street scenes are drawn from."""
+"""Shapes, colours and noise of the street scenes.
+
+Points are (x to the right, y above the ground, z ahead), in metres.
+"""
 
 import cv2
 import numpy as np
@@ -9,11 +12,20 @@ Points = NDArray[np.float64]
 
 
 def upright(x: float, z: float, half: float, low: float, high: float) -> Points:
+    """A rectangle around x that faces the camera; `half` is half of its width."""
+    return across_street(x - half, x + half, z, low, high)
+
+
+def across_street(left: float, right: float, z: float, low: float, high: float) -> Points:
     """A rectangle that faces the camera at depth z."""
     return np.array(
-        [[x - half, low, z], [x - half, high, z], [x + half, high, z], [x + half, low, z]],
-        np.float64,
+        [[left, low, z], [left, high, z], [right, high, z], [right, low, z]], np.float64
     )
+
+
+def along_street(x: float, near: float, far: float, low: float, high: float) -> Points:
+    """An upright rectangle along the street, from depth `near` to `far`."""
+    return np.array([[x, low, near], [x, high, near], [x, high, far], [x, low, far]], np.float64)
 
 
 def flat(left: float, right: float, near: float, far: float) -> Points:
@@ -24,12 +36,12 @@ def flat(left: float, right: float, near: float, far: float) -> Points:
 
 
 def pick(rng: np.random.Generator, colors: list[Color]) -> Color:
-    """One of the colours."""
+    """Draw one of the colours."""
     return colors[int(rng.integers(len(colors)))]
 
 
 def vary(rng: np.random.Generator, color: Color, spread: int) -> Color:
-    """The colour, each channel moved by up to `spread`."""
+    """Change each channel of a colour by up to `spread`."""
     r, g, b = np.clip(np.array(color) + rng.integers(-spread, spread + 1, 3), 0, 255)
     return int(r), int(g), int(b)
 
