@@ -1,1 +1,1 @@
-"""What every number means, for all rooms above."""
+"""Metrics, statistics, and the evidence that all reported figures come from."""

@@ -1,8 +1,8 @@
-"""Boundary IoU (Cheng et al., 2021, arXiv 2103.16562): how well the outlines of the areas agree.
+"""Boundary IoU (Cheng et al., 2021, arXiv 2103.16562): how well the outlines of areas agree.
 
-Of both masks only the pixels within a distance d of their own outline are compared, class by class; as with mIoU, the
-intersections and unions of all images are summed before they are divided. d is 2 % of the image's diagonal, as in the
-paper.
+Of both masks only the pixels within a distance d of their own outline are compared, per class. As
+for mIoU, intersections and unions are summed over all images before the division. d is 2 % of the
+image's diagonal, as in the paper.
 """
 
 import cv2
@@ -20,9 +20,10 @@ def boundary_counts(
     num_classes: int,
     ratio: float = DILATION_RATIO,
 ) -> NDArray[np.int64]:
-    """Intersections and unions of the outlines of one image, (2, C) int64.
+    """Pixels in the intersection and the union of the outlines of one image, (2, C) int64.
 
-    Pixels whose target is 255 count nowhere, and no outline is drawn along them: what lies there is not known.
+    Pixels whose target is 255 do not count, and an area has no outline along them, since their
+    class is not known.
 
     Args:
         prediction: class ids (H, W).
@@ -34,14 +35,15 @@ def boundary_counts(
     counts = np.zeros((2, num_classes), np.int64)
     for number in np.union1d(np.unique(prediction), np.unique(target)):
         if number < num_classes:
-            ours = _outline((prediction == number) | unknown, distance) & ~unknown
-            theirs = _outline((target == number) | unknown, distance) & ~unknown
-            counts[:, number] = np.count_nonzero(ours & theirs), np.count_nonzero(ours | theirs)
+            predicted = _outline((prediction == number) | unknown, distance) & ~unknown
+            true = _outline((target == number) | unknown, distance) & ~unknown
+            counts[0, number] = np.count_nonzero(predicted & true)
+            counts[1, number] = np.count_nonzero(predicted | true)
     return counts
 
 
 def boundary_iou(counts: NDArray[np.int64]) -> tuple[float | None, ...]:
-    """Per class, in [0, 1], from summed counts (2, C); None where neither mask has the class.
+    """IoU per class, in [0, 1], from summed counts (2, C); None where neither mask has the class.
 
     >>> boundary_iou(np.array([[1, 0], [4, 0]]))
     (0.25, None)
@@ -50,7 +52,7 @@ def boundary_iou(counts: NDArray[np.int64]) -> tuple[float | None, ...]:
 
 
 def _outline(area: NDArray[np.bool_], distance: int) -> NDArray[np.bool_]:
-    """Pixels of an area within a (chessboard) distance of what is not in it; the image's border counts as outside."""
+    """Pixels of an area within a chessboard distance of its outside, where the image also ends."""
     kernel = np.ones((2 * distance + 1, 2 * distance + 1), np.uint8)
     inner = cv2.erode(
         area.astype(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=(0,)

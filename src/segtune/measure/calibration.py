@@ -1,4 +1,4 @@
-"""Calibration: whether a segmenter that says 0.8 is right in 80 % of such pixels."""
+"""Calibration: whether 80 % of the pixels with confidence 0.8 are right."""
 
 from dataclasses import dataclass
 
@@ -15,9 +15,9 @@ class Calibration:
     """Counted pixels by the confidence of their prediction, in 15 bins of equal width.
 
     Attributes:
-        pixels: (15,) int64.
-        confidence: (15,) float64, summed over a bin's pixels.
-        right: (15,) int64, of them, predicted right.
+        pixels: (15,) int64, pixels of each bin.
+        confidence: (15,) float64, sum of the confidences of a bin's pixels.
+        right: (15,) int64, correctly predicted pixels of each bin.
     """
 
     pixels: NDArray[np.int64]
@@ -31,16 +31,21 @@ class Calibration:
         prediction: NDArray[np.uint8],
         target: NDArray[np.uint8],
     ) -> "Calibration":
-        """Of masks of any one shape; a target of 255 counts nowhere, and confidences are in [0, 1]."""
+        """Count the pixels of arrays of one shape.
+
+        Args:
+            confidence: in [0, 1].
+            prediction: class ids.
+            target: class ids; pixels of 255 do not count.
+        """
         counted = target != IGNORE_INDEX
-        sure = confidence[counted].astype(np.float64)
-        bins = np.clip(
-            np.ceil(sure * BINS).astype(np.int64) - 1, 0, BINS - 1
-        )  # (0, 1/15], (1/15, 2/15], …
+        certainty = confidence[counted].astype(np.float64)
+        # the bins are (0, 1/15], (1/15, 2/15], …
+        bins = np.clip(np.ceil(certainty * BINS).astype(np.int64) - 1, 0, BINS - 1)
         hits = (prediction[counted] == target[counted]).astype(np.float64)
         return cls(
             np.bincount(bins, minlength=BINS),
-            np.bincount(bins, sure, BINS).astype(np.float64),
+            np.bincount(bins, certainty, BINS).astype(np.float64),
             np.bincount(bins, hits, BINS).astype(np.int64),
         )
 
@@ -53,12 +58,12 @@ class Calibration:
     def error(self) -> float:
         """Expected calibration error in [0, 1] (Naeini et al., 2015).
 
-        The mean over pixels of |confidence - accuracy| of their bin.
+        The mean over all pixels of |confidence - accuracy| of their bin.
         """
         total = int(self.pixels.sum())
         return float(np.abs(self.confidence - self.right).sum() / total) if total else 0.0
 
     def points(self) -> list[tuple[float, float, int]]:
-        """(mean confidence, share right, pixels) of each bin that holds any: the reliability diagram."""
+        """The reliability diagram: (mean confidence, accuracy, pixels) of each bin with pixels."""
         rows = zip(self.confidence, self.right, self.pixels, strict=True)
         return [(float(c / n), float(r / n), int(n)) for c, r, n in rows if n]

@@ -1,7 +1,8 @@
-"""Evidence: what a segmenter did on a split, image by image. Every figure of a report, a gate or a card rests on it.
+"""Evidence: the results of a segmenter on a split, image by image.
 
-On disk it is `evidence.json` (what and when), `numbers.npz` (sparse confusion matrices, outlines, calibration) and
-`masks.npz` (small predictions of the images that are shown).
+Every figure of a report, a gate or a card comes from it. On disk it is `evidence.json` (origin,
+names, metrics), `numbers.npz` (sparse confusion matrices, outlines, calibration) and `masks.npz`
+(small predictions of the images that reports show).
 """
 
 import json
@@ -29,18 +30,19 @@ _DESCRIPTION, _NUMBERS, _MASKS = "evidence.json", "numbers.npz", "masks.npz"
 
 @dataclass(frozen=True)
 class Origin:
-    """What was measured on what.
+    """The segmenter that was measured, and the data that it was measured on.
 
     Attributes:
         dataset: its name.
         fingerprint: of the split.
-        classes: names, in order of their ids.
-        segmenter: sha256 of its manifest: names it to the byte.
+        classes: names in the order of their ids.
+        segmenter: sha256 of its manifest, which identifies every byte.
         cost: figures of `models.cost`, and `size_mb` of the weights.
-        device: that the latency was taken on.
-        duplicates: images of the split whose bytes lie in the train split too; None where that was not looked at.
-        made: ISO time.
-        unit: what the matrices count: `pixel`, or `region` for a labeler.
+        device: that the latency was measured on.
+        duplicates: images of the split that the train split also holds, byte by byte; None if
+            nobody compared them.
+        made: ISO time of the measurement.
+        unit: the thing that the matrices count: `pixel`, or `region` for a labeler.
     """
 
     dataset: str
@@ -57,17 +59,18 @@ class Origin:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a segmenter did on N images.
+    """The results of a segmenter on N images.
 
     Attributes:
         names: of the images.
-        groups: of each image, such as its video; None where images stand alone.
+        groups: of each image, such as its video; None if the images are independent.
         sizes: (N, 2) rows and columns of the stored masks.
         matrices: (N, C, C) int64 confusion matrices; rows are targets.
         outlines: (N, 2, C) int64, see `boundary_counts`.
         calibration: over all counted pixels.
-        disputed: (N,) share of the counted pixels at which it is sure (0.9 and more) of another class than the truth.
-        masks: small predictions, (h, w) uint8 ids, of the images that are shown.
+        disputed: (N,) share of the counted pixels where the segmenter predicts another class than
+            the mask with a confidence of at least 0.9.
+        masks: small predictions, (h, w) uint8 ids, of the images that reports show.
     """
 
     origin: Origin
@@ -82,120 +85,151 @@ class Evidence:
 
     @cached_property
     def scores(self) -> Scores:
-        """Of the whole split."""
+        """Scores of the whole split."""
         return score(torch.from_numpy(self.matrices.sum(0)))
 
     @cached_property
     def boundary_iou(self) -> tuple[float | None, ...]:
-        """Per class, over the whole split."""
+        """Boundary IoU per class, over the whole split."""
         return boundary_iou(self.outlines.sum(0))
 
     @property
     def units(self) -> int:
-        """How many images, or groups where there are any, can be drawn."""
+        """Number of images, or of groups if there are any, that a resample draws from."""
         return len(set(self.groups or self.names))
 
     @cached_property
     def interval(self) -> Interval | None:
-        """Of the mIoU, at 95 %; None where a single image, or a single group, tells nothing of the spread."""
-        return bootstrap([[self.matrices]], self.groups).interval(0) if self.units > 1 else None
+        """The 95 % interval of the mIoU; None for a single image or group."""
+        if self.units < 2:
+            return None
+        return bootstrap([[self.matrices]], self.groups).interval(0)
 
     @cached_property
     def image_miou(self) -> NDArray[np.float64]:
-        """(N,) mIoU of single images, to rank them by; it is not what the split's mIoU is the mean of."""
+        """(N,) mIoU of single images, to rank them; the split's mIoU is not their mean."""
         hit = np.diagonal(self.matrices, axis1=1, axis2=2)
         union = self.matrices.sum(1) + self.matrices.sum(2) - hit
         iou = np.divide(hit, union, out=np.zeros(hit.shape), where=union > 0)
         return np.asarray(iou.sum(1) / np.maximum((union > 0).sum(1), 1))
 
     def metrics(self, prefix: str = "") -> dict[str, float]:
-        """All figures under their logged names; absent classes are left out, regions have no outlines of their own."""
-        named = self.scores.named(self.origin.classes, prefix, self.origin.unit)
-        named |= (
-            {f"{prefix}boundary_iou": mean_of(self.boundary_iou)}
-            if self.origin.unit == "pixel"
-            else {}
-        )
-        return named | {f"{prefix}ece": self.calibration.error}
+        """Figures by the name that they are logged under, without absent classes.
+
+        Regions have no boundary IoU.
+        """
+        figures = self.scores.named(self.origin.classes, prefix, self.origin.unit)
+        if self.origin.unit == "pixel":
+            figures[f"{prefix}boundary_iou"] = mean_of(self.boundary_iou)
+        return figures | {f"{prefix}ece": self.calibration.error}
 
     def lines(self) -> list[str]:
-        """For people."""
-        scores, interval, split = self.scores, self.interval, self.origin.split
-        spread = f" [{interval.low:.4f}, {interval.high:.4f}]" if interval else ""
+        """The figures as lines of a terminal: a summary, a table of classes, a note."""
+        scores, interval, unit = self.scores, self.interval, self.origin.unit
+        spread, note = "", "one group alone gives no interval"
+        if interval:
+            spread = f" [{interval.low:.4f}, {interval.high:.4f}]"
+            note = f"95 % interval of {interval.resamples:,} bootstrap resamples"
+        figures = [f"{self.origin.split} mIoU {scores.miou:.4f}{spread}"]
+        figures.append(f"{unit} accuracy {scores.pixel_accuracy:.4f}")
+        if unit == "pixel":
+            figures.append(f"boundary IoU {mean_of(self.boundary_iou):.4f}")
+        figures.append(f"calibration error {self.calibration.error:.4f}")
         images = f"{len(self.names)} images" + (f" in {self.units} groups" if self.groups else "")
-        unit = self.origin.unit
-        outlines = f"boundary IoU {mean_of(self.boundary_iou):.4f}, " if unit == "pixel" else ""
         rows = zip(self.origin.classes, scores.iou, self.boundary_iou, strict=True)
-        cells = [(n, *("n/a" if v is None else f"{v:.4f}" for v in values)) for n, *values in rows]
-        how = (
-            "the interval is of 10,000 bootstrap resamples, 95 %"
-            if interval
-            else "one group alone gives no interval"
-        )
         return [
-            f"{split} mIoU {scores.miou:.4f}{spread}, {unit} accuracy {scores.pixel_accuracy:.4f}, {outlines}"
-            f"calibration error {self.calibration.error:.4f}; {images}",
+            ", ".join(figures) + f"; {images}",
             f"  {'class':<20} IoU     boundary IoU",
-            *(f"  {n:<20} {iou:<7} {outline}" for n, iou, outline in cells),
-            how,
+            *(f"  {n:<20} {_figure(iou):<7} {_figure(boundary)}" for n, iou, boundary in rows),
+            note,
         ]
 
     def save(self, folder: Path) -> None:
-        """Writes the folder that `load` reads."""
+        """Write the folder that `load` reads."""
         folder.mkdir(parents=True, exist_ok=True)
         image, target, predicted = np.nonzero(self.matrices)
+        calibration = self.calibration
         np.savez_compressed(
-            folder / _NUMBERS, image=image.astype(np.int32), target=target.astype(np.uint8),
-            predicted=predicted.astype(np.uint8), count=self.matrices[image, target, predicted],
-            sizes=self.sizes, outlines=self.outlines, disputed=self.disputed,
-            bins=np.stack([self.calibration.pixels, self.calibration.confidence, self.calibration.right]),
-        )  # fmt: skip
-        # names may hold what a member of an archive must not
-        np.savez_compressed(
-            folder / _MASKS, **{str(self.names.index(n)): m for n, m in self.masks.items()}
-        )  # type: ignore[arg-type]  # arrays
-        described = {"schema_version": SCHEMA_VERSION, **asdict(self.origin), "names": self.names}
-        described |= {"groups": self.groups, "metrics": self.metrics()}
-        (folder / _DESCRIPTION).write_text(
-            to_json(described, indent=1, ensure_ascii=False), encoding="utf-8"
+            folder / _NUMBERS,
+            image=image.astype(np.int32),
+            target=target.astype(np.uint8),
+            predicted=predicted.astype(np.uint8),
+            count=self.matrices[image, target, predicted],
+            sizes=self.sizes,
+            outlines=self.outlines,
+            disputed=self.disputed,
+            bins=np.stack([calibration.pixels, calibration.confidence, calibration.right]),
         )
+        # by number: an image's name may hold characters that a name in an archive must not
+        masks: dict[str, Any] = {str(self.names.index(n)): m for n, m in self.masks.items()}
+        np.savez_compressed(folder / _MASKS, **masks)
+        description = {
+            "schema_version": SCHEMA_VERSION,
+            **asdict(self.origin),
+            "names": self.names,
+            "groups": self.groups,
+            "metrics": self.metrics(),
+        }
+        text = to_json(description, indent=1, ensure_ascii=False)
+        (folder / _DESCRIPTION).write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> "Evidence":
-        """Reads what `save` wrote; the masks only when they are asked for.
+        """Read the folder that `save` wrote; each mask is read when it is used.
 
         Raises:
-            DataError: damaged, or of another schema version.
+            DataError: the folder is damaged, or has another schema version.
         """
         try:
-            told: dict[str, Any] = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
-            if told.get("schema_version") != SCHEMA_VERSION:
+            description: dict[str, Any] = json.loads(
+                (folder / _DESCRIPTION).read_text(encoding="utf-8")
+            )
+            version = description.get("schema_version")
+            if version != SCHEMA_VERSION:
                 raise DataError(
-                    f"evidence '{folder}' has schema version {told.get('schema_version')!r}, this segtune reads "
+                    f"evidence '{folder}' has schema version {version!r}, this segtune reads "
                     f"{SCHEMA_VERSION}. Measure again: {command('evaluate', 'RUN')}"
                 )
-            names, classes = tuple(told["names"]), tuple(told["classes"])
-            with np.load(folder / _NUMBERS) as kept:
-                numbers = dict(kept)
-            matrices = np.zeros((len(names), len(classes), len(classes)), np.int64)
-            matrices[numbers["image"], numbers["target"], numbers["predicted"]] = numbers["count"]
-            pixels, confidence, right = numbers["bins"]
-            duplicates = told["duplicates"]
-            origin = Origin(
-                **{k: told[k] for k in ("dataset", "split", "fingerprint", "segmenter", "cost", "device", "made")},
-                classes=classes, duplicates=None if duplicates is None else tuple(duplicates),
-                unit=told.get("unit", "pixel"),
-            )  # fmt: skip
-            return cls(
-                origin, names, tuple(told["groups"]) if told["groups"] else None, numbers["sizes"], matrices,
-                numbers["outlines"], Calibration(pixels.astype(np.int64), confidence, right.astype(np.int64)),
-                numbers["disputed"], _Masks(folder / _MASKS, names),
-            )  # fmt: skip
+            with np.load(folder / _NUMBERS) as file:
+                numbers = dict(file)
+            return _assembled(description, numbers, folder / _MASKS)
         except (OSError, KeyError, ValueError, IndexError, TypeError) as error:
             raise DataError(
-                f"evidence '{folder}' cannot be read ({type(error).__name__}: {error}). Measure again: "
-                f"{command('evaluate', 'RUN')}"
+                f"evidence '{folder}' cannot be read ({type(error).__name__}: {error}). Measure "
+                f"again: {command('evaluate', 'RUN')}"
             ) from None
+
+
+def _assembled(
+    description: Mapping[str, Any], numbers: Mapping[str, NDArray[Any]], masks: Path
+) -> Evidence:
+    names, classes = tuple(description["names"]), tuple(description["classes"])
+    groups, duplicates = description["groups"], description["duplicates"]
+    keys = ("dataset", "split", "fingerprint", "segmenter", "cost", "device", "made")
+    origin = Origin(
+        **{key: description[key] for key in keys},
+        classes=classes,
+        duplicates=None if duplicates is None else tuple(duplicates),
+        unit=description.get("unit", "pixel"),
+    )
+    matrices = np.zeros((len(names), len(classes), len(classes)), np.int64)
+    matrices[numbers["image"], numbers["target"], numbers["predicted"]] = numbers["count"]
+    pixels, confidence, right = numbers["bins"]
+    return Evidence(
+        origin,
+        names,
+        tuple(groups) if groups else None,
+        numbers["sizes"],
+        matrices,
+        numbers["outlines"],
+        Calibration(pixels.astype(np.int64), confidence, right.astype(np.int64)),
+        numbers["disputed"],
+        _Masks(masks, names),
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4f}"
 
 
 class _Masks(Mapping[str, NDArray[np.uint8]]):

@@ -1,4 +1,4 @@
-"""Every number about accuracy comes from one confusion matrix over the whole split."""
+"""The confusion matrix over a whole split, and the accuracy figures that come from it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from segtune.classes import IGNORE_INDEX
 
 
 class ConfusionMatrix(Metric):
-    """Counts of (target, prediction) pairs over all images seen, (C, C) int64; rows are targets.
+    """Counts of (target, prediction) pairs over all images, (C, C) int64; rows are targets.
 
-    Pixels whose target is 255 count nowhere. Ranks of a distributed run are summed.
+    Pixels whose target is 255 do not count. The counts of all ranks are summed.
     """
 
     full_state_update = False
@@ -29,25 +29,28 @@ class ConfusionMatrix(Metric):
         self.add_state("matrix", empty, dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Adds class ids (B, H, W) predicted for target ids (B, H, W)."""
+        """Add predicted class ids (B, H, W) for target ids (B, H, W)."""
         self.matrix += count_pairs(prediction, target, self.num_classes)
 
     def compute(self) -> Tensor:
-        """The matrix."""
+        """Return the matrix, (C, C) int64."""
         return self.matrix
 
 
 def count_pairs(prediction: Tensor, target: Tensor, num_classes: int) -> Tensor:
-    """Confusion matrix (C, C) int64 of two id tensors of one shape; a target of 255 is left out. C <= 180.
+    """Confusion matrix (C, C) int64 of two id tensors of one shape, without targets of 255.
 
-    On a CPU OpenCV's histogram of byte pairs counts, at half the cost of `bincount` over combined indices.
+    On a CPU, OpenCV's histogram of byte pairs takes half the time of `bincount`.
+
+    Args:
+        num_classes: C, at most 180.
 
     >>> count_pairs(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 255]), 2).tolist()
     [[1, 0], [0, 1]]
     """
     if prediction.device.type == "cpu":
         return _count_bytes(prediction.to(torch.uint8), target.to(torch.uint8), num_classes)
-    # ignored pixels go to row C, which is dropped
+    # ignored pixels count in row C, which is dropped
     rows = target.to(torch.int16).masked_fill(target == IGNORE_INDEX, num_classes)
     index = rows.mul_(num_classes).add_(prediction.to(torch.int16))
     counts = torch.bincount(index.flatten(), minlength=(num_classes + 1) * num_classes)
@@ -56,41 +59,36 @@ def count_pairs(prediction: Tensor, target: Tensor, num_classes: int) -> Tensor:
 
 def _count_bytes(prediction: Tensor, target: Tensor, num_classes: int) -> Tensor:
     total = np.zeros((num_classes, num_classes), np.int64)
-    rows = zip(
-        torch.split(target.reshape(-1), _EXACT),
-        torch.split(prediction.reshape(-1), _EXACT),
-        strict=True,
-    )
-    for pair in rows:
-        both = [p.numpy()[None] for p in pair]
-        # pixels out of the range, such as 255, are in no bin
-        total += cv2.calcHist(both, [0, 1], None, [num_classes] * 2, [0, num_classes] * 2).astype(
-            np.int64
-        )
+    targets = torch.split(target.reshape(-1), _EXACT)
+    predictions = torch.split(prediction.reshape(-1), _EXACT)
+    bins, ranges = [num_classes] * 2, [0, num_classes] * 2  # no bin holds 255
+    for pair in zip(targets, predictions, strict=True):
+        images = [ids.numpy()[None] for ids in pair]
+        total += cv2.calcHist(images, [0, 1], None, bins, ranges).astype(np.int64)
     return torch.from_numpy(total)
 
 
-_EXACT = 1 << 24  # pixels at a time: OpenCV gives counts as float32
+_EXACT = 1 << 24  # pixels at a time: OpenCV counts in float32
 
 
 PerClass = tuple[float | None, ...]
-"""A figure for each class in [0, 1]; None where it is not defined."""
+"""One figure in [0, 1] per class; None where it is not defined."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a confusion matrix says; every figure lies in [0, 1].
+    """Accuracy figures of a confusion matrix, each in [0, 1].
 
     Attributes:
         miou: mean intersection over union of the classes that occur in target or prediction.
-        iou: per class, None where a class occurs in neither.
-        pixel_accuracy: share of counted pixels that are right.
+        iou: per class; None if it occurs in neither.
+        pixel_accuracy: share of the counted pixels whose prediction is right.
         pixels: target pixels per class.
-        mean_dice: mean Dice coefficient of the same classes.
-        fwiou: IoU weighted by each class's share of the target pixels.
+        mean_dice: mean Dice coefficient of the classes that occur in target or prediction.
+        fwiou: mean IoU, weighted by each class's share of the target pixels.
         dice: per class, 2 TP / (2 TP + FP + FN).
-        precision: per class, None where it was never predicted.
-        recall: per class, None where it does not occur in the target.
+        precision: per class; None if it is never predicted.
+        recall: per class; None if it does not occur in the target.
     """
 
     miou: float
@@ -106,20 +104,20 @@ class Scores:
     def named(
         self, names: Sequence[str], prefix: str = "val/", unit: str = "pixel"
     ) -> dict[str, float]:
-        """Flat metrics under their logged names; absent classes are left out.
+        """Figures by the name that they are logged under, without absent classes.
 
         Args:
-            unit: what the matrix counted.
+            names: of the classes.
+            unit: the thing that the matrix counts, `pixel` or `region`.
         """
-        row = {
+        means = {
             f"{prefix}miou": self.miou,
             f"{prefix}{unit}_accuracy": self.pixel_accuracy,
             f"{prefix}mean_dice": self.mean_dice,
             f"{prefix}fwiou": self.fwiou,
         }
-        return row | {
-            f"{prefix}iou/{n}": v for n, v in zip(names, self.iou, strict=True) if v is not None
-        }
+        pairs = zip(names, self.iou, strict=True)
+        return means | {f"{prefix}iou/{n}": v for n, v in pairs if v is not None}
 
 
 def score(matrix: Tensor) -> Scores:
@@ -146,11 +144,11 @@ def score(matrix: Tensor) -> Scores:
     )
 
 
-def _ratio(part: Tensor, whole: Tensor) -> PerClass:
-    return tuple(float(p / w) if w else None for p, w in zip(part, whole, strict=True))
+def _ratio(part: Tensor, total: Tensor) -> PerClass:
+    return tuple(float(p / t) if t else None for p, t in zip(part, total, strict=True))
 
 
 def mean_of(values: PerClass) -> float:
-    """Mean over the classes for which a figure is defined; 0 where there is none."""
+    """Mean over the classes whose figure is defined; 0 if there is none."""
     defined = [v for v in values if v is not None]
     return sum(defined) / len(defined) if defined else 0.0
