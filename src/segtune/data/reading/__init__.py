@@ -1,1 +1,1 @@
-"""Files to arrays: images, masks, rasters."""
+"""From files to arrays: images, masks, rasters."""

@@ -1,4 +1,4 @@
-"""Opening image files that nobody vouches for: the header first, then every byte of the pixels or one clear error."""
+"""Decode untrusted image files: the header first, then all pixels, or one clear error."""
 
 import io
 import struct
@@ -14,11 +14,11 @@ from segtune.config.defaults import MAX_PIXELS
 from segtune.errors import DataError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM")
-"""What is decoded; others (EPS, for one, starts an interpreter) are not even tried."""
+"""The formats that are decoded. Others are not tried: EPS, for example, starts an interpreter."""
 
 _ORIENTATION = 0x0112
-Image.MAX_IMAGE_PIXELS = None  # our own check comes first and names the file
-# of odd metadata: what counts is whether the pixels decode. Once for all, since catch_warnings is not safe in threads
+Image.MAX_IMAGE_PIXELS = None  # `check_size` comes first and names the file
+# only the pixels matter, not odd metadata; at import, since catch_warnings is not safe in threads
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
@@ -28,11 +28,11 @@ def decode_file(
     max_pixels: int = MAX_PIXELS,
     upright: bool = True,
 ) -> Image.Image:
-    """The image in a file or in its bytes, with all its pixels; the file is closed again.
+    """Read an image with all its pixels from a file or from its bytes.
 
     Args:
-        name: what messages call it.
-        upright: applies the EXIF orientation.
+        name: of the image, for messages.
+        upright: apply the EXIF orientation.
 
     Raises:
         DataError: see `open_image` and `decode`.
@@ -44,18 +44,18 @@ def decode_file(
 def open_image(
     source: str | Path | bytes | bytearray, name: str, max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
-    """An image of which only the header was read.
+    """Open an image and read its header only.
 
     Raises:
-        DataError: missing, no image, of a format that is not allowed, or larger than `max_pixels`.
+        DataError: the file is missing, is no image, has a format that is not allowed, or more
+            than `max_pixels`.
     """
+    file = io.BytesIO(source) if isinstance(source, bytes | bytearray) else source
     try:
-        image = Image.open(
-            io.BytesIO(source) if isinstance(source, bytes | bytearray) else source, formats=FORMATS
-        )
+        image = Image.open(file, formats=FORMATS)
     except FileNotFoundError:
         raise DataError(f"'{name}': no such file.") from None
-    except Exception as error:  # decoders raise whatever they trip over
+    except Exception as error:  # decoders raise errors of any type
         raise DataError(f"'{name}' is not an image that can be read: {_reason(error)}") from None
     try:
         check_size(image.height, image.width, name, max_pixels)
@@ -66,45 +66,45 @@ def open_image(
 
 
 def check_size(height: int, width: int, name: str, max_pixels: int) -> None:
-    """Refuses an image whose header claims more pixels than are decoded.
+    """Refuse an image with more pixels than are decoded.
 
     Raises:
-        DataError: it does.
+        DataError: height * width exceeds `max_pixels`.
     """
     if height * width > max_pixels:
         raise DataError(
             f"'{name}' claims {width} x {height} pixels; at most {max_pixels:,} are decoded. "
-            "Cut it into smaller images, or raise max_pixels where you trust the file."
+            "Cut it into smaller images, or raise max_pixels if you trust the file."
         )
 
 
 def decode(image: Image.Image, name: str, upright: bool = True) -> Image.Image:
-    """The image with all its pixels, the first frame of several; its file stays as open as it was.
+    """Decode all pixels of an image, of several frames those of the first.
 
     Args:
-        upright: applies the EXIF orientation.
+        upright: apply the EXIF orientation.
 
     Raises:
-        DataError: it did not decode whole.
+        DataError: the data does not hold all pixels.
     """
     try:
-        is_png = (
-            image.format == "PNG"
-        )  # asked for its metadata, Pillow would decode it, and not strictly
+        # to read a PNG's metadata, Pillow decodes it, but not strictly: so decode it first
+        is_png = image.format == "PNG"
         orientation = orientation_of(image) if upright and not is_png else 1
         if isinstance(image, ImageFile.ImageFile) and image.fp is not None:
-            image = _strictly(image)
-        orientation = orientation_of(image) if upright and is_png else orientation
+            image = _decode_strictly(image)
+        if upright and is_png:
+            orientation = orientation_of(image)
         if orientation == 1:
             return image
         image.getexif()[_ORIENTATION] = orientation
         return ImageOps.exif_transpose(image)
-    except Exception as error:  # decoders raise whatever they trip over
+    except Exception as error:  # decoders raise errors of any type
         raise DataError(f"'{name}' did not decode whole: {_reason(error)}") from None
 
 
-def _strictly(image: ImageFile.ImageFile) -> Image.Image:
-    """Decodes, and refuses what Pillow would fill up: JPEGs with a hole, PNGs of fewer rows than they claim."""
+def _decode_strictly(image: ImageFile.ImageFile) -> Image.Image:
+    """Decode an image; raise where Pillow would fill missing pixels of a JPEG or PNG."""
     assert image.fp is not None
     if image.format not in ("JPEG", "PNG"):
         image.load()
@@ -117,32 +117,45 @@ def _strictly(image: ImageFile.ImageFile) -> Image.Image:
         pixels = simplejpeg.decode_jpeg(data, colorspace="GRAY" if image.mode == "L" else "RGB")
         return Image.fromarray(np.squeeze(pixels, 2) if image.mode == "L" else pixels)
     else:
-        simplejpeg.decode_jpeg(
-            data, colorspace=image.mode
-        )  # CMYK: the pixels are Pillow's, which knows Adobe's turn
+        # CMYK: this only checks the data, since Pillow knows that Adobe inverts the values
+        simplejpeg.decode_jpeg(data, colorspace=image.mode)
     again = Image.open(io.BytesIO(data), formats=(image.format,))
     again.load()
     return again
 
 
 def _check_rows(data: bytes) -> None:
-    """Raises OSError where a PNG's data inflates to less than its header claims (PNG specification, 7.2 and 8.2)."""
+    """Check that a PNG inflates to as many bytes as its header claims.
+
+    PNG specification, 7.2 (filtered rows), 8.2 (interlacing).
+
+    Raises:
+        OSError: the data holds fewer bytes.
+    """
+    claimed = _claimed_bytes(data)
+    offset, inflated, inflater = 8, 0, zlib.decompressobj()
+    while offset + 8 <= len(data) and inflated < claimed:
+        length, chunk_type = struct.unpack(">I4s", data[offset : offset + 8])
+        if chunk_type == b"IDAT":
+            compressed = data[offset + 8 : offset + 8 + length]
+            while compressed and inflated < claimed:
+                inflated += len(inflater.decompress(compressed, 1 << 20))
+                compressed = inflater.unconsumed_tail
+        offset += 12 + length
+    if inflated < claimed:
+        raise OSError(f"its data holds {inflated:,} of {claimed:,} bytes of pixels")
+
+
+def _claimed_bytes(data: bytes) -> int:
+    """Bytes of the filtered rows of a PNG, by its header."""
     width, height, depth, color, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
     bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]
-    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
-    sizes = ((-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in passes)
-    wanted = sum(h * (1 + (w * bits + 7) // 8) for w, h in sizes if w > 0 and h > 0)
-    at, found, inflate = 8, 0, zlib.decompressobj()
-    while at + 8 <= len(data) and found < wanted:
-        length, kind = struct.unpack(">I4s", data[at : at + 8])
-        if kind == b"IDAT":
-            rest = data[at + 8 : at + 8 + length]
-            while rest and found < wanted:
-                found += len(inflate.decompress(rest, 1 << 20))
-                rest = inflate.unconsumed_tail
-        at += 12 + length
-    if found < wanted:
-        raise OSError(f"its data holds {found:,} of {wanted:,} bytes of pixels")
+    total = 0
+    for x, y, step_x, step_y in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - x) // step_x), -(-(height - y) // step_y)
+        if columns > 0 and rows > 0:
+            total += rows * (1 + (columns * bits + 7) // 8)
+    return total
 
 
 _ADAM7 = (
@@ -154,20 +167,22 @@ _ADAM7 = (
     (1, 0, 2, 2),
     (0, 1, 1, 2),
 )
+"""The passes of an interlaced PNG: first column and row, and the steps between them."""
 
 
 def orientation_of(image: Image.Image) -> int:
-    """The EXIF orientation, 1..8 (5 and more exchange height and width); 1 where the file says nothing readable."""
+    """The EXIF orientation, 1..8; from 5 on height and width are exchanged.
+
+    1 if the file has none, or one that cannot be read.
+    """
     try:
-        found = int(image.getexif().get(_ORIENTATION, 1))
-        return found if 1 <= found <= 8 else 1
-    except Exception:  # broken metadata says nothing
+        orientation = int(image.getexif().get(_ORIENTATION, 1))
+        return orientation if 1 <= orientation <= 8 else 1
+    except Exception:  # broken metadata raises errors of any type
         return 1
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(
-        error, UnidentifiedImageError
-    ):  # Pillow's text names the object that it read from
+    if isinstance(error, UnidentifiedImageError):  # Pillow's text names a Python object
         return "its content is none of the known image formats"
     return " ".join(str(error).split())[:300] or type(error).__name__

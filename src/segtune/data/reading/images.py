@@ -1,4 +1,4 @@
-"""Reading images and masks: whatever the file holds becomes RGB bytes or class ids, or one clear error."""
+"""Read images as RGB bytes and masks as ids or colours, or raise one clear error."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,23 +32,25 @@ def read_image(
     name: str = "",
     value_range: ValueRange | None = None,
 ) -> NDArray[np.uint8]:
-    """An image as training and inference see it: (H, W, 3) uint8 RGB.
+    """Read an image as training and inference see it: (H, W, 3) uint8 RGB.
 
-    EXIF orientation is applied, and transparency is laid on white. Values become bytes by their type alone, never by
-    the brightest pixel of one image: uint8 as it is, uint16 by 65535 (a file of 12 bits by 4095), bool to 0 and 255,
-    floats from [0, 1]. Of a TIFF the bands that its colour interpretation names red, green and blue are read.
+    EXIF orientation is applied, and transparent pixels are laid on white. The type alone decides
+    how values become bytes, never the brightest pixel of an image: uint8 stays, uint16 is divided
+    by 65535 / 255 (a file of 12 bits by 4095 / 255), bool becomes 0 and 255, floats in [0, 1] are
+    multiplied by 255. From a TIFF, the bands are read that its colour interpretation names red,
+    green and blue.
 
     Args:
         source: path, bytes, PIL image, array (H, W), (H, W, 1|3|4), or tensor (1|3|4, H, W).
-        max_pixels: more than these are not decoded, judged by the header.
-        upright: applies the EXIF orientation of a file.
-        name: what messages call it, where bytes are given.
-        value_range: the values that become 0 and 255, of arrays, tensors and TIFFs: needed for other integers and for
-            floats of another range.
+        max_pixels: an image whose header claims more is not decoded.
+        upright: apply the EXIF orientation of a file.
+        name: of an image that is given as bytes, for messages.
+        value_range: the values of an array, tensor or TIFF that become 0 and 255. Other integer
+            types, and floats of another range, need it.
 
     Raises:
-        DataError: not an image, truncated, too large, an array of another shape, a type whose range cannot be known
-            (int32, for one), floats beyond [0, 1], or many bands of which none is named.
+        DataError: no image, a truncated or too large one, an array of another shape, a type with
+            an unknown range (such as int32), floats outside [0, 1], or many bands without names.
 
     >>> read_image(np.array([[0.0, 0.5, 1.0]]))[0, :, 0].tolist()
     [0, 128, 255]
@@ -67,16 +69,16 @@ def read_image(
             return _pil_to_rgb(decode(image, name, upright), name, image.format, value_range)
     if hasattr(source, "detach"):
         source = source.detach().cpu()
-        source = (
-            source.float() if source.is_floating_point() else source
-        ).numpy()  # NumPy has no bfloat16
+        if source.is_floating_point():
+            source = source.float()  # NumPy has no bfloat16
+        source = source.numpy()
         if source.ndim == 3 and source.shape[0] in (1, 3, 4):
             source = source.transpose(1, 2, 0)
     return _array_to_rgb(np.asarray(source), "the array", value_range)
 
 
 def stored_size(source: str | Path | bytes | bytearray, name: str) -> tuple[int, int, int]:
-    """Height and width of an image file as stored, and its EXIF orientation; only the header is read.
+    """Height and width of an image file as stored, and its EXIF orientation, from its header.
 
     Raises:
         DataError: see `read_image`.
@@ -89,15 +91,15 @@ def stored_size(source: str | Path | bytes | bytearray, name: str) -> tuple[int,
 
 
 def read_mask(source: Path | bytes, name: str = "") -> NDArray[np.uint8]:
-    """A mask file's class ids, (H, W) uint8; palette files give their indices, never their colours.
+    """Read the class ids of a mask file, (H, W) uint8; from a palette file its indices.
 
-    Colour files whose channels are all equal (a lossless WebP knows no other form) give that channel.
+    A colour file whose channels are all equal gives that channel: a lossless WebP is always one.
 
     Args:
-        name: what messages call it, where the bytes are given.
+        name: of a mask that is given as bytes, for messages.
 
     Raises:
-        DataError: unreadable, or colours where ids are expected.
+        DataError: the file cannot be read, or holds colours.
     """
     name = name or str(source)
     image = decode_file(source, name, upright=False)
@@ -107,17 +109,18 @@ def read_mask(source: Path | bytes, name: str = "") -> NDArray[np.uint8]:
     if values.ndim == 2 and values.min() >= 0 and values.max() <= 255:
         return values.astype(np.uint8)
     raise DataError(
-        f"mask '{name}' is stored as {image.mode} (shape {values.shape}, values {values.min()}..{values.max()}); "
-        "class ids in one 8-bit channel are expected. If its colours are those of dataset.classes: "
-        "dataset.mask_format=rgb; else convert it to an index or palette PNG."
+        f"mask '{name}' is stored as {image.mode} (shape {values.shape}, values "
+        f"{values.min()}..{values.max()}); class ids in one 8-bit channel are expected. If its "
+        "colours are those of dataset.classes: dataset.mask_format=rgb; else convert it to an "
+        "index or palette PNG."
     )
 
 
 def read_colors(source: Path | bytes, name: str = "") -> NDArray[np.uint8]:
-    """A mask file's colours, (H, W, 3) uint8, whatever its transparency.
+    """Read the colours of a mask file, (H, W, 3) uint8; transparency is ignored.
 
     Raises:
-        DataError: unreadable.
+        DataError: the file cannot be read.
     """
     name = name or str(source)
     image = decode_file(source, name, upright=False)
@@ -129,7 +132,7 @@ def read_colors(source: Path | bytes, name: str = "") -> NDArray[np.uint8]:
 
 
 def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """The image at (height, width): area-averaged when it shrinks, bilinear when it grows."""
+    """Resize an image: by area averages when it shrinks, else bilinear."""
     if image.shape[:2] == (height, width):
         return image
     shrinks = height * width < image.shape[0] * image.shape[1]
@@ -138,7 +141,7 @@ def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[n
 
 
 def resize_mask(mask: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """The mask at (height, width) by nearest neighbour: no id that was not there before."""
+    """Resize a mask by nearest neighbour, so that no new ids appear."""
     if mask.shape == (height, width):
         return mask
     return np.asarray(
@@ -147,7 +150,10 @@ def resize_mask(mask: NDArray[np.uint8], height: int, width: int) -> NDArray[np.
 
 
 def target_size(height: int, width: int, image_size: Sequence[int]) -> tuple[int, int]:
-    """(height, width) that an image is brought to: one value is the shorter side, two are exact width and height.
+    """The (height, width) that an image is resized to.
+
+    Args:
+        image_size: [shorter side] or [width, height].
 
     >>> target_size(720, 960, [360])
     (360, 480)
@@ -161,26 +167,30 @@ def target_size(height: int, width: int, image_size: Sequence[int]) -> tuple[int
 
 
 def _pil_to_rgb(
-    image: Image.Image, name: str, kind: str | None, value_range: ValueRange | None = None
+    image: Image.Image, name: str, file_format: str | None, value_range: ValueRange | None = None
 ) -> NDArray[np.uint8]:
-    """Of an image of a file format, None for one that was made in memory."""
+    """(H, W, 3) RGB.
+
+    Args:
+        file_format: of the image's file; None for an image that was made in memory.
+    """
     try:
         if image.mode.startswith("I") or image.mode == "F":
             values = np.array(image)
-            if image.mode == "I" and kind in ("PNG", "PPM"):
-                values = values.astype(np.uint16)  # Pillow's way to hold 16 bits
+            if image.mode == "I" and file_format in ("PNG", "PPM"):
+                values = values.astype(np.uint16)  # Pillow holds 16 bits in mode I
             return _array_to_rgb(values, f"'{name}'", value_range)
         if value_range is not None:
             raise DataError(
-                f"'{name}' is decoded to 8 bits (Pillow's mode {image.mode}); value_range is for arrays, tensors and "
-                "TIFFs. Leave it out, or decode the file to an array first."
+                f"'{name}' is decoded to 8 bits (Pillow's mode {image.mode}); value_range is for "
+                "arrays, tensors and TIFFs. Leave it out, or decode the file to an array first."
             )
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             layer = np.array(image.convert("RGBA"))
             return on_white(layer[..., :3], layer[..., 3])
         return np.array(image.convert("RGB"), dtype=np.uint8)
     except (OSError, ValueError) as error:
-        raise DataError(f"'{name}' cannot be brought to RGB: {error}") from None
+        raise DataError(f"'{name}' cannot be converted to RGB: {error}") from None
 
 
 def _array_to_rgb(
@@ -190,7 +200,8 @@ def _array_to_rgb(
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
         raise DataError(
-            f"an array of shape {array.shape} is no image; allowed: (H, W), (H, W, 1), (H, W, 3), (H, W, 4)."
+            f"an array of shape {array.shape} is no image; allowed: (H, W), (H, W, 1), (H, W, 3), "
+            "(H, W, 4)."
         )
     levels = to_bytes(array, name, value_range)
     if array.shape[2] == 1:

@@ -1,11 +1,11 @@
-"""TIFFs of any size, read window by window: the colour interpretation of their bands decides, for all sizes alike."""
+"""TIFFs of any size, read window by window; their colour interpretation names the RGB bands."""
 
 import io
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import rasterio
@@ -19,7 +19,7 @@ from rasterio.windows import Window
 from segtune.data.reading.values import ValueRange, on_white, to_bytes
 from segtune.errors import DataError
 
-# once for all, since catch_warnings is not safe in threads: most images lie nowhere on a map
+# most images have no place on a map; at import, since catch_warnings is not safe in threads
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -28,10 +28,16 @@ _CACHE_MB = 96
 _EXTRA_SAMPLES, _ORIENTATION, _ASSOCIATED = 338, 274, 1
 _COLORS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 TURNS = {
-    1: (False, False, False), 2: (False, True, False), 3: (False, True, True), 4: (False, False, True),
-    5: (True, False, False), 6: (True, True, False), 7: (True, True, True), 8: (True, False, True),
-}  # fmt: skip
-"""EXIF's orientation -> rows and columns are exchanged; then mirrored left to right; then top to bottom."""
+    1: (False, False, False),
+    2: (False, True, False),
+    3: (False, True, True),
+    4: (False, False, True),
+    5: (True, False, False),
+    6: (True, True, False),
+    7: (True, True, True),
+    8: (True, False, True),
+}
+"""EXIF orientation -> (swap rows and columns, then mirror left-right, then mirror top-bottom)."""
 
 
 class Raster:
@@ -49,27 +55,26 @@ class Raster:
         name: str,
         upright: bool,
         value_range: ValueRange | None,
-    ):
+    ) -> None:
         self._file, self._name, self._value_range = file, name, value_range
         self.orientation = _orientation(tags)
         self._turn = TURNS[self.orientation if upright else 1]
         self._premultiplied = _ASSOCIATED in np.atleast_1d(tags.get(_EXTRA_SAMPLES, 0))
         self._bands, self._opacity = _bands_of(file.colorinterp, name)
         structure = file.tags(ns="IMAGE_STRUCTURE")
-        self._inverted = (
-            structure.get("MINISWHITE") == "YES" and file.colorinterp[0] != ColorInterp.palette
-        )
+        has_palette = file.colorinterp[0] == ColorInterp.palette
+        self._palette = _palette(file) if has_palette else None
+        self._inverted = structure.get("MINISWHITE") == "YES" and not has_palette
         bits = file.tags(self._bands[0], ns="IMAGE_STRUCTURE").get("NBITS")
         self._bits = int(bits) if bits else None
-        self._palette = _palette(file) if file.colorinterp[0] == ColorInterp.palette else None
         height, width = int(file.height), int(file.width)
         self.size = (width, height) if self._turn[0] else (height, width)
 
     def read(self, top: int, left: int, bottom: int, right: int) -> NDArray[np.uint8]:
-        """A part of the image as shown, (h, w, 3) RGB.
+        """Read a window of the image as shown, (h, w, 3) RGB.
 
         Raises:
-            DataError: values whose range cannot be known, or a damaged file.
+            DataError: values whose range is unknown, or a damaged file.
         """
         exchanged, mirrored, flipped = self._turn
         height, width = self.size
@@ -79,48 +84,52 @@ class Raster:
             top, bottom = height - bottom, height - top
         if exchanged:
             top, left, bottom, right = left, top, right, bottom
-        part = self._stored(top, left, bottom, right)
-        part = part.transpose(1, 0, 2) if exchanged else part
-        part = part[:, ::-1] if mirrored else part
-        return np.ascontiguousarray(part[::-1] if flipped else part)
+        pixels = self._read_stored(top, left, bottom, right)
+        if exchanged:
+            pixels = pixels.transpose(1, 0, 2)
+        if mirrored:
+            pixels = pixels[:, ::-1]
+        if flipped:
+            pixels = pixels[::-1]
+        return np.ascontiguousarray(pixels)
 
     def whole(self) -> NDArray[np.uint8]:
-        """All of it, (H, W, 3) RGB."""
+        """Read the whole image, (H, W, 3) RGB."""
         return self.read(0, 0, *self.size)
 
-    def _stored(self, top: int, left: int, bottom: int, right: int) -> NDArray[np.uint8]:
-        """A part of the image as stored, strip by strip, so that its own values never lie in memory together."""
-        found = np.empty((bottom - top, right - left, 3), np.uint8)
+    def _read_stored(self, top: int, left: int, bottom: int, right: int) -> NDArray[np.uint8]:
+        """Read a window as stored, strip by strip: only one strip of raw values is in memory."""
+        pixels = np.empty((bottom - top, right - left, 3), np.uint8)
         block = int(self._file.block_shapes[0][0])
         rows = max(1, _STRIP // (self._file.count * (right - left)))
         rows = max(block, rows // block * block)
         start = top
         while start < bottom:
-            end = min(bottom, (start // block) * block + rows)  # no block is decoded twice
-            found[start - top : end - top] = self._rgb(
-                Window(left, start, right - left, end - start)
-            )
+            end = min(bottom, (start // block) * block + rows)  # decodes no block twice
+            window = Window(left, start, right - left, end - start)
+            pixels[start - top : end - top] = self._rgb(window)
             start = end
-        return found
+        return pixels
 
     def _rgb(self, window: Any) -> NDArray[np.uint8]:
-        wanted = [*self._bands, *([self._opacity] if self._opacity else [])]
+        bands = [*self._bands, self._opacity] if self._opacity else self._bands
         try:
-            values = self._file.read(wanted, window=window)
+            values = self._file.read(bands, window=window)
         except RasterioError as error:
             raise DataError(f"'{self._name}' did not decode whole: {_reason(error)}") from None
         if self._palette is not None:
             return np.asarray(self._palette.take(values[0], axis=0, mode="clip"), np.uint8)
-        number = len(self._bands)
-        levels = to_bytes(values[:number], f"'{self._name}'", self._value_range, self._bits)
-        levels = 255 - levels if self._inverted else levels
+        number, name = len(self._bands), f"'{self._name}'"
+        levels = to_bytes(values[:number], name, self._value_range, self._bits)
+        if self._inverted:
+            levels = 255 - levels
         rgb = np.ascontiguousarray(np.moveaxis(levels, 0, 2))
-        rgb = np.repeat(rgb, 3, axis=2) if number == 1 else rgb
+        if number == 1:
+            rgb = np.repeat(rgb, 3, axis=2)
         if not self._opacity:
             return rgb
-        return on_white(
-            rgb, to_bytes(values[number], f"'{self._name}'", None, self._bits), self._premultiplied
-        )
+        opacity = to_bytes(values[number], name, None, self._bits)
+        return on_white(rgb, opacity, self._premultiplied)
 
 
 @contextmanager
@@ -130,10 +139,12 @@ def opened_raster(
     upright: bool = True,
     value_range: ValueRange | None = None,
 ) -> Iterator[Raster | None]:
-    """A TIFF that is read here; None for other files, and for colours that Pillow converts (CMYK, L*a*b*, YCbCr).
+    """Open a TIFF; None for other files, and for colours that Pillow converts.
+
+    Pillow converts CMYK, L*a*b* and YCbCr without JPEG.
 
     Raises:
-        DataError: bands of which nothing says what they show.
+        DataError: the file does not say what its bands show.
     """
     name = name or str(source)
     tags = _tags(source)
@@ -141,23 +152,21 @@ def opened_raster(
         yield None
         return
     with ExitStack() as stack:
-        # files beside the image are not looked at: from an archive or over a network it comes without them
-        stack.enter_context(
-            rasterio.Env(
-                GDAL_CACHEMAX=_CACHE_MB,
-                GDAL_PAM_ENABLED="NO",
-                GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR",
-            )
+        # GDAL ignores files beside the image: bytes of an archive or a request have none
+        environment = rasterio.Env(
+            GDAL_CACHEMAX=_CACHE_MB,
+            GDAL_PAM_ENABLED="NO",
+            GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR",
         )
+        stack.enter_context(environment)
         try:
             file = stack.enter_context(_open(source, stack))
         except RasterioError:
-            file = None  # Pillow says what is wrong with it
-        yield (
-            None
-            if file is None or _is_pillows(file)
-            else Raster(file, tags, name, upright, value_range)
-        )
+            file = None  # Pillow's message says what is wrong
+        if file is None or _is_for_pillow(file):
+            yield None
+        else:
+            yield Raster(file, tags, name, upright, value_range)
 
 
 def _open(source: str | Path | bytes | bytearray, stack: ExitStack) -> Any:
@@ -166,22 +175,18 @@ def _open(source: str | Path | bytes | bytearray, stack: ExitStack) -> Any:
     return rasterio.open(source, driver="GTiff")
 
 
-def _is_pillows(file: Any) -> bool:
+def _is_for_pillow(file: Any) -> bool:
     structure = file.tags(ns="IMAGE_STRUCTURE")
     space = structure.get("SOURCE_COLOR_SPACE", "")
-    return space in ("CMYK", "CIELAB") or (
-        space == "YCbCr" and "JPEG" not in structure.get("COMPRESSION", "")
-    )
+    if space == "YCbCr":
+        return "JPEG" not in structure.get("COMPRESSION", "")
+    return space in ("CMYK", "CIELAB")
 
 
 def _tags(source: str | Path | bytes | bytearray) -> dict[int, Any] | None:
-    """The tags of a TIFF's first page; None for another file."""
+    """Orientation and extra samples of a TIFF's first page; None for another file."""
     try:
-        with (
-            io.BytesIO(source)
-            if isinstance(source, bytes | bytearray)
-            else open(source, "rb") as file
-        ):
+        with _opened(source) as file:
             if file.read(4) not in _MAGIC:
                 return None
             file.seek(0)
@@ -193,8 +198,14 @@ def _tags(source: str | Path | bytes | bytearray) -> dict[int, Any] | None:
             return {
                 tag: directory[tag] for tag in (_ORIENTATION, _EXTRA_SAMPLES) if tag in directory
             }
-    except Exception:  # broken as it may be, whoever decodes it says what is wrong
+    except Exception:  # a broken file raises errors of any type; its decoder explains them
         return None
+
+
+def _opened(source: str | Path | bytes | bytearray) -> BinaryIO:
+    if isinstance(source, bytes | bytearray):
+        return io.BytesIO(source)
+    return open(source, "rb")
 
 
 def _orientation(tags: dict[int, Any]) -> int:
@@ -203,23 +214,22 @@ def _orientation(tags: dict[int, Any]) -> int:
 
 
 def _bands_of(interpretation: tuple[Any, ...], name: str) -> tuple[list[int], int | None]:
-    """Numbers (from 1) of the bands that are shown, one or three, and of the band that is the opacity."""
-    opacity = (
-        interpretation.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in interpretation else None
-    )
+    """Numbers, from 1, of the one or three colour bands, and of the opacity band."""
+    opacity = None
+    if ColorInterp.alpha in interpretation:
+        opacity = interpretation.index(ColorInterp.alpha) + 1
     if all(color in interpretation for color in _COLORS):
         return [interpretation.index(color) + 1 for color in _COLORS], opacity
     others = [number for number in range(1, len(interpretation) + 1) if number != opacity]
     if len(others) in (1, 2):
-        return others[
-            :1
-        ], opacity  # grey; TIFF 6.0 has readers pass over a sample of unspecified meaning
+        return others[:1], opacity  # grey; TIFF 6.0: readers skip a sample of unknown meaning
     if len(others) in (3, 4):
         return others[:3], opacity
     raise DataError(
-        f"'{name}' has {len(interpretation)} bands, and nothing in it says which are red, green and blue. Write those "
-        "three to a file of their own (gdal_translate -b RED -b GREEN -b BLUE IN OUT), or name them in this one "
-        "(gdal_edit.py -colorinterp_4 red -colorinterp_3 green -colorinterp_2 blue FILE)."
+        f"'{name}' has {len(interpretation)} bands, and nothing in it says which are red, green "
+        "and blue. Write those three to a file of their own (gdal_translate -b RED -b GREEN "
+        "-b BLUE IN OUT), or name them in this one (gdal_edit.py -colorinterp_4 red "
+        "-colorinterp_3 green -colorinterp_2 blue FILE)."
     )
 
 

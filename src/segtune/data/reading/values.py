@@ -1,4 +1,7 @@
-"""From the numbers of an image to bytes: by their type and declared range, never by what one image happens to hold."""
+"""From the values of an image to bytes, by their type and declared range alone.
+
+The values of a single image never decide, so that all images of a dataset are treated alike.
+"""
 
 from typing import Any
 
@@ -11,35 +14,32 @@ ValueRange = tuple[float, float]
 """(black, white): the values that become 0 and 255."""
 
 _STRIP = 2**20  # pixels that are composited at a time
-_OVERSHOOT = (
-    0.1  # resampling with a cubic kernel goes beyond the range of its input by about as much
-)
+_OVERSHOOT = 0.1  # resampling with a cubic kernel exceeds the range of its input by about as much
 
 
 def to_bytes(
     values: NDArray[Any], name: str, value_range: ValueRange | None = None, bits: int | None = None
 ) -> NDArray[np.uint8]:
-    """Values of any shape as bytes.
+    """Convert values of any shape to bytes.
 
-    Without a range, bool is 0 and 1, unsigned integers of 8 and 16 bits span all that their bits hold, and floats
-    [0, 1]; floats up to a tenth beyond are cut, and NaN is black.
+    Without a `value_range` the range is 0..1 for bool, 0..2**bits - 1 for unsigned integers of 8
+    and 16 bits, and [0, 1] for floats. Floats up to 0.1 outside are clipped. NaN becomes 0.
 
     Args:
-        name: what messages call the image.
-        value_range: the values that become 0 and 255; those beyond are cut.
-        bits: how many bits of an unsigned integer are used, where that is fewer than it has.
+        name: of the image, for messages.
+        value_range: the values that become 0 and 255; values outside are clipped.
+        bits: used bits of an unsigned integer, if fewer than its type has.
 
     Raises:
-        DataError: a type whose range cannot be known, or floats beyond [0, 1].
+        DataError: a type whose range is unknown, or floats outside [0, 1].
 
     >>> to_bytes(np.array([0, 257, 65535], np.uint16), "image").tolist()
     [0, 1, 255]
     >>> to_bytes(np.array([0, 4095, 5000]), "image", value_range=(0, 4095)).tolist()
     [0, 255, 255]
     """
-    values = values.astype(
-        values.dtype.newbyteorder("="), copy=False
-    )  # files may hold the other byte order
+    native = values.dtype.newbyteorder("=")  # files may have the other byte order
+    values = values.astype(native, copy=False)
     if value_range is not None:
         return _scaled(values, value_range, name)
     if values.dtype == np.bool_:
@@ -50,14 +50,14 @@ def to_bytes(
         _check_unit_range(values, name)
         return _scaled(values, (0.0, 1.0), name)
     raise DataError(
-        f"{name} holds {values.dtype} values; which of them are black and white cannot be known from that type. "
-        f"Allowed: uint8, uint16, bool, and floats in [0, 1]. {_REMEDY}"
+        f"{name} holds {values.dtype} values; which of them are black and white cannot be known "
+        f"from that type. Allowed: uint8, uint16, bool, and floats in [0, 1]. {_REMEDY}"
     )
 
 
 _REMEDY = (
-    "Convert it (a file: gdal_translate -ot Byte -scale BLACK WHITE 0 255 IN OUT; an array of 0..255: "
-    "image.astype(numpy.uint8)), or pass value_range=(BLACK, WHITE) to segtune.read_image."
+    "Convert it (a file: gdal_translate -ot Byte -scale BLACK WHITE 0 255 IN OUT; an array of "
+    "0..255: image.astype(numpy.uint8)), or pass value_range=(BLACK, WHITE) to segtune.read_image."
 )
 
 
@@ -75,18 +75,15 @@ def _scaled(values: NDArray[Any], value_range: ValueRange, name: str) -> NDArray
         raise DataError(
             f"value_range=({black}, {white}): two numbers are expected, the smaller one first."
         )
-    if (
-        values.dtype == np.bool_
-        or not np.issubdtype(values.dtype, np.number)
-        or np.iscomplexobj(values)
-    ):
+    is_real = np.issubdtype(values.dtype, np.number) and not np.iscomplexobj(values)
+    if not is_real:
         raise DataError(f"{name} holds {values.dtype} values, for which there is no value_range.")
-    # 32-bit integers need more than the 24 bits of a float32
-    small = values.dtype.itemsize <= 2 or values.dtype == np.float32
-    share: NDArray[Any] = values.astype(np.float32 if small else np.float64)
-    share -= black
-    share *= 255.0 / (white - black)
-    return np.asarray(np.rint(np.nan_to_num(share, copy=False)).clip(0, 255), np.uint8)
+    # a float32 has 24 bits: too few for integers of 32 bits
+    fits_float32 = values.dtype.itemsize <= 2 or values.dtype == np.float32
+    levels: NDArray[Any] = values.astype(np.float32 if fits_float32 else np.float64)
+    levels -= black
+    levels *= 255.0 / (white - black)
+    return np.asarray(np.rint(np.nan_to_num(levels, copy=False)).clip(0, 255), np.uint8)
 
 
 def _check_unit_range(values: NDArray[Any], name: str) -> None:
@@ -94,37 +91,33 @@ def _check_unit_range(values: NDArray[Any], name: str) -> None:
         return
     lowest, highest = float(np.nanmin(values)), float(np.nanmax(values))
     if lowest < -_OVERSHOOT or highest > 1 + _OVERSHOOT:
+        looks_like_bytes = lowest >= -1 and 1 < highest <= 256
+        hint = "Divide them by 255 if they are 0..255. " if looks_like_bytes else ""
         raise DataError(
-            f"{name} holds {values.dtype} values from {lowest:g} to {highest:g}; floats are expected in [0, 1]. "
-            + (
-                "Divide them by 255 if they are 0..255. "
-                if -1 <= lowest and 1 < highest <= 256
-                else ""
-            )
-            + _REMEDY
+            f"{name} holds {values.dtype} values from {lowest:g} to {highest:g}; floats are "
+            f"expected in [0, 1]. {hint}{_REMEDY}"
         )
 
 
 def on_white(
     rgb: NDArray[np.uint8], opacity: NDArray[np.uint8], premultiplied: bool = False
 ) -> NDArray[np.uint8]:
-    """Colours (H, W, 3) laid on white by their opacity (H, W).
+    """Composite colours (H, W, 3) on white by their opacity (H, W).
 
     Args:
-        premultiplied: the colours are multiplied by their opacity already (TIFF's associated alpha).
+        premultiplied: the colours are already multiplied by their opacity (TIFF's associated
+            alpha).
     """
     if (opacity == 255).all():
         return np.ascontiguousarray(rgb)
-    shown = np.empty(rgb.shape, np.uint8)
+    result = np.empty(rgb.shape, np.uint8)
     rows = max(1, _STRIP // rgb.shape[1])
     for start in range(0, len(rgb), rows):
-        part, alpha = (
-            rgb[start : start + rows].astype(np.uint16),
-            opacity[start : start + rows, :, None],
-        )
+        strip = slice(start, start + rows)
+        colors, alpha = rgb[strip].astype(np.uint16), opacity[strip, :, None]
         white = np.uint16(255) - alpha
         if premultiplied:
-            shown[start : start + rows] = (part + white).clip(max=255)
+            result[strip] = (colors + white).clip(max=255)
         else:
-            shown[start : start + rows] = (part * alpha + 255 * white + 127) // 255
-    return shown
+            result[strip] = (colors * alpha + 255 * white + 127) // 255
+    return result
