@@ -1,4 +1,4 @@
-"""What a built model costs: the figures that constraints and Pareto fronts are about."""
+"""The cost of a model: the figures that constraints and Pareto fronts use."""
 
 import statistics
 import time
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-_LATENCY_RUNS = 7
+_WARM_UP, _MIN_RUNS, _MAX_RUNS = 2, 7, 200
 
 
 def measure_cost(
@@ -17,50 +17,51 @@ def measure_cost(
     batch_shape: tuple[int, int, int, int],
     image_size: tuple[int, int],
     device: torch.device,
-    wanted: Collection[str],
+    figures: Collection[str],
 ) -> dict[str, float]:
-    """The figures that are asked for; the model is left as it was.
+    """The requested figures by name; the model keeps its weights and its mode.
 
     Args:
-        batch_shape: (B, 3, H, W) of a training step.
-        image_size: (H, W) of the image whose latency is taken.
-        wanted: of `params_m` (parameters, in millions), `latency_ms` (median over single images, see `latency`),
-            `gflops` (1e9 floating-point operations for one image; a multiply-add is two), `memory_mb` (weights,
-            gradients, two optimiser states and what a step keeps for its backward pass, in fp32).
+        batch_shape: (B, 3, H, W) of a training step, for `memory_mb`.
+        image_size: (H, W) of a single image, for `latency_ms` and `gflops`.
+        figures: any of `params_m` (parameters, in millions), `latency_ms` (the median of
+            `latency`), `gflops` (1e9 floating-point operations per image; a multiply-add is two)
+            and `memory_mb` (weights, gradients, two optimiser states, and the activations that a
+            step keeps for its backward pass, in fp32).
     """
     was_training = model.training
     model.to(device)
-    found = {}
+    cost = {}
     try:
-        if "params_m" in wanted:
-            found["params_m"] = sum(p.numel() for p in model.parameters()) / 1e6
-        if "latency_ms" in wanted:
-            found["latency_ms"] = latency(model, image_size, device)[0]
-        if "gflops" in wanted:
-            found["gflops"] = _gflops(model, image_size, device)
-        if "memory_mb" in wanted:
-            found["memory_mb"] = _memory_mb(model, batch_shape, device)
+        if "params_m" in figures:
+            cost["params_m"] = sum(p.numel() for p in model.parameters()) / 1e6
+        if "latency_ms" in figures:
+            cost["latency_ms"] = latency(model, image_size, device)[0]
+        if "gflops" in figures:
+            cost["gflops"] = _gflops(model, image_size, device)
+        if "memory_mb" in figures:
+            cost["memory_mb"] = _memory_mb(model, batch_shape, device)
     finally:
         model.train(was_training)
-    return found
+    return cost
 
 
 @torch.inference_mode()
 def latency(
     model: nn.Module, image_size: tuple[int, int], device: torch.device, seconds: float = 0.0
 ) -> tuple[float, float]:
-    """Median and 95th percentile, in ms, of the time that a single image of one size takes.
+    """Median and 95th percentile, in ms, of the time that a single image takes.
 
-    Seven of them after two to warm up, or more for `seconds`, 200 at most.
+    Two images warm up. Then seven are timed, or as many as fit into `seconds`, at most 200.
     """
-    # as images are read: channels are neighbours in memory
+    # the memory layout of images from files: channels are neighbours
     image = torch.zeros((1, *image_size, 3), dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
     was_training = model.training
     model.eval()
     times: list[float] = []
     begun = time.perf_counter()
-    while len(times) < _LATENCY_RUNS + 2 or (
-        len(times) < 202 and time.perf_counter() - begun < seconds
+    while len(times) < _WARM_UP + _MIN_RUNS or (
+        len(times) < _WARM_UP + _MAX_RUNS and time.perf_counter() - begun < seconds
     ):
         started = time.perf_counter()
         model(image)
@@ -68,7 +69,8 @@ def latency(
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - started)
     model.train(was_training)
-    return 1000 * statistics.median(times[2:]), 1000 * float(np.percentile(times[2:], 95))
+    timed = times[_WARM_UP:]
+    return 1000 * statistics.median(timed), 1000 * float(np.percentile(timed, 95))
 
 
 @torch.inference_mode()
@@ -80,33 +82,31 @@ def _gflops(model: nn.Module, image_size: tuple[int, int], device: torch.device)
 
 
 def device_name(device: torch.device) -> str:
-    """What a device is called where it was made."""
-    return (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"cpu {torch.backends.cpu.get_cpu_capability()}"
-    )
+    """The GPU's product name, or `cpu` and its instruction set."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _memory_mb(
     model: nn.Module, batch_shape: tuple[int, int, int, int], device: torch.device
 ) -> float:
-    """Counted, not sampled, so that it is the same on every machine."""
-    kept: dict[int, int] = {}
+    """Bytes of the tensors of a step: counted, so that every machine gives the same figure."""
+    sizes: dict[int, int] = {}
 
-    def keep(tensor: Tensor) -> Tensor:
+    def record(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
+        sizes[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    state = {k: v.clone() for k, v in model.state_dict().items()}  # batch norm counts what it sees
-    random = torch.get_rng_state()
+    state = {k: v.clone() for k, v in model.state_dict().items()}  # batch norm counts its inputs
+    random_state = torch.get_rng_state()
     model.train()
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(record, lambda t: t):
         logits = model(torch.zeros(batch_shape, dtype=torch.uint8, device=device))
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    activations = sum(size for place, size in kept.items() if place not in weights)
+    activations = sum(size for address, size in sizes.items() if address not in weights)
     del logits
     model.load_state_dict(state)
-    torch.set_rng_state(random)
+    torch.set_rng_state(random_state)
     return (activations + 4 * sum(p.numel() * p.element_size() for p in model.parameters())) / 1e6

@@ -1,4 +1,4 @@
-"""Starting from weights that exist: timm's, a safetensors file, or the folder of one's own registered segmenter."""
+"""Weights to start from: timm's, a safetensors file, or the folder of a segmenter."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,22 +15,21 @@ from segtune.errors import ConfigError
 from segtune.models.folder import is_segmenter, read_folder
 
 _PREFIXES = ("", "net.", "encoder.", "net.encoder.", "net.encoder.model.")
+_ENCODER_PREFIXES = ("encoder.", "net.encoder.")
 
 
 @contextmanager
 def hub_or_cache() -> Iterator[None]:
-    """Loads from the model hub while the block runs, or from its cache alone where the hub does not answer in seconds.
+    """Use the model hub while the block runs, or only its cache if the hub does not answer.
 
-    Left to itself, the hub's client tries for a minute before it says that there is no network.
+    Without this the hub's client retries for a minute before it reports a missing network.
     """
     hub = huggingface_hub.constants
     before = hub.HF_HUB_OFFLINE
     try:
         if not before:
             get_session().head(hub.ENDPOINT, timeout=5)
-    except (
-        Exception
-    ):  # whatever its HTTP client raises: no name, no route, no answer, a proxy's refusal
+    except Exception:  # no name, no route, no answer, a proxy that refuses: any of its own kind
         hub.HF_HUB_OFFLINE = True
     try:
         yield
@@ -39,17 +38,19 @@ def hub_or_cache() -> Iterator[None]:
 
 
 def copy_weights(model: nn.Module, path: Path, class_names: Sequence[str]) -> int:
-    """Copies every tensor that fits by name and shape; of the layers of classes, the rows of those that both have.
+    """Copy every tensor of a file or folder that has the name and shape of one of the model.
+
+    Of the layers of classes, only the rows of the classes that both have are copied.
 
     Args:
         path: a .safetensors file (whole model or encoder alone), or a segmenter folder.
-        class_names: of the model that receives.
+        class_names: of the receiving model.
 
     Returns:
-        how many tensors were taken, in whole or in part.
+        the number of tensors that were copied, in whole or in part.
 
     Raises:
-        ConfigError: unreadable, or nothing in it fits this model's encoder.
+        ConfigError: the file cannot be read, or no tensor fits the model's encoder.
     """
     source_names: Sequence[str] = ()
     if path.is_dir() and is_segmenter(path):
@@ -60,7 +61,8 @@ def copy_weights(model: nn.Module, path: Path, class_names: Sequence[str]) -> in
             tensors = load_file(path)
         except (OSError, SafetensorError) as error:
             raise ConfigError(
-                f"hp.pretrained_weights={path}: not a safetensors file or segmenter folder that can be read ({error})."
+                f"hp.pretrained_weights={path}: not a safetensors file or segmenter folder that "
+                f"can be read ({error})."
             ) from None
     return copy_matching(model, tensors, class_names, source_names)
 
@@ -71,53 +73,58 @@ def copy_matching(
     class_names: Sequence[str],
     source_names: Sequence[str] = (),
 ) -> int:
-    """The copying itself; names may lack the prefix of the encoder or of the net.
+    """Copy tensors into a model as `copy_weights` does; their names may lack a prefix.
 
     Args:
-        source_names: the classes of the source; without them, layers of classes are copied row by row as they are.
+        source_names: the classes of the source; without them, layers of classes are copied whole.
 
     Raises:
-        ConfigError: no tensor of the encoder fits.
+        ConfigError: no tensor fits the model's encoder.
     """
-    own, by_class = model.state_dict(), _names_by_class(model)
-    taken, encoder_taken = 0, False
+    state, class_tensors = model.state_dict(), _class_tensors(model)
+    copied, fits_encoder = 0, False
     with torch.no_grad():
         for name, tensor in tensors.items():
-            target = next((own_name for p in _PREFIXES if (own_name := p + name) in own), None)
+            target = next((p + name for p in _PREFIXES if p + name in state), None)
             if target is None:
                 continue
-            if target in by_class and source_names:
-                taken += _copy_rows(own[target], tensor, class_names, source_names)
-            elif own[target].shape == tensor.shape:
-                own[target].copy_(tensor)
-                taken += 1
-                encoder_taken |= target.startswith(("encoder.", "net.encoder."))
-    if not encoder_taken:
+            if target in class_tensors and source_names:
+                copied += _copy_rows(state[target], tensor, class_names, source_names)
+            elif state[target].shape == tensor.shape:
+                state[target].copy_(tensor)
+                copied += 1
+                fits_encoder |= target.startswith(_ENCODER_PREFIXES)
+    if not fits_encoder:
         raise ConfigError(
-            f"hp.pretrained_weights: none of the {len(tensors)} tensors fits this model's encoder by name and shape. "
-            "Choose the template, encoder and width that these weights were trained with."
+            f"hp.pretrained_weights: none of the {len(tensors)} tensors fits this model's encoder "
+            "by name and shape. Choose the template, encoder and width that these weights were "
+            "trained with."
         )
-    return taken
+    return copied
 
 
-def _names_by_class(model: nn.Module) -> set[str]:
-    """Names of the tensors that have a row for each class."""
+def _class_tensors(model: nn.Module) -> set[str]:
+    """Names of the tensors that have one row per class."""
     layers: Sequence[nn.Module] = getattr(model, "class_layers", ())
-    modules = [
-        (name, module) for name, module in model.named_modules() if any(module is m for m in layers)
-    ]
-    return {f"{name}.{kind}" for name, _ in modules for kind in ("weight", "bias")}
+    names = [n for n, module in model.named_modules() if any(module is m for m in layers)]
+    return {f"{n}.weight" for n in names} | {f"{n}.bias" for n in names}
 
 
 def _copy_rows(
     target: Tensor, tensor: Tensor, class_names: Sequence[str], source_names: Sequence[str]
 ) -> int:
-    """A tensor with a row for each class: rows of the classes that both have, and what comes after the classes."""
-    rest = tensor[len(source_names) :]
-    if target.shape[1:] != tensor.shape[1:] or len(target) - len(class_names) != len(rest):
+    """Copy the rows of the classes that both have, and the rows after the classes.
+
+    Returns:
+        1 if any row was copied, else 0.
+    """
+    after_classes = tensor[len(source_names) :]
+    if target.shape[1:] != tensor.shape[1:]:
+        return 0
+    if len(target) - len(class_names) != len(after_classes):
         return 0
     shared = [name for name in class_names if name in source_names]
     for name in shared:
         target[class_names.index(name)] = tensor[source_names.index(name)]
-    target[len(class_names) :] = rest
-    return 1 if shared or len(rest) else 0
+    target[len(class_names) :] = after_classes
+    return 1 if shared or len(after_classes) else 0

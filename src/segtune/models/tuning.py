@@ -1,4 +1,4 @@
-"""How pretrained weights are treated: slower in early layers, frozen, or changed by low-rank updates alone."""
+"""How to train pretrained weights: slower in early layers, frozen, or by low-rank updates alone."""
 
 import re
 from collections.abc import Mapping
@@ -18,47 +18,49 @@ _ATTENTION = re.compile(r"(^|\.)(attn|attention|self_attn)\.\w*(qkv|q|k|v|kv|pro
 
 
 def apply_tuning(config: TuningConfig, model: nn.Module, weights: str) -> None:
-    """Makes a built model train as configured.
+    """Freeze the encoder of a model, or add low-rank updates to it, as configured.
 
     Args:
-        weights: where its weights came from, for messages.
+        weights: the source of the model's weights, for messages.
 
     Raises:
-        ConfigError: an encoder that is to stay as it is, but was never trained; or one without attention for LoRA.
+        ConfigError: the encoder would stay frozen at random numbers, or has no attention for LoRA.
     """
     if config.encoder == "train":
         return
     if weights == "none":
         raise ConfigError(
-            f"tuning.encoder={config.encoder}: hp.pretrained_weights=none leaves the encoder at random numbers. Give "
-            "imagenet, a safetensors file or a registered segmenter (models:/…), or take tuning=full."
+            f"tuning.encoder={config.encoder}: hp.pretrained_weights=none leaves the encoder at "
+            "random numbers. Give imagenet, a safetensors file or a registered segmenter "
+            "(models:/…), or take tuning=full."
         )
     freeze_encoder(model, True)
-    if config.encoder == "lora" and not add_lora(
-        encoder_of(model), config.lora_rank, config.lora_alpha
-    ):
+    if config.encoder != "lora":
+        return
+    if not add_lora(encoder_of(model), config.lora_rank, config.lora_alpha):
         raise ConfigError(
-            "tuning.encoder=lora: this encoder has no attention; take a transformer, or tuning=gentle."
+            "tuning.encoder=lora: this encoder has no attention; take a transformer, or "
+            "tuning=gentle."
         )
 
 
 def encoder_of(model: nn.Module) -> nn.Module:
     """The part of a model that pretrained weights fill."""
     encoder = getattr(getattr(model, "net", model), "encoder", None)
-    assert isinstance(encoder, nn.Module), "every architecture has one"
+    assert isinstance(encoder, nn.Module), "every architecture has an encoder"
     return encoder
 
 
 def freeze_encoder(model: nn.Module, frozen: bool) -> None:
-    """Keeps the encoder's weights as they are, or lets them go; LoRA's updates are trained anyway."""
+    """Freeze or unfreeze the encoder's weights; LoRA's updates stay trainable."""
     for name, parameter in encoder_of(model).named_parameters():
-        parameter.requires_grad_(not frozen or _is_update(name))
+        parameter.requires_grad_(not frozen or _is_low_rank(name))
 
 
 def is_frozen(model: nn.Module) -> bool:
-    """Whether the encoder's weights stay as they are, but for LoRA's updates."""
+    """Whether no weight of the encoder is trained, apart from LoRA's updates."""
     return not any(
-        p.requires_grad for n, p in encoder_of(model).named_parameters() if not _is_update(n)
+        p.requires_grad for n, p in encoder_of(model).named_parameters() if not _is_low_rank(n)
     )
 
 
@@ -77,37 +79,36 @@ class LowRank(nn.Module):
 
 
 def add_lora(encoder: nn.Module, rank: int, alpha: float) -> int:
-    """Puts a low-rank update on every linear layer of the encoder's attention; returns on how many."""
-    found = [
+    """Add a low-rank update to every linear layer of the attention; return their number."""
+    layers = [
         m for n, m in encoder.named_modules() if isinstance(m, nn.Linear) and _ATTENTION.search(n)
     ]
-    for linear in found:
-        parametrize.register_parametrization(
-            linear, "weight", LowRank(linear.out_features, linear.in_features, rank, alpha)
-        )
-    return len(found)
+    for linear in layers:
+        update = LowRank(linear.out_features, linear.in_features, rank, alpha)
+        parametrize.register_parametrization(linear, "weight", update)
+    return len(layers)
 
 
 def merged_state(model: nn.Module) -> Mapping[str, Tensor]:
-    """The state of the plain model: low-rank updates are part of the weights that they change."""
+    """The state dict of the model without LoRA: low-rank updates are added to the weights."""
     state = dict(model.state_dict())
     for name, module in model.named_modules():
         if parametrize.is_parametrized(module, "weight"):
-            inside = f"{name}.parametrizations.weight."
-            state = {k: v for k, v in state.items() if not k.startswith(inside)}
+            parts = f"{name}.parametrizations.weight."
+            state = {k: v for k, v in state.items() if not k.startswith(parts)}
             state[f"{name}.weight"] = cast(Tensor, module.weight).detach()
     return state
 
 
 def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
-    """Factor on the learning rate of each parameter: decay ** (layers above it); 1 in the last layer and in the head.
+    """Factor on the learning rate of each parameter: decay ** (number of encoder layers above it).
 
-    An encoder's layers are those of timm's `param_groups_layer_decay` (Clark et al., 2020; Bao et al., 2022): the stem,
-    then each block; what brings a stage to its resolution belongs to the stage's first block, a norm to the block
-    before it.
+    It is 1 in the encoder's last layer and in the head. The layers are those of timm's
+    `param_groups_layer_decay` (Clark et al., 2020; Bao et al., 2022): the stem, then each block.
+    A downsampling layer belongs to the block after it, a norm to the block before it.
 
     Raises:
-        ConfigError: an encoder whose layers timm does not know.
+        ConfigError: timm does not know the layers of this encoder.
     """
     encoder = encoder_of(model)
     prefix = next(n for n, m in model.named_modules() if m is encoder)
@@ -122,38 +123,47 @@ _MIX_TRANSFORMER = {
     "blocks": [
         (r"^patch_embed(\d+)\.", (0,)),
         (r"^block(\d+)\.(\d+)", None),
-        (r"^norm(\d+)\.", (99999,)),  # timm's mark for: as the block before it
+        (r"^norm(\d+)\.", (99999,)),  # timm's mark for the block before it
     ],
 }
-"""The layers of smp's Mix Transformers, which have no `group_matcher`, in its form."""
+"""The layers of smp's Mix Transformers, in the form of timm's `group_matcher`, which they lack."""
 
 
 def _layers(encoder: nn.Module) -> dict[str, int]:
-    """The layer of each of an encoder's parameters, from 0, the one that sees the image."""
+    """The layer of each parameter of an encoder; layer 0 sees the image."""
     names = [name for name, _ in encoder.named_parameters()]
-    inner = getattr(encoder, "model", encoder)  # smp's encoders hold timm's
-    own_prefix = "" if inner is encoder else "model."
-    net, renamed = _with_groups(inner)
-    matcher = (
-        _MIX_TRANSFORMER if isinstance(encoder, MixVisionTransformerEncoder) else _matcher_of(net)
-    )
-    timms = {_original(name.removeprefix(own_prefix), renamed): name for name in names}
-    found = group_with_matcher(iter([(name, None) for name in timms]), matcher, reverse=True)
-    return {timms[name]: int(layer) for name, layer in found.items()}
+    inner = getattr(encoder, "model", encoder)  # smp's encoders hold a model of timm
+    prefix = "" if inner is encoder else "model."
+    net, renamed = _net_with_matcher(inner)
+    if isinstance(encoder, MixVisionTransformerEncoder):
+        matcher: Any = _MIX_TRANSFORMER
+    else:
+        matcher = _matcher_of(net)
+    by_timm_name = {_timm_parameter(n.removeprefix(prefix), renamed): n for n in names}
+    pairs = iter([(name, None) for name in by_timm_name])
+    layers = group_with_matcher(pairs, matcher, reverse=True)
+    return {by_timm_name[name]: int(layer) for name, layer in layers.items()}
 
 
 def _matcher_of(net: Any) -> Any:
-    """Raises ConfigError: timm does not know the net's layers."""
+    """The layers of a net in timm's form.
+
+    Raises:
+        ConfigError: timm does not know them.
+    """
     if not hasattr(net, "group_matcher"):
         raise ConfigError(
-            "tuning.layer_decay: timm does not say which layers this encoder has. Set tuning.layer_decay=1.0, or take "
-            "another hp.encoder."
+            "tuning.layer_decay: timm does not say which layers this encoder has. Set "
+            "tuning.layer_decay=1.0, or take another hp.encoder."
         )
     return net.group_matcher(coarse=False)
 
 
-def _with_groups(inner: nn.Module) -> tuple[Any, set[str]]:
-    """A net that knows its layers, and the names of its modules that `inner`, which gives features, has flattened."""
+def _net_with_matcher(inner: nn.Module) -> tuple[Any, set[str]]:
+    """A net that has a `group_matcher`, and the modules whose names `inner` has flattened.
+
+    timm's nets for features have none and call `stages.0` `stages_0`: then the net is built anew.
+    """
     if hasattr(inner, "group_matcher"):
         return inner, set()
     config: Any = getattr(inner, "pretrained_cfg", None)
@@ -162,26 +172,28 @@ def _with_groups(inner: nn.Module) -> tuple[Any, set[str]]:
     try:
         with torch.device("meta"):  # its weights are not needed
             net = timm.create_model(config["architecture"], num_classes=0)
-    except (RuntimeError, NotImplementedError):  # some read numbers while they are built
+    except (RuntimeError, NotImplementedError):  # some nets read numbers while they are built
         net = timm.create_model(config["architecture"], num_classes=0)
-    pairs = {n.replace(".", "_", 1) for n, _ in net.named_modules() if n.count(".") == 1}
-    return net, pairs & {n for n, _ in inner.named_children()}
+    flattened = {n.replace(".", "_", 1) for n, _ in net.named_modules() if n.count(".") == 1}
+    return net, flattened & {n for n, _ in inner.named_children()}
 
 
-def _original(name: str, renamed: set[str]) -> str:
-    """Timm's own name of a parameter of a net for features, which calls `stages.0` `stages_0`.
+def _timm_parameter(name: str, renamed: set[str]) -> str:
+    """Timm's name of a parameter of a net for features, which calls `stages.0` `stages_0`.
 
-    >>> _original("stages_0.blocks.1.norm.weight", {"stages_0"})
+    >>> _timm_parameter("stages_0.blocks.1.norm.weight", {"stages_0"})
     'stages.0.blocks.1.norm.weight'
     """
-    first, dot, rest = name.partition(".")
-    return ".".join(first.rsplit("_", 1)) + dot + rest if first in renamed else name
+    first, dot, remainder = name.partition(".")
+    if first not in renamed:
+        return name
+    return ".".join(first.rsplit("_", 1)) + dot + remainder
 
 
-def _is_update(name: str) -> bool:
+def _is_low_rank(name: str) -> bool:
     return "lora_" in name
 
 
 def trainable(model: nn.Module) -> int:
-    """How many numbers are trained."""
+    """The number of trained weights."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -1,1 +1,1 @@
-"""Losses on logits (B, C, H, W) and masks (B, H, W)."""
+"""Losses of logits (B, C, H, W) against masks (B, H, W)."""

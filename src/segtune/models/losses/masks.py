@@ -1,4 +1,4 @@
-"""The loss of models that predict a set of masks: each true mask is given to one query, which then has to fit it."""
+"""The loss of query-based models: each true mask is matched to one query, which must fit it."""
 
 import math
 from collections.abc import Sequence
@@ -13,15 +13,18 @@ from torch import Tensor, nn
 from segtune.classes import IGNORE_INDEX
 from segtune.models.networks.network import Masks
 
-_OVERSAMPLED, _UNCERTAIN = 3, 0.75
-_BAD = 1e6
+_OVERSAMPLING, _UNCERTAIN_SHARE = 3, 0.75
+_MAX_COST = 1e6  # in place of costs that are not finite
+
+Shares = tuple[Tensor | float, Tensor | float]
+"""Share of a part of a batch in the batch's mean over queries, and over matched queries."""
 
 
 class MaskClassificationLoss(nn.Module):
-    """Matches queries to the classes that an image shows and compares class and mask (Mask2Former, Cheng et al., 2022).
+    """Match queries to the classes of an image, then compare class and mask.
 
-    Masks are compared on points: some drawn where the mask is least certain, the rest anywhere (section 3.3 there). A
-    point whose pixel is ignored counts nowhere.
+    Mask2Former (Cheng et al., 2022). Masks are compared on points (section 3.3): some where the
+    mask is least certain, the others anywhere. Points on ignored pixels do not count.
 
     Args:
         num_points: per mask.
@@ -45,34 +48,34 @@ class MaskClassificationLoss(nn.Module):
         super().__init__()
         self.num_classes, self.num_points = num_classes, num_points
         self.factors = class_weight, mask_weight, dice_weight
-        self.register_buffer(
-            "weight", torch.tensor([1.0] * num_classes + [no_object]), persistent=False
-        )
+        weight = torch.tensor([1.0] * num_classes + [no_object])
+        self.register_buffer("weight", weight, persistent=False)
 
     def forward(
         self, predictions: Sequence[Masks], mask: Tensor, whole: Tensor | None = None
     ) -> Tensor:
-        """Scalar loss, summed over the predictions of a model, against mask (B, H, W) of ids and 255.
+        """Scalar loss against mask (B, H, W) of ids and 255, summed over the predictions.
 
         A GPU waits for the CPU once, for all images and predictions together.
 
         Args:
-            whole: the mask (N, H, W) of the batch that these are a part of: the losses of its parts sum to its own.
+            whole: the mask (N, H, W) of the batch that `mask` is a part of. The losses of the
+                parts then sum to the loss of the batch.
         """
-        with torch.autocast(
-            mask.device.type, enabled=False
-        ):  # sums over thousands of points need fp32
-            found = [Masks(p.classes.float(), p.masks.float()) for p in predictions]
-            matched = assign(torch.stack([self._costs(p, mask) for p in found]).cpu().numpy())
-            shares = self._shares(mask, mask if whole is None else whole, found[0].classes.shape[1])
-            return torch.stack(
-                [self._one(p, mask, m, shares) for p, m in zip(found, matched, strict=True)]
-            ).sum()
+        # fp32: sums over thousands of points
+        with torch.autocast(mask.device.type, enabled=False):
+            predictions = [Masks(p.classes.float(), p.masks.float()) for p in predictions]
+            costs = torch.stack([self._costs(p, mask) for p in predictions])
+            matches = assign(costs.cpu().numpy())
+            num_queries = predictions[0].classes.shape[1]
+            shares = self._shares(mask, mask if whole is None else whole, num_queries)
+            losses = [
+                self._loss_of_one(p, mask, m, shares)
+                for p, m in zip(predictions, matches, strict=True)
+            ]
+            return torch.stack(losses).sum()
 
-    def _shares(
-        self, mask: Tensor, whole: Tensor, num_queries: int
-    ) -> tuple[Tensor | float, Tensor | float]:
-        """What a part of a batch counts in the mean over queries, and in that over matched ones."""
+    def _shares(self, mask: Tensor, whole: Tensor, num_queries: int) -> Shares:
         if mask is whole:
             return 1.0, 1.0
         matched, all_matched = (
@@ -83,108 +86,103 @@ class MaskClassificationLoss(nn.Module):
         all_queries = all_matched + no_object * (len(whole) * num_queries - all_matched)
         return queries / all_queries, matched / all_matched.clamp(min=1)
 
-    def _one(
-        self,
-        found: Masks,
-        mask: Tensor,
-        matched: NDArray[np.int64],
-        shares: tuple[Tensor | float, Tensor | float],
+    def _loss_of_one(
+        self, prediction: Masks, mask: Tensor, match: NDArray[np.int64], shares: Shares
     ) -> Tensor:
-        """Of one prediction, with its (image, query, class) triples (3, M)."""
-        images, queries, labels = torch.from_numpy(matched).to(mask.device, non_blocking=True)
-        target = torch.full(found.classes.shape[:2], self.num_classes, device=mask.device)
+        """The loss of one prediction with its (image, query, class) triples (3, M)."""
+        class_weight, mask_weight, dice_weight = self.factors
+        images, queries, labels = torch.from_numpy(match).to(mask.device, non_blocking=True)
+        target = torch.full(prediction.classes.shape[:2], self.num_classes, device=mask.device)
         target[images, queries] = labels
-        total = (
-            shares[0]
-            * self.factors[0]
-            * F.cross_entropy(found.classes.transpose(1, 2), target, self.weight)
-        )
-        if not matched.size:
-            return total + 0.0 * found.masks.sum()
-        logits = found.masks[images, queries]
+        classes = F.cross_entropy(prediction.classes.transpose(1, 2), target, self.weight)
+        class_loss = shares[0] * class_weight * classes
+        if not match.size:
+            return class_loss + 0.0 * prediction.masks.sum()
+        logits = prediction.masks[images, queries]
         points = self._points(logits)
-        values, ids = _at(logits[:, None], points)[:, 0], _ids_at(mask[images], points)
+        values, ids = _values_at(logits[:, None], points)[:, 0], _ids_at(mask[images], points)
         truth, counted = (ids == labels[:, None]).float(), (ids != IGNORE_INDEX).float()
         cross = F.binary_cross_entropy_with_logits(values, truth, counted, reduction="none").sum(1)
         cross = (cross / counted.sum(1).clamp(min=1)).mean()
         share = values.sigmoid() * counted
         dice = 1 - (2 * (share * truth).sum(1) + 1) / (share.sum(1) + (truth * counted).sum(1) + 1)
-        summed: Tensor = total + shares[1] * (
-            self.factors[1] * cross + self.factors[2] * dice.mean()
-        )
-        return summed
+        loss: Tensor = class_loss + shares[1] * (mask_weight * cross + dice_weight * dice.mean())
+        return loss
 
     def _shown(self, mask: Tensor) -> Tensor:
         """Which classes each image of a mask (B, H, W) shows, (B, C) bool."""
-        found = torch.zeros(len(mask), IGNORE_INDEX + 1, dtype=torch.bool, device=mask.device)
-        found.scatter_(1, mask.flatten(1).long(), True)
-        return found[:, : self.num_classes]
+        shown = torch.zeros(len(mask), IGNORE_INDEX + 1, dtype=torch.bool, device=mask.device)
+        shown.scatter_(1, mask.flatten(1).long(), True)
+        return shown[:, : self.num_classes]
 
     @torch.no_grad()
-    def _costs(self, found: Masks, mask: Tensor) -> Tensor:
-        """(B, Q, C): what each query would cost as each class; infinity for a class that an image does not show."""
+    def _costs(self, prediction: Masks, mask: Tensor) -> Tensor:
+        """Cost of each query as each class, (B, Q, C); infinity for classes an image lacks."""
+        class_weight, mask_weight, dice_weight = self.factors
         points = torch.rand(len(mask), self.num_points, 2, device=mask.device)
-        values, ids = _at(found.masks, points), _ids_at(mask, points)
+        values, ids = _values_at(prediction.masks, points), _ids_at(mask, points)
         truth = (ids[..., None] == torch.arange(self.num_classes, device=mask.device)).float()
         counted = (ids != IGNORE_INDEX).float()[:, None]
         number = counted.sum(2, keepdim=True).clamp(min=1)
-        elsewhere = counted.transpose(1, 2) - truth
-        cross = (F.softplus(-values) @ truth + F.softplus(values) @ elsewhere) / number
+        outside = counted.transpose(1, 2) - truth
+        cross = (F.softplus(-values) @ truth + F.softplus(values) @ outside) / number
         share = values.sigmoid() * counted
-        dice = 1 - (2 * share @ truth + 1) / (
-            share.sum(2, keepdim=True) + truth.sum(1, keepdim=True) + 1
-        )
-        by_class = -found.classes.softmax(-1)[..., :-1]
-        costs: Tensor = (
-            self.factors[0] * by_class + self.factors[1] * cross + self.factors[2] * dice
-        )
-        costs = costs.nan_to_num(_BAD, _BAD, -_BAD)  # of weights that diverge: SciPy wants numbers
+        size = share.sum(2, keepdim=True) + truth.sum(1, keepdim=True)
+        dice = 1 - (2 * share @ truth + 1) / (size + 1)
+        by_class = -prediction.classes.softmax(-1)[..., :-1]
+        costs: Tensor = class_weight * by_class + mask_weight * cross + dice_weight * dice
+        # weights that diverge give NaN, which SciPy refuses
+        costs = costs.nan_to_num(_MAX_COST, _MAX_COST, -_MAX_COST)
         return costs.masked_fill(~self._shown(mask)[:, None], math.inf)
 
     @torch.no_grad()
     def _points(self, logits: Tensor) -> Tensor:
-        """(M, P, 2) places in [0, 1] as (x, y): of three times as many, those of least certainty, and others."""
-        many = torch.rand(len(logits), self.num_points * _OVERSAMPLED, 2, device=logits.device)
-        uncertain = -_at(logits[:, None], many)[:, 0].abs()
-        number = int(self.num_points * _UNCERTAIN)
-        chosen = uncertain.topk(number, 1).indices
-        kept = many.gather(1, chosen[..., None].expand(-1, -1, 2))
-        return torch.cat(
-            [kept, torch.rand(len(logits), self.num_points - number, 2, device=logits.device)], 1
+        """Points (M, P, 2) as (x, y) in [0, 1]: the least certain of three times P, and others."""
+        number = int(self.num_points * _UNCERTAIN_SHARE)
+        candidates = torch.rand(
+            len(logits), self.num_points * _OVERSAMPLING, 2, device=logits.device
         )
+        certainty = _values_at(logits[:, None], candidates)[:, 0].abs()
+        index = (-certainty).topk(number, 1).indices
+        uncertain = candidates.gather(1, index[..., None].expand(-1, -1, 2))
+        others = torch.rand(len(logits), self.num_points - number, 2, device=logits.device)
+        return torch.cat([uncertain, others], 1)
 
 
 def assign(costs: NDArray[np.float32]) -> list[NDArray[np.int64]]:
-    """For each of L predictions, (image, query, class) triples (3, M) of least cost: each class shown gets one query.
+    """The cheapest match of one query to each class that an image shows.
 
     Args:
-        costs: (L, B, Q, C); infinity for a class that an image does not show.
+        costs: (L, B, Q, C) of L predictions; infinity for a class that an image does not show.
+
+    Returns:
+        for each prediction, (image, query, class) triples (3, M).
 
     >>> costs = np.array([[[[0.9, 0.1, np.inf], [0.2, 0.3, np.inf]]]], np.float32)
     >>> assign(costs)[0].tolist()
     [[0, 0], [0, 1], [1, 0]]
     """
-    found = []
+    matches = []
     for prediction in costs:
         triples = [np.zeros((3, 0), np.int64)]
         for image, cost in enumerate(prediction):
             classes = np.flatnonzero(np.isfinite(cost[0]))
             queries, order = linear_sum_assignment(cost[:, classes])
             triples.append(np.stack([np.full_like(queries, image), queries, classes[order]]))
-        found.append(np.concatenate(triples, axis=1))
-    return found
+        matches.append(np.concatenate(triples, axis=1))
+    return matches
 
 
-def _at(values: Tensor, points: Tensor) -> Tensor:
-    """(N, C, P) bilinear values of maps (N, C, H, W) at points (N, P, 2)."""
-    found: Tensor = F.grid_sample(
-        values, 2 * points[:, None] - 1, align_corners=False, padding_mode="border"
+def _values_at(maps: Tensor, points: Tensor) -> Tensor:
+    """Bilinear values (N, C, P) of maps (N, C, H, W) at points (N, P, 2)."""
+    values: Tensor = F.grid_sample(
+        maps, 2 * points[:, None] - 1, align_corners=False, padding_mode="border"
     )
-    return found[:, :, 0]
+    return values[:, :, 0]
 
 
 def _ids_at(mask: Tensor, points: Tensor) -> Tensor:
-    """(N, P) ids of masks (N, H, W) at points (N, P, 2)."""
+    """Ids (N, P) of masks (N, H, W) at points (N, P, 2)."""
     height, width = mask.shape[-2:]
     x = (points[..., 0] * width).long().clamp(0, width - 1)
     y = (points[..., 1] * height).long().clamp(0, height - 1)

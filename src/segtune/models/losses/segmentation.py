@@ -1,4 +1,4 @@
-"""The loss: a weighted sum of the field's terms, on logits and mask of one size."""
+"""The loss of a run: a weighted sum of terms, on logits and mask of one size."""
 
 from collections.abc import Sequence
 
@@ -15,15 +15,16 @@ from segtune.models.losses.lovasz import lovasz_softmax
 from segtune.models.losses.masks import MaskClassificationLoss
 
 _BETA = 0.9999
-_LANES = 16
-"""Classes below which a CPU takes up to three times as long for a softmax over neighbours (LOG.md)."""
+_ADDITIVE_TERMS = {"cross_entropy", "focal", "masks"}
+_MIN_FAST_CLASSES = 16
+"""With fewer classes, a softmax over neighbours takes a CPU up to three times as long (LOG.md)."""
 
 
 class SegmentationLoss(nn.Module):
     """Sum of the configured terms.
 
     Attributes:
-        mask_loss: the loss of a query-based model's predictions, where that is what is configured; else None.
+        mask_loss: the loss of a query-based model's predictions; None if it is not configured.
 
     Args:
         shares: share of each class among the counted pixels of the train masks, for class weights.
@@ -34,29 +35,26 @@ class SegmentationLoss(nn.Module):
     def __init__(self, config: LossConfig, shares: Sequence[float] | NDArray[np.float64]) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer(
-            "weight", class_weights(config.class_weights, shares), persistent=False
-        )
+        weights = class_weights(config.class_weights, shares)
+        self.register_buffer("weight", weights, persistent=False)
         self.focal = FocalLoss("multiclass", ignore_index=IGNORE_INDEX)
-        self.mask_loss = (
-            MaskClassificationLoss(len(shares), config.points) if "masks" in config.terms else None
-        )
+        self.mask_loss = None
+        if "masks" in config.terms:
+            self.mask_loss = MaskClassificationLoss(len(shares), config.points)
 
     @property
     def is_additive(self) -> bool:
-        """Whether the losses of a batch's parts sum to the batch's, where each is given the `whole`.
+        """Whether the losses of a batch's parts, each given the `whole`, sum to the batch's loss.
 
         Dice and Lovasz are ratios over all pixels, and the hardest pixels are chosen among all.
         """
-        return (
-            set(self.config.terms) <= {"cross_entropy", "focal", "masks"}
-            and self.config.ohem_ratio == 1.0
-        )
+        return set(self.config.terms) <= _ADDITIVE_TERMS and self.config.ohem_ratio == 1.0
 
     def draw_shift(self) -> tuple[int, int]:
-        """The row and column that a strided loss starts at, drawn anew for each batch.
+        """Draw the row and column at which a strided loss starts; call it once per batch.
 
-        A logit lies between the two middle pixels of its cell: with always the same, all would slide by half a pixel.
+        A logit lies between the two middle pixels of its cell. A fixed choice of one of them would
+        shift all predictions by half a pixel.
         """
         stride = self.config.stride
         if stride == 1:
@@ -64,11 +62,13 @@ class SegmentationLoss(nn.Module):
         return stride // 2 - int(torch.randint(2, ())), stride // 2 - int(torch.randint(2, ()))
 
     def forward(self, logits: Tensor, mask: Tensor, whole: Tensor | None = None) -> Tensor:
-        """Scalar loss of logits (B, C, H, W) against mask (B, H, W) of ids and 255; 0 where nothing counts.
+        """Scalar loss of logits (B, C, H, W) against mask (B, H, W) of ids and 255.
+
+        The loss is 0 if every pixel is ignored.
 
         Args:
-            whole: the mask (N, H, W) of the batch that these are a part of. Terms are then divided by what counts in
-                all of it; only for a loss that `is_additive`.
+            whole: the mask (N, H, W) of the batch that `mask` is a part of, for a loss that
+                `is_additive`. The terms are then divided by the counted pixels of the batch.
         """
         with torch.autocast(logits.device.type, enabled=False):
             logits, target = logits.float(), mask.long()
@@ -82,16 +82,16 @@ class SegmentationLoss(nn.Module):
         if name == "cross_entropy":
             return self._cross_entropy(logits, target, whole)
         if name == "lovasz":
-            return lovasz_softmax(*self._some(logits, target))
+            return lovasz_softmax(*self._subsampled(logits, target))
         if name == "dice":
             return soft_dice(logits, target)
         if not bool((target != IGNORE_INDEX).any()):
-            return logits.sum() * 0.0  # smp's focal loss is not defined on nothing
+            return logits.sum() * 0.0  # smp's focal loss is not defined without pixels
         term: Tensor = self.focal(logits, target)
-        return term * _share(target, whole)
+        return term * _counted_share(target, whole)
 
-    def _some(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Every n-th row and column, from a random place on."""
+    def _subsampled(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Every n-th row and column, from a random start."""
         every = self.config.lovasz_stride
         # at least 1: a labeler's batch may hold no region
         row, column = (
@@ -101,14 +101,12 @@ class SegmentationLoss(nn.Module):
 
     def _cross_entropy(self, logits: Tensor, target: Tensor, whole: Tensor) -> Tensor:
         if self.config.ohem_ratio < 1.0 or self.config.boundary:
-            return self._chosen_cross_entropy(logits, target, whole)
+            return self._selective_cross_entropy(logits, target, whole)
         values, ids = logits, target
-        if logits.is_cuda or logits.shape[1] >= _LANES:
-            # classes last: in channels_last a view, whose softmax runs over neighbours; deterministic on a GPU, too
-            values, ids = (
-                logits.permute(0, 2, 3, 1).reshape(-1, logits.shape[1]),
-                target.reshape(-1),
-            )
+        if logits.is_cuda or logits.shape[1] >= _MIN_FAST_CLASSES:
+            # a view in channels_last, whose softmax runs over neighbours; deterministic on a GPU
+            values = logits.permute(0, 2, 3, 1).reshape(-1, logits.shape[1])
+            ids = target.reshape(-1)
         summed = F.cross_entropy(
             values,
             ids,
@@ -117,71 +115,67 @@ class SegmentationLoss(nn.Module):
             label_smoothing=self.config.label_smoothing,
             reduction="sum",
         )
-        return summed / self._norms(whole).sum().clamp(min=1e-6)
+        return summed / self._pixel_weights(whole).sum().clamp(min=1e-6)
 
-    def _chosen_cross_entropy(self, logits: Tensor, target: Tensor, whole: Tensor) -> Tensor:
-        """Of the hardest pixels, or with more weight along the borders of classes."""
+    def _selective_cross_entropy(self, logits: Tensor, target: Tensor, whole: Tensor) -> Tensor:
+        """Cross-entropy of the hardest pixels, or with more weight along borders of classes."""
         counted = target != IGNORE_INDEX
-        each = F.cross_entropy(
+        losses = self._pixel_losses(logits, target, self.weight)
+        factor, weights = counted.float(), self._pixel_weights(whole)
+        if self.config.boundary:  # the losses have the weights of classes, but not of borders
+            factor = factor * (1.0 + self.config.boundary * borders(target))
+        if self.config.ohem_ratio < 1.0:  # not additive: `whole` is `target`
+            hard = self._hardest(logits, target, counted)
+            factor, weights = factor * hard, weights * hard
+        return (losses * factor).sum() / weights.sum().clamp(min=1e-6)
+
+    def _pixel_losses(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        return F.cross_entropy(
             logits,
             target,
-            weight=self.weight,
+            weight=weight,
             ignore_index=IGNORE_INDEX,
             label_smoothing=self.config.label_smoothing,
             reduction="none",
         )
-        factor, norm = (
-            counted.float(),
-            self._norms(whole),
-        )  # `each` has the weights of classes already
-        if self.config.boundary:
-            factor = factor * (1.0 + self.config.boundary * borders(target))
-        if self.config.ohem_ratio < 1.0:  # of a whole batch: this is not additive
-            hard = self._hardest(logits, target, counted)
-            factor, norm = factor * hard, norm * hard
-        return (each * factor).sum() / norm.sum().clamp(min=1e-6)
 
-    def _norms(self, target: Tensor) -> Tensor:
-        """What each pixel of ids (B, H, W) adds to what the cross-entropy is divided by; an ignored one nothing."""
-        norm = (target != IGNORE_INDEX).float()
+    def _pixel_weights(self, target: Tensor) -> Tensor:
+        """Weight of each pixel of ids (B, H, W) in the mean cross-entropy; 0 if it is ignored."""
+        weights = (target != IGNORE_INDEX).float()
         if self.weight is not None:
-            norm = norm * self.weight[target.clamp(max=len(self.weight) - 1)]
-        return (
-            norm * (1.0 + self.config.boundary * borders(target)) if self.config.boundary else norm
-        )
+            weights = weights * self.weight[target.clamp(max=len(self.weight) - 1)]
+        if self.config.boundary:
+            weights = weights * (1.0 + self.config.boundary * borders(target))
+        return weights
 
     @torch.no_grad()
     def _hardest(self, logits: Tensor, target: Tensor, counted: Tensor) -> Tensor:
-        """Where the cross-entropy, without weights of classes, is largest: (B, H, W) bool."""
-        each = F.cross_entropy(
-            logits,
-            target,
-            ignore_index=IGNORE_INDEX,
-            label_smoothing=self.config.label_smoothing,
-            reduction="none",
-        )
+        """Where the cross-entropy without class weights is largest, (B, H, W) bool."""
+        if not counted.any():
+            return counted
+        losses = self._pixel_losses(logits, target, None)
         number = max(1, int(self.config.ohem_ratio * int(counted.sum())))
-        return each >= each[counted].topk(number).values[-1] if counted.any() else counted
+        return losses >= losses[counted].topk(number).values[-1]
 
 
-def _share(target: Tensor, whole: Tensor) -> Tensor | float:
-    """Share of the counted pixels of a batch that a part of it holds."""
+def _counted_share(target: Tensor, whole: Tensor) -> Tensor | float:
+    """Share of the counted pixels of a batch that lie in a part of it."""
     if target is whole:
         return 1.0
     return (target != IGNORE_INDEX).sum() / (whole != IGNORE_INDEX).sum().clamp(min=1)
 
 
 def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean over the classes that a batch shows of 1 - 2 |P T| / (|P| + |T|) (Milletari et al., 2016), 0 if none is.
+    """Dice loss 1 - 2 |P T| / (|P| + |T|) (Milletari et al., 2016), mean over a batch's classes.
 
-    The sums run over all counted pixels of the batch.
+    The sums run over all counted pixels of the batch. Without a counted pixel the loss is 0.
 
     Args:
         logits: (B, C, H, W).
         target: (B, H, W) ids and 255.
 
     >>> logits = torch.tensor([0.0, 0.0, 50.0]).view(1, 3, 1, 1).expand(1, 3, 1, 2)
-    >>> float(soft_dice(logits, torch.tensor([[[0, 1]]])))  # all wrong, and one class of three is not shown
+    >>> float(soft_dice(logits, torch.tensor([[[0, 1]]])))  # all pixels wrong; class 2 is absent
     1.0
     """
     num_classes = logits.shape[1]
@@ -189,35 +183,38 @@ def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
     shares = logits.softmax(1).transpose(0, 1).flatten(1) * (ids != IGNORE_INDEX)
     truth = (ids == torch.arange(num_classes, device=ids.device)[:, None]).to(logits.dtype)
     size = truth.sum(1)
-    each = 1 - 2 * (shares * truth).sum(1) / (shares.sum(1) + size).clamp(min=1e-7)
+    losses = 1 - 2 * (shares * truth).sum(1) / (shares.sum(1) + size).clamp(min=1e-7)
     shown = size > 0
-    return (each * shown).sum() / shown.sum().clamp(min=1)
+    return (losses * shown).sum() / shown.sum().clamp(min=1)
 
 
 def borders(target: Tensor) -> Tensor:
-    """Where a pixel of ids (B, H, W) has a neighbour of another class, (B, H, W) float; ignored pixels are no class.
+    """1 where a pixel of ids (B, H, W) has a neighbour of another class, else 0, (B, H, W) float.
+
+    Ignored pixels belong to no class.
 
     >>> borders(torch.tensor([[[0, 0, 1, 1, 255]]]))
     tensor([[[0., 1., 1., 0., 0.]]])
     """
-    found = torch.zeros_like(target, dtype=torch.bool)
+    is_border = torch.zeros_like(target, dtype=torch.bool)
     if not target.numel():  # a labeler's batch without a region
-        return found.float()
+        return is_border.float()
     for dim in (1, 2):
         length = target.shape[dim] - 1
         a, b = target.narrow(dim, 0, length), target.narrow(dim, 1, length)
         differ = (a != b) & (a != IGNORE_INDEX) & (b != IGNORE_INDEX)
-        found.narrow(dim, 0, length).logical_or_(differ)
-        found.narrow(dim, 1, length).logical_or_(differ)
-    return found.float()
+        is_border.narrow(dim, 0, length).logical_or_(differ)
+        is_border.narrow(dim, 1, length).logical_or_(differ)
+    return is_border.float()
 
 
 def class_weights(rule: str, shares: Sequence[float] | NDArray[np.float64]) -> Tensor | None:
     """Weight of each class by its share of the pixels, scaled to a mean of 1; None for `none`.
 
     Args:
-        rule: `enet` (Paszke et al., 2016, section 5.2), `inverse`, or `effective` (Cui et al., 2019, equation 2); the
-            latter two give no class more than 10 times the least weight, nor an absent one any say in the scale.
+        rule: `enet` (Paszke et al., 2016, section 5.2), `inverse`, or `effective` (Cui et al.,
+            2019, equation 2). The latter two limit each weight to 10 times the smallest, so that
+            an absent class does not set the scale.
 
     >>> [round(w, 2) for w in class_weights("inverse", [0.8, 0.2]).tolist()]
     [0.4, 1.6]
@@ -229,7 +226,9 @@ def class_weights(rule: str, shares: Sequence[float] | NDArray[np.float64]) -> T
     if rule == "enet":
         weights = 1.0 / np.log(1.10 + share)
     else:
-        seen = np.maximum(share, 1e-9)
-        weights = 1.0 / seen if rule == "inverse" else 1.0 / (1.0 - _BETA ** (seen * 1e5))
+        positive = np.maximum(share, 1e-9)
+        weights = 1.0 / positive
+        if rule == "effective":
+            weights = 1.0 / (1.0 - _BETA ** (positive * 1e5))
         weights = np.minimum(weights, 10.0 * weights.min())
     return torch.as_tensor(weights / weights.mean(), dtype=torch.float32)

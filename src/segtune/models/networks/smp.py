@@ -104,7 +104,7 @@ def _check_patches(encoder: str, patch: int) -> None:
     """Raise ConfigError unless the patch size is a power of two, as DPT's levels are."""
     if patch & (patch - 1):
         raise ConfigError(
-            f"hp.encoder={encoder}: its patches are {patch} pixels wide, and dpt takes 8, 16 or 32. "
-            "Choose one as vit_small_patch16_224, or template=eomt, which takes any plain vision "
-            "transformer."
+            f"hp.encoder={encoder}: its patches are {patch} pixels wide, and dpt takes 8, 16 or "
+            "32. Choose one as vit_small_patch16_224, or template=eomt, which takes any plain "
+            "vision transformer."
         )

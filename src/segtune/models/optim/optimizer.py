@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules by name."""
+"""Optimizers and learning-rate schedules by name."""
 
 import math
 from typing import Any
@@ -21,22 +21,24 @@ def build_optimizer(
     layer_decay: float = 1.0,
     bf16: bool = True,
 ) -> Optimizer:
-    """The optimiser over the model's trainable parameters; biases and norms decay in none of them.
+    """The optimizer of the model's trainable parameters; biases and norms have no weight decay.
 
-    `muon` orthogonalises the momentum of matrices and convolutions (flattened to matrices) and scales the update to
-    the size of AdamW's (Liu et al., 2025, arXiv 2502.16982), so that one lr suits both; the rest gets AdamW.
+    `muon` orthogonalises the momentum of matrices and convolutions (flattened to matrices) and
+    scales the update to the size of AdamW's (Liu et al., 2025, arXiv 2502.16982), so that one lr
+    suits both. AdamW updates the other parameters.
 
     Args:
-        layer_decay: factor on lr from each layer of the encoder to the one before it; see `tuning.layer_scales`.
-        bf16: whether the steps compute in it: muon's iterations then do, too.
+        layer_decay: factor on lr from each layer of the encoder to the layer before it; see
+            `tuning.layer_scales`.
+        bf16: whether the steps compute in bf16; muon then orthogonalises in bf16, too.
     """
-    groups = _groups(model, config.weight_decay, lr, layer_decay)
+    groups = _parameter_groups(model, config.weight_decay, lr, layer_decay)
     if config.name == "adamw":
         return _clippable(AdamW(groups, lr=lr, fused=True))
     if config.name == "sgd":
-        return _clippable(
-            SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.momentum > 0, fused=True)
-        )
+        nesterov = config.momentum > 0
+        sgd = SGD(groups, lr=lr, momentum=config.momentum, nesterov=nesterov, fused=True)
+        return _clippable(sgd)
     muon = BatchedMuon(
         groups,
         lr=lr,
@@ -51,32 +53,40 @@ def build_optimizer(
 
 
 def _clippable(optimizer: Optimizer) -> Optimizer:
-    """Lightning clips no gradients for one that could take off a loss scale itself; in bf16 and fp32 there is none."""
-    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]  # torch declares it nowhere
+    """Let Lightning clip gradients: it refuses fused optimizers, which may undo a loss scale.
+
+    In bf16 and fp32 there is no loss scale.
+    """
+    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]  # no stub
     return optimizer
 
 
-def _groups(
+def _parameter_groups(
     model: nn.Module, weight_decay: float, lr: float, layer_decay: float
 ) -> list[dict[str, Any]]:
     if layer_decay == 1.0:
         return list(param_groups_weight_decay(model, weight_decay))
-    scales, groups = layer_scales(model, layer_decay), dict[tuple[float, bool], dict[str, Any]]()
+    scales = layer_scales(model, layer_decay)
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            key = scales[name], parameter.ndim > 1
-            new = {"params": [], "lr": lr * key[0], "weight_decay": weight_decay if key[1] else 0.0}
-            groups.setdefault(key, new)["params"].append(parameter)
+        if not parameter.requires_grad:
+            continue
+        scale, decays = scales[name], parameter.ndim > 1
+        group = groups.setdefault(
+            (scale, decays),
+            {"params": [], "lr": lr * scale, "weight_decay": weight_decay if decays else 0.0},
+        )
+        group["params"].append(parameter)
     return list(groups.values())
 
 
 def build_scheduler(config: SchedulerConfig, optimizer: Optimizer, total_steps: int) -> LambdaLR:
-    """The schedule as a factor on lr, advanced once a step."""
+    """The schedule as a factor on lr, advanced once per step."""
     return LambdaLR(optimizer, lambda step: lr_factor(config, step, total_steps))
 
 
 def lr_factor(config: SchedulerConfig, step: int, total_steps: int) -> float:
-    """Share of the base lr at a step in [0, total_steps).
+    """Factor on the base lr at a step in [0, total_steps).
 
     >>> half = SchedulerConfig(name="cosine", warmup=0.0)
     >>> [round(lr_factor(half, s, 100), 3) for s in (0, 50, 100)]
