@@ -21,7 +21,8 @@ from pathlib import Path
 
 from segtune.config.compose import compose
 from segtune.config.dataset_schema import SplitsConfig
-from segtune.data.batches.cache import Decoded, Streamed, load_split, shapes_of
+from segtune.data.batches.cache import load_split
+from segtune.data.batches.decoded import Decoded, Streamed, shapes_of
 from segtune.data.reading.images import read_image, read_mask
 from segtune.data.source.layout import Source
 from segtune.data.sources import open_source

@@ -45,7 +45,8 @@ from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 
 import segtune
 from segtune.config.compose import compose
-from segtune.data.batches.cache import Decoded, load_split
+from segtune.data.batches.cache import load_split
+from segtune.data.batches.decoded import Decoded
 from segtune.data.sources import open_source
 from segtune.inference.engines.engine import gains_from_bf16
 from segtune.measure.metrics import count_pairs, score

@@ -12,16 +12,12 @@ from PIL import Image
 
 from segtune.config.dataset_schema import CacheConfig, DatasetConfig, SamplingConfig
 from segtune.config.schema import AugmentConfig
-from segtune.data.batches.cache import (
-    Packed,
-    Streamed,
-    batches_of_one_size,
-    duplicates_in_train,
-    load_split,
-)
+from segtune.data.batches.cache import duplicates_in_train, load_split
 from segtune.data.batches.datamodule import EpochSampler, TrainViews
+from segtune.data.batches.decoded import Packed, Streamed, batches_of_one_size
 from segtune.data.batches.sampling import Sampling
 from segtune.data.batches.transforms import Augment
+from segtune.data.source import files
 from segtune.data.source.files import digests
 from segtune.data.source.layout import Source
 from segtune.data.sources import open_source
@@ -151,10 +147,10 @@ def test_an_interrupted_build_leaves_nothing_that_counts(root, own_cache, monkey
 def test_two_processes_decode_once(root, own_cache):
     code = f"""
 from pathlib import Path
+from segtune.config.dataset_schema import DatasetConfig
+from segtune.data.batches import cache
 from segtune.data.batches.cache import load_split
 from segtune.data.sources import open_source
-from segtune.config.dataset_schema import DatasetConfig
-import segtune.data.batches.cache as cache
 decoded = []
 read = cache.read_image
 cache.read_image = lambda *a, **k: decoded.append(1) or read(*a, **k)
@@ -198,8 +194,8 @@ def test_a_file_is_hashed_again_only_when_it_changed(tmp_path, monkeypatch):
     for path in paths:
         path.write_bytes(path.name.encode())
     first, hashed = digests(paths), []
-    whole = sys.modules["segtune.data.source.files"]._hash
-    monkeypatch.setattr("segtune.data.source.files._hash", lambda p: hashed.append(p) or whole(p))
+    hash_file = files._hash
+    monkeypatch.setattr(files, "_hash", lambda p: hashed.append(p) or hash_file(p))
     assert digests(paths) == first and hashed == []
     paths[2].write_bytes(b"9.bin")
     assert digests(paths) != first and hashed == [paths[2]]

@@ -5,8 +5,8 @@ import pytest
 
 from segtune.config.dataset_schema import SamplingConfig
 from segtune.config.schema import AugmentConfig
-from segtune.data.batches.cache import Decoded
 from segtune.data.batches.datamodule import EpochSampler, TrainViews
+from segtune.data.batches.decoded import Decoded
 from segtune.data.batches.sampling import Sampling
 from segtune.data.batches.transforms import Augment
 from segtune.training.feature_cache import FeatureViews

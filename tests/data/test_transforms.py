@@ -163,14 +163,14 @@ def test_the_view_of_a_mirrored_image_is_the_mirrored_view():
         plain = View((48, 64), zoom, 2.0, x, False)
         other = View((48, 64), zoom, 2.0, 80 - x - 64 / zoom, False)
         turned = View((48, 64), zoom, 2.0, x, True)
-        image, mask = plain.of_image(PLACES), plain.of_mask(MASK)
-        mirrored = other.of_image(np.ascontiguousarray(PLACES[:, ::-1]))[:, ::-1]
+        image, mask = plain.warp_image(PLACES), plain.warp_mask(MASK)
+        mirrored = other.warp_image(np.ascontiguousarray(PLACES[:, ::-1]))[:, ::-1]
         assert np.abs(mirrored.astype(int) - image).max() <= 1
         np.testing.assert_array_equal(
-            other.of_mask(np.ascontiguousarray(MASK[:, ::-1]))[:, ::-1], mask
+            other.warp_mask(np.ascontiguousarray(MASK[:, ::-1]))[:, ::-1], mask
         )
-        assert np.abs(turned.of_image(PLACES)[:, ::-1].astype(int) - image).max() <= 1
-        np.testing.assert_array_equal(turned.of_mask(MASK)[:, ::-1], mask)
+        assert np.abs(turned.warp_image(PLACES)[:, ::-1].astype(int) - image).max() <= 1
+        np.testing.assert_array_equal(turned.warp_mask(MASK)[:, ::-1], mask)
 
 
 def test_a_view_of_a_part_is_the_part_of_the_view():
@@ -181,10 +181,12 @@ def test_a_view_of_a_part_is_the_part_of_the_view():
             View((20, 30), zoom, 4 + 10 / zoom, 8 + 6 / zoom, False),
         )
         assert (
-            np.abs(whole.of_image(PLACES)[10:30, 6:36].astype(int) - part.of_image(PLACES)).max()
+            np.abs(
+                whole.warp_image(PLACES)[10:30, 6:36].astype(int) - part.warp_image(PLACES)
+            ).max()
             <= 1
         )
-        np.testing.assert_array_equal(whole.of_mask(MASK)[10:30, 6:36], part.of_mask(MASK))
+        np.testing.assert_array_equal(whole.warp_mask(MASK)[10:30, 6:36], part.warp_mask(MASK))
 
 
 def test_crops_grow_to_their_size_and_stay():

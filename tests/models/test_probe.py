@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from segtune.config.schema import AugmentConfig
-from segtune.data.batches.cache import Decoded
 from segtune.data.batches.datamodule import TrainViews
+from segtune.data.batches.decoded import Decoded
 from segtune.data.batches.transforms import Augment
 from segtune.models import probe
 from segtune.models.build import build

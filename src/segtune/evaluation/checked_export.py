@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from segtune.config.compose import Composed
 from segtune.config.schema import RunConfig
-from segtune.data.batches.cache import Decoded, load_split, shapes_of
+from segtune.data.batches.cache import load_split
+from segtune.data.batches.decoded import Decoded, shapes_of
 from segtune.data.sources import open_source
 from segtune.errors import ConfigError, DataError, StorageError
 from segtune.inference.engines.graphs import (

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segtune.config.compose import Composed
-from segtune.data.batches.cache import Decoded, duplicates_in_train, shapes_of
+from segtune.data.batches.cache import duplicates_in_train
+from segtune.data.batches.decoded import Decoded, shapes_of
 from segtune.data.batches.learnable import check_countable
 from segtune.data.reading.images import resize_image
 from segtune.data.source.layout import Source

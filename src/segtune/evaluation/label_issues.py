@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from segtune.config.schema import RunConfig
-from segtune.data.batches.cache import Decoded, batches_of_one_size, load_split, shapes_of
+from segtune.data.batches.cache import load_split
+from segtune.data.batches.decoded import Decoded, batches_of_one_size, shapes_of
 from segtune.data.source.files import digests
 from segtune.data.source.layout import Source
 from segtune.data.sources import open_source

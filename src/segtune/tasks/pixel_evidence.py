@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from segtune.classes import ClassTable
-from segtune.data.batches.cache import Decoded, batches_of_one_size, shapes_of, spread_evenly
+from segtune.data.batches.decoded import Decoded, batches_of_one_size, shapes_of, spread_evenly
 from segtune.data.reading.images import resize_image, resize_mask
 from segtune.inference.regions.overlay import four_views
 from segtune.inference.segmenter import Segmenter

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from segtune.classes import IGNORE_INDEX
-from segtune.data.batches.cache import Decoded, shapes_of
+from segtune.data.batches.decoded import Decoded, shapes_of
 from segtune.data.batches.finer import number_regions
 from segtune.data.reading.images import resize_image
 from segtune.inference.labeler import RegionLabeler

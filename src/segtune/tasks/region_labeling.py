@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from segtune.classes import IGNORE_INDEX, ClassTable
 from segtune.config.schema import RunConfig
-from segtune.data.batches.cache import Decoded
 from segtune.data.batches.datamodule import Batch
+from segtune.data.batches.decoded import Decoded
 from segtune.data.batches.finer import finer_classes, load_finer, with_regions
 from segtune.data.source.layout import Source
 from segtune.inference.labeler import RegionLabeler

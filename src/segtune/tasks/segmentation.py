@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from segtune.classes import IGNORE_INDEX, ClassTable
 from segtune.config.schema import RunConfig
-from segtune.data.batches.cache import Decoded, load_split, read_stored_masks, spread_evenly
+from segtune.data.batches.cache import load_split, read_stored_masks
 from segtune.data.batches.datamodule import Batch
+from segtune.data.batches.decoded import Decoded, spread_evenly
 from segtune.data.source.layout import Source
 from segtune.inference.decisions import class_ids
 from segtune.inference.segmenter import Segmenter

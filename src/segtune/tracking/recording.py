@@ -7,7 +7,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from segtune.config.keys import flatten
 from segtune.config.schema import RunConfig
-from segtune.data.batches.cache import Decoded
+from segtune.data.batches.decoded import Decoded
 from segtune.data.source.layout import Source
 from segtune.tracking.run_writer import RunWriter
 

@@ -13,7 +13,8 @@ from segtune.classes import ClassTable
 from segtune.config.dataset_schema import SamplingConfig
 from segtune.config.schema import RunConfig
 from segtune.data.audit import brief
-from segtune.data.batches.cache import Decoded, duplicates_in_train, shapes_of
+from segtune.data.batches.cache import duplicates_in_train
+from segtune.data.batches.decoded import Decoded, shapes_of
 from segtune.data.batches.learnable import check_countable, check_learnable
 from segtune.data.batches.sampling import Sampling
 from segtune.data.batches.transforms import Augment

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from segtune.data.batches.cache import Decoded, shapes_of
+from segtune.data.batches.decoded import Decoded, shapes_of
 from segtune.data.batches.transforms import Augment
 from segtune.data.source.files import cache_dir
 from segtune.errors import ConfigError

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from segtune.config.commands import command
 from segtune.config.schema import RunConfig
-from segtune.data.batches.cache import spread_evenly
 from segtune.data.batches.datamodule import LoaderOptions, SegmentationData
+from segtune.data.batches.decoded import spread_evenly
 from segtune.errors import ConfigError, DataError, Interrupted, LeaseLost, OutOfMemory
 from segtune.evaluation.evaluate import keep, measure, signed
 from segtune.inference.media.pixel_size import common_metres

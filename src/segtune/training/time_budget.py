@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from segtune.config.schema import RunConfig
-from segtune.data.batches.cache import Decoded
 from segtune.data.batches.datamodule import TrainViews, val_batch_size
+from segtune.data.batches.decoded import Decoded
 from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.models.offsets import MAX_IMAGES, MAX_LOGITS, class_bias
 from segtune.models.optim.optimizer import build_optimizer

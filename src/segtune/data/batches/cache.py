@@ -1,8 +1,8 @@
-"""A split decoded once, checked while it is read, and shared by every process of the machine as mapped memory.
+"""The cache of decoded splits: checked and decoded once, then mapped into memory by all processes.
 
-`decoded/KEY/` in the cache folder holds a split at one image size: `images.bin` and `masks.bin`, one array after the
-other, and `index.json`, which is written last. The key rests on the content of all files, so that changed data is
-decoded anew; processes that map the same files share one copy in memory.
+The folder `decoded/KEY/` holds a split at one image size: `images.bin` and `masks.bin`, one array
+after the other, and `index.json`, which is written last. KEY depends on the content of all files,
+so that changed data is decoded again. Processes that map the same files share one copy in memory.
 """
 
 import hashlib
@@ -10,19 +10,19 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
 
 from segtune.config.commands import command
 from segtune.config.dataset_schema import CacheConfig
+from segtune.data.batches.decoded import Array, Decoded, Packed, Streamed
 from segtune.data.reading.images import read_image, resize_image, resize_mask, target_size
 from segtune.data.source.files import cache_dir, digests, read_bytes
 from segtune.data.source.layout import Pair, Source
@@ -31,110 +31,11 @@ from segtune.runtime.atomic import atomic_file
 from segtune.runtime.log import Log
 from segtune.runtime.progress import ProgressReporter
 
-_VERSION = 2  # raise it whenever the same files decode to other arrays
-_INDEX = "index.json"
-_WINDOW = 64  # pairs that are decoded ahead of the one that is written
-Array = NDArray[np.uint8]
-
-
-class Packed(Sequence[Array]):
-    """Arrays of several shapes, one after the other in a file that is mapped into memory; writes stay private."""
-
-    def __init__(self, path: Path, shapes: Sequence[tuple[int, ...]]) -> None:
-        self.shapes = [tuple(s) for s in shapes]
-        ends = np.cumsum([int(np.prod(s)) for s in self.shapes])
-        self._starts = [0, *ends.tolist()]
-        self._path, self._bytes = path, np.memmap(path, np.uint8, "c")
-
-    def __len__(self) -> int:
-        return len(self.shapes)
-
-    def __getitem__(self, index: int) -> Array:  # type: ignore[override]  # no slices are asked for
-        shape = self.shapes[index]
-        index %= len(self.shapes)
-        return np.asarray(self._bytes[self._starts[index] : self._starts[index + 1]]).reshape(shape)
-
-    def __reduce__(self) -> tuple[type["Packed"], tuple[Path, list[tuple[int, ...]]]]:
-        """Another process maps the file itself."""
-        return Packed, (self._path, self.shapes)
-
-
-@dataclass(frozen=True)
-class Streamed(Sequence[Array]):
-    """Arrays that are decoded whenever they are read: for a split that does not fit into the cache."""
-
-    read: Callable[[int], Array]
-    shapes: Sequence[tuple[int, ...]]
-
-    def __len__(self) -> int:
-        return len(self.shapes)
-
-    def __getitem__(self, index: int) -> Array:  # type: ignore[override]  # no slices are asked for
-        return self.read(index)
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """A split, decoded.
-
-    Attributes:
-        images: each (h, w, 3) uint8 RGB at the run's image size.
-        masks: each (h, w) uint8 of class ids and 255 for ignore; at the image's size, or as stored.
-        fingerprint: sha256 over names, image bytes, mask bytes and class table.
-        left_out: name -> why, of files that could not be read, within the dataset's tolerance.
-    """
-
-    names: tuple[str, ...]
-    images: Sequence[Array]
-    masks: Sequence[Array]
-    fingerprint: str
-    counts: NDArray[np.int64] | None = None
-    left_out: dict[str, str] | None = None
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def pixel_counts(self, num_classes: int) -> NDArray[np.int64]:
-        """Pixels of each class in each mask, (N, num_classes)."""
-        if self.counts is not None and self.counts.shape[1] == num_classes:
-            return self.counts
-        return np.array(
-            [np.bincount(m.ravel(), minlength=256)[:num_classes] for m in self.masks], np.int64
-        )
-
-    def class_shares(self, num_classes: int) -> NDArray[np.float64]:
-        """Share of each class among the pixels that count, (num_classes,)."""
-        counts = self.pixel_counts(num_classes).sum(0)
-        return np.asarray(counts / max(1, counts.sum()), np.float64)
-
-
-def shapes_of(arrays: Sequence[Array]) -> Sequence[tuple[int, ...]]:
-    """The shape of each array, without reading any."""
-    return arrays.shapes if isinstance(arrays, Packed | Streamed) else [a.shape for a in arrays]
-
-
-def spread_evenly(number: int, most: int) -> list[int]:
-    """Indices of all of so many, or of as many as allowed, spread over them.
-
-    >>> spread_evenly(10, 4)
-    [0, 2, 5, 7]
-    """
-    count = min(number, most)
-    return [i * number // count for i in range(count)]
-
-
-def read_stored_masks(source: Source, split: str, names: Sequence[str]) -> list[Array]:
-    """Masks of some pairs as they are stored, each (h, w) uint8 of class ids and 255.
-
-    Raises:
-        DataError: one that is not there any more, or does not decode.
-    """
-    pairs = {pair.name: pair for pair in source.pairs(split)}
-    return [_read_mask(source, pairs[name]) for name in names]
-
-
-def _read_mask(source: Source, pair: Pair) -> Array:
-    return source.masks.read(read_bytes(pair.mask), str(pair.mask), pair.form)
+_VERSION = 2  # raise it if the same files decode to other arrays
+_INDEX, _COUNTS = "index.json", "counts.npy"
+_IMAGES, _MASKS = "images.bin", "masks.bin"
+_WINDOW = 64  # pairs that are decoded ahead of the pair that is written
+_SILENT_SECONDS = 1.0  # before progress is reported
 
 
 def load_split(
@@ -145,28 +46,20 @@ def load_split(
     cache: CacheConfig | None = None,
     say: Log = lambda _: None,
 ) -> Decoded:
-    """A split as arrays: decoded and checked by the first process that asks, mapped by all others.
+    """Load a split: the first process decodes and checks it, all others map the result.
 
     Args:
-        stored_masks: keep masks as stored (what validation compares with), not at the image's size.
-        say: is told what takes time, and what was left out.
+        image_size: see `target_size`.
+        stored_masks: keep masks at their stored size, as validation needs them.
+        say: receives the progress, and a line for each pair that is left out.
 
     Raises:
-        DataError: more than `dataset.tolerance` of the pairs do not decode, have masks of another size than their
-            image, or hold unknown ids.
+        DataError: more than `dataset.tolerance` of the pairs do not decode, have masks of another
+            size than their image, or hold unknown ids; or the cache folder cannot be written.
     """
-    pairs = source.pairs(split)
     fingerprint = source.fingerprint((split,))
-    facts = [
-        _VERSION,
-        fingerprint,
-        list(image_size),
-        stored_masks,
-        len(source.classes),
-        source.config.tolerance,
-    ]
-    folder = _root() / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
-    work = _Work(source, split, pairs, tuple(image_size), stored_masks)
+    decoding = _Decoding(source, split, source.pairs(split), tuple(image_size), stored_masks)
+    folder = _root() / decoding.key(fingerprint)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -175,17 +68,42 @@ def load_split(
         ) from None
     with FileLock(f"{folder}.lock"):
         if not (folder / _INDEX).is_file():
-            _build(work, folder, (cache or CacheConfig()).max_gb * 1e9, say)
+            _build(decoding, folder, (cache or CacheConfig()).max_gb * 1e9, say)
         (folder / _INDEX).touch()
-        decoded = _opened(work, folder, fingerprint)
+        decoded = _open(decoding, folder, fingerprint)
     for name, reason in (decoded.left_out or {}).items():
         say(f"left out: {name}: {reason}")
     return decoded
 
 
+def read_stored_masks(source: Source, split: str, names: Sequence[str]) -> list[Array]:
+    """Read the masks of some pairs at their stored size, each (h, w) uint8 of class ids and 255.
+
+    Raises:
+        DataError: a mask is missing, or does not decode.
+    """
+    pairs = {pair.name: pair for pair in source.pairs(split)}
+    return [_read_mask(source, pairs[name]) for name in names]
+
+
+def duplicates_in_train(source: Source, split: str) -> tuple[str, ...] | None:
+    """Images of a split that the train split also holds; None without a train split."""
+    try:
+        train = set(digests([p.image for p in source.pairs("train")]))
+    except DataError:
+        return None
+    pairs = source.pairs(split)
+    hashes = digests([p.image for p in pairs])
+    return tuple(p.name for p, digest in zip(pairs, hashes, strict=True) if digest in train)
+
+
+def _read_mask(source: Source, pair: Pair) -> Array:
+    return source.masks.read(read_bytes(pair.mask), str(pair.mask), pair.form)
+
+
 @dataclass(frozen=True)
-class _Work:
-    """What is to be decoded, and how."""
+class _Decoding:
+    """The pairs to decode, and the sizes of the arrays that they become."""
 
     source: Source
     split: str
@@ -193,148 +111,188 @@ class _Work:
     image_size: tuple[int, ...]
     stored_masks: bool
 
+    def key(self, fingerprint: str) -> str:
+        """Name of the folder: a hash of everything that the arrays depend on."""
+        facts = [
+            _VERSION,
+            fingerprint,
+            list(self.image_size),
+            self.stored_masks,
+            len(self.source.classes),
+            self.source.config.tolerance,
+        ]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+
     def read(self, pair: Pair) -> tuple[Array, Array]:
-        """Image and mask, checked."""
+        """Decode and check image and mask.
+
+        Raises:
+            DataError: one does not decode, or their sizes differ.
+        """
         image = read_image(read_bytes(pair.image), upright=pair.upright, name=str(pair.image))
         mask = _read_mask(self.source, pair)
         if image.shape[:2] != mask.shape:
             raise DataError(
-                f"mask '{pair.mask}' is {mask.shape[1]} x {mask.shape[0]}, its image '{pair.image.name}' is "
-                f"{image.shape[1]} x {image.shape[0]} pixels; both must have one size. "
-                "Export the mask at the image's size (an EXIF rotation of the image may be why)."
+                f"mask '{pair.mask}' is {mask.shape[1]} x {mask.shape[0]}, its image "
+                f"'{pair.image.name}' is {image.shape[1]} x {image.shape[0]} pixels; both must "
+                "have one size. Export the mask at the image's size (an EXIF rotation of the image "
+                "may be why)."
             )
         height, width = target_size(mask.shape[0], mask.shape[1], self.image_size)
-        return resize_image(image, height, width), mask if self.stored_masks else resize_mask(
-            mask, height, width
-        )
+        if not self.stored_masks:
+            mask = resize_mask(mask, height, width)
+        return resize_image(image, height, width), mask
 
-    def part(self, pairs: Sequence[Pair], place: int, index: int) -> Array:
-        """The image (0) or the mask (1) of one of the pairs."""
-        return self.read(pairs[index])[place]
+    def read_one(self, pairs: Sequence[Pair], position: int, index: int) -> Array:
+        """Decode a pair and return its image (position 0) or its mask (position 1)."""
+        return self.read(pairs[index])[position]
 
     def try_read(self, pair: Pair) -> tuple[Array, Array] | DataError:
-        """The same, with the error as a value."""
+        """Decode a pair, or return the error."""
         try:
             return self.read(pair)
         except DataError as error:
             return error
 
+    def check_tolerance(self, left_out: dict[str, str], last: DataError) -> None:
+        """Check that no more pairs are left out than the dataset tolerates, and that one is left.
 
-def _build(work: _Work, folder: Path, max_bytes: float, say: Log) -> None:
-    """Decodes every pair, and keeps the pixels where they fit."""
-    kept: list[int] = []
-    shapes: tuple[list[list[int]], list[list[int]]] = ([], [])
-    counts: list[list[int]] = []
-    left_out: dict[str, str] = {}
-    num_classes, total = len(work.source.classes), len(work.pairs)
-    allowed = int(total * work.source.config.tolerance)
-    started, size = time.monotonic(), 0
-    writers: list[BinaryIO] | None = [(folder / n).open("wb") for n in ("images.bin", "masks.bin")]
+        Raises:
+            DataError: too many; the last error itself if the dataset tolerates none.
+        """
+        total, tolerance = len(self.pairs), self.source.config.tolerance
+        if len(left_out) <= int(total * tolerance) and len(left_out) < total:
+            return
+        if total * tolerance < 1:
+            raise last
+        raise DataError(
+            f"dataset '{self.source.name}': more than {tolerance:.0%} of the {total} pairs of "
+            f"split '{self.split}' cannot be read (dataset.tolerance). The first: "
+            f"{next(iter(left_out.values()))} "
+            f"To see all: {command('check', dataset=self.source.config)}"
+        )
+
+
+class _PixelWriter:
+    """Writes images and masks to the cache folder, until they exceed its limit or the disk."""
+
+    def __init__(self, folder: Path, max_bytes: float) -> None:
+        self._paths = folder / _IMAGES, folder / _MASKS
+        self._files: list[BinaryIO] = [path.open("wb") for path in self._paths]
+        self._max_bytes = max_bytes
+        self.size, self.fits = 0, True
+
+    def add(self, arrays: tuple[Array, Array]) -> None:
+        """Write an image and its mask; `fits` becomes false if there is no room for them."""
+        self.size += sum(array.nbytes for array in arrays)
+        if not self.fits:
+            return
+        if self.size > self._max_bytes or not _write(self._files, arrays):
+            self.discard()
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files:
+            file.close()
+
+    def discard(self) -> None:
+        """Close and remove the files."""
+        self.fits = False
+        self.close()
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+
+
+def _write(files: Sequence[BinaryIO], arrays: Sequence[Array]) -> bool:
+    """Write one array to each file; whether the disk had room."""
     try:
-        with ProgressReporter(say) as pace:
-            for index, found in enumerate(_ahead(work)):
-                if time.monotonic() - started > 1.0:
-                    pace(f"images of {work.source.name} {work.split} decoded", index + 1, total)
-                if isinstance(found, DataError):
-                    left_out[work.pairs[index].name] = str(found)
-                    if len(left_out) > allowed:
-                        raise _too_many(work, left_out, found)
-                    continue
-                kept.append(index)
-                for place, array in enumerate(found):
-                    shapes[place].append(list(array.shape))
-                counts.append(np.bincount(found[1].ravel(), minlength=256)[:num_classes].tolist())
-                size += found[0].nbytes + found[1].nbytes
-                if writers is not None and not _write(writers, found, size <= max_bytes):
-                    _give_up(writers, folder, work, max_bytes, say)
-                    writers = None
-        if not kept:
-            raise _too_many(work, left_out, DataError(next(iter(left_out.values()))))
-    except BaseException:
-        if writers is not None:
-            _give_up(writers, folder, work, None, say)
-        raise
-    if writers is not None:
-        for writer in writers:
-            writer.close()
-        _make_room(folder, size, max_bytes)
-    index_data = {
-        "kept": kept,
-        "images": shapes[0],
-        "masks": shapes[1],
-        "left_out": left_out,
-        "bytes": size,
-    }
-    np.save(folder / "counts.npy", np.array(counts, np.int64).reshape(len(kept), num_classes))
-    with atomic_file(folder / _INDEX) as unfinished:
-        unfinished.write_text(json.dumps(index_data), encoding="utf-8")
-
-
-def _ahead(work: _Work) -> Iterator[tuple[Array, Array] | DataError]:
-    """Pairs in order, some decoded ahead of time: decoders release the interpreter's lock."""
-    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
-        waiting: list[Future[tuple[Array, Array] | DataError]] = []
-        try:
-            for pair in work.pairs:
-                waiting.append(pool.submit(work.try_read, pair))
-                if len(waiting) >= _WINDOW:
-                    yield waiting.pop(0).result()
-            while waiting:
-                yield waiting.pop(0).result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def _write(writers: Sequence[BinaryIO], arrays: Sequence[Array], fits: bool) -> bool:
-    if not fits:
-        return False
-    try:
-        for writer, array in zip(writers, arrays, strict=True):
-            writer.write(np.ascontiguousarray(array).data)
-    except OSError:  # the disk is full
+        for file, array in zip(files, arrays, strict=True):
+            file.write(np.ascontiguousarray(array).data)
+    except OSError:
         return False
     return True
 
 
-def _give_up(
-    writers: Sequence[BinaryIO], folder: Path, work: _Work, max_bytes: float | None, say: Log
-) -> None:
-    """Removes what was written."""
-    for writer in writers:
-        name = writer.name
+def _build(decoding: _Decoding, folder: Path, max_bytes: float, say: Log) -> None:
+    """Decode every pair, write the pixels if they fit, then the index."""
+    writer = _PixelWriter(folder, max_bytes)
+    try:
+        index, counts = _decode_all(decoding, writer, say)
         writer.close()
-        Path(name).unlink(missing_ok=True)
-    if max_bytes is not None:
+    except BaseException:
+        writer.discard()
+        raise
+    if writer.fits:
+        _make_room(folder, writer.size, max_bytes)
+    else:
         say(
-            f"{work.source.name} {work.split} does not fit into the cache ({max_bytes / 1e9:.3g} GB, cache.max_gb, or "
-            f"the disk of '{folder}'): its images are decoded whenever they are read"
+            f"{decoding.source.name} {decoding.split} does not fit into the cache "
+            f"({max_bytes / 1e9:.3g} GB, cache.max_gb, or the disk of '{folder}'): its images are "
+            "decoded whenever they are read"
         )
+    num_classes = len(decoding.source.classes)
+    np.save(folder / _COUNTS, np.array(counts, np.int64).reshape(len(counts), num_classes))
+    with atomic_file(folder / _INDEX) as unfinished:
+        text = json.dumps({**index, "bytes": writer.size})
+        unfinished.write_text(text, encoding="utf-8")
 
 
-def _too_many(work: _Work, left_out: dict[str, str], last: DataError) -> DataError:
-    if len(work.pairs) * work.source.config.tolerance < 1:
-        return last
-    return DataError(
-        f"dataset '{work.source.name}': more than {work.source.config.tolerance:.0%} of the {len(work.pairs)} pairs of "
-        f"split '{work.split}' cannot be read (dataset.tolerance). The first: {next(iter(left_out.values()))} "
-        f"To see all: {command('check', dataset=work.source.config)}"
-    )
+def _decode_all(
+    decoding: _Decoding, writer: _PixelWriter, say: Log
+) -> tuple[dict[str, Any], list[list[int]]]:
+    """Decode and write all pairs; return the index, and the pixels of each class in each mask."""
+    total, num_classes = len(decoding.pairs), len(decoding.source.classes)
+    index: dict[str, Any] = {"kept": [], "images": [], "masks": [], "left_out": {}}
+    counts: list[list[int]] = []
+    started = time.monotonic()
+    with ProgressReporter(say) as report:
+        for number, result in enumerate(_decoded_ahead(decoding)):
+            if time.monotonic() - started > _SILENT_SECONDS:
+                label = f"images of {decoding.source.name} {decoding.split} decoded"
+                report(label, number + 1, total)
+            if isinstance(result, DataError):
+                index["left_out"][decoding.pairs[number].name] = str(result)
+                decoding.check_tolerance(index["left_out"], result)
+                continue
+            image, mask = result
+            index["kept"].append(number)
+            index["images"].append(list(image.shape))
+            index["masks"].append(list(mask.shape))
+            counts.append(np.bincount(mask.ravel(), minlength=256)[:num_classes].tolist())
+            writer.add(result)
+    return index, counts
 
 
-def _opened(work: _Work, folder: Path, fingerprint: str) -> Decoded:
+def _decoded_ahead(decoding: _Decoding) -> Iterator[tuple[Array, Array] | DataError]:
+    """Decoded pairs in order, some ahead of time: decoders release the interpreter's lock."""
+    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
+        pending: list[Future[tuple[Array, Array] | DataError]] = []
+        try:
+            for pair in decoding.pairs:
+                pending.append(pool.submit(decoding.try_read, pair))
+                if len(pending) >= _WINDOW:
+                    yield pending.pop(0).result()
+            while pending:
+                yield pending.pop(0).result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _open(decoding: _Decoding, folder: Path, fingerprint: str) -> Decoded:
     index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-    pairs = [work.pairs[i] for i in index["kept"]]
-    images, masks = ([tuple(s) for s in index[k]] for k in ("images", "masks"))
-    names, counts = tuple(p.name for p in pairs), np.load(folder / "counts.npy")
-    if (folder / "masks.bin").is_file():
-        stored = Packed(folder / "images.bin", images), Packed(folder / "masks.bin", masks)
-        return Decoded(names, *stored, fingerprint, counts, index["left_out"])
-    read = [
-        Streamed(partial(work.part, pairs, place), shapes)
-        for place, shapes in enumerate((images, masks))
-    ]
-    return Decoded(names, read[0], read[1], fingerprint, counts, index["left_out"])
+    pairs = [decoding.pairs[i] for i in index["kept"]]
+    image_shapes, mask_shapes = ([tuple(s) for s in index[key]] for key in ("images", "masks"))
+    images: Sequence[Array]
+    masks: Sequence[Array]
+    if (folder / _MASKS).is_file():
+        images = Packed(folder / _IMAGES, image_shapes)
+        masks = Packed(folder / _MASKS, mask_shapes)
+    else:
+        images = Streamed(partial(decoding.read_one, pairs, 0), image_shapes)
+        masks = Streamed(partial(decoding.read_one, pairs, 1), mask_shapes)
+    names, counts = tuple(p.name for p in pairs), np.load(folder / _COUNTS)
+    return Decoded(names, images, masks, fingerprint, counts, index["left_out"])
 
 
 def _root() -> Path:
@@ -342,46 +300,18 @@ def _root() -> Path:
 
 
 def _make_room(newest: Path, size: int, max_bytes: float) -> None:
-    """Removes the splits that were used longest ago, until the newest fits beside the others."""
+    """Remove the least recently used splits until the newest fits beside the others."""
     others = [p.parent for p in _root().glob(f"*/{_INDEX}") if p.parent != newest]
-    used = sorted(
-        (p, (p / _INDEX).stat().st_mtime, sum(f.stat().st_size for f in p.iterdir()))
-        for p in others
-    )
-    total = size + sum(u[2] for u in used)
-    for folder, _, its_size in sorted(used, key=lambda u: u[1]):
+    used_at = {folder: (folder / _INDEX).stat().st_mtime for folder in others}
+    sizes = {folder: sum(f.stat().st_size for f in folder.iterdir()) for folder in others}
+    total = size + sum(sizes.values())
+    for folder in sorted(others, key=lambda folder: used_at[folder]):
         if total <= max_bytes:
             return
         try:
             with FileLock(f"{folder}.lock", timeout=0):
-                shutil.rmtree(
-                    folder, ignore_errors=True
-                )  # who has it mapped keeps it until the end
-        except Timeout:  # another process is about to map it
+                # a process that has mapped the files keeps them
+                shutil.rmtree(folder, ignore_errors=True)
+        except Timeout:  # another process opens it
             continue
-        total -= its_size
-
-
-def duplicates_in_train(source: Source, split: str) -> tuple[str, ...] | None:
-    """Images of a split whose bytes lie in the train split too; None where there is no train split to look at."""
-    try:
-        train = set(digests([p.image for p in source.pairs("train")]))
-    except DataError:
-        return None
-    pairs = source.pairs(split)
-    return tuple(
-        p.name
-        for p, digest in zip(pairs, digests([p.image for p in pairs]), strict=True)
-        if digest in train
-    )
-
-
-def batches_of_one_size(
-    split: Decoded, batch_size: int, rank: int = 0, world_size: int = 1
-) -> list[list[int]]:
-    """Indices in batches whose images share a size and whose masks share one; of several ranks, the share of one."""
-    groups: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = {}
-    images, masks = shapes_of(split.images), shapes_of(split.masks)
-    for index in range(rank, len(split), world_size):
-        groups.setdefault((tuple(images[index]), tuple(masks[index])), []).append(index)
-    return [g[i : i + batch_size] for g in groups.values() for i in range(0, len(g), batch_size)]
+        total -= sizes[folder]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from segtune.config.dataset_schema import SamplingConfig
-from segtune.data.batches.cache import Decoded, batches_of_one_size
+from segtune.data.batches.decoded import Decoded, batches_of_one_size
 from segtune.data.batches.prefetch import Prefetched
 from segtune.data.batches.sampling import Sampling, repeats
 from segtune.data.batches.transforms import Augment

@@ -1,4 +1,4 @@
-"""Batches on their way to a GPU while it computes."""
+"""Copy batches to a GPU while it computes."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,9 +10,10 @@ from torch.utils.data import DataLoader, Sampler
 
 
 class Prefetched:
-    """The batches of a loader, each copied on a stream of its own during the step before it.
+    """The batches of a loader, each copied during the step before it.
 
-    A copy on the stream that computes would make the step after it wait for the bytes.
+    The copies run on their own CUDA stream: on the stream that computes, each step would wait for
+    the copy of its batch.
 
     Args:
         loader: of batches in pinned memory.
@@ -24,32 +25,32 @@ class Prefetched:
 
     @property
     def sampler(self) -> Sampler[Any] | Any:
-        """The loader's: Lightning tells it the epoch."""
+        """The loader's sampler: Lightning sets its epoch."""
         return self.loader.sampler
 
     @property
     def batch_sampler(self) -> Any:
-        """The loader's: Lightning looks whether it shuffles."""
+        """The loader's batch sampler: Lightning checks whether it shuffles."""
         return self.loader.batch_sampler
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Any]:
-        aside = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]  # torch annotates nothing there
-        waiting: tuple[Any, torch.cuda.Event] | None = None
+        copy_stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]  # no annotation
+        previous: tuple[Any, torch.cuda.Event] | None = None
         for batch in self.loader:
-            with torch.cuda.stream(aside):
-                on_its_way = move_data_to_device(batch, self.device), aside.record_event()
-            if waiting is not None:
-                yield self._arrived(*waiting)
-            waiting = on_its_way
-        if waiting is not None:
-            yield self._arrived(*waiting)
+            with torch.cuda.stream(copy_stream):
+                copied = move_data_to_device(batch, self.device), copy_stream.record_event()
+            if previous is not None:
+                yield self._hand_over(*previous)
+            previous = copied
+        if previous is not None:
+            yield self._hand_over(*previous)
 
-    def _arrived(self, batch: Any, copied: torch.cuda.Event) -> Any:
-        """The batch, for the stream that computes: it waits for the copy, and its memory is not reused before."""
-        now = torch.cuda.current_stream(self.device)
-        now.wait_event(copied)
-        apply_to_collection(batch, torch.Tensor, lambda tensor: tensor.record_stream(now))
+    def _hand_over(self, batch: Any, copied: torch.cuda.Event) -> Any:
+        """Make the computing stream wait for the copy, and keep the memory until its use."""
+        stream = torch.cuda.current_stream(self.device)
+        stream.wait_event(copied)
+        apply_to_collection(batch, torch.Tensor, lambda tensor: tensor.record_stream(stream))
         return batch
