@@ -1,4 +1,4 @@
-"""Which bands of a file are shown, and which of their values are black and white: by what the file declares."""
+"""The file declares which of its bands are shown, and which values are black and white."""
 
 import io
 from pathlib import Path
@@ -33,12 +33,18 @@ def tiff(
     return path
 
 
+BGR_AND_OTHER = (Is.blue, Is.green, Is.red, Is.undefined)
+RGB_AND_ALPHA = {"photometric": "RGB", "alpha": "YES"}
+SENTINEL = (Is.undefined, Is.blue, Is.green, Is.red, *[Is.undefined] * 9)
+BANDS_4_3_2 = np.moveaxis(BANDS[[3, 2, 1]], 0, 2)
+
+
 def laid_on_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     share = alpha[..., None] / 255
     return rgb * share + 255 * (1 - share)
 
 
-# count, type, factor, options -> the picture, by NumPy
+# count, type, factor, options, and the picture that NumPy computes
 CASES = {
     "1 band": (1, "uint8", 1, {}, GREY),
     "1 band of 16 bits": (1, "uint16", 257, {}, GREY),
@@ -56,18 +62,13 @@ CASES = {
     "blue, green, red": (3, "uint8", 1, {"shows": (Is.blue, Is.green, Is.red)}, RGB[..., ::-1]),
     "RGB and infrared": (4, "uint8", 1, {"alpha": "NO"}, RGB),
     "RGB and infrared of 16 bits": (4, "uint16", 257, {"photometric": "RGB"}, RGB),
-    "blue, green, red, infrared": (
-        4, "uint8", 1, {"shows": (Is.blue, Is.green, Is.red, Is.undefined)}, RGB[..., ::-1],
-    ),
+    "blue, green, red, infrared": (4, "uint8", 1, {"shows": BGR_AND_OTHER}, RGB[..., ::-1]),
     "4 bands of 16 bits": (4, "uint16", 257, {}, RGB),
     "RGB and opacity": (4, "uint8", 1, {}, laid_on_white(RGB, BANDS[3])),
-    "RGB, opacity, infrared": (5, "uint8", 1, {"photometric": "RGB", "alpha": "YES"}, laid_on_white(RGB, BANDS[3])),
+    "RGB, opacity, infrared": (5, "uint8", 1, RGB_AND_ALPHA, laid_on_white(RGB, BANDS[3])),
     "8 bands, three by name": (8, "uint16", 257, {"photometric": "RGB"}, RGB),
-    "13 bands in another order": (
-        13, "uint8", 1,
-        {"shows": (Is.undefined, Is.blue, Is.green, Is.red, *[Is.undefined] * 9)}, np.moveaxis(BANDS[[3, 2, 1]], 0, 2),
-    ),
-}  # fmt: skip
+    "13 bands in another order": (13, "uint8", 1, {"shows": SENTINEL}, BANDS_4_3_2),
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -113,15 +114,15 @@ def test_the_orientation_of_a_tiff_is_applied_to_the_whole_and_to_windows(tmp_pa
 def test_premultiplied_opacity_is_not_applied_twice(tmp_path):
     alpha = BANDS[3]
     bands = np.concatenate([np.rint(BANDS[:3] * (alpha / 255)), alpha[None]]).astype(np.uint8)
-    with rasterio.open(tmp_path / "x.tif", "w", driver="GTiff", height=37, width=61, count=4, dtype="uint8",
-                       alpha="PREMULTIPLIED") as target:  # fmt: skip
+    form = {"driver": "GTiff", "height": 37, "width": 61, "count": 4, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "x.tif", "w", alpha="PREMULTIPLIED", **form) as target:
         target.write(bands)
     np.testing.assert_allclose(
         segtune.read_image(tmp_path / "x.tif"), laid_on_white(RGB, alpha), atol=1
     )
 
 
-def test_bands_that_nothing_names_are_refused_with_the_way_out(tmp_path):
+def test_bands_without_names_are_refused_with_a_remedy(tmp_path):
     for count in (5, 13):
         with pytest.raises(DataError, match=rf"{count} bands.*gdal_translate -b RED"):
             segtune.read_image(tiff(tmp_path / "x.tif", count, "uint16"))
@@ -139,7 +140,7 @@ KNOWN = {
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_values_become_bytes_by_their_type_whatever_else_the_image_shows(name):
+def test_the_type_of_values_alone_decides_their_bytes(name):
     values, expected = KNOWN[name]
     for part in (slice(None), slice(0, 1), slice(0, 2)):  # another maximum
         image = segtune.read_image(values[None, part])
@@ -153,7 +154,7 @@ UNKNOWN = ["int8", "int16", "int32", "int64", "uint32", "uint64"]
 
 
 @pytest.mark.parametrize("dtype", UNKNOWN)
-def test_types_without_a_range_are_refused_until_one_is_stated(dtype):
+def test_types_without_a_range_need_a_value_range(dtype):
     values = np.array([[0, 64, 127]], dtype)
     with pytest.raises(
         DataError, match=rf"{dtype} values.*astype\(numpy.uint8\).*value_range=\(BLACK, WHITE\)"

@@ -1,4 +1,4 @@
-"""The cache of decoded images: one copy for all, checked against its source, bounded, and never in the way."""
+"""The cache of decoded splits: one copy for all processes, checked, and bounded in size."""
 
 import json
 import os
@@ -35,16 +35,12 @@ def pairs(
     count: int, sizes: tuple[tuple[int, int], ...] = ((20, 30), (16, 40))
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     rng = np.random.default_rng(0)
-    found = []
+    rows = []
     for i in range(count):
         h, w = sizes[i % len(sizes)]
-        found.append(
-            (
-                rng.integers(0, 256, (h, w, 3), dtype=np.uint8),
-                rng.integers(0, 3, (h, w), dtype=np.uint8),
-            )
-        )
-    return found
+        image = rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
+        rows.append((image, rng.integers(0, 3, (h, w), dtype=np.uint8)))
+    return rows
 
 
 @pytest.fixture
@@ -64,14 +60,14 @@ def folders(cache: Path) -> list[Path]:
     return sorted(p.parent for p in (cache / "decoded").glob("*/index.json"))
 
 
-def test_what_is_mapped_is_what_was_decoded(root):
+def test_mapped_arrays_equal_decoded_ones(root):
     split = load_split(opened(root), "train", [16], stored_masks=True)
     assert isinstance(split.images, Packed)
-    for (image, mask), ours, its in zip(pairs(6), split.images, split.masks, strict=True):
-        np.testing.assert_array_equal(its, mask)
-        assert ours.shape[0] == 16
-        if image.shape[0] == 16:
-            np.testing.assert_array_equal(ours, image)
+    for pair, image, mask in zip(pairs(6), split.images, split.masks, strict=True):
+        np.testing.assert_array_equal(mask, pair[1])
+        assert image.shape[0] == 16
+        if pair[0].shape[0] == 16:
+            np.testing.assert_array_equal(image, pair[0])
     assert split.pixel_counts(3).sum() == sum(m.size for _, m in pairs(6))
 
 
@@ -102,27 +98,20 @@ def test_other_sizes_and_mappings_have_entries_of_their_own(root, own_cache):
 
 
 def test_a_split_that_does_not_fit_is_decoded_as_it_is_read(root, own_cache):
-    said: list[str] = []
+    lines: list[str] = []
     small = CacheConfig(max_gb=1e-6)
-    split = load_split(opened(root), "train", [16], True, small, said.append)
-    kept = load_split(opened(root), "val", [16], True, CacheConfig(), said.append)
-    assert isinstance(split.images, Streamed) and isinstance(kept.images, Packed)
-    assert any("does not fit into the cache" in line for line in said)
-    assert not [
-        p
-        for f in folders(own_cache)
-        for p in f.glob("*.bin")
-        if f.name not in str(kept.images._path)
-    ]
-    for (_, mask), ours in zip(pairs(6), split.masks, strict=True):
-        np.testing.assert_array_equal(ours, mask)
+    split = load_split(opened(root), "train", [16], True, small, lines.append)
+    fitting = load_split(opened(root), "val", [16], True, CacheConfig(), lines.append)
+    assert isinstance(split.images, Streamed) and isinstance(fitting.images, Packed)
+    assert any("does not fit into the cache" in line for line in lines)
+    assert {path.parent for path in own_cache.rglob("*.bin")} == {fitting.images._path.parent}
+    for (_, expected), mask in zip(pairs(6), split.masks, strict=True):
+        np.testing.assert_array_equal(mask, expected)
     assert [len(b) for b in batches_of_one_size(split, 2)] == [2, 1, 2, 1]
 
 
 def test_the_least_recently_used_go_first(root, own_cache):
-    room = CacheConfig(
-        max_gb=1.35e-5
-    )  # 13.5 KB: the last two, of 5 and 8, fit beside each other and not with the first
+    room = CacheConfig(max_gb=1.35e-5)  # 13.5 KB: room for the last two, of 5 and 8 KB, only
     load_split(opened(root), "train", [8], cache=room)
     first = folders(own_cache)[0]
     os.utime(first / "index.json", (1, 1))
@@ -132,7 +121,7 @@ def test_the_least_recently_used_go_first(root, own_cache):
     assert first not in left and len(left) == 2
 
 
-def test_an_interrupted_build_leaves_nothing_that_counts(root, own_cache, monkeypatch):
+def test_an_interrupted_build_is_not_used(root, own_cache, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(
             "segtune.data.batches.cache._write",
@@ -171,21 +160,16 @@ def test_files_within_tolerance_are_left_out_and_told(tmp_path):
     write_pairs(root, "train", pairs(40))
     write_pairs(root, "val", pairs(2))
     (root / "images" / "train" / "7.png").write_bytes(b"broken")
-    said: list[str] = []
-    split = load_split(opened(root), "train", [16], say=said.append)
-    assert (
-        len(split) == 39
-        and "7" not in split.names
-        and any("left out: 7: " in line for line in said)
-    )
-    assert (
-        len(load_split(opened(root), "train", [16], say=said.append)) == 39
-    )  # from the cache as well
+    lines: list[str] = []
+    split = load_split(opened(root), "train", [16], say=lines.append)
+    assert len(split) == 39 and "7" not in split.names
+    assert any("left out: 7: " in line for line in lines)
+    from_cache = load_split(opened(root), "train", [16], say=lines.append)
+    assert len(from_cache) == 39
     for number in (8, 9):
         (root / "images" / "train" / f"{number}.png").write_bytes(b"broken")
-    with pytest.raises(
-        DataError, match=r"more than 5% of the 40 pairs of split 'train' cannot be read"
-    ):
+    message = r"more than 5% of the 40 pairs of split 'train' cannot be read"
+    with pytest.raises(DataError, match=message):
         load_split(opened(root), "train", [16])
 
 
@@ -201,7 +185,7 @@ def test_a_file_is_hashed_again_only_when_it_changed(tmp_path, monkeypatch):
     assert digests(paths) != first and hashed == [paths[2]]
 
 
-def test_a_cache_that_cannot_be_written_costs_time_alone_for_hashes(tmp_path, monkeypatch):
+def test_without_a_writable_cache_files_are_hashed_and_splits_are_refused(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / "file"))  # a file where a folder should be
     assert len(digests([tmp_path / "file"])) == 1
@@ -214,7 +198,7 @@ def test_images_of_val_that_lie_in_train_are_found_by_their_bytes(root):
     assert duplicates_in_train(opened(root), "val") == ("0", "1")
 
 
-def test_the_index_says_what_was_kept(root, own_cache):
+def test_the_index_lists_the_pairs_that_were_kept(root, own_cache):
     load_split(opened(root), "train", [16])
     index = json.loads((folders(own_cache)[0] / "index.json").read_text())
     assert index["kept"] == list(range(6)) and index["left_out"] == {}

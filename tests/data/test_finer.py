@@ -20,14 +20,14 @@ def test_areas_of_one_label_are_regions_and_small_ones_are_none():
     mask[2:8, 8:14] = 1  # touches it, but is another label
     mask[12:18, 20:26] = 0
     mask[0, 29] = 1  # one pixel
-    found = number_regions(mask, 4)
-    assert sorted(found.labels.tolist()) == [0, 0, 1]
-    for n, label in enumerate(found.labels, 1):
-        assert (mask[found.numbers == n] == label).all() and (found.numbers == n).sum() == 36
-    assert (found.numbers > 0).sum() == 3 * 36
+    regions = number_regions(mask, 4)
+    assert sorted(regions.labels.tolist()) == [0, 0, 1]
+    for n, label in enumerate(regions.labels, 1):
+        assert (mask[regions.numbers == n] == label).all() and (regions.numbers == n).sum() == 36
+    assert (regions.numbers > 0).sum() == 3 * 36
 
 
-def test_a_batch_numbers_its_regions_through():
+def test_regions_are_numbered_over_the_whole_batch():
     masks = torch.full((3, 8, 8), 255, dtype=torch.uint8)
     masks[0, :4, :4], masks[0, :4, 5:], masks[2, 2:6, 2:6] = 0, 1, 1
     batch = with_regions({"image": torch.zeros(3, 3, 8, 8, dtype=torch.uint8), "mask": masks}, 4)
@@ -62,10 +62,9 @@ def pairs_with_finer(root, finer: np.ndarray) -> list[str]:
     ]
 
 
-def test_other_classes_pixels_are_not_looked_at(tmp_path):
-    source = open_source(
-        compose(pairs_with_finer(tmp_path, np.ones((32, 32), np.uint8))).config.dataset
-    )
+def test_finer_ids_of_other_classes_are_ignored(tmp_path):
+    overrides = pairs_with_finer(tmp_path, np.ones((32, 32), np.uint8))
+    source = open_source(compose(overrides).config.dataset)
     (mask,) = load_finer(source, "val", "car", [32], 16).masks
     assert (mask == 1).sum() == 256 and (mask == 255).sum() == 32 * 32 - 256
 
@@ -84,7 +83,7 @@ def test_faulty_finer_masks_are_named(tmp_path, finer, words):
         load_finer(source, "val", "car", [32], 16)
 
 
-def test_a_class_without_finer_labels_and_a_dataset_without_finer_masks(tmp_path):
+def test_a_class_without_finer_labels_and_a_dataset_without_finer_masks_are_refused(tmp_path):
     overrides = pairs_with_finer(tmp_path, np.ones((32, 32), np.uint8))
     source = open_source(compose(overrides).config.dataset)
     with pytest.raises(ConfigError, match="those of 'mine' with finer labels: car"):

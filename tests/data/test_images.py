@@ -1,4 +1,4 @@
-"""Reading: whatever the file holds becomes RGB bytes or ids; what is not an image is told."""
+"""Images become RGB bytes and masks become ids; other files are refused."""
 
 import io
 import warnings
@@ -40,15 +40,11 @@ def test_path_bytes_pil_array_and_tensor_give_the_same_pixels(tmp_path):
 
 def saved_in_each_way(folder: Path) -> list[Path]:
     """PNG, JPEG, an uncompressed TIFF and one of two pages."""
-    image, paths = (
-        Image.fromarray(RGB),
-        [folder / name for name in ("a.png", "a.jpg", "a.tif", "pages.tif")],
-    )
-    for path in paths:
-        image.save(
-            path, **({"save_all": True, "append_images": [image]} if path.stem == "pages" else {})
-        )
-    return paths
+    image = Image.fromarray(RGB)
+    for name in ("a.png", "a.jpg", "a.tif"):
+        image.save(folder / name)
+    image.save(folder / "pages.tif", save_all=True, append_images=[image])
+    return [folder / name for name in ("a.png", "a.jpg", "a.tif", "pages.tif")]
 
 
 def test_threads_that_read_at_once_leave_no_file_open_and_warnings_as_they_were(tmp_path):
@@ -105,7 +101,7 @@ def test_a_truncated_file_is_refused(kind):
 
 
 @pytest.mark.parametrize("junk", [b"", b"no image", b"\x89PNG\r\n\x1a\n"])
-def test_what_is_not_an_image_is_refused(junk):
+def test_bytes_that_are_no_image_are_refused(junk):
     with pytest.raises(DataError, match="image bytes"):
         read_image(junk)
 
@@ -120,7 +116,7 @@ def test_an_array_of_another_shape_is_refused():
         read_image(np.zeros((2, 2, 2), np.uint8))
 
 
-def test_resizing_a_mask_invents_no_id():
+def test_resizing_a_mask_adds_no_id():
     mask = np.random.default_rng(1).choice(np.array([0, 3, 255], np.uint8), (13, 17))
     assert set(np.unique(resize_mask(mask, 40, 9))) <= {0, 3, 255}
 

@@ -1,4 +1,4 @@
-"""Imbalance: which images an epoch shows, and where crops lie."""
+"""Classes of unequal frequency: the images of an epoch, and the places of crops."""
 
 import numpy as np
 import pytest
@@ -19,8 +19,8 @@ def test_shuffling_shows_each_image_once_and_depends_on_seed_and_epoch_alone():
     assert first.tolist() == plain.order(3, 1).tolist() != plain.order(3, 2).tolist()
 
 
-def test_balanced_by_class_the_one_image_of_a_class_is_drawn_as_often_as_all_others():
-    """Class 1 stands in one image of a hundred: half of the draws choose class 1, and so that image."""
+def test_class_balanced_draws_the_only_image_of_a_class_as_often_as_all_others_together():
+    """One image of a hundred shows class 1: half of the draws choose class 1, and so that image."""
     counts = np.zeros((100, 2), np.int64)
     counts[:, 0] = 10
     counts[7, 1] = 1
@@ -30,7 +30,7 @@ def test_balanced_by_class_the_one_image_of_a_class_is_drawn_as_often_as_all_oth
     assert len(balanced.order(0, 0)) == 100
 
 
-def test_a_class_that_no_mask_shows_is_never_asked_for():
+def test_a_class_that_no_mask_shows_is_never_drawn():
     counts = np.zeros((10, 3), np.int64)
     counts[:, 0] = 1
     balanced = Sampling(SamplingConfig(images="class_balanced"), counts)
@@ -55,18 +55,12 @@ def test_crops_around_rare_classes_show_them():
     _, mask = scene()
     counts = np.array([np.bincount(mask.ravel(), minlength=2)])
     rare = crops(Sampling(SamplingConfig(rare_crops=1.0), counts))
-    assert (
-        np.mean([(c == 1).any() for c in rare]) > 0.97
-    )  # drawn by inverse share: 3,749 times of 3,750
     half = crops(Sampling(SamplingConfig(rare_crops=0.5), counts))
     plain = crops(None)
-    assert (
-        np.mean([(c == 1).any() for c in plain])
-        < 0.15
-        < 0.4
-        < np.mean([(c == 1).any() for c in half])
-        < 0.7
-    )
+    shows = {"rare": rare, "half": half, "plain": plain}
+    share = {name: np.mean([(c == 1).any() for c in masks]) for name, masks in shows.items()}
+    assert share["rare"] > 0.97  # drawn by inverse share: 3,749 times of 3,750
+    assert share["plain"] < 0.15 < 0.4 < share["half"] < 0.7
     assert all(set(np.unique(c)) <= {0, 1, 255} for c in rare)
 
 
@@ -81,22 +75,18 @@ def test_crops_that_are_mostly_ignored_are_drawn_again():
     image, mask = scene()
     mask[:, 60:] = 255
     augment = Augment(AugmentConfig(crop_size=64), (200, 300), 1)
-    careful = Augment(
-        AugmentConfig(crop_size=64),
-        (200, 300),
-        1,
-        Sampling(SamplingConfig(max_ignored=0.5), np.array([[1, 0]])),
-    )
+    sampling = Sampling(SamplingConfig(max_ignored=0.5), np.array([[1, 0]]))
+    careful = Augment(AugmentConfig(crop_size=64), (200, 300), 1, sampling)
 
-    def ignored(how: Augment) -> float:
-        masks = [how(image, mask, 0, 0, np.random.default_rng(s))[1] for s in range(100)]
+    def ignored(draw: Augment) -> float:
+        masks = [draw(image, mask, 0, 0, np.random.default_rng(s))[1] for s in range(100)]
         return float(np.mean([np.mean(m == 255) > 0.5 for m in masks]))
 
     assert ignored(augment) > 0.8 and ignored(careful) < ignored(augment) / 2
 
 
 def draws_of_one_image(world_size: int = 1) -> list[tuple[int, int, int]]:
-    """Draws of image 7 in an epoch of 48 that class_balanced draws, where it alone holds class 1."""
+    """Draws of image 7 in an epoch of 48 by `class_balanced`; only this image shows class 1."""
     counts = np.ones((48, 2), np.int64)
     counts[:, 1] = np.arange(48) == 7
     sampling = Sampling(SamplingConfig(images="class_balanced"), counts)

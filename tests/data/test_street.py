@@ -1,5 +1,7 @@
 """The built-in scenes: exact, varied, and the same for the same seed."""
 
+from itertools import product
+
 import numpy as np
 import yaml
 
@@ -23,7 +25,7 @@ def test_every_class_occurs_over_some_scenes():
     assert set(np.unique(masks)) == set(range(len(CLASSES)))
 
 
-def test_finer_labels_stand_exactly_where_their_class_has_some():
+def test_only_classes_with_finer_labels_have_them_and_everywhere():
     for seed in range(6):
         frame = Scene(seed).render(96, 128)
         for label, name in enumerate(CLASSES):
@@ -37,19 +39,13 @@ def test_driving_changes_the_view_and_keeps_the_street():
     now, later = scene.render(96, 128, 0.0), scene.render(96, 128, 1.0)
     road = CLASSES.index("road")
     assert (now.mask != later.mask).mean() > 0.01
-    both = ((now.mask == road) & (later.mask == road)).sum() / (
-        (now.mask == road) | (later.mask == road)
-    ).sum()
-    assert both > 0.5
+    before, after = now.mask == road, later.mask == road
+    assert (before & after).sum() / (before | after).sum() > 0.5
 
 
-def test_no_scene_stands_in_two_splits():
-    seeds = [
-        scene_seed(s, split, i)
-        for s in range(3)
-        for split in ("train", "val", "test", "clips")
-        for i in range(999)
-    ]
+def test_no_scene_is_in_two_splits():
+    places = product(range(3), ("train", "val", "test", "clips"), range(999))
+    seeds = [scene_seed(*place) for place in places]
     assert len(seeds) == len(set(seeds))
 
 

@@ -1,4 +1,4 @@
-"""Augmentation keeps masks exact: geometry is shared, ids are never invented."""
+"""Augmentation keeps masks exact: image and mask share one map, and no new ids appear."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_a_flip_is_exact():
     np.testing.assert_array_equal(mask, MASK[:, ::-1])
 
 
-def test_zooms_and_crops_invent_no_id():
+def test_zooms_and_crops_add_no_id():
     augment = Augment(AugmentConfig(scale=(0.4, 2.5), hflip=0.5, crop_size=64), (60, 80), 1)
     for seed in range(40):
         _, mask = augment(IMAGE, MASK, 0, 0, np.random.default_rng(seed))
@@ -36,7 +36,7 @@ def test_zooms_and_crops_invent_no_id():
 
 
 def test_image_and_mask_move_together():
-    """The image encodes its mask in blocks of 8 pixels, so that away from borders both must agree after any map."""
+    """The image encodes its mask in blocks of 8 pixels: away from borders both agree in any view."""
     blocks = np.kron(RNG.integers(0, 11, (12, 16)), np.ones((8, 8))).astype(np.uint8)
     coded = np.repeat(blocks[..., None] * 20, 3, axis=2)
     augment = Augment(AugmentConfig(scale=(0.8, 1.6), hflip=0.5, crop_size=64), (96, 128), 1)
@@ -45,16 +45,13 @@ def test_image_and_mask_move_together():
         inside = mask != 255
         agree = np.abs(image[..., 0].astype(int) - mask.astype(int) * 20) <= 4
         assert agree[inside].mean() > 0.7
-        exact_borders = image[..., 0] % 20 == 0  # not interpolated: must agree everywhere
-        assert (
-            image[..., 0][inside & exact_borders] // 20 == mask[inside & exact_borders]
-        ).mean() > 0.97
+        exact = inside & (image[..., 0] % 20 == 0)  # not interpolated: must agree everywhere
+        assert (image[..., 0][exact] // 20 == mask[exact]).mean() > 0.97
 
 
 ROWS, COLUMNS = np.mgrid[:60, :80]
-PLACES = np.stack([3 * ROWS, 3 * COLUMNS, 0 * ROWS], axis=2).astype(
-    np.uint8
-)  # each pixel says where it lies
+PLACES = np.stack([3 * ROWS, 3 * COLUMNS, 0 * ROWS], axis=2).astype(np.uint8)
+"""An image whose pixels hold their own row and column, times 3."""
 
 
 def sampled(**options: float) -> Sampling:
@@ -74,7 +71,7 @@ def sampled(**options: float) -> Sampling:
     ],
 )
 def test_views_without_zoom_hold_the_images_own_pixels(config, sampling, flip):
-    """Found by what the pixels say: one corner, in whole pixels, for the whole view."""
+    """The pixels hold their place: the whole view has one corner, in whole pixels."""
     augment = Augment(AugmentConfig(hflip=flip, **config), (50, 50), 1, sampling)
     corners = set()
     for seed in range(50):
@@ -82,9 +79,8 @@ def test_views_without_zoom_hold_the_images_own_pixels(config, sampling, flip):
         if flip:
             image, mask = image[:, ::-1], mask[:, ::-1]
         inside = mask != 255
-        assert inside.sum() == min(len(mask), 60) * min(
-            len(mask), 80
-        )  # nothing within the image is lost
+        side = len(mask)
+        assert inside.sum() == min(side, 60) * min(side, 80)  # no pixel of the image is lost
         assert (image[~inside] == transforms._FILL).all()
         y, x = image[..., 0][inside] // 3, image[..., 1][inside] // 3
         assert (image[..., :2][inside] % 3 == 0).all()
@@ -96,35 +92,32 @@ def test_views_without_zoom_hold_the_images_own_pixels(config, sampling, flip):
 
 
 @pytest.mark.parametrize("scale", [(0.5, 0.9), (1.0, 2.5)])
-def test_a_zoomed_mask_is_the_nearest_pixel_of_where_the_image_is_read(scale):
+def test_a_zoomed_mask_takes_the_pixel_nearest_to_the_place_of_the_image(scale):
     augment = Augment(AugmentConfig(scale=scale, hflip=0.5, crop_size=64), (60, 80), 1)
     compared = 0
     for seed in range(30):
         image, mask = augment(PLACES, MASK, 0, 0, np.random.default_rng(seed))
-        y, x = (
-            image[..., 0] / 3,
-            image[..., 1] / 3,
-        )  # of a ramp, bilinear interpolation is exact but for rounding
+        # bilinear interpolation of a ramp is exact but for rounding
+        y, x = image[..., 0] / 3, image[..., 1] / 3
         clear = (mask != 255) & (abs(y % 1 - 0.5) > 0.2) & (abs(x % 1 - 0.5) > 0.2)
         compared += clear.sum()
-        np.testing.assert_array_equal(
-            mask[clear], MASK[np.rint(y[clear]).astype(int), np.rint(x[clear]).astype(int)]
-        )
+        nearest = np.rint(y[clear]).astype(int), np.rint(x[clear]).astype(int)
+        np.testing.assert_array_equal(mask[clear], MASK[nearest])
     assert compared > 5_000
 
 
 @pytest.mark.parametrize("scale", [(0.5, 0.9), (1.0, 2.5), (0.3, 3.0)])
-def test_no_pixel_with_a_label_holds_any_of_what_fills_the_outside(scale):
+def test_no_labelled_pixel_is_mixed_with_the_colour_of_the_outside(scale):
     augment = Augment(AugmentConfig(scale=scale, hflip=0.5, crop_size=64), (60, 80), 1)
     white, lost = np.full_like(IMAGE, 255), []
     for seed in range(100):
         image, mask = augment(white, MASK, 0, 0, np.random.default_rng(seed))
         assert (image[mask != 255] == 255).all()
         lost.append(np.mean((mask == 255) & (image == 255).all(2)))
-    assert np.mean(lost) < 0.001  # where less than half a grey level of it shows
+    assert np.mean(lost) < 0.001  # where it adds less than half a grey level
 
 
-def test_views_that_sampling_refuses_warp_no_image(monkeypatch):
+def test_no_image_is_warped_for_a_rejected_view(monkeypatch):
     warped, plain = [], transforms.cv2.warpAffine
     monkeypatch.setattr(
         transforms.cv2,
@@ -158,7 +151,7 @@ def test_the_same_seed_draws_the_same_view():
 
 
 def test_the_view_of_a_mirrored_image_is_the_mirrored_view():
-    """The window at the same distance from the other side, for zoomed views and for those beyond the image."""
+    """The window keeps its distance to the other side, also zoomed or outside of the image."""
     for zoom, x in ((1.0, 5.0), (1.7, 3.25), (0.6, -20.0)):
         plain = View((48, 64), zoom, 2.0, x, False)
         other = View((48, 64), zoom, 2.0, 80 - x - 64 / zoom, False)
@@ -176,16 +169,10 @@ def test_the_view_of_a_mirrored_image_is_the_mirrored_view():
 def test_a_view_of_a_part_is_the_part_of_the_view():
     """A crop of a crop, in whole pixels and zoomed."""
     for zoom in (1.0, 2.0):
-        whole, part = (
-            View((60, 80), zoom, 4.0, 8.0, False),
-            View((20, 30), zoom, 4 + 10 / zoom, 8 + 6 / zoom, False),
-        )
-        assert (
-            np.abs(
-                whole.warp_image(PLACES)[10:30, 6:36].astype(int) - part.warp_image(PLACES)
-            ).max()
-            <= 1
-        )
+        whole = View((60, 80), zoom, 4.0, 8.0, False)
+        part = View((20, 30), zoom, 4 + 10 / zoom, 8 + 6 / zoom, False)
+        crop = whole.warp_image(PLACES)[10:30, 6:36].astype(int)
+        assert np.abs(crop - part.warp_image(PLACES)).max() <= 1
         np.testing.assert_array_equal(whole.warp_mask(MASK)[10:30, 6:36], part.warp_mask(MASK))
 
 
@@ -207,7 +194,7 @@ def test_color_jitter_keeps_grey_grey(amount):
         np.testing.assert_array_equal(out, grey)
 
 
-def test_sharpness_changes_detail_alone():
+def test_sharpness_changes_only_detail():
     rng = np.random.default_rng(4)
     flat = np.full((8, 9, 3), 77, np.uint8)
     np.testing.assert_array_equal(jitter_sharpness(flat, 2.0, rng), flat)

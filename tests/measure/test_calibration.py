@@ -12,8 +12,8 @@ def test_ten_pixels_counted_by_hand():
     confidence = np.full(10, 0.8, np.float32)
     target = np.zeros(10, np.uint8)
     prediction = np.array([0] * 6 + [1] * 4, np.uint8)
-    found = Calibration.count(confidence, prediction, target)
-    assert found.error == pytest.approx(0.2) and found.points() == [(pytest.approx(0.8), 0.6, 10)]
+    counts = Calibration.count(confidence, prediction, target)
+    assert counts.error == pytest.approx(0.2) and counts.points() == [(pytest.approx(0.8), 0.6, 10)]
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -30,16 +30,14 @@ def test_it_equals_torchmetrics(seed):
     assert found.error == pytest.approx(float(expected), abs=1e-6)
 
 
-def test_parts_add_up_and_ignored_pixels_count_nowhere():
+def test_parts_add_up_and_ignored_pixels_do_not_count():
     rng = np.random.default_rng(0)
     confidence = rng.random((4, 50), np.float32)
-    prediction, target = (
-        rng.integers(0, 3, (4, 50)).astype(np.uint8),
-        rng.integers(0, 3, (4, 50)).astype(np.uint8),
-    )
+    prediction = rng.integers(0, 3, (4, 50)).astype(np.uint8)
+    target = rng.integers(0, 3, (4, 50)).astype(np.uint8)
     target[0] = 255
     whole = Calibration.count(confidence, prediction, target)
-    parts = sum((Calibration.count(*rows) for rows in zip(confidence, prediction, target, strict=True)),
-                start=Calibration.count(confidence[0], prediction[0], target[0]))  # fmt: skip
-    assert parts.error == pytest.approx(whole.error) and whole.pixels.sum() == 150
-    assert Calibration.count(confidence[0], prediction[0], target[0]).error == 0.0
+    rows = zip(confidence, prediction, target, strict=True)
+    ignored, *others = [Calibration.count(*row) for row in rows]
+    assert sum(others, start=ignored).error == pytest.approx(whole.error)
+    assert whole.pixels.sum() == 150 and ignored.error == 0.0

@@ -1,4 +1,4 @@
-"""Evidence: what is read back is what was written, and its figures are those of the plain counts."""
+"""Evidence survives a round trip, and its figures equal those of plain counts."""
 
 import json
 
@@ -13,32 +13,38 @@ from segtune.measure.evidence import Evidence, Origin
 def evidence(
     rng, names=("a", "b/ü", "c"), classes=("road", "car"), groups=None, matrices=None, **origin
 ):
-    """Evidence of a segmenter that guesses, of images of 8x10 pixels."""
+    """Evidence of a segmenter that guesses, on images of 8x10 pixels; it is well calibrated."""
     number, count = len(names), len(classes)
     matrices = rng.integers(0, 40, (number, count, count)) if matrices is None else matrices
-    confidence, ids = (
-        rng.random((number, 80), np.float32),
-        rng.integers(0, count, (number, 80)).astype(np.uint8),
-    )
-    truth = np.where(rng.random((number, 80)) < confidence, ids, (ids + 1) % count).astype(
-        np.uint8
-    )  # well calibrated
-    told = {
+    confidence = rng.random((number, 80), np.float32)
+    ids = rng.integers(0, count, (number, 80)).astype(np.uint8)
+    is_right = rng.random((number, 80)) < confidence
+    truth = np.where(is_right, ids, (ids + 1) % count).astype(np.uint8)
+    facts = {
         "dataset": "d",
         "split": "val",
         "fingerprint": "f" * 64,
         "segmenter": "s" * 64,
         "cost": {"params_m": 1.0},
+        "device": "cpu",
+        "duplicates": (),
+        "made": "2026-01-01T00:00:00+00:00",
+        "classes": classes,
     }
-    told |= {"device": "cpu", "duplicates": (), "made": "2026-01-01T00:00:00+00:00"}
     return Evidence(
-        Origin(**{**told, "classes": classes, **origin}), names, groups, np.full((number, 2), (8, 10)), matrices,
-        rng.integers(0, 9, (number, 2, count)), Calibration.count(confidence, ids, truth), rng.random(number),
-        {names[1]: ids[0].reshape(8, 10)},
-    )  # fmt: skip
+        Origin(**{**facts, **origin}),
+        names,
+        groups,
+        sizes=np.full((number, 2), (8, 10)),
+        matrices=matrices,
+        outlines=rng.integers(0, 9, (number, 2, count)),
+        calibration=Calibration.count(confidence, ids, truth),
+        disputed=rng.random(number),
+        masks={names[1]: ids[0].reshape(8, 10)},
+    )
 
 
-def test_what_is_read_back_is_what_was_written(tmp_path):
+def test_a_round_trip_keeps_everything(tmp_path):
     made = evidence(np.random.default_rng(0), groups=("v", "v", "w"))
     made.save(tmp_path / "e")
     read = Evidence.load(tmp_path / "e")
@@ -54,9 +60,9 @@ def test_what_is_read_back_is_what_was_written(tmp_path):
 
 def test_images_are_ranked_by_the_miou_of_each():
     made = evidence(np.random.default_rng(1))
-    for matrix, found in zip(made.matrices, made.image_miou, strict=True):
+    for matrix, miou in zip(made.matrices, made.image_miou, strict=True):
         hit = np.diag(matrix)
-        assert found == pytest.approx(np.mean(hit / (matrix.sum(0) + matrix.sum(1) - hit)))
+        assert miou == pytest.approx(np.mean(hit / (matrix.sum(0) + matrix.sum(1) - hit)))
 
 
 def test_one_group_gives_no_interval():
@@ -64,12 +70,13 @@ def test_one_group_gives_no_interval():
     assert evidence(np.random.default_rng(0), groups=("v", "v", "w")).interval.units == 2
 
 
-def test_damaged_evidence_and_one_of_another_version_are_told(tmp_path):
+def test_damaged_evidence_and_another_version_are_refused(tmp_path):
     evidence(np.random.default_rng(0)).save(tmp_path / "e")
-    told = json.loads((tmp_path / "e" / "evidence.json").read_text())
-    (tmp_path / "e" / "evidence.json").write_text(json.dumps({**told, "schema_version": 99}))
+    path = tmp_path / "e" / "evidence.json"
+    description = json.loads(path.read_text())
+    path.write_text(json.dumps({**description, "schema_version": 99}))
     with pytest.raises(DataError, match="schema version 99"):
         Evidence.load(tmp_path / "e")
-    (tmp_path / "e" / "evidence.json").write_text("{")
+    path.write_text("{")
     with pytest.raises(DataError, match="Measure again"):
         Evidence.load(tmp_path / "e")

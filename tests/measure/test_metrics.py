@@ -70,9 +70,8 @@ def test_named_metrics_leave_absent_classes_out():
 @given(st.integers(2, 150), st.integers(0, 10**9), st.floats(0, 1), st.integers(1, 40))
 def test_every_figure_equals_plain_numpy(num_classes, seed, ignored, side):
     rng = np.random.default_rng(seed)
-    used = rng.permutation(num_classes)[
-        : int(rng.integers(1, num_classes + 1))
-    ]  # the others are absent
+    number = int(rng.integers(1, num_classes + 1))
+    used = rng.permutation(num_classes)[:number]  # the others are absent
     target, prediction = rng.choice(used, (side, side)), rng.choice(used, (side, side))
     target[rng.random(target.shape) < ignored] = 255
     scores = score(
@@ -83,22 +82,19 @@ def test_every_figure_equals_plain_numpy(num_classes, seed, ignored, side):
     rows = {"iou": [], "dice": [], "precision": [], "recall": []}
     weighted = 0.0
     for c in range(num_classes):
-        tp, fp, fn = (
-            ((t == c) & (p == c)).sum(),
-            ((t != c) & (p == c)).sum(),
-            ((t == c) & (p != c)).sum(),
-        )
+        is_true, is_predicted = t == c, p == c
+        tp = (is_true & is_predicted).sum()
+        fp, fn = (~is_true & is_predicted).sum(), (is_true & ~is_predicted).sum()
         rows["iou"].append(tp / (tp + fp + fn) if tp + fp + fn else None)
         rows["dice"].append(2 * tp / (2 * tp + fp + fn) if tp + fp + fn else None)
         rows["precision"].append(tp / (tp + fp) if tp + fp else None)
         rows["recall"].append(tp / (tp + fn) if tp + fn else None)
         weighted += (tp + fn) * (rows["iou"][-1] or 0.0)
     for name, expected in rows.items():
-        found = getattr(scores, name)
-        assert [v is None for v in found] == [v is None for v in expected]
-        np.testing.assert_allclose(
-            [v for v in found if v is not None], [v for v in expected if v is not None], atol=1e-9
-        )
+        figures = getattr(scores, name)
+        assert [v is None for v in figures] == [v is None for v in expected]
+        defined = [[v for v in row if v is not None] for row in (figures, expected)]
+        np.testing.assert_allclose(*defined, atol=1e-9)
     for mean, name in ((scores.miou, "iou"), (scores.mean_dice, "dice")):
         defined = [v for v in rows[name] if v is not None]
         assert mean == pytest.approx(np.mean(defined) if defined else 0.0, abs=1e-9)

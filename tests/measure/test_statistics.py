@@ -1,4 +1,4 @@
-"""Intervals against a plain loop, claims against chance: noise claims no winner, a true effect is found."""
+"""Intervals equal a plain loop; noise has no winner, and a true effect is found."""
 
 import time
 
@@ -16,12 +16,12 @@ def plain_miou(matrix):
     return (hit[union > 0] / union[union > 0]).mean()
 
 
-def miou_interval(matrices, groups=None, **how):
-    return bootstrap([[matrices]], groups, **how).interval(0)
+def miou_interval(matrices, groups=None, **options):
+    return bootstrap([[matrices]], groups, **options).interval(0)
 
 
-def miou_difference(ours, theirs, **how):
-    return bootstrap([[ours], [theirs]], **how).difference(0, 1)
+def miou_difference(ours, theirs, **options):
+    return bootstrap([[ours], [theirs]], **options).difference(0, 1)
 
 
 def images(rng, number, classes, accuracy, spread=0.15):
@@ -57,9 +57,7 @@ def test_the_value_is_the_dataset_level_miou_and_lies_where_a_plain_loop_puts_it
 def test_a_group_is_drawn_as_a_whole():
     rng = np.random.default_rng(0)
     videos = images(rng, 5, 4, 0.6)
-    frames = np.repeat(
-        videos, 20, axis=0
-    )  # twenty frames that are all the same tell no more than one
+    frames = np.repeat(videos, 20, axis=0)  # 20 equal frames hold no more than one
     alone, grouped = miou_interval(frames), miou_interval(frames, [n // 20 for n in range(100)])
     assert grouped.units == 5 and grouped.high - grouped.low > 3 * (alone.high - alone.low)
     assert grouped.value == alone.value
@@ -74,7 +72,7 @@ def test_seeds_are_averaged_and_resampled_together():
 
 
 def noisy_pair(rng, effect, number=233, classes=11):
-    """Two segmenters that differ from each other by chance on each image, and by an effect on all."""
+    """Two segmenters that differ by chance on each image, and by an effect on all images."""
     base = images(rng, number, classes, 0.7)
     pixels = base.sum(2)
     quality = np.divide(np.diagonal(base, axis1=1, axis2=2).sum(1), pixels.sum(1))
@@ -111,12 +109,12 @@ def test_ten_thousand_resamples_of_500_images_take_under_two_seconds():
     ours, theirs = rng.integers(0, 99, (2, 500, 19, 19))
     theirs[..., 0] += (ours.sum(2) - theirs.sum(2)) + 2000
     ours[..., 0] += 2000
-    times = []
-    for _ in range(3):
+    seconds = []
+    while len(seconds) < 3 and min(seconds, default=2) >= 2:  # the machine may be busy
         begun = time.perf_counter()
         assert miou_difference(ours, theirs).resamples == 10_000
-        times.append(time.perf_counter() - begun)
-    assert min(times) < 2
+        seconds.append(time.perf_counter() - begun)
+    assert min(seconds) < 2
 
 
 def test_other_images_cannot_be_compared():
