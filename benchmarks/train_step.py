@@ -91,7 +91,7 @@ def bare_steps(config: RunConfig, compiled: bool = False, fed: bool = True) -> I
             batch = {k: v.to(device, non_blocking=True) for k, v in batch.items()}
             model.advance(steps / (epochs * len(loader)))
             with torch.autocast(device.type, torch.bfloat16, enabled=how.bf16):
-                value = setup.kind.loss_of(model, loss, batch)
+                value = setup.task.loss_of(model, loss, batch)
             optimizer.zero_grad()
             value.backward()
             optimizer.step()

@@ -74,7 +74,7 @@ def test_a_step_waits_for_the_gpu_as_often_as_is_said(template):
 
     def step():
         with torch.autocast("cuda", torch.bfloat16):
-            value = setup.kind.loss_of(model, loss, batch)
+            value = setup.task.loss_of(model, loss, batch)
         value.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from segtune.runtime import memory as host_memory
+from segtune.runtime import memory
 
 glibc = pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="only glibc is told what to keep"
@@ -47,6 +47,6 @@ def test_large_blocks_are_touched_once_and_given_back_at_the_end():
 
 def test_another_allocator_is_left_alone(monkeypatch):
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
-    monkeypatch.setattr(host_memory.ctypes, "CDLL", None)  # would fail if called
-    with host_memory.kept_memory():
+    monkeypatch.setattr(memory.ctypes, "CDLL", None)  # would fail if called
+    with memory.kept_memory():
         pass

@@ -103,6 +103,20 @@ def test_a_checkpoint_that_is_missing_or_damaged_is_refused_and_a_whole_one_goes
     )
 
 
+def test_a_checkpoint_of_0_1_0_keeps_the_best_miou_of_its_run(tmp_path):
+    run = interrupted(tmp_path)
+    checkpoint = torch.load(tmp_path / "runs" / run / "last.ckpt", weights_only=True)
+    best = checkpoint["callbacks"]
+    assert set(best) == {"Keeper", "Reporter"}  # the names of the classes in 0.1.0
+    best["Keeper"]["best_miou"] = best["Reporter"]["best"] = 2.0  # no later epoch can be better
+    torch.save(checkpoint, tmp_path / "runs" / run / "last.ckpt")
+    before = (tmp_path / "runs" / run / "best.safetensors").read_bytes()
+    lines: list[str] = []
+    assert resume(tmp_path, run, say=lines.append).run_id == run
+    assert (tmp_path / "runs" / run / "best.safetensors").read_bytes() == before
+    assert any("(best 2.0000)" in line for line in lines)
+
+
 def test_a_trial_whose_checkpoint_is_damaged_says_that_it_starts_again(tmp_path):
     run = interrupted(tmp_path)
     (tmp_path / "runs" / run / "last.ckpt").write_bytes(b"damaged")

@@ -56,6 +56,11 @@ class BestAndLastCheckpoint(pl.Callback):
         self._saved = time.monotonic()
 
     @property
+    def state_key(self) -> str:
+        """The key of this state in checkpoints: the name of the class in segtune 0.1.0."""
+        return "Keeper"
+
+    @property
     def last(self) -> Path:
         """The checkpoint to resume from."""
         return self.folder / LAST
@@ -153,6 +158,11 @@ class EpochLogger(pl.Callback):
         self._first_epoch: int | None = None
         self._marks: list[tuple[float, float]] = []
         self._lr = 0.0
+
+    @property
+    def state_key(self) -> str:
+        """The key of this state in checkpoints: the name of the class in segtune 0.1.0."""
+        return "Reporter"
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int
