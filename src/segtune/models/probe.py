@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import math
 import platform
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from filelock import FileLock
 from torch import nn
 
+from segtune.models.timing import fastest_in_turns
 from segtune.runtime.atomic import atomic_file
 
 
@@ -104,14 +105,8 @@ def _measured(
     allowed: list[StepFormat],
 ) -> dict[str, Any]:
     """The format chosen, with what all were measured at."""
-    seconds = dict.fromkeys(allowed, math.inf)
-    started = time.perf_counter()
-    for _ in range(_ROUNDS):  # in turn, so that other work on the machine meets them all
-        for how in allowed:
-            if math.isinf(seconds[how]) or seconds[how] <= _HOPELESS * min(seconds.values()):
-                seconds[how] = min(seconds[how], _time_step(model, shape, stride, device, how))
-        if time.perf_counter() - started > _ENOUGH:
-            break
+    measures = {c: partial(_time_step, model, shape, stride, device, c) for c in allowed}
+    seconds = fastest_in_turns(measures, _ROUNDS, hopeless=_HOPELESS, max_seconds=_ENOUGH)
     best = min(seconds, key=lambda c: seconds[c])
     chosen = best if seconds[best] < _MARGIN * seconds[allowed[0]] else allowed[0]
     return asdict(chosen) | {

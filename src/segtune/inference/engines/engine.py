@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from segtune.models.folder import state_hash
 from segtune.models.networks.network import Network
 from segtune.models.probe import keep_answers, kept_answers
 from segtune.models.segmentation_model import SegmentationModel
+from segtune.models.timing import call_seconds, fastest, fastest_in_turns
 from segtune.runtime.log import Log
 
 LEAST_AGREEMENT = 0.995
@@ -154,20 +154,18 @@ class Fastest(Eager):
         engines = {name: self._engine(name, image) for name in names}
         size = image.shape[-2:]
         seen = {name: engine.decide(image, size)[0][0] for name, engine in engines.items()}
-        times: dict[str, list[float]] = {name: [] for name in names}
-        # in turn, so that other work on the machine meets them all; the threads of one runtime spin into the next one's
-        # calls if they are not given the time to stop, and a call wakes its own
-        for name in [*names] * _ROUNDS:
-            time.sleep(_PAUSE)
-            engines[name].decide(image, size)
-            for _ in range(2):
-                started = time.perf_counter()
-                engines[name].decide(image, size)
-                times[name].append(time.perf_counter() - started)
+
+        def turn(name: str) -> float:
+            # the call before the timed ones wakes the threads of the runtime
+            decision = functools.partial(engines[name].decide, image, size)
+            return fastest(lambda: call_seconds(decision, image.device), calls=2)
+
+        turns = {name: functools.partial(turn, name) for name in names}
+        seconds = fastest_in_turns(turns, _ROUNDS, pause=_PAUSE)
         rows: list[dict[str, Any]] = [
             {
                 "engine": name,
-                "ms": round(1e3 * min(times[name]), 2),
+                "ms": round(1e3 * seconds[name], 2),
                 "agreement": round(float(np.mean(seen[name] == seen["eager"])), 5),
             }
             for name in names
@@ -258,13 +256,8 @@ def gains_from_bf16() -> bool:
 
 def _fastest_call(layer: nn.Module, image: Tensor) -> float:
     """Seconds of the fastest of a few calls, after one that is not counted."""
-    times = []
     with torch.inference_mode():
-        for _ in range(6):
-            started = time.perf_counter()
-            layer(image)
-            times.append(time.perf_counter() - started)
-    return min(times[1:])
+        return fastest(lambda: call_seconds(lambda: layer(image), image.device), calls=5)
 
 
 def _graph_of(model: SegmentationModel, kind: str, size: tuple[int, int]) -> Path:
