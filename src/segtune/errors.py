@@ -1,6 +1,7 @@
-"""What can go wrong, one class per exit code: each carries one message that a user can act on.
+"""Errors that users can act on, one class for each exit code.
 
-A message says what was found, where, what is allowed, and what to do. The command line prints it without a traceback.
+A message states the value, its place, what is allowed, and what to do. The command line prints it
+without a traceback.
 """
 
 import difflib
@@ -8,7 +9,7 @@ from collections.abc import Iterable
 
 
 class SegtuneError(Exception):
-    """Base of everything that segtune raises on purpose; exit code 1 means a fault of ours."""
+    """Base of all errors that segtune raises on purpose; exit code 1 means a fault of segtune."""
 
     exit_code = 1
 
@@ -20,13 +21,13 @@ class ConfigError(SegtuneError):
 
 
 class DataError(SegtuneError):
-    """A dataset, image, mask, video or model folder that cannot be read as what it claims to be."""
+    """A dataset, image, mask, video or model folder that cannot be read or is not valid."""
 
     exit_code = 3
 
 
 class PartialError(SegtuneError):
-    """The work ended, but not for all of its input: what could be done is kept."""
+    """Work that failed for a part of its input; the other results are kept."""
 
     exit_code = 4
 
@@ -38,13 +39,13 @@ class StorageError(SegtuneError):
 
 
 class Interrupted(SegtuneError):
-    """Stopped by the user; the message names the command that goes on from there."""
+    """Stopped by the user; the message holds the command that resumes the work."""
 
     exit_code = 130
 
 
 class LeaseLost(SegtuneError):
-    """A trial that another worker has taken over: this one writes nothing more about it."""
+    """A trial that another worker has taken over: this worker must not write to it any more."""
 
 
 class OutOfMemory(ConfigError, MemoryError):
@@ -56,7 +57,7 @@ class Diverged(ConfigError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a name that is not known: the closest ones, else the first few that exist.
+    """A hint for an unknown name: the closest known names, else the first twelve.
 
     >>> nearest("swfit", ["swift", "unet"])
     "did you mean 'swift'?"

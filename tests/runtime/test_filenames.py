@@ -1,4 +1,4 @@
-"""Names of folders: no two names share one, and people can read them."""
+"""Folder names: unique for each name, and readable."""
 
 import itertools
 
@@ -9,12 +9,10 @@ from segtune.runtime.filenames import folder_name
 from segtune.tracking.store import open_store
 
 LONG = "a-sweep-whose-name-goes-on-and-on"
-NAMES = [
-    "roads", "Roads", "ROADS", "roads:confirmed", "roads-confirmed", "roads_confirmed", "roads/confirmed",
-    "roads confirmed", "roads@1", "models:/roads@1", "models-/roads@1", "-roads-", "roads.", ".", "..", "con",
-    "道路", "汽车", "", "é", LONG * 4 + "x", LONG * 4 + "y", LONG[:32] + "-one", LONG[:32] + "-two",
-    "a" * 200, "roads-0123abcd", "a+b",
-]  # fmt: skip
+ROADS = ":confirmed -confirmed _confirmed /confirmed @1 . -0123abcd".split()
+LONG_NAMES = [LONG * 4 + "x", LONG * 4 + "y", LONG[:32] + "-one", LONG[:32] + "-two", "a" * 200]
+OTHERS = "Roads ROADS models:/roads@1 models-/roads@1 -roads- . .. con 道路 汽车 é a+b".split()
+NAMES = ["roads", *(f"roads{end}" for end in ROADS), "roads confirmed", "", *OTHERS, *LONG_NAMES]
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +28,14 @@ def folders():
 def test_no_two_names_share_a_folder_even_where_case_does_not_count(folders):
     lower = [f.casefold() for f in folders.values()]
     assert len(set(lower)) == len(lower)
-    taken_as_a_name = [
-        folder_name(f) for f in folders.values()
-    ]  # a sweep that is called as another's folder
-    for (names, folder), again in zip(folders.items(), taken_as_a_name, strict=True):
-        assert again != folder or names == (folder,) or folder == "+".join(names)
 
 
-def test_a_folder_is_a_name_that_every_file_system_takes(folders):
+def test_a_sweep_with_the_name_of_another_sweeps_folder_gets_another_folder(folders):
+    for names, folder in folders.items():
+        assert folder_name(folder) != folder or folder == "+".join(names)
+
+
+def test_every_file_system_accepts_the_folder_names(folders):
     for folder in folders.values():
         assert 0 < len(folder) <= 90 and folder.isascii() and folder == folder.strip(" .-")
         assert not set(folder) & set('/\\:*?"<>| ')
@@ -46,7 +44,7 @@ def test_a_folder_is_a_name_that_every_file_system_takes(folders):
     )
 
 
-def test_reports_of_sweeps_with_like_names_lie_apart(tmp_path):
+def test_sweeps_with_similar_names_have_separate_reports(tmp_path):
     from segtune.report.compare import compare
     from tests.report.fakes import fake_run
 

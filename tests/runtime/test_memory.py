@@ -1,4 +1,4 @@
-"""Memory that steps free is kept for the next one, and given back after the last."""
+"""Memory that a step frees stays for the next step, and is given back after the last."""
 
 import platform
 import subprocess
@@ -8,9 +8,7 @@ import pytest
 
 from segtune.runtime import memory
 
-glibc = pytest.mark.skipif(
-    platform.libc_ver()[0] != "glibc", reason="only glibc is told what to keep"
-)
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc's mallopt")
 
 MEASURE = """
 import resource
@@ -36,16 +34,16 @@ print(outside, inside, held - psutil.Process().memory_info().rss)
 
 
 @glibc
-def test_large_blocks_are_touched_once_and_given_back_at_the_end():
-    done = subprocess.run(
+def test_large_blocks_are_mapped_once_and_given_back_at_the_end():
+    process = subprocess.run(
         [sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True, timeout=120
     )
-    outside, inside, given_back = map(int, done.stdout.split())
+    outside, inside, given_back = map(int, process.stdout.split())
     assert inside < outside / 100
     assert given_back > 60 * 2**20
 
 
-def test_another_allocator_is_left_alone(monkeypatch):
+def test_another_allocator_stays_as_it_is(monkeypatch):
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     monkeypatch.setattr(memory.ctypes, "CDLL", None)  # would fail if called
     with memory.kept_memory():

@@ -7,7 +7,7 @@ import pytest
 from segtune.runtime.signals import StopRequest
 
 
-def test_the_first_signal_is_a_request_and_the_second_an_end():
+def test_the_first_signal_is_a_request_and_the_second_ends_the_run():
     stop = StopRequest()
     with stop.listening():
         signal.raise_signal(signal.SIGTERM)
@@ -16,7 +16,7 @@ def test_the_first_signal_is_a_request_and_the_second_an_end():
             signal.raise_signal(signal.SIGINT)
 
 
-def test_where_there_is_no_step_to_finish_the_first_signal_is_an_end():
+def test_the_first_signal_ends_a_block_without_steps():
     stop = StopRequest()
     with stop.listening():
         with pytest.raises(KeyboardInterrupt), stop.at_once():
@@ -24,14 +24,14 @@ def test_where_there_is_no_step_to_finish_the_first_signal_is_an_end():
         assert stop.requested
 
 
-def test_so_is_one_from_before():
+def test_an_earlier_request_ends_a_block_without_steps():
     stop = StopRequest()
     stop.requested = True
     with pytest.raises(KeyboardInterrupt), stop.at_once():
-        raise AssertionError("begun all the same")
+        raise AssertionError("the block began")
 
 
-def test_afterwards_it_is_a_request_again():
+def test_after_such_a_block_the_first_signal_is_a_request_again():
     stop = StopRequest()
     with stop.listening():
         with stop.at_once():

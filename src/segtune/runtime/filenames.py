@@ -1,19 +1,20 @@
-"""Names that users choose as names of folders: readable, and no two of them share one."""
+"""Folder names made of names that users choose: readable, portable and unique."""
 
 import hashlib
 import re
 
-_LONGEST = 80
+_MAX_LENGTH = 80
 _PLAIN = re.compile(r"[a-z0-9_][a-z0-9_.@-]*")
-_LIKE_OURS = re.compile(r".*-[0-9a-f]{8}")
+_HASHED = re.compile(r".*-[0-9a-f]{8}")  # the form of the names that this module makes
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*\.")  # on Windows
 
 
 def folder_name(*names: str) -> str:
-    """A folder's name for one or several names.
+    """Make one folder name of one or several names.
 
-    Names of lower-case letters, digits and `_.@-` stay as they are. Others are shortened and end in a hash, so that
-    names that differ only by case, by other characters or behind the 80th one get folders of their own.
+    Names of lower-case letters, digits and `_.@-` stay as they are. Other names are shortened and
+    get a hash: names that differ only by case, by special characters or after the 80th character
+    have different folders.
 
     >>> folder_name("quickstart"), folder_name("a", "b-c"), folder_name("a-b", "c")
     ('quickstart', 'a+b-c', 'a-b+c')
@@ -23,12 +24,15 @@ def folder_name(*names: str) -> str:
     False
     """
     joined = "+".join(names)
-    taken = any(
-        _LIKE_OURS.fullmatch(n) or _RESERVED.fullmatch(n) or not _PLAIN.fullmatch(n) for n in names
-    )
-    if not taken and len(joined) <= _LONGEST:
+    if len(joined) <= _MAX_LENGTH and all(_is_portable(name) for name in names):
         return joined
     digest = hashlib.sha256("\0".join(names).encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    words = "+".join(re.sub(r"[^\w.@-]+", "-", n).strip("-.") for n in names)
-    readable = words.encode("ascii", "ignore").decode()[: _LONGEST - 9].strip("-.+") or "report"
+    words = "+".join(re.sub(r"[^\w.@-]+", "-", name).strip("-.") for name in names)
+    readable = words.encode("ascii", "ignore").decode()[: _MAX_LENGTH - 9].strip("-.+") or "report"
     return f"{readable}-{digest}"
+
+
+def _is_portable(name: str) -> bool:
+    if _HASHED.fullmatch(name) or _RESERVED.fullmatch(name):
+        return False
+    return bool(_PLAIN.fullmatch(name))

@@ -1,4 +1,4 @@
-"""Where progress messages go."""
+"""The type of functions that print messages."""
 
 import sys
 from collections.abc import Callable

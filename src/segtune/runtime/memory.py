@@ -1,4 +1,4 @@
-"""What becomes of the memory that a step frees."""
+"""Keep the memory that a training step frees for the next step."""
 
 import ctypes
 import platform
@@ -12,12 +12,14 @@ _MB = 2**20
 
 @contextmanager
 def kept_memory() -> Iterator[None]:
-    """While the block, or the function that this decorates, runs, freed memory stays with the process for what comes.
+    """Keep freed memory in the process while the block runs; also a decorator.
 
-    By itself glibc maps a block of more than 32 MB, as the activations of a batch are, each time anew, and the kernel
-    fills its pages with zeros when they are touched: a tenth of a large step on two cores (LOG.md). Afterwards memory
-    is given back, and such blocks are mapped again, unless a gap of the heap has room for them. These contexts do not
-    nest. With another allocator nothing happens.
+    By default, glibc returns each freed block of more than 32 MB to the kernel, and maps a new one
+    for the next allocation. The kernel fills the new pages with zeros. For the activations of a
+    batch this costs a tenth of a large step on two cores (LOG.md).
+
+    After the block, glibc works as before, and free memory returns to the kernel. These contexts do
+    not nest. Other allocators stay as they are.
     """
     if platform.libc_ver()[0] != "glibc":
         yield
@@ -27,7 +29,7 @@ def kept_memory() -> Iterator[None]:
     libc.mallopt(_TRIM_THRESHOLD, -1)
     try:
         yield
-    finally:  # what glibc comes to by itself, once large blocks were freed
+    finally:  # the values that glibc itself reaches after large blocks were freed
         libc.mallopt(_MMAP_MAX, 65536)
         libc.mallopt(_MMAP_THRESHOLD, 32 * _MB)
         libc.mallopt(_TRIM_THRESHOLD, 64 * _MB)

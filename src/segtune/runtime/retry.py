@@ -1,10 +1,16 @@
-"""Bad weather: what passes by itself is waited for, with longer and longer pauses."""
+"""Retry operations that fail for a temporary reason, with longer and longer pauses."""
 
 import errno
 from collections.abc import Callable
 from typing import TypeVar
 
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_delay,
+    wait_exponential,
+)
 
 from segtune.errors import StorageError
 from segtune.runtime.log import Log
@@ -12,7 +18,7 @@ from segtune.runtime.log import Log
 Result = TypeVar("Result")
 
 PATIENCE = 900.0
-"""Seconds after which what was waited for is given up."""
+"""Seconds of retries, after which the last error is raised."""
 
 _ERRNO = {
     errno.ENOSPC,
@@ -22,7 +28,7 @@ _ERRNO = {
     errno.ESTALE,
     errno.ECONNREFUSED,
 }
-_WORDS = (
+_MLFLOW_MESSAGES = (
     "database is locked",
     "disk is full",
     "no space left",
@@ -30,7 +36,7 @@ _WORDS = (
     "timed out",
     "max retries exceeded",
 )
-_CODES = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
+_MLFLOW_CODES = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
 _TYPES = {
     "OperationalError",
     "InterfaceError",
@@ -41,7 +47,7 @@ _TYPES = {
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether an error is one that passes by itself: a full disk, a lock, a server that is away.
+    """Whether an error is temporary, such as a full disk, a lock or an unreachable server.
 
     >>> is_passing(OSError(28, "No space left on device")), is_passing(FileNotFoundError(2, "gone"))
     (True, False)
@@ -50,36 +56,35 @@ def is_passing(error: BaseException) -> bool:
         return is_passing(error.__cause__)
     if isinstance(error, OSError) and error.errno in _ERRNO:
         return True
-    if getattr(error, "error_code", None) in _CODES:  # MLflow's
+    if getattr(error, "error_code", None) in _MLFLOW_CODES:
         return True
-    names = {kind.__name__ for kind in type(error).__mro__}
+    names = {cls.__name__ for cls in type(error).__mro__}
     if names & _TYPES:
         return True
-    return "MlflowException" in names and any(word in str(error).lower() for word in _WORDS)
+    message = str(error).lower()
+    return "MlflowException" in names and any(text in message for text in _MLFLOW_MESSAGES)
 
 
 def with_backoff(
     action: Callable[[], Result], say: Log = lambda _: None, patience: float = PATIENCE
 ) -> Result:
-    """Does something, and again after a pause for as long as it fails for a reason that passes.
+    """Call a function, and call it again after a pause as long as it fails for a temporary reason.
 
     Args:
-        patience: seconds to go on for at most; then the last error is raised.
+        say: prints the first error.
+        patience: seconds of retries; after them, the last error is raised.
     """
-    told = False
 
-    def tell(state: object) -> None:
-        nonlocal told
-        if not told:
-            error = state.outcome.exception()  # type: ignore[attr-defined]  # tenacity's RetryCallState
+    def report_first_error(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if state.attempt_number == 1:
             say(f"waiting: {str(error).strip().splitlines()[0][:200]}")
-            told = True
 
     retrying = Retrying(
         retry=retry_if_exception(is_passing),
         wait=wait_exponential(multiplier=0.25, max=15),
         stop=stop_after_delay(patience),
-        before_sleep=tell,
+        before_sleep=report_first_error,
         reraise=True,
     )
     result: Result = retrying(action)

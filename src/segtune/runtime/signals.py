@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request: the step at hand is finished, what was done is kept."""
+"""Ctrl-C and SIGTERM as a request to stop after the current step."""
 
 import signal
 import threading
@@ -8,7 +8,10 @@ from types import FrameType
 
 
 class StopRequest:
-    """Set by the first Ctrl-C or SIGTERM: the run ends after the current step; a second one ends it at once."""
+    """A request to stop, made by Ctrl-C or SIGTERM.
+
+    The first signal asks the run to end after the current step. A second one ends it at once.
+    """
 
     def __init__(self) -> None:
         self.requested = False
@@ -16,7 +19,7 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator["StopRequest"]:
-        """Catches both signals while the block runs; only possible in the main thread."""
+        """Catch both signals while the block runs; this works in the main thread alone."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
@@ -29,10 +32,10 @@ class StopRequest:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """While the block runs there is no step to finish: a request, one from before too, ends it where it is.
+        """Let a request interrupt the block, since it has no steps to finish.
 
         Raises:
-            KeyboardInterrupt: that is how it ends.
+            KeyboardInterrupt: a signal came during the block or before it.
         """
         if self.requested:
             raise KeyboardInterrupt
@@ -43,6 +46,6 @@ class StopRequest:
             self._at_once = False
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        before, self.requested = self.requested, True
-        if before or self._at_once:
+        is_repeated, self.requested = self.requested, True
+        if is_repeated or self._at_once:
             raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""JSON that every reader takes: Python's own writes NaN and Infinity, which are no JSON."""
+"""JSON that every reader takes: Python's own writer emits NaN and Infinity."""
 
 import json
 import math
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def to_json(value: Any, **options: Any) -> str:
-    """Plain data as JSON; a figure that is not finite is null, as one that is not defined.
+    """Write plain data as JSON; numbers that are not finite become null.
 
     Args:
-        options: of `json.dumps`.
+        options: keyword arguments of `json.dumps`.
 
     >>> to_json({"iou": [0.5, float("nan")], "loss": float("inf")})
     '{"iou": [0.5, null], "loss": null}'
@@ -22,7 +22,7 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: _finite(v) for key, v in value.items()}
+        return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
+        return [_finite(item) for item in value]
     return value
