@@ -37,7 +37,7 @@ from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.models.optim.optimizer import build_optimizer, build_scheduler
 from segtune.models.probe import StepFormat
 from segtune.tasks.task import Segmentation
-from segtune.training import fit as training
+from segtune.training import epochs as training
 from segtune.training.callbacks import BestAndLastCheckpoint
 from segtune.training.components import prepare
 from segtune.training.fit import fit
@@ -69,13 +69,13 @@ def bare_steps(config: RunConfig, compiled: bool = False, fed: bool = True) -> I
     Args:
         fed: with the loader's batches; else always with the first one, which is on the device already.
     """
-    setup = prepare(config, lambda _: None)
-    device, how = setup.device, setup.how
-    options = LoaderOptions(setup.step_size, config.seed, setup.workers)
-    data = SegmentationData(setup.train, setup.val, setup.augment, options)
-    model: Any = setup.model.to(device).to(memory_format=how.memory_format).train()
-    loss = SegmentationLoss(config.loss, setup.train.class_shares(len(setup.classes))).to(device)
-    optimizer = build_optimizer(config.optimizer, model, setup.lr, bf16=how.bf16)
+    components = prepare(config, lambda _: None)
+    device, bf16 = components.device, components.step_format.bf16
+    options = LoaderOptions(components.step_size, config.seed, components.workers)
+    data = SegmentationData(components.train, components.val, components.augment, options)
+    model: Any = components.training_copy()
+    loss = SegmentationLoss(config.loss, components.class_shares).to(device)
+    optimizer = build_optimizer(config.optimizer, model, components.lr, bf16=bf16)
     loader = data.train_dataloader()
     loader.pin_memory = device.type == "cuda"
     epochs = int(config.hp["num_epochs"])
@@ -90,8 +90,8 @@ def bare_steps(config: RunConfig, compiled: bool = False, fed: bool = True) -> I
         for batch in loader if fed else [same] * len(loader):
             batch = {k: v.to(device, non_blocking=True) for k, v in batch.items()}
             model.advance(steps / (epochs * len(loader)))
-            with torch.autocast(device.type, torch.bfloat16, enabled=how.bf16):
-                value = setup.task.loss_of(model, loss, batch)
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                value = components.task.loss_of(model, loss, batch)
             optimizer.zero_grad()
             value.backward()
             optimizer.step()

@@ -114,8 +114,8 @@ def test_lr_is_batch_size_times_per_item_lrate():
     from segtune.training.components import RunComponents
 
     config = compose(["template=segformer", "hp.batch_size=4", "hp.per_item_lrate=1e-3"]).config
-    setup = RunComponents(config, *[None] * 8)
-    assert setup.lr == pytest.approx(4e-3)
+    components = RunComponents(config, *[None] * 8)
+    assert components.lr == pytest.approx(4e-3)
 
 
 @pytest.mark.parametrize("section", ["hp.num_epochs", "trainer.early_stopping"])

@@ -18,6 +18,7 @@ from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.models.optim.optimizer import build_optimizer
 from segtune.tasks.task import Segmentation
 from segtune.training.fit import fit
+from segtune.training.request import RunHooks
 from tests.conftest import write_pairs
 
 TEMPLATES = [n for n in members("template") if load_template(n).kind == "segmenter"]
@@ -190,7 +191,7 @@ def test_every_template_learns_four_real_images(name, tmp_path, camvid):
             *RECIPES[name],
         ]
     ).config
-    fit(config, on_epoch=learned)
+    fit(config, hooks=RunHooks(on_epoch=learned))
     assert best > 0.95
 
 

@@ -164,6 +164,7 @@ def test_a_run_is_not_resumed_on_other_data(tmp_path):
         pass
 
     from segtune.training.fit import fit
+    from segtune.training.request import RunHooks
 
     def stop_after_a_checkpoint(epoch: int, metrics: object) -> bool:
         if epoch == 2:
@@ -171,7 +172,7 @@ def test_a_run_is_not_resumed_on_other_data(tmp_path):
         return False
 
     with pytest.raises(Stopped):
-        fit(compose(words).config, on_epoch=stop_after_a_checkpoint)
+        fit(compose(words).config, hooks=RunHooks(on_epoch=stop_after_a_checkpoint))
     run = next(p.name for p in (tmp_path / "mlruns" / "runs").iterdir())
     mask = next((scenes / "masks" / "train").glob("*.png"))
     Image.fromarray(np.zeros_like(np.array(Image.open(mask)))).save(mask)

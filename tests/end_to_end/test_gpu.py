@@ -34,8 +34,8 @@ EOMT = [
 
 
 def test_batches_arrive_on_the_gpu_as_the_loader_made_them():
-    setup = prepare(compose(TINY).config, lambda _: None)
-    data = SegmentationData(setup.train, setup.val, setup.augment, LoaderOptions(2))
+    components = prepare(compose(TINY).config, lambda _: None)
+    data = SegmentationData(components.train, components.val, components.augment, LoaderOptions(2))
     loader = data.train_dataloader()
     loader.pin_memory = True
     expected = list(loader)
@@ -65,16 +65,16 @@ def test_a_batch_that_is_held_while_others_arrive_keeps_its_bytes():
 def test_a_step_waits_for_the_gpu_as_often_as_is_said(template):
     """Never with swift; with eomt once, to match queries."""
     config = compose([*template, "augment.crop_size=64", "augment.crop_start=64", *ON_GPU]).config
-    setup = prepare(config, lambda _: None)
-    data = SegmentationData(setup.train, setup.val, setup.augment, LoaderOptions(2))
+    components = prepare(config, lambda _: None)
+    data = SegmentationData(components.train, components.val, components.augment, LoaderOptions(2))
     batch = {k: v.to(GPU) for k, v in next(iter(data.train_dataloader())).items()}
-    model = setup.model.to(GPU).train()
-    loss = SegmentationLoss(config.loss, setup.train.class_shares(len(setup.classes))).to(GPU)
+    model = components.model.to(GPU).train()
+    loss = SegmentationLoss(config.loss, components.class_shares).to(GPU)
     optimizer = build_optimizer(config.optimizer, model, 1e-3)
 
     def step():
         with torch.autocast("cuda", torch.bfloat16):
-            value = setup.task.loss_of(model, loss, batch)
+            value = components.task.loss_of(model, loss, batch)
         value.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -16,6 +16,7 @@ from segtune.runtime.signals import StopRequest
 from segtune.tracking.runs import get_run
 from segtune.tracking.store import open_store
 from segtune.training.fit import fit
+from segtune.training.request import RunHooks, RunRequest
 from tests.data.test_formats import write_coco
 
 QUIET = {"say": lambda _: None}
@@ -67,7 +68,7 @@ def interrupted(words: list[str]) -> str:
         return False
 
     with pytest.raises(Interrupted) as told:
-        fit(compose(words).config, stop=stop, on_epoch=ask)
+        fit(compose(words).config, hooks=RunHooks(on_epoch=ask), stop=stop)
     return str(told.value)
 
 
@@ -99,7 +100,7 @@ def test_a_run_on_imported_data_is_resumed_measured_and_confirmed_on_its_own_tas
 
 def test_confirm_trains_the_task_of_the_trials_and_refuses_other_data(roads, tmp_path, monkeypatch):
     tags = {"segtune.kind": "trial", "segtune.sweep": "s"}
-    trial = fit(compose([*OWN, *SHORT]).config, name="s-0", tags=tags)
+    trial = fit(compose([*OWN, *SHORT]).config, RunRequest("s-0", tags))
     store = open_store(TrackingConfig())
     (roads / "classes.yaml").unlink()
     monkeypatch.chdir("/")

@@ -21,6 +21,7 @@ from segtune.runtime.signals import StopRequest
 from segtune.tracking.runs import artifact, curve, get_run
 from segtune.tracking.store import open_store
 from segtune.training.fit import fit
+from segtune.training.request import RunHooks
 from tests.conftest import OPEN_GATE, TINY
 
 QUIET = {"say": lambda _: None}
@@ -115,9 +116,8 @@ def test_a_run_resumed_from_its_checkpoint_ends_as_an_uninterrupted_one(tmp_path
     with pytest.raises(Interrupted, match="segtune train resume="):
         fit(
             compose(words).config,
-            on_epoch=stop_in_the_third_epoch,
+            hooks=RunHooks(on_start=begun.append, on_epoch=stop_in_the_third_epoch),
             stop=stop,
-            on_start=begun.append,
         )
     store = open_store(TrackingConfig(root=str(tmp_path)))
     assert get_run(store, begun[0]).state == "interrupted"
@@ -135,7 +135,8 @@ def test_sigterm_between_two_steps_interrupts_too(tmp_path):
 
     begun = []
     with pytest.raises(Interrupted, match="segtune train resume="):
-        fit(compose(at(tmp_path)).config, on_epoch=ask_to_stop, on_start=begun.append)
+        hooks = RunHooks(on_start=begun.append, on_epoch=ask_to_stop)
+        fit(compose(at(tmp_path)).config, hooks=hooks)
     assert get_run(open_store(TrackingConfig(root=str(tmp_path))), begun[0]).state == "interrupted"
 
 
@@ -152,8 +153,8 @@ def test_ctrl_c_while_the_segmenter_is_measured_is_heard_and_nothing_is_trained_
         pytest.MonkeyPatch.context() as patched,
         pytest.raises(Interrupted, match="segtune train resume="),
     ):
-        patched.setattr("segtune.training.fit.measure", ask_to_stop)
-        fit(compose(words).config, on_start=begun.append)
+        patched.setattr("segtune.training.best_segmenter.measure_split", ask_to_stop)
+        fit(compose(words).config, hooks=RunHooks(on_start=begun.append))
     resumed = segtune.train(f"resume={begun[0]}", f"tracking.root='{tmp_path}'", say=told.append)
     assert resumed.metrics == tiny_run.metrics
     assert not any(line.startswith("epoch") for line in told)

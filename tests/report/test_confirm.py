@@ -11,6 +11,7 @@ from segtune.runtime.signals import StopRequest
 from segtune.tracking.runs import search_runs
 from segtune.tracking.store import open_store
 from segtune.training.fit import fit
+from segtune.training.request import RunRequest
 from tests.conftest import TINY
 
 QUIET = {"say": lambda _: None}
@@ -27,7 +28,7 @@ def sweep():
     for n, lr in enumerate((1e-3, 1e-6)):
         config = compose([o for o in TINY if "lrate" not in o] + [f"hp.per_item_lrate={lr}"]).config
         tags = {"segtune.kind": "trial", "segtune.sweep": "s"}
-        mious.append(fit(config, name=f"s-{n}", tags=tags).miou)
+        mious.append(fit(config, RunRequest(f"s-{n}", tags)).miou)
     return mious
 
 
@@ -61,7 +62,8 @@ def test_a_configuration_that_was_searched_with_several_seeds_ranks_by_their_mea
     more = compose(
         [*[o for o in TINY if "lrate" not in o], "hp.per_item_lrate=1e-3", "seed=1"]
     ).config
-    second = fit(more, name="s-2", tags={"segtune.kind": "trial", "segtune.sweep": "s"}).miou
+    tags = {"segtune.kind": "trial", "segtune.sweep": "s"}
+    second = fit(more, RunRequest("s-2", tags)).miou
     done = segtune.confirm("s", top=3, seeds=1, **QUIET)
     found = {row.trial.name: row.searched for row in done.rows}
     assert found == {"s-0": pytest.approx((sweep[0] + second) / 2), "s-1": pytest.approx(sweep[1])}

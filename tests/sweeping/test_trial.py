@@ -49,9 +49,9 @@ def test_a_trial_may_be_pruned_after_each_epoch_but_its_last(tmp_path, monkeypat
     )  # would prune every value below
     answers = []
 
-    def fit(config, on_epoch, commit, **_):
-        answers.extend(on_epoch(epoch, {"val/miou": 0.5}) for epoch in range(3))
-        commit(RunResult("run", "finished", {"val/miou": 0.5}, Path(), Path(), 1.0))
+    def fit(config, request, hooks, **_):
+        answers.extend(hooks.on_epoch(epoch, {"val/miou": 0.5}) for epoch in range(3))
+        hooks.commit(RunResult("run", "finished", {"val/miou": 0.5}, Path(), Path(), 1.0))
 
     monkeypatch.setattr(trials, "fit", fit)
     assert sweep.run().value == 0.5 and answers == [True, True, False]
@@ -60,9 +60,9 @@ def test_a_trial_may_be_pruned_after_each_epoch_but_its_last(tmp_path, monkeypat
 def test_the_command_of_a_trial_means_the_same_from_any_folder(tmp_path, monkeypatch):
     given = {}
 
-    def fit(config, tags, commit, **_):
-        given.update(tags)
-        commit(RunResult("run", "finished", {"val/miou": 0.5}, Path(), Path(), 1.0))
+    def fit(config, request, hooks, **_):
+        given.update(request.tags)
+        hooks.commit(RunResult("run", "finished", {"val/miou": 0.5}, Path(), Path(), 1.0))
 
     monkeypatch.setattr(trials, "fit", fit)
     Sweep(tmp_path, overrides=[*SCENES, "tracking.root=my runs"]).run()
@@ -90,7 +90,7 @@ def test_out_of_memory_goes_on_once_with_half_the_batch_and_the_same_lr_per_item
 ):
     sizes = []
 
-    def fit(config, **_):
+    def fit(config, *_, **__):
         sizes.append((config.hp["batch_size"], config.hp["per_item_lrate"]))
         raise RuntimeError(
             "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"

@@ -6,7 +6,8 @@ from segtune.config.compose import compose
 from segtune.errors import ConfigError
 from segtune.sweeping.plan import plan_sweep
 from segtune.sweeping.spec import SweepSpec
-from segtune.training.time_budget import RunTiming, best_workers
+from segtune.training.run_timing import RunTiming
+from segtune.training.time_budget import best_workers
 from tests.conftest import TINY, tiny_without
 
 

@@ -15,6 +15,7 @@ from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.tasks.task import RegionLabeling, Segmentation
 from segtune.training.accumulation import loss_in_parts
 from segtune.training.fit import fit
+from segtune.training.lightning_module import _EpochLosses
 from tests.conftest import write_pairs
 
 SWIFT = {"architecture": "Swift", "encoder": "x", "width": 16, "dropout": 0.0}
@@ -35,7 +36,7 @@ LOSSES = {
 
 
 def uneven_batch(number: int = 5, classes: int = 4) -> dict[str, torch.Tensor]:
-    """Images of which the first two are nearly ignored, and of which the last hold a class that no other shows."""
+    """Images with different losses: two are nearly ignored, the last shows a class of its own."""
     generator = torch.Generator().manual_seed(1)
     mask = torch.randint(0, classes - 1, (number, 24, 40), generator=generator).to(torch.uint8)
     mask[:2, 2:] = 255
@@ -49,8 +50,8 @@ def gradient(
 ) -> torch.Tensor:
     torch.manual_seed(5)
     model.zero_grad()
-    rest, value = loss_in_parts(task, model, loss, batch, size)
-    rest.backward()
+    last_part, value = loss_in_parts(task, model, loss, batch, size)
+    last_part.backward()
     gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
     return torch.cat([*gradients, value[None]])
 
@@ -70,9 +71,9 @@ def test_dropout_of_both_passes_agrees_and_running_statistics_move_once():
     model = build({**SWIFT, "dropout": 0.5}, 4).train()
     loss = SegmentationLoss(LossConfig.model_validate(LOSSES["dice"]), [0.25] * 4)
     first, again = [], []
-    for found in (first, again):
+    for outputs in (first, again):
         model.net.head.register_forward_hook(
-            lambda _, __, out, found=found: found.append(out.detach().clone())
+            lambda _, __, out, outputs=outputs: outputs.append(out.detach().clone())
         )
         gradient(Segmentation(), model, loss, uneven_batch(4), 2)
     assert len(again) == 4 and torch.equal(again[0], again[2]) and torch.equal(again[1], again[3])
@@ -81,9 +82,8 @@ def test_dropout_of_both_passes_agrees_and_running_statistics_move_once():
 
 
 def test_parts_of_a_batch_of_queries_give_the_gradient_of_the_whole(monkeypatch):
-    monkeypatch.setattr(
-        torch, "rand", lambda *size, device=None: torch.full(size, 0.37)
-    )  # the same points in all
+    # the same points in every loss
+    monkeypatch.setattr(torch, "rand", lambda *size, device=None: torch.full(size, 0.37))
     torch.manual_seed(0)
     eomt = {"architecture": "Eomt", "encoder": "test_vit", "num_queries": 6, "num_blocks": 2}
     model = build(eomt, 4).eval()
@@ -102,9 +102,8 @@ def test_parts_of_a_batch_of_regions_give_the_gradient_of_the_whole():
     ).eval()
     loss = SegmentationLoss(LossConfig.model_validate(LOSSES["weighted"]), [0.25] * 4)
     batch = uneven_batch()
-    batch["mask"] = F.interpolate(batch["mask"][:, None, ::8, ::8], scale_factor=8, mode="nearest")[
-        :, 0
-    ]
+    coarse = batch["mask"][:, None, ::8, ::8]
+    batch["mask"] = F.interpolate(coarse, scale_factor=8, mode="nearest")[:, 0]
     batch["mask"][1] = 255  # an image without a region
     batch = task.collate(batch)
     whole, parts = (gradient(task, model, loss, batch, n) for n in (5, 2))
@@ -132,27 +131,27 @@ def test_accumulating_trains_the_weights_that_whole_batches_train(
         pairs.append((rng.integers(0, 256, (64, 64, 3), dtype=np.uint8), mask))
     write_pairs(tmp_path / "data", "train", pairs)
     write_pairs(tmp_path / "data", "val", pairs[1:3])
-    words = ["dataset=folder", f"dataset.root={tmp_path / 'data'}", "dataset.classes=[a,b,c]", "template=swift",
-             "trainer=cpu", "trainer.precision=fp32", "trainer.channels_last=false", "trainer.class_offsets=false",
-             "trainer.gradient_clip=0.5", "augment=none", f"loss={loss}", "scheduler=cosine", "optimizer=sgd",
-             "hp.width=16", "hp.image_size=[64]", "hp.batch_size=4", "hp.num_epochs=2", "hp.per_item_lrate=0.02",
-             "template.model.dropout=0.0", f"tracking.root={tmp_path / 'store'}"]  # fmt: skip
+    words = ["dataset=folder", f"dataset.root={tmp_path / 'data'}", "dataset.classes=[a,b,c]"]
+    words += ["template=swift", "template.model.dropout=0.0", "augment=none", f"loss={loss}"]
+    words += ["trainer=cpu", "trainer.precision=fp32", "trainer.channels_last=false"]
+    words += ["trainer.class_offsets=false", "trainer.gradient_clip=0.5"]
+    words += ["scheduler=cosine", "optimizer=sgd", "hp.per_item_lrate=0.02", "hp.num_epochs=2"]
+    words += ["hp.width=16", "hp.image_size=[64]", "hp.batch_size=4"]
+    words += [f"tracking.root={tmp_path / 'store'}"]
     rates: list[list[float]] = []
-    monkeypatch.setattr("segtune.training.lightning_module._EpochLosses.add", noting(rates))
+    monkeypatch.setattr("segtune.training.lightning_module._EpochLosses.add", recording(rates))
     weights = []
     for parts in (1, *accumulate):
         rates.append([])
-        done = fit(compose([*words, f"trainer.accumulate={parts}"]).config)
-        weights.append(load_file(done.segmenter / "model.safetensors"))
+        result = fit(compose([*words, f"trainer.accumulate={parts}"]).config)
+        weights.append(load_file(result.segmenter / "model.safetensors"))
     assert len(rates[0]) == 4 and all(other == rates[0] for other in rates)
     for other in weights[1:]:
         for name, tensor in weights[0].items():
             torch.testing.assert_close(other[name], tensor, rtol=1e-3, atol=1e-4)
 
 
-def noting(rates: list[list[float]]):
-    from segtune.training.lightning_module import _EpochLosses
-
+def recording(rates: list[list[float]]):
     add = _EpochLosses.add
 
     def added(self: _EpochLosses, loss: torch.Tensor, step: int, lr: float) -> None:

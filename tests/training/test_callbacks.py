@@ -1,4 +1,4 @@
-"""What a run says while it trains."""
+"""The lines that a run prints while it trains."""
 
 from types import SimpleNamespace
 
@@ -8,7 +8,7 @@ from segtune.training.lightning_module import FineTuning
 
 
 class Trained(FineTuning):
-    """A task of which only the loss is asked."""
+    """A module with a loss and nothing else."""
 
     train_loss, scores = 0.5, None
 
@@ -19,10 +19,10 @@ class Trained(FineTuning):
 def test_the_time_left_follows_the_work_of_the_epochs_to_come(monkeypatch):
     now, lines = [0.0], []
     monkeypatch.setattr(callbacks.time, "monotonic", lambda: now[0])
-    reporter = EpochLogger(("road",), lines.append, lambda *_: None, [1, 1, 4, 4], None)
+    epoch_logger = EpochLogger(("road",), lines.append, lambda *_: None, [1, 1, 4, 4])
     for epoch in (0, 1):
         now[0] += 20.0
-        reporter.on_train_epoch_end(
+        epoch_logger.on_train_epoch_end(
             SimpleNamespace(current_epoch=epoch, max_epochs=4, is_global_zero=True), Trained()
         )
     assert lines == [
@@ -31,27 +31,27 @@ def test_the_time_left_follows_the_work_of_the_epochs_to_come(monkeypatch):
     ]
 
 
-def test_the_time_left_is_right_where_steps_of_small_crops_take_as_long_as_those_of_large_ones(
+def test_the_time_left_is_right_if_small_crops_take_as_long_as_large_ones(
     monkeypatch,
 ):
     now, lines = [0.0], []
     monkeypatch.setattr(callbacks.time, "monotonic", lambda: now[0])
-    reporter = EpochLogger(("road",), lines.append, lambda *_: None, [1, 1, 4, 4, 4, 4, 4, 4], None)
+    epoch_logger = EpochLogger(("road",), lines.append, lambda *_: None, [1, 1, 4, 4, 4, 4, 4, 4])
     for epoch in range(6):
         now[0] += 20.0
-        reporter.on_train_epoch_end(
+        epoch_logger.on_train_epoch_end(
             SimpleNamespace(current_epoch=epoch, max_epochs=8, is_global_zero=True), Trained()
         )
     assert lines[-1] == "epoch 6/8  loss 0.5000  120 s, 40 s to go"
 
 
-def test_the_time_left_counts_what_follows_the_last_epoch(monkeypatch):
+def test_the_time_left_includes_the_time_after_the_last_epoch(monkeypatch):
     now, lines = [0.0], []
     monkeypatch.setattr(callbacks.time, "monotonic", lambda: now[0])
-    reporter = EpochLogger(("road",), lines.append, lambda *_: None, [1, 1], None, ending=30.0)
+    epoch_logger = EpochLogger(("road",), lines.append, lambda *_: None, [1, 1], ending=30.0)
     for epoch in (0, 1):
         now[0] += 20.0
-        reporter.on_train_epoch_end(
+        epoch_logger.on_train_epoch_end(
             SimpleNamespace(current_epoch=epoch, max_epochs=2, is_global_zero=True), Trained()
         )
     assert lines == [

@@ -1,4 +1,4 @@
-"""Checkpoints that a thread writes."""
+"""A thread writes checkpoints while training continues."""
 
 import errno
 import os
@@ -9,12 +9,12 @@ import pytest
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from segtune.training.checkpoints import Checkpoints
+from segtune.training.checkpoints import CheckpointWriter
 
 
-def test_what_is_written_is_what_was_there_when_it_was_asked_for(tmp_path):
+def test_a_checkpoint_holds_the_values_of_the_moment_of_the_call(tmp_path):
     weights = torch.ones(4, 3, 5, 5).contiguous(memory_format=torch.channels_last)
-    checkpoints = Checkpoints()
+    checkpoints = CheckpointWriter()
     checkpoints.save_checkpoint({"weights": weights, "epoch": 3}, tmp_path / "last.ckpt")
     weights.zero_()
     checkpoints.teardown()
@@ -24,19 +24,19 @@ def test_what_is_written_is_what_was_there_when_it_was_asked_for(tmp_path):
     assert checkpoints.seconds > 0
 
 
-def test_the_one_before_is_waited_for(tmp_path, monkeypatch):
+def test_a_checkpoint_waits_for_the_one_before(tmp_path, monkeypatch):
     free, order = threading.Event(), []
-    whole = TorchCheckpointIO.save_checkpoint
+    save = TorchCheckpointIO.save_checkpoint
 
     def held(self, checkpoint, path, storage_options=None):
         assert free.wait(30)
         order.append(checkpoint["epoch"])
-        whole(self, checkpoint, path)
+        save(self, checkpoint, path)
 
     monkeypatch.setattr(TorchCheckpointIO, "save_checkpoint", held)
-    checkpoints = Checkpoints()
+    checkpoints = CheckpointWriter()
     checkpoints.save_checkpoint({"epoch": 1}, tmp_path / "last.ckpt")
-    assert order == []  # the caller has gone on
+    assert order == []  # the call has returned
     threading.Timer(0.2, free.set).start()
     checkpoints.save_checkpoint({"epoch": 2}, tmp_path / "last.ckpt")
     assert order[:1] == [1]
@@ -45,30 +45,30 @@ def test_the_one_before_is_waited_for(tmp_path, monkeypatch):
     assert checkpoints.load_checkpoint(tmp_path / "last.ckpt", weights_only=True) == {"epoch": 2}
 
 
-@pytest.mark.parametrize("asked", ["save_checkpoint", "teardown"])
-def test_what_kept_it_from_being_written_is_raised_by_what_waits_next(tmp_path, asked):
+@pytest.mark.parametrize("call", ["save_checkpoint", "teardown"])
+def test_the_next_call_raises_the_error_of_the_thread(tmp_path, call):
     (tmp_path / "file").write_text("")
-    checkpoints = Checkpoints()
+    checkpoints = CheckpointWriter()
     checkpoints.save_checkpoint({"epoch": 1}, tmp_path / "file" / "last.ckpt")
     with pytest.raises(OSError):
-        if asked == "teardown":
+        if call == "teardown":
             checkpoints.teardown()
         else:
             checkpoints.save_checkpoint({"epoch": 2}, tmp_path / "last.ckpt")
 
 
-def test_a_full_disk_is_waited_for(tmp_path: Path, monkeypatch):
+def test_writing_waits_while_the_disk_is_full(tmp_path: Path, monkeypatch):
     tries = []
-    whole = TorchCheckpointIO.save_checkpoint
+    save = TorchCheckpointIO.save_checkpoint
 
     def full_at_first(self, checkpoint, path, storage_options=None):
         tries.append(path)
         if len(tries) == 1:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        whole(self, checkpoint, path)
+        save(self, checkpoint, path)
 
     monkeypatch.setattr(TorchCheckpointIO, "save_checkpoint", full_at_first)
-    checkpoints = Checkpoints()
+    checkpoints = CheckpointWriter()
     checkpoints.save_checkpoint({"epoch": 1}, tmp_path / "last.ckpt")
     checkpoints.teardown()
     assert len(tries) == 2 and (tmp_path / "last.ckpt").is_file()

@@ -1,10 +1,10 @@
-"""Features in the cache folder, which several runs make, open and remove at once."""
+"""Several runs make, open and remove features in the cache folder at the same time."""
 
 import numpy as np
 from filelock import FileLock
 
 from segtune.config.compose import compose
-from segtune.training import feature_cache as features
+from segtune.training import feature_cache
 from segtune.training.components import prepare
 from segtune.training.feature_cache import _make_room, encoded_views
 from tests.conftest import TINY
@@ -23,24 +23,24 @@ def test_features_that_another_process_opens_or_makes_stay(tmp_path):
 
 
 def test_features_are_opened_under_their_lock(tiny_run, tmp_path, monkeypatch):
-    """Another run that needs the room while they are opened does not get it."""
+    """Another run that needs the space cannot remove them while they are opened."""
     monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / "cache"))
     words = [
         f"hp.pretrained_weights='{tiny_run.segmenter}'",
         "tuning=head",
         "trainer.class_offsets=false",
     ]
-    setup = prepare(compose([*TINY, *words]).config, lambda _: None)
-    before = encoded_views(setup, lambda _: None)
-    plain = np.load
+    components = prepare(compose([*TINY, *words]).config, lambda _: None)
+    before = encoded_views(components, lambda _: None)
+    original = np.load
 
     def load(path, **options):
         _make_room(tmp_path / "cache" / "features" / "other", 0.0)
-        return plain(path, **options)
+        return original(path, **options)
 
     (tmp_path / "cache" / "features" / "other").mkdir()
-    monkeypatch.setattr(features.np, "load", load)
+    monkeypatch.setattr(feature_cache.np, "load", load)
     encoded = []
-    again = encoded_views(setup, encoded.append)
+    again = encoded_views(components, encoded.append)
     np.testing.assert_array_equal(again[0].masks, before[0].masks)
     assert len(encoded) == 1  # the val features, removed while the train features were opened

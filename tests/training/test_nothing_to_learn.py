@@ -1,4 +1,4 @@
-"""Nothing to learn or to count: refused with the reason, and never a figure that is none."""
+"""Data without anything to learn or to count is refused with the reason."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ MASKS = {
 
 
 def folder(root: Path, **kinds: str) -> list[str]:
-    """Words of a dataset of three classes whose splits hold masks of these kinds."""
+    """Write a dataset of three classes with such masks in each split; return its overrides."""
     rng = np.random.default_rng(0)
     for split, kind in kinds.items():
         image = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -55,16 +55,14 @@ def folder(root: Path, **kinds: str) -> list[str]:
         ("three classes", "ignored", r"every pixel of the 3 masks of split 'val' is ignored"),
     ],
 )
-def test_splits_from_which_nothing_can_be_learned_or_counted_are_refused(
-    train, val, message, tmp_path
-):
+def test_a_split_without_two_classes_or_counted_pixels_is_refused(train, val, message, tmp_path):
     words = folder(tmp_path / "data", train=train, val=val)
     with pytest.raises(DataError, match=message):
         segtune.train(*words, *SWIFT, f"tracking.root={tmp_path / 'store'}", say=lambda _: None)
-    assert not list((tmp_path / "store").glob("runs/*"))  # nothing was begun
+    assert not list((tmp_path / "store").glob("runs/*"))  # no run began
 
 
-def test_a_split_that_is_ignored_whole_is_not_evaluated(tiny_run, store_root, tmp_path):
+def test_a_split_of_ignored_pixels_is_not_evaluated(tiny_run, store_root, tmp_path):
     folder(tmp_path, val="ignored")
     names = ",".join(c.name for c in segtune.load(tiny_run.segmenter).classes.classes)
     words = ["dataset=folder", f"dataset.root={tmp_path}", f"dataset.classes=[{names}]"]
@@ -88,7 +86,7 @@ def test_outputs_that_are_not_finite_end_the_run_as_diverged(tmp_path):
         segtune.train(*words, f"tracking.root='{tmp_path}'", say=lambda _: None)
 
 
-def test_logits_that_are_not_finite_decide_nothing():
+def test_logits_that_are_not_finite_are_refused():
     logits = torch.zeros(1, 2, 4, 4)
     logits[0, 1, 2, 2] = torch.nan
     with pytest.raises(DataError, match="outputs are not finite"):
@@ -108,7 +106,7 @@ def test_logits_that_are_not_finite_decide_nothing():
         ),
     ],
 )
-def test_devices_and_weights_that_cannot_be_had_are_refused_before_data_is_looked_at(
+def test_missing_devices_and_weights_are_refused_before_data_is_read(
     words, message, tmp_path, monkeypatch
 ):
     def unreachable(*_, **__):
@@ -117,7 +115,7 @@ def test_devices_and_weights_that_cannot_be_had_are_refused_before_data_is_looke
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("timm.models._builder.load_pretrained", unreachable)
     monkeypatch.setattr(
-        "segtune.training.components.open_source", lambda *_: pytest.fail("data was looked at")
+        "segtune.training.components.open_source", lambda *_: pytest.fail("data was read")
     )
     camvid = ["dataset=camvid", f"dataset.root={tmp_path / 'camvid'}"]  # would be downloaded
     with pytest.raises(ConfigError, match=message):

@@ -1,4 +1,4 @@
-"""Resuming: which runs can be, what of a checkpoint is checked, and how a finished run is extended."""
+"""Resume interrupted runs, and extend finished ones."""
 
 import json
 import shutil
@@ -27,7 +27,8 @@ from segtune.training.components import prepare
 from segtune.training.fit import fit
 from segtune.training.lightning_module import _EpochLosses
 from segtune.training.opening import open_run
-from segtune.training.resuming import COMMAND, as_begun, extend, resumable, words_of_resumed
+from segtune.training.request import RunHooks, RunRequest
+from segtune.training.resuming import COMMAND, as_begun, copy_progress, resumable, words_of_resumed
 from tests.conftest import OPEN_GATE, TINY
 
 
@@ -36,7 +37,7 @@ def store_at(root: Path) -> Store:
 
 
 def interrupted(root: Path, *more: str) -> str:
-    """Id of a run of four epochs that was stopped in its third."""
+    """Train a run of four epochs, and stop it in the third; return its id."""
     stop, begun = StopRequest(), []
 
     def stop_in_the_third_epoch(epoch: int, _: object) -> bool:
@@ -47,9 +48,8 @@ def interrupted(root: Path, *more: str) -> str:
     with pytest.raises(Interrupted):
         fit(
             compose(words).config,
-            on_epoch=stop_in_the_third_epoch,
+            hooks=RunHooks(on_start=begun.append, on_epoch=stop_in_the_third_epoch),
             stop=stop,
-            on_start=begun.append,
         )
     return begun[0]
 
@@ -58,7 +58,7 @@ def resume(root: Path, named: str, *more: str, say: Callable[[str], None] = lamb
     return segtune.train(f"resume={named}", f"tracking.root='{root}'", *more, say=say)
 
 
-def of_another_model(path: Path) -> None:
+def reshape_tensors(path: Path) -> None:
     checkpoint = torch.load(path, weights_only=True)
     checkpoint["state_dict"] = {k: v[..., None] for k, v in checkpoint["state_dict"].items()}
     torch.save(checkpoint, path)
@@ -71,7 +71,7 @@ DAMAGES = {
         (folder / "last.ckpt").read_bytes()[:-999]
     ),
     "parts of it are missing": lambda folder: torch.save({"state_dict": {}}, folder / "last.ckpt"),
-    "it is of another model": lambda folder: of_another_model(folder / "last.ckpt"),
+    "it is of another model": lambda folder: reshape_tensors(folder / "last.ckpt"),
     "best.safetensors' cannot be used": lambda folder: (folder / "best.safetensors").unlink(),
     "best.safetensors' cannot be used ": lambda folder: (folder / "best.safetensors").write_bytes(
         b"x" * 99
@@ -79,7 +79,7 @@ DAMAGES = {
 }
 
 
-def test_a_checkpoint_that_is_missing_or_damaged_is_refused_and_a_whole_one_goes_on(tmp_path):
+def test_a_missing_or_damaged_checkpoint_is_refused_and_an_intact_one_resumes(tmp_path):
     run = interrupted(tmp_path)
     folder, kept = tmp_path / "runs" / run, tmp_path / "kept"
     shutil.copytree(folder, kept)
@@ -117,12 +117,14 @@ def test_a_checkpoint_of_0_1_0_keeps_the_best_miou_of_its_run(tmp_path):
     assert any("(best 2.0000)" in line for line in lines)
 
 
-def test_a_trial_whose_checkpoint_is_damaged_says_that_it_starts_again(tmp_path):
+def test_a_trial_with_a_damaged_checkpoint_starts_again_with_a_message(tmp_path):
     run = interrupted(tmp_path)
     (tmp_path / "runs" / run / "last.ckpt").write_bytes(b"damaged")
     lines: list[str] = []
     config = compose([*TINY, "hp.num_epochs=4", f"tracking.root='{tmp_path}'"]).config
-    assert fit(config, resume=run, anew=True, say=lines.append).run_id == run
+    assert (
+        fit(config, RunRequest(resume=run, restart_if_damaged=True), say=lines.append).run_id == run
+    )
     assert any("starts again at epoch 1" in line and "last.ckpt" in line for line in lines)
     assert any(line.startswith("epoch 1/4") for line in lines)
 
@@ -144,7 +146,7 @@ def test_a_trial_whose_checkpoint_is_damaged_says_that_it_starts_again(tmp_path)
         ("finished", {}, r"has finished its 2 epochs.*hp.num_epochs=N \(more than 2\)"),
     ],
 )
-def test_a_run_that_cannot_be_resumed_says_why(
+def test_a_run_that_cannot_be_resumed_is_refused_with_the_reason(
     state, tags, message, tiny_run, store_root, tmp_path
 ):
     store = store_at(tmp_path)
@@ -191,7 +193,7 @@ def test_a_trial_that_is_resumed_names_the_command_that_started_its_sweep(tmp_pa
         ("", 80, ["resume=RUN", "hp.num_epochs=80"]),
     ],
 )
-def test_the_command_recorded_for_an_extended_run_can_be_given_again(
+def test_the_recorded_command_of_an_extended_run_can_be_repeated(
     tmp_path, recorded, num_epochs, expected
 ):
     tracking = TrackingConfig()
@@ -232,7 +234,7 @@ def test_a_finished_run_is_extended_as_if_it_had_been_longer_from_the_start(tmp_
         resume(tmp_path, longer.run_id, "hp.num_epochs=6")
 
 
-def test_an_extension_takes_over_what_the_run_has_and_each_of_its_curves(tmp_path):
+def test_an_extension_copies_the_checkpoint_and_every_curve(tmp_path):
     store = store_at(tmp_path)
     classes = ["road", "crack <5%", "a:b", "道路"]
     short, longer = (RunWriter.create(store, name, {}, {}) for name in ("short", "longer"))
@@ -241,35 +243,27 @@ def test_an_extension_takes_over_what_the_run_has_and_each_of_its_curves(tmp_pat
     for step in range(2):
         short.metrics({f"val/iou/{c}": step + n / 10 for n, c in enumerate(classes)}, step)
     (short.folder / "last.ckpt").write_bytes(b"before the first validation")  # no best weights yet
-    extend(store, get_run(store, short.run_id), longer, (2, 4), lambda _: None)
+    copy_progress(store, get_run(store, short.run_id), longer)
     assert (longer.folder / "last.ckpt").read_bytes() == b"before the first validation"
     for n, name in enumerate(classes):
         assert curve(store, longer.run_id, f"val/iou/{name}") == [(0, n / 10), (1, 1 + n / 10)]
     assert get_run(store, longer.run_id).metrics == get_run(store, short.run_id).metrics
 
 
-def test_an_extension_that_fails_leaves_no_run_that_seems_to_run(tmp_path):
+def test_an_extension_that_fails_is_marked_failed(tmp_path):
     run = run_of(
         tmp_path, compose([*TINY, f"tracking.root='{tmp_path}'"]).config
     )  # without a checkpoint
     longer = compose([*TINY, "hp.num_epochs=4", f"tracking.root='{tmp_path}'"]).config
-    with ExitStack() as held, pytest.raises(FileNotFoundError):
-        open_run(
-            store_at(tmp_path),
-            prepare(longer, lambda _: None),
-            "",
-            {},
-            None,
-            run,
-            held,
-            lambda _: None,
-        )
+    with ExitStack() as locks, pytest.raises(FileNotFoundError):
+        components = prepare(longer, lambda _: None)
+        open_run(store_at(tmp_path), components, RunRequest(resume=run), locks, lambda _: None)
     states = {r.id: r.state for r in search_runs(store_at(tmp_path), {"segtune.extends": run})}
     assert list(states.values()) == ["failed"]
 
 
 def run_of(root: Path, config: RunConfig) -> str:
-    """Id of a run that was interrupted before its first step."""
+    """Create a run that was interrupted before its first step; return its id."""
     run = RunWriter.create(
         store_at(root), "r", {"hp.num_epochs": config.hp["num_epochs"]}, {"segtune.kind": "run"}
     )
@@ -279,7 +273,7 @@ def run_of(root: Path, config: RunConfig) -> str:
 
 
 @pytest.mark.parametrize("parent", [None, "sweep"])
-def test_a_resumed_run_keeps_the_epochs_that_fitted_into_its_minutes(tmp_path, parent):
+def test_a_resumed_run_keeps_the_number_of_epochs_that_fit_into_its_minutes(tmp_path, parent):
     words = [w for w in TINY if "num_epochs" not in w] + [f"tracking.root='{tmp_path}'"]
     config = compose([*words, "trainer.minutes=1"]).config
     begun = run_of(tmp_path, compose([*words, "hp.num_epochs=7", "trainer.val_every=3"]).config)
@@ -293,22 +287,21 @@ def test_a_resumed_run_keeps_the_epochs_that_fitted_into_its_minutes(tmp_path, p
 def test_a_trial_is_never_extended(tmp_path):
     words = [*TINY, f"tracking.root='{tmp_path}'"]
     begun = run_of(tmp_path, compose(words).config)
-    store, setup = (
-        store_at(tmp_path),
-        prepare(compose([*words, "hp.num_epochs=9"]).config, lambda _: None),
-    )
-    with ExitStack() as held:
-        run = open_run(store, setup, "", {}, "sweep", begun, held, lambda _: None)
+    store = store_at(tmp_path)
+    components = prepare(compose([*words, "hp.num_epochs=9"]).config, lambda _: None)
+    request = RunRequest(parent="sweep", resume=begun)
+    with ExitStack() as locks:
+        run = open_run(store, components, request, locks, lambda _: None)
         assert run.run_id == begun and len(search_runs(store, {"segtune.kind": "run"})) == 1
 
 
-def test_an_extended_run_restates_its_schedule_and_can_itself_be_interrupted(tmp_path, monkeypatch):
+def test_the_schedule_of_an_extended_run_spans_all_its_epochs(tmp_path, monkeypatch):
     words = [*TINY, "scheduler=cosine", f"tracking.root='{tmp_path}'"]
     short = segtune.train(*words, say=lambda _: None)
     rates: list[float] = []
     add = _EpochLosses.add
     monkeypatch.setattr(
-        _EpochLosses, "add", lambda self, *given: (rates.append(given[2]), add(self, *given))[1]
+        _EpochLosses, "add", lambda self, *step: (rates.append(step[2]), add(self, *step))[1]
     )
     longer = resume(tmp_path, short.run_id[:10], "hp.num_epochs=4")
     config = compose([*words, "hp.num_epochs=4"]).config
@@ -319,7 +312,7 @@ def test_an_extended_run_restates_its_schedule_and_can_itself_be_interrupted(tmp
     assert longer.state == "finished"
 
 
-def test_an_id_may_be_shortened_wherever_a_run_is_named(store_root, tiny_run):
+def test_a_run_can_be_named_by_the_beginning_of_its_id(store_root, tiny_run):
     root, short = str(store_root), tiny_run.run_id[:8]
     store = store_at(store_root)
     assert get_run(store, f"runs:/{short}").id == tiny_run.run_id
@@ -336,7 +329,7 @@ def test_an_id_may_be_shortened_wherever_a_run_is_named(store_root, tiny_run):
 def test_an_ambiguous_id_is_refused_with_the_candidates(tmp_path, monkeypatch):
     store = store_at(tmp_path)
     first: dict[str, str] = {}
-    for number in range(17):  # of which two begin with the same character
+    for number in range(17):  # two of them begin with the same character
         run = RunWriter.create(store, f"r{number}", {}, {}).run_id
         if run[0] in first:
             break
@@ -363,4 +356,6 @@ def test_two_trainings_in_threads_of_one_process_are_refused(tmp_path):
         return False
 
     config = compose([*TINY, f"tracking.root='{tmp_path}'"]).config
-    assert fit(config, on_epoch=train_beside).state == "finished" and len(refused) == 1
+    assert (
+        fit(config, hooks=RunHooks(on_epoch=train_beside)).state == "finished" and len(refused) == 1
+    )

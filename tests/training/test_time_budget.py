@@ -1,4 +1,4 @@
-"""Epochs that fit into a time, batches that fit into memory, images that fit an encoder."""
+"""Epochs that fit into a time, batches that fit into memory, image sizes that fit an encoder."""
 
 import time
 
@@ -16,7 +16,8 @@ from segtune.models.fitting import check_image_size
 from segtune.tracking.runs import artifact
 from segtune.tracking.store import open_store
 from segtune.training.components import prepare
-from segtune.training.time_budget import RunTiming, ending_seconds, forecast_seconds, within_minutes
+from segtune.training.run_timing import RunTiming, ending_seconds
+from segtune.training.time_budget import forecast_seconds, within_minutes
 from tests.conftest import TINY
 
 
@@ -29,16 +30,13 @@ def test_a_run_ends_within_its_minutes_and_records_what_fitted(tmp_path):
         *words, "trainer.minutes=0.15", f"tracking.root='{tmp_path}'", say=lambda _: None
     )
     assert time.monotonic() - started < 20  # 9 s, and what a busy machine adds
-    config = yaml.safe_load(
-        artifact(
-            open_store(TrackingConfig(root=str(tmp_path))), done.run_id, "config.yaml"
-        ).read_text()
-    )
+    store = open_store(TrackingConfig(root=str(tmp_path)))
+    config = yaml.safe_load(artifact(store, done.run_id, "config.yaml").read_text())
     assert config["trainer"]["minutes"] is None and config["hp"]["num_epochs"] > 3
     assert -(-config["hp"]["num_epochs"] // config["trainer"]["val_every"]) <= 21
 
 
-def test_more_minutes_fit_more_epochs_up_to_the_templates_most(tmp_path, monkeypatch):
+def test_more_minutes_fit_more_epochs_up_to_the_limit_of_the_template(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "segtune.training.time_budget.measure_timing",
         lambda _: RunTiming(0.5, 1.0, 2.0, 4.0, steps=4),
@@ -46,23 +44,18 @@ def test_more_minutes_fit_more_epochs_up_to_the_templates_most(tmp_path, monkeyp
     words = [*(w for w in TINY if "num_epochs" not in w), f"tracking.root='{tmp_path}'"]
 
     def chosen(minutes: float) -> tuple[int, int]:
-        """Epochs, and validations on the way."""
-        setup = prepare(compose([*words, f"trainer.minutes={minutes}"]).config, lambda _: None)
-        config = within_minutes(setup, time.monotonic(), lambda _: None).config
+        """Number of epochs, and of validations."""
+        components = prepare(compose([*words, f"trainer.minutes={minutes}"]).config, lambda _: None)
+        config = within_minutes(components, time.monotonic(), lambda _: None).config
         return config.hp["num_epochs"], -(-config.hp["num_epochs"] // config.trainer.val_every)
 
     # whole images do not grow: 4 s an epoch, 2 s a validation, 4 s after the last
-    assert chosen(1) in ((9, 3), (10, 3))  # 0.85 * 60 s = 4 e + 2 * 5: three validations at least
+    assert chosen(1) in ((9, 3), (10, 3))  # 0.85 * 60 s = 4 e + 2 * 5: at least three validations
     assert chosen(10)[0] in (119, 120)  # 510 s = 4 e + 2 * 14: twelve take a twentieth of the time
-    assert chosen(10)[1] in (
-        10,
-        11,
-        12,
-    )  # so many epochs lie between two that they are no more than that
-    assert (
-        chosen(60)[0] in (753, 754) and chosen(60)[1] == 20
-    )  # 3060 s = 4 e + 2 * 22: twenty at most
-    assert chosen(100_000)[0] == 1000  # swift's most
+    assert chosen(10)[1] in (10, 11, 12)  # val_every is a whole number, so fewer may remain
+    epochs, validations = chosen(60)  # 3060 s = 4 e + 2 * 22: twenty validations at most
+    assert epochs in (753, 754) and validations == 20
+    assert chosen(100_000)[0] == 1000  # the limit of swift
 
 
 @pytest.mark.parametrize(
@@ -86,20 +79,21 @@ def test_a_forecast_counts_the_validation_after_the_last_epoch(
 
 
 def test_a_cpu_validates_a_few_images_at_a_time(tmp_path):
-    setup = prepare(compose([*TINY, f"tracking.root='{tmp_path}'"]).config, lambda _: None)
-    data = SegmentationData(setup.train, setup.train, setup.augment, LoaderOptions(6))
+    components = prepare(compose([*TINY, f"tracking.root='{tmp_path}'"]).config, lambda _: None)
+    data = SegmentationData(
+        components.train, components.train, components.augment, LoaderOptions(6)
+    )
     assert [len(b["mask"]) for b in data.val_dataloader()] == [4, 2]
     assert val_batch_size(16, torch.device("cuda")) == 16
 
 
-def test_epochs_and_minutes_are_not_both_given():
+def test_epochs_and_minutes_cannot_be_combined():
     with pytest.raises(
         ConfigError, match=r"num_epochs and trainer.minutes=5.*cannot be combined.*minutes=null"
     ):
         compose(["hp=fast", "hp.num_epochs=3"])
-    assert (
-        compose(["hp=fast", "hp.num_epochs=3", "trainer.minutes=null"]).config.hp["num_epochs"] == 3
-    )
+    config = compose(["hp=fast", "hp.num_epochs=3", "trainer.minutes=null"]).config
+    assert config.hp["num_epochs"] == 3
 
 
 def test_accumulating_keeps_updates_and_learning_rate(tmp_path):
@@ -121,9 +115,9 @@ def test_accumulating_keeps_updates_and_learning_rate(tmp_path):
         prepare(compose([*words, "trainer.accumulate=4"]).config, lambda _: None)
 
 
-def test_the_fewest_parts_that_fit_are_found(monkeypatch, tmp_path):
-    def too_small(setup):
-        if setup.step_size > 2:
+def test_a_batch_is_split_into_the_fewest_parts_that_fit(monkeypatch, tmp_path):
+    def too_small(components):
+        if components.step_size > 2:
             raise RuntimeError("CUDA out of memory. Tried to allocate 9 GiB")
 
     monkeypatch.setattr("segtune.training.components.try_step", too_small)
@@ -132,11 +126,11 @@ def test_the_fewest_parts_that_fit_are_found(monkeypatch, tmp_path):
         f"tracking.root='{tmp_path}'",
     ]
     lines = []
-    setup = prepare(compose([*words, "trainer.accumulate=auto"]).config, lines.append)
-    assert setup.parts == 3 and any("3 parts of 2, lr per item kept" in line for line in lines)
+    components = prepare(compose([*words, "trainer.accumulate=auto"]).config, lines.append)
+    assert components.parts == 3 and any("3 parts of 2, lr per item kept" in line for line in lines)
 
 
-def test_a_step_that_does_not_fit_says_what_would(monkeypatch, tmp_path):
+def test_a_step_that_does_not_fit_into_memory_names_one_that_does(monkeypatch, tmp_path):
     from segtune.tasks.task import Segmentation
 
     own = Segmentation.outputs
@@ -149,12 +143,12 @@ def test_a_step_that_does_not_fit_says_what_would(monkeypatch, tmp_path):
         return own(self, model, loss, batch)
 
     monkeypatch.setattr(Segmentation, "outputs", outputs)
-    with pytest.raises(OutOfMemory, match=r"1 at a time do. Set trainer.accumulate=3"):
+    with pytest.raises(OutOfMemory, match=r"steps of 1 fit. Set trainer.accumulate=3"):
         segtune.train(*TINY, f"tracking.root='{tmp_path}'", say=lambda _: None)
 
 
 @pytest.mark.parametrize("encoder", ["swin_tiny_patch4_window7_224", "coatnet_pico_rw_224"])
-def test_a_size_that_an_encoder_cannot_take_names_the_next_that_it_can(encoder):
+def test_an_image_size_that_does_not_fit_the_encoder_names_the_next_that_does(encoder):
     model = build({"architecture": "FPN", "encoder": encoder}, 3)
     check_image_size(model, (224, 224), encoder)
     with pytest.raises(ConfigError, match=r"no images of 128x96.*hp.image_size=\[224,224\]"):
@@ -167,7 +161,7 @@ def test_an_encoder_with_a_position_for_each_patch_takes_any_size():
     )
 
 
-def test_sizes_of_val_images_are_tried_before_anything_trains(tmp_path):
+def test_sizes_of_val_images_are_checked_before_training(tmp_path):
     words = [w for w in TINY if not w.startswith(("template", "hp.width", "augment"))]
     words += [
         "template=fpn",
@@ -182,25 +176,23 @@ def test_sizes_of_val_images_are_tried_before_anything_trains(tmp_path):
 @pytest.mark.parametrize(
     ("architecture", "encoder"), [("Swift", "x"), ("Unet", "resnet18"), ("FPN", "resnet18")]
 )
-def test_of_convolutions_alone_no_size_is_asked(architecture, encoder, monkeypatch):
+def test_convolutional_encoders_take_any_size_without_a_check(architecture, encoder, monkeypatch):
     monkeypatch.setattr("segtune.models.fitting._refusal", None)  # calling it would fail
     check_image_size(
         build({"architecture": architecture, "encoder": encoder}, 3), (97, 131), encoder
     )
 
 
-def test_the_ending_grows_with_the_images_that_are_measured_and_searched(tmp_path, monkeypatch):
+def test_the_ending_grows_with_the_number_of_images(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "segtune.training.time_budget._second_time", lambda action, _: (action(), 1.0)[1]
+        "segtune.training.run_timing._warm_seconds", lambda action, _: (action(), 1.0)[1]
     )
     words = [*TINY, "tracking.overlays=2", f"tracking.root='{tmp_path}'"]
-    setup = prepare(compose(words).config, lambda _: None)
-    before = {name: tensor.clone() for name, tensor in setup.model.state_dict().items()}
-    assert ending_seconds(setup) == pytest.approx(
-        0.5 + (3 + 2) * 1.0 + 6 * 1.0
-    )  # val images, overlays, train images
-    assert all(
-        torch.equal(before[name], tensor) for name, tensor in setup.model.state_dict().items()
-    )
+    components = prepare(compose(words).config, lambda _: None)
+    before = {name: tensor.clone() for name, tensor in components.model.state_dict().items()}
+    # val images and overlays, then train images
+    assert ending_seconds(components) == pytest.approx(0.5 + (3 + 2) * 1.0 + 6 * 1.0)
+    for name, tensor in components.model.state_dict().items():
+        assert torch.equal(before[name], tensor)
     without = prepare(compose([*words, "trainer.class_offsets=false"]).config, lambda _: None)
     assert ending_seconds(without) == pytest.approx(5.5)

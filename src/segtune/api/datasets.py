@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from segtune.config.schema import RunConfig
     from segtune.data.audit import Audit
     from segtune.evaluation.checked_export import Exported
-    from segtune.evaluation.label_issues import Dispute
+    from segtune.evaluation.label_issues import LabelIssue
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Ranking:
         page: an HTML page of the first images.
     """
 
-    rows: "Sequence[Dispute]"
+    rows: "Sequence[LabelIssue]"
     page: Path
 
     def to_json(self) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def rank_labels(
     """
     from segtune.config.compose import compose
     from segtune.data.sources import open_source
-    from segtune.evaluation.label_issues import rank_disputes
+    from segtune.evaluation.label_issues import rank_label_issues
     from segtune.report.check_page import write_ranking
     from segtune.tracking.recorded import dataset_of
     from segtune.tracking.registry import locate
@@ -166,7 +166,7 @@ def rank_labels(
     store = open_store(composed.config.tracking)
     dataset = dataset_of(composed, store, locate(runs[0], store).run_id, runs[0])
     config = composed.config.model_copy(update={"dataset": dataset})
-    rows = rank_disputes(config, runs, say)
+    rows = rank_label_issues(config, runs, say)
     folder = Path(output) if output else _check_folder(config)
     return Ranking(rows, write_ranking(rows, open_source(config.dataset), folder))
 
@@ -208,9 +208,8 @@ def export(  # 8 parameters: keyword arguments of the public API
         SegtuneError: see `segtune.evaluation.checked_export.export_model`.
     """
     from segtune.config.compose import compose
-    from segtune.evaluation.checked_export import export_model
+    from segtune.evaluation.checked_export import ExportRequest, export_model
 
     target = Path(output) if output else Path("exports") / format
-    return export_model(
-        compose(overrides), model, format, target, images, min_agreement, overwrite, say
-    )
+    request = ExportRequest(model, format, target, images, min_agreement, overwrite)
+    return export_model(compose(overrides), request, say)

@@ -72,9 +72,10 @@ def train(*overrides: str, say: Log = to_stderr) -> "RunResult":
         run_id, config, words = None, composed.config, list(overrides)
     check_place(config.dataset)
     from segtune.training.fit import fit
+    from segtune.training.request import RunRequest
 
     tags = {"segtune.command": command("train", *absolute_words(words))}
-    return fit(config, tags=tags, resume=run_id, say=say)
+    return fit(config, RunRequest(tags=tags, resume=run_id), say=say)
 
 
 def _resumed(composed: "Composed") -> "tuple[str, RunConfig, list[str]]":

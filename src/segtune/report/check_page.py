@@ -17,7 +17,7 @@ from segtune.data.reading.images import read_image, resize_image, resize_mask
 from segtune.data.source.files import read_bytes
 from segtune.data.source.layout import Source
 from segtune.errors import DataError, StorageError
-from segtune.evaluation.label_issues import Dispute
+from segtune.evaluation.label_issues import LabelIssue
 from segtune.inference.regions.overlay import draw_overlay
 from segtune.report.figures import PALETTE, Figure, finished, plotly_script
 from segtune.report.pictures import as_jpeg
@@ -174,7 +174,7 @@ def _side_by_side(row: PairFacts) -> Shown | None:
     )
 
 
-def write_ranking(rows: Sequence[Dispute], source: Source, folder: Path) -> Path:
+def write_ranking(rows: Sequence[LabelIssue], source: Source, folder: Path) -> Path:
     """Writes `labels.html`, with the most disputed images beside their truth, and all rows as `labels.json`.
 
     Raises:

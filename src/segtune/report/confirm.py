@@ -150,6 +150,7 @@ def fresh_seeds(sweep: str, count: int, used: set[int]) -> list[int]:
 def _run(store: Store, sweep: str, trial: RunRecord, seed: int, say: Log) -> float:
     """Val mIoU of one fresh run."""
     from segtune.training.fit import fit
+    from segtune.training.request import RunRequest
 
     same = {"segtune.confirms": sweep, "segtune.candidate": trial.name}
     there = [r for r in search_runs(store, same) if r.params.get("seed") == str(seed)]
@@ -164,6 +165,5 @@ def _run(store: Store, sweep: str, trial: RunRecord, seed: int, say: Log) -> flo
         tags["segtune.command"] = f"{trial.tags['segtune.command']} seed={seed}"
     say(f"seed {seed}" + (f": goes on with run {begun}" if begun else ""))
     name = f"{trial.name}-seed{seed}"
-    return fit(
-        config, name=name, tags=tags, resume=begun, same_data_as=trial.id, anew=True, say=say
-    ).miou
+    request = RunRequest(name, tags, resume=begun, same_data_as=trial.id, restart_if_damaged=True)
+    return fit(config, request, say=say).miou

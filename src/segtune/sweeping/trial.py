@@ -22,6 +22,7 @@ from segtune.sweeping.records import DIVERGED, ERROR, RUN, plain_params
 from segtune.sweeping.space_building import compose_trial
 from segtune.sweeping.study import Claim, SweepStudy
 from segtune.training.fit import fit
+from segtune.training.request import RunHooks, RunRequest
 from segtune.training.result import RunResult
 
 _TAKEN_OVER = "was taken over by another worker; this one leaves it"
@@ -140,21 +141,21 @@ def _fit(leased: _LeasedTrial, parent: str, threads: int, say: Log) -> None:
     params = plain_params(trial)
     values = ", ".join(f"{name}={short(value)}" for name, value in params.items())
     say(f"resumes run {claim.run}: {values}" if claim.run else values)
-    fit(
-        config,
+    request = RunRequest(
         name=f"{study.spec.name}-{trial.number}",
         tags=_tags(claim, study.spec.name, threads if config.trainer.threads else None),
         parent=parent,
         resume=claim.run,
-        anew=True,
+        restart_if_damaged=True,
+        cost_limits=study.spec.constraints.limits(),
+    )
+    hooks = RunHooks(
         on_start=lambda run: trial.set_user_attr(RUN, run),
         on_epoch=leased.on_epoch,
-        limits=study.spec.constraints.limits(),
-        guard=leased.before_step,
+        check_lease=leased.before_step,
         commit=leased.commit,
-        stop=leased.stop,
-        say=say,
     )
+    fit(config, request, hooks, stop=leased.stop, say=say)
 
 
 def _tags(claim: Claim, sweep: str, threads: int | None) -> dict[str, str]:

@@ -22,24 +22,32 @@ from segtune.measure.evidence import Evidence
 from segtune.models.labeler import RegionModel, build_labeler
 from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.models.probe import StepFormat
-from segtune.tasks.region_evidence import evaluate_regions, overlays_of_regions
+from segtune.tasks.evidence import SplitFacts, collect_evidence, draw_overlays
+from segtune.tasks.region_evidence import compare_regions
 from segtune.tasks.step_format import step_format
 
 
 def _at_places(mask: Tensor, size: Sequence[int], stride: int) -> Tensor:
-    """A mask (B, H, W) at places (h, w), each `stride` pixels wide: the last ones may reach beyond the image.
+    """Sample a mask (B, H, W) at the centres of a grid (h, w) of cells, `stride` pixels wide.
+
+    The last cells may reach beyond the image.
 
     >>> _at_places(torch.arange(5).view(1, 1, 5).expand(1, 4, 5), (1, 2), 4)
     tensor([[[  2, 255]]])
     """
     below, right = (count * stride - side for count, side in zip(size, mask.shape[1:], strict=True))
-    whole = F.pad(mask, (0, right, 0, below), value=IGNORE_INDEX)
-    return whole[:, stride // 2 :: stride, stride // 2 :: stride]
+    padded = F.pad(mask, (0, right, 0, below), value=IGNORE_INDEX)
+    return padded[:, stride // 2 :: stride, stride // 2 :: stride]
 
 
 @dataclass(frozen=True)
 class RegionLabeling:
-    """Region labeling: the model gives each region of one class a finer label."""
+    """Region labeling: the model gives each region of one class a finer label.
+
+    Attributes:
+        concept: name of the class.
+        min_area: smallest region, in pixels.
+    """
 
     concept: str
     min_area: int
@@ -55,17 +63,21 @@ class RegionLabeling:
         split: str,
         image_size: Sequence[int],
         stored_masks: bool = False,
-        **where: Any,
+        **options: Any,
     ) -> Decoded:
-        """The images that show such regions; their masks hold finer ids."""
+        """Load the images of a split that show such regions; their masks hold finer ids.
+
+        Args:
+            options: keyword arguments of `load_split`.
+        """
         return load_finer(
-            source, split, self.concept, image_size, self.min_area, stored_masks, **where
+            source, split, self.concept, image_size, self.min_area, stored_masks, **options
         )
 
     def build(
         self, model: Mapping[str, Any], num_classes: int, pretrained: bool = False
     ) -> nn.Module:
-        """See `models.labeler`."""
+        """Build the model, see `models.labeler`."""
         return build_labeler(model, num_classes, pretrained)
 
     def step_format(
@@ -75,20 +87,20 @@ class RegionLabeling:
         shape: tuple[int, int, int, int],
         device: torch.device,
     ) -> StepFormat:
-        """Measured once per model and machine, unless the config says."""
+        """Choose precision and memory format for batches of a shape (B, 3, H, W)."""
         make = partial(build_labeler, config.template["model"], num_classes)
         return step_format(config, make, shape, None, device)
 
     def collate(self, batch: Batch) -> Batch:
-        """The regions of the masks, numbered, and their labels."""
+        """Add the numbered regions of the masks, and their labels."""
         return with_regions(batch, self.min_area)
 
     def loss_of(self, model: nn.Module, loss: SegmentationLoss, batch: Batch) -> Tensor:
-        """Of the regions, as if each were a pixel, and of the places."""
+        """The loss of a batch: of its regions, as if each were a pixel, and of the grid cells."""
         return self.compare(model, loss, self.outputs(model, loss, batch), batch)
 
     def outputs(self, model: nn.Module, loss: SegmentationLoss, batch: Batch) -> list[Tensor]:
-        """Logits of the regions (R, C) and of the places (B, C, h, w)."""
+        """Logits of the regions (R, C) and of the grid cells (B, C, h, w)."""
         assert isinstance(model, RegionModel)
         return list(model.logits(batch["image"], batch["regions"]))
 
@@ -96,49 +108,47 @@ class RegionLabeling:
         self, model: nn.Module, loss: SegmentationLoss, outputs: Sequence[Tensor], batch: Batch
     ) -> Tensor:
         """The loss of a batch's `outputs`."""
-        logits, places = outputs
+        region_logits, cell_logits = outputs
         assert isinstance(model, RegionModel)
-        mask = _at_places(batch["mask"], places.shape[-2:], model.stride)
-        found: Tensor = loss(logits.T[None, :, None], batch["labels"][None, None]) + loss(
-            places, mask
-        )
-        return found
+        mask = _at_places(batch["mask"], cell_logits.shape[-2:], model.stride)
+        of_regions: Tensor = loss(region_logits.T[None, :, None], batch["labels"][None, None])
+        return of_regions + loss(cell_logits, mask)
 
     def part(self, batch: Batch, rows: slice) -> Batch:
-        """Some of a batch's images, with the labels of their regions."""
+        """Some images of a batch, with the labels of their regions."""
         regions = batch["regions"][rows]
         before = int(batch["regions"][: rows.start].max()) if rows.start else 0
         last = max(before, int(regions.max()))
-        labels = batch["labels"][before:last]
         return {
             "image": batch["image"][rows],
             "mask": batch["mask"][rows],
             "regions": regions,
-            "labels": labels,
+            "labels": batch["labels"][before:last],
         }
 
     def pairs_of(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Of the regions; and whether all logits are finite."""
+        """Predicted and true ids of the regions, (R,) each, and whether all logits are finite."""
         logits = model(batch["image"], batch["regions"])
         return logits.argmax(1), batch["labels"], torch.isfinite(logits.sum())
 
     def finished(
         self, model: nn.Module, classes: ClassTable, image_size: Sequence[int], device: torch.device
     ) -> RegionLabeler:
-        """A labeler."""
+        """The labeler of a trained model."""
         assert isinstance(model, RegionModel)
         return RegionLabeler(model, self.concept, classes, image_size, self.min_area, {}, device)
 
     def offset_classes(self, model: Any, source: Source, train: Decoded) -> list[float] | None:
-        """None: a labeler has none."""
+        """None: labelers have no class offsets."""
         return None
 
-    def evaluate(self, model: Any, split: Decoded, **facts: Any) -> Evidence:
-        """Region by region."""
-        return evaluate_regions(model, split, **facts)
+    def evaluate(self, model: Any, split: Decoded, facts: SplitFacts | None = None) -> Evidence:
+        """Compare the labels of all regions of a split; the matrices count regions, not pixels."""
+        comparisons = compare_regions(model, split, range(len(split)))
+        return collect_evidence(comparisons, split, model.classes, facts or SplitFacts(), self.unit)
 
     def overlays(
         self, model: Any, split: Decoded, indices: Sequence[int]
     ) -> dict[str, NDArray[np.uint8]]:
-        """Image, true finer labels, predicted ones, error."""
-        return overlays_of_regions(model, split, indices)
+        """Draw image, true finer labels, predicted ones and error of some images, by name."""
+        return draw_overlays(compare_regions(model, split, indices), split, model.classes)

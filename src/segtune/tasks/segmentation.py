@@ -14,7 +14,7 @@ from segtune.classes import IGNORE_INDEX, ClassTable
 from segtune.config.schema import RunConfig
 from segtune.data.batches.cache import load_split, read_stored_masks
 from segtune.data.batches.datamodule import Batch
-from segtune.data.batches.decoded import Decoded, spread_evenly
+from segtune.data.batches.decoded import Decoded, batches_of_one_size, spread_evenly
 from segtune.data.source.layout import Source
 from segtune.inference.decisions import class_ids
 from segtune.inference.segmenter import Segmenter
@@ -24,8 +24,11 @@ from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.models.offsets import MAX_IMAGES, offset_classes
 from segtune.models.probe import StepFormat
 from segtune.models.segmentation_model import SegmentationModel
-from segtune.tasks.pixel_evidence import evaluate, overlays
+from segtune.tasks.evidence import SplitFacts, collect_evidence, draw_overlays
+from segtune.tasks.pixel_evidence import compare_pixels
 from segtune.tasks.step_format import step_format
+
+_BATCH = 8  # images that are evaluated at once
 
 
 class Segmentation:
@@ -34,7 +37,7 @@ class Segmentation:
     unit = "pixel"
 
     def classes(self, source: Source) -> ClassTable:
-        """The dataset's."""
+        """The classes of the dataset."""
         return source.classes
 
     def load(
@@ -43,15 +46,19 @@ class Segmentation:
         split: str,
         image_size: Sequence[int],
         stored_masks: bool = False,
-        **where: Any,
+        **options: Any,
     ) -> Decoded:
-        """The masks as they are; `where` goes to `load_split`: cache, say."""
-        return load_split(source, split, image_size, stored_masks, **where)
+        """Load a split with its masks.
+
+        Args:
+            options: keyword arguments of `load_split`.
+        """
+        return load_split(source, split, image_size, stored_masks, **options)
 
     def build(
         self, model: Mapping[str, Any], num_classes: int, pretrained: bool = False
     ) -> nn.Module:
-        """See `models.build`."""
+        """Build the model, see `models.build`."""
         return build(model, num_classes, pretrained)
 
     def step_format(
@@ -61,16 +68,16 @@ class Segmentation:
         shape: tuple[int, int, int, int],
         device: torch.device,
     ) -> StepFormat:
-        """Measured once per model and machine, unless the config says."""
+        """Choose precision and memory format for batches of a shape (B, 3, H, W)."""
         make = partial(build, config.template["model"], num_classes)
         return step_format(config, make, shape, config.loss.stride, device)
 
     def collate(self, batch: Batch) -> Batch:
-        """Nothing more."""
+        """Return the batch: the loss needs image and mask alone."""
         return batch
 
     def loss_of(self, model: nn.Module, loss: SegmentationLoss, batch: Batch) -> Tensor:
-        """Of the pixels, at the loss's stride."""
+        """The loss of the pixels of a batch, at the loss's stride."""
         return self.part_loss(model, loss, batch, batch, loss.draw_shift())
 
     def part_loss(
@@ -78,28 +85,27 @@ class Segmentation:
         model: nn.Module,
         loss: SegmentationLoss,
         part: Batch,
-        whole: Batch,
+        batch: Batch,
         shift: tuple[int, int],
     ) -> Tensor:
-        """What a part of a batch adds to the batch's loss, where that is additive.
+        """The share of a part in the loss of its batch, for losses that are sums over pixels.
 
         Args:
-            shift: the loss's, drawn once for the batch.
+            shift: the random shift of the loss's grid, drawn once for the batch.
         """
+        norm_mask = None if batch is part else batch["mask"]
         if loss.mask_loss is None:
             (logits,) = self.outputs(model, loss, part)
             mask = _strided(part["mask"], loss, shift)
-            norm = None if whole is part else _strided(whole["mask"], loss, shift)
-            found: Tensor = loss(logits[..., : mask.shape[1], : mask.shape[2]], mask, norm)
-            return found
+            norm = None if norm_mask is None else _strided(norm_mask, loss, shift)
+            value: Tensor = loss(logits[..., : mask.shape[1], : mask.shape[2]], mask, norm)
+            return value
         assert isinstance(model, SegmentationModel)
         predictions, (height, width) = model.predictions(part["image"])
         below, right = height - part["mask"].shape[1], width - part["mask"].shape[2]
         mask = F.pad(part["mask"], (0, right, 0, below), value=IGNORE_INDEX)
-        mask_loss: Tensor = loss.mask_loss(
-            predictions, mask, None if whole is part else whole["mask"]
-        )
-        return loss.config.terms["masks"] * mask_loss
+        of_masks: Tensor = loss.mask_loss(predictions, mask, norm_mask)
+        return loss.config.terms["masks"] * of_masks
 
     def outputs(self, model: nn.Module, loss: SegmentationLoss, batch: Batch) -> list[Tensor]:
         """Logits (B, C, h, w) at the loss's stride, as a list of one."""
@@ -112,18 +118,18 @@ class Segmentation:
     ) -> Tensor:
         """The loss of a batch's `outputs`."""
         mask = _strided(batch["mask"], loss, loss.draw_shift())
-        found: Tensor = loss(outputs[0][..., : mask.shape[1], : mask.shape[2]], mask)
-        return found
+        value: Tensor = loss(outputs[0][..., : mask.shape[1], : mask.shape[2]], mask)
+        return value
 
     def part(self, batch: Batch, rows: slice) -> Batch:
-        """Some of a batch's images."""
+        """Some images of a batch."""
         if "features" in batch:
             features: Any = batch["features"]
             return {**batch, "features": [f[rows] for f in features], "mask": batch["mask"][rows]}  # type: ignore[dict-item]  # lists of tensors, in this kind of batch
         return {key: values[rows] for key, values in batch.items()}
 
     def pairs_of(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Of the pixels, at the size of the masks; and whether all logits are finite."""
+        """Predicted and true ids of the pixels, (B, H, W), and whether all logits are finite."""
         logits = _decoded(model, batch) if "features" in batch else model(batch["image"])
         finite = torch.isfinite(logits.sum())
         if logits.shape[-2:] != batch["mask"].shape[-2:]:
@@ -134,38 +140,43 @@ class Segmentation:
     def finished(
         self, model: nn.Module, classes: ClassTable, image_size: Sequence[int], device: torch.device
     ) -> Segmenter:
-        """A segmenter."""
+        """The segmenter of a trained model."""
         assert isinstance(model, SegmentationModel)
         return Segmenter(model, classes, image_size, {}, device)
 
     def offset_classes(self, model: Any, source: Source, train: Decoded) -> list[float] | None:
-        """See `models.offsets`; what was added to each class. By masks as stored, as those are that count."""
+        """Add offsets to the class logits, see `models.offsets`; return what was added.
+
+        The masks are those in the dataset's files, at their own size, because these are counted.
+        """
         chosen = spread_evenly(len(train), MAX_IMAGES)
         masks = read_stored_masks(source, "train", [train.names[i] for i in chosen])
         offsets = offset_classes(model.model, [train.images[i] for i in chosen], masks)
         return None if offsets is None else offsets.tolist()
 
-    def evaluate(self, model: Any, split: Decoded, **facts: Any) -> Evidence:
-        """Pixel by pixel."""
-        return evaluate(model, split, **facts)
+    def evaluate(self, model: Any, split: Decoded, facts: SplitFacts | None = None) -> Evidence:
+        """Compare all images of a split, each at the size of its stored mask."""
+        comparisons = compare_pixels(model, split, batches_of_one_size(split, _BATCH))
+        return collect_evidence(comparisons, split, model.classes, facts or SplitFacts(), self.unit)
 
     def overlays(
         self, model: Any, split: Decoded, indices: Sequence[int]
     ) -> dict[str, NDArray[np.uint8]]:
-        """Image, truth, prediction, error."""
-        return overlays(model, split, indices)
+        """Draw image, truth, prediction and error of some images, by name."""
+        comparisons = compare_pixels(model, split, [[index] for index in indices])
+        return draw_overlays(comparisons, split, model.classes)
 
 
 def _strided(mask: Tensor, loss: SegmentationLoss, shift: tuple[int, int]) -> Tensor:
-    """The pixels (B, h, w) of a mask (B, H, W) that a loss compares."""
+    """The pixels (B, h, w) of a mask (B, H, W) that the loss compares."""
     stride = loss.config.stride
     return mask if stride == 1 else mask[:, shift[0] :: stride, shift[1] :: stride]
 
 
 def _decoded(model: nn.Module, batch: Batch, stride: int = 1) -> Tensor:
-    """The head's logits of features that were encoded before."""
+    """The head's logits of cached features."""
     assert isinstance(model, SegmentationModel)
     features: Any = batch["features"]
     if not torch.is_autocast_enabled(features[0].device.type):
-        features = [f.float() for f in features]  # they are kept as bf16
+        features = [f.float() for f in features]  # the cache holds bf16
     return model.decode(features, batch["size"], stride)  # type: ignore[arg-type]  # a pair, in this kind of batch

@@ -17,11 +17,13 @@ def step_format(
     stride: int | None,
     device: torch.device,
 ) -> StepFormat:
-    """The precision and memory layout in which training steps are fastest; measured once per model and machine.
+    """Choose the fastest precision and memory layout that the config allows.
+
+    It is measured once per model and machine.
 
     Args:
         shape: (B, 3, H, W) of a training batch.
-        stride: of the loss; None for models whose outputs have no stride.
+        stride: stride of the loss; None for models whose outputs have no stride.
     """
     trainer = config.trainer
     return fastest_format(

@@ -1,10 +1,14 @@
-"""Gradient accumulation: the gradient of a batch in the memory of a part of it, equal to that of the whole batch.
+"""Gradient accumulation: the exact gradient of a batch, in the memory of one part of it.
 
-Cross-entropy (with class weights and borders), focal and mask losses are sums over pixels or queries, divided by what
-counts in the whole batch: the parts' gradients add up. Dice, Lovasz and the hardest pixels depend on all pixels of the
-batch together. There the outputs of all parts are computed first, without a graph; the loss of the whole batch gives
-the gradient at these outputs; then each part runs again, forward and backward from there (Gao et al., 2021,
-arXiv 2101.06983). That costs one more forward pass. Batch norms see one part at a time in any case.
+Cross-entropy (with class weights and borders), focal and mask losses are sums over pixels or
+queries, divided by the count of the whole batch: the gradients of the parts add up.
+
+Dice, Lovasz and the hardest pixels depend on all pixels of the batch together. For them, a first
+pass without a graph computes the outputs of all parts. The loss of the whole batch gives the
+gradient at these outputs. A second pass runs each part forward and backward from there (Gao et
+al., 2021, arXiv 2101.06983). It costs one more forward pass.
+
+Batch norms see one part at a time in both cases.
 """
 
 from collections.abc import Sequence
@@ -20,26 +24,26 @@ from segtune.tasks.task import Segmentation, Task
 def loss_in_parts(
     task: Task, model: nn.Module, loss: SegmentationLoss, batch: Batch, size: int
 ) -> tuple[Tensor, Tensor]:
-    """Runs all parts of a batch but the last one backward.
+    """Run all parts of a batch backward but the last one.
 
     Args:
         size: images in a part; the last part may have fewer.
 
     Returns:
-        A scalar whose `backward` adds what is missing of the batch's gradient, and the batch's loss.
+        A scalar whose `backward` adds the last part's gradient, and the loss of the batch.
     """
     number = len(batch["mask"])
     rows = [slice(start, min(start + size, number)) for start in range(0, number, size)]
     if len(rows) == 1:
         value = task.loss_of(model, loss, batch)
         return value, value.detach()
-    parts = [task.part(batch, r) for r in rows]
+    parts = [task.part(batch, part_rows) for part_rows in rows]
     if isinstance(task, Segmentation) and loss.is_additive:
-        return _summed(task, model, loss, batch, parts)
+        return _sum_of_parts(task, model, loss, batch, parts)
     return _in_two_passes(task, model, loss, batch, parts)
 
 
-def _summed(
+def _sum_of_parts(
     task: Segmentation,
     model: nn.Module,
     loss: SegmentationLoss,
@@ -59,41 +63,44 @@ def _in_two_passes(
     task: Task, model: nn.Module, loss: SegmentationLoss, batch: Batch, parts: Sequence[Batch]
 ) -> tuple[Tensor, Tensor]:
     device = batch["mask"].device
-    seeds = torch.randint(2**31, (len(parts),)).tolist()  # both passes drop out the same
+    seeds = torch.randint(2**31, (len(parts),)).tolist()  # the same dropout in both passes
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    found = []
+    outputs_of_parts = []
     with torch.no_grad():
         for part, seed in zip(parts, seeds, strict=True):
             seed_device(seed, device)
-            found.append(task.outputs(model, loss, part))
+            outputs_of_parts.append(task.outputs(model, loss, part))
         for name, buffer in model.named_buffers():  # or running statistics would move twice
             buffer.copy_(buffers[name])
-    leaves = [torch.cat(outputs).requires_grad_() for outputs in zip(*found, strict=True)]
+    leaves = [
+        torch.cat(outputs).requires_grad_() for outputs in zip(*outputs_of_parts, strict=True)
+    ]
     value = task.compare(model, loss, leaves, batch)
     gradients = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
     starts = [0] * len(leaves)
     for part, seed in zip(parts, seeds, strict=True):
         seed_device(seed, device)
         outputs = task.outputs(model, loss, part)
-        pulls = []
-        for n, (output, gradient) in enumerate(zip(outputs, gradients, strict=True)):
-            pulls.append((output * gradient[starts[n] : starts[n] + len(output)]).sum())
-            starts[n] += len(output)
-        pull = torch.stack(pulls).sum()
+        # a scalar whose gradient at the outputs is the gradient of the whole batch's loss there
+        products = []
+        for index, (output, gradient) in enumerate(zip(outputs, gradients, strict=True)):
+            end = starts[index] + len(output)
+            products.append((output * gradient[starts[index] : end]).sum())
+            starts[index] = end
+        scalar = torch.stack(products).sum()
         if part is not parts[-1]:
-            _backward(pull)
-    return pull, value.detach()
+            _backward(scalar)
+    return scalar, value.detach()
 
 
 def _backward(value: Tensor) -> None:
-    with torch.autocast(
-        value.device.type, enabled=False
-    ):  # each operation runs backward as it ran forward
+    # each operation runs backward in the precision of its forward pass
+    with torch.autocast(value.device.type, enabled=False):
         torch.autograd.backward(value)
 
 
 def seed_device(seed: int, device: torch.device) -> None:
-    """Seeds the CPU's generator and the device's: `torch.manual_seed` also tells devices that are not there."""
+    """Seed the generators of the CPU and of one device; `torch.manual_seed` seeds all devices."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""What happens around the training steps: keeping weights, telling the caller, stopping when asked."""
+"""Callbacks of the training loop: save weights, log epochs, stop when asked."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -8,136 +8,125 @@ from typing import Any, Protocol
 import pytorch_lightning as pl
 from safetensors.torch import save_file
 
+from segtune.measure.metrics import Scores
 from segtune.models.tuning import merged_state
 from segtune.runtime.atomic import atomic_file
 from segtune.runtime.log import Log
 from segtune.runtime.retry import with_backoff
 from segtune.runtime.signals import StopRequest
 from segtune.training.accumulation import seed_device
-from segtune.training.checkpoints import Checkpoints
+from segtune.training.checkpoints import BEST, LAST, CheckpointWriter
 from segtune.training.lightning_module import FineTuning
-from segtune.training.resuming import BEST, LAST
+from segtune.training.request import LeaseCheck, OnEpoch
 
-OnEpoch = Callable[[int, Mapping[str, float]], bool]
-"""Called after each validation with the epoch (from 0) and its metrics; True stops the run there."""
+_MAX_SILENCE = 15.0
+"""Seconds without a line; after them, an epoch without a validation gets a line, too."""
 
-LeaseCheck = Callable[[], None]
-"""Called before a write; raises LeaseLost where another worker has taken the run over."""
 
-_PATIENCE = 15.0
-"""Seconds without a line after which an epoch without a validation is told, too."""
+class StopTraining(Exception):
+    """Ends `fit` at once; a resumed run continues from the last checkpoint."""
 
 
 class BestAndLastCheckpoint(pl.Callback):
-    """Keeps the best weights by val mIoU and a checkpoint to resume from, both written whole or not at all.
+    """Saves the best weights by val mIoU, and a checkpoint to resume from.
 
     Args:
-        checkpoints: what writes them; Lightning has it as its plugin.
-        guard: called before anything is written; raises where that is another worker's business by now.
-        share: of the training time that checkpoints may take; each epoch writes one where that takes less.
+        checkpoints: writes the checkpoints; Lightning has it as its plugin.
+        check_lease: called before each write.
+        share: fraction of the training time that checkpoints may take. An epoch without a
+            checkpoint is trained again after an interruption.
     """
 
     def __init__(
         self,
         folder: Path,
         stop: StopRequest,
-        checkpoints: Checkpoints,
-        guard: LeaseCheck = lambda: None,
+        checkpoints: CheckpointWriter,
+        check_lease: LeaseCheck = lambda: None,
         share: float = 0.05,
     ) -> None:
-        self.folder, self.stop, self.checkpoints, self.guard, self.share = (
-            folder,
-            stop,
-            checkpoints,
-            guard,
-            share,
-        )
+        self.stop, self.checkpoints, self.check_lease = stop, checkpoints, check_lease
+        self.share = share
+        self.best, self.last = folder / BEST, folder / LAST
         self.best_miou, self.best_epoch = -1.0, -1
-        self._saved = time.monotonic()
+        self._saved_at = time.monotonic()
 
     @property
     def state_key(self) -> str:
         """The key of this state in checkpoints: the name of the class in segtune 0.1.0."""
         return "Keeper"
 
-    @property
-    def last(self) -> Path:
-        """The checkpoint to resume from."""
-        return self.folder / LAST
-
-    @property
-    def best(self) -> Path:
-        """The weights of the best validation."""
-        return self.folder / BEST
-
     def state_dict(self) -> dict[str, Any]:
-        """Travels in the checkpoint."""
+        """The state that checkpoints hold."""
         return {"best_miou": self.best_miou, "best_epoch": self.best_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Comes out of the checkpoint."""
+        """Take the state from a checkpoint."""
         self.best_miou, self.best_epoch = state_dict["best_miou"], state_dict["best_epoch"]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Has the last epoch validated, whatever `val_every`: what was trained is never left unseen."""
+        """Make Lightning validate the last epoch, whatever `val_every` is."""
         if trainer.current_epoch + 1 == trainer.max_epochs:
             trainer.check_val_every_n_epoch = 1
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Seeds the step, so that a resumed run drops out what an uninterrupted one would have dropped."""
+        """Seed the step, so that a resumed run draws the same dropout as an uninterrupted one."""
         seed = trainer.datamodule.options.seed  # type: ignore[attr-defined]  # undeclared in Lightning
-        place = (seed, trainer.global_step, trainer.global_rank)
-        seed_device(hash(place) % 2**31, module.device)
+        step = (seed, trainer.global_step, trainer.global_rank)
+        seed_device(hash(step) % 2**31, module.device)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Stops after this step, if that was asked for."""
-        self.guard()
+        """Stop after this step if somebody asked for it.
+
+        Raises:
+            StopTraining: the run stops here.
+        """
+        self.check_lease()
         if self.stop.requested:
             trainer.should_stop = True
             raise StopTraining
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keeps the weights if they are the best so far."""
+        """Save the weights if their val mIoU is the best so far."""
         assert isinstance(pl_module, FineTuning)
-        if (
-            not trainer.is_global_zero
-            or pl_module.scores is None
-            or pl_module.scores.miou <= self.best_miou
-        ):
+        if not trainer.is_global_zero or pl_module.scores is None:
             return
-        self.guard()
+        if pl_module.scores.miou <= self.best_miou:
+            return
+        self.check_lease()
         self.best_miou, self.best_epoch = pl_module.scores.miou, trainer.current_epoch
         tensors = {
-            k: v.detach().cpu().contiguous() for k, v in merged_state(pl_module.averaged).items()
+            name: tensor.detach().cpu().contiguous()
+            for name, tensor in merged_state(pl_module.averaged).items()
         }
         with atomic_file(self.best, shared=True) as unfinished:
             with_backoff(lambda: save_file(tensors, unfinished))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Has the checkpoint written when it is due."""
+        """Write a checkpoint after the last epoch, and before it when one is due."""
         is_last = trainer.current_epoch + 1 == trainer.max_epochs
-        if is_last or self.checkpoints.seconds <= self.share * (time.monotonic() - self._saved):
-            self.guard()
+        allowed_seconds = self.share * (time.monotonic() - self._saved_at)
+        if is_last or self.checkpoints.seconds <= allowed_seconds:
+            self.check_lease()
             trainer.save_checkpoint(self.last)
-            self._saved = time.monotonic()
-
-
-class StopTraining(Exception):
-    """Leaves `fit` at once: the last checkpoint is what a resumed run goes on from."""
+            self._saved_at = time.monotonic()
 
 
 class EpochLogger(pl.Callback):
-    """Tells the caller about each validation, and prints a line for it.
+    """Records the metrics of each epoch, prints a line for it, and calls `on_epoch`.
 
     Args:
-        say: prints a line.
+        names: names of the classes.
         record: stores the metrics of an epoch.
-        work: of each epoch, in any unit: pixels, where crops grow; for the time that is left.
-        on_epoch: may end the run early, as pruning does.
-        unit: what is counted.
-        ending: seconds that what follows the last epoch will take: part of the time that is left.
+        work: amount of work of each epoch, in any unit, such as pixels: crops may grow. The
+            estimate of the remaining time rests on it.
+        unit: what the scores count: `pixel` or `region`.
+        ending: seconds from the end of the last epoch to the end of the run.
+
+    Attributes:
+        pruned: `on_epoch` ended the training.
     """
 
     def __init__(
@@ -146,7 +135,7 @@ class EpochLogger(pl.Callback):
         say: Log,
         record: Callable[[Mapping[str, float], int], None],
         work: Sequence[float],
-        on_epoch: OnEpoch | None,
+        on_epoch: OnEpoch = lambda epoch, metrics: False,
         unit: str = "pixel",
         ending: float = 0.0,
     ) -> None:
@@ -154,9 +143,9 @@ class EpochLogger(pl.Callback):
         self.names, self.say, self.record, self.on_epoch = names, say, record, on_epoch
         self.pruned = False
         self.best = -1.0
-        self._started = self._told = time.monotonic()
+        self._started = self._said_at = time.monotonic()
         self._first_epoch: int | None = None
-        self._marks: list[tuple[float, float]] = []
+        self._progress: list[tuple[float, float]] = []  # (seconds, work done) after each epoch
         self._lr = 0.0
 
     @property
@@ -164,22 +153,26 @@ class EpochLogger(pl.Callback):
         """The key of this state in checkpoints: the name of the class in segtune 0.1.0."""
         return "Reporter"
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Notes the learning rate of the step."""
-        self._lr = max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
-
     def state_dict(self) -> dict[str, Any]:
-        """Travels in the checkpoint."""
+        """The state that checkpoints hold."""
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Comes out of the checkpoint."""
+        """Take the state from a checkpoint."""
         self.best = state_dict["best"]
 
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Note the learning rate of the step."""
+        self._lr = max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Reports an epoch that was validated, or that took long; a loss that is not finite ends the run here."""
+        """Log the epoch.
+
+        Raises:
+            Diverged: the loss is not finite.
+        """
         assert isinstance(pl_module, FineTuning)
         epoch, scores, loss = trainer.current_epoch, pl_module.scores, pl_module.train_loss
         if self._first_epoch is None:
@@ -187,69 +180,73 @@ class EpochLogger(pl.Callback):
         if not trainer.is_global_zero:
             return
         elapsed = time.monotonic() - self._started
-        total = trainer.max_epochs or 0
-        self._marks.append((elapsed, sum(self.work[self._first_epoch : epoch + 1])))
-        # by the later half of the epochs: small crops may take as long as large ones where a GPU waits for the CPU
-        before = self._marks[len(self._marks) // 2 - 1] if len(self._marks) > 1 else (0.0, 0.0)
-        left = (
-            (elapsed - before[0]) / (self._marks[-1][1] - before[1]) * sum(self.work[epoch + 1 :])
-        )
-        left += self.ending
-        place, clock = (
-            f"epoch {epoch + 1}/{total}  loss {loss:.4f}",
-            f"{elapsed:.0f} s, {left:.0f} s to go",
-        )
+        clock = f"{elapsed:.0f} s, {self._seconds_left(epoch, elapsed):.0f} s to go"
+        epoch_and_loss = f"epoch {epoch + 1}/{trainer.max_epochs or 0}  loss {loss:.4f}"
+        metrics = {"train/loss": loss, "train/lr": self._lr}
         if scores is None:
-            self.record({"train/loss": loss, "train/lr": self._lr}, epoch)
-            if time.monotonic() - self._told > _PATIENCE:
-                self._tell(f"{place}  {clock}")
+            self.record(metrics, epoch)
+            if time.monotonic() - self._said_at > _MAX_SILENCE:
+                self._say(f"{epoch_and_loss}  {clock}")
             return
         pl_module.scores = None
-        metrics = scores.named(self.names, unit=self.unit) | {
-            "train/loss": loss,
-            "train/lr": self._lr,
-            "epoch": float(epoch),
-        }
+        metrics = self._scored(scores, epoch) | metrics
         self.record(metrics, epoch)
         self.best = max(self.best, scores.miou)
-        self._tell(f"{place}  val mIoU {scores.miou:.4f} (best {self.best:.4f})  {clock}")
-        if self.on_epoch is not None and self.on_epoch(epoch, metrics):
+        miou = f"val mIoU {scores.miou:.4f} (best {self.best:.4f})"
+        self._say(f"{epoch_and_loss}  {miou}  {clock}")
+        if self.on_epoch(epoch, metrics):
             self.pruned = True
             trainer.should_stop = True
 
-    def _tell(self, line: str) -> None:
-        self._told = time.monotonic()
+    def _scored(self, scores: Scores, epoch: int) -> dict[str, float]:
+        return scores.named(self.names, unit=self.unit) | {"epoch": float(epoch)}
+
+    def _seconds_left(self, epoch: int, elapsed: float) -> float:
+        """Seconds from the end of this epoch to the end of the run.
+
+        The later half of the epochs gives the speed: where a GPU waits for the CPU, small crops may
+        take as long as large ones.
+        """
+        assert self._first_epoch is not None
+        self._progress.append((elapsed, sum(self.work[self._first_epoch : epoch + 1])))
+        half = len(self._progress) // 2
+        seconds, work = self._progress[half - 1] if half else (0.0, 0.0)
+        seconds_per_work = (elapsed - seconds) / (self._progress[-1][1] - work)
+        return seconds_per_work * sum(self.work[epoch + 1 :]) + self.ending
+
+    def _say(self, line: str) -> None:
+        self._said_at = time.monotonic()
         self.say(line)
 
 
 class Monitor(Protocol):
-    """Watches the machine while a run trains."""
+    """Measures the load of the machine."""
 
     def start(self) -> None:
-        """Begins."""
+        """Start to measure."""
 
     def finish(self) -> None:
-        """Ends."""
+        """Stop measuring."""
 
 
 class Monitored(pl.Callback):
-    """Has a monitor watch from the first step to the last, also where the training ends early."""
+    """Runs a monitor from the first step to the last, on the first of several processes."""
 
     def __init__(self, monitor: Monitor) -> None:
         self.monitor = monitor
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begins, on the first of several processes."""
+        """Start the monitor."""
         if trainer.is_global_zero:
             self.monitor.start()
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Ends."""
+        """Stop the monitor."""
         if trainer.is_global_zero:
             self.monitor.finish()
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Ends."""
+        """Stop the monitor."""
         self.on_fit_end(trainer, pl_module)

@@ -1,6 +1,8 @@
-"""Checkpoints that are written beside the steps which come after them."""
+"""The files from which a run is resumed: `last.ckpt` and `best.safetensors` in its folder."""
 
+import pickle
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -8,49 +10,145 @@ from typing import Any
 import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning.plugins.io import TorchCheckpointIO
+from safetensors import SafetensorError, safe_open
 
+from segtune.errors import DataError
+from segtune.runtime.log import Log
 from segtune.runtime.retry import with_backoff
 
+LAST = "last.ckpt"
+BEST = "best.safetensors"
+_KEYS = {"state_dict", "optimizer_states", "lr_schedulers", "loops", "epoch", "global_step"}
 
-class Checkpoints(TorchCheckpointIO):
-    """Copies a checkpoint, and has a thread write it, whole or not at all; the one before is waited for.
 
-    What kept a thread from writing is raised by whatever waits next.
+class CheckpointWriter(TorchCheckpointIO):
+    """Writes checkpoints in a thread, while the next steps run.
+
+    A checkpoint is copied first, so later steps do not change it. Each call waits for the
+    checkpoint before, and raises the error that kept it from being written.
 
     Attributes:
-        seconds: that the last one took to copy and write.
+        seconds: time to copy and write the last checkpoint.
     """
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._written: Future[None] | None = None
+        self._pending: Future[None] | None = None
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Called by Lightning."""
+        """Copy a checkpoint, and write the copy in the thread; Lightning calls this."""
         self.wait()
         started = time.monotonic()
         copied = apply_to_collection(
-            checkpoint, torch.Tensor, lambda t: t.detach().to("cpu", copy=True)
+            checkpoint, torch.Tensor, lambda tensor: tensor.detach().to("cpu", copy=True)
         )
-        spent = time.monotonic() - started
+        copy_seconds = time.monotonic() - started
 
         def write() -> None:
-            begun = time.monotonic()
-            super(Checkpoints, self).save_checkpoint(copied, path, storage_options)
-            self.seconds = spent + time.monotonic() - begun
+            write_started = time.monotonic()
+            super(CheckpointWriter, self).save_checkpoint(copied, path, storage_options)
+            self.seconds = copy_seconds + time.monotonic() - write_started
 
-        self._written = self._thread.submit(with_backoff, write)  # a full disk, perhaps
+        self._pending = self._thread.submit(with_backoff, write)  # the disk may be full for a while
 
     def wait(self) -> None:
-        """Until what was begun is written."""
-        if self._written:
-            written, self._written = self._written, None
-            written.result()
+        """Wait until the last checkpoint is written."""
+        if self._pending:
+            pending, self._pending = self._pending, None
+            pending.result()
 
     def teardown(self) -> None:
-        """Called by Lightning when training ends, however it ends."""
+        """Write what is pending; Lightning calls this when training ends, also after an error."""
         self.wait()
         self._thread.shutdown()
+
+
+def usable_checkpoint(folder: Path, model: torch.nn.Module, restart: bool, say: Log) -> Path | None:
+    """Find the checkpoint from which a resumed run continues.
+
+    Args:
+        folder: the run's folder.
+        restart: start again at the first epoch, with a message, if the checkpoint is unusable.
+
+    Returns:
+        None if the run starts again at its first epoch.
+
+    Raises:
+        DataError: the checkpoint is damaged, or belongs to another model.
+    """
+    path = folder / LAST
+    if not path.exists():
+        say(f"run {folder.name} has no checkpoint here: it starts again at epoch 1")
+        return None
+    try:
+        check_fits(read_checkpoint(folder), model, path)
+    except DataError as error:
+        if not restart:
+            raise
+        say(f"run {folder.name} starts again at epoch 1: {error}")
+        path.unlink()
+        return None
+    return path
+
+
+def read_checkpoint(folder: Path) -> dict[str, Any]:
+    """Read the checkpoint in a run's folder; the tensors stay on disk, mapped into memory.
+
+    Raises:
+        DataError: the checkpoint, or the best weights beside it, cannot be read.
+    """
+    path = folder / LAST
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise DataError(_unusable(path, _first_line(error))) from None
+    if not isinstance(checkpoint, dict) or not set(checkpoint) >= _KEYS:
+        raise DataError(_unusable(path, "parts of it are missing"))
+    if checkpoint["epoch"] >= 0 and _follows_validation(checkpoint):
+        try:
+            with safe_open(folder / BEST, "pt"):
+                pass
+        except (OSError, SafetensorError) as error:
+            raise DataError(_unusable(folder / BEST, _first_line(error))) from None
+    return checkpoint
+
+
+def _follows_validation(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a validation came before the checkpoint, so that it has best weights beside it."""
+    states = checkpoint.get("callbacks", {}).values()
+    return any(s.get("best_epoch", -1) >= 0 for s in states if isinstance(s, Mapping))
+
+
+def check_fits(checkpoint: Mapping[str, Any], model: torch.nn.Module, path: Path) -> None:
+    """Compare the tensors of a checkpoint with those of a model, by name and shape.
+
+    Raises:
+        DataError: they differ.
+    """
+    expected, stored = model.state_dict(), checkpoint["state_dict"]
+    differing = sorted(expected.keys() ^ stored.keys())
+    for name in sorted(expected.keys() & stored.keys()):
+        if expected[name].shape != stored[name].shape:
+            differing.append(name)
+    if differing:
+        raise DataError(
+            _unusable(
+                path,
+                f"it is of another model: {len(differing)} of {len(expected)} tensors differ, as "
+                f"{min(differing)}",
+            )
+        )
+
+
+def _unusable(path: Path, reason: str) -> str:
+    return (
+        f"'{path}' cannot be used ({reason}). Restore the file, or train anew with the run's own "
+        "command (see its config.yaml)."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

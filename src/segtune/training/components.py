@@ -1,12 +1,15 @@
-"""The objects of one run, out of its checked config: data, model, and the form in which its steps are fastest."""
+"""The objects of one run, built from its checked config: data, model and step format."""
 
 import copy
 import os
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from segtune.classes import ClassTable
@@ -32,12 +35,17 @@ from segtune.tracking.registry import locate
 from segtune.tracking.store import open_store
 from segtune.training.accumulation import loss_in_parts
 
-_SIZES = 4  # of val images that are tried, at most: each takes a pass by shapes
+_CHECKED_VAL_SIZES = 4  # at most: each size costs a forward pass, of shapes alone
 
 
 @dataclass(frozen=True)
 class RunComponents:
-    """The objects of one run, before the first step."""
+    """The objects of one run, before the first step.
+
+    Attributes:
+        model: the initial model. Training, probes and measurements work on copies of it.
+        parts: number of equal parts into which a step splits its batch.
+    """
 
     config: RunConfig
     task: Task
@@ -46,9 +54,14 @@ class RunComponents:
     train: Decoded
     val: Decoded
     model: nn.Module
-    how: StepFormat
+    step_format: StepFormat
     device: torch.device
     parts: int = 1
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs of the whole run."""
+        return int(self.config.hp["num_epochs"])
 
     @property
     def batch_size(self) -> int:
@@ -57,47 +70,57 @@ class RunComponents:
 
     @property
     def step_size(self) -> int:
-        """Images that go through the model at once: a batch, or one of the `parts` that it is split into."""
+        """Images that go through the model at once: one part of a batch."""
         return self.batch_size // self.parts
 
     @property
+    def lr(self) -> float:
+        """The base learning rate: batch_size * per_item_lrate."""
+        return self.batch_size * float(self.config.hp["per_item_lrate"])
+
+    @property
     def batch_shape(self) -> tuple[int, int, int, int]:
-        """(B, 3, H, W) of what goes through the model at once, at its largest."""
-        height, width = self.augment.size(self.config.hp["num_epochs"])
+        """(B, 3, H, W) of the largest input of the model."""
+        height, width = self.augment.size(self.num_epochs)
         return self.step_size, 3, height, width
 
     @property
     def workers(self) -> int:
-        """Processes that make batches ahead."""
-        wanted = self.config.trainer.workers
-        if wanted != "auto":
-            return wanted
+        """Number of processes that make batches ahead; 0 makes them in this process."""
+        workers = self.config.trainer.workers
+        if workers != "auto":
+            return workers
         cores = self.config.trainer.threads or os.cpu_count() or 1
         return min(8, max(1, cores - 1)) if self.device.type == "cuda" else 0
 
-    @property
-    def augment(self) -> Augment:
-        """What the training images go through."""
-        return build_augment(self.config, self.train, len(self.classes))
-
-    @property
+    @cached_property
     def val_size(self) -> tuple[int, int]:
         """(H, W) of the first val image, at the run's image size."""
         height, width = shapes_of(self.val.images)[0][:2]
         return height, width
 
-    @property
-    def lr(self) -> float:
-        """The learning rate: batch_size * per_item_lrate."""
-        return self.batch_size * float(self.config.hp["per_item_lrate"])
+    @cached_property
+    def augment(self) -> Augment:
+        """The augmentation of the train images."""
+        return build_augment(self.config, self.train, len(self.classes))
+
+    @cached_property
+    def class_shares(self) -> NDArray[np.float64]:
+        """Share of each class among the counted train pixels, (num_classes,)."""
+        return self.train.class_shares(len(self.classes))
+
+    def training_copy(self) -> nn.Module:
+        """A copy of the model as a step uses it: on the device, in the step's memory format."""
+        model = copy.deepcopy(self.model).to(self.device)
+        return model.to(memory_format=self.step_format.memory_format).train()
 
 
 def prepare(config: RunConfig, say: Log) -> RunComponents:
-    """Builds everything that a run needs before its first step.
+    """Build all objects of a run, and check that they fit together.
 
     Raises:
-        ConfigError: what cannot be built as configured.
-        DataError: a dataset that cannot be used.
+        ConfigError: the config cannot be built.
+        DataError: the dataset cannot be used.
     """
     device, task, size = _device(config), task_of(config), config.hp["image_size"]
     weights = _initial_weights(config, task)
@@ -105,88 +128,102 @@ def prepare(config: RunConfig, say: Log) -> RunComponents:
         torch.set_num_threads(config.trainer.threads)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     source = open_source(config.dataset, say)
-    config = _independent(config, source)
+    config = _self_contained(config, source)
     classes = task.classes(source)
     model = _initial_model(config, task, classes, weights, say)
     train = task.load(source, "train", size, cache=config.cache, say=say)
     val = task.load(source, "val", size, stored_masks=True, cache=config.cache, say=say)
     check_learnable(source, train, classes.names)
     check_countable(source, "val", val, classes.names)
-    counts = {"train": train.pixel_counts(len(classes)), "val": val.pixel_counts(len(classes))}
-    for line in brief(source, classes.names, counts, duplicates_in_train(source, "val") or ()):
-        say(line)
+    _say_data(source, classes, train, val, say)
     height, width = build_augment(config, train, len(classes)).size(config.hp["num_epochs"])
-    for shape in [(height, width), *sorted({s[:2] for s in shapes_of(val.images)})[:_SIZES]]:
-        check_image_size(model, (shape[0], shape[1]), str(config.template["model"].get("encoder")))
-    how = task.step_format(
-        config, len(classes), (config.hp["batch_size"], 3, height, width), device
-    )
+    _check_sizes(config, model, (height, width), val)
+    batch_shape = (config.hp["batch_size"], 3, height, width)
+    step_format = task.step_format(config, len(classes), batch_shape, device)
     say(
-        f"{config.template['name']} on {source.name}: {len(train)} train and {len(val)} val images, "
-        f"{_parameters(model)}, {device.type}, {how}"
+        f"{config.template['name']} on {source.name}: {len(train)} train and {len(val)} val "
+        f"images, {_parameters(model)}, {device.type}, {step_format}"
     )
-    setup = RunComponents(config, task, source, classes, train, val, model, how, device)
-    return replace(setup, parts=choose_parts(setup, say))
+    components = RunComponents(
+        config, task, source, classes, train, val, model, step_format, device
+    )
+    return replace(components, parts=choose_parts(components, say))
 
 
-def _independent(config: RunConfig, source: Source) -> RunConfig:
-    """The config as it is recorded: of the same meaning in any working folder, and whatever becomes of other files."""
+def _self_contained(config: RunConfig, source: Source) -> RunConfig:
+    """The config to record: valid in any working folder, and without its class and split files."""
     weights, hp = config.hp.get("pretrained_weights"), dict(config.hp)
     if isinstance(weights, str) and weights not in ("none", "imagenet") and Path(weights).exists():
         hp["pretrained_weights"] = str(Path(weights).absolute())
     return config.model_copy(update={"dataset": resolved(config.dataset, source), "hp": hp})
 
 
+def _say_data(source: Source, classes: ClassTable, train: Decoded, val: Decoded, say: Log) -> None:
+    counts = {"train": train.pixel_counts(len(classes)), "val": val.pixel_counts(len(classes))}
+    for line in brief(source, classes.names, counts, duplicates_in_train(source, "val") or ()):
+        say(line)
+
+
+def _check_sizes(
+    config: RunConfig, model: nn.Module, train_size: tuple[int, int], val: Decoded
+) -> None:
+    """Check that the encoder takes the sizes (H, W) of train views and of val images."""
+    val_sizes = sorted({(shape[0], shape[1]) for shape in shapes_of(val.images)})
+    for size in [train_size, *val_sizes[:_CHECKED_VAL_SIZES]]:
+        check_image_size(model, size, str(config.template["model"].get("encoder")))
+
+
 def _parameters(model: nn.Module) -> str:
     number, trained = sum(p.numel() for p in model.parameters()), trainable(model)
-    return f"{number / 1e6:.2f} M parameters" + (
-        f" ({trained / 1e6:.2f} M trained)" if trained < number else ""
-    )
+    text = f"{number / 1e6:.2f} M parameters"
+    return f"{text} ({trained / 1e6:.2f} M trained)" if trained < number else text
 
 
-def choose_parts(setup: RunComponents, say: Log) -> int:
-    """Into how many parts a batch is split: as configured, or the fewest that fit into memory.
+def choose_parts(components: RunComponents, say: Log) -> int:
+    """Choose the number of parts of a batch: as configured, or the fewest that fit into memory.
 
     Raises:
-        ConfigError: parts that do not divide the batch.
+        ConfigError: the configured number does not divide the batch.
         OutOfMemory: not even single images fit.
     """
-    wanted, batch = setup.config.trainer.accumulate, setup.batch_size
-    divisors = [n for n in range(1, batch + 1) if batch % n == 0]
-    if wanted != "auto":
-        if batch % wanted:
+    configured, batch = components.config.trainer.accumulate, components.batch_size
+    divisors = [number for number in range(1, batch + 1) if batch % number == 0]
+    if configured != "auto":
+        if batch % configured:
             raise ConfigError(
-                f"trainer.accumulate={wanted} does not divide hp.batch_size={batch}; allowed: "
+                f"trainer.accumulate={configured} does not divide hp.batch_size={batch}; allowed: "
                 f"{', '.join(map(str, divisors))}."
             )
-        return wanted
-    parts = fitting_parts(lambda n: try_step(replace(setup, parts=n)), divisors)
+        return configured
+    parts = fitting_parts(lambda number: try_step(replace(components, parts=number)), divisors)
     if parts > 1:
         say(
-            f"steps of {batch} images do not fit into memory: {parts} parts of {batch // parts}, lr per item kept"
+            f"steps of {batch} images do not fit into memory: {parts} parts of {batch // parts}, "
+            "lr per item kept"
         )
     return parts
 
 
-def try_step(setup: RunComponents) -> None:
-    """Forward and backward of a batch at the largest size, on a copy of the model; raises what that raises."""
-    config, task, device = setup.config, setup.task, setup.device
-    model = copy.deepcopy(setup.model).to(device).to(memory_format=setup.how.memory_format).train()
-    loss = SegmentationLoss(config.loss, setup.train.class_shares(len(setup.classes))).to(device)
-    size = setup.batch_shape[2:]
-    made = {
-        "image": torch.zeros((setup.batch_size, 3, *size), dtype=torch.uint8),
-        "mask": torch.zeros((setup.batch_size, *size), dtype=torch.uint8),
+def try_step(components: RunComponents) -> None:
+    """Run the largest batch forward and backward on a copy of the model; its errors propagate."""
+    device, batch_size = components.device, components.batch_size
+    model = components.training_copy()
+    loss = SegmentationLoss(components.config.loss, components.class_shares).to(device)
+    size = components.batch_shape[2:]
+    images = {
+        "image": torch.zeros((batch_size, 3, *size), dtype=torch.uint8),
+        "mask": torch.zeros((batch_size, *size), dtype=torch.uint8),
     }
-    batch = {k: v.to(device) for k, v in task.collate(made).items()}
-    with torch.autocast(device.type, torch.bfloat16, enabled=setup.how.bf16):
-        torch.autograd.backward(loss_in_parts(task, model, loss, batch, setup.step_size)[0])
+    batch = {key: value.to(device) for key, value in components.task.collate(images).items()}
+    with torch.autocast(device.type, torch.bfloat16, enabled=components.step_format.bf16):
+        last_part, _ = loss_in_parts(components.task, model, loss, batch, components.step_size)
+        torch.autograd.backward(last_part)
 
 
 def check_start(config: RunConfig, with_weights: bool = True) -> None:
-    """Checks what every run of a config needs at once: its device, and the weights that it starts from.
+    """Check what every run of a config needs: its device and its initial weights.
 
-    Weights of the model hub are fetched, which each run would do.
+    Weights of the model hub are downloaded, as each run would do.
 
     Raises:
         ConfigError: the device is missing, or the weights cannot be loaded.
@@ -202,26 +239,28 @@ def check_start(config: RunConfig, with_weights: bool = True) -> None:
 
 
 def _device(config: RunConfig) -> torch.device:
-    wanted = config.trainer.accelerator
-    if wanted == "gpu" and not torch.cuda.is_available():
+    accelerator = config.trainer.accelerator
+    if accelerator == "gpu" and not torch.cuda.is_available():
         raise ConfigError(
             "trainer.accelerator=gpu: torch finds no CUDA device. Use trainer=cpu or trainer=auto."
         )
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+    return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _initial_weights(config: RunConfig, task: Task) -> Path | None:
-    """The file or folder that the model starts from; None for random weights, or those of the model hub.
+    """Locate the file or folder of the initial weights.
+
+    Returns:
+        None for random weights and for those of the model hub.
 
     Raises:
-        ConfigError: weights that cannot be had, before data is downloaded, converted or read for nothing.
+        ConfigError: the weights do not exist. This comes before any data is downloaded or read.
     """
     weights, dataset = str(config.hp.get("pretrained_weights", "none")), config.dataset
     if weights in ("none", "imagenet"):
-        is_there = (
-            dataset.source == "folder" and dataset.root and Path(dataset.root).expanduser().exists()
-        )
-        if weights == "imagenet" and dataset.source != "street" and not is_there:
+        root = Path(dataset.root).expanduser() if dataset.root else None
+        is_local = dataset.source == "folder" and root is not None and root.exists()
+        if weights == "imagenet" and dataset.source != "street" and not is_local:
             task.build(config.template["model"], 2, pretrained=True)
         return None
     if weights.startswith(("models:/", "runs:/")):
@@ -229,8 +268,8 @@ def _initial_weights(config: RunConfig, task: Task) -> Path | None:
     path = Path(weights).expanduser()
     if not path.exists():
         raise ConfigError(
-            f"hp.pretrained_weights={weights}: no such file or folder. Give a safetensors file, a segmenter folder, "
-            "models:/NAME@champion, runs:/ID, imagenet or none."
+            f"hp.pretrained_weights={weights}: no such file or folder. Give a safetensors file, a "
+            "segmenter folder, models:/NAME@champion, runs:/ID, imagenet or none."
         )
     return locate(str(path)).folder if path.is_dir() else path
 
@@ -238,21 +277,24 @@ def _initial_weights(config: RunConfig, task: Task) -> Path | None:
 def _initial_model(
     config: RunConfig, task: Task, classes: ClassTable, weights: Path | None, say: Log
 ) -> nn.Module:
-    named = str(config.hp.get("pretrained_weights", "none"))
-    model = task.build(config.template["model"], len(classes), pretrained=named == "imagenet")
+    name = str(config.hp.get("pretrained_weights", "none"))
+    model = task.build(config.template["model"], len(classes), pretrained=name == "imagenet")
     if weights is not None:
-        say(f"took {copy_weights(model, weights, classes.names)} tensors from {named}")
-    apply_tuning(config.tuning, model, named)
+        say(f"took {copy_weights(model, weights, classes.names)} tensors from {name}")
+    apply_tuning(config.tuning, model, name)
     return model
 
 
 def build_augment(config: RunConfig, train: Decoded, num_classes: int) -> Augment:
-    """The augmentation: views as large as the images where all have one size, else squares of the shorter side."""
-    shapes = {tuple(s[:2]) for s in shapes_of(train.images)}
-    side = min(min(s) for s in shapes)
-    whole = next(iter(shapes)) if len(shapes) == 1 else (side, side)
-    plain = config.sampling == SamplingConfig()
-    sampling = None if plain else Sampling(config.sampling, train.pixel_counts(num_classes))
-    return Augment(
-        config.augment, (int(whole[0]), int(whole[1])), config.hp["num_epochs"], sampling
-    )
+    """Build the augmentation of the train images.
+
+    Without crops, a view has the size of the images if they all have one, else it is a square of
+    their shortest side.
+    """
+    shapes = {(shape[0], shape[1]) for shape in shapes_of(train.images)}
+    side = min(min(shape) for shape in shapes)
+    view_size = next(iter(shapes)) if len(shapes) == 1 else (side, side)
+    sampling = None
+    if config.sampling != SamplingConfig():
+        sampling = Sampling(config.sampling, train.pixel_counts(num_classes))
+    return Augment(config.augment, view_size, config.hp["num_epochs"], sampling)

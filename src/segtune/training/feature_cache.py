@@ -1,9 +1,11 @@
-"""Features of a frozen encoder, computed once: what a head is trained on when nothing before it changes.
+"""Features of a frozen encoder, computed once, to train a head on.
 
-Several augmented views of each train image, and the val images as they are, go through the encoder once. The maps lie
-in the cache folder as bf16, mapped into the memory of every run and worker that trains a head on these weights.
+Several augmented views of each train image, and the val images as they are, go through the encoder
+once. The cache folder holds the feature maps as bf16 files. Every run and worker that trains a head
+on the same weights maps these files into its memory.
 """
 
+import copy
 import hashlib
 import json
 import os
@@ -33,19 +35,22 @@ from segtune.runtime.log import Log
 from segtune.training.components import RunComponents
 
 Batch = dict[str, Any]
-Views = Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]
+Pairs = Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]
+"""Images (h, w, 3) with their masks (h, w)."""
+
 _BATCH = 8
-_FORMAT = 2  # of what is kept: features that were made in another way are not used
+_FORMAT = 2  # of the files and of their content: change it to discard earlier features
 
 
 @dataclass
 class FeatureViews(Dataset[Batch]):
-    """Encoded views: `views` of each image, one after the other.
+    """Encoded images: `views` views of each image, one after the other.
 
     Attributes:
-        levels: each (N * views, C, h, w), bf16 as uint16; a level that the head does not read has shape (1, C, h, w).
+        levels: each (N * views, C, h, w), bf16 as uint16. A level that the head does not read has
+            shape (1, C, h, w).
         masks: (N * views, H, W) uint8.
-        size: (height, width) of the images that were encoded.
+        size: (height, width) of the encoded images.
     """
 
     levels: Sequence[NDArray[np.uint16]]
@@ -58,105 +63,137 @@ class FeatureViews(Dataset[Batch]):
         return len(self.masks) // self.views
 
     def __getitems__(self, items: Sequence[Any]) -> Batch:
-        """A batch of draws (see `EpochSampler`), each in one of its views; or of indices, for validation."""
+        """The batch of some draws (see `EpochSampler`), or of some indices for validation."""
         rows = [self._row(*item) if isinstance(item, tuple) else int(item) for item in items]
-        maps = []
+        features = []
         for level in self.levels:
-            read = (
-                level[rows]
-                if len(level) > 1
-                else np.broadcast_to(level, (len(rows), *level.shape[1:])).copy()
-            )
-            maps.append(torch.from_numpy(read).view(torch.bfloat16))
-        return {"features": maps, "mask": torch.from_numpy(self.masks[rows]), "size": self.size}
+            if len(level) > 1:
+                values = level[rows]
+            else:
+                values = np.broadcast_to(level, (len(rows), *level.shape[1:])).copy()
+            features.append(torch.from_numpy(values).view(torch.bfloat16))
+        return {"features": features, "mask": torch.from_numpy(self.masks[rows]), "size": self.size}
 
     def _row(self, epoch: int, index: int, repeat: int) -> int:
-        """The view of a draw: an image that is drawn again shows its next view, all of them before one comes twice."""
+        """The row of a draw: a random view; each repeat in an epoch takes the image's next view."""
         rng = np.random.default_rng([self.seed, epoch, index])
         return index * self.views + (int(rng.integers(self.views)) + repeat) % self.views
 
 
-def encoded_views(setup: RunComponents, say: Log) -> tuple[FeatureViews, FeatureViews] | None:
-    """Train and val views of a run whose head alone is trained; None where it caches none.
+def encoded_views(components: RunComponents, say: Log) -> tuple[FeatureViews, FeatureViews] | None:
+    """Encode the train and val images of a run that trains its head alone, or open them.
+
+    Returns:
+        None for a run without `tuning.cached_views`.
 
     Raises:
-        ConfigError: an architecture whose encoder and head cannot be taken apart, or val images of several sizes.
+        ConfigError: the model has no separate encoder and head, or val images differ in size.
     """
-    tuning, model = setup.config.tuning, setup.model
+    tuning, model = components.config.tuning, components.model
     if not tuning.cached_views:
         return None
+    _check_cacheable(components)
+    augment, seed, views = components.augment, components.config.seed, tuning.cached_views
+    encoder_facts = [
+        state_hash(encoder_of(model)),
+        dict(components.config.template["model"]),  # heads differ in the levels that they read
+        seed,
+        str(components.step_format),
+        list(augment.size(augment.num_epochs)),
+    ]
+    train_facts = [
+        components.train.fingerprint,
+        views,
+        augment.config.model_dump(mode="json"),
+        *encoder_facts,
+        components.config.sampling.model_dump(mode="json"),
+    ]
+    train = _Split(
+        "train", train_facts, len(components.train) * views, views,
+        lambda: _augmented(components.train, augment, views, seed),
+    )  # fmt: skip
+    val_facts = [components.val.fingerprint, *encoder_facts]
+    val = _Split("val", val_facts, len(components.val), 1, lambda: _unchanged(components.val))
+    return _cached(components, train, say), _cached(components, val, say)
+
+
+def _check_cacheable(components: RunComponents) -> None:
+    model, config = components.model, components.config
+    key = f"tuning.cached_views={config.tuning.cached_views}"
     if not isinstance(model, SegmentationModel) or not model.is_separable:
         raise ConfigError(
-            f"tuning.cached_views={tuning.cached_views}: {setup.config.template['name']} cannot be taken apart into "
-            "encoder and head. Set tuning.cached_views=0, or choose another template."
+            f"{key}: {config.template['name']} cannot be taken apart into encoder and head. Set "
+            "tuning.cached_views=0, or choose another template."
         )
-    if len(set(shapes_of(setup.val.images))) > 1 or len(set(shapes_of(setup.val.masks))) > 1:
+    val = components.val
+    if len(set(shapes_of(val.images))) > 1 or len(set(shapes_of(val.masks))) > 1:
         raise ConfigError(
-            f"tuning.cached_views={tuning.cached_views}: the val images of '{setup.source.name}' have several sizes; "
-            "give hp.image_size=[width,height], or tuning.cached_views=0."
+            f"{key}: the val images of '{components.source.name}' have several sizes; give "
+            "hp.image_size=[width,height], or tuning.cached_views=0."
         )
-    augment, seed, views = setup.augment, setup.config.seed, tuning.cached_views
-    digest = state_hash(encoder_of(model))
-    net = dict(setup.config.template["model"])  # heads differ in the levels that they read
-    told = [digest, net, seed, str(setup.how), list(augment.size(augment.num_epochs))]
-    about = [setup.train.fingerprint, views, augment.config.model_dump(mode="json"), *told]
-    about.append(setup.config.sampling.model_dump(mode="json"))
-    train = _kept(
-        setup, "train", about, lambda: _augmented(setup.train, augment, views, seed), views, say
-    )
-    val = _kept(setup, "val", [setup.val.fingerprint, *told], lambda: _plain(setup.val), 1, say)
-    return train, val
 
 
-def _kept(
-    setup: RunComponents,
-    split: str,
-    about: Sequence[Any],
-    make: Callable[[], Views],
-    views: int,
-    say: Log,
-) -> FeatureViews:
-    told = json.dumps([_FORMAT, split, list(setup.config.hp["image_size"]), *about])
-    key = hashlib.sha256(told.encode()).hexdigest()[:24]
+@dataclass(frozen=True)
+class _Split:
+    """A split to encode.
+
+    Attributes:
+        facts: everything that the features depend on.
+        rows: number of views of all images together.
+        views: number of views of each image.
+        pairs: makes the views.
+    """
+
+    name: str
+    facts: Sequence[Any]
+    rows: int
+    views: int
+    pairs: Callable[[], Pairs]
+
+
+def _cached(components: RunComponents, split: _Split, say: Log) -> FeatureViews:
+    """Open the features of a split; encode them first if the cache does not hold them."""
+    config = components.config
+    facts = json.dumps([_FORMAT, split.name, list(config.hp["image_size"]), *split.facts])
+    key = hashlib.sha256(facts.encode()).hexdigest()[:24]
     folder = cache_dir() / "features" / key
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         if not folder.is_dir():
-            number = len(setup.train if split == "train" else setup.val) * views
             say(
-                f"encoding {number} {split} views once, for this and every other head on these weights"
+                f"encoding {split.rows} {split.name} views once, for this and every other head on "
+                "these weights"
             )
             unfinished = folder.with_suffix(".unfinished")
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir()
-            _encode(setup, make(), number, unfinished)
+            _encode(components, split, unfinished)
             unfinished.replace(folder)
-            _make_room(folder, setup.config.cache.max_gb)
+            _make_room(folder, config.cache.max_gb)
         os.utime(folder)
-        return _opened(
-            folder, views, setup.config.seed
-        )  # before the lock is free: then it may be removed
+        # under the lock: another process may remove the folder as soon as the lock is free
+        return _opened(folder, split.views, config.seed)
 
 
 def _opened(folder: Path, views: int, seed: int) -> FeatureViews:
-    about = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-    levels = [np.load(folder / f"{n}.npy", mmap_mode="r") for n in range(about["levels"])]
-    size = (int(about["size"][0]), int(about["size"][1]))
+    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    levels = [np.load(folder / f"{n}.npy", mmap_mode="r") for n in range(index["levels"])]
+    size = (int(index["size"][0]), int(index["size"][1]))
     return FeatureViews(levels, np.load(folder / "mask.npy", mmap_mode="r"), size, views, seed)
 
 
-def _make_room(kept: Path, max_gb: float) -> None:
-    """Removes the least recently used features until all take no more than that.
+def _make_room(newest: Path, max_gb: float) -> None:
+    """Remove the least recently used features until all together take at most `max_gb`.
 
-    Features that another process makes or opens right now stay; a process that has opened them keeps its maps.
+    Features that another process makes or opens right now stay. A process that has opened features
+    keeps its maps after their removal.
     """
-    folders = [
-        (p, _bytes_in(p), _used_at(p))
-        for p in kept.parent.iterdir()
-        if p.suffix != ".lock" and p != kept
-    ]
-    total = _bytes_in(kept)
-    for folder, size, _ in sorted(folders, key=lambda f: -f[2]):
+    folders = []
+    for path in newest.parent.iterdir():
+        if path.suffix != ".lock" and path != newest:
+            folders.append((path, _bytes_in(path), _used_at(path)))
+    total = _bytes_in(newest)
+    for folder, size, _ in sorted(folders, key=lambda row: -row[2]):
         total += size
         if total > max_gb * 1e9:
             _remove(folder)
@@ -176,57 +213,76 @@ def _used_at(folder: Path) -> float:
 
 
 def _remove(folder: Path) -> None:
-    """Removes features whose lock is free; under another name first, so that no half of them is ever read."""
-    try:
-        with FileLock(folder.with_suffix(".lock"), timeout=0):
-            unfinished = folder.with_suffix(".unfinished")
-            if folder != unfinished:
-                shutil.rmtree(unfinished, ignore_errors=True)
-                folder.replace(unfinished)
+    """Remove features whose lock is free; rename them first, so that nobody reads half of them."""
+    # another process may open them, or remove them first
+    with suppress(Timeout, FileNotFoundError), FileLock(folder.with_suffix(".lock"), timeout=0):
+        unfinished = folder.with_suffix(".unfinished")
+        if folder != unfinished:
             shutil.rmtree(unfinished, ignore_errors=True)
-    except (Timeout, FileNotFoundError):  # another process opens them, or was first
-        pass
+            folder.replace(unfinished)
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
-@torch.no_grad()  # not inference mode: the weights that change their format here are trained afterwards
-def _encode(setup: RunComponents, pairs: Views, number: int, folder: Path) -> None:
-    model = setup.model
+@torch.no_grad()  # not inference mode: `_used` needs gradients
+def _encode(components: RunComponents, split: _Split, folder: Path) -> None:
+    model, device = copy.deepcopy(components.model), components.device
     assert isinstance(model, SegmentationModel)
-    model.to(setup.device).to(memory_format=setup.how.memory_format).eval()
-    maps: list[Any] = []
-    masks: Any = None
-    size, done, used = (0, 0), 0, list[bool]()
-    for images, batch in _batches(pairs):
-        image = torch.from_numpy(images).permute(0, 3, 1, 2).to(setup.device)
-        with torch.autocast(setup.device.type, torch.bfloat16, enabled=setup.how.bf16):
-            found = model.encode(image)
-        if masks is None:
-            size, used = (
-                (images.shape[1], images.shape[2]),
-                _used(model, found, (images.shape[1], images.shape[2])),
-            )
-            shapes = [(number if u else 1, *f.shape[1:]) for f, u in zip(found, used, strict=True)]
-            maps = [
-                open_memmap(folder / f"{n}.npy", "w+", np.uint16, s) for n, s in enumerate(shapes)
-            ]
-            masks = open_memmap(folder / "mask.npy", "w+", np.uint8, (number, *batch.shape[1:]))
-        for level, values, is_used in zip(maps, found, used, strict=True):
+    step_format = components.step_format
+    model.to(device).to(memory_format=step_format.memory_format).eval()
+    files: _FeatureFiles | None = None
+    for images, masks in _batches(split.pairs()):
+        image = torch.from_numpy(images).permute(0, 3, 1, 2).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=step_format.bf16):
+            features = model.encode(image)
+        if files is None:
+            size = (images.shape[1], images.shape[2])
+            used = _used(model, features, size)
+            files = _FeatureFiles(folder, split.rows, size, used, features, masks)
+        files.append(features, masks)
+    assert files is not None  # a split holds at least one image
+    files.finish()
+
+
+class _FeatureFiles:
+    """The files that `_opened` reads, written batch by batch."""
+
+    def __init__(
+        self,
+        folder: Path,
+        rows: int,
+        size: tuple[int, int],
+        used: Sequence[bool],
+        features: Sequence[Tensor],
+        masks: NDArray[np.uint8],
+    ) -> None:
+        self.folder, self.size, self.used, self.written = folder, size, used, 0
+        self.levels: list[Any] = []
+        for number, (level, is_used) in enumerate(zip(features, used, strict=True)):
+            shape = (rows if is_used else 1, *level.shape[1:])
+            self.levels.append(open_memmap(folder / f"{number}.npy", "w+", np.uint16, shape))
+        shape = (rows, *masks.shape[1:])
+        self.masks = open_memmap(folder / "mask.npy", "w+", np.uint8, shape)
+
+    def append(self, features: Sequence[Tensor], masks: NDArray[np.uint8]) -> None:
+        rows = slice(self.written, self.written + len(masks))
+        for level, values, is_used in zip(self.levels, features, self.used, strict=True):
             if is_used:
                 bits = values.to(torch.bfloat16).contiguous().view(torch.uint16)
-                level[done : done + len(batch)] = bits.cpu().numpy()
-        masks[done : done + len(batch)] = batch
-        done += len(batch)
-    for array in (*maps, masks):
-        array.flush()
-    (folder / "index.json").write_text(
-        json.dumps({"levels": len(maps), "size": size}), encoding="utf-8"
-    )
+                level[rows] = bits.cpu().numpy()
+        self.masks[rows] = masks
+        self.written = rows.stop
+
+    def finish(self) -> None:
+        for array in (*self.levels, self.masks):
+            array.flush()
+        index = {"levels": len(self.levels), "size": self.size}
+        (self.folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
 def _used(
     model: SegmentationModel, features: Sequence[Tensor], size: tuple[int, int]
 ) -> list[bool]:
-    """Which levels the head reads: those that its output changes with."""
+    """Whether the head reads each level: its output then has a gradient at the level."""
     leaves = [torch.zeros_like(f[:1], dtype=torch.float32).requires_grad_() for f in features]
     with torch.enable_grad():
         torch.autograd.backward(model.decode(leaves, size, 1).sum())
@@ -234,24 +290,27 @@ def _used(
     return [leaf.grad is not None for leaf in leaves]
 
 
-def _augmented(split: Decoded, augment: Augment, views: int, seed: int) -> Views:
+def _augmented(split: Decoded, augment: Augment, views: int, seed: int) -> Pairs:
     for index in range(len(split)):
         for view in range(views):
             rng = np.random.default_rng([seed, view, index])
             yield augment(split.images[index], split.masks[index], index, augment.num_epochs, rng)
 
 
-def _plain(split: Decoded) -> Views:
+def _unchanged(split: Decoded) -> Pairs:
     for index in range(len(split)):
         yield split.images[index], split.masks[index]
 
 
-def _batches(pairs: Views) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    waiting = []
-    for pair in pairs:
-        waiting.append(pair)
-        if len(waiting) == _BATCH:
-            yield np.stack([i for i, _ in waiting]), np.stack([m for _, m in waiting])
-            waiting = []
-    if waiting:
-        yield np.stack([i for i, _ in waiting]), np.stack([m for _, m in waiting])
+def _batches(pairs: Pairs) -> Pairs:
+    """Stack pairs in batches: images (B, h, w, 3) with masks (B, h, w)."""
+    images: list[NDArray[np.uint8]] = []
+    masks: list[NDArray[np.uint8]] = []
+    for image, mask in pairs:
+        images.append(image)
+        masks.append(mask)
+        if len(images) == _BATCH:
+            yield np.stack(images), np.stack(masks)
+            images, masks = [], []
+    if images:
+        yield np.stack(images), np.stack(masks)

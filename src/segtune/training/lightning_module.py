@@ -1,9 +1,10 @@
-"""The one training step: bytes in, loss out; validation counts one confusion matrix over the whole split.
+"""The training step: a batch of bytes becomes a loss; validation counts one confusion matrix.
 
-The kind of model (`kinds`) says what a batch's loss is, and what of it is counted.
+The task decides which loss a batch has, and which predictions are counted (`segtune.tasks`).
 """
 
 import math
+from dataclasses import dataclass, field
 
 import pytorch_lightning as pl
 import torch
@@ -26,83 +27,86 @@ from segtune.training.accumulation import loss_in_parts
 Batch = dict[str, Tensor]
 
 
-class FineTuning(pl.LightningModule):
-    """Fine-tunes a model.
+@dataclass(frozen=True)
+class UpdateSettings:
+    """How the weights are updated.
 
-    Args:
-        task: gives the loss of a batch, and its predicted and true ids.
-        part_size: images that go through the model at once; a batch of more is accumulated in parts.
+    Attributes:
+        part_size: images that go through the model at once; a larger batch is split into parts.
         lr: the base learning rate, batch_size * per_item_lrate.
-        ema_decay: what the decay of the moving average rises to, by 1 - t**-0.6 at step t; the average is validated and
-            kept. None validates the weights themselves.
+        ema_decay: upper limit of the decay of the moving average of the weights, which rises as
+            1 - t**-0.6 at step t. The average is validated and saved. None means no average.
     """
 
+    part_size: int
+    num_classes: int
+    lr: float
+    optimizer: OptimizerConfig
+    scheduler: SchedulerConfig
+    ema_decay: float | None = None
+    tuning: TuningConfig = field(default_factory=TuningConfig)
+
+
+class FineTuning(pl.LightningModule):
+    """Fine-tunes a model."""
+
     def __init__(
-        self,
-        model: nn.Module,
-        loss: SegmentationLoss,
-        task: Task,
-        part_size: int,
-        num_classes: int,
-        lr: float,
-        optimizer: OptimizerConfig,
-        scheduler: SchedulerConfig,
-        ema_decay: float | None = None,
-        tuning: TuningConfig | None = None,
+        self, model: nn.Module, loss: SegmentationLoss, task: Task, settings: UpdateSettings
     ) -> None:
         super().__init__()
-        self.model, self.loss, self.lr = model, loss, lr
-        self.task, self.part_size = task, part_size
-        self.optimizer_config, self.scheduler_config = optimizer, scheduler
-        self.tuning = tuning or TuningConfig()
-        # that is as far back as t**0.6 steps, a tenth of 300 or a twentieth of 2,000: further back, and short runs lag
-        self.ema = (
-            ModelEmaV3(model, decay=ema_decay, use_warmup=True, warmup_power=0.6)
-            if ema_decay
-            else None
-        )
-        if self.ema is not None:
-            self.ema.module.requires_grad_(
-                False
-            )  # or a distributed run would wait for its gradients
-        self.confusion = ConfusionMatrix(num_classes)
+        self.model, self.loss, self.task, self.settings = model, loss, task, settings
+        # the average spans t**0.6 steps, a tenth of 300 or a twentieth of 2,000: with a longer span
+        # the average of a short run lags behind
+        self.ema: ModelEmaV3 | None = None
+        if settings.ema_decay:
+            self.ema = ModelEmaV3(
+                model, decay=settings.ema_decay, use_warmup=True, warmup_power=0.6
+            )
+            # a distributed run would wait for the gradients of the average
+            self.ema.module.requires_grad_(False)
+        self.confusion = ConfusionMatrix(settings.num_classes)
         self.scores: Scores | None = None
         self.total_steps, self._averaged_at = 1, -1
         self._losses, self._not_finite = _EpochLosses(), torch.zeros((), dtype=torch.int64)
 
     def train(self, mode: bool = True) -> "FineTuning":
-        """As any module's; a frozen encoder keeps its running statistics, too."""
+        """Set the mode of all modules; a frozen encoder keeps its running statistics."""
         super().train(mode)
-        if self.tuning != TuningConfig() and is_frozen(self.model):
+        if self.settings.tuning != TuningConfig() and is_frozen(self.model):
             encoder_of(self.model).eval()
         return self
 
     @property
     def averaged(self) -> nn.Module:
-        """The weights that are validated and kept: the moving average where there is one."""
+        """The model that is validated and saved: the moving average, if there is one."""
         return self.ema.module if self.ema is not None else self.model
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One update's worth of gradient; Lightning runs the rest of it backward."""
+        """Run all parts of a batch backward but the last; Lightning runs the last one."""
         if isinstance(self.model, SegmentationModel):
             self.model.advance(self.global_step / self.total_steps)
         optimizer = self.trainer.optimizers[0]
         optimizer.zero_grad()
-        rest, loss = loss_in_parts(self.task, self.model, self.loss, batch, self.part_size)
+        last_part, loss = loss_in_parts(
+            self.task, self.model, self.loss, batch, self.settings.part_size
+        )
         self._losses.add(loss, self.global_step, optimizer.param_groups[0]["lr"])
-        return rest
+        return last_part
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
-        """Nothing: Lightning calls it when the gradients of a batch's first parts are there already."""
+        """Keep the gradients: when Lightning calls this, those of the first parts are there."""
 
     def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
-        """Moves the average, once per update of the weights."""
+        """Update the moving average, once per update of the weights."""
         if self.ema is not None and self.global_step != self._averaged_at:
             self._averaged_at = self.global_step
             self.ema.update(self.model, step=self.global_step)
 
     def on_train_start(self) -> None:
-        """Sets the learning rate by the schedule: a checkpoint holds that of its own number of epochs."""
+        """Set the learning rate from the schedule of this run.
+
+        A checkpoint holds the learning rate of another schedule if the run was extended.
+        """
         scheduler = self.lr_schedulers()
         assert isinstance(scheduler, LambdaLR)
         factors = (schedule(scheduler.last_epoch) for schedule in scheduler.lr_lambdas)
@@ -111,10 +115,11 @@ class FineTuning(pl.LightningModule):
             group["lr"] = base * factor
 
     def on_train_epoch_start(self) -> None:
-        """Starts the epoch's mean loss, and lets the encoder go when its time has come."""
+        """Start a new mean loss; unfreeze the encoder after its frozen epochs."""
         self._losses = _EpochLosses()
-        if self.tuning.frozen_epochs and self.tuning.encoder == "train":
-            freeze_encoder(self.model, self.current_epoch < self.tuning.frozen_epochs)
+        tuning = self.settings.tuning
+        if tuning.frozen_epochs and tuning.encoder == "train":
+            freeze_encoder(self.model, self.current_epoch < tuning.frozen_epochs)
         self.train()
 
     @property
@@ -122,44 +127,45 @@ class FineTuning(pl.LightningModule):
         """Mean loss of the epoch so far.
 
         Raises:
-            Diverged: it is not finite.
+            Diverged: the loss is not finite.
         """
         return self._losses.mean()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Counts a batch."""
+        """Count the predictions of a batch."""
         prediction, target, finite = self.task.pairs_of(self.averaged, batch)
         self.confusion.update(prediction, target)
         self._not_finite = self._not_finite + ~finite
 
     def on_validation_epoch_end(self) -> None:
-        """Scores the split.
+        """Score the val split.
 
         Raises:
-            Diverged: outputs that are not finite.
+            Diverged: an output is not finite.
         """
         not_finite = self._not_finite.to(self.device)
         self._not_finite = torch.zeros_like(not_finite)
         if int(self.trainer.strategy.reduce(not_finite, reduce_op="sum")):
-            _ = self.train_loss  # raises with the step, where the loss was not finite before
+            _ = self.train_loss  # raises, with the step, if the loss was not finite before
             raise Diverged(
-                f"the model's outputs for val images are not finite after step {self.global_step} at a base lr of "
-                f"{self.lr:g}. Lower hp.per_item_lrate, or set trainer.gradient_clip=1."
+                f"the model's outputs for val images are not finite after step {self.global_step} "
+                f"at a base lr of {self.settings.lr:g}. Lower hp.per_item_lrate, or set "
+                "trainer.gradient_clip=1."
             )
         self.scores = score(self.confusion.compute())
         self.confusion.reset()
-        self.log(
-            "val/miou", torch.tensor(self.scores.miou), sync_dist=True
-        )  # what early stopping watches on each rank
+        # early stopping watches this value on each rank
+        self.log("val/miou", torch.tensor(self.scores.miou), sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The optimiser, with its schedule advanced each step."""
+        """Build the optimiser, and the schedule that advances with each step."""
         bf16 = "bf16" in str(self.trainer.precision)
+        settings = self.settings
         optimizer = build_optimizer(
-            self.optimizer_config, self.model, self.lr, self.tuning.layer_decay, bf16
+            settings.optimizer, self.model, settings.lr, settings.tuning.layer_decay, bf16
         )
         self.total_steps = int(self.trainer.estimated_stepping_batches)
-        scheduler = build_scheduler(self.scheduler_config, optimizer, self.total_steps)
+        scheduler = build_scheduler(settings.scheduler, optimizer, self.total_steps)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
@@ -167,7 +173,7 @@ class FineTuning(pl.LightningModule):
 
 
 class _EpochLosses:
-    """The losses of an epoch, summed on the device: reading one each step would make the device wait."""
+    """The losses of an epoch, summed on the device: reading each loss would make the CPU wait."""
 
     def __init__(self) -> None:
         self._sum: Tensor | None = None
@@ -177,24 +183,23 @@ class _EpochLosses:
     def add(self, loss: Tensor, step: int, lr: float) -> None:
         if self._sum is None:
             self._sum, self._first_step = torch.zeros_like(loss), step
-            self._good_steps, self._last_good = (
-                torch.zeros_like(loss, dtype=torch.int64),
-                torch.full_like(loss, math.nan),
-            )
+            self._finite_steps = torch.zeros_like(loss, dtype=torch.int64)
+            self._last_finite = torch.full_like(loss, math.nan)
         self._sum += loss
-        good = torch.isfinite(self._sum)  # stays false from the first bad loss on
-        self._good_steps += good
-        self._last_good = torch.where(good, loss, self._last_good)
+        is_finite = torch.isfinite(self._sum)  # stays false after the first loss that is not
+        self._finite_steps += is_finite
+        self._last_finite = torch.where(is_finite, loss, self._last_finite)
         self._rates.append(lr)
 
     def mean(self) -> float:
         if self._sum is None:
             return 0.0
-        total, good = float(self._sum), int(self._good_steps)
+        total, finite_steps = float(self._sum), int(self._finite_steps)
         if not math.isfinite(total):
             raise Diverged(
-                f"the loss became {total} at step {self._first_step + good + 1} at lr {self._rates[good]:g}; the last "
-                f"finite loss of that epoch was {float(self._last_good):.4g}. Lower hp.per_item_lrate, or set "
+                f"the loss became {total} at step {self._first_step + finite_steps + 1} at lr "
+                f"{self._rates[finite_steps]:g}; the last finite loss of that epoch was "
+                f"{float(self._last_finite):.4g}. Lower hp.per_item_lrate, or set "
                 "trainer.gradient_clip=1."
             )
         return total / len(self._rates)

@@ -1,8 +1,9 @@
-"""Opening the run that a training writes to: a new one, one that is resumed, or a longer one that extends another."""
+"""Open the run that a training writes to: a new run, a resumed one, or one that extends another."""
 
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 
 import torch
 
@@ -16,96 +17,131 @@ from segtune.tracking.run_writer import RunWriter
 from segtune.tracking.runs import RunRecord, get_run
 from segtune.tracking.store import Store
 from segtune.training.components import RunComponents
-from segtune.training.resuming import alone_with, extend
+from segtune.training.request import RunRequest
+from segtune.training.resuming import copy_progress, lock_run
 
-_RANK_RUN = "SEGTUNE_RUN_ID"  # tells the other ranks of a distributed run whose they are
+_RANK_RUN = "SEGTUNE_RUN_ID"  # passes the run's id to the other processes of a distributed run
 
 
 def rank() -> int:
-    """Place of this process among those of a distributed run on this machine; 0 where it is alone."""
+    """The number of this process in a distributed run on this machine; 0 if it is alone."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def open_run(
-    store: Store, setup: RunComponents, name: str, tags: Mapping[str, str], parent: str | None, resume: str | None,
-    held: ExitStack, say: Log,
-) -> RunWriter:  # fmt: skip
-    """The run to write to: a new one, one that is resumed, or a longer one that takes another's checkpoint over."""
-    if rank():
-        return RunWriter(store, os.environ[_RANK_RUN])
-    record = get_run(store, resume) if resume else None
-    own = wanted = int(setup.config.hp["num_epochs"])
-    if record and parent is None:
-        # a trial is never extended; its sweep answers for the data, and its leases say who trains it
-        own = int(record.params.get("hp.num_epochs", wanted))
-        check_data(setup, record)
-        held.enter_context(alone_with(store, record.id))
-    if record and wanted == own:
-        run = RunWriter.reopen(store, record.id)
-    elif record:
-        run = _create_run(
-            store, setup, name or record.name, {**tags, "segtune.extends": record.id}, parent
-        )
-    else:
-        run = _create_run(store, setup, name, tags, parent)
-    run.folder.mkdir(parents=True, exist_ok=True)
-    if parent is None and (record is None or wanted != own):
-        held.enter_context(alone_with(store, run.run_id))
-    if record and wanted != own:
-        try:
-            extend(store, record, run, (own, wanted), say)
-        except BaseException:
-            run.finish("failed")
-            raise
-    os.environ[_RANK_RUN] = run.run_id
-    held.callback(os.environ.pop, _RANK_RUN, None)
-    return run
+    store: Store, components: RunComponents, request: RunRequest, locks: ExitStack, say: Log
+) -> RunWriter:
+    """Open the run to write to: a new one, a resumed one, or a longer one that extends another.
 
-
-def check_data(setup: RunComponents, run: RunRecord) -> None:
-    """Compares the data with what an earlier run saw.
+    Args:
+        locks: releases the locks of the run's folder when it closes.
 
     Raises:
-        DataError: its train or val split has changed.
+        ConfigError: another process trains the run.
+        DataError: the train or val split has changed since the run began.
     """
-    for split, tag, now in (
-        ("train", "segtune.dataset.train", setup.train.fingerprint),
-        ("val", "segtune.dataset", setup.val.fingerprint),
+    if rank():
+        return RunWriter(store, os.environ[_RANK_RUN])
+    earlier = get_run(store, request.resume) if request.resume else None
+    if earlier is None:
+        writer = _create_run(store, components, request, locks)
+    elif request.parent is not None:
+        # a trial is never extended; its sweep compares the data, and its lease keeps others away
+        writer = RunWriter.reopen(store, earlier.id)
+    else:
+        check_data(components, earlier)
+        locks.enter_context(lock_run(store, earlier.id))
+        if int(earlier.params.get("hp.num_epochs", components.num_epochs)) == components.num_epochs:
+            writer = RunWriter.reopen(store, earlier.id)
+        else:
+            writer = _extend_run(store, components, request, earlier, locks, say)
+    writer.folder.mkdir(parents=True, exist_ok=True)
+    os.environ[_RANK_RUN] = writer.run_id
+    locks.callback(os.environ.pop, _RANK_RUN, None)
+    return writer
+
+
+def check_data(components: RunComponents, run: RunRecord) -> None:
+    """Compare the fingerprints of the splits with those that an earlier run recorded.
+
+    Raises:
+        DataError: the train or val split has changed.
+    """
+    for split, tag, fingerprint in (
+        ("train", "segtune.dataset.train", components.train.fingerprint),
+        ("val", "segtune.dataset", components.val.fingerprint),
     ):
-        then = run.tags.get(tag, now)
-        if then != now:
+        recorded = run.tags.get(tag, fingerprint)
+        if recorded != fingerprint:
             raise DataError(
-                f"the {split} split of '{setup.source.name}' has changed since run {run.id} began "
-                f"(fingerprint {then[:12]}, now {now[:12]}). Restore the data, or train anew."
+                f"the {split} split of '{components.source.name}' has changed since run {run.id} "
+                f"began (fingerprint {recorded[:12]}, now {fingerprint[:12]}). Restore the data, "
+                "or train anew."
             )
 
 
-def _create_run(
-    store: Store, setup: RunComponents, name: str, tags: Mapping[str, str], parent: str | None
+def _extend_run(
+    store: Store,
+    components: RunComponents,
+    request: RunRequest,
+    earlier: RunRecord,
+    locks: ExitStack,
+    say: Log,
 ) -> RunWriter:
-    config, git = setup.config, git_state()
-    own = {
-        "segtune.kind": "run",
-        "segtune.dataset": setup.val.fingerprint,
-        "segtune.dataset.train": setup.train.fingerprint,
-        "segtune.format": str(setup.how),
-        "segtune.version": __version__,
-    } | ({"mlflow.source.git.commit": git["commit"]} if git else {})
-    own |= {"segtune.git.dirty": str(bool(git["diff"])).lower()} if git else {}
-    run = RunWriter.create(
+    """Create a longer run that starts from the checkpoint of an earlier one."""
+    request = replace(
+        request,
+        name=request.name or earlier.name,
+        tags={**request.tags, "segtune.extends": earlier.id},
+    )
+    writer = _create_run(store, components, request, locks)
+    try:
+        copy_progress(store, earlier, writer)
+    except BaseException:
+        writer.finish("failed")
+        raise
+    epochs = components.num_epochs
+    say(
+        f"run {writer.run_id} extends run {earlier.id} from {earlier.params['hp.num_epochs']} to "
+        f"{epochs} epochs, from its last checkpoint; the schedule now spans {epochs} epochs"
+    )
+    return writer
+
+
+def _create_run(
+    store: Store, components: RunComponents, request: RunRequest, locks: ExitStack
+) -> RunWriter:
+    """Create a run, lock its folder, and record config, classes, environment and Git state."""
+    config, git = components.config, git_state()
+    writer = RunWriter.create(
         store,
-        name or f"{config.template['name']}-{config.dataset.name}",
+        request.name or f"{config.template['name']}-{config.dataset.name}",
         logged_params(config),
-        own | dict(tags),
-        parent,
+        _tags(components, git) | dict(request.tags),
+        request.parent,
     )
-    log_datasets(run, setup.source, {"train": setup.train, "val": setup.val})
-    run.data("config.yaml", config.model_dump(mode="json"))
-    run.data("classes.json", setup.classes.to_json())
-    run.data(
-        "environment.json",
-        environment() | {"threads": torch.get_num_threads(), "device": device_name(setup.device)},
-    )
+    writer.folder.mkdir(parents=True, exist_ok=True)
+    if request.parent is None:
+        locks.enter_context(lock_run(store, writer.run_id))
+    log_datasets(writer, components.source, {"train": components.train, "val": components.val})
+    writer.data("config.yaml", config.model_dump(mode="json"))
+    writer.data("classes.json", components.classes.to_json())
+    machine = {"threads": torch.get_num_threads(), "device": device_name(components.device)}
+    writer.data("environment.json", environment() | machine)
     if git:
-        run.text("git.diff", f"# commit {git['commit']}\n{git['diff']}")
-    return run
+        writer.text("git.diff", f"# commit {git['commit']}\n{git['diff']}")
+    return writer
+
+
+def _tags(components: RunComponents, git: Mapping[str, str] | None) -> dict[str, str]:
+    tags = {
+        "segtune.kind": "run",
+        "segtune.dataset": components.val.fingerprint,
+        "segtune.dataset.train": components.train.fingerprint,
+        "segtune.format": str(components.step_format),
+        "segtune.version": __version__,
+    }
+    if git:
+        tags["mlflow.source.git.commit"] = git["commit"]
+        tags["segtune.git.dirty"] = str(bool(git["diff"])).lower()
+    return tags

@@ -1,4 +1,4 @@
-"""What a run came to."""
+"""The result of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,13 +10,14 @@ from segtune.tracking.runs import State
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
-        metrics: `val/miou`, `val/iou/<class>` and the rest of `Evidence.metrics`, of the kept segmenter; the
-            best `val/miou` of a pruned run.
-        segmenter: its folder; None for a run that did not finish.
-        cost: what the model costs, see `models.cost`; not measured for a pruned run without limits.
+        metrics: all figures of `Evidence.metrics` of the saved segmenter, such as `val/miou` and
+            `val/iou/<class>`. A pruned run has its best `val/miou` alone.
+        segmenter: folder of the segmenter; None if the run did not finish.
+        seconds: duration of the run.
+        cost: cost of the model, see `models.cost`. A pruned run has none.
         kind: `segmenter` or `labeler`.
     """
 
@@ -31,7 +32,7 @@ class RunResult:
 
     @property
     def uri(self) -> str:
-        """What `segtune.load` and `segtune predict model=` take."""
+        """The URI of the model, as `segtune.load` and `segtune predict model=` take it."""
         return f"runs:/{self.run_id}"
 
     @property
@@ -41,15 +42,14 @@ class RunResult:
 
     @property
     def summary(self) -> str:
-        """One line."""
+        """One line for people."""
         if self.state == "infeasible":
-            return "beyond the constraints: " + ", ".join(
-                f"{k} {v:.4g}" for k, v in self.cost.items()
-            )
+            costs = ", ".join(f"{name} {value:.4g}" for name, value in self.cost.items())
+            return f"beyond the constraints: {costs}"
         return f"{self.state}: val mIoU {self.miou:.4f}, {self.seconds:.0f} s"
 
     def to_json(self) -> dict[str, Any]:
-        """For scripts."""
+        """Plain data for scripts."""
         return {
             "run": self.run_id,
             "uri": self.uri,
