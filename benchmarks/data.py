@@ -66,7 +66,7 @@ def _waiting(words: list[str], steps: int) -> None:
     from segtune.models.build import build
     from segtune.models.losses.segmentation import SegmentationLoss
     from segtune.models.optim.optimizer import build_optimizer
-    from segtune.tasks.task import Segmentation
+    from segtune.tasks.segmentation import Segmentation
     from segtune.training.components import build_augment
 
     words = [

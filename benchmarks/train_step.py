@@ -36,7 +36,7 @@ from segtune.models.build import build
 from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.models.optim.optimizer import build_optimizer, build_scheduler
 from segtune.models.probe import StepFormat
-from segtune.tasks.task import Segmentation
+from segtune.tasks.segmentation import Segmentation
 from segtune.training import epochs as training
 from segtune.training.callbacks import BestAndLastCheckpoint
 from segtune.training.components import prepare

@@ -16,7 +16,7 @@ from segtune.models.build import build
 from segtune.models.fitting import check_image_size
 from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.models.optim.optimizer import build_optimizer
-from segtune.tasks.task import Segmentation
+from segtune.tasks.segmentation import Segmentation
 from segtune.training.fit import fit
 from segtune.training.request import RunHooks
 from tests.conftest import write_pairs

@@ -12,7 +12,8 @@ from segtune.config.schema import LossConfig
 from segtune.models.build import build
 from segtune.models.labeler import build_labeler
 from segtune.models.losses.segmentation import SegmentationLoss
-from segtune.tasks.task import RegionLabeling, Segmentation
+from segtune.tasks.region_labeling import RegionLabeling
+from segtune.tasks.segmentation import Segmentation
 from segtune.training.accumulation import loss_in_parts
 from segtune.training.fit import fit
 from segtune.training.lightning_module import _EpochLosses

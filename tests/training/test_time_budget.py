@@ -13,6 +13,7 @@ from segtune.data.batches.datamodule import LoaderOptions, SegmentationData, val
 from segtune.errors import ConfigError, OutOfMemory
 from segtune.models.build import build
 from segtune.models.fitting import check_image_size
+from segtune.tasks.segmentation import Segmentation
 from segtune.tracking.runs import artifact
 from segtune.tracking.store import open_store
 from segtune.training.components import prepare
@@ -131,16 +132,14 @@ def test_a_batch_is_split_into_the_fewest_parts_that_fit(monkeypatch, tmp_path):
 
 
 def test_a_step_that_does_not_fit_into_memory_names_one_that_does(monkeypatch, tmp_path):
-    from segtune.tasks.task import Segmentation
-
-    own = Segmentation.outputs
+    compute_outputs = Segmentation.outputs
 
     def outputs(self, model, loss, batch):
         if len(batch["image"]) > 1:
             raise RuntimeError(
                 "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory"
             )
-        return own(self, model, loss, batch)
+        return compute_outputs(self, model, loss, batch)
 
     monkeypatch.setattr(Segmentation, "outputs", outputs)
     with pytest.raises(OutOfMemory, match=r"steps of 1 fit. Set trainer.accumulate=3"):

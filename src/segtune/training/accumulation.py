@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from segtune.data.batches.datamodule import Batch
 from segtune.models.losses.segmentation import SegmentationLoss
-from segtune.tasks.task import Segmentation, Task
+from segtune.tasks.segmentation import Segmentation
+from segtune.tasks.task import Task
 
 
 def loss_in_parts(

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import pytorch_lightning as pl
 from safetensors.torch import save_file
 
-from segtune.measure.metrics import Scores
 from segtune.models.tuning import merged_state
 from segtune.runtime.atomic import atomic_file
 from segtune.runtime.log import Log
@@ -189,7 +188,7 @@ class EpochLogger(pl.Callback):
                 self._say(f"{epoch_and_loss}  {clock}")
             return
         pl_module.scores = None
-        metrics = self._scored(scores, epoch) | metrics
+        metrics |= scores.named(self.names, unit=self.unit) | {"epoch": float(epoch)}
         self.record(metrics, epoch)
         self.best = max(self.best, scores.miou)
         miou = f"val mIoU {scores.miou:.4f} (best {self.best:.4f})"
@@ -197,9 +196,6 @@ class EpochLogger(pl.Callback):
         if self.on_epoch(epoch, metrics):
             self.pruned = True
             trainer.should_stop = True
-
-    def _scored(self, scores: Scores, epoch: int) -> dict[str, float]:
-        return scores.named(self.names, unit=self.unit) | {"epoch": float(epoch)}
 
     def _seconds_left(self, epoch: int, elapsed: float) -> float:
         """Seconds from the end of this epoch to the end of the run.
