@@ -1,12 +1,14 @@
-"""What inference costs on a CPU: the same segmenter in eager PyTorch, ONNX Runtime and OpenVINO, argmax included.
+"""Time inference on a CPU: one segmenter in eager PyTorch, ONNX Runtime and OpenVINO, with argmax.
 
     python benchmarks/inference.py runs:/ID dataset=camvid [--images 40] [--threads 1]
 
-Every form gets the same val images, one at a time and in turn; medians. Between two forms there is a pause and a call
-that is not timed: threads of the runtime before spin on for a while, and others wake slowly. Agreement is with eager
-fp32 in PyTorch's default layout, and so is the loss in points of mIoU. int8 is calibrated on train images. The default
-also gives each pixel's confidence, which the other forms do not. Eager forms take the class by `max(1).indices`, which
-PyTorch does sooner than `argmax(1)`; the latter has a form of its own, and a line for what it is to the fastest ones.
+Every form gets the same val images, one at a time and in turn; the table shows medians. A pause and
+an untimed call come before each timed call, because the threads of the runtime before spin on for a
+while, and other threads wake slowly. Agreement and the difference in mIoU refer to eager fp32 in
+PyTorch's default layout. int8 is calibrated on train images. Only the default also returns the
+confidence of each pixel. Eager forms take the class by `max(1).indices`, which is faster in PyTorch
+than `argmax(1)`; `argmax(1)` is a form of its own, and the last line compares it with the fastest
+forms.
 """
 
 import argparse
@@ -39,7 +41,6 @@ Form = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 
 def main() -> None:
-    """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("overrides", nargs="*")
@@ -53,13 +54,9 @@ def main() -> None:
     val = load_split(source, "val", segmenter.image_size, stored_masks=True)
     train = load_split(source, "train", segmenter.image_size)
     count = min(options.images, len(val))
-    images = [
-        np.ascontiguousarray(val.images[i * len(val) // count].transpose(2, 0, 1)[None])
-        for i in range(count)
-    ]
-    truths = [
-        torch.from_numpy(np.array(val.masks[i * len(val) // count]))[None] for i in range(count)
-    ]
+    indices = [i * len(val) // count for i in range(count)]
+    images = [np.ascontiguousarray(val.images[i].transpose(2, 0, 1)[None]) for i in indices]
+    truths = [torch.from_numpy(np.array(val.masks[i]))[None] for i in indices]
     calibration = [train.images[i * len(train) // 40] for i in range(40)]
     with tempfile.TemporaryDirectory() as folder:
         forms = _forms(
@@ -116,9 +113,9 @@ def _measure(
     truths: list[torch.Tensor],
     classes: int,
 ) -> None:
-    found = {
-        name: [form(x) for x in images] for name, form in forms.items()
-    }  # warm, and what they answer
+    masks = {}
+    for name, form in forms.items():  # also warms up
+        masks[name] = [form(image) for image in images]
     times: dict[str, list[float]] = {name: [] for name in forms}
     for image in images:
         for name, form in forms.items():
@@ -129,17 +126,19 @@ def _measure(
             times[name].append(time.perf_counter() - started)
     first = next(iter(forms))
     base = statistics.median(times[first])
-    own = _miou(found[first], truths, classes)
-    print("| form | ms an image | times as fast | same class | mIoU, points to eager fp32 |")
+    base_miou = _miou(masks[first], truths, classes)
+    print("| form | ms per image | speed-up | same class | mIoU less eager fp32, points |")
     print("| --- | --- | --- | --- | --- |")
     for name in forms:
-        cost = statistics.median(times[name])
-        same = np.mean([np.mean(a == b) for a, b in zip(found[name], found[first], strict=True)])
-        loss = 100 * (_miou(found[name], truths, classes) - own)
-        print(f"| {name} | {1e3 * cost:.1f} | {base / cost:.2f} | {same:.3%} | {loss:+.2f} |")
-    naive, *ours = (statistics.median(times[name]) for name in (WITH_ARGMAX, DEFAULT, INT8))
+        seconds = statistics.median(times[name])
+        pairs = zip(masks[name], masks[first], strict=True)
+        agreement = np.mean([np.mean(mask == reference) for mask, reference in pairs])
+        gain = 100 * (_miou(masks[name], truths, classes) - base_miou)
+        cells = f"{1e3 * seconds:.1f} | {base / seconds:.2f} | {agreement:.3%} | {gain:+.2f}"
+        print(f"| {name} | {cells} |")
+    argmax, default, int8 = (statistics.median(times[n]) for n in (WITH_ARGMAX, DEFAULT, INT8))
     print(
-        f"\nimage to classes, against {WITH_ARGMAX}: default {naive / ours[0]:.2f}, int8 {naive / ours[1]:.2f}"
+        f"\nspeed-up over {WITH_ARGMAX}: default {argmax / default:.2f}, int8 {argmax / int8:.2f}"
     )
 
 

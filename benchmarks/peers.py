@@ -1,23 +1,29 @@
-"""The framework beside what users would pick instead: same data, split, resolution, machine, seconds, seeds.
+"""Compare segtune with its peers: same data, split, resolution, machine, time and seeds.
 
-    SEGTUNE_DATA=DIR python benchmarks/peers.py --data camvid nuclei potholes --minutes 5 15 --seeds 0 1 2 [--threads 2]
+    SEGTUNE_DATA=DIR python benchmarks/peers.py --data camvid nuclei potholes --minutes 5 15
+        --seeds 0 1 2 [--threads 2]
 
-What is finished is kept in a file of JSON lines (--keep): stopped, the same command goes on; twelve hours in full.
+Finished trainings are kept in a file of JSON lines (--keep): after a stop, the same command
+continues. A full run takes twelve hours.
 
-Every candidate trains from scratch (nothing can be downloaded) for the same time, on images decoded and resized once,
-outside of the time, and is validated once, at the end, on whole images at the size of their masks. Time is wall time;
-with --cpu, the peers' is CPU time of the process. Schedules run over the time that is there.
+Every candidate trains from scratch (nothing is downloaded) for the same time. The peers get images
+that were decoded and resized before the time starts, and are validated once, at the end, on whole
+images at the size of their masks. Time is wall time; with --cpu, the time of the peers is the CPU
+time of the process. Schedules cover the available time.
 
-segtune   `segtune train dataset=… template=swift hp=fast trainer.minutes=M`, all else as it comes. Its minutes include
-          reading, decoding and its validations, of which it keeps the best.
-smp       segmentation_models.pytorch: the Unet on resnet34 of its quick start with the recipe of its CamVid example
-          (batches of 32, Adam at 2e-4, cosine, Dice loss, flips, shifts, zooms, crops of 320), in a Lightning loop.
-torchvision   its reference recipe (references/segmentation): DeepLabV3 on MobileNetV3-Large, SGD at 0.01 with momentum
-          0.9 and weight decay 1e-4, poly 0.9, batches of 8, resize to 0.5 to 2 times, flip, crops of 480.
-adapted   what smp and torchvision document is meant for GPUs and comes to few steps in minutes of a CPU. This is smp's
-          Unet as one who knows that would set it up: resnet18, batches of 8, crops of 256, smp's shifts and zooms,
-          cross-entropy plus Dice, AdamW at 1e-3 with a tenth of warm-up and cosine, in channels_last, and in bf16 where
-          the CPU convolves faster in it.
+segtune       `segtune train dataset=… template=swift hp=fast trainer.minutes=M` with defaults. Its
+              minutes include reading, decoding and its validations; it keeps the best one.
+smp           segmentation_models.pytorch: the Unet on resnet34 of its quick start, with the recipe
+              of its CamVid example (batches of 32, Adam at 2e-4, cosine, Dice loss, flips, shifts,
+              zooms, crops of 320), in a Lightning loop.
+torchvision   The reference recipe (references/segmentation): DeepLabV3 on MobileNetV3-Large, SGD at
+              0.01 with momentum 0.9 and weight decay 1e-4, poly 0.9, batches of 8, zooms of 0.5 to
+              2, flips, crops of 480.
+adapted       The recipes of smp and torchvision are meant for GPUs; in minutes of a CPU they make
+              few steps. This is smp's Unet in an expert's setting for a CPU: resnet18, batches of
+              8, crops of 256, smp's shifts and zooms, cross-entropy plus Dice, AdamW at 1e-3 with
+              a tenth of warm-up and cosine, in channels_last, and in bf16 if the CPU convolves
+              faster in it.
 """
 
 import argparse
@@ -63,14 +69,13 @@ DATA = {
 
 
 def normalised(image) -> torch.Tensor:
-    """(3, H, W) float of RGB bytes (H, W, 3)."""
-    return (torch.from_numpy(image).permute(2, 0, 1).float() / 255 - MEAN[:, None, None]) / STD[
-        :, None, None
-    ]
+    """Convert RGB bytes (H, W, 3) to a normalised float image (3, H, W)."""
+    pixels = torch.from_numpy(image).permute(2, 0, 1).float() / 255
+    return (pixels - MEAN[:, None, None]) / STD[:, None, None]
 
 
 class Pairs(Dataset):
-    """Decoded pairs through a view."""
+    """Decoded pairs, each changed by a view (an augmentation)."""
 
     def __init__(self, split: Decoded, view: Callable, length: int) -> None:
         self.split, self.view, self.length = split, view, length
@@ -79,30 +84,26 @@ class Pairs(Dataset):
         return self.length
 
     def __getitem__(self, index: int):
-        image, mask = self.view(
-            self.split.images[index % len(self.split)], self.split.masks[index % len(self.split)]
-        )
+        place = index % len(self.split)
+        image, mask = self.view(self.split.images[place], self.split.masks[place])
         return normalised(image), torch.from_numpy(mask).long()
 
 
 def crop_to(image, mask, side: int):
-    """A random square, padded with ignored pixels where the image is smaller."""
+    """Crop a random square; a smaller image is padded with ignored pixels."""
     below, right = max(0, side - image.shape[0]), max(0, side - image.shape[1])
     if below or right:
-        image = cv2.copyMakeBorder(
-            image, 0, below, 0, right, cv2.BORDER_CONSTANT, value=(124, 116, 104)
-        )
-        mask = cv2.copyMakeBorder(mask, 0, below, 0, right, cv2.BORDER_CONSTANT, value=255)
-    y, x = (
-        np.random.randint(image.shape[0] - side + 1),
-        np.random.randint(image.shape[1] - side + 1),
-    )
+        border = (0, below, 0, right, cv2.BORDER_CONSTANT)
+        image = cv2.copyMakeBorder(image, *border, value=(124, 116, 104))
+        mask = cv2.copyMakeBorder(mask, *border, value=255)
+    y = np.random.randint(image.shape[0] - side + 1)
+    x = np.random.randint(image.shape[1] - side + 1)
     rows, columns = slice(y, y + side), slice(x, x + side)
     return np.ascontiguousarray(image[rows, columns]), np.ascontiguousarray(mask[rows, columns])
 
 
 def smp_view(image, mask, side: int):
-    """Flip, then shift by up to a tenth, scale by up to a half, half of the time; a crop."""
+    """Flip; with probability 0.5 shift by up to 0.1 and scale by up to 0.5; then crop."""
     if np.random.rand() < 0.5:
         image, mask = image[:, ::-1], mask[:, ::-1]
     image, mask = np.ascontiguousarray(image), np.ascontiguousarray(mask)
@@ -125,11 +126,11 @@ def torchvision_view(image, mask):
 
 
 class Peer(pl.LightningModule):
-    """A network, a loss and an optimiser whose schedule follows the clock."""
+    """A network in training; its learning-rate schedule follows the clock."""
 
-    def __init__(self, net, loss, optimizer, factor, clock, seconds) -> None:
+    def __init__(self, net, recipe, clock, seconds) -> None:
         super().__init__()
-        self.net, self.loss, self.make, self.factor = net, loss, optimizer, factor
+        self.net, self.recipe = net, recipe
         self.clock, self.seconds, self.started = clock, seconds, clock()
 
     @property
@@ -138,16 +139,16 @@ class Peer(pl.LightningModule):
 
     def training_step(self, batch, _):
         image, mask = batch
-        return self.loss(self.net(image), mask)
+        return self.recipe.loss(self.net(image), mask)
 
     def on_train_batch_end(self, *_):
         if self.progress >= 1.0:
             self.trainer.should_stop = True
 
     def configure_optimizers(self):
-        optimizer = self.make(self.net.parameters())
+        optimizer = self.recipe.optimizer(self.net.parameters())
         scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda _: self.factor(self.progress)
+            optimizer, lambda _: self.recipe.factor(self.progress)
         )
         return {
             "optimizer": optimizer,
@@ -156,7 +157,7 @@ class Peer(pl.LightningModule):
 
 
 class TorchvisionNet(nn.Module):
-    """The reference network; with its auxiliary head while it trains."""
+    """The reference network; in training it also returns its auxiliary head."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -171,7 +172,7 @@ class TorchvisionNet(nn.Module):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one peer is trained."""
+    """The training of one peer."""
 
     net: nn.Module
     loss: Callable
@@ -179,56 +180,71 @@ class Recipe:
     factor: Callable[[float], float]
     view: Callable
     batch: int
-    for_cpu: bool = False  # channels_last, and bf16 where the CPU is faster in it
+    for_cpu: bool = False  # channels_last, and bf16 if the CPU is faster in it
 
 
 def recipe_of(name: str, classes: int) -> Recipe:
     dice = smp.losses.DiceLoss("multiclass", ignore_index=255)
     if name == "smp":
         return Recipe(
-            smp.Unet("resnet34", encoder_weights=None, classes=classes), dice, lambda p: torch.optim.Adam(p, lr=2e-4),
-            lambda t: 0.5 * (1 + np.cos(np.pi * t)) + 0.05, partial(smp_view, side=320), 32,
-        )  # fmt: skip
+            net=smp.Unet("resnet34", encoder_weights=None, classes=classes),
+            loss=dice,
+            optimizer=partial(torch.optim.Adam, lr=2e-4),
+            factor=lambda t: 0.5 * (1 + np.cos(np.pi * t)) + 0.05,
+            view=partial(smp_view, side=320),
+            batch=32,
+        )
     if name == "torchvision":
 
         def both_heads(out, mask):
             main, aux = (F.cross_entropy(o, mask, ignore_index=255) for o in out)
             return main + 0.5 * aux
 
-        sgd = partial(torch.optim.SGD, lr=0.01, momentum=0.9, weight_decay=1e-4)
         return Recipe(
-            TorchvisionNet(classes), both_heads, sgd, lambda t: (1 - t) ** 0.9, torchvision_view, 8
+            net=TorchvisionNet(classes),
+            loss=both_heads,
+            optimizer=partial(torch.optim.SGD, lr=0.01, momentum=0.9, weight_decay=1e-4),
+            factor=lambda t: (1 - t) ** 0.9,
+            view=torchvision_view,
+            batch=8,
         )
     return Recipe(
-        smp.Unet("resnet18", encoder_weights=None, classes=classes),
-        lambda out, mask: F.cross_entropy(out, mask, ignore_index=255) + dice(out, mask),
-        lambda p: torch.optim.AdamW(p, lr=1e-3, weight_decay=1e-2),
-        lambda t: min(t / 0.1, 0.5 * (1 + np.cos(np.pi * (t - 0.1) / 0.9))),
-        partial(smp_view, side=256), 8, for_cpu=True,
-    )  # fmt: skip
+        net=smp.Unet("resnet18", encoder_weights=None, classes=classes),
+        loss=lambda out, mask: F.cross_entropy(out, mask, ignore_index=255) + dice(out, mask),
+        optimizer=partial(torch.optim.AdamW, lr=1e-3, weight_decay=1e-2),
+        factor=lambda t: min(t / 0.1, 0.5 * (1 + np.cos(np.pi * (t - 0.1) / 0.9))),
+        view=partial(smp_view, side=256),
+        batch=8,
+        for_cpu=True,
+    )
 
 
 def train_peer(
     name: str, train: Decoded, classes: int, seconds: float, clock, seed: int
 ) -> nn.Module:
     pl.seed_everything(seed, verbose=False)
-    made = recipe_of(name, classes)
-    pairs = Pairs(train, made.view, max(made.batch, len(train)))
-    net = made.net.to(memory_format=torch.channels_last) if made.for_cpu else made.net
-    module = Peer(net, made.loss, made.optimizer, made.factor, clock, seconds)
-    bf16 = made.for_cpu and gains_from_bf16()
+    recipe = recipe_of(name, classes)
+    pairs = Pairs(train, recipe.view, max(recipe.batch, len(train)))
+    net = recipe.net.to(memory_format=torch.channels_last) if recipe.for_cpu else recipe.net
+    module = Peer(net, recipe, clock, seconds)
+    bf16 = recipe.for_cpu and gains_from_bf16()
     trainer = pl.Trainer(
-        accelerator="cpu", max_epochs=-1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, precision="bf16-mixed" if bf16 else "32-true",
-    )  # fmt: skip
-    trainer.fit(module, DataLoader(pairs, made.batch, shuffle=True, drop_last=True))
-    print(f"{name}: {trainer.global_step} steps of {made.batch}", flush=True)
+        accelerator="cpu",
+        max_epochs=-1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        precision="bf16-mixed" if bf16 else "32-true",
+    )
+    trainer.fit(module, DataLoader(pairs, recipe.batch, shuffle=True, drop_last=True))
+    print(f"{name}: {trainer.global_step} steps of {recipe.batch}", flush=True)
     return net.eval()
 
 
 @torch.inference_mode()
 def validate(net: nn.Module, val: Decoded, classes: int) -> float:
-    """MIoU over the split, from one matrix; images are padded to a multiple of 32."""
+    """Return the mIoU of a split, from one matrix; images are padded to a multiple of 32."""
     total = torch.zeros(classes, classes, dtype=torch.int64)
     for image, mask in zip(val.images, val.masks, strict=True):
         x = normalised(np.array(image))
@@ -241,57 +257,52 @@ def validate(net: nn.Module, val: Decoded, classes: int) -> float:
 
 def ours(words: list[str], minutes: float, seed: int, threads: int) -> float:
     with tempfile.TemporaryDirectory() as root:
-        done = segtune.train(
-            *words, "template=swift", "hp=fast", f"trainer.minutes={minutes}", f"seed={seed}",
-            f"trainer.threads={threads}", f"tracking.root={root}", "tracking.overlays=0", say=lambda _: None,
-        )  # fmt: skip
-    return done.miou
+        overrides = ["template=swift", "hp=fast", f"trainer.minutes={minutes}", f"seed={seed}"]
+        overrides += [f"trainer.threads={threads}", f"tracking.root={root}", "tracking.overlays=0"]
+        result = segtune.train(*words, *overrides, say=lambda _: None)
+    return result.miou
 
 
 def train_one(
     candidate: str, data: str, minutes: float, seed: int, options: argparse.Namespace
 ) -> float:
-    """Val mIoU of one training."""
+    """Train one candidate; return its val mIoU."""
     torch.set_num_threads(options.threads)
     if candidate == "segtune":
         return ours(DATA[data], minutes, seed, options.threads)
     source = open_source(compose(DATA[data]).config.dataset)
-    train, val = (
-        load_split(source, "train", [360]),
-        load_split(source, "val", [360], stored_masks=True),
-    )
+    train = load_split(source, "train", [360])
+    val = load_split(source, "val", [360], stored_masks=True)
     clock = time.process_time if options.cpu else time.monotonic
     seconds = 60 * minutes * (options.threads if options.cpu else 1)
-    return validate(
-        train_peer(candidate, train, len(source.classes), seconds, clock, seed),
-        val,
-        len(source.classes),
-    )
+    net = train_peer(candidate, train, len(source.classes), seconds, clock, seed)
+    return validate(net, val, len(source.classes))
 
 
-def table(rows: dict[tuple[str, str, float, int], float]) -> None:
-    """Prints what each candidate reached and the gains over it, paired by seed."""
-    print(
-        "\n| data | minutes | seeds | segtune | peer | the peer's | ours less the peer's, mean and 95 % interval |"
-    )
+def print_table(rows: dict[tuple[str, str, float, int], float]) -> None:
+    """Print the mIoU of each candidate, and the gain of segtune, paired by seed.
+
+    Args:
+        rows: (candidate, data, minutes, seed) -> val mIoU.
+    """
+    gain = "segtune - peer, mean and 95 % interval"
+    print(f"\n| data | minutes | seeds | segtune | peer | peer's mIoU | {gain} |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for data, minutes, peer in dict.fromkeys((d, m, c) for c, d, m, _ in rows if c != "segtune"):
-        pairs = [
-            (rows[("segtune", data, minutes, seed)], value)
-            for (c, d, m, seed), value in rows.items()
-            if (c, d, m) == (peer, data, minutes) and ("segtune", data, minutes, seed) in rows
-        ]
-        if pairs:
-            own, theirs = zip(*pairs, strict=True)
-            gains = [100 * (a - b) for a, b in pairs]
-            cells = [", ".join(f"{100 * v:.1f}" for v in values) for values in (own, theirs)]
-            print(
-                f"| {data} | {minutes:g} | {len(pairs)} | {cells[0]} | {peer} | {cells[1]} | {interval(gains)} |"
-            )
+    pairs: dict[tuple[str, float, str], list[tuple[float, float]]] = {}
+    for (candidate, data, minutes, seed), miou in rows.items():
+        ours = rows.get(("segtune", data, minutes, seed))
+        if candidate != "segtune" and ours is not None:
+            pairs.setdefault((data, minutes, candidate), []).append((ours, miou))
+    for (data, minutes, peer), mious in pairs.items():
+        own = ", ".join(f"{100 * ours:.1f}" for ours, _ in mious)
+        theirs = ", ".join(f"{100 * miou:.1f}" for _, miou in mious)
+        gains = [100 * (ours - miou) for ours, miou in mious]
+        cells = f"{len(mious)} | {own} | {peer} | {theirs} | {interval(gains)}"
+        print(f"| {data} | {minutes:g} | {cells} |")
 
 
 def interval(gains: list[float]) -> str:
-    """Mean with Student's interval; the mean alone of a single one."""
+    """Format the mean with Student's 95 % interval; a single gain has no interval."""
     mean = statistics.mean(gains)
     if len(gains) == 1:
         return f"{mean:+.1f}"
@@ -300,7 +311,7 @@ def interval(gains: list[float]) -> str:
 
 
 def main() -> None:
-    """Trains what is not kept yet, one seed of everything before the next, then prints the table."""
+    """Train the candidates that are not kept yet, seed by seed, then print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -315,28 +326,26 @@ def main() -> None:
         "--cpu", action="store_true", help="count the peers' CPU seconds, not wall time"
     )
     parser.add_argument(
-        "--keep", type=Path, default=Path("peers.jsonl"), help="what is finished, one line each"
+        "--keep", type=Path, default=Path("peers.jsonl"), help="finished trainings, one line each"
     )
     options = parser.parse_args()
     rows = {tuple(key): value for key, value in map(json.loads, read_lines(options.keep))}
-    wanted = itertools.product(
-        options.seeds, options.minutes, options.data, ["segtune", *options.peers]
-    )
-    todo = [(c, d, m, s) for s, m, d, c in wanted if (c, d, m, s) not in rows]
-    print(
-        f"{options.threads} threads, torch {torch.__version__}; {len(rows)} kept in {options.keep}, {len(todo)} to go"
-    )
+    candidates = ["segtune", *options.peers]
+    trainings = itertools.product(options.seeds, options.minutes, options.data, candidates)
+    keys = [(candidate, data, minutes, seed) for seed, minutes, data, candidate in trainings]
+    todo = [key for key in keys if key not in rows]
+    print(f"{options.threads} threads, torch {torch.__version__}")
+    print(f"{len(rows)} finished in {options.keep}, {len(todo)} to go")
     try:
         for key in todo:
             rows[key] = train_one(*key, options)
             with options.keep.open("a") as file:
                 file.write(json.dumps([key, rows[key]]) + "\n")
-            print(
-                f"{key[0]} on {key[1]}, {key[2]:g} minutes, seed {key[3]}: {100 * rows[key]:.1f}",
-                flush=True,
-            )
+            candidate, data, minutes, seed = key
+            training = f"{candidate} on {data}, {minutes:g} minutes, seed {seed}"
+            print(f"{training}: {100 * rows[key]:.1f}", flush=True)
     finally:
-        table(rows)
+        print_table(rows)
 
 
 def read_lines(path: Path) -> list[str]:

@@ -1,10 +1,11 @@
-"""Whether `predict` keeps the model busy: images against a bare loop, a video against its slowest single stage.
+"""Compare `predict` with a bare loop on images, and with the slowest single stage on a video.
 
     python benchmarks/predict.py MODEL [--images 200] [--frames 240] [--rounds 3]
 
-MODEL is a folder, `runs:/ID` or `models:/NAME@champion`. The images are street scenes of 480x360 as PNG, the video the
-same size as H.264. The bare loop decodes, runs the same model the same way and writes index PNGs, nothing else. Rounds
-alternate, and the median of their ratios counts. Targets: 0.9 of the bare loop, 0.9 of the slowest stage.
+MODEL is a folder, `runs:/ID` or `models:/NAME@champion`. The images are street scenes of 480x360 as
+PNG; the video has the same size, in H.264. The bare loop only decodes, runs the model in the same
+way, and writes index PNGs. Rounds alternate, and the median of their ratios counts. The targets are
+0.9 of the bare loop and 0.9 of the slowest stage.
 """
 
 import argparse
@@ -31,14 +32,14 @@ HEIGHT, WIDTH, RATE = 360, 480, 24
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """What one call takes."""
+    """Time one call."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
 def draw(folder: Path, images: int, frames: int) -> Path:
-    """Images in `folder/images`; returns the video, in which one scene is driven through."""
+    """Draw images in `folder/images`, and a video of a drive through a scene; return its path."""
     (folder / "images").mkdir()
     for number in range(images):
         view = Scene(70_000 + number).render(HEIGHT, WIDTH)
@@ -58,14 +59,14 @@ def draw(folder: Path, images: int, frames: int) -> Path:
 
 @torch.inference_mode()
 def ids_of(segmenter: Segmenter, image: np.ndarray) -> np.ndarray:
-    """The model's answer for one image (H, W, 3) as class ids (H, W), with the confidence that predict states too."""
+    """Return the class ids (H, W) of an image (H, W, 3); the confidences are computed too."""
     size = target_size(HEIGHT, WIDTH, segmenter.image_size)
     batch = torch.from_numpy(resize_image(image, *size)).permute(2, 0, 1)[None]
     return segmenter.decide(batch, (HEIGHT, WIDTH))[0][0]
 
 
 def bare(segmenter: Segmenter, folder: Path, output: Path) -> None:
-    """Decode, model, PNG, one after the other."""
+    """Decode, run the model, and write a PNG, one image after the other."""
     output.mkdir(exist_ok=True)
     for path in sorted((folder / "images").iterdir()):
         with Image.open(path) as opened:
@@ -74,13 +75,13 @@ def bare(segmenter: Segmenter, folder: Path, output: Path) -> None:
 
 
 def decoded(path: Path) -> list[np.ndarray]:
-    """All frames of a video."""
+    """Return all frames of a video."""
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
 def encode(frames: list[np.ndarray], path: Path) -> None:
-    """Frames as predict's overlay video is encoded."""
+    """Encode frames like predict's overlay video."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(
             "libx264", rate=Fraction(RATE), options={"crf": "20", "preset": "veryfast"}
@@ -92,12 +93,10 @@ def encode(frames: list[np.ndarray], path: Path) -> None:
 
 
 def predict(model: str, source: Path, output: Path, formats: tuple[str, ...]) -> None:
-    """What is measured, without its words."""
     segtune.predict(model, source, output, formats=formats, overwrite=True, say=lambda line: None)
 
 
 def main() -> None:
-    """Prints a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("--images", type=int, default=200)
@@ -110,46 +109,51 @@ def main() -> None:
         folder = Path(temporary)
         video = draw(folder, arguments.images, arguments.frames)
         frames = decoded(video)
-        print(
-            f"{arguments.images} images, {len(frames)} frames of {WIDTH}x{HEIGHT}, {torch.get_num_threads()} threads"
-        )
-        print("\n| what | alone, per second | predict, per second | ratio, median | target |")
+        threads = torch.get_num_threads()
+        size = f"{WIDTH}x{HEIGHT}"
+        print(f"{arguments.images} images, {len(frames)} frames of {size}, {threads} threads")
+        print("\n| input | alone, per second | predict, per second | median ratio | target |")
         print("| --- | --- | --- | --- | --- |")
-        for formats in (("masks",), ("masks", "overlays", "regions")):
-            pairs = []
-            for _ in range(arguments.rounds):
-                loop = seconds(lambda: bare(segmenter, folder, folder / "bare"))
-                pairs.append(
-                    (
-                        loop,
-                        seconds(
-                            partial(
-                                predict, arguments.model, folder / "images", folder / "out", formats
-                            )
-                        ),
-                    )
-                )
-            row(f"images: {', '.join(formats)}", arguments.images, pairs)
-        stages = {
-            "decoding": lambda: decoded(video),
-            "model": lambda: [ids_of(segmenter, f) for f in frames],
-            "encoding": lambda: encode(frames, folder / "encoded.mp4"),
-        }
-        for formats in (("regions",), ("overlays",)):
-            pairs, slowest = [], ""
-            for _ in range(arguments.rounds):
-                alone = {name: seconds(stage) for name, stage in stages.items()}
-                slowest = max(alone, key=lambda n: alone[n])
-                ours = seconds(partial(predict, arguments.model, video, folder / "clip", formats))
-                pairs.append((alone[slowest], ours))
-            row(f"video: {', '.join(formats)} (slowest stage: {slowest})", len(frames), pairs)
+        measure_images(arguments, segmenter, folder)
+        measure_video(arguments, segmenter, video, frames)
 
 
-def row(what: str, count: int, pairs: list[tuple[float, float]]) -> None:
-    """One line of the table."""
+def measure_images(arguments: argparse.Namespace, segmenter: Segmenter, folder: Path) -> None:
+    images, output = folder / "images", folder / "out"
+    for formats in (("masks",), ("masks", "overlays", "regions")):
+        pairs = []
+        for _ in range(arguments.rounds):
+            loop = seconds(lambda: bare(segmenter, folder, folder / "bare"))
+            ours = seconds(partial(predict, arguments.model, images, output, formats))
+            pairs.append((loop, ours))
+        print_row(f"images: {', '.join(formats)}", arguments.images, pairs)
+
+
+def measure_video(
+    arguments: argparse.Namespace, segmenter: Segmenter, video: Path, frames: list[np.ndarray]
+) -> None:
+    stages = {
+        "decoding": lambda: decoded(video),
+        "model": lambda: [ids_of(segmenter, frame) for frame in frames],
+        "encoding": lambda: encode(frames, video.with_name("encoded.mp4")),
+    }
+    for formats in (("regions",), ("overlays",)):
+        pairs, slowest = [], ""
+        for _ in range(arguments.rounds):
+            alone = {name: seconds(stage) for name, stage in stages.items()}
+            slowest = max(alone, key=lambda n: alone[n])
+            output = video.with_name("clip")
+            pairs.append(
+                (alone[slowest], seconds(partial(predict, arguments.model, video, output, formats)))
+            )
+        print_row(f"video: {', '.join(formats)} (slowest stage: {slowest})", len(frames), pairs)
+
+
+def print_row(name: str, count: int, pairs: list[tuple[float, float]]) -> None:
+    """Print one line of the table from (seconds alone, seconds of predict) of each round."""
     alone, ours = (statistics.median(p[n] for p in pairs) for n in (0, 1))
     ratio = statistics.median(a / o for a, o in pairs)
-    print(f"| {what} | {count / alone:.1f} | {count / ours:.1f} | {ratio:.2f} | 0.9 |", flush=True)
+    print(f"| {name} | {count / alone:.1f} | {count / ours:.1f} | {ratio:.2f} | 0.9 |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
-"""How much compute and time a sweep saves, against random search and against trials that are launched in batches.
+"""Measure how much a sweep saves against random search, and against trials in batches.
 
-    python benchmarks/sweep_efficiency.py compute [--data street|camvid] [--seeds 3] [--trials 16] [--epochs 9]
+    python benchmarks/sweep_efficiency.py compute [--data street|camvid] [--seeds 3]
+        [--trials 16] [--epochs 9]
     python benchmarks/sweep_efficiency.py scheduling [--seeds 20]
 
-`compute`: random search without pruning trains every trial to its end. TPE with successive halving gets the same space
-and at most as many epochs; the table gives how many it had used when it first had what random search came to.
+`compute`: random search without pruning trains every trial to its end. TPE with successive halving
+has the same space and at most the same number of epochs. The table shows after how many epochs it
+first reaches the best mIoU of random search.
 
-`scheduling`: four workers, trials that differ in length, a learning curve instead of training, and a clock that is
-counted instead of waited for. TPE that waits for each batch of four and knows no pruning (what Hydra's sweeper does)
-against the sweep's own study, whose workers pull.
+`scheduling` simulates four workers, with learning curves in place of training and a simulated
+clock. Trials differ in length. It compares TPE that waits for each batch of four trials and prunes
+none (as Hydra's Optuna sweeper does) with our study, whose workers pull trials.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import math
 import random
 import statistics
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
@@ -34,11 +37,11 @@ from segtune.tracking.store import open_store
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 EPOCHS, WORKERS = 9, 4  # of the simulated sweeps
+SCENES = "{width:128,height:96,train:64,val:24,test:2,clips:1,clip_frames:2}"
 SMALL = {
-    "street": ["dataset=street", "dataset.street={width:128,height:96,train:64,val:24,test:2,clips:1,clip_frames:2}",
-               "hp.image_size=[96]"],
+    "street": ["dataset=street", f"dataset.street={SCENES}", "hp.image_size=[96]"],
     "camvid": ["dataset=camvid", "hp.image_size=[96]", "trainer.limit_train_batches=12"],
-}  # fmt: skip
+}
 SEARCH = {
     "hp.per_item_lrate": {"min": 1e-5, "max": 3e-2, "log": True},
     "optimizer": ["muon", "adamw", "sgd"],
@@ -47,69 +50,87 @@ SEARCH = {
 
 
 def compute(data: str, seeds: range, trials: int, epochs: int) -> None:
-    print(
-        f"\n| {data}, seed | random search: mIoU | epochs | TPE with halving: had it after | of all | mIoU at its end |"
+    headers = (
+        "random search: mIoU | epochs | TPE with halving: reaches it after | share | final mIoU"
     )
+    print(f"\n| {data}, seed | {headers} |")
     print("| --- | --- | --- | --- | --- | --- |", flush=True)
     shares = []
     for seed in seeds:
-        target, spent, _ = search(data, seed, "random", "none", trials, epochs, math.inf)
-        final, used, reached = search(
-            data, seed, "tpe", "halving", 20 * trials, epochs, trials * epochs, target
+        common = {"seed": seed, "pruner_warmup": 1, "search": SEARCH}
+        words = [*SMALL[data], f"hp.num_epochs={epochs}", f"seed={seed}"]
+        by_chance = SweepSpec(
+            name="random",
+            sampler="random",
+            pruner="none",
+            n_trials=trials,
+            overrides=words,
+            **common,
         )
-        shares.append(reached / spent if reached else math.inf)
-        had = f"{reached} epochs | {shares[-1]:.2f}" if reached else f"not within {used} epochs | -"
-        print(f"| {seed} | {100 * target:.1f} | {spent} | {had} | {100 * final:.1f} |", flush=True)
+        halving = SweepSpec(
+            name="tpe",
+            sampler="tpe",
+            pruner="halving",
+            n_trials=20 * trials,
+            overrides=words,
+            **common,
+        )
+        baseline = search(by_chance)
+        result = search(halving, limit=trials * epochs, target=baseline.miou)
+        reached = f"not within {result.epochs} epochs | -"
+        shares.append(math.inf)
+        if result.miou >= baseline.miou:
+            shares[-1] = result.epochs / baseline.epochs
+            reached = f"{result.epochs} epochs | {shares[-1]:.2f}"
+        cells = f"{100 * baseline.miou:.1f} | {baseline.epochs} | {reached}"
+        print(f"| {seed} | {cells} | {100 * result.miou:.1f} |", flush=True)
     low, middle, high = min(shares), statistics.median(shares), max(shares)
     print(f"Share of the epochs: median {middle:.2f} ({low:.2f} to {high:.2f}), target 1/3")
 
 
-def search(
-    data: str,
-    seed: int,
-    sampler: str,
-    pruner: str,
-    trials: int,
-    epochs: int,
-    limit: float,
-    target: float = math.inf,
-) -> tuple[float, int, int | None]:
-    """Best mIoU, epochs used, and epochs used when `target` was first reached; ends there."""
+@dataclass(frozen=True)
+class SearchResult:
+    """Best val mIoU of a search, and the epochs that it used."""
+
+    miou: float
+    epochs: int
+
+
+def search(spec: SweepSpec, limit: float = math.inf, target: float = math.inf) -> SearchResult:
+    """Run trials until none is left, `limit` epochs are used, or the best mIoU reaches `target`."""
     with tempfile.TemporaryDirectory() as root:
-        overrides = [*SMALL[data], "template=swift", "trainer=cpu", "augment=light", "hp.width=16", "hp.batch_size=8",
-                     "trainer.threads=1", f"hp.num_epochs={epochs}", f"seed={seed}", "tracking.overlays=0",
-                     f"tracking.root={root}"]  # fmt: skip
-        spec = SweepSpec(name="s", n_trials=trials, seed=seed, sampler=sampler, pruner=pruner, pruner_warmup=1,
-                         overrides=overrides, search=SEARCH)  # fmt: skip
+        words = ["template=swift", "trainer=cpu", "augment=light", "hp.width=16", "hp.batch_size=8"]
+        words += ["trainer.threads=1", "tracking.overlays=0", f"tracking.root={root}"]
+        spec = spec.model_copy(update={"overrides": [*spec.overrides, *words]})
         store = open_store(compose(spec.overrides).config.tracking)
-        parent = RunWriter.create(store, "s", {}, {}).run_id
-        space, study = build_space(spec), SweepStudy(Path(root) / "sweeps" / "s", spec)
-        used, best, reached = 0, 0.0, None
-        while used < limit and (claim := study.claim(space)) is not None:
-            run_trial(study, claim, space, parent, 1, StopRequest(), lambda _: None)
-            trial = study.study.get_trials(deepcopy=False)[claim.trial.number]
-            used += len(trial.intermediate_values) or 1
-            if trial.value is not None:
-                best = max(best, trial.value)
-            if reached is None and best >= target:
-                reached = used
+        parent = RunWriter.create(store, spec.name, {}, {}).run_id
+        space, study = build_space(spec), SweepStudy(Path(root) / "sweeps" / spec.name, spec)
+        epochs, best = 0, 0.0
+        while epochs < limit and best < target:
+            claim = study.claim(space)
+            if claim is None:
                 break
-    return best, used, reached
+            run_trial(study, claim, parent, 1, StopRequest(), lambda _: None)
+            trial = study.study.get_trials(deepcopy=False)[claim.trial.number]
+            epochs += len(trial.intermediate_values) or 1
+            best = max(best, trial.value or 0.0)
+    return SearchResult(best, epochs)
 
 
 class Curve:
-    """A noisy learning curve: trials differ in where they end, how fast they get there, and in seconds per epoch."""
+    """A noisy learning curve; curves differ in final mIoU, speed, and seconds per epoch."""
 
     def __init__(self, x: dict[str, float], seed: int) -> None:
-        dice = random.Random(f"{sorted(x.items())} {seed}")
+        rng = random.Random(f"{sorted(x.items())} {seed}")
         distance = sum((x[f"hp.x{n}"] - 0.3 - 0.1 * n) ** 2 for n in range(4))
-        self.top = 0.7 * math.exp(-2 * distance) + dice.gauss(0, 0.005)
-        self.pace = dice.lognormvariate(math.log(3), 0.3)  # epochs to 63 % of its end
-        self.seconds = dice.lognormvariate(0.0, 0.6)  # of an epoch
-        self.noise = [dice.gauss(0, 0.01) for _ in range(EPOCHS)]
+        self.final = 0.7 * math.exp(-2 * distance) + rng.gauss(0, 0.005)
+        self.epochs_to_63_percent = rng.lognormvariate(math.log(3), 0.3)
+        self.seconds = rng.lognormvariate(0.0, 0.6)  # per epoch
+        self.noise = [rng.gauss(0, 0.01) for _ in range(EPOCHS)]
 
     def miou(self, epoch: int) -> float:
-        return self.top * (1 - math.exp(-(epoch + 1) / self.pace)) + self.noise[epoch]
+        share = 1 - math.exp(-(epoch + 1) / self.epochs_to_63_percent)
+        return self.final * share + self.noise[epoch]
 
 
 SPACE = Space((), ("swift",), tuple(Dimension(f"hp.x{n}", f"hp.x{n}") for n in range(4)))
@@ -118,29 +139,27 @@ SPACE = Space((), ("swift",), tuple(Dimension(f"hp.x{n}", f"hp.x{n}") for n in r
 def scheduling(seeds: int, trials: int) -> None:
     shares, waits = [], []
     for seed in range(seeds):
-        target, wall = in_batches(seed, trials)
-        ours = pulling(seed, 20 * trials, "halving", target)
-        shares.append(ours / wall)
-        waits.append(pulling(seed, trials, "none", math.inf) / wall)
-    print(
-        f"\n| {WORKERS} workers, {trials} trials of the batches, {seeds} seeds | median | least | most | target |"
-    )
+        target, batch_seconds = in_batches(seed, trials)
+        shares.append(pulling(seed, 20 * trials, "halving", target) / batch_seconds)
+        waits.append(pulling(seed, trials, "none", math.inf) / batch_seconds)
+    title = f"{WORKERS} workers, {trials} trials in batches, {seeds} seeds"
+    print(f"\n| {title} | median | least | most | target |")
     print("| --- | --- | --- | --- | --- |")
-    name = "wall time in which pulling with halving has what the batches came to"
-    print(
-        f"| {name} | {statistics.median(shares):.2f} | {min(shares):.2f} | {max(shares):.2f} | 0.50 |"
-    )
-    name = "wall time of as many trials, pulled, none pruned"
-    print(f"| {name} | {statistics.median(waits):.2f} | {min(waits):.2f} | {max(waits):.2f} | - |")
+    for name, values, limit in (
+        ("time for pulling with halving to reach the best of the batches", shares, "0.50"),
+        ("time of the same number of pulled trials without pruning", waits, "-"),
+    ):
+        cells = (f"{v:.2f}" for v in (statistics.median(values), min(values), max(values)))
+        print(f"| {name} | {' | '.join(cells)} | {limit} |")
 
 
 def in_batches(seed: int, trials: int) -> tuple[float, float]:
-    """Best value and wall time of batches that are waited for, as Hydra's Optuna sweeper launches them."""
+    """Return the best value and the wall time of trials that wait for their batch."""
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+    ranges = {d.param: optuna.distributions.FloatDistribution(0, 1) for d in SPACE.dimensions}
     wall = 0.0
     for _ in range(trials // WORKERS):
-        batch = [study.ask({d.param: optuna.distributions.FloatDistribution(0, 1) for d in SPACE.dimensions})
-                 for _ in range(WORKERS)]  # fmt: skip
+        batch = [study.ask(ranges) for _ in range(WORKERS)]
         curves = [Curve(t.params, seed) for t in batch]
         for trial, curve in zip(batch, curves, strict=True):
             study.tell(trial, curve.miou(EPOCHS - 1))
@@ -149,7 +168,7 @@ def in_batches(seed: int, trials: int) -> tuple[float, float]:
 
 
 def pulling(seed: int, trials: int, pruner: str, target: float) -> float:
-    """Wall time until a finished trial reaches the target, or all have ended."""
+    """Return the wall time until a finished trial reaches the target, or until all have ended."""
     with tempfile.TemporaryDirectory() as root:
         spec = SweepSpec(
             name="s",

@@ -1,10 +1,11 @@
-"""What a sweep adds to the trials themselves: from one trial to the next, in the study, in the tracking.
+"""Time the overhead of a sweep: between two trials, in the study, and in the tracking.
 
     python benchmarks/sweep_overhead.py --parallel 8 --epochs 6
-    python benchmarks/sweep_overhead.py [--trials 12] [--data camvid] [--epochs 2] [--in-one-study 1000]
+    python benchmarks/sweep_overhead.py [--trials 12] [--data camvid] [--epochs 2]
+        [--in-one-study 1000]
 
-One warm worker in this process; the data is decoded and the step format known after the first trial, which does not
-count. The share of study and tracking calls is given for a trial of 60 s.
+One warm worker runs in this process. The first trial does not count: it decodes the data and
+measures the step format. The share of study and tracking calls refers to a trial of 60 s.
 """
 
 import argparse
@@ -33,35 +34,49 @@ from segtune.tracking.run_writer import RunWriter
 from segtune.tracking.store import open_store
 from segtune.training.lightning_module import FineTuning
 
+COUNTED_CALLS = (
+    (SweepStudy, "claim"),
+    (Lease, "renew"),
+    (optuna.Trial, "report"),
+    (optuna.Trial, "should_prune"),
+    (optuna.Trial, "set_user_attr"),
+    (Outbox, "send"),
+    (RunWriter, "create"),
+)
+
 
 class Watch:
-    """Notes when trials are told and take their first step, and how long study and tracking calls take."""
+    """Records the time when trials end and take their first step, and the time of calls.
+
+    Attributes:
+        ended: when each trial was reported to the study, in seconds.
+        first_steps: when each trial took its first step, in seconds.
+        call_seconds: time of the study and tracking calls of each trial.
+    """
 
     def __init__(self) -> None:
-        self.told: list[float] = []
-        self.stepped: list[float] = []
-        self.spent: list[float] = []
-        self._new = True
+        self.ended: list[float] = []
+        self.first_steps: list[float] = []
+        self.call_seconds: list[float] = []
+        self._is_new_trial = True
 
     def install(self) -> None:
         finish, step = SweepStudy.finish, FineTuning.on_train_batch_end
 
         def timed_finish(study, *args, **options):
             finish(study, *args, **options)
-            self.told.append(time.perf_counter())
-            self._new = True
+            self.ended.append(time.perf_counter())
+            self._is_new_trial = True
 
         def timed_step(task, *args):
-            if self._new:
-                self._new = False
-                self.stepped.append(time.perf_counter())
-                self.spent.append(0.0)
+            if self._is_new_trial:
+                self._is_new_trial = False
+                self.first_steps.append(time.perf_counter())
+                self.call_seconds.append(0.0)
             return step(task, *args)
 
         SweepStudy.finish, FineTuning.on_train_batch_end = self._counted(timed_finish), timed_step
-        for owner, name in ((SweepStudy, "claim"), (Lease, "renew"), (optuna.Trial, "report"),
-                            (optuna.Trial, "should_prune"), (optuna.Trial, "set_user_attr"),
-                            (Outbox, "send"), (RunWriter, "create")):  # fmt: skip
+        for owner, name in COUNTED_CALLS:
             original = owner.__dict__[name]
             if isinstance(original, classmethod):
                 setattr(owner, name, classmethod(self._counted(original.__func__)))
@@ -77,49 +92,53 @@ class Watch:
                 return call(*args, **options)
             finally:
                 depth[0] -= 1
-                if self.spent and not depth[0]:
-                    self.spent[-1] += time.perf_counter() - started
+                if self.call_seconds and not depth[0]:
+                    self.call_seconds[-1] += time.perf_counter() - started
 
         return timed
 
 
 def between_trials(trials: int, data: str, epochs: int) -> None:
     with tempfile.TemporaryDirectory() as root:
+        words = [f"dataset={data}", "template=swift", "trainer=cpu", "hp=quick"]
+        words += [f"hp.num_epochs={epochs}", "trainer.limit_train_batches=4"]
+        words += ["tracking.overlays=1", f"tracking.root={root}"]
+        rates = {"min": 1e-3, "max": 4e-3, "log": True}
         spec = SweepSpec(
             name="overhead",
             n_trials=trials,
             pruner="none",
-            overrides=[f"dataset={data}", "template=swift", "trainer=cpu", "hp=quick", f"hp.num_epochs={epochs}",
-                       "trainer.limit_train_batches=4", "tracking.overlays=1", f"tracking.root={root}"],
-            search={"hp.per_item_lrate": {"min": 1e-3, "max": 4e-3, "log": True}, "hp.width": [16, 24]},
-        )  # fmt: skip
+            overrides=words,
+            search={"hp.per_item_lrate": rates, "hp.width": [16, 24]},
+        )
         store = open_store(compose(spec.overrides).config.tracking)
         parent = RunWriter.create(store, "overhead", {}, {})
         watch = Watch()
         watch.install()
         task = WorkerTask(spec, Path(root) / "sweeps" / "overhead", parent.run_id, 1)
         pull_trials(task, build_space(spec), StopRequest(), "benchmark")
-    gaps = [step - told for told, step in zip(watch.told, watch.stepped[1:], strict=False)]
-    share = [100 * s / 60 for s in watch.spent[1:-1]]
+    following = watch.first_steps[1:]
+    gaps = [step - end for end, step in zip(watch.ended, following, strict=False)]
+    share = [100 * seconds / 60 for seconds in watch.call_seconds[1:-1]]
     print(f"| figure ({trials} trials on {data}) | median | least | most | target |")
     print("| --- | --- | --- | --- | --- |")
-    print(row("tell of one trial to the first step of the next, s", gaps, "0.5", 2))
+    print(row("end of a trial to the first step of the next, s", gaps, "0.5", 2))
     print(row("study and tracking calls, % of a trial of 60 s", share, "2", 2))
 
 
 def in_parallel(trials: int, data: str, epochs: int) -> None:
-    """Whole sweeps from the command line, in turn: one worker with all threads, then two that share them."""
+    """Time sweeps from the command line: one worker with all threads, then two with half each."""
     times: dict[int, float] = {}
-    print(
-        f"\n| {trials} trials of {epochs} epochs on {data} | threads each | seconds |\n| --- | --- | --- |"
-    )
+    print(f"\n| {trials} trials of {epochs} epochs on {data} | threads each | seconds |")
+    print("| --- | --- | --- |")
     for workers in (1, 2):
         with tempfile.TemporaryDirectory() as root:
             file = Path(root) / "parallel.yaml"
             file.write_text(
                 f"# Question: how long?\nn_trials: {trials}\npruner: none\nsampler: random\n"
-                f"overrides: [dataset={data}, template=swift, trainer=cpu, hp=quick, hp.num_epochs={epochs}, "
-                "trainer.val_every=100, tracking.overlays=0]\nsearch: {hp.per_item_lrate: {}}\n"
+                f"overrides: [dataset={data}, template=swift, trainer=cpu, hp=quick, "
+                f"hp.num_epochs={epochs}, trainer.val_every=100, tracking.overlays=0]\n"
+                "search: {hp.per_item_lrate: {}}\n"
             )
             words = [
                 sys.executable,
@@ -134,7 +153,7 @@ def in_parallel(trials: int, data: str, epochs: int) -> None:
             times[workers] = time.monotonic() - started
             threads = max(1, (os.cpu_count() or 1) // workers)
             print(f"| {workers} workers | {threads} | {times[workers]:.0f} |", flush=True)
-    print(f"\ntwo workers finish {times[1] / times[2]:.2f} times as soon (target 1.15)")
+    print(f"\nspeed-up of two workers: {times[1] / times[2]:.2f} (target 1.15)")
 
 
 def in_one_study(trials: int) -> None:
