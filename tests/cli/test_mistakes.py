@@ -134,7 +134,7 @@ MISTAKES = [
 
 def split(line: str) -> list[str]:
     return (
-        line.split("'")[0].split() + ["dataset.classes=[it's]"]
+        [*line.split("'")[0].split(), "dataset.classes=[it's]"]
         if "it's" in line
         else shlex.split(line)
     )

@@ -72,13 +72,10 @@ def test_imports_run_in_no_circle(depth):
     graph: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
     for path, _, name, _ in imports():
         importer = path.relative_to(ROOT).with_suffix("").parts
-        if (
-            name.startswith("segtune.")
-            and (other := module_of(name))
-            and path.name != "__init__.py"
-        ):
-            if other[:depth] != importer[:depth]:
-                graph.setdefault(importer[:depth], set()).add(other[:depth])
+        other = module_of(name) if name.startswith("segtune.") else ()
+        counts = other and path.name != "__init__.py"
+        if counts and other[:depth] != importer[:depth]:
+            graph.setdefault(importer[:depth], set()).add(other[:depth])
     assert len(graph) > 10
     TopologicalSorter(graph).prepare()  # raises CycleError
 

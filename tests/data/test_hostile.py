@@ -5,6 +5,7 @@ import resource
 import struct
 import time
 import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -82,7 +83,7 @@ def pixels_of(data: bytes) -> np.ndarray | None:
     try:
         return read_image(data, max_pixels=20_000_000)
     except DataError as error:
-        assert len(str(error)) < 800 and "\n" not in str(error)
+        assert len(str(error)) < 800 and "\n" not in str(error)  # noqa: PT017 - most files decode
         return None
 
 
@@ -102,13 +103,11 @@ def test_two_thousand_damaged_files_are_refused_or_decode_whole():
         started = time.monotonic()
         pixels = pixels_of(data)
         for read in (read_mask, read_colors):
-            try:
+            with suppress(DataError):
                 read(data, "m")
-            except DataError:
-                pass
         slowest = max(slowest, time.monotonic() - started)
         decoded += pixels is not None
-        if pixels is not None and (kind == "cut" or kind == "hole" and ".jpg" not in name):
+        if pixels is not None and (kind == "cut" or (kind == "hole" and ".jpg" not in name)):
             case = f"{name}, {kind} number {number}"
             np.testing.assert_array_equal(pixels, whole[name], err_msg=case)
     assert slowest < SECONDS_EACH

@@ -65,7 +65,6 @@ def test_crops_around_rare_classes_show_them():
 
 
 def test_the_rare_pixel_lies_anywhere_in_its_crop():
-    _, mask = scene()
     sampling = Sampling(SamplingConfig(rare_crops=1.0), np.array([[0, 16]]))
     rows = [np.argwhere(c == 1).mean(0) for c in crops(sampling) if (c == 1).any()]
     assert np.std(rows, axis=0).min() > 10  # of 64 pixels: uniform would be 18

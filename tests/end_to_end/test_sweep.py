@@ -140,7 +140,7 @@ def test_ctrl_c_gives_the_trials_back_and_names_the_command(tmp_path):
     with start(tmp_path) as process:
         wait_for(process, "epoch 2/300")
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=120)
     assert process.returncode == 130 and "segtune sweep tiny" in err and "Traceback" not in err
     study = load_study(tmp_path / "mlruns" / "sweeps" / "tiny", "tiny")
     states = {t.state for t in study.trials}

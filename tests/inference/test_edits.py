@@ -105,7 +105,7 @@ def test_free_metres_end_at_the_car_ahead_and_the_distance_is_the_cameras():
     picture, facts = edit(do="free_space", camera=CAMERA, obstacles=["car"]).apply(
         found.image, found, regions
     )
-    told = facts["free_space"] if "free_space" in facts else facts
+    told = facts.get("free_space", facts)
     expected = 1.0 * 160 * 1.5 / (90 + 0.5 - 60)  # the row under the car's foot
     assert told["free_metres"] == pytest.approx(expected, abs=0.05)
     near, far = told["obstacles"]

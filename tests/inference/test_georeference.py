@@ -57,7 +57,7 @@ def control_points(folder: Path) -> Path:
 def world_file(folder: Path, suffix: str, beside: str) -> Path:
     path = folder / f"x.{suffix}"
     Image.fromarray(PIXELS).save(path)
-    a, b, c, d, e, f = tuple(PLACE)[:6]
+    a, b, _, d, e, _ = tuple(PLACE)[:6]
     center = PLACE @ (0.5, 0.5)  # world files speak of the centre of the first pixel
     (folder / f"x.{beside}").write_text("\n".join(str(v) for v in (a, d, b, e, *center)))
     return path

@@ -83,7 +83,7 @@ def test_images_alone_are_regions_and_an_image_without_any_gives_no_row():
 
 def test_levels_finer_than_stride_4_are_not_used():
     class Levels(nn.Module):
-        class feature_info:  # noqa: N801 - timm's name
+        class feature_info:  # timm's name
             reduction = staticmethod(lambda: [2, 4, 8])
             channels = staticmethod(lambda: [3, 5, 7])
 

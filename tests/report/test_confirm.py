@@ -80,9 +80,9 @@ def _stopped_at_once(listening):
 
 
 def test_two_do_not_confirm_at_once(sweep):
-    with FileLock(open_store(TrackingConfig()).root / "sweeps" / "s" / "confirm.lock"):
-        with pytest.raises(ConfigError, match="another process"):
-            segtune.confirm("s", top=1, seeds=1, **QUIET)
+    lock = open_store(TrackingConfig()).root / "sweeps" / "s" / "confirm.lock"
+    with FileLock(lock), pytest.raises(ConfigError, match="another process"):
+        segtune.confirm("s", top=1, seeds=1, **QUIET)
     assert confirmed_runs() == []
 
 

@@ -227,7 +227,7 @@ def test_a_dry_run_times_real_steps(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "overrides, message",
+    ("overrides", "message"),
     [
         (["sweep.budget=soon"], "budget"),
         (["sweep.n_trials=null"], "give n_trials, or a budget"),

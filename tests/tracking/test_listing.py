@@ -50,7 +50,7 @@ def test_each_kind_is_listed_newest_first_a_line_each(store, capsys):
     }
     for kind, (count, first) in expected.items():
         found = segtune.list_entries(kind, root=str(store.root))
-        head, *lines = found.lines()
+        _, *lines = found.lines()
         assert len(found.rows) == len(lines) == count and first in lines[0]
         assert cli.main(["list", kind, f"tracking.root={store.root}", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)[kind] == list(found.rows)

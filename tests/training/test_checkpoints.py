@@ -50,7 +50,7 @@ def test_the_next_call_raises_the_error_of_the_thread(tmp_path, call):
     (tmp_path / "file").write_text("")
     checkpoints = CheckpointWriter()
     checkpoints.save_checkpoint({"epoch": 1}, tmp_path / "file" / "last.ckpt")
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="file"):
         if call == "teardown":
             checkpoints.teardown()
         else:

@@ -105,9 +105,9 @@ def program() -> list[str]:
         for end in range(2, len(words) + 1):
             if words[end - 2 : end] == ["-m", "segtune"]:
                 return words[:end]
-    if script.name == "segtune" and script.is_file():
-        if not (on_path and os.path.samefile(on_path, script)):
-            return [str(script) if script.parent != Path() else f"./{script}"]
+    is_script = script.name == "segtune" and script.is_file()
+    if is_script and not (on_path and os.path.samefile(on_path, script)):
+        return [str(script) if script.parent != Path() else f"./{script}"]
     return ["segtune"] if on_path else [sys.executable, "-m", "segtune"]
 
 

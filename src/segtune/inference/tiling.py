@@ -91,7 +91,7 @@ def blended(
         multiple: the model's stride, see `Preprocessing`.
         infer: an image (h, w, 3) -> logits (C, h, w).
     """
-    height, width = size
+    _, width = size
     side = tiling.side(multiple)
     columns = tiling.starts(width, multiple)
     own = max(1, _BUFFER // (4 * num_classes * side * tiling.step(multiple)))

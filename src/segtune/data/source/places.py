@@ -66,7 +66,7 @@ def _nearest_place(root: Path) -> str:
         folders = {
             p.name.casefold(): p
             for p in above.iterdir()
-            if p.is_dir() or p.is_file() and len(wanted) == 1
+            if p.is_dir() or (p.is_file() and len(wanted) == 1)
         }
     except OSError:
         folders = {}

@@ -10,6 +10,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -228,7 +229,7 @@ def fold(model: nn.Module) -> nn.Module:
     """Batch norms that follow a convolution, in a sequence or as conv1 and bn1, become part of it; in place."""
     for module in model.modules():
         names = list(module._modules)
-        for first, second in zip(names, names[1:], strict=False):
+        for first, second in pairwise(names):
             conv, norm = module._modules[first], module._modules[second]
             follows = isinstance(module, nn.Sequential) or second == first.replace("conv", "bn")
             if follows and type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d:
