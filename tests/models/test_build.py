@@ -1,4 +1,4 @@
-"""Building by name: sizes, normalisation, and what is said of names that do not exist."""
+"""Models by name: sizes of logits, normalisation, and messages for unknown names."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ SWIFT = {"architecture": "Swift", "encoder": "narrow_resnet", "width": 16}
 @pytest.mark.parametrize(
     "model", [SWIFT, {"architecture": "FPN", "encoder": "resnet18"}], ids=["swift", "fpn"]
 )
-def test_logits_have_the_images_size_whatever_it_is(model, size):
+def test_logits_have_the_size_of_the_image(model, size):
     net = build(model, 5).eval()
     image = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
     assert net(image).shape == (2, 5, *size)
@@ -45,20 +45,18 @@ def test_any_timm_encoder_can_be_named():
 
 
 def test_dpt_refuses_patches_that_its_levels_cannot_double():
-    with pytest.raises(
-        ConfigError, match=r"patches are 14 pixels wide, and dpt takes 8, 16 or 32.*template=eomt"
-    ):
+    message = r"patches are 14 pixels wide, and dpt takes 8, 16 or 32.*template=eomt"
+    with pytest.raises(ConfigError, match=message):
         build({"architecture": "DPT", "encoder": "vit_small_patch14_dinov2"}, 2)
 
 
-def test_pretrained_weights_without_a_network_name_the_ways_out(monkeypatch):
+def test_pretrained_weights_without_a_network_name_the_remedies(monkeypatch):
     def offline(*args, **kwargs):
         raise OSError("no route to host")
 
     monkeypatch.setattr("timm.models._builder.load_pretrained", offline)
-    with pytest.raises(
-        ConfigError, match="hp.pretrained_weights=none, a safetensors file, or a registered"
-    ):
+    message = "hp.pretrained_weights=none, a safetensors file, or a registered"
+    with pytest.raises(ConfigError, match=message):
         build({"architecture": "FPN", "encoder": "resnet18"}, 2, pretrained=True)
 
 
@@ -68,7 +66,7 @@ def test_swift_has_no_imagenet_weights_and_says_so():
 
 
 @pytest.mark.parametrize(("depth", "blocks"), [({}, 8), ({"depth": 1}, 4)])
-def test_swift_has_two_residual_blocks_a_stage_unless_told(depth, blocks):
+def test_swift_has_two_residual_blocks_per_stage_by_default(depth, blocks):
     net = build({**SWIFT, **depth}, 3).net
     assert sum(type(module) is BasicBlock for module in net.modules()) == blocks
 
@@ -76,8 +74,8 @@ def test_swift_has_two_residual_blocks_a_stage_unless_told(depth, blocks):
 @pytest.mark.parametrize(
     ("stem", "kernels"), [({}, [3, 3, 3]), ({"stem": "deep"}, [3, 3, 3]), ({"stem": "single"}, [5])]
 )
-def test_swift_has_a_deep_stem_unless_told(stem, kernels):
-    """Folders of segmenters from before there was a choice say nothing of it."""
+def test_swift_has_a_deep_stem_by_default(stem, kernels):
+    """Segmenters that were saved before `stem` existed do not name it."""
     encoder = build({**SWIFT, **stem}, 3).net.encoder
     convolutions = [m for m in encoder.conv1.modules() if isinstance(m, torch.nn.Conv2d)]
     assert [m.kernel_size[0] for m in convolutions] == kernels
@@ -96,8 +94,8 @@ def test_a_single_stem_equals_pooling_last_where_batch_norm_keeps_the_order():
         torch.testing.assert_close(norm(net.encoder.conv1(image)).relu(), pooled_last)
 
 
-def test_swift_keeps_its_levels_in_register_at_sizes_that_32_does_not_divide():
-    """Rows of an image are seen where they are, however far the image goes on below them."""
+def test_swift_aligns_its_levels_at_sizes_that_32_does_not_divide():
+    """The logits of a row do not depend on the number of rows below it."""
     net = Swift(3, width=16, dropout=0.0).eval()
     net.context = torch.nn.Conv2d(96, 32, 1)  # no pooling, which sees the whole
     net.smooth = torch.nn.ModuleList(torch.nn.Identity() for _ in net.smooth)
@@ -122,8 +120,8 @@ ENCODERS = {
 
 @pytest.mark.parametrize("size", [(64, 96), (61, 83), (100, 130)])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_logits_lie_where_the_net_saw_them_at_every_stride(architecture, size):
-    """The net's own logits are replaced by the place of their centres; each of ours must name its own centre."""
+def test_resized_logits_keep_their_place_at_every_stride(architecture, size):
+    """Places replace the logits of the network; each resized logit must name its own centre."""
     for encoder in ENCODERS.get(architecture, ["resnet18", "mobilenetv3_large_100"]):
         more = {"num_queries": 2, "num_blocks": 1} if architecture == "Eomt" else {}
         model = (
@@ -134,13 +132,12 @@ def test_logits_lie_where_the_net_saw_them_at_every_stride(architecture, size):
         y, x = (step * (torch.arange(cells) + 0.5) for step, cells in zip(cell, own, strict=True))
         places = torch.stack(torch.meshgrid(y, x, indexing="ij"))[None]
         for stride in (1, 4):
-            found = model.at_size(places, size, stride)[0]
-            assert found.shape[1:] == (-(-size[0] // stride), -(-size[1] // stride))
-            for axis, (values, step) in enumerate(zip(found, cell, strict=True)):
+            resized = model.at_size(places, size, stride)[0]
+            assert resized.shape[1:] == (-(-size[0] // stride), -(-size[1] // stride))
+            for axis, (values, step) in enumerate(zip(resized, cell, strict=True)):
                 centres = stride * (torch.arange(values.shape[axis]) + 0.5)
-                inside = (centres > step) & (
-                    centres < size[axis] - step
-                )  # beyond, the nearest cell stands alone
+                # at the border the nearest cell is not interpolated
+                inside = (centres > step) & (centres < size[axis] - step)
                 along = values.movedim(axis, 0)[inside]
                 expected = centres[inside, None].expand_as(along)
                 torch.testing.assert_close(

@@ -1,4 +1,4 @@
-"""What a model costs, against figures counted by hand."""
+"""The cost of a model equals figures counted by hand."""
 
 import time
 
@@ -34,14 +34,14 @@ def test_operations_counted_by_hand():
     assert cost == {"gflops": 2 * 8 * (3 * 3 * 3) * (8 * 8) / 1e9}
 
 
-def test_memory_of_a_step_is_weights_times_four_and_the_input_that_the_convolution_keeps():
+def test_memory_of_a_step_is_four_times_the_weights_and_the_kept_input():
     model = Slow().eval()
     cost = measure_cost(model, (2, 3, 16, 32), (8, 8), CPU, ["memory_mb"])
     assert cost["memory_mb"] == pytest.approx((4 * 216 + 2 * 3 * 16 * 32) * 4 / 1e6)
     assert not model.training
 
 
-def test_measuring_leaves_batch_norm_and_the_random_state_as_they_were():
+def test_measuring_keeps_batch_norm_and_the_random_state():
     model = nn.Sequential(Slow(), nn.BatchNorm2d(8), nn.Dropout(0.5))
     before, random = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
     measure_cost(model, (2, 3, 16, 32), (8, 8), CPU, ["memory_mb"])

@@ -1,4 +1,4 @@
-"""A segmenter folder is data: a changed byte or a strange file is refused, and nothing in it is ever executed."""
+"""A segmenter folder is data: changed or other files are refused, and nothing is executed."""
 
 import json
 import pickle
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from segtune.errors import DataError, StorageError
-from segtune.models.folder import read_folder, write_folder
+from segtune.models.folder import file_hash, read_folder, write_folder
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([1], dtype=torch.int64)}
 
@@ -23,7 +23,7 @@ class Bomb:
         return (Path.touch, (self.path,))
 
 
-def test_what_is_written_is_read_back(tmp_path):
+def test_a_round_trip_keeps_everything(tmp_path):
     write_folder(tmp_path / "s", TENSORS, {"template": "swift"})
     description, tensors = read_folder(tmp_path / "s")
     assert description["template"] == "swift"
@@ -51,13 +51,10 @@ def test_a_pickle_beside_it_is_refused_and_not_executed(tmp_path):
 def test_a_pickle_in_place_of_the_weights_is_refused_even_with_a_matching_manifest(tmp_path):
     digest = write_folder(tmp_path / "s", TENSORS, {})
     (tmp_path / "s" / "model.safetensors").write_bytes(pickle.dumps(Bomb(tmp_path / "boom")))
-    import hashlib
-
-    manifest = json.loads((tmp_path / "s" / "manifest.json").read_text())
-    manifest["sha256"]["model.safetensors"] = hashlib.sha256(
-        (tmp_path / "s" / "model.safetensors").read_bytes()
-    ).hexdigest()
-    (tmp_path / "s" / "manifest.json").write_text(json.dumps(manifest))
+    path = tmp_path / "s" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["sha256"]["model.safetensors"] = file_hash(tmp_path / "s" / "model.safetensors")
+    path.write_text(json.dumps(manifest))
     with pytest.raises(DataError, match="cannot be read"):
         read_folder(tmp_path / "s")
     with pytest.raises(DataError, match="not the one that was registered"):
@@ -65,7 +62,7 @@ def test_a_pickle_in_place_of_the_weights_is_refused_even_with_a_matching_manife
     assert not (tmp_path / "boom").exists()
 
 
-def test_a_missing_file_and_an_unknown_version_are_told(tmp_path):
+def test_a_missing_file_and_an_unknown_version_are_refused(tmp_path):
     write_folder(tmp_path / "s", TENSORS, {})
     (tmp_path / "s" / "segmenter.json").unlink()
     with pytest.raises(DataError, match="lacks"):
@@ -75,12 +72,12 @@ def test_a_missing_file_and_an_unknown_version_are_told(tmp_path):
         read_folder(tmp_path / "s")
 
 
-def test_what_is_no_segmenter_is_told(tmp_path):
+def test_an_empty_folder_is_no_segmenter(tmp_path):
     with pytest.raises(DataError, match="is not a segmenter"):
         read_folder(tmp_path)
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be written"):
         write_folder(tmp_path / "file" / "s", TENSORS, {})

@@ -1,4 +1,4 @@
-"""Mask pooling: a region's row is the mean of its own pixels' features, whatever else is in the batch."""
+"""Mask pooling: a region's features are the mean over its own pixels, whatever the batch holds."""
 
 import numpy as np
 import pytest
@@ -19,16 +19,15 @@ def numbered(*boxes: tuple[int, int, int, int], size: tuple[int, int] = (32, 48)
     return numbers
 
 
-def test_features_are_averaged_over_each_regions_own_pixels():
+def test_features_are_averaged_over_the_pixels_of_each_region():
     features = torch.randn(5, 32, 48, generator=torch.Generator().manual_seed(0))
     regions = numbered((3, 4, 10, 7), (20, 10, 25, 20))
     rows, _ = _pooled(features, regions, (32.0, 48.0))
     for n in (1, 2):
         expected = features[:, regions == n].mean(1)
         torch.testing.assert_close(rows[n - 1, :5], expected)
-    torch.testing.assert_close(
-        rows[0, 5:10], features[:, 4:6, 3:13].mean((1, 2))
-    )  # its upper third: 7 rows, 4 to 10
+    upper_third = features[:, 4:6, 3:13]  # of the rows 4 to 10
+    torch.testing.assert_close(rows[0, 5:10], upper_third.mean((1, 2)))
     torch.testing.assert_close(rows[0, 20:], features.mean((1, 2)))
 
 
@@ -39,20 +38,11 @@ def test_a_coarse_cell_counts_by_the_pixels_that_it_shares_with_the_region():
     assert row[0, 0] == pytest.approx((0 * 2 + 1 * 4 + 2 * 2) / 8)
 
 
-def test_form_says_where_a_region_lies_and_how_it_is_shaped():
+def test_form_holds_the_position_and_shape_of_a_region():
     y, x = torch.nonzero(numbered((12, 8, 24, 12)), as_tuple=True)
     form = region_form(torch.zeros(len(y), dtype=torch.long), y, x, 1, (32, 48))[0]
-    expected = [
-        24 / 48,
-        14 / 32,
-        12 / 48,
-        8 / 32,
-        36 / 48,
-        20 / 32,
-        1.0,
-        np.log(24 * 12 / (32 * 48)),
-        np.log(0.5),
-    ]
+    centre, box = [24 / 48, 14 / 32], [12 / 48, 8 / 32, 36 / 48, 20 / 32]
+    expected = [*centre, *box, 1.0, np.log(24 * 12 / (32 * 48)), np.log(0.5)]
     torch.testing.assert_close(form, torch.tensor(expected, dtype=form.dtype))
 
 
@@ -60,10 +50,8 @@ def test_a_region_gets_the_same_row_alone_and_among_others():
     torch.manual_seed(0)
     model = build_labeler(OPTIONS, 3).eval()
     images = torch.randint(0, 256, (2, 3, 50, 70), dtype=torch.uint8)
-    first, second = (
-        numbered((5, 5, 20, 20), (40, 8, 9, 9), size=(50, 70)),
-        numbered((0, 0, 70, 50), size=(50, 70)),
-    )
+    first = numbered((5, 5, 20, 20), (40, 8, 9, 9), size=(50, 70))
+    second = numbered((0, 0, 70, 50), size=(50, 70))
     with torch.inference_mode():
         together = model(images, torch.stack([first, torch.where(second > 0, second + 2, 0)]))
         alone = [model(images[:1], (first == 2).int()[None]), model(images[1:], second[None])]
@@ -97,6 +85,6 @@ def test_levels_finer_than_stride_4_are_not_used():
         ({"encoder": "resnet19"}, "did you mean 'resnet18'"),
     ],
 )
-def test_what_cannot_be_built_is_said(change, words):
+def test_an_unknown_architecture_or_encoder_is_named(change, words):
     with pytest.raises(ConfigError, match=words):
         build_labeler(OPTIONS | change, 2)

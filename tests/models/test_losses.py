@@ -1,4 +1,4 @@
-"""Losses against torch's own, by hand, and what ignored pixels may not do."""
+"""Losses equal torch's, smp's and NumPy's; ignored pixels change nothing."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_cross_entropy_equals_torchs_with_and_without_weights():
 
 
 @pytest.mark.parametrize("term", TERMS)
-def test_what_is_predicted_on_ignored_pixels_changes_nothing(term):
+def test_predictions_on_ignored_pixels_change_nothing(term):
     mask = MASK.clone()
     mask[:, :4] = 255
     changed = LOGITS.clone()
@@ -72,11 +72,9 @@ def test_lovasz_equals_smps_and_so_do_its_gradients(ignored):
     mask = MASK.long().clone()
     mask[mask == 2] = 1  # a class that no pixel shows
     mask[:, :ignored] = 255
-    ours, theirs = (LOGITS.clone().requires_grad_() for _ in range(2))
-    loss, expected = (
-        lovasz_softmax(ours, mask),
-        LovaszLoss("multiclass", ignore_index=255)(theirs, mask),
-    )
+    ours, theirs = LOGITS.clone().requires_grad_(), LOGITS.clone().requires_grad_()
+    loss = lovasz_softmax(ours, mask)
+    expected = LovaszLoss("multiclass", ignore_index=255)(theirs, mask)
     loss.backward()
     expected.backward()
     torch.testing.assert_close(loss, expected)
@@ -85,10 +83,9 @@ def test_lovasz_equals_smps_and_so_do_its_gradients(ignored):
 
 def test_terms_are_summed_with_their_factors():
     both = loss_of({"cross_entropy": 2.0, "dice": 0.5})(LOGITS, MASK)
-    apart = 2 * loss_of({"cross_entropy": 1.0})(LOGITS, MASK) + 0.5 * loss_of({"dice": 1.0})(
-        LOGITS, MASK
-    )
-    torch.testing.assert_close(both, apart)
+    cross_entropy = loss_of({"cross_entropy": 1.0})(LOGITS, MASK)
+    dice = loss_of({"dice": 1.0})(LOGITS, MASK)
+    torch.testing.assert_close(both, 2 * cross_entropy + 0.5 * dice)
 
 
 @pytest.mark.parametrize("rule", ["enet", "inverse", "effective"])
@@ -112,7 +109,7 @@ def test_an_absent_class_does_not_shrink_the_weights_of_the_others():
     assert weights[0] == weights[1] and weights[2] <= 10.001 * weights[0]
 
 
-def test_hard_pixels_alone_count_and_borders_count_more():
+def test_only_hard_pixels_count_and_borders_count_more():
     logits, mask = torch.zeros(1, 2, 1, 4), torch.tensor([[[0, 0, 1, 255]]], dtype=torch.uint8)
     logits[0, 0] = torch.tensor([3.0, 1.0, 1.0, 0.0])
     each = torch.nn.functional.cross_entropy(
@@ -181,14 +178,14 @@ class ByHand:
         return float(np.mean(scores))
 
     def focal(self) -> float:
-        """One class against all others, of all classes and counted pixels (Lin et al., 2017, equation 4)."""
+        """Each class against all others (Lin et al., 2017, eq. 4): mean over classes and pixels."""
         chance = 1 / (1 + np.exp(-self.x))
         truth = self.ids[:, None] == np.arange(5)
         right = np.where(truth, chance, 1 - chance)
         return float(np.mean((1 - right) ** 2 * -np.log(right)))
 
     def lovasz(self) -> float:
-        """Berman et al., 2018, equation 8 and 9: the sorted errors, weighted by what each adds to the Jaccard loss."""
+        """Sorted errors times their increase of the Jaccard loss (Berman et al., 2018, eq. 8)."""
         losses = []
         for c in self.shown:
             truth = self.ids == c
@@ -225,7 +222,7 @@ class ByHand:
 def test_each_term_equals_numpys_with_ignored_pixels_and_absent_classes(
     by_hand, terms, options, dtype
 ):
-    """Classes 2 and 4 do not occur. Steps in bf16 give logits in bf16, and the loss runs under their autocast."""
+    """Classes 2 and 4 do not occur. A step in bf16 gives bf16 logits, under its autocast."""
     logits = NUMBERS.to(dtype)
     loss = SegmentationLoss(LossConfig(terms=terms, **options), SHARES)
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
@@ -238,21 +235,20 @@ def test_each_term_equals_numpys_with_ignored_pixels_and_absent_classes(
 def test_dice_of_a_wholly_wrong_crop_is_one_however_many_classes_it_shows(shown):
     mask = (torch.arange(64).view(1, 8, 8) % shown).to(torch.uint8)
     wrong = F.one_hot((mask.long() + 1) % 12, 12).permute(0, 3, 1, 2) * 60.0
-    assert float(
-        SegmentationLoss(LossConfig(terms={"dice": 1.0}), [1 / 12] * 12)(wrong, mask)
-    ) == pytest.approx(1.0)
+    loss = SegmentationLoss(LossConfig(terms={"dice": 1.0}), [1 / 12] * 12)
+    assert float(loss(wrong, mask)) == pytest.approx(1.0)
 
 
 def test_the_loss_of_masks_is_the_same_under_autocast():
-    found = [Masks(torch.randn(2, 6, 4), 9 * torch.randn(2, 6, 16, 16))]
+    predictions = [Masks(torch.randn(2, 6, 4), 9 * torch.randn(2, 6, 16, 16))]
     mask = torch.randint(0, 3, (2, 64, 64)).to(torch.uint8)
     loss, costs = MaskClassificationLoss(3, 512), []
     plain = loss._costs
-    loss._costs = lambda *about: costs.append(plain(*about)) or costs[-1]
+    loss._costs = lambda *arguments: costs.append(plain(*arguments)) or costs[-1]
     for enabled in (False, True):
         torch.manual_seed(0)
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            loss(found, mask)
+            loss(predictions, mask)
     assert torch.equal(*costs)
 
 
@@ -272,12 +268,11 @@ def test_a_batch_without_a_region_costs_nothing(term, options):
     [({term: 1.0}, {}) for term in TERMS]
     + [({"cross_entropy": 1.0}, {"class_weights": "enet", "boundary": 2.0, "ohem_ratio": 0.5})],
 )
-def test_no_term_depends_on_where_pixels_lie(terms, options):
-    """Mirrored, turned upside down, in another order of images, or with ignored pixels around: the loss is the same."""
+def test_no_term_depends_on_the_place_of_pixels(terms, options):
+    """The loss stays when images are mirrored, reordered or padded with ignored pixels."""
     loss = SegmentationLoss(LossConfig(terms=terms, **options), SHARES)
     expected = loss(NUMBERS, SHOWN)
     for dims in ((-1,), (-2,), (0,)):
         torch.testing.assert_close(loss(NUMBERS.flip(dims), SHOWN.flip(dims)), expected)
-    torch.testing.assert_close(
-        loss(F.pad(NUMBERS, (2, 3, 1, 4)), F.pad(SHOWN, (2, 3, 1, 4), value=255)), expected
-    )
+    padded = F.pad(NUMBERS, (2, 3, 1, 4)), F.pad(SHOWN, (2, 3, 1, 4), value=255)
+    torch.testing.assert_close(loss(*padded), expected)

@@ -1,4 +1,4 @@
-"""Class offsets: they raise mIoU on other pixels, stay where nothing is to be gained, and touch nothing else."""
+"""Class offsets raise the mIoU of other pixels, stay 0 without a gain, and change nothing else."""
 
 import numpy as np
 import pytest
@@ -32,17 +32,17 @@ def miou(logits: Tensor, target: Tensor) -> float:
 @pytest.mark.parametrize(
     "shift", [[0.0, 0.0, 0.0, 0.0], [-1.0, 0.0, 0.5, 1.0], [0.0, 2.0, 0.0, -1.5]]
 )
-def test_whatever_shifted_the_classes_other_pixels_gain(shift):
+def test_offsets_correct_any_shift_on_other_pixels(shift):
     logits, target, half = noisy()
     offsets = best_offsets(logits + torch.tensor(shift), target, half)
     fresh, truth, _ = noisy(seed=1)
-    found = miou(fresh + torch.tensor(shift) + offsets, truth)
-    assert found > miou(fresh + torch.tensor(shift), truth) + 0.005
-    assert found > miou(fresh, truth) + 0.005  # not only undone
+    corrected = miou(fresh + torch.tensor(shift) + offsets, truth)
+    assert corrected > miou(fresh + torch.tensor(shift), truth) + 0.005
+    assert corrected > miou(fresh, truth) + 0.005  # more than without the shift
     assert abs(float(offsets.sum())) < 1e-5
 
 
-def test_the_step_that_is_taken_is_the_best_of_all():
+def test_the_best_step_is_taken():
     logits, target, half = noisy(4_000)
     two = torch.stack([logits[:, 0], logits[:, 1:].max(1).values], 1)
     truth = (target > 0).long()
@@ -51,14 +51,14 @@ def test_the_step_that_is_taken_is_the_best_of_all():
         k / 8: score(count_pairs((two[:, 1] + k / 8 > two[:, 0]).long(), truth, 2)).miou
         for k in range(-16, 17)
     }
-    # two hundredths of a point are the most that such offsets cost
+    # the cost of such offsets is at most two hundredths of a point
     assert scores[float(offsets[1] - offsets[0])] >= max(scores.values()) - 2e-4
 
 
-def test_what_one_half_alone_gains_is_not_taken():
+def test_a_gain_in_one_half_only_is_not_taken():
     logits, target = torch.zeros(400, 2), torch.zeros(400, dtype=torch.long)
     logits[:, 0] = 0.3
-    target[:150] = 1  # found by an offset that costs the other half
+    target[:150] = 1  # an offset predicts them, but costs the other half
     logits[:150, 1] = 0.2
     logits[200:300, 1] = 0.2
     half = (torch.arange(400) >= 200).long()
@@ -93,10 +93,10 @@ def test_logits_are_compared_with_masks_at_the_size_of_the_masks():
     images = [draw.integers(0, 256, (40, 56, 3), np.uint8) for _ in range(2)]
     masks = [draw.integers(0, 3, size).astype(np.uint8) for size in ((100, 140), (40, 56))]
     with torch.inference_mode():
-        found = [model(torch.from_numpy(i).permute(2, 0, 1)[None]) for i in images]
+        logits = [model(torch.from_numpy(i).permute(2, 0, 1)[None]) for i in images]
     sized = [
         torch.nn.functional.interpolate(f, size=m.shape, mode="bilinear")
-        for f, m in zip(found, masks, strict=True)
+        for f, m in zip(logits, masks, strict=True)
     ]
     logits = torch.cat([s[0].flatten(1).T for s in sized])
     target = torch.cat([torch.from_numpy(m).flatten().long() for m in masks])
@@ -108,12 +108,9 @@ def test_logits_are_compared_with_masks_at_the_size_of_the_masks():
 
 def test_models_without_a_bias_for_each_class_take_no_offsets_and_stay_as_they_are():
     swift = build({"architecture": "Swift", "encoder": "narrow_resnet", "width": 16}, 3)
-    queries = build(
-        {"architecture": "Eomt", "encoder": "test_vit", "num_queries": 6, "num_blocks": 3}, 3
-    ).eval()
+    eomt = {"architecture": "Eomt", "encoder": "test_vit", "num_queries": 6, "num_blocks": 3}
+    queries = build(eomt, 3).eval()
     labeler = build_labeler({"architecture": "MaskPool", "encoder": "resnet10t", "width": 16}, 3)
     assert [class_bias(m) is None for m in (swift, queries, labeler)] == [False, True, True]
-    assert (
-        offset_classes(queries, [np.zeros((32, 32, 3), np.uint8)], [np.zeros((32, 32), np.uint8)])
-        is None
-    )
+    image, mask = np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32), np.uint8)
+    assert offset_classes(queries, [image], [mask]) is None

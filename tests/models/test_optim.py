@@ -19,7 +19,7 @@ from tests.conftest import TINY
 
 @pytest.mark.parametrize("shape", [(3, 16, 144), (2, 144, 16), (1, 32, 32)])
 @pytest.mark.parametrize("steps", [1, 3, 6])
-def test_steps_on_gram_matrices_turn_matrices_as_timms_do(shape, steps):
+def test_steps_on_gram_matrices_equal_timms_steps(shape, steps):
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     expected = zeropower_via_newtonschulz(matrices, steps, QUINTIC, eps=1e-7, dtype=torch.float32)
     torch.testing.assert_close(
@@ -46,16 +46,20 @@ def test_every_optimiser_lowers_a_loss_and_decays_no_bias(name):
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_muon_moves_as_timms_does():
+def test_muon_updates_equal_timms():
     torch.manual_seed(0)
     ours = build({"architecture": "Swift", "encoder": "narrow_resnet", "width": 16}, 3)
     theirs = copy.deepcopy(ours)
     config = OptimizerConfig(name="muon", weight_decay=0.1, momentum=0.9, ns_steps=3)
     optimizer = build_optimizer(config, ours, lr=0.01)
     expected = Muon(
-        param_groups_weight_decay(theirs, 0.1), lr=0.01, momentum=0.9, nesterov=True, ns_steps=3,
+        param_groups_weight_decay(theirs, 0.1),
+        lr=0.01,
+        momentum=0.9,
+        nesterov=True,
+        ns_steps=3,
         adjust_lr_fn="match_rms_adamw",
-    )  # fmt: skip
+    )
     for _ in range(3):
         for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
             mine.grad = torch.randn_like(mine)
@@ -67,7 +71,7 @@ def test_muon_moves_as_timms_does():
         torch.testing.assert_close(mine.grad, other.grad, rtol=0, atol=0, msg=f"gradient of {name}")
 
 
-def test_muon_in_fp32_moves_as_in_bf16_but_for_rounding():
+def test_muon_in_fp32_equals_bf16_but_for_rounding():
     moved = []
     for bf16 in (True, False):
         torch.manual_seed(0)
@@ -85,7 +89,7 @@ def test_muon_in_fp32_moves_as_in_bf16_but_for_rounding():
 
 
 @pytest.mark.parametrize("name", ["constant", "poly", "cosine"])
-def test_schedules_warm_up_linearly_and_end_where_they_should(name):
+def test_schedules_warm_up_linearly_and_end_at_their_final_value(name):
     config = SchedulerConfig(name=name, warmup=0.1, final=0.2)
     factors = [lr_factor(config, s, 100) for s in range(101)]
     assert factors[:10] == sorted(factors[:10]) and factors[0] < 0.1
@@ -94,7 +98,7 @@ def test_schedules_warm_up_linearly_and_end_where_they_should(name):
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd", "muon"])
-def test_gradients_can_be_clipped_in_bf16_whatever_takes_the_step(name, tmp_path):
+def test_every_optimiser_clips_gradients_in_bf16(name, tmp_path):
     words = [*TINY, f"optimizer={name}", "trainer.precision=bf16", f"tracking.root='{tmp_path}'"]
     free, clipped = (
         segtune.train(*words, "++hp.num_epochs=1", *more, say=lambda _: None)

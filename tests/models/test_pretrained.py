@@ -1,4 +1,4 @@
-"""Starting from one's own weights: what fits is taken, class by class at the head."""
+"""Weights to start from: tensors that fit are copied, at the head class by class."""
 
 import huggingface_hub.constants
 import pytest
@@ -15,7 +15,7 @@ from segtune.models.pretrained import copy_weights
 SWIFT = {"architecture": "Swift", "encoder": "narrow_resnet", "width": 16}
 
 
-def test_encoder_and_the_rows_of_agreeing_classes_are_taken(tmp_path):
+def test_the_encoder_and_the_rows_of_shared_classes_are_copied(tmp_path):
     torch.manual_seed(0)
     old, new = build(SWIFT, 3), build(SWIFT, 4)
     names = ["road", "car", "sky"]
@@ -23,12 +23,8 @@ def test_encoder_and_the_rows_of_agreeing_classes_are_taken(tmp_path):
     before = new.state_dict()["net.head.1.weight"].clone()
     copy_weights(new, tmp_path / "s", ["sky", "bike", "road", "car"])
     head, source = new.state_dict()["net.head.1.weight"], old.state_dict()["net.head.1.weight"]
-    assert (
-        torch.equal(head[0], source[2])
-        and torch.equal(head[2], source[0])
-        and torch.equal(head[3], source[1])
-    )
-    assert torch.equal(head[1], before[1])
+    for row, expected in enumerate((source[2], before[1], source[0], source[1])):
+        assert torch.equal(head[row], expected)
     for name, tensor in old.state_dict().items():
         if ".encoder." in name:
             assert torch.equal(new.state_dict()[name], tensor)
@@ -56,7 +52,7 @@ LAYERS_OF_CLASSES = {
     ],
     ids=["reordered", "added", "removed", "exchanged"],
 )
-def test_rows_of_classes_are_taken_by_name_whatever_the_architecture(tmp_path, kind, names):
+def test_every_architecture_copies_rows_of_classes_by_name(tmp_path, kind, names):
     make, layers, extra = LAYERS_OF_CLASSES[kind]
     torch.manual_seed(0)
     before = ["road", "car", "sky"]
@@ -76,7 +72,7 @@ def test_rows_of_classes_are_taken_by_name_whatever_the_architecture(tmp_path, k
     assert all(torch.equal(taken[name], source[name]) for name in source if name not in of_classes)
 
 
-def test_a_layer_as_wide_as_there_are_classes_is_no_layer_of_classes(tmp_path):
+def test_a_layer_with_as_many_rows_as_classes_is_not_taken_for_one_of_classes(tmp_path):
     """test_vit is 64 wide: the rows of its mask head are not those of 64 classes."""
     torch.manual_seed(0)
     names = [f"class {n}" for n in range(64)]
@@ -95,18 +91,13 @@ def test_weights_whose_decoder_alone_fits_are_refused(tmp_path):
         copy_weights(new, tmp_path / "decoder.safetensors", ["a", "b", "c"])
 
 
-def test_an_encoder_saved_alone_is_taken(tmp_path):
+def test_an_encoder_that_was_saved_alone_is_copied(tmp_path):
     old, new = build(SWIFT, 3), build(SWIFT, 3)
-    encoder = {
-        k.removeprefix("net.encoder."): v
-        for k, v in old.state_dict().items()
-        if "net.encoder." in k
-    }
+    encoder = old.net.encoder.state_dict()
     save_file(encoder, tmp_path / "encoder.safetensors")
     assert copy_weights(new, tmp_path / "encoder.safetensors", ["a", "b", "c"]) == len(encoder)
-    assert torch.equal(
-        new.net.encoder.layer1[0].conv1.weight, old.net.encoder.layer1[0].conv1.weight
-    )
+    weights = [model.net.encoder.layer1[0].conv1.weight for model in (old, new)]
+    assert torch.equal(*weights)
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path):
@@ -121,23 +112,19 @@ def test_a_file_that_is_no_safetensors_is_refused(tmp_path):
         copy_weights(build(SWIFT, 3), tmp_path / "w.safetensors", ["a", "b", "c"])
 
 
-def test_imagenet_weights_come_out_of_the_hubs_cache_where_there_is_no_network(
-    tmp_path, monkeypatch
-):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(
-        huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9"
-    )  # nobody answers there
+def test_without_a_network_imagenet_weights_come_from_the_hubs_cache(tmp_path, monkeypatch):
+    hub = huggingface_hub.constants
+    monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(hub, "ENDPOINT", "http://127.0.0.1:9")  # nobody answers there
     encoder = timm.create_model("resnet10t")
     repository = tmp_path / f"models--{encoder.pretrained_cfg['hf_hub_id'].replace('/', '--')}"
+    snapshot = repository / "snapshots" / "abc"
     (repository / "refs").mkdir(parents=True)
     (repository / "refs" / "main").write_text("abc")
-    (repository / "snapshots" / "abc").mkdir(parents=True)
-    save_file(encoder.state_dict(), repository / "snapshots" / "abc" / "model.safetensors")
+    snapshot.mkdir(parents=True)
+    save_file(encoder.state_dict(), snapshot / "model.safetensors")
     model = build({"architecture": "FPN", "encoder": "resnet10t"}, 3, pretrained=True)
-    assert torch.equal(
-        model.state_dict()["net.encoder.model.layer4.0.conv1.weight"],
-        encoder.layer4[0].conv1.weight,
-    )
+    weight = model.state_dict()["net.encoder.model.layer4.0.conv1.weight"]
+    assert torch.equal(weight, encoder.layer4[0].conv1.weight)
     with pytest.raises(ConfigError, match="resnet18.*cannot be loaded.*Without a network"):
         build({"architecture": "FPN", "encoder": "resnet18"}, 3, pretrained=True)

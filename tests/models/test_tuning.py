@@ -4,6 +4,7 @@ import copy
 import os
 import re
 import time
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -45,32 +46,28 @@ def test_layer_scales_equal_timms_for_a_vision_transformer():
 
 
 def named_encoders() -> list[str]:
-    """Those that templates name, the smallest of each family."""
+    """The encoders that templates name, without the larger ones of each family."""
     large = re.compile(r"_(base|large)_|mit_b[2-5]|vit_small|resnet(34|50)")
     files = [yaml.safe_load(path.read_text()) for path in (CONF / "template").glob("*.yaml")]
     declared = [file.get("template", file)["hyperparameters"].get("encoder", {}) for file in files]
-    return sorted(
-        {name for d in declared for name in d.get("choices", []) if not large.search(name)}
-    )
+    names = set(chain.from_iterable(d.get("choices", []) for d in declared))
+    return sorted(name for name in names if not large.search(name))
 
 
 @pytest.mark.parametrize("encoder", [e for e in named_encoders() if not e.startswith("mit_")])
 def test_layer_scales_equal_timms_for_every_encoder_that_templates_name(encoder):
-    """Paired by their order, which a net for features keeps; timm counts from the head, we from the last features."""
+    """Parameters are paired by order; timm counts layers from the head, we from the features."""
+    options = {"architecture": "FPN", "encoder": encoder}
     if "vit" in encoder:
-        options = {"architecture": "Eomt", "encoder": encoder, "num_queries": 2, "num_blocks": 1}
-    else:
-        options = {"architecture": "FPN", "encoder": encoder}
+        options |= {"architecture": "Eomt", "num_queries": 2, "num_blocks": 1}
+    elif "swin" in encoder:
+        options |= {"architecture": "UPerNet"}
     with torch.device("meta"):
-        model = build(
-            {**options} if "swin" not in encoder else {**options, "architecture": "UPerNet"}, 3
-        )
+        model = build(options, 3)
         whole = timm.create_model(encoder, num_classes=0)
-    rates = {
-        id(p): g["lr_scale"]
-        for g in param_groups_layer_decay(whole, layer_decay=0.8)
-        for p in g["params"]
-    }
+    rates = {}
+    for group in param_groups_layer_decay(whole, layer_decay=0.8):
+        rates |= {id(p): group["lr_scale"] for p in group["params"]}
     ours = layer_scales(model, 0.8)
     own = [(ours[n], p) for n, p in model.named_parameters() if n.startswith("net.encoder.")]
     theirs = list(whole.parameters())[: len(own)]
@@ -81,22 +78,18 @@ def test_layer_scales_equal_timms_for_every_encoder_that_templates_name(encoder)
 
 
 def test_layer_scales_of_mix_transformers_follow_their_stages():
-    """By hand, of two blocks in each of four stages."""
-    scales = layer_scales(build({"architecture": "Segformer", "encoder": "mit_b0"}, 3), 0.5)
-    rates = {
-        name.removeprefix("net.encoder."): scale
-        for name, scale in scales.items()
-        if ".encoder." in name
-    }
+    """By hand, for two blocks in each of four stages."""
+    model = build({"architecture": "Segformer", "encoder": "mit_b0"}, 3)
+    scales, prefix = layer_scales(model, 0.5), "net.encoder."
+    rates = {n.removeprefix(prefix): s for n, s in scales.items() if n.startswith(prefix)}
     expected = {"patch_embed1.": 0.5**8}
     for stage in (1, 2, 3, 4):
         first, second = 0.5 ** (9 - 2 * stage), 0.5 ** (8 - 2 * stage)
         expected |= {f"block{stage}.0.": first, f"block{stage}.1.": second, f"norm{stage}.": second}
         expected |= {f"patch_embed{stage}.": first} if stage > 1 else {}
     for name, rate in rates.items():
-        assert rate == next(value for start, value in expected.items() if name.startswith(start)), (
-            name
-        )
+        start = next(start for start in expected if name.startswith(start))
+        assert rate == expected[start], name
 
 
 @pytest.mark.parametrize("encoder", ["resnet10t", "mobilenetv3_large_100"])
@@ -148,8 +141,8 @@ def test_a_frozen_encoder_keeps_every_number_while_the_head_learns(tiny_run, tmp
     assert not torch.equal(*heads)
 
 
-def test_a_frozen_warm_up_lets_the_encoder_go_afterwards(tiny_run, tmp_path):
-    last = "trainer.val_every=2"  # the last of the two epochs is the one that is kept
+def test_the_encoder_is_trained_after_the_frozen_epochs(tiny_run, tmp_path):
+    last = "trainer.val_every=2"  # keeps the last of two epochs
     still = trained_from(tiny_run, tmp_path, "tuning.frozen_epochs=2", last)
     moved = trained_from(tiny_run, tmp_path, "tuning.frozen_epochs=1", last)
     before = encoder_state(tiny_run.segmenter)
@@ -171,10 +164,8 @@ def test_a_run_with_lora_leaves_a_plain_segmenter(tmp_path):
         "trainer.ema_decay=0.5",
     ]
     first = segtune.train(*base, *words, "hp.pretrained_weights=none", say=lambda _: None)
-    second = segtune.train(
-        *base, *words, f"hp.pretrained_weights='{first.segmenter}'", "tuning=lora", "++hp.per_item_lrate=1e-2",
-        say=lambda _: None,
-    )  # fmt: skip
+    words += [f"hp.pretrained_weights='{first.segmenter}'", "++hp.per_item_lrate=1e-2"]
+    second = segtune.train(*base, *words, "tuning=lora", say=lambda _: None)
     before, after = encoder_state(first.segmenter), encoder_state(second.segmenter)
     assert set(before) == set(after)
     changed = {k for k in before if not torch.equal(before[k], after[k])}
@@ -185,14 +176,13 @@ def test_a_run_with_lora_leaves_a_plain_segmenter(tmp_path):
     "architecture",
     ["Swift", "Unet", "FPN", "DeepLabV3Plus", "UPerNet", "Linknet", "PSPNet", "Segformer"],
 )
-def test_encoder_and_head_apart_are_the_model(architecture):
+def test_decoding_encoded_features_equals_the_model(architecture):
     model = build({"architecture": architecture, "encoder": "resnet18"}, 3).eval()
     image = torch.randint(0, 256, (2, 3, 50, 70), dtype=torch.uint8)
     with torch.no_grad():
         for stride in (1, 4):
-            assert torch.equal(
-                model.decode(model.encode(image), (50, 70), stride), model(image, stride=stride)
-            )
+            decoded = model.decode(model.encode(image), (50, 70), stride)
+            assert torch.equal(decoded, model(image, stride=stride))
 
 
 def test_a_head_is_trained_on_features_that_are_encoded_once(tiny_run, tmp_path, monkeypatch):
@@ -203,19 +193,16 @@ def test_a_head_is_trained_on_features_that_are_encoded_once(tiny_run, tmp_path,
         f"tracking.root='{tmp_path}'",
         "tuning=head",
     ]
-    base += ["trainer.class_offsets=false"]  # which the head alone does not have
+    base += ["trainer.class_offsets=false"]  # they would change the segmenter's score
     base += ["trainer.channels_last=true"]  # the weights change their format before they encode
     lines = []
     for lr in ("1e-3", "1e-2"):
         done = segtune.train(*base, f"hp.per_item_lrate={lr}", say=lines.append)
         before, after = encoder_state(tiny_run.segmenter), encoder_state(done.segmenter)
         assert all(torch.equal(before[k], after[k]) for k in before)
-        best = max(
-            float(line.split("(best ")[1].split(")")[0]) for line in lines[-4:] if "(best " in line
-        )
-        assert best == pytest.approx(
-            done.miou, abs=0.01
-        )  # the segmenter scores what its head did on the features
+        scores = re.findall(r"\(best ([\d.]+)\)", "\n".join(lines[-4:]))
+        # the segmenter scores as its head did on the features
+        assert max(map(float, scores)) == pytest.approx(done.miou, abs=0.01)
     assert sum(line.startswith("encoding 24 train views") for line in lines) == 1
 
 
@@ -229,7 +216,7 @@ def test_the_levels_that_a_head_reads_are_found(architecture, read):
     assert sum(used) == read and used[-1] and not used[0]  # level 0 is the image itself
 
 
-def test_the_oldest_features_go_first(tmp_path):
+def test_the_oldest_features_are_removed_first(tmp_path):
     folders = [tmp_path / name for name in ("old", "newer", "kept")]
     for age, folder in zip((300, 200, 100), folders, strict=True):
         folder.mkdir()
@@ -241,24 +228,18 @@ def test_the_oldest_features_go_first(tmp_path):
     assert [f.is_dir() for f in folders] == [False, False, True]
 
 
-def test_a_net_that_cannot_be_taken_apart_is_told(tmp_path):
+def test_features_of_an_inseparable_network_are_refused(tmp_path):
     net = {"architecture": "Eomt", "encoder": "test_vit", "num_queries": 12, "num_blocks": 4}
     save_file(build(net, 10).state_dict(), tmp_path / "weights.safetensors")
-    base = [w for w in TINY if "template" not in w and "hp.width" not in w] + [
-        "template=eomt",
-        "hp.encoder=test_vit",
-    ]
-    base += [
-        "hp.num_queries=12",
-        "tuning=head",
-        f"hp.pretrained_weights='{tmp_path}/weights.safetensors'",
-    ]
+    base = [w for w in TINY if "template" not in w and "hp.width" not in w]
+    base += ["template=eomt", "hp.encoder=test_vit", "hp.num_queries=12", "tuning=head"]
+    base += [f"hp.pretrained_weights='{tmp_path}/weights.safetensors'"]
     setup = prepare(compose(base).config, lambda _: None)
     with pytest.raises(ConfigError, match="cannot be taken apart"):
         encoded_views(setup, lambda _: None)
 
 
-def test_a_tuning_that_makes_no_sense_is_told(tmp_path):
+def test_a_frozen_encoder_needs_weights_and_cached_views_need_a_frozen_encoder(tmp_path):
     with pytest.raises(ConfigError, match="random numbers"):
         segtune.train(*TINY, "tuning=lora", f"tracking.root='{tmp_path}'", say=lambda _: None)
     with pytest.raises(ConfigError, match="encoder=frozen"):

@@ -1,11 +1,11 @@
-"""Which precision and memory format make a training step fastest here: measured once per model and device."""
+"""The precision and memory format of the fastest training step, measured per model and device."""
 
 import hashlib
 import json
 import platform
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -41,12 +41,26 @@ _CANDIDATES = (
     StepFormat(True, True),
     StepFormat(True, False),
 )
-_MARGIN = 0.95  # a candidate must be at least 5 % faster than plain fp32: noise must not change the arithmetic
-_HOPELESS = 6.0  # times the best, after which a candidate is left: bf16 on a CPU without instructions for it
-_IMAGES = 4  # on a CPU: with two, channels_last gains less than with a whole batch, and noise may hide it (LOG.md)
+_MARGIN = 0.95  # another format must save 5 %: noise must not change the arithmetic
+_SLOWEST_RATIO = 6.0  # drops bf16 on a CPU that has no instructions for it
+_CPU_IMAGES = 4  # with two, noise may hide what channels_last gains on a whole batch (LOG.md)
 _ROUNDS = 4
-_METHOD = 2  # of timing: an answer that was found in another way is not used
-_ENOUGH = 10.0  # seconds, after which no other round begins
+_METHOD_VERSION = 2  # of the timing: results of another version are not used
+_MAX_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A training step to time.
+
+    Attributes:
+        shape: (B, 3, H, W) of its batch.
+        stride: of its loss; None for a model that takes images alone.
+    """
+
+    shape: tuple[int, ...]
+    stride: int | None
+    device: torch.device
 
 
 def fastest_format(
@@ -58,15 +72,15 @@ def fastest_format(
     bf16: bool | None = None,
     channels_last: bool | None = None,
 ) -> StepFormat:
-    """The fastest of the formats allowed, measured on forward and backward of random bytes.
+    """The fastest of the allowed formats, measured on forward and backward of random bytes.
 
     Args:
-        make_model: builds the model; the probe works on a copy of its own.
-        shape: (B, 3, H, W) of a batch; on a CPU at most four images of it are used.
+        make_model: builds the model that the measurement trains.
+        shape: (B, 3, H, W) of a batch; on a CPU at most four of its images are used.
         stride: of the loss; None for a model that takes images alone.
-        keep: JSON file of earlier answers, so that the same machine computes the same way every time.
-        bf16: allows only this precision.
-        channels_last: allows only this format.
+        keep: JSON file of earlier results, so that a machine always computes in one way.
+        bf16: allow only this precision.
+        channels_last: allow only this memory format.
     """
     allowed = [
         c
@@ -76,68 +90,69 @@ def fastest_format(
     if len(allowed) == 1:
         return allowed[0]
     model = make_model()
-    batch = (min(shape[0], _IMAGES if device.type == "cpu" else shape[0]), *shape[1:])
-    key = _key(model, batch, stride, device, [asdict(c) for c in allowed])
-    answers = kept_answers(keep)
-    if key not in answers:
+    number = min(shape[0], _CPU_IMAGES) if device.type == "cpu" else shape[0]
+    step = _Step((number, *shape[1:]), stride, device)
+    key = _key(model, step, allowed)
+    result = read_results(keep).get(key)
+    if result is None:
         with _one_at_a_time(keep):
-            answers = kept_answers(keep)
-            if key not in answers:
-                answers = {**answers, key: _measured(model, batch, stride, device, allowed)}
-                keep_answers(keep, answers)
-    return StepFormat(answers[key]["bf16"], answers[key]["channels_last"])
+            result = read_results(keep).get(key)
+            if result is None:
+                result = _measure(model, step, allowed)
+                add_result(keep, key, result)
+    return StepFormat(result["bf16"], result["channels_last"])
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Results of earlier measurements of this machine by key; empty if no file can be read."""
+    try:
+        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return results
+
+
+def add_result(path: Path, key: str, result: Mapping[str, Any]) -> None:
+    """Add a result to the file; without a writable file it will be measured again."""
+    results = {**read_results(path), key: result}
+    with suppress(OSError), atomic_file(path, shared=True) as unfinished:
+        unfinished.write_text(json.dumps(results, indent=1), encoding="utf-8")
 
 
 def _one_at_a_time(keep: Path) -> AbstractContextManager[Any]:
-    """Trials that start together would slow each other down, and choose differently."""
+    """Trials that start together must not slow each other down, or choose differently."""
     try:
         keep.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(keep.with_suffix(".lock")).acquire()
-    except OSError:  # a folder that cannot be written to keeps no answers either
+    except OSError:  # a folder that cannot be written holds no results either
         return nullcontext()
 
 
-def _measured(
-    model: nn.Module,
-    shape: tuple[int, ...],
-    stride: int | None,
-    device: torch.device,
-    allowed: list[StepFormat],
-) -> dict[str, Any]:
-    """The format chosen, with what all were measured at."""
-    measures = {c: partial(_time_step, model, shape, stride, device, c) for c in allowed}
-    seconds = fastest_in_turns(measures, _ROUNDS, hopeless=_HOPELESS, max_seconds=_ENOUGH)
+def _measure(model: nn.Module, step: _Step, allowed: list[StepFormat]) -> dict[str, Any]:
+    """The chosen format, and the time of each."""
+    measures = {c: partial(_time_step, model, step, c) for c in allowed}
+    seconds = fastest_in_turns(measures, _ROUNDS, hopeless=_SLOWEST_RATIO, max_seconds=_MAX_SECONDS)
     best = min(seconds, key=lambda c: seconds[c])
     chosen = best if seconds[best] < _MARGIN * seconds[allowed[0]] else allowed[0]
-    return asdict(chosen) | {
-        "measured": [asdict(c) | {"ms": round(1000 * s, 2)} for c, s in seconds.items()]
-    }
+    times = [asdict(c) | {"ms": round(1000 * s, 2)} for c, s in seconds.items()]
+    return asdict(chosen) | {"measured": times}
 
 
-def _time_step(
-    model: nn.Module,
-    shape: tuple[int, ...],
-    stride: int | None,
-    device: torch.device,
-    how: StepFormat,
-) -> float:
-    """Seconds of one forward and backward, after one that is not counted."""
-    model = model.to(device).to(memory_format=how.memory_format).train()
-    number, channels, height, width = shape
-    # as the data module gives batches: channels are neighbours in memory, whatever the weights' format
+def _time_step(model: nn.Module, step: _Step, step_format: StepFormat) -> float:
+    """Seconds of one forward and backward, after one to warm up."""
+    device = step.device
+    model = model.to(device).to(memory_format=step_format.memory_format).train()
+    number, channels, height, width = step.shape
+    # the memory layout of the data module's batches: channels are neighbours in any format
     image = torch.randint(
         0, 256, (number, height, width, channels), dtype=torch.uint8, device=device
     )
     image = image.permute(0, 3, 1, 2)
+    options = {} if step.stride is None else {"stride": step.stride}
     for _ in range(2):
         started = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=how.bf16):
-            loss = (
-                (model(image) if stride is None else model(image, stride=stride))
-                .float()
-                .square()
-                .mean()
-            )
+        with torch.autocast(device.type, torch.bfloat16, enabled=step_format.bf16):
+            loss = model(image, **options).float().square().mean()
         loss.backward()
         if device.type == "cuda":
             torch.cuda.synchronize()
@@ -145,45 +160,22 @@ def _time_step(
     return time.perf_counter() - started
 
 
-def _key(
-    model: nn.Module,
-    shape: tuple[int, ...],
-    stride: int | None,
-    device: torch.device,
-    allowed: list[Any],
-) -> str:
-    layers = [(n, list(p.shape)) for n, p in model.named_parameters()]
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+def _key(model: nn.Module, step: _Step, allowed: list[StepFormat]) -> str:
+    """A hash of everything that the times depend on."""
+    device = step.device
+    is_gpu = device.type == "cuda"
     facts = [
-        _METHOD,
-        layers,
-        list(shape),
-        stride,
-        name,
+        _METHOD_VERSION,
+        [(n, list(p.shape)) for n, p in model.named_parameters()],
+        list(step.shape),
+        step.stride,
+        torch.cuda.get_device_name(device) if is_gpu else _cpu_name(),
         torch.get_num_threads(),
         torch.__version__,
-        allowed,
+        [asdict(c) for c in allowed],
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
 def _cpu_name() -> str:
     return f"{platform.processor()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-
-
-def kept_answers(path: Path) -> Mapping[str, Any]:
-    """Earlier measurements of this machine; empty where there are none that can be read."""
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found
-
-
-def keep_answers(path: Path, answers: Mapping[str, Any]) -> None:
-    """Keeps measurements where that is possible."""
-    try:
-        with atomic_file(path, shared=True) as unfinished:
-            unfinished.write_text(json.dumps(answers, indent=1), encoding="utf-8")
-    except OSError:
-        pass  # an answer that cannot be kept is measured again

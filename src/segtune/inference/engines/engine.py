@@ -33,7 +33,7 @@ from segtune.inference.engines.graphs import (
 )
 from segtune.models.folder import state_hash
 from segtune.models.networks.network import Network
-from segtune.models.probe import keep_answers, kept_answers
+from segtune.models.probe import add_result, read_results
 from segtune.models.segmentation_model import SegmentationModel
 from segtune.models.timing import call_seconds, fastest, fastest_in_turns
 from segtune.runtime.log import Log
@@ -140,11 +140,11 @@ class Fastest(Eager):
         names = ["eager", "bf16"] if gains_from_bf16() else ["eager"]
         names += [n for n in ("onnx", "openvino") if graphs and is_installed(n)]
         key = _key(self.model, image, names)
-        answers = kept_answers(self.keep)
-        if key not in answers:
-            answers = {**kept_answers(self.keep), key: self._measure(image, names)}
-            keep_answers(self.keep, answers)
-        return self._engine(str(answers[key]["engine"]), image)
+        result = read_results(self.keep).get(key)
+        if result is None:
+            result = self._measure(image, names)
+            add_result(self.keep, key, result)
+        return self._engine(str(result["engine"]), image)
 
     def _engine(self, name: str, image: Tensor) -> Eager:
         if name not in self._made:
