@@ -26,13 +26,13 @@ class Augment:
 
     Attributes:
         config: the random changes and their ranges.
-        whole: (height, width) of a view without crops.
+        full_size: (height, width) of a view without crops.
         num_epochs: of the run, over which crops grow.
         sampling: of the places of crops; None for any place.
     """
 
     config: AugmentConfig
-    whole: tuple[int, int]
+    full_size: tuple[int, int]
     num_epochs: int
     sampling: Sampling | None = None
 
@@ -47,7 +47,7 @@ class Augment:
         """
         full = self.config.crop_size
         if full is None:
-            return self.whole
+            return self.full_size
         start = self.config.crop_start or full
         grown = min(1.0, epoch / max(1.0, self.num_epochs * self.config.crop_growth))
         side = full if grown >= 1.0 else start + math.floor((full - start) * grown / 32) * 32

@@ -64,7 +64,7 @@ def read_image(
         with opened_raster(source, name, upright, value_range) as raster:
             if raster is not None:
                 check_size(*raster.size, name, max_pixels)
-                return raster.whole()
+                return raster.read_all()
         with open_image(source, name, max_pixels) as image:
             return _pil_to_rgb(decode(image, name, upright), name, image.format, value_range)
     if hasattr(source, "detach"):

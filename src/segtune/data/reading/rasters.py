@@ -93,7 +93,7 @@ class Raster:
             pixels = pixels[::-1]
         return np.ascontiguousarray(pixels)
 
-    def whole(self) -> NDArray[np.uint8]:
+    def read_all(self) -> NDArray[np.uint8]:
         """Read the whole image, (H, W, 3) RGB."""
         return self.read(0, 0, *self.size)
 

@@ -52,14 +52,14 @@ class MaskClassificationLoss(nn.Module):
         self.register_buffer("weight", weight, persistent=False)
 
     def forward(
-        self, predictions: Sequence[Masks], mask: Tensor, whole: Tensor | None = None
+        self, predictions: Sequence[Masks], mask: Tensor, batch_mask: Tensor | None = None
     ) -> Tensor:
         """Scalar loss against mask (B, H, W) of ids and 255, summed over the predictions.
 
         A GPU waits for the CPU once, for all images and predictions together.
 
         Args:
-            whole: the mask (N, H, W) of the batch that `mask` is a part of. The losses of the
+            batch_mask: the mask (N, H, W) of the batch that `mask` is a part of. The losses of the
                 parts then sum to the loss of the batch.
         """
         # fp32: sums over thousands of points
@@ -68,22 +68,22 @@ class MaskClassificationLoss(nn.Module):
             costs = torch.stack([self._costs(p, mask) for p in predictions])
             matches = assign(costs.cpu().numpy())
             num_queries = predictions[0].classes.shape[1]
-            shares = self._shares(mask, mask if whole is None else whole, num_queries)
+            shares = self._shares(mask, mask if batch_mask is None else batch_mask, num_queries)
             losses = [
                 self._loss_of_one(p, mask, m, shares)
                 for p, m in zip(predictions, matches, strict=True)
             ]
             return torch.stack(losses).sum()
 
-    def _shares(self, mask: Tensor, whole: Tensor, num_queries: int) -> Shares:
-        if mask is whole:
+    def _shares(self, mask: Tensor, batch_mask: Tensor, num_queries: int) -> Shares:
+        if mask is batch_mask:
             return 1.0, 1.0
         matched, all_matched = (
-            self._shown(m).sum(1).clamp(max=num_queries).sum() for m in (mask, whole)
+            self._shown(m).sum(1).clamp(max=num_queries).sum() for m in (mask, batch_mask)
         )
         no_object = self.weight[-1]
         queries = matched + no_object * (len(mask) * num_queries - matched)
-        all_queries = all_matched + no_object * (len(whole) * num_queries - all_matched)
+        all_queries = all_matched + no_object * (len(batch_mask) * num_queries - all_matched)
         return queries / all_queries, matched / all_matched.clamp(min=1)
 
     def _loss_of_one(

@@ -44,7 +44,7 @@ class SegmentationLoss(nn.Module):
 
     @property
     def is_additive(self) -> bool:
-        """Whether the losses of a batch's parts, each given the `whole`, sum to the batch's loss.
+        """Whether the losses of the parts of a batch sum to the loss of the batch.
 
         Dice and Lovasz are ratios over all pixels, and the hardest pixels are chosen among all.
         """
@@ -61,26 +61,26 @@ class SegmentationLoss(nn.Module):
             return 0, 0
         return stride // 2 - int(torch.randint(2, ())), stride // 2 - int(torch.randint(2, ()))
 
-    def forward(self, logits: Tensor, mask: Tensor, whole: Tensor | None = None) -> Tensor:
+    def forward(self, logits: Tensor, mask: Tensor, batch_mask: Tensor | None = None) -> Tensor:
         """Scalar loss of logits (B, C, H, W) against mask (B, H, W) of ids and 255.
 
         The loss is 0 if every pixel is ignored.
 
         Args:
-            whole: the mask (N, H, W) of the batch that `mask` is a part of, for a loss that
+            batch_mask: the mask (N, H, W) of the batch that `mask` is a part of, for a loss that
                 `is_additive`. The terms are then divided by the counted pixels of the batch.
         """
         with torch.autocast(logits.device.type, enabled=False):
             logits, target = logits.float(), mask.long()
-            whole = target if whole is None else whole.long()
+            batch_mask = target if batch_mask is None else batch_mask.long()
             total = logits.new_zeros(())
             for name, factor in self.config.terms.items():
-                total = total + factor * self._term(name, logits, target, whole)
+                total = total + factor * self._term(name, logits, target, batch_mask)
         return total
 
-    def _term(self, name: str, logits: Tensor, target: Tensor, whole: Tensor) -> Tensor:
+    def _term(self, name: str, logits: Tensor, target: Tensor, batch_mask: Tensor) -> Tensor:
         if name == "cross_entropy":
-            return self._cross_entropy(logits, target, whole)
+            return self._cross_entropy(logits, target, batch_mask)
         if name == "lovasz":
             return lovasz_softmax(*self._subsampled(logits, target))
         if name == "dice":
@@ -88,7 +88,7 @@ class SegmentationLoss(nn.Module):
         if not bool((target != IGNORE_INDEX).any()):
             return logits.sum() * 0.0  # smp's focal loss is not defined without pixels
         term: Tensor = self.focal(logits, target)
-        return term * _counted_share(target, whole)
+        return term * _counted_share(target, batch_mask)
 
     def _subsampled(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Every n-th row and column, from a random start."""
@@ -99,9 +99,9 @@ class SegmentationLoss(nn.Module):
         )
         return logits[:, :, row::every, column::every], target[:, row::every, column::every]
 
-    def _cross_entropy(self, logits: Tensor, target: Tensor, whole: Tensor) -> Tensor:
+    def _cross_entropy(self, logits: Tensor, target: Tensor, batch_mask: Tensor) -> Tensor:
         if self.config.ohem_ratio < 1.0 or self.config.boundary:
-            return self._selective_cross_entropy(logits, target, whole)
+            return self._selective_cross_entropy(logits, target, batch_mask)
         values, ids = logits, target
         if logits.is_cuda or logits.shape[1] >= _MIN_FAST_CLASSES:
             # a view in channels_last, whose softmax runs over neighbours; deterministic on a GPU
@@ -115,16 +115,18 @@ class SegmentationLoss(nn.Module):
             label_smoothing=self.config.label_smoothing,
             reduction="sum",
         )
-        return summed / self._pixel_weights(whole).sum().clamp(min=1e-6)
+        return summed / self._pixel_weights(batch_mask).sum().clamp(min=1e-6)
 
-    def _selective_cross_entropy(self, logits: Tensor, target: Tensor, whole: Tensor) -> Tensor:
+    def _selective_cross_entropy(
+        self, logits: Tensor, target: Tensor, batch_mask: Tensor
+    ) -> Tensor:
         """Cross-entropy of the hardest pixels, or with more weight along borders of classes."""
         counted = target != IGNORE_INDEX
         losses = self._pixel_losses(logits, target, self.weight)
-        factor, weights = counted.float(), self._pixel_weights(whole)
+        factor, weights = counted.float(), self._pixel_weights(batch_mask)
         if self.config.boundary:  # the losses have the weights of classes, but not of borders
             factor = factor * (1.0 + self.config.boundary * borders(target))
-        if self.config.ohem_ratio < 1.0:  # not additive: `whole` is `target`
+        if self.config.ohem_ratio < 1.0:  # not additive: `batch_mask` is `target`
             hard = self._hardest(logits, target, counted)
             factor, weights = factor * hard, weights * hard
         return (losses * factor).sum() / weights.sum().clamp(min=1e-6)
@@ -158,11 +160,11 @@ class SegmentationLoss(nn.Module):
         return losses >= losses[counted].topk(number).values[-1]
 
 
-def _counted_share(target: Tensor, whole: Tensor) -> Tensor | float:
+def _counted_share(target: Tensor, batch_mask: Tensor) -> Tensor | float:
     """Share of the counted pixels of a batch that lie in a part of it."""
-    if target is whole:
+    if target is batch_mask:
         return 1.0
-    return (target != IGNORE_INDEX).sum() / (whole != IGNORE_INDEX).sum().clamp(min=1)
+    return (target != IGNORE_INDEX).sum() / (batch_mask != IGNORE_INDEX).sum().clamp(min=1)
 
 
 def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
