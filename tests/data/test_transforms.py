@@ -36,7 +36,7 @@ def test_zooms_and_crops_add_no_id():
 
 
 def test_image_and_mask_move_together():
-    """The image encodes its mask in blocks of 8 pixels: away from borders both agree in any view."""
+    """The image encodes its mask in blocks of 8 pixels: away from borders both agree in a view."""
     blocks = np.kron(RNG.integers(0, 11, (12, 16)), np.ones((8, 8))).astype(np.uint8)
     coded = np.repeat(blocks[..., None] * 20, 3, axis=2)
     augment = Augment(AugmentConfig(scale=(0.8, 1.6), hflip=0.5, crop_size=64), (96, 128), 1)
