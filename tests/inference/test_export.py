@@ -1,4 +1,4 @@
-"""Exports give what the segmenter gives, at any size, and say so; what does not agree is not kept."""
+"""An export agrees with its segmenter at any image size; an export that does not is discarded."""
 
 import builtins
 import json
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import segtune
-from segtune.cli import main as cli
+from segtune.cli import main
 from segtune.errors import ConfigError, DataError
 from segtune.inference.engines.graphs import FORMATS, Runtime, pool_by_sums, to_onnx
 from segtune.inference.segmenter import Segmenter
@@ -33,61 +33,56 @@ def test_pooling_by_sums_equals_torchs(height, width, rows, columns):
     )
 
 
-def test_what_is_exported_agrees_with_the_segmenter_at_sizes_it_was_not_traced_with(
+def test_an_export_agrees_with_its_segmenter_at_sizes_other_than_the_traced_one(
     tiny_run, store_root, tmp_path, monkeypatch
 ):
-    traced = tmp_path / "model.onnx"  # once, for it takes half a minute
+    traced = tmp_path / "model.onnx"  # once: tracing takes half a minute
     assert to_onnx(Segmenter.load(tiny_run.segmenter).model, traced, (64, 96))
     monkeypatch.setattr(
         "segtune.evaluation.checked_export.to_onnx",
         lambda model, to, size: bool(shutil.copy(traced, to)),
     )
-    for form in FORMATS:
-        agrees(form, tiny_run, store_root, tmp_path / f"an export as {form}")
+    for format in FORMATS:
+        check_agreement(format, tiny_run, store_root, tmp_path / f"an export as {format}")
     int8 = quantised(tmp_path / "an export as int8" / "model.onnx")
-    assert (
-        int8.count(False) == 1 and not int8[0] and len(int8) > 20
-    )  # all but what sees the image itself
-    kept = json.loads(
-        (tiny_run.folder / "exports" / "onnx.json").read_text()
-    )  # with the run, where the gate looks
-    assert kept["precision"] == "fp32" and kept["agreement"] > 0.999
+    # all convolutions but the first, which sees the image itself
+    assert int8.count(False) == 1 and not int8[0] and len(int8) > 20
+    record = json.loads((tiny_run.folder / "exports" / "onnx.json").read_text())  # for the gate
+    assert record["precision"] == "fp32" and record["agreement"] > 0.999
 
 
 def quantised(path):
-    """Of each convolution of a graph whether its weights are in int8."""
+    """Whether the weights of each convolution of a graph are int8."""
     nodes = onnx.load(path).graph.node
     made_by = {output: node.op_type for node in nodes for output in node.output}
     return [made_by.get(n.input[1]) == "DequantizeLinear" for n in nodes if n.op_type == "Conv"]
 
 
-def agrees(form, run, store_root, output):
-    limit = (
-        0.7 if form == "int8" else 0.999
-    )  # two epochs leave classes that differ by next to nothing
+def check_agreement(format, run, store_root, output):
+    # after two epochs, the logits of some classes hardly differ, and int8 rounds them
+    limit = 0.7 if format == "int8" else 0.999
     done = segtune.export(
         run.run_id,
         *SCENES,
         f"tracking.root='{store_root}'",
-        format=form,
+        format=format,
         output=output,
         min_agreement=limit,
     )
     assert done.dynamic and done.agreement >= limit and done.images == 3
-    told = json.loads((output / "export.json").read_text())
-    assert (
-        told["agreement"] == done.agreement and told["opset"] == 18 and len(told["classes"]) == 10
-    )
+    record = json.loads((output / "export.json").read_text())
+    assert record["agreement"] == done.agreement
+    assert record["opset"] == 18 and len(record["classes"]) == 10
     segmenter = Segmenter.load(run.segmenter)
-    runtime = Runtime(output / ("model.xml" if form == "openvino" else "model.onnx"))
+    runtime = Runtime(output / ("model.xml" if format == "openvino" else "model.onnx"))
     for shape in ((2, 3, 50, 70), (1, 3, 64, 96), (3, 3, 97, 33)):
         images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         with torch.inference_mode():
-            own = segmenter.model(torch.from_numpy(images)).argmax(1).numpy()
-        assert np.mean(runtime.masks(images) == own) >= (0.5 if form == "int8" else 0.998)
+            expected = segmenter.model(torch.from_numpy(images)).argmax(1).numpy()
+        assert np.mean(runtime.masks(images) == expected) >= (0.5 if format == "int8" else 0.998)
 
 
-def test_an_export_that_does_not_agree_is_not_kept(tiny_run, store_root, tmp_path, monkeypatch):
+def test_an_export_that_does_not_agree_is_discarded(tiny_run, store_root, tmp_path, monkeypatch):
     class AllSky(torch.nn.Module):
         def forward(self, images):
             return torch.zeros_like(images[:, 0])
@@ -116,7 +111,7 @@ def test_an_export_that_does_not_agree_is_not_kept(tiny_run, store_root, tmp_pat
     assert not (tmp_path / "x").exists()
 
 
-def test_int8_without_images_to_calibrate_on_is_told(tiny_run, store_root, tmp_path):
+def test_int8_without_train_images_is_refused(tiny_run, store_root, tmp_path):
     words = [
         *SCENES,
         f"tracking.root='{store_root}'",
@@ -129,7 +124,7 @@ def test_int8_without_images_to_calibrate_on_is_told(tiny_run, store_root, tmp_p
         segtune.export(tiny_run.run_id, *words, format="int8", output=tmp_path / "x")
 
 
-def test_a_library_that_is_missing_is_told_with_its_extra(monkeypatch, tiny_run, store_root):
+def test_a_missing_library_is_named_with_its_extra(monkeypatch, tiny_run, store_root):
     real = builtins.__import__
 
     def without(name, *rest, **more):
@@ -153,12 +148,12 @@ def test_a_library_that_is_missing_is_told_with_its_extra(monkeypatch, tiny_run,
         (["model=nowhere", "images=-3"], 2, "a whole number above 0"),
     ],
 )
-def test_wrong_words_are_told(words, code, hint, capsys):
-    assert cli.main(["export", *words]) == code
+def test_wrong_words_are_refused(words, code, hint, capsys):
+    assert main.main(["export", *words]) == code
     assert hint in capsys.readouterr().err
 
 
-def test_an_output_that_exists_is_kept(tiny_run, store_root, tmp_path):
+def test_an_existing_output_is_not_overwritten(tiny_run, store_root, tmp_path):
     (tmp_path / "x").mkdir()
     with pytest.raises(ConfigError, match="overwrite=true"):
         segtune.export(
@@ -192,5 +187,5 @@ def test_every_convolutional_architecture_is_exported_for_any_size(name, tmp_pat
     for shape in ((1, 3, 96, 128), (2, 3, 70, 110)):
         images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         with torch.inference_mode():
-            own = model(torch.from_numpy(images)).argmax(1).numpy()
-        assert np.mean(runtime.masks(images) == own) > 0.999
+            expected = model(torch.from_numpy(images)).argmax(1).numpy()
+        assert np.mean(runtime.masks(images) == expected) > 0.999
