@@ -22,7 +22,7 @@ from segtune.models.build import build
 from segtune.models.labeler import build_labeler
 from segtune.models.tuning import add_lora, encoder_of, layer_scales, merged_state
 from segtune.training.components import prepare
-from segtune.training.feature_cache import _make_room, _used, encoded_views
+from segtune.training.feature_cache import _levels_read, _make_room, encoded_views
 from tests.conftest import TINY
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -212,7 +212,7 @@ def test_a_head_is_trained_on_features_that_are_encoded_once(tiny_run, tmp_path,
 def test_the_levels_that_a_head_reads_are_found(architecture, read):
     model = build({"architecture": architecture, "encoder": "resnet18"}, 3).eval()
     with torch.no_grad():
-        used = _used(model, model.encode(IMAGE), (64, 64))
+        used = _levels_read(model, model.encode(IMAGE), (64, 64))
     assert sum(used) == read and used[-1] and not used[0]  # level 0 is the image itself
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segtune.tasks.evidence import small
+from segtune.tasks.evidence import shrink
 
 
 @pytest.mark.parametrize("width", [480, 640, 500, 960, 321, 1000])
@@ -14,9 +14,9 @@ def test_small_masks_match_small_images(width):
         width // 2, axis=0
     )
     mask = (np.arange(width) * 255 // width).astype(np.uint8)[None].repeat(width // 2, axis=0)
-    shrunk = small(mask).astype(int)
+    shrunk = shrink(mask).astype(int)
     centres = (np.arange(shrunk.shape[1]) + 0.5) * width / shrunk.shape[1] - 0.5
-    seen = small(np.rint(image).astype(np.uint8))
+    seen = shrink(np.rint(image).astype(np.uint8))
     assert seen.shape[:2] == shrunk.shape and max(shrunk.shape) == 320
     np.testing.assert_allclose(seen[5, :, 0], centres * 255 / width, atol=1.0)
     for label, centre in zip(shrunk[5], centres, strict=True):

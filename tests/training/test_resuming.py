@@ -28,7 +28,13 @@ from segtune.training.fit import fit
 from segtune.training.lightning_module import _EpochLosses
 from segtune.training.opening import open_run
 from segtune.training.request import RunHooks, RunRequest
-from segtune.training.resuming import COMMAND, as_begun, copy_progress, resumable, words_of_resumed
+from segtune.training.resuming import (
+    COMMAND,
+    copy_progress,
+    resumable,
+    with_recorded_epochs,
+    words_of_resumed,
+)
 from tests.conftest import OPEN_GATE, TINY
 
 
@@ -278,10 +284,12 @@ def test_a_resumed_run_keeps_the_number_of_epochs_that_fit_into_its_minutes(tmp_
     config = compose([*words, "trainer.minutes=1"]).config
     begun = run_of(tmp_path, compose([*words, "hp.num_epochs=7", "trainer.val_every=3"]).config)
     store = store_at(tmp_path)
-    resumed = as_begun(store, config, begun, parent)
+    resumed = with_recorded_epochs(store, config, begun, parent)
     trainer = resumed.trainer
     assert (resumed.hp["num_epochs"], trainer.val_every, trainer.minutes) == (7, 3, None)
-    assert as_begun(store, config, None, parent) == config  # a new run measures what fits
+    assert (
+        with_recorded_epochs(store, config, None, parent) == config
+    )  # a new run measures what fits
 
 
 def test_a_trial_is_never_extended(tmp_path):

@@ -24,7 +24,7 @@ from segtune.models.cost import device_name, latency, measure_cost
 from segtune.models.folder import MANIFEST, WEIGHTS, file_hash
 from segtune.runtime.log import Log
 from segtune.runtime.retry import is_passing
-from segtune.tasks.evidence import SplitFacts, shown_images, small
+from segtune.tasks.evidence import SplitFacts, shown_images, shrink
 from segtune.tasks.task import Task, task_of_model
 from segtune.tracking.datasets import keep_pictures, record_read
 from segtune.tracking.names import file_name
@@ -165,7 +165,7 @@ def save_evidence(run: RunWriter, evidence: Evidence, data: Decoded) -> None:
         small_pairs = {}
         for index in shown_images(len(data)):
             image, mask = data.images[index], data.masks[index]
-            small_pairs[data.names[index]] = small(resize_image(image, *mask.shape)), small(mask)
+            small_pairs[data.names[index]] = shrink(resize_image(image, *mask.shape)), shrink(mask)
         return small_pairs
 
     try:

@@ -1,4 +1,4 @@
-"""The type of functions that print messages."""
+"""Functions that print messages, and their type."""
 
 import sys
 from collections.abc import Callable
@@ -10,3 +10,7 @@ Log = Callable[[str], None]
 def to_stderr(line: str) -> None:
     """Print a line to standard error: standard output is for results."""
     print(line, file=sys.stderr, flush=True)
+
+
+def silent(line: str) -> None:
+    """Print nothing."""

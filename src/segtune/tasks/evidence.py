@@ -92,7 +92,7 @@ def collect_evidence(
         is_wrong = (predicted != truth) & (truth < num_classes) & (one.confidence >= _SURE)
         suspicious[one.index] = np.count_nonzero(is_wrong) / counted if counted else 0.0
         if one.index in shown:
-            masks[split.names[one.index]] = small(one.painted)
+            masks[split.names[one.index]] = shrink(one.painted)
     return Evidence(
         _origin(classes, split, facts, unit),
         split.names,
@@ -139,7 +139,7 @@ def shown_images(number: int) -> list[int]:
     return spread_evenly(number, _SHOWN)
 
 
-def small(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def shrink(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Shrink a mask (H, W) or an image (H, W, 3) to at most 320 pixels at its longer side."""
     height, width = pixels.shape[:2]
     scale = min(1.0, _SMALL / max(height, width))

@@ -27,12 +27,12 @@ from segtune.tasks.region_evidence import compare_regions
 from segtune.tasks.step_format import step_format
 
 
-def _at_places(mask: Tensor, size: Sequence[int], stride: int) -> Tensor:
+def _at_cells(mask: Tensor, size: Sequence[int], stride: int) -> Tensor:
     """Sample a mask (B, H, W) at the centres of a grid (h, w) of cells, `stride` pixels wide.
 
     The last cells may reach beyond the image.
 
-    >>> _at_places(torch.arange(5).view(1, 1, 5).expand(1, 4, 5), (1, 2), 4)
+    >>> _at_cells(torch.arange(5).view(1, 1, 5).expand(1, 4, 5), (1, 2), 4)
     tensor([[[  2, 255]]])
     """
     below, right = (count * stride - side for count, side in zip(size, mask.shape[1:], strict=True))
@@ -97,24 +97,24 @@ class RegionLabeling:
 
     def loss_of(self, model: nn.Module, loss: SegmentationLoss, batch: Batch) -> Tensor:
         """The loss of a batch: of its regions, as if each were a pixel, and of the grid cells."""
-        return self.compare(model, loss, self.outputs(model, loss, batch), batch)
+        return self.loss_of_outputs(model, loss, self.outputs(model, loss, batch), batch)
 
     def outputs(self, model: nn.Module, loss: SegmentationLoss, batch: Batch) -> list[Tensor]:
         """Logits of the regions (R, C) and of the grid cells (B, C, h, w)."""
         assert isinstance(model, RegionModel)
         return list(model.logits(batch["image"], batch["regions"]))
 
-    def compare(
+    def loss_of_outputs(
         self, model: nn.Module, loss: SegmentationLoss, outputs: Sequence[Tensor], batch: Batch
     ) -> Tensor:
         """The loss of a batch's `outputs`."""
         region_logits, cell_logits = outputs
         assert isinstance(model, RegionModel)
-        mask = _at_places(batch["mask"], cell_logits.shape[-2:], model.stride)
+        mask = _at_cells(batch["mask"], cell_logits.shape[-2:], model.stride)
         of_regions: Tensor = loss(region_logits.T[None, :, None], batch["labels"][None, None])
         return of_regions + loss(cell_logits, mask)
 
-    def part(self, batch: Batch, rows: slice) -> Batch:
+    def take_rows(self, batch: Batch, rows: slice) -> Batch:
         """Some images of a batch, with the labels of their regions."""
         regions = batch["regions"][rows]
         before = int(batch["regions"][: rows.start].max()) if rows.start else 0
@@ -126,12 +126,12 @@ class RegionLabeling:
             "labels": batch["labels"][before:last],
         }
 
-    def pairs_of(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def predict_ids(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Predicted and true ids of the regions, (R,) each, and whether all logits are finite."""
         logits = model(batch["image"], batch["regions"])
         return logits.argmax(1), batch["labels"], torch.isfinite(logits.sum())
 
-    def finished(
+    def inference_model(
         self, model: nn.Module, classes: ClassTable, image_size: Sequence[int], device: torch.device
     ) -> RegionLabeler:
         """The labeler of a trained model."""

@@ -113,7 +113,7 @@ class Segmentation:
             return [_decoded(model, batch, loss.config.stride)]
         return [model(batch["image"], stride=loss.config.stride)]
 
-    def compare(
+    def loss_of_outputs(
         self, model: nn.Module, loss: SegmentationLoss, outputs: Sequence[Tensor], batch: Batch
     ) -> Tensor:
         """The loss of a batch's `outputs`."""
@@ -121,14 +121,14 @@ class Segmentation:
         value: Tensor = loss(outputs[0][..., : mask.shape[1], : mask.shape[2]], mask)
         return value
 
-    def part(self, batch: Batch, rows: slice) -> Batch:
+    def take_rows(self, batch: Batch, rows: slice) -> Batch:
         """Some images of a batch."""
         if "features" in batch:
             features: Any = batch["features"]
             return {**batch, "features": [f[rows] for f in features], "mask": batch["mask"][rows]}  # type: ignore[dict-item]  # lists of tensors, in this kind of batch
         return {key: values[rows] for key, values in batch.items()}
 
-    def pairs_of(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def predict_ids(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Predicted and true ids of the pixels, (B, H, W), and whether all logits are finite."""
         logits = _decoded(model, batch) if "features" in batch else model(batch["image"])
         finite = torch.isfinite(logits.sum())
@@ -137,7 +137,7 @@ class Segmentation:
         # max(1) costs a fifth of argmax(1) on a CPU
         return logits.max(1).indices, batch["mask"], finite
 
-    def finished(
+    def inference_model(
         self, model: nn.Module, classes: ClassTable, image_size: Sequence[int], device: torch.device
     ) -> Segmenter:
         """The segmenter of a trained model."""

@@ -38,7 +38,7 @@ def loss_in_parts(
     if len(rows) == 1:
         value = task.loss_of(model, loss, batch)
         return value, value.detach()
-    parts = [task.part(batch, part_rows) for part_rows in rows]
+    parts = [task.take_rows(batch, part_rows) for part_rows in rows]
     if isinstance(task, Segmentation) and loss.is_additive:
         return _sum_of_parts(task, model, loss, batch, parts)
     return _in_two_passes(task, model, loss, batch, parts)
@@ -76,7 +76,7 @@ def _in_two_passes(
     leaves = [
         torch.cat(outputs).requires_grad_() for outputs in zip(*outputs_of_parts, strict=True)
     ]
-    value = task.compare(model, loss, leaves, batch)
+    value = task.loss_of_outputs(model, loss, leaves, batch)
     gradients = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
     starts = [0] * len(leaves)
     for part, seed in zip(parts, seeds, strict=True):

@@ -56,7 +56,9 @@ def _load_best(components: RunComponents, training: TrainedEpochs) -> Segmenter 
     config, classes = components.config, components.classes
     model = components.task.build(config.template["model"], len(classes))
     model.load_state_dict(load_file(training.best))
-    return components.task.finished(model, classes, config.hp["image_size"], components.device)
+    return components.task.inference_model(
+        model, classes, config.hp["image_size"], components.device
+    )
 
 
 def _add_class_offsets(

@@ -223,7 +223,7 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-@torch.no_grad()  # not inference mode: `_used` needs gradients
+@torch.no_grad()  # not inference mode: `_levels_read` needs gradients
 def _encode(components: RunComponents, split: _Split, folder: Path) -> None:
     model, device = copy.deepcopy(components.model), components.device
     assert isinstance(model, SegmentationModel)
@@ -236,7 +236,7 @@ def _encode(components: RunComponents, split: _Split, folder: Path) -> None:
             features = model.encode(image)
         if files is None:
             size = (images.shape[1], images.shape[2])
-            used = _used(model, features, size)
+            used = _levels_read(model, features, size)
             files = _FeatureFiles(folder, split.rows, size, used, features, masks)
         files.append(features, masks)
     assert files is not None  # a split holds at least one image
@@ -279,7 +279,7 @@ class _FeatureFiles:
         (self.folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
-def _used(
+def _levels_read(
     model: SegmentationModel, features: Sequence[Tensor], size: tuple[int, int]
 ) -> list[bool]:
     """Whether the head reads each level: its output then has a gradient at the level."""

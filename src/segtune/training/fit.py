@@ -10,7 +10,7 @@ from segtune.config.schema import RunConfig
 from segtune.errors import Interrupted, LeaseLost
 from segtune.models.cost import measure_cost
 from segtune.runtime.exclusive import only_training
-from segtune.runtime.log import Log
+from segtune.runtime.log import Log, silent
 from segtune.runtime.memory import kept_memory
 from segtune.runtime.signals import StopRequest
 from segtune.tracking.run_writer import RunWriter
@@ -25,7 +25,7 @@ from segtune.training.epochs import train_epochs
 from segtune.training.opening import check_data, open_run, rank
 from segtune.training.request import RunHooks, RunRequest
 from segtune.training.result import RunResult
-from segtune.training.resuming import as_begun
+from segtune.training.resuming import with_recorded_epochs
 from segtune.training.time_budget import within_minutes
 
 
@@ -55,9 +55,9 @@ def fit(
     """
     started = time.monotonic()
     request, hooks, stop = request or RunRequest(), hooks or RunHooks(), stop or StopRequest()
-    say = say if rank() == 0 else _silent
+    say = say if rank() == 0 else silent
     store = open_store(config.tracking)  # first: without a store all other work would be lost
-    config = as_begun(store, config, request.resume, request.parent)
+    config = with_recorded_epochs(store, config, request.resume, request.parent)
     components = within_minutes(prepare(config, say), started, say)
     if request.same_data_as:
         check_data(components, get_run(store, request.same_data_as))
@@ -75,10 +75,6 @@ def fit(
         except BaseException as error:
             _record_failure(run, error)
             raise
-
-
-def _silent(line: str) -> None:
-    """Print nothing."""
 
 
 def _train(run: ActiveRun, request: RunRequest) -> RunResult:

@@ -133,7 +133,7 @@ class FineTuning(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count the predictions of a batch."""
-        prediction, target, finite = self.task.pairs_of(self.averaged, batch)
+        prediction, target, finite = self.task.predict_ids(self.averaged, batch)
         self.confusion.update(prediction, target)
         self._not_finite = self._not_finite + ~finite
 

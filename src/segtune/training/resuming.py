@@ -53,7 +53,9 @@ def resumable(
     return record, config.model_copy(update={"hp": hp})
 
 
-def as_begun(store: Store, config: RunConfig, resume: str | None, parent: str | None) -> RunConfig:
+def with_recorded_epochs(
+    store: Store, config: RunConfig, resume: str | None, parent: str | None
+) -> RunConfig:
     """Give the config of a resumed run the number of epochs with which the run began.
 
     Each measurement of how many epochs fit into `trainer.minutes` gives another number, so the

@@ -131,7 +131,7 @@ def ending_seconds(components: RunComponents) -> float:
     """
     config, task, device = components.config, components.task, components.device
     model = copy.deepcopy(components.model).float()
-    segmenter = task.finished(model, components.classes, config.hp["image_size"], device)
+    segmenter = task.inference_model(model, components.classes, config.hp["image_size"], device)
     one_image = _first_image(components.val)
     image_seconds = _warm_seconds(lambda: task.evaluate(segmenter, one_image), device)
     images = len(components.val) + min(config.tracking.overlays, len(components.val))

@@ -9,7 +9,7 @@ import torch
 
 from segtune.config.schema import RunConfig
 from segtune.runtime.exclusive import only_training
-from segtune.runtime.log import Log
+from segtune.runtime.log import Log, silent
 from segtune.runtime.memory import kept_memory
 from segtune.training.components import RunComponents, prepare
 from segtune.training.run_timing import PATIENCE, RunTiming, measure_timing
@@ -48,7 +48,7 @@ def forecast_seconds(config: RunConfig, patience: float = PATIENCE) -> float:
     if config.trainer.minutes:
         return 60.0 * config.trainer.minutes
     epochs = int(config.hp["num_epochs"])
-    timing = measure_timing(prepare(config, _silent), patience)
+    timing = measure_timing(prepare(config, silent), patience)
     return timing.seconds(epochs, lambda _: 1.0, validations(epochs, config.trainer.val_every))
 
 
@@ -111,7 +111,7 @@ def best_workers(config: RunConfig) -> tuple[int, str]:
     """
     cores = os.cpu_count() or 1
     trainer = config.trainer.model_copy(update={"threads": cores})
-    components = prepare(config.model_copy(update={"trainer": trainer}), _silent)
+    components = prepare(config.model_copy(update={"trainer": trainer}), silent)
     if components.device.type == "cuda":
         return _workers_by_memory(components, cores)
     step_seconds = {}
@@ -136,7 +136,3 @@ def _workers_by_memory(components: RunComponents, cores: int) -> tuple[int, str]
     fitting = int(_USABLE_GPU_MEMORY * free // max(1, taken))
     workers = max(1, min(_MAX_GPU_WORKERS, cores, fitting))
     return workers, f"a trial takes {taken / 2**30:.1f} of {free / 2**30:.1f} GiB that are free"
-
-
-def _silent(line: str) -> None:
-    """Print nothing."""
