@@ -1,4 +1,4 @@
-"""A dataset that is not there is refused first of all: nothing is loaded, downloaded or written for it."""
+"""A dataset that does not exist is refused before anything is loaded, downloaded or written."""
 
 import json
 import subprocess
@@ -12,11 +12,11 @@ from segtune.data.source.places import check_place
 from segtune.errors import ConfigError, DataError
 from tests.conftest import TINY
 
-OWN = [w for w in TINY if not w.startswith("dataset")]
+TINY_RUN = [word for word in TINY if not word.startswith("dataset")]
 
 
 @pytest.mark.parametrize(
-    ("there", "given", "hint"),
+    ("folder", "root", "hint"),
     [
         ("my roads", "my road", "Did you mean '{}/my roads'?"),
         ("Roads", "roads", "Did you mean '{}/Roads'?"),
@@ -25,44 +25,41 @@ OWN = [w for w in TINY if not w.startswith("dataset")]
     ],
 )
 @pytest.mark.parametrize("dataset", ["folder", "coco"])
-def test_a_mistyped_root_names_the_nearest_folder(tmp_path, dataset, there, given, hint):
-    (tmp_path / there).mkdir(parents=True)
-    config = compose(
-        [f"dataset={dataset}", f"dataset.root={given}", "dataset.classes=[a,b]"]
-    ).config.dataset
-    with pytest.raises(DataError) as told:
-        check_place(config)
-    assert f"dataset.root '{tmp_path / given}' does not exist" in str(told.value)
-    assert hint.format(tmp_path) in str(told.value)
+def test_a_mistyped_root_names_the_nearest_folder(tmp_path, dataset, folder, root, hint):
+    (tmp_path / folder).mkdir(parents=True)
+    words = [f"dataset={dataset}", f"dataset.root={root}", "dataset.classes=[a,b]"]
+    with pytest.raises(DataError) as caught:
+        check_place(compose(words).config.dataset)
+    assert f"dataset.root '{tmp_path / root}' does not exist" in str(caught.value)
+    assert hint.format(tmp_path) in str(caught.value)
 
 
 @pytest.mark.parametrize("verb", ["train", "sweep", "check"])
-def test_it_is_refused_before_weights_data_or_a_store_are_touched(
+def test_it_is_refused_before_weights_data_or_a_store_are_opened(
     tmp_path, verb, capsys, monkeypatch
 ):
-    def untouched(*_, **__):
+    def fail(*_, **__):
         raise AssertionError("too early")
 
     (tmp_path / "my roads").mkdir()
-    (tmp_path / "s.yaml").write_text(
-        json.dumps({"n_trials": 1, "workers": "auto", "search": {"hp.width": [16]}})
-    )
-    for place in (
+    sweep = {"n_trials": 1, "workers": "auto", "search": {"hp.width": [16]}}
+    (tmp_path / "s.yaml").write_text(json.dumps(sweep))
+    for name in (
         "segtune.tracking.store.open_store",
         "segtune.training.fit.prepare",
         "segtune.training.time_budget.best_workers",
     ):
-        monkeypatch.setattr(place, untouched)
-    name = ["s.yaml"] if verb == "sweep" else []
-    words = ["dataset=folder", *(OWN if verb != "check" else [])]
-    assert main([verb, *name, *words, "dataset.root=my rods"]) == 3
+        monkeypatch.setattr(name, fail)
+    words = [verb] if verb != "sweep" else [verb, "s.yaml"]
+    words += ["dataset=folder", *(TINY_RUN if verb != "check" else [])]
+    assert main([*words, "dataset.root=my rods"]) == 3
     assert "Did you mean" in capsys.readouterr().err
-    assert main([verb, *name, *words, "dataset.root=my roads"]) == 2
+    assert main([*words, "dataset.root=my roads"]) == 2
     assert "names no classes" in capsys.readouterr().err
     assert not (tmp_path / "mlruns").exists()
 
 
-def test_a_table_or_a_file_of_classes_is_enough(tmp_path):
+def test_classes_in_the_config_or_in_a_file_are_enough(tmp_path):
     words = ["dataset=folder", f"dataset.root={tmp_path}"]
     with pytest.raises(ConfigError, match="names no classes"):
         check_place(compose(words).config.dataset)

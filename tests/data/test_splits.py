@@ -1,4 +1,6 @@
-"""Splits: by list, by share, in folds; groups stay whole, classes are spread."""
+"""Splits by list, by share and in folds: groups stay whole, classes are spread."""
+
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -24,17 +26,18 @@ def flat(splits: dict[str, list[str]]) -> list[str]:
     test=st.sampled_from([0.0, 0.2]),
     by_class=st.booleans(),
 )
-def test_no_group_stands_in_two_splits_and_no_image_is_lost(groups, seed, val, test, by_class):
+def test_no_group_is_in_two_splits_and_no_image_is_lost(groups, seed, val, test, by_class):
     names = [f"{i:03d}" for i in range(len(groups))]
     config = SplitsConfig(val=val, test=test, seed=seed)
     presence = np.random.default_rng(seed).random((len(groups), 4)) < 0.3 if by_class else None
     if len(set(groups)) < 3:
         return
-    found = divide(names, [str(g) for g in groups], config, presence)
-    assert flat(found) == names and all(found.values())
-    where = {n: s for s, part in found.items() for n in part}
+    splits = divide(names, [str(group) for group in groups], config, presence)
+    assert flat(splits) == names
+    assert all(splits.values())
     for group in set(groups):
-        assert len({where[n] for n, g in zip(names, groups, strict=True) if g == group}) == 1
+        members = {name for name, g in zip(names, groups, strict=True) if g == group}
+        assert sum(bool(members.intersection(part)) for part in splits.values()) == 1
 
 
 def test_shares_are_kept_and_the_seed_decides():
@@ -43,15 +46,17 @@ def test_shares_are_kept_and_the_seed_decides():
         divide(names, names, SplitsConfig(val=0.25, test=0.1, seed=s)) for s in (1, 1, 2)
     )
     assert {s: len(n) for s, n in first.items()} == {"train": 130, "val": 50, "test": 20}
-    assert first == again != other
+    assert first == again
+    assert first != other
 
 
 def test_folds_are_disjoint_and_make_up_the_whole():
     names = [str(i) for i in range(50)]
     folds = [divide(names, names, SplitsConfig(folds=5, fold=f, seed=3)) for f in range(5)]
-    assert sorted(n for f in folds for n in f["val"]) == sorted(names)
+    assert sorted(chain.from_iterable(fold["val"] for fold in folds)) == sorted(names)
     for fold in folds:
-        assert flat(fold) == sorted(names) and len(fold["val"]) == 10
+        assert flat(fold) == sorted(names)
+        assert len(fold["val"]) == 10
 
 
 def test_a_class_of_three_images_reaches_every_split_when_stratified():
@@ -61,18 +66,18 @@ def test_a_class_of_three_images_reaches_every_split_when_stratified():
     presence[:, 0] = True
     presence[[7, 23, 41], 1] = True
     for seed in range(20):
-        found = divide(names, names, SplitsConfig(val=0.2, test=0.2, seed=seed), presence)
-        assert all({"07", "23", "41"} & set(part) for part in found.values())
-        assert [len(found[s]) for s in ("train", "val", "test")] == [36, 12, 12]
+        splits = divide(names, names, SplitsConfig(val=0.2, test=0.2, seed=seed), presence)
+        assert all({"07", "23", "41"} & set(part) for part in splits.values())
+        assert [len(splits[s]) for s in ("train", "val", "test")] == [36, 12, 12]
 
 
-def test_too_few_groups_are_told():
+def test_fewer_groups_than_splits_are_refused():
     with pytest.raises(DataError, match="4 images in 1 groups .* make no 2 splits"):
         divide(list("abcd"), ["x"] * 4, SplitsConfig())
 
 
 @pytest.mark.parametrize("values", [{"val": 0.6, "test": 0.4}, {"folds": 3, "fold": 3}])
-def test_shares_that_leave_nothing_and_folds_that_are_none_are_refused(values):
+def test_shares_that_leave_nothing_and_a_fold_out_of_range_are_refused(values):
     with pytest.raises(ValueError, match="leave nothing to train on|is none of 0..2"):
         SplitsConfig(**values)
 
@@ -97,28 +102,29 @@ def numbered(root, split: str, count: int, first: int = 0) -> None:
 
 
 def names_of(source) -> dict[str, set[str]]:
-    return {s: {p.name for p in source.pairs(s)} for s in source.splits()}
+    return {split: {pair.name for pair in source.pairs(split)} for split in source.splits()}
 
 
-def test_folders_are_poured_together_and_a_test_folder_is_kept(tmp_path):
+def test_folders_are_divided_together_and_a_test_folder_is_kept(tmp_path):
     numbered(tmp_path, "train", 8)
     numbered(tmp_path, "val", 2, first=8)
     numbered(tmp_path, "test", 3)
     source = open_source(dataset(tmp_path, splits=SplitsConfig(val=0.4)))
-    found = names_of(source)
-    assert {s: len(n) for s, n in found.items()} == {"train": 6, "val": 4, "test": 3}
-    pools = {f"train/{i}" for i in range(8)} | {"val/8", "val/9"}
-    assert found["train"] | found["val"] == pools and found["test"] == {"0", "1", "2"}
+    names = names_of(source)
+    assert {split: len(part) for split, part in names.items()} == {"train": 6, "val": 4, "test": 3}
+    pooled = {f"train/{i}" for i in range(8)} | {"val/8", "val/9"}
+    assert names["train"] | names["val"] == pooled
+    assert names["test"] == {"0", "1", "2"}
 
 
-def test_images_of_one_name_in_two_folders_stay_two_when_poured_together(tmp_path):
-    """As the built-in scenes have them; groups are told by the name below the folder."""
+def test_images_of_one_name_in_two_folders_stay_two_when_divided_together(tmp_path):
+    """The built-in scenes have such names; groups come from the name below the folder."""
     for split, value in (("train", 0), ("val", 1)):
         write_pairs(tmp_path, split, [(IMAGE, np.full((4, 6), value, np.uint8))] * 4)
     source = open_source(dataset(tmp_path, splits=SplitsConfig(val=0.5, stratify=True)))
     for split in ("train", "val"):
         masks = load_split(source, split, [4]).masks
-        assert len(masks) == 4 and sorted(int(m[0, 0]) for m in masks) == [0, 0, 1, 1]
+        assert sorted(int(mask[0, 0]) for mask in masks) == [0, 0, 1, 1]
     grouped = open_source(dataset(tmp_path, splits=SplitsConfig(val=0.5), groups="^."))
     for part in names_of(grouped).values():
         assert {n.replace("train", "val") for n in part} <= part  # both 0s on one side
@@ -135,20 +141,20 @@ def test_lists_name_images_with_or_without_suffix_and_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("line", "message"),
     [("9.png", "no image of 4"), ("/home/me/0.png", "absolute path that does not exist here")],
 )
-def test_a_line_that_is_no_images_is_told_with_its_list(tmp_path, line, words):
+def test_a_line_that_names_no_image_is_reported_with_its_list(tmp_path, line, message):
     numbered(tmp_path, ".", 4)
     (tmp_path / "train.txt").write_text(f"0\n{line}\n")
     source = open_source(
         dataset(tmp_path, images="images", masks="masks", splits=SplitsConfig(lists="{split}.txt"))
     )
-    with pytest.raises(DataError, match=f"train.txt' names '{line}'.*{words}"):
+    with pytest.raises(DataError, match=f"train.txt' names '{line}'.*{message}"):
         source.pairs("train")
 
 
-def test_images_of_no_split_ask_for_splits(tmp_path):
+def test_images_without_splits_ask_for_splits(tmp_path):
     numbered(tmp_path, ".", 4)
     with pytest.raises(DataError, match=r"names no \{split\}.*dataset\.splits\.val"):
         open_source(dataset(tmp_path, images="images", masks="masks")).pairs("train")
@@ -166,29 +172,27 @@ def test_groups_come_from_the_name_with_its_folders(tmp_path):
             splits=SplitsConfig(val=0.3),
         )
     )
-    found = names_of(source)
-    assert sorted(len(n) for n in found.values()) == [3, 6] and found["val"] == {
-        f"{min(found['val'])[0]}/{i}" for i in range(3)
-    }
+    names = names_of(source)
+    assert sorted(len(part) for part in names.values()) == [3, 6]
+    drive = min(names["val"])[0]
+    assert names["val"] == {f"{drive}/{i}" for i in range(3)}
 
 
 def test_two_images_for_one_mask_are_refused(tmp_path):
     numbered(tmp_path, "train", 2)
-    (tmp_path / "images" / "train" / "0.jpg").write_bytes(
-        (tmp_path / "images" / "train" / "0.png").read_bytes()
-    )
+    image = tmp_path / "images" / "train" / "0.png"
+    image.with_suffix(".jpg").write_bytes(image.read_bytes())
     with pytest.raises(DataError, match=r"two images for one mask: .*0\.jpg.* and .*0\.png"):
         open_source(dataset(tmp_path)).pairs("train")
 
 
-def test_a_dataset_without_classes_says_where_they_may_stand(tmp_path):
+def test_a_dataset_without_classes_names_the_file_that_may_hold_them(tmp_path):
     numbered(tmp_path, "train", 2)
+    config = DatasetConfig(name="x", source="folder", root=str(tmp_path))
     with pytest.raises(ConfigError, match=r"names no classes: there is no '.*classes\.yaml'"):
-        open_source(DatasetConfig(name="x", source="folder", root=str(tmp_path)))
+        open_source(config)
     (tmp_path / "classes.yaml").write_text("classes: [road, car]\nignore: [9]\n")
-    assert open_source(
-        DatasetConfig(name="x", source="folder", root=str(tmp_path))
-    ).classes.ignore == (9,)
+    assert open_source(config).classes.ignore == (9,)
     (tmp_path / "classes.yaml").write_text("klasses: [road]\n")
     with pytest.raises(DataError, match=r"classes\.yaml' holds \['klasses'\]"):
-        open_source(DatasetConfig(name="x", source="folder", root=str(tmp_path)))
+        open_source(config)

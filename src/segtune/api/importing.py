@@ -160,7 +160,8 @@ def _convert(
 ) -> Counter[str]:
     """Write the dataset in the canonical layout; return the number of images by split."""
     from segtune.config.compose import compose
-    from segtune.data.formats import FORMATS, convert
+    from segtune.data.formats import FORMATS
+    from segtune.data.formats.canonical import convert
     from segtune.data.source.download import build_folder
     from segtune.data.sources import open_source
 
@@ -177,8 +178,8 @@ def _convert(
 
 def _rewrite(source: "Source", folder: Path, say: Log) -> Counter[str]:
     """Write a dataset that has folders of images and masks in the canonical layout."""
-    from segtune.data.formats import write
-    from segtune.data.formats.areas import Annotated, Labelled
+    from segtune.data.formats.areas import Annotations, LabelledImage
+    from segtune.data.formats.canonical import write_canonical
     from segtune.data.source.files import read_bytes
 
     items = []
@@ -188,8 +189,10 @@ def _rewrite(source: "Source", folder: Path, say: Log) -> Counter[str]:
             def mask(pair: Any = pair) -> Any:
                 return source.masks.read(read_bytes(pair.mask), str(pair.mask), pair.form)
 
-            items.append(Labelled(pair.name, pair.image, split, mask=mask))
-    counts = write(Annotated(source.classes.to_json(), items), folder, source.config, say)
+            items.append(LabelledImage(pair.name, pair.image, split, mask=mask))
+    counts = write_canonical(
+        Annotations(source.classes.to_json(), items), folder, source.config, say
+    )
     if source.config.finer:
         for item in items:
             assert item.split is not None

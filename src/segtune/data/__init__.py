@@ -1,1 +1,1 @@
-"""Datasets: where they come from, decoding, augmentation, batches."""
+"""Datasets: sources, formats, decoding, checks, augmentation and batches."""

@@ -1,4 +1,4 @@
-"""Where a dataset's pairs come from: image/mask folders, annotations, a verified download, or the street scenes."""
+"""Open a dataset: image/mask folders, annotations, a verified download, or the street scenes."""
 
 import hashlib
 import json
@@ -27,49 +27,67 @@ from segtune.data.source.places import no_classes, root_of
 from segtune.errors import ConfigError, DataError
 from segtune.runtime.log import Log
 
+_TABLE_KEYS = {"classes", "ignore", "finer", "groups"}  # of classes.yaml
+_KEYS_OF_010 = {"annotations", "download", "fixes", "street", "tolerance"}
+"""A user never gives all of these; a config that version 0.1.0 recorded has every key."""
+
 
 def open_source(config: DatasetConfig, say: Log = lambda _: None) -> Source:
-    """The dataset on disk: found, drawn (street), downloaded, or converted from annotations.
+    """Open a dataset; draw (street), download or convert (annotations) it first where needed.
 
     Args:
-        say: is told what takes time.
+        say: prints a line for each step that takes time.
 
     Raises:
-        DataError: the root is missing and nothing can be downloaded, or a download does not hold what it should.
+        DataError: the root does not exist and there is no download, or a download has other content
+            than expected.
     """
     if config.source == "street":
         return _source(config, _street_root(config, say))
     root = root_of(config)
     if not root.exists():
-        assert config.download is not None  # else it was refused
+        assert config.download is not None  # else root_of refused
         download(config.name, config.download, root, say)
     if config.source == "annotations":
-        from segtune.data.formats import converted
+        from segtune.data.formats.canonical import converted
 
-        return _source(config, converted(config, root, say))
+        root = converted(config, root, say)
     return _source(config, root)
 
 
+def resolved(config: DatasetConfig, source: Source) -> DatasetConfig:
+    """The config of an opened dataset as a run records it, independent of any other file."""
+    root = None if config.root is None else str(Path(config.root).expanduser().absolute())
+    table = {key: getattr(source.config, key) for key in TableConfig.model_fields}
+    update = {
+        "root": root,
+        "fixes": source.config.fixes,
+        "table": TableConfig.model_validate(table),
+    }
+    if config.source != "annotations":  # for annotations, `classes` says how to convert them
+        update |= table
+    return config.model_copy(update=update)
+
+
 def advice_on_test(source: Source) -> str:
-    """How to have a test split, for a dataset that has none; empty for one that has."""
-    if "test" in source.splits():
+    """How to make a test split, for a dataset without one; empty for a dataset that has one."""
+    splits = source.splits()
+    if "test" in splits:
         return ""
-    before = f"no test split: {source.name} has {', '.join(source.splits())}. To have one, "
-    splits, divide = source.config.splits or SplitsConfig(), "dataset.splits.test=0.2"
-    if splits.lists:
-        return f"{before}add the list '{source.folder(splits.lists, 'test')}'."
-    divided = splits.model_copy(update={"test": 0.2, "stratify": False})
+    start = f"no test split: {source.name} has {', '.join(splits)}. To have one, "
+    config = source.config.splits or SplitsConfig()
+    if config.lists:
+        return f"{start}add the list '{source.folder(config.lists, 'test')}'."
+    divided = config.model_copy(update={"test": 0.2, "stratify": False})
     try:
-        replace(
-            source, config=source.config.model_copy(update={"splits": divided}), _kept={}
-        ).splits()
+        replace(source, config=source.config.model_copy(update={"splits": divided})).splits()
     except DataError:  # too few images or groups to divide them
-        where = " and ".join(
-            f"'{source.folder(p, 'test')}'" for p in (source.config.images, source.config.masks)
-        )
-        return f"{before}put images that train and val do not show into {where}."
-    example = command("train", *dataset_words(source.config), divide)
-    return f"{before}train with {divide}, which divides all images anew: {example}"
+        images = source.folder(source.config.images, "test")
+        masks = source.folder(source.config.masks, "test")
+        return f"{start}put images that train and val do not show into '{images}' and '{masks}'."
+    override = "dataset.splits.test=0.2"
+    example = command("train", *dataset_words(source.config), override)
+    return f"{start}train with {override}, which divides all images anew: {example}"
 
 
 def _source(config: DatasetConfig, root: Path) -> Source:
@@ -79,7 +97,10 @@ def _source(config: DatasetConfig, root: Path) -> Source:
 
 
 def _with_table(config: DatasetConfig, root: Path) -> DatasetConfig:
-    """The config with the table that a run recorded, else with what `classes.yaml` says and the config does not."""
+    """The config with the class table that a run recorded, else with that of `classes.yaml`.
+
+    Keys that the user gave win over `classes.yaml`.
+    """
     if config.table is not None:
         return config.model_copy(update=dict(config.table))
     path = root / CLASSES_FILE
@@ -87,66 +108,35 @@ def _with_table(config: DatasetConfig, root: Path) -> DatasetConfig:
         if config.classes is None:
             raise no_classes(config, root)
         return config
-    found = _read_yaml(path)
-    known = {"classes", "ignore", "finer", "groups"}
-    if set(found) - known - {"from"} or not isinstance(found.get("classes"), list):
+    table = _read_yaml(path)
+    unknown = set(table) - _TABLE_KEYS - {"from"}
+    if unknown or not isinstance(table.get("classes"), list):
         raise DataError(
-            f"'{path}' holds {sorted(found)}; allowed: a list of classes, and {sorted(known - {'classes'})}."
+            f"'{path}' holds {sorted(table)}; allowed: a list of classes, and "
+            f"{sorted(_TABLE_KEYS - {'classes'})}."
         )
-    given = _given(config) | ({"classes"} if config.classes is not None else set())
-    return config.model_copy(update={k: found[k] for k in known & set(found) if k not in given})
-
-
-def _given(config: DatasetConfig) -> set[str]:
-    """The keys that count more than `classes.yaml`."""
-    if config.source != "folder":
-        return set()
-    given = set(config.model_fields_set)
-    if given >= _NEVER_ALL_GIVEN:  # recorded by version 0.1.0, with all its keys
-        usual = DatasetConfig(name=config.name, source=config.source)
-        given = {k for k in given if getattr(config, k) != getattr(usual, k)}
-    return given if config.classes is not None else given - {"classes"}
-
-
-_NEVER_ALL_GIVEN = {"annotations", "download", "fixes", "street", "tolerance"}
-
-
-def resolved(config: DatasetConfig, source: Source) -> DatasetConfig:
-    """The config of an opened dataset as a run records it: it depends on no other file, nor on the working folder."""
-    root = None if config.root is None else str(Path(config.root).expanduser().absolute())
-    table = {key: getattr(source.config, key) for key in TableConfig.model_fields}
-    in_place = (
-        {} if config.source == "annotations" else table
-    )  # there, classes choose how they are converted
-    update = {
-        **in_place,
-        "root": root,
-        "fixes": source.config.fixes,
-        "table": TableConfig.model_validate(table),
-    }
+    keys = _TABLE_KEYS - _given_keys(config)
+    update = {key: value for key, value in table.items() if key in keys}
     return config.model_copy(update=update)
 
 
+def _given_keys(config: DatasetConfig) -> set[str]:
+    """The keys that win over `classes.yaml`."""
+    keys: set[str] = set()
+    if config.source == "folder":
+        keys = set(config.model_fields_set)
+        if keys >= _KEYS_OF_010:
+            defaults = DatasetConfig(name=config.name, source=config.source)
+            keys = {k for k in keys if getattr(config, k) != getattr(defaults, k)}
+    keys.discard("classes")
+    return keys if config.classes is None else keys | {"classes"}
+
+
 def _with_fixes(config: DatasetConfig) -> DatasetConfig:
+    """The config with its fixes read and applied."""
     if config.fixes is None:
         return config
-    fixes = config.fixes
-    if isinstance(fixes, str):
-        path = Path(os.path.expanduser(fixes))
-        if not path.is_file():
-            raise ConfigError(
-                f"dataset.fixes={fixes}: no such file. To write one: "
-                f"{command('check', '--fix', dataset=_without_fixes(config))}"
-            )
-        try:
-            fixes = FixesConfig.model_validate(
-                {k: v for k, v in _read_yaml(path).items() if k != "dataset"}
-            )
-        except pydantic.ValidationError as error:
-            fault = error.errors()[0]
-            raise ConfigError(
-                f"dataset.fixes={path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}."
-            ) from None
+    fixes = config.fixes if isinstance(config.fixes, FixesConfig) else _read_fixes(config)
     update: dict[str, Any] = {"fixes": fixes, "label_map": {**config.label_map, **fixes.label_map}}
     for key in ("mask_format", "reduce_zero_label", "splits", "classes"):
         if getattr(fixes, key) is not None:
@@ -154,40 +144,54 @@ def _with_fixes(config: DatasetConfig) -> DatasetConfig:
     return config.model_copy(update=update)
 
 
+def _read_fixes(config: DatasetConfig) -> FixesConfig:
+    path = Path(os.path.expanduser(str(config.fixes)))
+    if not path.is_file():
+        raise ConfigError(
+            f"dataset.fixes={config.fixes}: no such file. To write one: "
+            f"{command('check', '--fix', dataset=_without_fixes(config))}"
+        )
+    content = _read_yaml(path)
+    content.pop("dataset", None)
+    try:
+        return FixesConfig.model_validate(content)
+    except pydantic.ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(map(str, fault["loc"]))
+        raise ConfigError(f"dataset.fixes={path}: {key}: {fault['msg']}.") from None
+
+
 def _without_fixes(config: DatasetConfig) -> DatasetConfig:
-    words = [w for w in config.words if not w.startswith("dataset.fixes=")]
+    words = [word for word in config.words if not word.startswith("dataset.fixes=")]
     return config.model_copy(update={"fixes": None}).chosen_by(words)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(
-            f"'{path}' cannot be read as YAML: {' '.join(str(error).split())[:200]}"
-        ) from None
-    if not isinstance(found, Mapping):
-        raise DataError(f"'{path}' holds {type(found).__name__}; a mapping of keys is expected.")
-    return dict(found)
+        message = " ".join(str(error).split())[:200]
+        raise DataError(f"'{path}' cannot be read as YAML: {message}") from None
+    if not isinstance(content, Mapping):
+        raise DataError(f"'{path}' holds {type(content).__name__}; a mapping of keys is expected.")
+    return dict(content)
 
 
 def _street_root(config: DatasetConfig, say: Log) -> Path:
-    """Draws the scenes once per setting; a second process waits for the first by finding its finished folder."""
+    """The folder of the scenes, drawn once for equal settings."""
     from segtune.data.street import files as street_files
 
     settings = config.street
     if settings is None:
         raise DataError(
-            f"dataset '{config.name}': source 'street' needs dataset.street (width, height, train, val, …)."
+            f"dataset '{config.name}': source 'street' needs dataset.street "
+            "(width, height, train, val, …)."
         )
-    key = hashlib.sha256(
-        json.dumps([street_files.VERSION, settings.model_dump()]).encode()
-    ).hexdigest()[:12]
-    root = (
-        Path(os.path.expanduser(config.root)).absolute()
-        if config.root
-        else cache_dir() / f"street-{key}"
-    )
+    facts = json.dumps([street_files.VERSION, settings.model_dump()])
+    key = hashlib.sha256(facts.encode()).hexdigest()[:12]
+    root = cache_dir() / f"street-{key}"
+    if config.root:
+        root = Path(os.path.expanduser(config.root)).absolute()
     if not root.is_dir():
         build_folder(root, lambda folder: street_files.write_dataset(folder, settings, say))
     return root

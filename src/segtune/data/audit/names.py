@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from segtune.data.audit.findings import Finding, merge
-from segtune.data.source.layout import Source, normal_name
-from segtune.data.source.splits import is_foreign, read_list, resolve_names
+from segtune.data.source.layout import Source
+from segtune.data.source.pairs import normal_name
+from segtune.data.source.splits import is_absolute, read_list, resolve_names
 from segtune.errors import DataError
 
 Wanted = tuple[str, str, Path, Path | None]
@@ -19,7 +20,7 @@ def look_at_names(source: Source, splits: Sequence[str]) -> tuple[list[Wanted], 
     lists, faults = _lists(source, splits)
     found += faults
     for split in splits:
-        left_out = source.left_out(split)
+        left_out = source.quarantine(split)
         listed = lists[split] if split in lists else source.all_images(split)
         images = [(n, p) for n, p in listed if p not in left_out]
         away = {n for n, p in listed if p in left_out} - {n for n, _ in images}
@@ -121,7 +122,11 @@ def _lists(
     config = source.config.splits
     if config is None or config.lists is None:
         return {}, []
-    files, found, lists = source.all_by_name(), list[Finding](), dict[str, list[tuple[str, Path]]]()
+    files, found, lists = (
+        source.images_by_name,
+        list[Finding](),
+        dict[str, list[tuple[str, Path]]](),
+    )
     known = {n: f"{n}{p.suffix}" for n, p in files.items()}
     for split in splits:
         path = source.folder(config.lists, split)
@@ -130,7 +135,7 @@ def _lists(
             continue
         names, foreign, lost = list[str](), list[str](), list[str]()
         for line in read_list(path):
-            strange = is_foreign(line) and not Path(line).exists()
+            strange = is_absolute(line) and not Path(line).exists()
             plain = line.replace("\\", "/")
             try:
                 names += resolve_names(
@@ -141,7 +146,7 @@ def _lists(
                 foreign += [line] if strange else []
             except DataError:
                 lost.append(line)
-        lists[split] = [(n, files[n]) for n in names if files[n] not in source.left_out(split)]
+        lists[split] = [(n, files[n]) for n in names if files[n] not in source.quarantine(split)]
         short = source.short(path)
         for kind, lines in (("foreign_path", foreign), ("list_entry", lost)):
             if lines:

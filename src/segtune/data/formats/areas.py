@@ -1,26 +1,37 @@
-"""Labelled areas, as annotation tools store them, and how they become one index mask.
-
-Where areas overlap, `annotations.order` says which is on top; `annotations.polygons` says which are a polygon's:
-by COCO's rule, in pycocotools, or with those that the outline touches, in Pillow, as LabelMe's own exporters do.
-"""
+"""Labelled areas of an image, and how they become one index mask."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
-from pycocotools import mask as coco
 
 from segtune.classes import IGNORE_INDEX
-from segtune.config.dataset_schema import AnnotationsConfig
-from segtune.errors import DataError
+from segtune.config.dataset_schema import AnnotationsConfig, DatasetConfig
+from segtune.data.formats.shapes import Bits, Draw
 
-Bits = NDArray[np.bool_]
 BACKGROUND = ("background", "_background_", "__background__", "bg", "unlabeled", "unlabelled")
-_FINER = ("finer", "type", "subtype", "subclass", "kind")
+_FINER_ATTRIBUTES = ("finer", "type", "subtype", "subclass", "kind")
+_WITHOUT_AREA = (
+    "point",
+    "points",
+    "line",
+    "linestrip",
+    "polyline",
+    "cuboid",
+    "skeleton",
+    "keypointlabels",
+    "tag",
+)
+
+ClassRow = Mapping[str, Any]
+"""A row of a class table: `name`, and where known `color` and `finer`.
+
+`added` marks a background that the annotations do not name. `annotated_as` is the class's name in
+the annotations, where the dataset's config gives it another name.
+"""
 
 
 @dataclass(frozen=True)
@@ -28,26 +39,27 @@ class Area:
     """One labelled area of an image.
 
     Attributes:
-        concept: its class's name; None for pixels that are to be ignored.
+        concept: name of the class; None for pixels to be ignored.
         draw: (height, width) -> (height, width) bool.
-        z: higher is on top, where the format says so.
+        z: higher is on top, where the format has such an order.
     """
 
     concept: str | None
-    draw: Callable[[int, int], Bits]
+    draw: Draw
     finer: str | None = None
     z: int = 0
     crowd: bool = False
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """One image with its labels: areas, or a whole mask.
+class LabelledImage:
+    """One image with its labels: areas, or a mask.
 
     Attributes:
         name: path without suffix, relative with `/`; unique within its split.
-        size: (height, width) that the annotations speak of; None for the image's own.
-        mask: gives class ids and 255, (H, W); where it is set there are no areas.
+        split: None if the annotations name none.
+        size: (height, width) in the annotations; None for the image's own.
+        mask: returns class ids and 255, (H, W); an image with a mask has no areas.
         data: the image's bytes, where the annotations hold them and no file does.
     """
 
@@ -62,52 +74,85 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Annotated:
-    """What a reader found.
+class Annotations:
+    """The images and classes that a reader returns.
 
     Attributes:
-        classes: as in a class table; where `areas` are painted, unlabelled pixels need a background among them.
-        notes: what the user should know of what was passed over.
+        classes: rows of a class table; images with areas need a background for unlabelled pixels.
+        notes: messages for the user, such as shapes that were skipped.
     """
 
-    classes: Sequence[Mapping[str, object]]
-    items: Sequence[Labelled]
-    notes: Sequence[str] = field(default_factory=tuple)
+    classes: Sequence[ClassRow]
+    images: Sequence[LabelledImage]
+    notes: Sequence[str] = ()
+
+
+def annotation_options(config: DatasetConfig) -> AnnotationsConfig:
+    """Return `dataset.annotations`, or its defaults."""
+    return config.annotations or AnnotationsConfig()
+
+
+def areas_of(images: Sequence[LabelledImage]) -> list[Area]:
+    """All areas of some images."""
+    areas: list[Area] = []
+    for image in images:
+        areas += image.areas
+    return areas
+
+
+def has_area(shape: str) -> bool:
+    """Whether a tool's kind of shape covers pixels; points, lines and tags do not."""
+    return shape not in _WITHOUT_AREA
+
+
+def skipped_note(count: int) -> list[str]:
+    """The note on shapes without an area; empty for none."""
+    return [f"{count} shapes without an area (points, lines) were skipped"] if count else []
 
 
 def paint(
     areas: Sequence[Area],
     size: tuple[int, int],
-    classes: Sequence[Mapping[str, object]],
-    config: AnnotationsConfig,
+    classes: Sequence[ClassRow],
+    options: AnnotationsConfig,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Mask of class ids and mask of finer ids, each (H, W) with 255 for none."""
-    names = [str(c["name"]) for c in classes]
-    unlabelled = 0 if config.unlabelled == "background" else IGNORE_INDEX
+    """Draw areas over each other, in the order that `annotations.order` says.
+
+    Returns:
+        Class ids and finer ids, each (H, W) with 255 for none.
+    """
+    ids = {str(row["name"]): index for index, row in enumerate(classes)}
+    unlabelled = 0 if options.unlabelled == "background" else IGNORE_INDEX
     mask, finer = np.full(size, unlabelled, np.uint8), np.full(size, IGNORE_INDEX, np.uint8)
     drawn = [(area, area.draw(*size)) for area in areas]
-    for area, bits in _in_order(drawn, config.order):
-        ignored = area.concept is None or (area.crowd and config.crowd == "ignore")
-        index = IGNORE_INDEX if ignored else names.index(str(area.concept))
-        mask[bits] = index
-        known = [] if ignored else list(classes[index].get("finer") or ())  # type: ignore[call-overload]  # rows of a table
-        finer[bits] = known.index(area.finer) if area.finer in known else IGNORE_INDEX
+    for area, bits in _sorted_bottom_first(drawn, options.order):
+        if area.concept is None or (area.crowd and options.crowd == "ignore"):
+            mask[bits] = finer[bits] = IGNORE_INDEX
+            continue
+        class_id = ids[area.concept]
+        finer_names = list(classes[class_id].get("finer") or ())
+        mask[bits] = class_id
+        finer[bits] = finer_names.index(area.finer) if area.finer in finer_names else IGNORE_INDEX
     return mask, finer
 
 
-def _in_order(drawn: list[tuple[Area, Bits]], order: str) -> list[tuple[Area, Bits]]:
+def _sorted_bottom_first(drawn: list[tuple[Area, Bits]], order: str) -> list[tuple[Area, Bits]]:
     if order == "auto":
-        order = "z" if len({a.z for a, _ in drawn}) > 1 else "largest_first"
+        order = "z" if len({area.z for area, _ in drawn}) > 1 else "largest_first"
     if order == "largest_first":
-        return sorted(drawn, key=lambda d: -int(d[1].sum()))
+        return sorted(drawn, key=lambda pair: -int(pair[1].sum()))
     if order == "z":
-        return sorted(drawn, key=lambda d: d[0].z)
+        return sorted(drawn, key=lambda pair: pair[0].z)
     return drawn[::-1] if order == "file_reversed" else drawn
 
 
-def finer_of(attributes: Mapping[str, object], wanted: str) -> str | None:
-    """The finer label among an area's attributes; None where there is none."""
-    for name in _FINER if wanted == "auto" else (wanted,):
+def finer_of(attributes: Mapping[str, object], attribute: str) -> str | None:
+    """The finer label among an area's attributes; None if there is none.
+
+    Args:
+        attribute: the attribute that holds it; `auto` takes the first of the usual ones.
+    """
+    for name in _FINER_ATTRIBUTES if attribute == "auto" else (attribute,):
         value = attributes.get(name)
         if isinstance(value, str) and value:
             return value
@@ -117,18 +162,18 @@ def finer_of(attributes: Mapping[str, object], wanted: str) -> str | None:
 def class_rows(
     names: Sequence[str],
     areas: Sequence[Area],
-    config: AnnotationsConfig,
+    options: AnnotationsConfig,
     colors: Mapping[str, object] | None = None,
-) -> list[dict[str, object]]:
-    """Rows of a class table: names, colours where known, and the finer labels that the areas hold, sorted.
+) -> list[dict[str, Any]]:
+    """Rows of a class table: the names, their colours, and the finer labels of the areas, sorted.
 
-    The background comes first. Where the names have none and unlabelled pixels become one, it is `added`.
+    The background comes first. If the names include none and unlabelled pixels become background,
+    it is `added`.
     """
-    known = [n for n in names if n.lower() in BACKGROUND][:1]
-    rows: list[dict[str, object]] = [
-        {"name": n} for n in [*known, *(n for n in names if n not in known)]
-    ]
-    if not known and config.unlabelled == "background":
+    background = [n for n in names if n.lower() in BACKGROUND][:1]
+    others = [n for n in names if n not in background]
+    rows: list[dict[str, Any]] = [{"name": n} for n in [*background, *others]]
+    if not background and options.unlabelled == "background":
         rows.insert(0, {"name": "background", "added": True})
     finer: dict[str, set[str]] = {}
     for area in areas:
@@ -141,110 +186,3 @@ def class_rows(
         if name in finer:
             row["finer"] = sorted(finer[name])
     return rows
-
-
-def polygons(parts: Sequence[Sequence[float]], rule: str = "coco") -> Callable[[int, int], Bits]:
-    """Polygons [x, y, x, y, …] in pixels; several parts make one area.
-
-    Args:
-        rule: `outline` counts every pixel that the outline touches; else COCO's.
-    """
-
-    def by_coco(height: int, width: int) -> Bits:
-        return decode_rle(coco.frPyObjects([list(p) for p in parts], height, width))
-
-    def with_outline(height: int, width: int) -> Bits:
-        canvas = Image.new("L", (width, height))
-        for part in parts:
-            ImageDraw.Draw(canvas).polygon(
-                list(zip(part[::2], part[1::2], strict=True)), outline=1, fill=1
-            )
-        return np.asarray(canvas, bool)
-
-    return with_outline if rule == "outline" else by_coco
-
-
-def decode_rle(rle: object) -> Bits:
-    """COCO run lengths, one or several, as one (H, W) bool."""
-    bits = coco.decode(rle)
-    return np.asarray(bits.any(2) if bits.ndim == 3 else bits, bool)
-
-
-def box(
-    left: float, top: float, right: float, bottom: float, degrees: float = 0.0
-) -> Callable[[int, int], Bits]:
-    """A rectangle in pixels, turned clockwise around its upper left corner."""
-    angle = np.deg2rad(degrees)
-    across, down = (
-        np.array([np.cos(angle), np.sin(angle)]),
-        np.array([-np.sin(angle), np.cos(angle)]),
-    )
-    corner = np.array([left, top])
-    wide, high = across * (right - left), down * (bottom - top)
-    return polygons(
-        [np.concatenate([corner, corner + wide, corner + wide + high, corner + high]).tolist()]
-    )
-
-
-def ellipse(
-    x: float, y: float, across: float, down: float, degrees: float = 0.0
-) -> Callable[[int, int], Bits]:
-    """An ellipse of two radii in pixels around (x, y): pixels whose centre lies inside."""
-
-    def draw(height: int, width: int) -> Bits:
-        angle = np.deg2rad(degrees)
-        ys, xs = np.mgrid[:height, :width] + 0.5
-        along = ((xs - x) * np.cos(angle) + (ys - y) * np.sin(angle)) / max(across, 1e-9)
-        beside = ((ys - y) * np.cos(angle) - (xs - x) * np.sin(angle)) / max(down, 1e-9)
-        return np.asarray(along**2 + beside**2 <= 1.0, bool)
-
-    return draw
-
-
-def pasted(bits: Bits, left: int, top: int) -> Callable[[int, int], Bits]:
-    """A small mask put at a place of the image; what lies outside is cut."""
-
-    def draw(height: int, width: int) -> Bits:
-        whole = np.zeros((height, width), bool)
-        y, x = max(top, 0), max(left, 0)
-        part = bits[y - top :, x - left :][: max(0, height - y), : max(0, width - x)]
-        whole[y : y + part.shape[0], x : x + part.shape[1]] = part
-        return whole
-
-    return draw
-
-
-def from_file(
-    path: Path, read: Callable[[bytes, str], NDArray[np.uint8]]
-) -> Callable[[int, int], Bits]:
-    """An object's own mask file: bright is inside."""
-
-    def draw(height: int, width: int) -> Bits:
-        bits = read(path.read_bytes(), str(path))
-        bits = bits.max(2) if bits.ndim == 3 else bits
-        if bits.shape != (height, width):
-            raise DataError(
-                f"mask '{path}' is {bits.shape[1]} x {bits.shape[0]}, its image {width} x {height} pixels; both must "
-                "have one size."
-            )
-        return np.asarray(bits > 127 if bits.max() > 1 else bits > 0, bool)
-
-    return draw
-
-
-def turned(mask: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """A mask drawn on the stored image, turned as EXIF turns that for showing."""
-    flips = {
-        2: (1, None),
-        3: (-1, None),
-        4: (0, None),
-        5: (None, "t"),
-        6: (1, "t"),
-        7: (-1, "t"),
-        8: (0, "t"),
-    }
-    if orientation not in flips:
-        return mask
-    flip, transpose = flips[orientation]
-    found = cv2.transpose(mask) if transpose else mask
-    return np.asarray(found if flip is None else cv2.flip(found, flip), np.uint8)

@@ -1,37 +1,48 @@
-"""Finding the files that annotations speak of: by path, or by how a path ends, and never on another machine."""
+"""Find annotation files, and the image files that annotations name."""
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.source.files import walk
-from segtune.data.source.splits import is_foreign
+from segtune.data.source.splits import is_absolute
 from segtune.errors import DataError
 
-_SPLIT = re.compile(
+_SPLIT_WORD = re.compile(
     r"(?<![a-z])(train|training|val|valid|validation|test|testing)(?![a-z])", re.IGNORECASE
 )
-_NAMES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
+_SPLIT_NAMES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
+_GENERIC_FOLDERS = {
+    "images",
+    "image",
+    "jpegimages",
+    "data",
+    "img",
+    "imgs",
+    "photos",
+    "data_annotated",
+    "annotations",
+}
 
 
-def split_in(text: str) -> str | None:
-    """The split that a path names, the last of several; None where it names none.
+def split_in(path: str) -> str | None:
+    """The split that a path names, the last of several; None if it names none.
 
-    >>> split_in("annotations/instances_train2017.json"), split_in("valid/_annotations.coco.json"), split_in("a.json")
+    >>> split_in("annotations/instances_train2017.json"), split_in("valid/a.json"), split_in("a")
     ('train', 'val', None)
     """
-    found = _SPLIT.findall(text)
-    return _NAMES.get(found[-1].lower(), found[-1].lower()) if found else None
+    words = _SPLIT_WORD.findall(path)
+    return _SPLIT_NAMES.get(words[-1].lower(), words[-1].lower()) if words else None
 
 
-class Finder:
-    """The images below a folder, found by the end of their path.
+class FileFinder:
+    """Finds the files below a folder that annotations name, by the end of their path.
 
     Args:
-        relocate: `OLD:NEW`, what the beginning of absolute paths is replaced by.
+        relocate: `OLD:NEW`, replaces the beginning of absolute paths.
     """
 
     def __init__(
@@ -46,51 +57,69 @@ class Finder:
     def find(
         self, text: str, where: str, near: Path | None = None, split: str | None = None
     ) -> Path:
-        """The file that a path means.
+        """The file that a path in the annotations means.
 
         Args:
             where: file and field, for messages.
-            near: folder that a relative path starts from; else root.
+            near: folder that a relative path may start from, besides root.
             split: prefers files of that split among several of one name.
 
         Raises:
-            DataError: none, or several; or an absolute path of another machine that no `relocate` brings here.
+            DataError: no file matches, or several do; or the path is absolute, of another machine,
+                and `relocate` does not replace its beginning.
         """
-        plain = text.replace("\\", "/")
-        if self.old and plain.startswith(self.old):
-            plain = self.new + plain[len(self.old) :]
-        direct = (
-            [Path(plain)] if is_foreign(plain) else [(near or self.root) / plain, self.root / plain]
-        )
-        for path in direct:
-            if path.is_file():
-                return path
-        if is_foreign(text) and not self.old:
+        path = text.replace("\\", "/")
+        if self.old and path.startswith(self.old):
+            path = self.new + path[len(self.old) :]
+        starts = [Path()] if is_absolute(path) else [near or self.root, self.root]
+        for start in starts:
+            if (start / path).is_file():
+                return start / path
+        if is_absolute(text) and not self.old:
             raise DataError(
-                f"{where} is '{text}', an absolute path that does not exist here. Paths relative to the file are "
-                f"allowed. Replace its beginning, e.g. annotations.relocate={text.rpartition('/')[0] or text}:"
-                f"{self.root}"
+                f"{where} is '{text}', an absolute path that does not exist here. Paths relative "
+                "to the file are allowed. Replace its beginning, e.g. "
+                f"annotations.relocate={text.rpartition('/')[0] or text}:{self.root}"
             )
-        parts = [p for p in plain.split("/") if p not in ("", ".", "..")]
-        same = self._by_name.get(parts[-1], []) if parts else []
+        return self._by_longest_end(path, text, where, split)
+
+    def _by_longest_end(self, path: str, text: str, where: str, split: str | None) -> Path:
+        """The file whose path has the longest end in common with a path."""
+        parts = [p for p in path.split("/") if p not in ("", ".", "..")]
+        same_name = self._by_name.get(parts[-1], []) if parts else []
         for length in range(len(parts), 0, -1):
-            tail = "/" + "/".join(parts[-length:])
-            match = [f for f in same if f"/{f}".endswith(tail)]
-            match = [f for f in match if split is None or split_in(f) == split] or match
-            if len(match) == 1:
-                return self.root / match[0]
-            if match:
+            end = "/" + "/".join(parts[-length:])
+            matches = [f for f in same_name if f"/{f}".endswith(end)]
+            if split is not None:
+                matches = [f for f in matches if split_in(f) == split] or matches
+            if len(matches) == 1:
+                return self.root / matches[0]
+            if matches:
                 raise DataError(
-                    f"{where} is '{text}', which more than one file could be: {', '.join(match[:3])}."
+                    f"{where} is '{text}', which more than one file could be: "
+                    f"{', '.join(matches[:3])}."
                 )
         raise DataError(
-            f"{where} is '{text}', but there is no such image below '{self.root}'. Put the images there, or name the "
-            "folder that holds both."
+            f"{where} is '{text}', but there is no such image below '{self.root}'. "
+            "Put the images there, or name the folder that holds both."
         )
+
+
+def json_files(root: Path, is_format: Callable[[Any], bool]) -> list[Path]:
+    """The JSON files below root whose content is of a format; unreadable files are skipped."""
+    files = []
+    for file in walk(root, (".json",)):
+        try:
+            content = read_json(root / file)
+        except DataError:
+            continue
+        if is_format(content):
+            files.append(root / file)
+    return files
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file's content.
+    """Read a JSON file.
 
     Raises:
         DataError: it cannot be read.
@@ -103,28 +132,19 @@ def read_json(path: Path) -> Any:
         ) from None
 
 
-def name_of(path: Path, root: Path) -> str:
-    """An image's name within a dataset: relative to root, without its suffix and folders that only say the split."""
-    try:
-        inside = path.relative_to(root)
-    except ValueError:
-        inside = Path(path.name)
-    kept = [
-        p
-        for p in inside.parts[:-1]
-        if p.lower() not in _PLAIN and not re.fullmatch(_SPLIT.pattern + r"\d*", p, re.I)
+def image_name(path: Path, root: Path) -> str:
+    """An image's name in a dataset: its path below root without suffix.
+
+    Folders that name a split, or nothing in particular as `images`, are left out.
+
+    >>> image_name(Path("/set/images/train2017/day/a.png"), Path("/set"))
+    'day/a'
+    """
+    inside = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
+    folders = [
+        part
+        for part in inside.parts[:-1]
+        if part.lower() not in _GENERIC_FOLDERS
+        and not re.fullmatch(_SPLIT_WORD.pattern + r"\d*", part, re.IGNORECASE)
     ]
-    return "/".join([*kept, inside.stem])
-
-
-_PLAIN = {
-    "images",
-    "image",
-    "jpegimages",
-    "data",
-    "img",
-    "imgs",
-    "photos",
-    "data_annotated",
-    "annotations",
-}
+    return "/".join([*folders, inside.stem])

@@ -1,1 +1,1 @@
-"""Where image/mask pairs come from: files, splits, downloads, archives."""
+"""The files of a dataset: its image/mask pairs, splits, downloads and archives."""

@@ -1,4 +1,4 @@
-"""A public dataset is fetched once, checked by content, and only then put in its place."""
+"""Download a public dataset once; only verified content gets its final place."""
 
 import hashlib
 import shutil
@@ -16,66 +16,80 @@ from segtune.runtime.log import Log
 
 
 def download(name: str, config: DownloadConfig, root: Path, say: Log) -> None:
-    """Fetches the archive and keeps the folders named in `paths`, after their content was checked.
+    """Download the archive, keep the folders named in `paths`, and verify their content.
 
     Raises:
-        DataError: it cannot be fetched, is no safe archive, or holds other content than expected.
+        DataError: the archive cannot be downloaded, is not safe, or has unexpected content.
     """
 
     def build(folder: Path) -> None:
-        archive = folder / "archive.zip"
+        archive, unpacked = folder / "archive.zip", folder / ".unpacked"
         say(f"downloading {config.url}")
         try:
             with urllib.request.urlopen(config.url, timeout=60) as reply, archive.open("wb") as out:
                 shutil.copyfileobj(reply, out)
         except (urllib.error.URLError, OSError) as error:
             raise DataError(
-                f"dataset '{name}': dataset.root '{root}' does not exist, and {config.url} cannot be fetched "
-                f"({error}). Put the data there by hand, or set dataset.root (or SEGTUNE_DATA) to where it is."
+                f"dataset '{name}': dataset.root '{root}' does not exist, and {config.url} cannot "
+                f"be fetched ({error}). Put the data there by hand, or set dataset.root (or "
+                "SEGTUNE_DATA) to where it is."
             ) from None
-        unpack(
-            archive,
-            folder / ".unpacked",
-            config.url,
-            lambda m: any(f"/{i}/" in f"/{m}" for i in config.paths),
-        )
+        unpack(archive, unpacked, config.url, lambda member: _is_wanted(member, config))
         archive.unlink()
         for inside, target in config.paths.items():
-            for top in (folder / ".unpacked").rglob(inside):
-                for path in (p for p in top.rglob("*") if p.is_file()):
-                    (folder / target).mkdir(parents=True, exist_ok=True)
-                    path.rename(folder / target / path.name)
-        shutil.rmtree(folder / ".unpacked")
-        for split, expected in config.fingerprints.items():
-            folders = [folder / t for t in config.paths.values() if Path(t).name == split]
-            found = files_fingerprint(folders)
-            if found != expected:
-                raise DataError(
-                    f"dataset '{name}': split '{split}' of {config.url} has the fingerprint {found[:16]}…, expected "
-                    f"{expected[:16]}…: the source has changed or the transfer was damaged. Nothing was kept."
-                )
+            for top in unpacked.rglob(inside):
+                _move_files(top, folder / target)
+        shutil.rmtree(unpacked)
+        _verify(name, config, folder)
 
     build_folder(root, build)
 
 
+def _is_wanted(member: str, config: DownloadConfig) -> bool:
+    return any(f"/{path}/" in f"/{member}" for path in config.paths)
+
+
+def _move_files(source: Path, target: Path) -> None:
+    for path in source.rglob("*"):
+        if path.is_file():
+            target.mkdir(parents=True, exist_ok=True)
+            path.rename(target / path.name)
+
+
+def _verify(name: str, config: DownloadConfig, folder: Path) -> None:
+    for split, expected in config.fingerprints.items():
+        folders = [folder / path for path in config.paths.values() if Path(path).name == split]
+        fingerprint = files_fingerprint(folders)
+        if fingerprint != expected:
+            raise DataError(
+                f"dataset '{name}': split '{split}' of {config.url} has the fingerprint "
+                f"{fingerprint[:16]}…, expected {expected[:16]}…: the source has changed or the "
+                "transfer was damaged. Nothing was kept."
+            )
+
+
 def build_folder(root: Path, build: Callable[[Path], None]) -> None:
-    """Builds a folder beside its place, then renames it: one that exists is whole.
+    """Build a folder beside its place, then rename it: a folder at that place is always complete.
+
+    Args:
+        build: writes the content into the folder that it gets.
 
     Raises:
-        DataError: it cannot be written.
+        DataError: the folder cannot be written.
     """
     with ExitStack() as stack:
         try:
             unfinished = stack.enter_context(atomic_folder(root, overwrite=False))
         except OSError as error:
             raise DataError(
-                f"'{root}' cannot be written: {error}. Set dataset.root or SEGTUNE_CACHE to a folder that can."
+                f"'{root}' cannot be written: {error}. "
+                "Set dataset.root or SEGTUNE_CACHE to a folder that can."
             ) from None
         build(unfinished)
 
 
 def files_fingerprint(folders: list[Path]) -> str:
-    """sha256 over the names and bytes of all files in the folders: equal content, equal fingerprint."""
+    """sha256 over the names and bytes of all files in the folders."""
     total = hashlib.sha256()
     for folder in folders:
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):

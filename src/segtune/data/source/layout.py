@@ -1,61 +1,46 @@
-"""How a dataset lies on disk: which images a split holds, and which mask belongs to which."""
+"""The layout of a dataset on disk: the images of each split, and the mask of each image."""
 
 import hashlib
-import unicodedata
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from segtune.classes import ClassTable
 from segtune.config.commands import command
 from segtune.config.dataset_schema import DatasetConfig, FixesConfig, MaskFormat
 from segtune.data.reading.images import IMAGE_SUFFIXES, MASK_SUFFIXES
 from segtune.data.reading.masks import MaskReader
-from segtune.data.source.files import cache_dir, digests, read_bytes, walk
+from segtune.data.source.files import digests, walk
+from segtune.data.source.pairs import Pair, class_presence
 from segtune.data.source.splits import divide, group_of, read_list, resolve_names
 from segtune.errors import DataError
 
+NamedImage = tuple[str, Path]
+"""An image's name (its path below the folder of images, without suffix) and its file."""
 
-@dataclass(frozen=True)
-class Pair:
-    """One image and its mask.
-
-    Attributes:
-        name: the image's path below the folder of images, without its suffix.
-        upright: whether the image's EXIF orientation is applied.
-        form: how the mask is stored, where that differs from the dataset's others.
-    """
-
-    name: str
-    image: Path
-    mask: Path
-    upright: bool = True
-    form: MaskFormat | None = None
+_USUAL_SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset that is on disk: its root, class table, and how its splits are laid out.
+    """A dataset on disk: its root, its class table, and the layout of its splits.
+
+    Splits are folders, or lists of names, or a new division of the images. Listings are read once
+    and then kept.
 
     Attributes:
-        config: with its fixes read and applied.
+        config: with its fixes applied.
     """
 
     name: str
     root: Path
     classes: ClassTable
     config: DatasetConfig
-    _kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    @property
+    @cached_property
     def fixes(self) -> FixesConfig:
-        """How to read it in spite of its faults."""
+        """How to read the dataset in spite of its faults."""
         return self.config.fixes if isinstance(self.config.fixes, FixesConfig) else FixesConfig()
 
     @cached_property
@@ -64,77 +49,89 @@ class Source:
         return MaskReader(self.config, self.classes)
 
     def folder(self, pattern: str, split: str) -> Path:
-        """A split's folder or file for a pattern of the config."""
+        """A split's folder or file for a pattern of the config, as `images/{split}`."""
         return self.root / pattern.format(split=self.config.folder_names.get(split, split))
 
-    def splits(self) -> list[str]:
-        """The splits that are there, train first."""
-        if self.config.splits is not None and self.config.splits.lists is None:
-            return [*self._divided(), *self._kept_apart()]
-        pattern = self.config.splits.lists if self.config.splits is not None else self.config.images
-        assert pattern is not None
-        back = {v: k for k, v in self.config.folder_names.items()}
-        before, _, after = pattern.partition("{split}")
-        found = {back.get(n, n) for n in self._fillings(before, after)}
-        usual = ["train", "val", "test"]
-        return [s for s in usual if s in found] + sorted(found - set(usual))
+    def short(self, path: Path) -> str:
+        """A file's path relative to root with `/`; the whole path of a file outside."""
+        if path.is_relative_to(self.root):
+            return path.relative_to(self.root).as_posix()
+        return str(path)
 
-    def _fillings(self, before: str, after: str) -> list[str]:
-        top = (
-            (self.root / before).parent
-            if not before.endswith("/") and before
-            else self.root / before
-        )
-        start = "" if before.endswith("/") or not before else Path(before).name
-        if not top.is_dir():
-            return []
-        end = after.split("/")[0]
-        names = [p.name for p in top.iterdir() if p.name.startswith(start) and p.name.endswith(end)]
-        names = [n[len(start) : len(n) - len(end)] for n in names if n[0] != "."]
-        return [n for n in names if n and (self.root / f"{before}{n}{after}").exists()]
+    def mask_format(self, image: Path) -> MaskFormat | None:
+        """How the mask of an image is stored, where that differs from the dataset's other masks."""
+        return self._mask_formats.get(image)
+
+    @cached_property
+    def _mask_formats(self) -> dict[Path, MaskFormat]:
+        return {self.root / image: form for image, form in self.fixes.formats.items()}
+
+    def check_command(self) -> str:
+        """The command that finds all faults of the dataset, and writes fixes for them."""
+        return command("check", "--fix", dataset=self.config)
+
+    def splits(self) -> list[str]:
+        """The splits that exist, train first."""
+        pattern = self.config.images
+        if self.config.splits is not None:
+            if self.config.splits.lists is None:
+                return [*self._division, *self._kept_splits]
+            pattern = self.config.splits.lists
+        split_names = {folder: split for split, folder in self.config.folder_names.items()}
+        names = _names_in_pattern(self.root, pattern)
+        splits = {split_names.get(name, name) for name in names}
+        usual = [split for split in _USUAL_SPLITS if split in splits]
+        return usual + sorted(splits.difference(usual))
 
     def images(self, split: str) -> list[Path]:
         """The split's images, sorted by name.
 
         Raises:
-            DataError: the split's folder is missing or holds no image.
+            DataError: the split does not exist or has no image.
         """
-        return [path for _, path in self._images(split)]
+        return [path for _, path in self._usable_images(split)]
 
     def pairs(self, split: str) -> list[Pair]:
         """The split's image/mask pairs, sorted by name, without those in quarantine.
 
         Raises:
-            DataError: no images, images without a mask, or two images for one mask (named).
+            DataError: there are no images, images without a mask, or two images for one mask.
         """
-        images = self._images(split)
+        images = self._usable_images(split)
         masks = self.mask_files(split)
         fixed = {self.root / image: self.root / mask for image, mask in self.fixes.pairs.items()}
-        lonely = [str(p) for n, p in images if n not in masks and p not in fixed]
+        lonely = [str(path) for name, path in images if name not in masks and path not in fixed]
         if lonely:
             raise DataError(
-                f"dataset '{self.name}': {len(lonely)} of {len(images)} images of split '{split}' have no mask in "
-                f"'{self.folder(self.config.masks, split)}', the first is '{lonely[0]}'. A mask has its image's name "
-                f"with .png; add the masks, or leave the images out: {self.check_command()}"
+                f"dataset '{self.name}': {len(lonely)} of {len(images)} images of split '{split}' "
+                f"have no mask in '{self.folder(self.config.masks, split)}', the first is "
+                f"'{lonely[0]}'. A mask has its image's name with .png; add the masks, or leave "
+                f"the images out: {self.check_command()}"
             )
-        turned = {self.root / image for image in self.fixes.unrotated}
-        forms = {self.root / image: form for image, form in self.fixes.formats.items()}
+        unrotated = {self.root / image for image in self.fixes.unrotated}
         return [
-            Pair(n, p, fixed.get(p) or masks[n], p not in turned, forms.get(p)) for n, p in images
+            Pair(
+                name,
+                path,
+                fixed.get(path) or masks[name],
+                upright=path not in unrotated,
+                form=self.mask_format(path),
+            )
+            for name, path in images
         ]
 
     def mask_files(self, split: str) -> dict[str, Path]:
-        """Every mask of the split's folder, by the name of the image that it belongs to."""
-        end, found = self.config.mask_suffix, dict[str, Path]()
-        pooled = self._pooled and split not in self._kept_apart()
-        for pool in self._pools() if pooled else [split]:
-            top = self.folder(self.config.masks, pool)
+        """Image name -> mask, for every mask in the split's folder."""
+        suffix, files = self.config.mask_suffix, dict[str, Path]()
+        is_pooled = self._pools_folders and split not in self._kept_splits
+        for folder_split in self._pooled_splits if is_pooled else [split]:
+            top = self.folder(self.config.masks, folder_split)
             for file in walk(top, MASK_SUFFIXES):
                 stem = file.rpartition(".")[0]
-                if stem.endswith(end):
-                    name = stem[: len(stem) - len(end)]
-                    found.setdefault(f"{pool}/{name}" if pooled else name, top / file)
-        return found
+                if stem.endswith(suffix):
+                    name = stem.removesuffix(suffix)
+                    files.setdefault(f"{folder_split}/{name}" if is_pooled else name, top / file)
+        return files
 
     def finer_file(self, split: str, name: str) -> Path:
         """The finer mask of an image.
@@ -144,206 +141,213 @@ class Source:
         """
         if self.config.finer is None:
             raise DataError(
-                f"dataset '{self.name}' has no finer masks. Set dataset.finer to the folder of a split's under root, "
-                "as finer/{split}: one per mask, of its name and size, with the place of the finer label in its class."
+                f"dataset '{self.name}' has no finer masks. Set dataset.finer to the folder of a "
+                "split's under root, as finer/{split}: one per mask, of its name and size, with "
+                "the place of the finer label in its class."
             )
-        if self._pooled and split not in self._kept_apart():
+        if self._pools_folders and split not in self._kept_splits:
             split, _, name = name.partition("/")
         return self.folder(self.config.finer, split) / f"{name}{self.config.mask_suffix}.png"
 
     def fingerprint(self, splits: Sequence[str] = ("train", "val")) -> str:
-        """sha256 over names and bytes of the splits' files and the class table, without decoding any."""
+        """sha256 over the splits' names and bytes and the class table; no file is decoded."""
         total = self.table_hash()
         for split in splits:
             pairs = self.pairs(split)
-            both = digests([f for p in pairs for f in (p.image, p.mask)])
-            for index, pair in enumerate(pairs):
-                total.update(pair.name.encode() + both[2 * index] + both[2 * index + 1])
+            image_hashes = digests([pair.image for pair in pairs])
+            mask_hashes = digests([pair.mask for pair in pairs])
+            for pair, image, mask in zip(pairs, image_hashes, mask_hashes, strict=True):
+                total.update(pair.name.encode() + image + mask)
         return total.hexdigest()
 
     def table_hash(self) -> "hashlib._Hash":
         """sha256 over the class table and how stored ids become classes."""
-        c = self.config
-        facts = [
+        config = self.config
+        facts: list[object] = [
             self.classes.names,
             self.classes.ignore,
-            sorted(c.label_map.items()),
-            c.reduce_zero_label,
-            c.mask_format,
+            sorted(config.label_map.items()),
+            config.reduce_zero_label,
+            config.mask_format,
         ]
-        facts += [self.classes.palette, c.ignore_colors] if c.mask_format.startswith("rgb") else []
-        return hashlib.sha256(
-            repr((facts, sorted(self.fixes.unrotated), sorted(self.fixes.formats.items()))).encode()
-        )
+        if config.mask_format.startswith("rgb"):
+            facts += [self.classes.palette, config.ignore_colors]
+        fixes = (sorted(self.fixes.unrotated), sorted(self.fixes.formats.items()))
+        return hashlib.sha256(repr((facts, *fixes)).encode())
 
     def group(self, name: str) -> str:
-        """The group of an image: images of one stand in one split."""
+        """The group of an image; images of one group stay in one split."""
         if self.config.groups is None:
             return name
-        return group_of(
-            self.config.groups, name.partition("/")[2] if self._pooled and "/" in name else name
-        )
+        if self._pools_folders and "/" in name:
+            name = name.partition("/")[2]
+        return group_of(self.config.groups, name)
 
-    def short(self, path: Path) -> str:
-        """A file relative to root with `/`, where it lies below."""
-        return (
-            path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
-        )
+    def quarantine(self, *splits: str) -> set[Path]:
+        """Images that the fixes leave out of some splits, or of any."""
+        images: set[Path] = set()
+        for split in splits or self.fixes.quarantine:
+            images.update(self.root / image for image in self.fixes.quarantine.get(split, []))
+        return images
 
-    def all_images(self, split: str) -> list[tuple[str, Path]]:
-        """(name, file) of the split's images, those in quarantine and such as share a name included."""
-        if self.config.splits is None:
-            if "{split}" not in self.config.images:
-                raise DataError(
-                    f"dataset '{self.name}': dataset.images '{self.config.images}' names no {{split}}. Log which image "
-                    "belongs to which: dataset.splits.val=0.2, or lists: 'dataset.splits.lists=\"{split}.txt\"'."
-                )
-            return self._listing(self.folder(self.config.images, split), split)
-        if split in self._kept_apart():
-            return self._plain.all_images(split)
-        if self.config.splits.lists is None:
-            names = self._divided().get(split)
-            if names is None:
-                raise self._no_split(split, f"dataset.splits={self.config.splits.model_dump()}")
-            files = self.all_by_name()
-            return [(n, files[n]) for n in sorted(names)]
-        path = self.folder(self.config.splits.lists, split)
+    def all_images(self, split: str) -> list[NamedImage]:
+        """The split's images, with those in quarantine and those that share a name."""
+        config = self.config.splits
+        if config is None:
+            return self._folder_images(split)
+        if split in self._kept_splits:
+            return self._undivided.all_images(split)
+        if config.lists is None:
+            if split not in self._division:
+                where = f"dataset.splits={config.model_dump()}"
+                raise self._no_split(split, where, list(self._division))
+            return [(name, self.images_by_name[name]) for name in sorted(self._division[split])]
+        path = self.folder(config.lists, split)
         if not path.is_file():
             raise self._no_split(split, str(path))
-        files = self.all_by_name()
+        files = self.images_by_name
         if split in self.fixes.lists:
-            return [(n, files[n]) for n in self.fixes.lists[split] if n in files]
-        known = {n: f"{n}{p.suffix}" for n, p in files.items()}
-        return [(n, files[n]) for n in resolve_names(read_list(path), known, path)]
+            return [(name, files[name]) for name in self.fixes.lists[split] if name in files]
+        names = resolve_names(read_list(path), self.relative_files(), path)
+        return [(name, files[name]) for name in names]
 
-    def left_out(self, *splits: str) -> set[Path]:
-        """Images in quarantine, of some splits or of all."""
-        quarantine = self.fixes.quarantine
-        return {self.root / image for s in splits or quarantine for image in quarantine.get(s, [])}
+    @cached_property
+    def images_by_name(self) -> dict[str, Path]:
+        """Every image that a list or a division may name; a folder's split is part of the name.
 
-    def _images(self, split: str) -> list[tuple[str, Path]]:
-        left_out = self.left_out(split)
-        found = [(n, p) for n, p in self.all_images(split) if p not in left_out]
-        if not found:
+        A division leaves out the images in quarantine; a list may name what another list must not.
+        """
+        splits = self._pooled_splits if self._pools_folders else [""]
+        is_divided = self.config.splits is None or not self.config.splits.lists
+        left_out = self.quarantine() if is_divided else set()
+        images = []
+        for split in splits:
+            for name, path in self._listing(self.folder(self.config.images, split), split):
+                if path not in left_out:
+                    images.append((f"{split}/{name}" if split else name, path))
+        _refuse_twins(self, "+".join(splits) or "all", images)
+        return dict(images)
+
+    def relative_files(self) -> dict[str, str]:
+        """Image name -> its file below the folder of images, with `/`."""
+        return {name: f"{name}{path.suffix}" for name, path in self.images_by_name.items()}
+
+    def _usable_images(self, split: str) -> list[NamedImage]:
+        """The split's images without those in quarantine."""
+        left_out = self.quarantine(split)
+        images = [(name, path) for name, path in self.all_images(split) if path not in left_out]
+        if not images:
+            end = f" is left after {len(left_out)} in quarantine." if left_out else "."
             raise DataError(
                 f"dataset '{self.name}': split '{split}' is empty: no image in "
-                f"'{self.folder(self.config.images, split)}' ({', '.join(IMAGE_SUFFIXES)})"
-                + (f" is left after {len(left_out)} in quarantine." if left_out else ".")
+                f"'{self.folder(self.config.images, split)}' ({', '.join(IMAGE_SUFFIXES)}){end}"
             )
-        _refuse_twins(self, split, found)
-        return found
+        _refuse_twins(self, split, images)
+        return images
 
-    def _listing(self, folder: Path, split: str) -> list[tuple[str, Path]]:
+    def _folder_images(self, split: str) -> list[NamedImage]:
+        if "{split}" not in self.config.images:
+            raise DataError(
+                f"dataset '{self.name}': dataset.images '{self.config.images}' names no {{split}}. "
+                "Say which image belongs to which split: dataset.splits.val=0.2, or lists: "
+                "'dataset.splits.lists=\"{split}.txt\"'."
+            )
+        return self._listing(self.folder(self.config.images, split), split)
+
+    def _listing(self, folder: Path, split: str) -> list[NamedImage]:
         if not folder.is_dir():
             raise self._no_split(split, str(folder))
-        end = self.config.image_suffix
-        stems = ((f.rpartition(".")[0], folder / f) for f in walk(folder, IMAGE_SUFFIXES))
-        return [(stem[: len(stem) - len(end)], p) for stem, p in stems if stem.endswith(end)]
+        suffix, images = self.config.image_suffix, []
+        for file in walk(folder, IMAGE_SUFFIXES):
+            stem = file.rpartition(".")[0]
+            if stem.endswith(suffix):
+                images.append((stem.removesuffix(suffix), folder / file))
+        return images
 
-    def _no_split(self, split: str, where: str) -> DataError:
-        there = (
-            [] if self.config.splits is not None and not self.config.splits.lists else self.splits()
-        )
-        there = there or list(self._kept.get("divided", []))
+    def _no_split(self, split: str, where: str, existing: Sequence[str] = ()) -> DataError:
+        config = self.config.splits
+        if config is None or config.lists:
+            existing = self.splits()
         return DataError(
-            f"dataset '{self.name}': split '{split}' should lie in '{where}', which does not exist; "
-            f"splits there: {', '.join(there) or 'none'}. Set dataset.root, dataset.images or dataset.splits."
+            f"dataset '{self.name}': split '{split}' should lie in '{where}', which does not "
+            f"exist; splits there: {', '.join(existing) or 'none'}. "
+            "Set dataset.root, dataset.images or dataset.splits."
         )
 
     @property
-    def _pooled(self) -> bool:
+    def _pools_folders(self) -> bool:
+        """Whether the images of several splits' folders are divided anew."""
         return self.config.splits is not None and "{split}" in self.config.images
 
-    @property
-    def _plain(self) -> "Source":
+    @cached_property
+    def _undivided(self) -> "Source":
         """The dataset as its folders divide it."""
-        return replace(self, config=self.config.model_copy(update={"splits": None}), _kept={})
+        return replace(self, config=self.config.model_copy(update={"splits": None}))
 
-    def _kept_apart(self) -> list[str]:
-        """The test split, where it has a folder of its own and is not divided anew."""
-        wants = self.config.splits
-        apart = wants is not None and self._pooled and not wants.lists and not wants.test
-        return ["test"] if apart and "test" in self._plain.splits() else []
+    @cached_property
+    def _kept_splits(self) -> list[str]:
+        """The test split, if it has its own folder and `dataset.splits` does not divide it anew."""
+        config = self.config.splits
+        if config is None or config.lists or config.test or not self._pools_folders:
+            return []
+        return ["test"] if "test" in self._undivided.splits() else []
 
-    def _pools(self) -> list[str]:
-        """Splits by folder that are poured together and divided anew."""
-        apart = self._kept_apart()
-        return [s for s in self._plain.splits() if s not in apart]
+    @cached_property
+    def _pooled_splits(self) -> list[str]:
+        """The splits whose folders are divided anew, together."""
+        return [split for split in self._undivided.splits() if split not in self._kept_splits]
 
-    def all_by_name(self) -> dict[str, Path]:
-        """Every image, where splits are made by list or by share; a folder's split is part of the name.
-
-        Those in quarantine are left out of shares; a list may name what another list must not.
-        """
-        if "files" not in self._kept:
-            pools = self._pools() if self._pooled else [""]
-            listings = {s: self._listing(self.folder(self.config.images, s), s) for s in pools}
-            away = set() if self.config.splits and self.config.splits.lists else self.left_out()
-            named = (
-                (f"{s}/{n}" if s else n, p) for s, listing in listings.items() for n, p in listing
-            )
-            found = [(n, p) for n, p in named if p not in away]
-            _refuse_twins(self, "+".join(pools) or "all", found)
-            self._kept["files"] = dict(found)
-        return dict(self._kept["files"])
-
-    def _divided(self) -> dict[str, list[str]]:
+    @cached_property
+    def _division(self) -> dict[str, list[str]]:
+        """Split -> names, as `dataset.splits` divides the images."""
         config = self.config.splits
         assert config is not None
-        if "divided" not in self._kept:
-            names = sorted(self.all_by_name())
-            if not names:
-                raise DataError(
-                    f"dataset '{self.name}': no image in '{self.root / self.config.images}' to divide."
-                )
-            presence = self._presence(names) if config.stratify else None
-            self._kept["divided"] = divide(names, [self.group(n) for n in names], config, presence)
-        return dict(self._kept["divided"])
-
-    def _presence(self, names: Sequence[str]) -> NDArray[np.bool_]:
-        """Which classes each image shows, (images, C); kept in the cache folder, for masks are read whole."""
+        names = sorted(self.images_by_name)
+        if not names:
+            folder = self.root / self.config.images
+            raise DataError(f"dataset '{self.name}': no image in '{folder}' to divide.")
+        groups = [self.group(name) for name in names]
+        if not config.stratify:
+            return divide(names, groups, config)
         masks = self.mask_files("")
-        missing = [n for n in names if n not in masks]
+        missing = [name for name in names if name not in masks]
         if missing:
             raise DataError(
-                f"dataset '{self.name}': '{missing[0]}' has no mask; stratify needs that of every image."
+                f"dataset '{self.name}': '{missing[0]}' has no mask; "
+                "stratify needs that of every image."
             )
-        total = self.table_hash()
-        for name, digest in zip(names, digests([masks[n] for n in names]), strict=True):
-            total.update(name.encode() + digest)
-        path = cache_dir() / "presence" / f"{total.hexdigest()[:24]}.npy"
-        if not path.is_file():
-            forms = {self.root / image: form for image, form in self.fixes.formats.items()}
-            files = self.all_by_name()
-
-            def shown(name: str) -> NDArray[np.bool_]:
-                ids = self.masks.read(
-                    read_bytes(masks[name]), str(masks[name]), forms.get(files[name])
-                )
-                return np.bincount(ids.ravel(), minlength=256)[: len(self.classes)] > 0
-
-            with ThreadPoolExecutor() as pool:
-                rows = list(pool.map(shown, names))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.save(path, np.array(rows))
-        return np.asarray(np.load(path), bool)
-
-    def check_command(self) -> str:
-        """What finds all faults of the dataset, and writes how to read it in spite of them."""
-        return command("check", "--fix", dataset=self.config)
+        files = self.images_by_name
+        pairs = [
+            Pair(name, files[name], masks[name], form=self.mask_format(files[name]))
+            for name in names
+        ]
+        presence = class_presence(pairs, self.masks, self.table_hash())
+        return divide(names, groups, config, presence)
 
 
-def _refuse_twins(source: Source, split: str, images: Sequence[tuple[str, Path]]) -> None:
-    seen: dict[str, Path] = {}
+def _names_in_pattern(root: Path, pattern: str) -> list[str]:
+    """The names for which a pattern, as `images/{split}`, is a file or folder below root."""
+    before, _, after = pattern.partition("{split}")
+    parent, slash, start = before.rpartition("/")
+    folder = root / (parent + slash)
+    if not folder.is_dir():
+        return []
+    end = after.split("/")[0]
+    names = []
+    for path in folder.iterdir():
+        if path.name.startswith(start) and path.name.endswith(end) and path.name[0] != ".":
+            names.append(path.name[len(start) : len(path.name) - len(end)])
+    return [name for name in names if name and (root / f"{before}{name}{after}").exists()]
+
+
+def _refuse_twins(source: Source, split: str, images: Sequence[NamedImage]) -> None:
+    """Refuse two images of one name, which would share a mask."""
+    first: dict[str, Path] = {}
     for name, path in images:
-        other = seen.setdefault(name, path)
+        other = first.setdefault(name, path)
         if other != path:
             raise DataError(
-                f"dataset '{source.name}': split '{split}' holds two images for one mask: '{other}' and '{path}'. "
-                f"Remove one, give it another name, or leave one out: {source.check_command()}"
+                f"dataset '{source.name}': split '{split}' holds two images for one mask: "
+                f"'{other}' and '{path}'. Remove one, give it another name, or leave one out: "
+                f"{source.check_command()}"
             )
-
-
-def normal_name(name: str) -> str:
-    """A name as file systems compare it that know no case and one form of Unicode: NFC, case folded."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

@@ -1,4 +1,4 @@
-"""Divides images into splits: by list, by fraction or into folds, whole groups together, classes spread evenly."""
+"""Divide images into splits: by list, by share or into folds; groups stay whole."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,112 +17,135 @@ def divide(
     config: SplitsConfig,
     presence: NDArray[np.bool_] | None = None,
 ) -> dict[str, list[str]]:
-    """Splits and their images' names, in the order given; equal for equal names, groups and seed.
+    """Divide images into splits; equal names, groups and seed give equal splits.
 
-    A group goes whole into the split that is furthest from its share - of each class's images where `presence` is
-    given, the rarest class first (Sechidis et al., 2011, algorithm 1), else of the images.
+    A group goes whole into the split that lacks most of its share. With `presence` that is the
+    share of each class's images, the rarest class first (Sechidis et al., 2011, algorithm 1);
+    without, the share of the images.
 
     Args:
-        groups: of each name; images of one stay together.
-        presence: (images, C), which classes each image shows.
+        groups: the group of each name.
+        presence: (images, C), the classes that each image shows.
+
+    Returns:
+        Split -> names, in the order given.
 
     Raises:
-        DataError: fewer groups than splits.
+        DataError: there are fewer groups than splits.
     """
-    if config.folds is not None:
-        rest = 1.0 - config.test
-        wanted = {f"fold {i}": rest / config.folds for i in range(config.folds)}
-    else:
-        wanted = {"train": 1.0 - config.val - config.test, "val": config.val}
-    wanted |= {"test": config.test}
-    wanted = {s: share for s, share in wanted.items() if share > 0.0}
+    shares = _shares(config)
     members: dict[str, list[int]] = {}
     for index, group in enumerate(groups):
         members.setdefault(group, []).append(index)
-    if len(members) < len(wanted):
+    if len(members) < len(shares):
         raise DataError(
-            f"dataset.splits: {len(names)} images in {len(members)} groups ({', '.join(list(members)[:3])}, …) make no "
-            f"{len(wanted)} splits of whole groups. Choose a finer dataset.groups, or none."
+            f"dataset.splits: {len(names)} images in {len(members)} groups "
+            f"({', '.join(list(members)[:3])}, …) make no {len(shares)} splits of whole groups. "
+            "Choose a finer dataset.groups, or none."
         )
-    place = _assign(
-        list(members.values()), presence, len(names), list(wanted.values()), config.seed
-    )
-    found: dict[str, list[str]] = {split: [] for split in wanted}
-    where = np.empty(len(names), int)
-    for rows, chosen in zip(members.values(), place, strict=True):
-        where[rows] = chosen
-    for name, chosen in zip(names, where, strict=True):
-        found[list(wanted)[chosen]].append(name)
+    columns = np.ones((len(names), 1), bool)
+    if presence is not None:
+        columns = np.hstack([presence, columns])
+    counts = np.array([columns[rows].sum(0) for rows in members.values()], float)
+    split_of_group = _assign(counts, list(shares.values()), config.seed)
+    split_of_image = np.empty(len(names), int)
+    for rows, split_index in zip(members.values(), split_of_group, strict=True):
+        split_of_image[rows] = split_index
+    split_names = list(shares)
+    splits: dict[str, list[str]] = {split: [] for split in split_names}
+    for name, split_index in zip(names, split_of_image, strict=True):
+        splits[split_names[split_index]].append(name)
+    return splits if config.folds is None else _one_fold(splits, names, config.fold)
+
+
+def _shares(config: SplitsConfig) -> dict[str, float]:
+    """Split or fold -> share of the images."""
     if config.folds is None:
-        return found
-    val = found.pop(f"fold {config.fold}")
-    test = found.pop("test", [])
-    chosen_for_train = {name for part in found.values() for name in part}
-    return {
-        "train": [n for n in names if n in chosen_for_train],
-        "val": val,
-        **({"test": test} if test else {}),
-    }
+        shares = {"train": 1.0 - config.val - config.test, "val": config.val}
+    else:
+        share = (1.0 - config.test) / config.folds
+        shares = {_fold_name(fold): share for fold in range(config.folds)}
+    shares["test"] = config.test
+    return {split: share for split, share in shares.items() if share > 0.0}
 
 
-def _assign(
-    groups: Sequence[Sequence[int]],
-    presence: NDArray[np.bool_] | None,
-    images: int,
-    shares: Sequence[float],
-    seed: int,
-) -> list[int]:
-    """The split of each group."""
-    rng = np.random.default_rng(seed)
-    labels = (
-        np.ones((images, 1))
-        if presence is None
-        else np.hstack([presence, np.ones((images, 1), bool)])
-    )
-    counts = np.array(
-        [labels[list(rows)].sum(0) for rows in groups], float
-    )  # (groups, C + 1), the last: images
-    lacking = np.outer(shares, counts.sum(0))  # (splits, C + 1): what each split still wants
-    order, place = rng.permutation(len(groups)), np.full(len(groups), -1)
-    left = counts.sum(0)
-    empty, held = np.ones(len(shares), bool), np.zeros_like(lacking)
-    while (place < 0).any():
-        live = np.where(left[:-1] > 0)[0] if counts.shape[1] > 1 else np.array([], int)
-        label = int(live[left[live].argmin()]) if len(live) else -1
-        open_groups = [g for g in order if place[g] < 0 and (label < 0 or counts[g, label] > 0)]
-        open_groups.sort(
-            key=lambda g: -counts[g, label]
-        )  # large ones first: small ones fill the gaps
-        for group in open_groups:
-            remaining = int((place < 0).sum())
-            allowed = (
-                empty if remaining <= empty.sum() else np.ones(len(shares), bool)
-            )  # no split stays empty
-            if label >= 0:
-                without = held[:, label] == 0
-                left_over = sum(place[g] < 0 for g in open_groups)
-                if (
-                    left_over <= without.sum() and (without & allowed).any()
-                ):  # nor one without the class, if it can be
-                    allowed = allowed & without
-            want = np.where(allowed, lacking[:, label], -np.inf)
-            best = np.flatnonzero(want >= want.max() - 1e-9)
-            chosen = int(best[lacking[best, -1].argmax()])
-            place[group], empty[chosen] = chosen, False
-            lacking[chosen] -= counts[group]
-            held[chosen] += counts[group]
-            left -= counts[group]
-    return [int(p) for p in place]
+def _fold_name(fold: int) -> str:
+    return f"fold {fold}"
+
+
+def _one_fold(
+    splits: dict[str, list[str]], names: Sequence[str], fold: int
+) -> dict[str, list[str]]:
+    """Make one fold val and all others train."""
+    val, test = splits[_fold_name(fold)], splits.get("test", [])
+    held_out = {*val, *test}
+    train = [name for name in names if name not in held_out]
+    return {"train": train, "val": val, **({"test": test} if test else {})}
+
+
+def _assign(counts: NDArray[np.float64], shares: Sequence[float], seed: int) -> list[int]:
+    """The index of each group's split.
+
+    Args:
+        counts: (groups, C + 1), how many images of a group show each class; the last column counts
+            all its images.
+        shares: of the images, for each split.
+    """
+    order = np.random.default_rng(seed).permutation(len(counts))
+    split_of = np.full(len(counts), -1)
+    lacking = np.outer(shares, counts.sum(0))  # (splits, C + 1), images that a split still needs
+    held = np.zeros_like(lacking)  # (splits, C + 1), images that a split has
+    unassigned = counts.sum(0)  # (C + 1,)
+    num_left = len(counts)
+    while num_left:
+        classes = np.flatnonzero(unassigned[:-1] > 0)
+        rarest = int(classes[unassigned[classes].argmin()]) if len(classes) else -1
+        # without a class that is left, column -1 counts all images
+        pending = [g for g in order if split_of[g] < 0 and (rarest < 0 or counts[g, rarest] > 0)]
+        # large groups first: small ones fill the gaps
+        pending.sort(key=lambda group: -counts[group, rarest])
+        for index, group in enumerate(pending):
+            allowed = _allowed_splits(held, rarest, num_left, len(pending) - index)
+            need = np.where(allowed, lacking[:, rarest], -np.inf)
+            best = np.flatnonzero(need >= need.max() - 1e-9)
+            split = int(best[lacking[best, -1].argmax()])
+            split_of[group] = split
+            lacking[split] -= counts[group]
+            held[split] += counts[group]
+            unassigned -= counts[group]
+            num_left -= 1
+    return [int(split) for split in split_of]
+
+
+def _allowed_splits(
+    held: NDArray[np.float64], class_id: int, num_left: int, num_pending: int
+) -> NDArray[np.bool_]:
+    """The splits that may take the next group.
+
+    No split stays empty and, where possible, none stays without the class.
+
+    Args:
+        held: (splits, C + 1), images that each split has.
+        num_left: groups without a split.
+        num_pending: those of them that show the class.
+    """
+    is_empty = held[:, -1] == 0
+    allowed = is_empty if num_left <= is_empty.sum() else np.ones(len(held), bool)
+    if class_id >= 0:
+        lacks_class = held[:, class_id] == 0
+        if num_pending <= lacks_class.sum() and (lacks_class & allowed).any():
+            allowed = allowed & lacks_class
+    return allowed
 
 
 def group_of(pattern: str, name: str) -> str:
-    """The first match of a pattern in an image's name, or the name."""
+    """The first match of a pattern in an image's name, or the name itself."""
     match = re.search(pattern, name)
     return match.group(0) if match else name
 
 
 def read_list(path: Path) -> list[str]:
-    """The lines of a split list, as written, without blank ones.
+    """The lines of a split list, stripped, without blank lines and comments.
 
     Raises:
         DataError: it cannot be read.
@@ -134,47 +157,53 @@ def read_list(path: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
-def resolve_names(listed: Sequence[str], known: Mapping[str, str], path: Path) -> list[str]:
-    """Names of images for the lines of a list: a name, a file name, or a path that ends in one.
+def resolve_names(lines: Sequence[str], files: Mapping[str, str], path: Path) -> list[str]:
+    """The names of the images that a split list means.
 
     Args:
-        known: every image's name -> its file, relative with `/`.
+        lines: each a name, a file name, or a path that ends in one.
+        files: image name -> its file, relative with `/`.
+        path: the list, for messages.
 
     Raises:
-        DataError: a line that is no image's; an absolute path of another machine is told as such.
+        DataError: a line matches no image or several, or is an absolute path of another machine.
     """
-    by_tail: dict[str, list[str]] = {}
-    for name, file in known.items():
-        for tail in {name, file, PurePosixPath(file).name, PurePosixPath(name).name}:
-            by_tail.setdefault(tail, []).append(name)
-    found = []
-    for line in listed:
+    by_end: dict[str, list[str]] = {}
+    for name, file in files.items():
+        for end in {name, file, PurePosixPath(file).name, PurePosixPath(name).name}:
+            by_end.setdefault(end, []).append(name)
+    names = []
+    for line in lines:
         text = line.replace("\\", "/").removeprefix("./")
-        if text in known:
-            found.append(text)
-            continue
-        parts = [p for p in text.split("/") if p]
-        tails = ("/".join(parts[i:]) for i in range(len(parts)))
-        if is_foreign(line) and not Path(line).exists():
-            raise DataError(
-                f"'{path}' names '{line}', an absolute path that does not exist here. Lists name images relative to "
-                f"dataset.images. Write what follows the folder of images, e.g. '{parts[-1] if parts else line}'."
-            )
-        match = next((by_tail[t] for t in tails if t in by_tail), [])
-        if len(match) != 1:
-            kind = f"more than one image: {', '.join(match[:3])}" if match else "no image"
-            raise DataError(
-                f"'{path}' names '{line}', which is {kind} of {len(known)} in dataset.images. "
-                "Give the name relative to that folder, with or without its suffix."
-            )
-        found.append(match[0])
-    return found
+        names.append(text if text in files else _resolve_line(line, text, by_end, len(files), path))
+    return names
 
 
-def is_foreign(text: str) -> bool:
+def _resolve_line(
+    line: str, text: str, by_end: Mapping[str, list[str]], num_images: int, path: Path
+) -> str:
+    parts = [part for part in text.split("/") if part]
+    if is_absolute(line) and not Path(line).exists():
+        raise DataError(
+            f"'{path}' names '{line}', an absolute path that does not exist here. Lists name "
+            "images relative to dataset.images. Write what follows the folder of images, "
+            f"e.g. '{parts[-1] if parts else line}'."
+        )
+    ends = ("/".join(parts[start:]) for start in range(len(parts)))
+    matches = next((by_end[end] for end in ends if end in by_end), [])
+    if len(matches) == 1:
+        return matches[0]
+    fault = f"more than one image: {', '.join(matches[:3])}" if matches else "no image"
+    raise DataError(
+        f"'{path}' names '{line}', which is {fault} of {num_images} in dataset.images. "
+        "Give the name relative to that folder, with or without its suffix."
+    )
+
+
+def is_absolute(path: str) -> bool:
     r"""Whether a path is absolute, on this or another system.
 
-    >>> is_foreign("C:\\data\\a.png"), is_foreign("/content/a.png"), is_foreign("images/a.png")
+    >>> is_absolute("C:\\data\\a.png"), is_absolute("/content/a.png"), is_absolute("images/a.png")
     (True, True, False)
     """
-    return text.startswith("/") or PureWindowsPath(text).is_absolute()
+    return path.startswith("/") or PureWindowsPath(path).is_absolute()

@@ -1,0 +1,141 @@
+"""LabelMe: a JSON file for each image, with polygons, rectangles, circles and masks."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segtune.config.dataset_schema import AnnotationsConfig, DatasetConfig
+from segtune.data.formats import shapes
+from segtune.data.formats.areas import (
+    Annotations,
+    Area,
+    LabelledImage,
+    annotation_options,
+    areas_of,
+    class_rows,
+    finer_of,
+    has_area,
+    skipped_note,
+)
+from segtune.data.formats.finding import FileFinder, image_name, json_files, read_json, split_in
+from segtune.data.formats.shapes import Draw, PolygonRule
+from segtune.data.reading.images import read_mask
+from segtune.errors import DataError
+
+
+def find_files(root: Path) -> list[Path]:
+    """LabelMe's JSON files below root."""
+
+    def is_format(content: Any) -> bool:
+        return isinstance(content, dict) and "shapes" in content and "imagePath" in content
+
+    return json_files(root, is_format)
+
+
+def read(root: Path, config: DatasetConfig) -> Annotations:
+    """Read every image that has a JSON file.
+
+    A finer label is the flag that is set, or one of the `attributes`. Classes come in the order of
+    `labels.txt`, the others after it by name.
+    """
+    options = annotation_options(config)
+    finder = FileFinder(root, options.relocate)
+    images: list[LabelledImage] = []
+    num_skipped = 0
+    for path in find_files(root):
+        content = read_json(path)
+        areas = _areas(path, content["shapes"], options)
+        num_skipped += len(content["shapes"]) - len(areas)
+        images.append(_labelled_image(path, content, root, finder, areas))
+    all_areas = areas_of(images)
+    listed = [name for name in _labels_txt(root) if name != "__ignore__"]
+    others = {area.concept for area in all_areas if area.concept} - set(listed)
+    rows = class_rows([*listed, *sorted(others)], all_areas, options)
+    return Annotations(rows, images, skipped_note(num_skipped))
+
+
+def _labels_txt(root: Path) -> list[str]:
+    for path in (root / "labels.txt", root.parent / "labels.txt"):
+        if path.is_file():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            return [line.strip() for line in lines if line.strip()]
+    return []
+
+
+def _labelled_image(
+    path: Path, content: Mapping[str, Any], root: Path, finder: FileFinder, areas: list[Area]
+) -> LabelledImage:
+    """The image that a file names, else the one that is embedded in the file."""
+    data = None
+    try:
+        image = finder.find(str(content["imagePath"]), f"'{path}' imagePath", path.parent)
+    except DataError:
+        if not content.get("imageData"):
+            raise
+        image = path.with_suffix(".png")
+        data = _decode_base64(content["imageData"], f"'{path}' imageData")
+    has_size = content.get("imageHeight") and content.get("imageWidth")
+    return LabelledImage(
+        image_name(path.with_suffix(image.suffix), root),
+        image,
+        split_in(str(path.relative_to(root))),
+        areas,
+        size=(content["imageHeight"], content["imageWidth"]) if has_size else None,
+        data=data,
+    )
+
+
+def _areas(path: Path, rows: list[dict[str, Any]], options: AnnotationsConfig) -> list[Area]:
+    """The shapes that cover pixels; later ones lie on top."""
+    rule: PolygonRule = "coco" if options.polygons == "coco" else "outline"
+    areas = []
+    for index, row in enumerate(rows):
+        draw = _shape(row, f"'{path}' shapes[{index}]", rule)
+        if draw is None:
+            continue
+        flags = [name for name, is_set in (row.get("flags") or {}).items() if is_set is True]
+        finer = finer_of(row.get("attributes") or {}, options.finer)
+        if finer is None and len(flags) == 1:
+            finer = flags[0]
+        concept = None if row["label"] == "__ignore__" else str(row["label"])
+        areas.append(Area(concept, draw, finer, z=index))
+    return areas
+
+
+def _shape(row: Mapping[str, Any], where: str, rule: PolygonRule) -> Draw | None:
+    """The shape of a row; None for one without an area."""
+    try:
+        kind = row.get("shape_type") or "polygon"
+        points = [(float(x), float(y)) for x, y in row["points"]]
+        if not has_area(kind):
+            return None
+        if kind == "polygon" and len(points) >= 3:
+            return shapes.polygons([np.ravel(points).tolist()], rule)
+        if kind == "rectangle":
+            (x1, y1), (x2, y2) = points[0], points[-1] if len(points) == 2 else points[2]
+            return shapes.polygons([[x1, y1, x2, y1, x2, y2, x1, y2]], rule)
+        if kind == "circle":
+            (x, y), (edge_x, edge_y) = points[0], points[1]
+            radius = float(np.hypot(edge_x - x, edge_y - y))
+            return shapes.ellipse(x, y, radius, radius)
+        if kind == "mask":
+            data = _decode_base64(row["mask"], f"{where}.mask")
+            bits = read_mask(data, f"{where}.mask") > 0
+            return shapes.pasted(bits, round(points[0][0]), round(points[0][1]))
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise DataError(f"{where} cannot be read ({type(error).__name__}: {error}).") from None
+    raise DataError(
+        f"{where} is a {kind} of {len(points)} points; "
+        "polygon (3 or more), rectangle, circle and mask are read."
+    )
+
+
+def _decode_base64(text: str, where: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=False)
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise DataError(f"{where} is not base64: {error}") from None

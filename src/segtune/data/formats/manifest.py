@@ -1,0 +1,105 @@
+"""A table of pairs: CSV or JSONL with columns image and mask, and optionally split and group."""
+
+import csv
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from segtune.classes import ClassTable
+from segtune.config.dataset_schema import CLASSES_FILE, DatasetConfig
+from segtune.data.formats.areas import Annotations, LabelledImage, annotation_options
+from segtune.data.formats.finding import FileFinder, image_name
+from segtune.data.reading.images import MASK_SUFFIXES
+from segtune.data.reading.masks import MaskReader
+from segtune.data.source.files import walk
+from segtune.errors import ConfigError, DataError
+
+
+def find_files(root: Path) -> Path | None:
+    """The table: root itself, or the first CSV or JSONL in it with columns image and mask."""
+    files = [root]
+    if not root.is_file():
+        files = [root / f for f in walk(root, (".csv", ".jsonl")) if "/" not in f]
+    for path in files:
+        if path.suffix.lower() in (".csv", ".jsonl"):
+            first_row = _read_rows(path, limit=1)[0]
+            if {"image", "mask"} <= set(first_row):
+                return path
+    return None
+
+
+def read(root: Path, config: DatasetConfig) -> Annotations:
+    """Read the pair of each row; images with one `group` stay in one split."""
+    path = find_files(root)
+    assert path is not None  # the caller looked
+    classes = _classes_beside(path, config)
+    reader = MaskReader(config, classes)
+    relocate = annotation_options(config).relocate
+    image_finder = FileFinder(path.parent, relocate)
+    mask_finder = FileFinder(path.parent, relocate, MASK_SUFFIXES)
+    images = []
+    for number, row in enumerate(_read_rows(path), 1):
+        where = f"'{path}' row {number}"
+        missing = [key for key in ("image", "mask") if not row.get(key)]
+        if missing:
+            raise DataError(
+                f"{where} lacks {', '.join(missing)}; found: {', '.join(row) or 'nothing'}."
+            )
+        image = image_finder.find(str(row["image"]), f"{where}, image,")
+        mask = mask_finder.find(str(row["mask"]), f"{where}, mask,")
+        images.append(
+            LabelledImage(
+                image_name(image, path.parent),
+                image,
+                split=str(row["split"]) if row.get("split") else None,
+                group=str(row["group"]) if row.get("group") else None,
+                mask=_StoredMask(mask, reader),
+            )
+        )
+    return Annotations(classes.to_json(), images)
+
+
+def _read_rows(path: Path, limit: int | None = None) -> list[dict[str, Any]]:
+    """The first rows of a table, or all of them; one empty row if there are none."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows: Iterable[Any] = csv.DictReader(file)
+            if path.suffix.lower() != ".csv":
+                rows = (json.loads(line) for line in file if line.strip())
+            first_rows = list(islice(rows, limit))
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(
+            f"'{path}' cannot be read as a table: {' '.join(str(error).split())[:200]}"
+        ) from None
+    return [row if isinstance(row, dict) else {} for row in first_rows] or [{}]
+
+
+def _classes_beside(table: Path, config: DatasetConfig) -> ClassTable:
+    """The config's classes, else those of the `classes.yaml` beside the table."""
+    path = table.parent / CLASSES_FILE
+    rows = config.classes
+    if rows is None and path.is_file():
+        rows = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("classes")
+    if not rows:
+        raise ConfigError(
+            "a table of pairs names no classes: give them, 'dataset.classes=[road,car]'."
+        )
+    return ClassTable.parse(rows, config.ignore)
+
+
+@dataclass(frozen=True)
+class _StoredMask:
+    """Reads a mask file as the dataset's config says."""
+
+    path: Path
+    reader: MaskReader
+
+    def __call__(self) -> NDArray[np.uint8]:
+        return self.reader.read(self.path.read_bytes(), str(self.path))

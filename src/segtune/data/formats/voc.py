@@ -1,0 +1,111 @@
+"""Pascal VOC: palette masks, or colour masks with a table, in SegmentationClass."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segtune.classes import IGNORE_INDEX
+from segtune.config.dataset_schema import DatasetConfig
+from segtune.data.formats.areas import Annotations, LabelledImage, annotation_options
+from segtune.data.formats.finding import FileFinder
+from segtune.data.reading.images import IMAGE_SUFFIXES, MASK_SUFFIXES, read_colors, read_mask
+from segtune.data.source.files import walk
+from segtune.data.source.splits import read_list
+from segtune.errors import DataError
+
+_VOC_CLASSES = (
+    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse "
+    "motorbike person pottedplant sheep sofa train tvmonitor"
+).split()
+
+
+def find_files(root: Path) -> tuple[Path, Path] | None:
+    """The folders of images and of class masks, at most two levels below root."""
+    for top in (root, *sorted(root.glob("*")), *sorted(root.glob("*/*"))):
+        if (top / "SegmentationClass").is_dir() and (top / "JPEGImages").is_dir():
+            return top / "JPEGImages", top / "SegmentationClass"
+    return None
+
+
+def read(root: Path, config: DatasetConfig) -> Annotations:
+    """Read the image of each mask.
+
+    Class names come from `labelmap.txt` (with colours), `class_names.txt` or `labels.txt`, else
+    they are VOC's. Splits come from `ImageSets/Segmentation`.
+    """
+    folders = find_files(root)
+    assert folders is not None  # the caller looked
+    image_folder, mask_folder = folders
+    top = image_folder.parent
+    names, colors = _class_names(top)
+    splits = _splits(top / "ImageSets" / "Segmentation")
+    finder = FileFinder(image_folder, annotation_options(config).relocate)
+    images = []
+    for file in walk(mask_folder, MASK_SUFFIXES):
+        mask = mask_folder / file
+        stem = file.rpartition(".")[0]
+        candidates = [image_folder / f"{stem}{suffix}" for suffix in IMAGE_SUFFIXES]
+        image = next((path for path in candidates if path.is_file()), None)
+        image = image or finder.find(f"{stem}.jpg", f"the image of '{mask}'")
+        reader = _ColorMask(mask, colors) if colors else _IndexMask(mask, len(names))
+        images.append(LabelledImage(stem, image, splits.get(stem), mask=reader))
+    rows = [{"name": n, "color": list(colors[n])} if n in colors else {"name": n} for n in names]
+    return Annotations(rows, images)
+
+
+def _class_names(top: Path) -> tuple[list[str], dict[str, tuple[int, ...]]]:
+    """Class names in the order of their ids, and name -> RGB where a table of colours exists."""
+    table = top / "labelmap.txt"
+    if table.is_file():
+        rows = [line.split(":") for line in read_list(table)]
+        colored = [row for row in rows if len(row) > 1 and row[1]]
+        colors = {row[0]: tuple(map(int, row[1].split(","))) for row in colored}
+        return list(colors), colors
+    for path in (top / "class_names.txt", top / "labels.txt", top.parent / "labels.txt"):
+        if path.is_file():
+            return [name for name in read_list(path) if name != "__ignore__"], {}
+    return _VOC_CLASSES, {}
+
+
+def _splits(folder: Path) -> dict[str, str]:
+    """Image name -> split."""
+    splits: dict[str, str] = {}
+    for path in sorted(folder.glob("*.txt")):
+        if path.stem in ("train", "val", "test"):
+            splits |= dict.fromkeys(read_list(path), path.stem)
+    return splits
+
+
+@dataclass(frozen=True)
+class _IndexMask:
+    """Reads the class ids of an index or palette mask."""
+
+    path: Path
+    num_classes: int
+
+    def __call__(self) -> NDArray[np.uint8]:
+        ids = read_mask(self.path)
+        unknown = ids[(ids >= self.num_classes) & (ids != IGNORE_INDEX)]
+        if unknown.size:
+            raise DataError(
+                f"mask '{self.path}' holds label {int(unknown[0])} ({unknown.size:,} px), "
+                f"but 0..{self.num_classes - 1} are named. Add the class to class_names.txt."
+            )
+        return ids
+
+
+@dataclass(frozen=True)
+class _ColorMask:
+    """Reads the class ids of a colour mask; colours that are not in the table are ignored."""
+
+    path: Path
+    colors: dict[str, tuple[int, ...]]
+
+    def __call__(self) -> NDArray[np.uint8]:
+        pixels = read_colors(self.path)
+        ids = np.full(pixels.shape[:2], IGNORE_INDEX, np.uint8)
+        for class_id, color in enumerate(self.colors.values()):
+            ids[(pixels == color).all(2)] = class_id
+        return ids

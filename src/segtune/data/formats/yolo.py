@@ -1,0 +1,118 @@
+"""YOLO-seg: a text file for each image, with one polygon in each line: `class x y x y …`."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from segtune.config.dataset_schema import DatasetConfig
+from segtune.data.formats.areas import (
+    Annotations,
+    Area,
+    LabelledImage,
+    annotation_options,
+    areas_of,
+    class_rows,
+)
+from segtune.data.formats.finding import image_name, split_in
+from segtune.data.formats.shapes import Bits, Draw, PolygonRule, polygons
+from segtune.data.reading.images import IMAGE_SUFFIXES
+from segtune.data.source.files import walk
+from segtune.data.source.splits import is_absolute
+from segtune.errors import DataError
+
+_TABLES_READ = 20  # YAML files that are tried
+
+
+def find_files(root: Path) -> Path | None:
+    """YOLO's table of classes below root: a YAML with `names`, and `train` or `nc`."""
+    for file in list(walk(root, (".yaml", ".yml")))[:_TABLES_READ]:
+        try:
+            content = yaml.safe_load((root / file).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            continue
+        is_table = isinstance(content, dict) and "names" in content
+        if is_table and ("train" in content or "nc" in content):
+            return root / file
+    return None
+
+
+def read(root: Path, config: DatasetConfig) -> Annotations:
+    """Read every image in a folder `images`; without a text file it is all background.
+
+    The table's own `path` is not used: it often is a path of another machine.
+    """
+    options = annotation_options(config)
+    table = find_files(root)
+    assert table is not None  # the caller looked
+    top = table.parent
+    content = yaml.safe_load(table.read_text(encoding="utf-8"))
+    listed = content["names"]
+    names = [str(n) for n in (listed.values() if isinstance(listed, dict) else listed)]
+    rule: PolygonRule = "outline" if options.polygons == "outline" else "coco"
+    images: list[LabelledImage] = []
+    for file in walk(top, IMAGE_SUFFIXES):
+        before, folder, after = f"/{file}".rpartition("/images/")
+        if not folder or "labels/" in file:
+            continue
+        labels = (top / f"{before}/labels/{after}".lstrip("/")).with_suffix(".txt")
+        areas = _read_areas(labels, names, rule) if labels.is_file() else []
+        split = split_in(file.rpartition("/")[0])
+        images.append(LabelledImage(image_name(top / file, top), top / file, split, areas))
+    all_areas = areas_of(images)
+    return Annotations(class_rows(names, all_areas, options), images, _path_note(table, content))
+
+
+def _path_note(table: Path, content: dict[str, Any]) -> list[str]:
+    path = str(content.get("path") or "")
+    if not path or not is_absolute(path) or Path(path).exists():
+        return []
+    return [f"'{table}' path is '{path}', which is not here; the folders beside it were read"]
+
+
+def _read_areas(path: Path, names: list[str], rule: PolygonRule) -> list[Area]:
+    areas = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            class_id, points = _parse_line(line, f"'{path}' line {number}", len(names))
+            areas.append(Area(names[class_id], _polygon(points, rule)))
+    return areas
+
+
+def _parse_line(line: str, where: str, num_classes: int) -> tuple[int, NDArray[np.float64]]:
+    """Class id and points (N, 2), as shares of width and height.
+
+    Raises:
+        DataError: another number of values, or values out of range.
+    """
+    words = line.split()
+    try:
+        class_id, values = int(words[0]), np.array([float(w) for w in words[1:]])
+    except ValueError:
+        raise DataError(
+            f"{where} is '{line[:40]}'; a class number and coordinates are expected."
+        ) from None
+    if not 0 <= class_id < num_classes:
+        raise DataError(f"{where} is of class {class_id}; data.yaml names 0..{num_classes - 1}.")
+    if len(values) < 6 or len(values) % 2:
+        shape = "a box, not a polygon" if len(values) == 4 else f"{len(values)} numbers"
+        raise DataError(
+            f"{where} holds {shape}; at least three points x y are expected (YOLO-seg). "
+            "Export polygons."
+        )
+    if not np.isfinite(values).all() or values.min() < -0.01 or values.max() > 1.01:
+        raise DataError(
+            f"{where} holds {values.min():.4g}..{values.max():.4g}; "
+            "shares of width and height (0..1) are read."
+        )
+    return class_id, values.reshape(-1, 2)
+
+
+def _polygon(points: NDArray[np.float64], rule: PolygonRule) -> Draw:
+    def draw(height: int, width: int) -> Bits:
+        pixels = (points * [width, height]).ravel().tolist()
+        return polygons([pixels], rule)(height, width)
+
+    return draw

@@ -1,0 +1,168 @@
+"""Faulty annotations and archives: the message names the place, and no output is left behind."""
+
+import io
+import json
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from segtune.api.datasets import import_dataset
+from segtune.errors import ConfigError, DataError
+from tests.data.annotation_sets import coco_content, save_photos, write_coco, write_manifest
+from tests.data.imports import assert_equals_truth, import_masks
+
+
+def pack(kind: str, path: Path, members: dict[str, bytes], link: str = "") -> Path:
+    """Write an archive of some members, and of one symbolic link."""
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as packed:
+            for name, data in members.items():
+                packed.writestr(name, data)
+            if link:
+                info = zipfile.ZipInfo(link)
+                info.external_attr = 0o120777 << 16
+                packed.writestr(info, "/etc/passwd")
+        return path
+    with tarfile.open(path, "w:gz") as packed:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            packed.addfile(info, io.BytesIO(data))
+        if link:
+            info = tarfile.TarInfo(link)
+            info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            packed.addfile(info)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+@pytest.mark.parametrize(
+    ("member", "link"),
+    [("../evil.txt", ""), ("/tmp/evil.txt", ""), ("a/../../evil.txt", ""), ("", "x")],
+)
+def test_an_archive_that_reaches_outside_is_refused_whole(tmp_path, kind, member, link):
+    members = {"good.txt": b"1"} | ({member: b"2"} if member else {})
+    archive = pack(kind, tmp_path / f"set.{kind}", members, link)
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(DataError, match="its member .* nothing was unpacked"):
+        import_dataset(archive, tmp_path / "out")
+    assert set(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_an_archive_of_annotations_is_imported(tmp_path, kind):
+    write_coco(tmp_path / "set")
+    members = {f"top/{path.name}": path.read_bytes() for path in (tmp_path / "set").iterdir()}
+    archive = pack(kind, tmp_path / f"set.{kind}", members)
+    assert_equals_truth(import_masks(archive, tmp_path / "out"))
+
+
+def test_a_cut_archive_is_refused(tmp_path):
+    archive = pack("zip", tmp_path / "a.zip", {"a.txt": b"1" * 1000})
+    archive.write_bytes(archive.read_bytes()[:60])
+    with pytest.raises(DataError, match="no archive that can be unpacked whole"):
+        import_dataset(archive, tmp_path / "out")
+
+
+COCO_FAULTS = {
+    "no such image": (
+        lambda content: content["images"][1].update(file_name="gone.png"),
+        r"images\[1\]\.file_name is 'gone.png'.*no such image",
+    ),
+    "absolute path": (
+        lambda content: content["images"][1].update(file_name="/home/me/p.png"),
+        r"absolute path .*annotations\.relocate=",
+    ),
+    "unknown category": (
+        lambda content: content["annotations"][2].update(category_id=99),
+        r"annotations\[2\]\.category_id is 99",
+    ),
+    "unknown image": (
+        lambda content: content["annotations"][2].update(image_id=99),
+        r"annotations\[2\]\.image_id is 99",
+    ),
+    "polygon of 1.5 points": (
+        lambda content: content["annotations"][2].update(segmentation=[[1, 2, 3]]),
+        r"annotations\[2\]\.segmentation is",
+    ),
+    "run lengths of another size": (
+        lambda content: content["annotations"][2]["segmentation"].update(size=[1, 1]),
+        r"segmentation\.size is \[1, 1\]",
+    ),
+    "image of another size": (
+        lambda content: content["images"][0].update(height=10),
+        "its annotations are for 64 x 10",
+    ),
+    "no categories": (lambda content: content.pop("categories"), "no list of categories"),
+}
+
+
+@pytest.mark.parametrize("fault", COCO_FAULTS)
+def test_a_fault_in_coco_is_reported_with_its_place_and_leaves_nothing(tmp_path, fault):
+    change, message = COCO_FAULTS[fault]
+    content = coco_content(tmp_path / "set")
+    change(content)
+    (tmp_path / "set" / "a.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=message):
+        import_dataset(tmp_path / "set", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_relocate_replaces_paths_of_another_machine(tmp_path):
+    content = coco_content(tmp_path / "set")
+    for row in content["images"]:
+        row["file_name"] = f"/home/me/x/{row['file_name']}"
+    (tmp_path / "set" / "a.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="absolute path that does not exist here"):
+        import_dataset(tmp_path / "set", tmp_path / "out")
+    relocate = f"dataset.annotations.relocate='/home/me/x:{tmp_path / 'set'}'"
+    assert_equals_truth(import_masks(tmp_path / "set", tmp_path / "out", relocate))
+
+
+def test_a_manifest_with_foreign_paths_names_row_and_column(tmp_path):
+    write_manifest(tmp_path / "set")
+    table = tmp_path / "set" / "pairs.csv"
+    table.write_text(table.read_text().replace("img/photo_2.png", "C:\\data\\photo_2.png"))
+    with pytest.raises(DataError, match=r"pairs\.csv' row 3, image, is 'C:.*absolute path"):
+        import_dataset(tmp_path / "set", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("9 0.1 0.1 0.2 0.2 0.3 0.1", r"line 1 is of class 9; data\.yaml names 0\.\.1"),
+        ("0 0.5 0.5 0.1 0.1", "a box, not a polygon"),
+        ("0 12 14 20 30 5 9", r"shares of width and height"),
+        ("car 0.1 0.1", "a class number and coordinates"),
+    ],
+)
+def test_a_fault_in_yolo_is_reported_with_file_and_line(tmp_path, text, message):
+    root = tmp_path / "yolo"
+    save_photos(root / "images" / "train", 1)
+    (root / "labels" / "train").mkdir(parents=True)
+    (root / "labels" / "train" / "photo_0.txt").write_text(text)
+    (root / "data.yaml").write_text("train: images/train\nnames: {0: tree, 1: car}\n")
+    with pytest.raises(DataError, match=message):
+        import_dataset(root, tmp_path / "out")
+
+
+def test_xml_entities_are_not_expanded(tmp_path):
+    bomb = '<!DOCTYPE a [<!ENTITY x "ha">]><annotations>&x;</annotations>'
+    (tmp_path / "a.xml").write_text(bomb)
+    with pytest.raises(DataError, match="XML entities"):
+        import_dataset(tmp_path, tmp_path / "out")
+
+
+def test_a_folder_without_annotations_is_refused_with_the_known_formats(tmp_path):
+    (tmp_path / "set").mkdir()
+    formats = "coco_panoptic, coco, label_studio, labelme, cvat, voc, yolo"
+    with pytest.raises(DataError, match=formats):
+        import_dataset(tmp_path / "set", tmp_path / "out")
+    with pytest.raises(ConfigError, match="did you mean 'coco'"):
+        import_dataset(tmp_path / "set", tmp_path / "out", format="coko")
+    with pytest.raises(ConfigError, match="exists"):
+        import_dataset(tmp_path / "set", tmp_path / "set")
+    with pytest.raises(DataError, match="does not exist"):
+        import_dataset(tmp_path / "nowhere", tmp_path / "out")
