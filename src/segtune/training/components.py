@@ -15,7 +15,7 @@ from torch import nn
 from segtune.classes import ClassTable
 from segtune.config.dataset_schema import SamplingConfig
 from segtune.config.schema import RunConfig
-from segtune.data.audit import brief
+from segtune.data.audit.classes import training_warnings
 from segtune.data.batches.cache import duplicates_in_train
 from segtune.data.batches.decoded import Decoded, shapes_of
 from segtune.data.batches.learnable import check_countable, check_learnable
@@ -160,7 +160,9 @@ def _self_contained(config: RunConfig, source: Source) -> RunConfig:
 
 def _say_data(source: Source, classes: ClassTable, train: Decoded, val: Decoded, say: Log) -> None:
     counts = {"train": train.pixel_counts(len(classes)), "val": val.pixel_counts(len(classes))}
-    for line in brief(source, classes.names, counts, duplicates_in_train(source, "val") or ()):
+    for line in training_warnings(
+        source, classes.names, counts, duplicates_in_train(source, "val") or ()
+    ):
         say(line)
 
 

@@ -1,123 +1,102 @@
-"""What a check can find: each kind with what it does to training, and what it says."""
+"""The kinds of faults that a check finds, each with its effect on training and its message."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Severity = Literal["error", "warning"]
 
-# kind -> (severity, what it is, what it does to training)
-KINDS: dict[str, tuple[Severity, str, str]] = {
-    "unreadable_image": (
+
+class FaultKind(NamedTuple):
+    """A kind of fault; `effect` says what happens in training if nobody repairs it."""
+
+    severity: Severity
+    description: str
+    effect: str
+
+
+_STOPS = "training would stop at it"
+_LEFT_OUT = "left out within dataset.tolerance, else training stops"
+_LEAKS = "the score would count images that were learned"
+_OVERWRITES = "pairs are missed here, and files overwrite each other on other systems"
+
+KINDS = {
+    "unreadable_image": FaultKind("error", "files that are no image", _LEFT_OUT),
+    "truncated_image": FaultKind(
         "error",
-        "no image that can be read",
-        "left out within dataset.tolerance, else it stops",
-    ),
-    "truncated_image": (
-        "error",
-        "ends early or is damaged inside",
+        "images that end early or are damaged inside",
         "part of the image would be grey",
     ),
-    "bomb": ("error", "claims more pixels than memory holds", "training would run out of memory"),
-    "unreadable_mask": (
+    "bomb": FaultKind(
         "error",
-        "no mask that can be read",
-        "left out within dataset.tolerance, else it stops",
+        "images that claim more pixels than memory holds",
+        "training would run out of memory",
     ),
-    "size_mismatch": (
+    "unreadable_mask": FaultKind("error", "masks that cannot be read", _LEFT_OUT),
+    "size_mismatch": FaultKind(
         "error",
         "mask and image differ in size",
-        "labels would lie beside what they label",
+        "labels would lie beside the objects",
     ),
-    "exif_mismatch": (
+    "exif_mismatch": FaultKind(
         "error",
-        "the image's EXIF orientation turns it, the mask was drawn on the image as stored",
-        "labels would lie a quarter turn beside what they label",
+        "the image's EXIF orientation turns it, but the mask was drawn on the stored image",
+        "labels would lie a quarter turn beside the objects",
     ),
-    "unknown_ids": ("error", "the mask holds ids that no class names", "training would stop at it"),
-    "unknown_colors": (
+    "unknown_ids": FaultKind("error", "masks with ids that no class has", _STOPS),
+    "unknown_colors": FaultKind("error", "masks with colours that no class has", _STOPS),
+    "mask_0_255": FaultKind(
         "error",
-        "the mask holds colours that no class has",
-        "training would stop at it",
-    ),
-    "mask_0_255": (
-        "error",
-        "a 0/255 mask, where class ids are expected",
+        "masks of 0 and 255, where class ids are expected",
         "the object would be ignored as 255",
     ),
-    "mask_palette": (
+    "mask_palette": FaultKind(
         "error",
-        "the palette's colours are the classes', its indices are not",
+        "masks whose palette has the classes' colours, but whose indices are other classes",
         "classes would be mixed up",
     ),
-    "mask_rgb": (
+    "mask_rgb": FaultKind("error", "masks of colours, where class ids are expected", _STOPS),
+    "mask_antialiased": FaultKind(
         "error",
-        "a mask of colours, where class ids are expected",
-        "training would stop at it",
-    ),
-    "mask_antialiased": (
-        "error",
-        "borders pass through values in between: the mask was resized with interpolation",
+        "masks resized with interpolation: borders pass through values in between",
         "borders would be labelled as classes that are not there",
     ),
-    "mask_jpeg": (
+    "mask_jpeg": FaultKind(
         "error",
-        "a mask stored as JPEG, which alters values",
+        "masks stored as JPEG, which changes values",
         "ids around borders would be wrong",
     ),
-    "mask_off_by_one": (
+    "mask_off_by_one": FaultKind(
         "error",
-        "ids start at 1 where the classes start at 0",
+        "ids start at 1, but the classes start at 0",
         "every class would be taken for the next",
     ),
-    "missing_mask": ("error", "images without a mask", "training would stop at it"),
-    "missing_image": ("warning", "masks without an image", "they are not used"),
-    "two_images": ("error", "two images for one mask", "training would stop at it"),
-    "case_clash": (
-        "error",
-        "names that differ in upper and lower case alone",
-        "pairs are missed here, and files overwrite each other on other systems",
+    "missing_mask": FaultKind("error", "images without a mask", _STOPS),
+    "missing_image": FaultKind("warning", "masks without an image", "they are not used"),
+    "two_images": FaultKind("error", "two images for one mask", _STOPS),
+    "case_clash": FaultKind("error", "names that differ only in upper and lower case", _OVERWRITES),
+    "unicode_clash": FaultKind(
+        "error", "names that look equal and differ in their Unicode form", _OVERWRITES
     ),
-    "unicode_clash": (
-        "error",
-        "names that look the same and differ in their Unicode form",
-        "pairs are missed here, and files overwrite each other on other systems",
+    "foreign_path": FaultKind(
+        "error", "absolute paths of another machine", "training would find no such image"
     ),
-    "foreign_path": (
-        "error",
-        "absolute paths of another machine",
-        "training would find no such image",
+    "list_entry": FaultKind("error", "split lists that name images which do not exist", _STOPS),
+    "split_overlap": FaultKind("error", "images in two split lists", _LEAKS),
+    "duplicate": FaultKind("error", "the same image in two splits", _LEAKS),
+    "near_duplicate": FaultKind("error", "nearly the same image in two splits", _LEAKS),
+    "empty_class": FaultKind(
+        "error", "classes in no train mask", "they cannot be learned, and score 0"
     ),
-    "list_entry": (
-        "error",
-        "a split list names images that are not there",
-        "training would stop at it",
+    "rare_class": FaultKind(
+        "warning", "classes in very few train images", "they are hardly learned"
     ),
-    "split_overlap": (
-        "error",
-        "images that stand in two split lists",
-        "the score would count what was learned",
+    "absent_from_val": FaultKind(
+        "warning", "classes in no val mask", "their score is not measured"
     ),
-    "duplicate": (
-        "error",
-        "the same image in two splits",
-        "the score would count what was learned",
-    ),
-    "near_duplicate": (
-        "error",
-        "nearly the same image in two splits",
-        "the score would count what was learned",
-    ),
-    "empty_class": (
-        "error",
-        "classes that no train mask shows",
-        "they cannot be learned, and score 0",
-    ),
-    "rare_class": ("warning", "classes that very few train images show", "they are hardly learned"),
-    "absent_from_val": ("warning", "classes that no val mask shows", "their score is not measured"),
-    "too_small": (
+    "too_small": FaultKind(
         "warning",
-        "classes of which the chosen image size leaves too few pixels",
+        "classes with too few pixels at this image size",
         "they are hardly learned, and hardly counted",
     ),
 }
@@ -128,9 +107,11 @@ class Finding:
     """One kind of fault, with every file that has it.
 
     Attributes:
+        kind: a key of `KINDS`.
         files: relative to the dataset's root; for a class, the class's name.
-        details: what was found, a line for each file.
+        details: one line for each file.
         repair: the command or config line that repairs it.
+        fixes: what `dataset.fixes` needs for it.
     """
 
     kind: str
@@ -141,41 +122,45 @@ class Finding:
 
     @property
     def severity(self) -> Severity:
-        """Whether training must not go on with it."""
-        return KINDS[self.kind][0]
+        """`error` for a fault that training refuses, beyond `dataset.tolerance`."""
+        return KINDS[self.kind].severity
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        _, what, effect = KINDS[self.kind]
+        severity, description, effect = KINDS[self.kind]
         return {
-            "kind": self.kind, "severity": self.severity, "what": what, "effect": effect, "files": list(self.files),
-            "details": list(self.details), "repair": self.repair,
-        }  # fmt: skip
+            "kind": self.kind,
+            "severity": severity,
+            "what": description,
+            "effect": effect,
+            "files": list(self.files),
+            "details": list(self.details),
+            "repair": self.repair,
+        }
 
     def lines(self, shown: int = 5) -> list[str]:
-        """For people."""
-        _, what, effect = KINDS[self.kind]
-        more = [f"    … and {len(self.details) - shown} more"] if len(self.details) > shown else []
-        head = f"{self.severity}: {self.kind}: {what} ({len(self.files)}); {effect}"
+        """Text for a terminal, with the first details."""
+        severity, description, effect = KINDS[self.kind]
+        hidden = len(self.details) - shown
         return [
-            head,
-            *(f"    {d}" for d in self.details[:shown]),
-            *more,
+            f"{severity}: {self.kind}: {description} ({len(self.files)}); {effect}",
+            *(f"    {detail}" for detail in self.details[:shown]),
+            *([f"    … and {hidden} more"] if hidden > 0 else []),
             f"    repair: {self.repair}",
         ]
 
 
 def merge(old: Any, new: Any) -> Any:
-    """Two fixes as one: mappings and lists are joined, anything else is the newer's.
+    """Merge two fixes: mappings and lists are joined, of other values the new one counts.
 
     >>> merge({"quarantine": {"train": ["a"]}}, {"quarantine": {"train": ["b"]}, "pairs": {}})
     {'quarantine': {'train': ['a', 'b']}, 'pairs': {}}
     """
     if isinstance(old, dict) and isinstance(new, dict):
-        return {
-            k: merge(old[k], new[k]) if k in old and k in new else {**old, **new}[k]
-            for k in {**old, **new}
-        }
+        merged = {**old, **new}
+        for key in old.keys() & new.keys():
+            merged[key] = merge(old[key], new[key])
+        return merged
     if isinstance(old, list) and isinstance(new, list):
-        return [*old, *(v for v in new if v not in old)]
+        return [*old, *(value for value in new if value not in old)]
     return new

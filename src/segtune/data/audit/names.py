@@ -1,185 +1,193 @@
-"""Faults that names show before any file is read: missing pairs, clashes, and split lists that do not fit."""
+"""Faults in file names and split lists, found before any file is read."""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from segtune.data.audit.examine import PairFacts
 from segtune.data.audit.findings import Finding, merge
-from segtune.data.source.layout import Source
+from segtune.data.source.layout import NamedImage, Source
 from segtune.data.source.pairs import normal_name
 from segtune.data.source.splits import is_absolute, read_list, resolve_names
 from segtune.errors import DataError
 
-Wanted = tuple[str, str, Path, Path | None]
 
-
-def look_at_names(source: Source, splits: Sequence[str]) -> tuple[list[Wanted], list[Finding]]:
-    """(split, name, image, mask) of everything that is to be read, and what is wrong with the names."""
-    wanted: list[Wanted] = []
-    found: list[Finding] = []
-    lists, faults = _lists(source, splits)
-    found += faults
+def check_names(source: Source, splits: Sequence[str]) -> tuple[list[PairFacts], list[Finding]]:
+    """Pair images with masks by name; return the pairs to examine, and the faults of the names."""
+    pairs: list[PairFacts] = []
+    lists, findings = _read_lists(source, splits)
     for split in splits:
-        left_out = source.quarantine(split)
         listed = lists[split] if split in lists else source.all_images(split)
-        images = [(n, p) for n, p in listed if p not in left_out]
-        away = {n for n, p in listed if p in left_out} - {n for n, _ in images}
-        masks = {n: p for n, p in source.mask_files(split).items() if n not in away}
+        quarantine = source.quarantine(split)
+        images = [(name, path) for name, path in listed if path not in quarantine]
+        masks = _masks(source, split, images, listed)
+        findings += _check_split(source, split, images, masks)
+        first_by_name: dict[str, Path] = {}
         for name, path in images:
-            fixed = source.fixes.pairs.get(source.short(path))
-            if fixed:
-                masks = {n: p for n, p in masks.items() if p != source.root / fixed} | {
-                    name: source.root / fixed
-                }
-        found += _clashes(source, split, images, masks)
-        seen: set[str] = set()
-        for name, path in images:
-            if name not in seen:
-                wanted.append((split, name, path, masks.get(name)))
-            seen.add(name)
-    found += _overlaps(source, lists)
-    return wanted, _together(found)
+            first_by_name.setdefault(name, path)
+        for name, path in first_by_name.items():
+            pairs.append(PairFacts(name, split, path, masks.get(name)))
+    findings += _overlaps(source, lists)
+    return pairs, _one_per_kind(findings)
 
 
-def _clashes(
-    source: Source, split: str, images: Sequence[tuple[str, Path]], masks: Mapping[str, Path]
-) -> list[Finding]:
-    found = []
-    by_name: dict[str, list[tuple[str, Path]]] = {}
+def _masks(
+    source: Source, split: str, images: Sequence[NamedImage], listed: Sequence[NamedImage]
+) -> dict[str, Path]:
+    """Image name -> mask, with the pairs of the fixes; without those of images in quarantine."""
+    quarantined = {name for name, _ in listed} - {name for name, _ in images}
+    masks = {n: path for n, path in source.mask_files(split).items() if n not in quarantined}
     for name, path in images:
-        by_name.setdefault(normal_name(name), []).append((name, path))
-    loose = {normal_name(n): n for n in masks if n not in {i for i, _ in images}}
-    for same in by_name.values():
-        files = [source.short(p) for _, p in same]
-        if len({n for n, _ in same}) < len(same):
-            fixes = {"quarantine": {split: files[1:]}}
-            words = " and ".join(f"'{f}'" for f in files)
-            found.append(
-                Finding(
-                    "two_images",
-                    files,
-                    [words],
-                    "remove one; --fix leaves out all but the first",
-                    fixes,
-                )
-            )
-        elif len(same) > 1:
-            kind = _clash_kind(same[0][0], same[1][0])
-            fixes = {"quarantine": {split: files[1:]}}
-            words = " and ".join(f"'{f}'" for f in files)
-            found.append(
-                Finding(
-                    kind, files, [words], "rename one; --fix leaves out all but the first", fixes
-                )
-            )
+        mask = source.fixes.pairs.get(source.short(path))
+        if mask:
+            masks = {n: other for n, other in masks.items() if other != source.root / mask}
+            masks[name] = source.root / mask
+    return masks
+
+
+def _check_split(
+    source: Source, split: str, images: Sequence[NamedImage], masks: Mapping[str, Path]
+) -> list[Finding]:
+    """Names that clash, and images and masks that stand alone."""
+    findings = _clashes(source, split, images)
+    names = {name for name, _ in images}
+    lonely_masks = {normal_name(name): name for name in masks if name not in names}
     for name, path in images:
         if name in masks:
             continue
-        other = loose.pop(normal_name(name), None)
-        if other is None:
-            file = source.short(path)
-            fixes = {"quarantine": {split: [file]}}
-            found.append(
-                Finding(
-                    "missing_mask",
-                    [file],
-                    [f"'{file}'"],
-                    "add the masks; --fix leaves them out",
-                    fixes,
-                )
-            )
+        image = source.short(path)
+        mask_name = lonely_masks.pop(normal_name(name), None)
+        if mask_name is None:
+            repair = "add the masks; --fix leaves these images out"
+            fixes = {"quarantine": {split: [image]}}
+            findings.append(Finding("missing_mask", [image], [f"'{image}'"], repair, fixes))
             continue
-        mask = source.short(masks[other])
-        words = f"'{source.short(path)}' and its mask '{mask}'"
-        found.append(
+        mask = source.short(masks[mask_name])
+        findings.append(
             Finding(
-                _clash_kind(name, other), [source.short(path), mask], [words],
-                "rename one; --fix pairs them all the same", {"pairs": {source.short(path): mask}},
+                _clash_kind(name, mask_name),
+                [image, mask],
+                [f"'{image}' and its mask '{mask}'"],
+                "rename one; --fix pairs them as they are",
+                {"pairs": {image: mask}},
             )
-        )  # fmt: skip
-    if (
-        source.config.splits is None and "{split}" in source.config.masks
-    ):  # else masks of all splits lie together
-        alone = [source.short(masks[n]) for n in loose.values()]
-        told = [f"'{a}'" for a in alone]
-        found += (
-            [Finding("missing_image", alone, told, "add the images, or remove the masks")]
-            if alone
-            else []
         )
-    return found
+    # without {split} in the pattern, masks of all splits lie in one folder
+    has_own_folder = source.config.splits is None and "{split}" in source.config.masks
+    if has_own_folder and lonely_masks:
+        files = [source.short(masks[name]) for name in lonely_masks.values()]
+        details = [f"'{file}'" for file in files]
+        repair = "add the images, or remove the masks"
+        findings.append(Finding("missing_image", files, details, repair))
+    return findings
 
 
-def _clash_kind(one: str, other: str) -> str:
-    same = unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other)
+def _clashes(source: Source, split: str, images: Sequence[NamedImage]) -> list[Finding]:
+    """Images of one name, or of names that some file systems take for one."""
+    by_name: dict[str, list[NamedImage]] = {}
+    for name, path in images:
+        by_name.setdefault(normal_name(name), []).append((name, path))
+    findings = []
+    for group in by_name.values():
+        if len(group) == 1:
+            continue
+        names, files = [name for name, _ in group], [source.short(path) for _, path in group]
+        kind, repair = _clash_kind(names[0], names[1]), "rename one"
+        if len(set(names)) < len(names):
+            kind, repair = "two_images", "remove one"
+        findings.append(
+            Finding(
+                kind,
+                files,
+                [" and ".join(f"'{file}'" for file in files)],
+                f"{repair}; --fix leaves out all but the first",
+                {"quarantine": {split: files[1:]}},
+            )
+        )
+    return findings
+
+
+def _clash_kind(name: str, other: str) -> str:
+    same = unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", other)
     return "unicode_clash" if same else "case_clash"
 
 
-def _lists(
+def _read_lists(
     source: Source, splits: Sequence[str]
-) -> tuple[dict[str, list[tuple[str, Path]]], list[Finding]]:
-    """Images by split as the lists name them, with whatever can be made of lines that do not fit."""
+) -> tuple[dict[str, list[NamedImage]], list[Finding]]:
+    """The images of each split list that exist, and the lines that do not fit."""
     config = source.config.splits
     if config is None or config.lists is None:
         return {}, []
-    files, found, lists = (
-        source.images_by_name,
-        list[Finding](),
-        dict[str, list[tuple[str, Path]]](),
-    )
-    known = {n: f"{n}{p.suffix}" for n, p in files.items()}
+    files = source.images_by_name
+    lists: dict[str, list[NamedImage]] = {}
+    findings = []
     for split in splits:
-        path = source.folder(config.lists, split)
-        if split in source.fixes.lists:
-            lists[split] = [(n, files[n]) for n in source.fixes.lists[split] if n in files]
+        fixed = source.fixes.lists.get(split)
+        if fixed is not None:
+            lists[split] = [(name, files[name]) for name in fixed if name in files]
             continue
-        names, foreign, lost = list[str](), list[str](), list[str]()
-        for line in read_list(path):
-            strange = is_absolute(line) and not Path(line).exists()
-            plain = line.replace("\\", "/")
-            try:
-                names += resolve_names(
-                    [plain.partition(":/")[2] or plain.lstrip("/") if strange else line],
-                    known,
-                    path,
-                )
-                foreign += [line] if strange else []
-            except DataError:
-                lost.append(line)
-        lists[split] = [(n, files[n]) for n in names if files[n] not in source.quarantine(split)]
+        path = source.folder(config.lists, split)
+        names, faults = _read_one_list(source, path)
+        left_out = source.quarantine(split)
+        lists[split] = [(name, files[name]) for name in names if files[name] not in left_out]
         short = source.short(path)
-        for kind, lines in (("foreign_path", foreign), ("list_entry", lost)):
-            if lines:
-                words = [f"'{short}' names '{line}'" for line in lines]
-                fixes = {"lists": {split: names}}
-                found.append(
-                    Finding(kind, [short], words, "--fix lists those that are here", fixes)
-                )
-    return lists, found
+        for kind, lines in faults.items():
+            details = [f"'{short}' names '{line}'" for line in lines]
+            repair = "--fix lists the images that exist"
+            fixes = {"lists": {split: names}}
+            findings.append(Finding(kind, [short], details, repair, fixes))
+    return lists, findings
 
 
-def _overlaps(source: Source, lists: Mapping[str, Sequence[tuple[str, Path]]]) -> list[Finding]:
-    splits, found = list(lists), []
-    for place, split in enumerate(splits):
-        later = {n for s in splits[place + 1 :] for n, _ in lists[s]}
-        both = [n for n, _ in lists[split] if n in later]
-        if both:
-            words = [f"'{n}' stands in {split} and in another split" for n in both]
-            files = [source.short(p) for n, p in lists[split] if n in later]
+def _read_one_list(source: Source, path: Path) -> tuple[list[str], dict[str, list[str]]]:
+    """The names in a list that exist, and kind of fault -> lines."""
+    files = source.relative_files()
+    names: list[str] = []
+    faults: dict[str, list[str]] = {}
+    for line in read_list(path):
+        is_foreign = is_absolute(line) and not Path(line).exists()
+        text = line
+        if is_foreign:
+            text = line.replace("\\", "/")
+            text = text.partition(":/")[2] or text.lstrip("/")
+        try:
+            names += resolve_names([text], files, path)
+        except DataError:
+            faults.setdefault("list_entry", []).append(line)
+        else:
+            if is_foreign:
+                faults.setdefault("foreign_path", []).append(line)
+    return names, faults
+
+
+def _overlaps(source: Source, lists: Mapping[str, Sequence[NamedImage]]) -> list[Finding]:
+    """Images that a later split's list names too."""
+    splits, findings = list(lists), []
+    for index, split in enumerate(splits):
+        later_names: set[str] = set()
+        for later in splits[index + 1 :]:
+            later_names.update(name for name, _ in lists[later])
+        shared = [(name, path) for name, path in lists[split] if name in later_names]
+        if shared:
+            files = [source.short(path) for _, path in shared]
+            details = [f"'{name}' is in {split} and in another split" for name, _ in shared]
+            repair = f"--fix leaves them out of {split}"
             fixes = {"quarantine": {split: files}}
-            found.append(
-                Finding("split_overlap", files, words, f"--fix leaves them out of {split}", fixes)
-            )
-    return found
+            findings.append(Finding("split_overlap", files, details, repair, fixes))
+    return findings
 
 
-def _together(found: Sequence[Finding]) -> list[Finding]:
-    """One finding of each kind."""
-    kinds: dict[str, Finding] = {}
-    for one in found:
-        old = kinds.get(one.kind, Finding(one.kind, [], [], one.repair))
-        fixes = merge(old.fixes, one.fixes)
-        kinds[one.kind] = Finding(
-            one.kind, [*old.files, *one.files], [*old.details, *one.details], old.repair, fixes
+def _one_per_kind(findings: Sequence[Finding]) -> list[Finding]:
+    """Merge the findings of each kind."""
+    merged: dict[str, Finding] = {}
+    for new in findings:
+        old = merged.get(new.kind, Finding(new.kind, [], [], new.repair))
+        merged[new.kind] = Finding(
+            new.kind,
+            [*old.files, *new.files],
+            [*old.details, *new.details],
+            old.repair,
+            merge(old.fixes, new.fixes),
         )
-    return list(kinds.values())
+    return list(merged.values())

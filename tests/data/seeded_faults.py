@@ -1,0 +1,306 @@
+"""A clean dataset of drawn scenes, and functions that each put one kind of fault into it.
+
+Each function changes files, and returns the file or class that a check must name.
+"""
+
+import io
+import shutil
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+SIZE = (60, 80)
+CLASSES = [
+    {"name": "ground", "color": [0, 0, 0]},
+    {"name": "car", "color": [200, 30, 30]},
+    {"name": "tree", "color": [20, 180, 60]},
+]
+
+
+def scene(seed: int, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """A textured image and its mask of overlapping blobs; no two seeds look alike."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (6, 8, 3)).astype(np.uint8)
+    image = cv2.resize(coarse, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
+    mask = np.zeros(SIZE, np.uint8)
+    for value in range(1, classes):
+        center = (int(rng.integers(15, 65)), int(rng.integers(15, 45)))
+        cv2.ellipse(mask, center, (16, 9), float(rng.integers(180)), 0, 360, value, -1)
+    return image, mask
+
+
+def draw(root: Path, train: int, val: int) -> Path:
+    """Write train and val pairs, numbered from 000 over both."""
+    for number in range(train + val):
+        split = "train" if number < train else "val"
+        for kind, pixels in zip(("images", "masks"), scene(number), strict=True):
+            (root / kind / split).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(root / kind / split / f"{number:03d}.png")
+    return root
+
+
+def mask_path(root: Path, number: int = 5) -> Path:
+    return root / "masks" / "train" / f"{number:03d}.png"
+
+
+def image_path(root: Path, number: int = 5) -> Path:
+    return root / "images" / "train" / f"{number:03d}.png"
+
+
+def last_val_image(root: Path, place: int = 1) -> Path:
+    """The val image at a place from the end."""
+    return sorted((root / "images" / "val").iterdir())[-place]
+
+
+def read_pixels(path: Path) -> np.ndarray:
+    return np.array(Image.open(path))
+
+
+def colored(mask: np.ndarray) -> np.ndarray:
+    return np.array([c["color"] for c in CLASSES], np.uint8)[mask]
+
+
+def change_mask(root: Path, number: int, change: Callable[[np.ndarray], np.ndarray]) -> str:
+    """Replace the pixels of one mask."""
+    path = mask_path(root, number)
+    Image.fromarray(change(read_pixels(path))).save(path)
+    return f"masks/train/{number:03d}.png"
+
+
+def change_all_masks(root: Path, change: Callable[[np.ndarray], np.ndarray]) -> str:
+    """Replace the pixels of every mask; return one of them."""
+    for path in (root / "masks").rglob("*.png"):
+        Image.fromarray(change(read_pixels(path))).save(path)
+    return "masks/train/005.png"
+
+
+def unreadable(root: Path, number: int = 5) -> str:
+    image_path(root, number).write_bytes(b"<html>not found</html>")
+    return f"images/train/{number:03d}.png"
+
+
+def truncated(root: Path, number: int = 5) -> str:
+    buffer = io.BytesIO()
+    large = Image.fromarray(scene(number)[0]).resize((160, 120))
+    large.save(buffer, "JPEG", quality=95)
+    image_path(root, number).unlink()
+    image_path(root, number).with_suffix(".jpg").write_bytes(buffer.getvalue()[:-400])
+    return f"images/train/{number:03d}.jpg"
+
+
+def bomb(root: Path, number: int = 5) -> str:
+    Image.new("1", (20_000, 12_000)).save(image_path(root, number))
+    return f"images/train/{number:03d}.png"
+
+
+def broken_mask(root: Path, number: int = 5) -> str:
+    data = mask_path(root, number).read_bytes()
+    mask_path(root, number).write_bytes(data[: len(data) // 2])
+    return f"masks/train/{number:03d}.png"
+
+
+def other_size(root: Path, number: int = 5) -> str:
+    change_mask(root, number, lambda mask: mask[:, :70])
+    return f"images/train/{number:03d}.png"
+
+
+def exif(root: Path, number: int = 5) -> str:
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    Image.fromarray(scene(number)[0]).save(image_path(root, number), exif=tags)
+    return f"images/train/{number:03d}.png"
+
+
+def unknown(root: Path, number: int = 5) -> str:
+    def change(mask: np.ndarray) -> np.ndarray:
+        mask[:3, :5] = 77
+        return mask
+
+    return change_mask(root, number, change)
+
+
+def deep(root: Path, number: int = 5) -> str:
+    def change(mask: np.ndarray) -> np.ndarray:
+        mask = mask.astype(np.uint16)
+        mask[:3, :5] = 1000
+        return mask
+
+    return change_mask(root, number, change)
+
+
+def bright_car(mask: np.ndarray) -> np.ndarray:
+    return (mask == 1).astype(np.uint8) * 255
+
+
+def zero_255(root: Path) -> str:
+    return change_all_masks(root, bright_car)
+
+
+def one_zero_255(root: Path, number: int = 5) -> str:
+    return change_mask(root, number, bright_car)
+
+
+def palette(root: Path, number: int = 5) -> str:
+    """Colours as the classes have them, indices of another tool."""
+    mask = read_pixels(mask_path(root, number))
+    indexed = Image.fromarray(np.array([2, 0, 1], np.uint8)[mask], "P")
+    indexed.putpalette([*CLASSES[1]["color"], *CLASSES[2]["color"], *CLASSES[0]["color"]])
+    indexed.save(mask_path(root, number))
+    return f"masks/train/{number:03d}.png"
+
+
+def rgb(root: Path, number: int = 5) -> str:
+    return change_mask(root, number, colored)
+
+
+def every_rgb(root: Path) -> str:
+    return change_all_masks(root, colored)
+
+
+def resized(pixels: np.ndarray) -> np.ndarray:
+    """The pixels after a smaller size, with interpolation."""
+    small = cv2.resize(pixels, (40, 30), interpolation=cv2.INTER_NEAREST)
+    return cv2.resize(small, SIZE[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def antialiased(root: Path, number: int = 5) -> str:
+    """Ids 0, 2 and 4: the values in between are no class next to the border."""
+    return change_mask(root, number, lambda mask: resized(mask * 2))
+
+
+def antialiased_colors(root: Path, number: int = 5) -> str:
+    return change_mask(root, number, lambda mask: resized(colored(mask)))
+
+
+def jpeg(root: Path, number: int = 5) -> str:
+    pixels = colored(read_pixels(mask_path(root, number)))
+    mask_path(root, number).unlink()
+    Image.fromarray(pixels).save(mask_path(root, number).with_suffix(".jpg"), quality=90)
+    return f"masks/train/{number:03d}.jpg"
+
+
+def off_by_one(root: Path) -> str:
+    return change_all_masks(root, lambda mask: mask + 1)
+
+
+def no_mask(root: Path, number: int = 5) -> str:
+    mask_path(root, number).unlink()
+    return f"images/train/{number:03d}.png"
+
+
+def no_image(root: Path, number: int = 5) -> str:
+    image_path(root, number).unlink()
+    return f"masks/train/{number:03d}.png"
+
+
+def twins(root: Path, number: int = 5) -> str:
+    Image.fromarray(scene(number)[0]).save(image_path(root, number).with_suffix(".jpg"))
+    return f"images/train/{number:03d}.jpg"
+
+
+def rename_pair(root: Path, number: int, image: str, mask: str) -> str:
+    image_path(root, number).rename(image_path(root, number).with_name(image))
+    mask_path(root, number).rename(mask_path(root, number).with_name(mask))
+    return f"images/train/{image}"
+
+
+def case(root: Path, number: int = 5) -> str:
+    return rename_pair(root, number, f"Frame_{number}.png", f"frame_{number}.png")
+
+
+def unicode(root: Path, number: int = 5) -> str:
+    name = "Straße_é.png"
+    composed, decomposed = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+    return rename_pair(root, number, composed, decomposed)
+
+
+def same(root: Path, number: int = 5) -> str:
+    shutil.copy(last_val_image(root), image_path(root, number))
+    return f"images/train/{number:03d}.png"
+
+
+def nearly_same(root: Path, number: int = 5) -> str:
+    image_path(root, number).unlink()
+    target = image_path(root, number).with_suffix(".jpg")
+    Image.open(last_val_image(root, 2)).save(target, quality=60)
+    return f"images/train/{number:03d}.jpg"
+
+
+def mirrored(root: Path, number: int = 5) -> str:
+    image = read_pixels(last_val_image(root, 3))[:, ::-1]
+    Image.fromarray(image).save(image_path(root, number))
+    return f"images/train/{number:03d}.png"
+
+
+def clear_class(path: Path, value: int) -> None:
+    """Make a class background in one mask."""
+    mask = read_pixels(path)
+    mask[mask == value] = 0
+    Image.fromarray(mask).save(path)
+
+
+def empty(root: Path) -> str:
+    for path in (root / "masks").rglob("*.png"):
+        clear_class(path, 1)
+    return "car"
+
+
+def rare(root: Path) -> str:
+    for path in sorted((root / "masks" / "train").glob("*.png"))[1:]:
+        clear_class(path, 2)
+    return "tree"
+
+
+def absent(root: Path) -> str:
+    for path in (root / "masks" / "val").glob("*.png"):
+        clear_class(path, 2)
+    return "tree"
+
+
+def tiny(root: Path) -> str:
+    def change(mask: np.ndarray) -> np.ndarray:
+        mask[mask == 2] = 0
+        mask[10:16, 10:16] = 2
+        return mask
+
+    change_all_masks(root, change)
+    return "tree"
+
+
+def pool_splits(root: Path) -> tuple[list[str], list[str]]:
+    """Move both splits into one folder; return the names of train and of val."""
+    names = []
+    for split in ("train", "val"):
+        names.append(sorted(path.name for path in (root / "images" / split).iterdir()))
+        for kind in ("images", "masks"):
+            for path in (root / kind / split).iterdir():
+                path.rename(root / kind / path.name)
+            (root / kind / split).rmdir()
+    return names[0], names[1]
+
+
+def write_lists(root: Path, train: list[str], val: list[str]) -> None:
+    for split, names in (("train", train), ("val", val)):
+        (root / f"{split}.txt").write_text("\n".join(names) + "\n")
+
+
+def foreign(root: Path) -> str:
+    train, val = pool_splits(root)
+    write_lists(root, [f"/home/somebody/data/images/{name}" for name in train], val)
+    return "train.txt"
+
+
+def overlap(root: Path) -> str:
+    train, val = pool_splits(root)
+    write_lists(root, [*train, val[0]], val)
+    return "images/024.png"
+
+
+def no_such_entry(root: Path) -> str:
+    train, val = pool_splits(root)
+    write_lists(root, [*train, "gone.png"], val)
+    return "train.txt"
