@@ -10,7 +10,13 @@ import pytest
 
 from segtune.api.datasets import import_dataset
 from segtune.errors import ConfigError, DataError
-from tests.data.annotation_sets import coco_content, save_photos, write_coco, write_manifest
+from tests.data.annotation_sets import (
+    coco_content,
+    save_photos,
+    write_coco,
+    write_coco_panoptic,
+    write_manifest,
+)
 from tests.data.imports import assert_equals_truth, import_masks
 
 
@@ -87,6 +93,14 @@ COCO_FAULTS = {
         lambda content: content["annotations"][2].update(segmentation=[[1, 2, 3]]),
         r"annotations\[2\]\.segmentation is",
     ),
+    "polygon of 1.5 points with an area": (
+        lambda content: content["annotations"][2].update(segmentation=[[1, 2, 3]], area=9),
+        r"a\.json' annotations\[2\]\.segmentation is",
+    ),
+    "image without an id": (
+        lambda content: content["images"][0].pop("id"),
+        r"images\[0\] lacks id",
+    ),
     "run lengths of another size": (
         lambda content: content["annotations"][2]["segmentation"].update(size=[1, 1]),
         r"segmentation\.size is \[1, 1\]",
@@ -108,6 +122,17 @@ def test_a_fault_in_coco_is_reported_with_its_place_and_leaves_nothing(tmp_path,
     with pytest.raises(DataError, match=message):
         import_dataset(tmp_path / "set", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_segment_of_an_unknown_category_is_reported_with_its_place(tmp_path):
+    write_coco_panoptic(tmp_path / "set")
+    file = tmp_path / "set" / "panoptic_val.json"
+    content = json.loads(file.read_text())
+    content["annotations"][1]["segments_info"][0]["category_id"] = 99
+    file.write_text(json.dumps(content))
+    message = r"annotations\[1\]\.segments_info has the category_id 99; categories are \[1, 2\]"
+    with pytest.raises(DataError, match=message):
+        import_dataset(tmp_path / "set", tmp_path / "out")
 
 
 def test_relocate_replaces_paths_of_another_machine(tmp_path):

@@ -151,18 +151,17 @@ def _labelled_images(
 def _polygon_rule(file: _CocoFile) -> PolygonRule:
     """The rule whose polygons come closer to the areas, in pixels, that the file states."""
     errors: dict[PolygonRule, float] = {"coco": 0.0, "outline": 0.0}
-    stated = [
-        row
-        for row in file.annotations
-        if isinstance(row.get("segmentation"), list) and row.get("area")
-    ]
-    for row in stated[:_RULE_SAMPLE]:
+    stated = []
+    for index, row in enumerate(file.annotations):
+        if isinstance(row.get("segmentation"), list) and row.get("area"):
+            stated.append((f"'{file.path}' annotations[{index}]", row))
+    for where, row in stated[:_RULE_SAMPLE]:
         image = file.images.get(row["image_id"], {})
         height, width = image.get("height"), image.get("width")
         if not (height and width and row["segmentation"]):
             continue
         for rule in errors:
-            pixels = float(_shape(row, "", rule)(height, width).sum())
+            pixels = float(_shape(row, where, rule)(height, width).sum())
             errors[rule] += abs(pixels - float(row["area"]))
     return "outline" if errors["outline"] < errors["coco"] else "coco"
 

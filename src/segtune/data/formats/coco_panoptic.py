@@ -55,7 +55,8 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
                 )
             image = finder.find(files[row["image_id"]], f"{where}.image", path.parent, split)
             png = _find_png(path, root, str(row["file_name"]), where)
-            table = _segment_table(row["segments_info"], by_category, options)
+            segments = checked_rows(row, "segments_info", path, ("id", "category_id"))
+            table = _segment_table(segments, by_category, options, where)
             mask = _SegmentMask(png, table, where)
             images.append(LabelledImage(image_name(image, root), image, split, mask=mask))
     return Annotations(classes, images)
@@ -71,14 +72,22 @@ def _find_png(path: Path, root: Path, name: str, where: str) -> Path:
 
 
 def _segment_table(
-    segments: list[dict[str, Any]], by_category: Mapping[Any, int], options: AnnotationsConfig
+    segments: list[dict[str, Any]],
+    by_category: Mapping[Any, int],
+    options: AnnotationsConfig,
+    where: str,
 ) -> dict[int, int]:
     """Segment id -> class id."""
     table = {0: 0 if options.unlabelled == "background" else IGNORE_INDEX}
     for segment in segments:
+        category = segment["category_id"]
+        if category not in by_category:
+            raise DataError(
+                f"{where}.segments_info has the category_id {category}; "
+                f"categories are {sorted(by_category)}."
+            )
         is_ignored = segment.get("iscrowd") and options.crowd == "ignore"
-        class_id = by_category[segment["category_id"]]
-        table[int(segment["id"])] = IGNORE_INDEX if is_ignored else class_id
+        table[int(segment["id"])] = IGNORE_INDEX if is_ignored else by_category[category]
     return table
 
 
