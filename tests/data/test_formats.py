@@ -228,6 +228,15 @@ def test_groups_of_a_manifest_become_groups_of_the_dataset(tmp_path):
     assert groups == {"drive0", "drive1"}
 
 
+def test_images_of_one_group_without_a_split_all_become_train(tmp_path):
+    write_manifest(tmp_path / "set")
+    table = tmp_path / "set" / "pairs.csv"
+    rows = [line.split(",")[:2] for line in table.read_text().splitlines()[1:]]
+    lines = ["image,mask,group", *(",".join([*row, "drive"]) for row in rows)]
+    table.write_text("\n".join(lines) + "\n")
+    assert import_dataset(tmp_path / "set", tmp_path / "out").counts == {"train": 4}
+
+
 def test_a_dataset_is_used_straight_from_its_annotations(tmp_path):
     """`dataset=coco dataset.root=DIR` converts once, and again when the annotations change."""
     root = tmp_path / "set"

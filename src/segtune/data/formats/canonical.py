@@ -260,11 +260,11 @@ def _divide_into_splits(
     if len(set(groups)) > 1:
         options = config.splits or SplitsConfig(val=0.2, stratify=True)
         splits = divide(names, groups, options, presence[rows])
-    if not config.splits:
-        say(
-            "the annotations name no splits: a fifth of the images became val "
-            "(dataset.splits.val, .test, .seed)"
-        )
+        if not config.splits:
+            say(
+                "the annotations name no splits: a fifth of the images became val "
+                "(dataset.splits.val, .test, .seed)"
+            )
     split_of: dict[str, str] = {}
     for split, members in splits.items():
         split_of |= dict.fromkeys(members, split)
