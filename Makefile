@@ -7,8 +7,8 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c requiremen
 .PHONY: setup demo test test-ci test-slow test-services lint format lock clean
 
 setup: .venv/.compiled  ## install everything for development
-demo: .venv/.runtime  ## the main job, end to end, in minutes
-	$(SEGTUNE) sweep quickstart
+demo: .venv/.runtime  ## the main job, end to end, in minutes; SWEEP= changes its sweep (SWEEP=hp.num_epochs=6)
+	$(SEGTUNE) sweep quickstart $(SWEEP)
 	$(SEGTUNE) compare quickstart
 	$(SEGTUNE) evaluate quickstart dataset=street split=test
 	$(SEGTUNE) promote quickstart model=street
