@@ -111,8 +111,9 @@ class RegionLabeling:
         region_logits, cell_logits = outputs
         assert isinstance(model, RegionModel)
         mask = _at_cells(batch["mask"], cell_logits.shape[-2:], model.stride)
-        of_regions: Tensor = loss(region_logits.T[None, :, None], batch["labels"][None, None])
-        return of_regions + loss(cell_logits, mask)
+        region_loss: Tensor = loss(region_logits.T[None, :, None], batch["labels"][None, None])
+        cell_loss: Tensor = loss(cell_logits, mask)
+        return region_loss + cell_loss
 
     def take_rows(self, batch: Batch, rows: slice) -> Batch:
         """Some images of a batch, with the labels of their regions."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from segtune.runtime.log import Log
 from segtune.runtime.signals import StopRequest
-from segtune.tracking.run_writer import RunWriter, State
+from segtune.tracking.run_writer import RunWriter
+from segtune.tracking.runs import State
 from segtune.training.components import RunComponents
 from segtune.training.request import RunHooks
 from segtune.training.result import RunResult

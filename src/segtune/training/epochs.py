@@ -5,6 +5,7 @@ import logging
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import pytorch_lightning as pl
 import torch
@@ -189,7 +190,7 @@ def _strategy(components: RunComponents) -> str:
     return strategy
 
 
-def _deterministic(components: RunComponents) -> bool | str:
+def _deterministic(components: RunComponents) -> bool | Literal["warn"]:
     """Lightning's setting: some operations of a GPU have no deterministic form."""
     if components.device.type == "cpu":
         return True
