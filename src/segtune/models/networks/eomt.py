@@ -40,6 +40,7 @@ class Eomt(Network):
         ConfigError: the encoder is no vision transformer, or has fewer blocks.
     """
 
+    encoder: VisionTransformer
     classifier = None  # no convolution holds one bias per class
 
     def __init__(

@@ -1,6 +1,6 @@
 """Muon for networks of many small matrices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -68,7 +68,7 @@ class BatchedMuon(Muon):
         """Update matrices, or convolutions, of one shape."""
         momenta = [self.state[p]["momentum_buffer"] for p in matrices]
         torch._foreach_lerp_(momenta, gradients, 1.0 - group["momentum"])
-        updates = momenta
+        updates: Sequence[Tensor] = momenta
         if group["nesterov"]:
             updates = torch._foreach_lerp(gradients, momenta, group["momentum"])
         stacked = torch.stack([u.flatten(1) for u in updates])
