@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from segtune.api.datasets import import_dataset
+from segtune.api.importing import import_dataset
 from segtune.config.compose import compose
 from segtune.data.batches.cache import load_split
 from segtune.data.source.layout import Source

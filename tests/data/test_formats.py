@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
-from segtune.api.datasets import import_dataset
+from segtune.api.importing import import_dataset
 from segtune.classes import ClassTable
 from segtune.data.batches.cache import load_split
 from segtune.inference.regions.regions import find_regions

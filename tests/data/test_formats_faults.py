@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from segtune.api.datasets import import_dataset
+from segtune.api.importing import import_dataset
 from segtune.errors import ConfigError, DataError
 from tests.data.annotation_sets import (
     coco_content,
