@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -137,7 +138,7 @@ def perceptual_hash(image: NDArray[np.uint8]) -> Hashes:
     return _signs(terms), _signs(mirrored)
 
 
-def _signs(terms: NDArray[np.floating]) -> NDArray[np.uint8]:
+def _signs(terms: NDArray[Any]) -> NDArray[np.uint8]:
     return np.packbits((terms > np.median(terms)).ravel())
 
 
@@ -157,7 +158,9 @@ def _examine_mask(facts: PairFacts, data: bytes) -> None:
     values, counts = np.unique(pixels, return_counts=True)
     for value, count in zip(values[:_VALUES_NOTED], counts, strict=False):
         facts.values[int(value)] = int(count)
-    for value in facts.values if palette else ():
+    if palette is None:
+        return
+    for value in facts.values:
         color = palette[3 * value : 3 * value + 3]
         if len(color) == 3:
             facts.palette[value] = (color[0], color[1], color[2])

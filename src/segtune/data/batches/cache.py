@@ -25,7 +25,8 @@ from segtune.config.dataset_schema import CacheConfig
 from segtune.data.batches.decoded import Array, Decoded, Packed, Streamed
 from segtune.data.reading.images import read_image, resize_image, resize_mask, target_size
 from segtune.data.source.files import cache_dir, digests, read_bytes
-from segtune.data.source.layout import Pair, Source
+from segtune.data.source.layout import Source
+from segtune.data.source.pairs import Pair
 from segtune.errors import DataError
 from segtune.runtime.atomic import atomic_file
 from segtune.runtime.log import Log
