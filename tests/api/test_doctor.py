@@ -1,4 +1,4 @@
-"""`segtune doctor` names what a crash left in a store, and repairs it without loss of what can be read."""
+"""`segtune doctor` finds the damage of a crash, and repairs it without loss of readable data."""
 
 import json
 import shlex
@@ -206,7 +206,8 @@ def test_bash_takes_the_script_and_completes_with_it(tmp_path, capsys):
         f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m segtune "$@"\n'
     )
     (tmp_path / "segtune").chmod(0o755)
-    line = "PATH=.:$PATH; . ./script; COMP_WORDS=(segtune tra); COMP_CWORD=1; _segtune; echo ${COMPREPLY[@]}"
+    words = "COMP_WORDS=(segtune tra); COMP_CWORD=1"
+    line = f"PATH=.:$PATH; . ./script; {words}; _segtune; echo ${{COMPREPLY[@]}}"
     bash = shutil.which("bash") or pytest.skip("no bash")
     done = subprocess.run([bash, "-c", line], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["train"]

@@ -1,4 +1,4 @@
-"""`segtune config` shows every key of the settings, with type, default, allowed values and meaning."""
+"""`segtune config` shows every key with its type, default, allowed values and meaning."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Printed commands: a shell and the command line read back what was meant, wherever segtune is installed."""
+"""Printed commands: a shell and the command line read back the same values."""
 
 import os
 import shlex
@@ -79,10 +79,18 @@ def test_recorded_words_mean_the_same_from_another_folder(tmp_path, monkeypatch,
 
 @pytest.mark.parametrize(
     "text",
-    ["seed=3", "dataset.root=/data", "dataset.root=null", "dataset.root=${oc.env:HOME}",
-     "dataset.fixes={unrotated:[a]}", "hp.pretrained_weights=imagenet", "hp.pretrained_weights=runs:/abcd",
-     "dataset.images=pictures", "~dataset.root"],
-)  # fmt: skip
+    [
+        "seed=3",
+        "dataset.root=/data",
+        "dataset.root=null",
+        "dataset.root=${oc.env:HOME}",
+        "dataset.fixes={unrotated:[a]}",
+        "hp.pretrained_weights=imagenet",
+        "hp.pretrained_weights=runs:/abcd",
+        "dataset.images=pictures",
+        "~dataset.root",
+    ],
+)
 def test_words_without_a_relative_path_are_recorded_as_given(text):
     assert absolute_words([text]) == [text]
 

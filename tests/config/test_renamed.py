@@ -1,4 +1,4 @@
-"""A renamed key works under its old name wherever a key can stand, and one line names the new key."""
+"""A renamed key works under its old name in every place, and one line names the new key."""
 
 import copy
 

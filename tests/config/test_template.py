@@ -1,4 +1,4 @@
-"""Declarations: what a hyperparameter accepts, and what it says when it does not."""
+"""Declarations: the values that a hyperparameter accepts, and its messages for other values."""
 
 import pytest
 
@@ -16,16 +16,9 @@ def test_segformer_declares_the_hyperparameters_of_a_hosted_segmenter():
         "per_item_lrate",
         "pretrained_weights",
     } <= set(declared)
-    assert (
-        declared["batch_size"].min,
-        declared["batch_size"].max,
-        declared["batch_size"].step,
-    ) == (1, 16, 1)
-    assert (
-        declared["num_epochs"].min,
-        declared["num_epochs"].max,
-        declared["num_epochs"].step,
-    ) == (1, 200, 1)
+    for name, largest in (("batch_size", 16), ("num_epochs", 200)):
+        hyperparameter = declared[name]
+        assert (hyperparameter.min, hyperparameter.max, hyperparameter.step) == (1, largest, 1)
     assert declared["per_item_lrate"].min == 0.0
 
 

@@ -1,4 +1,4 @@
-"""The closed choices of `predict`. Imports nothing heavy: the command line reads them for its help."""
+"""The closed choices of `predict`. The command line reads them for its help: keep imports light."""
 
 from typing import Literal, get_args
 

@@ -147,11 +147,21 @@ VERBS = {
         "segtune compare quickstart",
         names="SWEEP | RUN | URI …",
         options=(
-            Option("baseline", "candidate (name or run id) that the others are compared with",
-                   value="NAME", default_text="the first of two names, else the best candidate"),
+            Option(
+                "baseline",
+                "candidate (name or run id) that the others are compared with",
+                value="NAME",
+                default_text="the first of two names, else the best candidate",
+            ),
             Option("split", "compare the evidence of this split", "text", _COMPARE),
-            Option("output", "folder of the report", "path", value="DIR",
-                   default_text="reports/NAME in tracking.root", completes="file"),
+            Option(
+                "output",
+                "folder of the report",
+                "path",
+                value="DIR",
+                default_text="reports/NAME in tracking.root",
+                completes="file",
+            ),
             STORAGE,
             *STORE,
             EXPERIMENT,
@@ -165,8 +175,12 @@ VERBS = {
         names="SWEEP | RUN",
         options=(
             Option("model", "name to register the segmenter under", value="NAME", required=True),
-            Option("workflow", "file of conf/workflow/ to register instead", value="NAME",
-                   completes="workflow"),
+            Option(
+                "workflow",
+                "file of conf/workflow/ to register instead",
+                value="NAME",
+                completes="workflow",
+            ),
             *STORE,
             EXPERIMENT,
         ),
@@ -208,4 +222,4 @@ VERBS = {
         passes=("*",),
         completes=("study", "run", "model", "file"),
     ),
-}  # fmt: skip
+}

@@ -55,14 +55,33 @@ VERBS = {
         "Examine a dataset before training, and offer repairs.",
         "segtune check dataset=folder dataset.root=roads --fix",
         options=(
-            Option("fix", "write fixes.yaml, which repairs how the dataset is read; the files of "
-                   "the dataset stay as they are", "flag"),
-            Option("labels", "rank the images by how much a trained model contradicts their "
-                   "masks; needs run=RUN", "flag"),
-            Option("run", "run, or several runs with commas, for --labels", "list", value="RUN",
-                   completes="run"),
-            Option("output", "folder of the page", "path", value="DIR",
-                   default_text="checks/NAME in tracking.root", completes="file"),
+            Option(
+                "fix",
+                "write fixes.yaml, which repairs how the dataset is read; the files of "
+                "the dataset stay as they are",
+                "flag",
+            ),
+            Option(
+                "labels",
+                "rank the images by how much a trained model contradicts their "
+                "masks; needs run=RUN",
+                "flag",
+            ),
+            Option(
+                "run",
+                "run, or several runs with commas, for --labels",
+                "list",
+                value="RUN",
+                completes="run",
+            ),
+            Option(
+                "output",
+                "folder of the page",
+                "path",
+                value="DIR",
+                default_text="checks/NAME in tracking.root",
+                completes="file",
+            ),
         ),
         passes=("*",),
     ),
@@ -72,14 +91,19 @@ VERBS = {
         "segtune import labels/coco output=roads",
         names="SOURCE",
         options=(
-            Option("output", "folder to write", "path", value="DIR", required=True,
-                   completes="file"),
-            Option("format", "format, or a dataset with the same layout; auto looks at the files",
-                   "text", _IMPORT),
+            Option(
+                "output", "folder to write", "path", value="DIR", required=True, completes="file"
+            ),
+            Option(
+                "format",
+                "format, or a dataset with the same layout; auto looks at the files",
+                "text",
+                _IMPORT,
+            ),
             *_ANNOTATIONS,
             Option("overwrite", "replace an earlier import", "boolean", _IMPORT),
         ),
         passes=("dataset",),
         completes=("file",),
     ),
-}  # fmt: skip
+}
