@@ -1,23 +1,26 @@
-"""What Lightning, tracking and our own parts add to a training step: the same model in a bare loop and through `fit`.
+"""Compare a training step of `fit` with a bare loop: the cost of Lightning, tracking and hooks.
 
     python benchmarks/train_step.py [--rounds 5]
     python benchmarks/train_step.py --gpu [--rounds 5] [--nets swift eomt …]
 
-Both train on the built-in street scenes in the same process, make the same batches and run the same loss, optimiser,
-schedule and moving average; fit also checkpoints, logs to MLflow and reports. Validation and the first epoch (what is
-set up, tuned and compiled once) are left out of both. On a CPU they take turns step by step, 240 steps a round, and the
-figure is the median of fit's step over the bare one beside it.
+Both train the same model on the built-in street scenes in the same process, with the same batches,
+loss, optimiser, schedule and moving average; fit also writes checkpoints, logs to MLflow and prints
+progress. Validation and the first epoch (with its set-up, tuning and compilation) do not count.
 
-On a GPU one trains after the other, in rounds: swift and eomt at 512x1024, eager and compiled; images per second, and
-what the net alone would do if its batch were always there.
+On a CPU both take turns step by step, 240 steps in a round. The result is the median ratio of a
+step of fit to the step of the bare loop beside it.
+
+On a GPU one trains after the other, in rounds: swift and eomt at 512x1024, eager and compiled. The
+table shows images per second, also for the net alone on a batch that is always there.
 """
 
 import argparse
+import itertools
 import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,32 +45,22 @@ from segtune.training.callbacks import BestAndLastCheckpoint
 from segtune.training.components import prepare
 from segtune.training.fit import fit
 
-SCENES, COPIES = 24, 28  # at 512x1024: distinct ones, and how often an epoch shows each
-CAMVID_STEPS = 367 // 16  # of an epoch of camvid_10min
+SCENES, COPIES = 24, 28  # at 512x1024: distinct scenes, and copies of each in an epoch
+CAMVID_STEPS = 367 // 16  # in an epoch of camvid_10min
 
 
 def settings(root: str, epochs: int) -> RunConfig:
-    words = ["dataset=street", "template=swift", "trainer=cpu"]
-    words += [
-        "hp.image_size=[192]",
-        "hp.batch_size=8",
-        f"hp.num_epochs={epochs}",
-        "trainer.ema_decay=0.99",
-    ]
-    words += [
-        "augment.crop_size=192",
-        "augment.crop_start=192",
-        f"trainer.val_every={epochs}",
-        "tracking.overlays=0",
-    ]
-    return compose([*words, f"tracking.root='{root}'"]).config
+    words = ["dataset=street", "template=swift", "trainer=cpu", "trainer.ema_decay=0.99"]
+    words += ["hp.image_size=[192]", "hp.batch_size=8", f"hp.num_epochs={epochs}"]
+    words += ["augment.crop_size=192", "augment.crop_start=192", f"trainer.val_every={epochs}"]
+    return compose([*words, "tracking.overlays=0", f"tracking.root='{root}'"]).config
 
 
 def bare_steps(config: RunConfig, compiled: bool = False, fed: bool = True) -> Iterator[int]:
-    """The steps of a bare loop, as many as `fit` takes; gives after each the epoch that it was of.
+    """Run a bare loop with the number of steps of `fit`; yield the epoch after each step.
 
     Args:
-        fed: with the loader's batches; else always with the first one, which is on the device already.
+        fed: take the batches of the loader; else always the first one, which is on the device.
     """
     components = prepare(config, lambda _: None)
     device, bf16 = components.device, components.step_format.bf16
@@ -84,10 +77,10 @@ def bare_steps(config: RunConfig, compiled: bool = False, fed: bool = True) -> I
     if compiled:
         model.compile()
     steps = 0
-    same = {k: v.to(device) for k, v in next(iter(loader)).items()}
+    first_batch = {k: v.to(device) for k, v in next(iter(loader)).items()}
     for epoch in range(epochs):
         loader.sampler.set_epoch(epoch)
-        for batch in loader if fed else [same] * len(loader):
+        for batch in loader if fed else [first_batch] * len(loader):
             batch = {k: v.to(device, non_blocking=True) for k, v in batch.items()}
             model.advance(steps / (epochs * len(loader)))
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
@@ -102,8 +95,8 @@ def bare_steps(config: RunConfig, compiled: bool = False, fed: bool = True) -> I
 
 
 def bare_loop(config: RunConfig, compiled: bool = False, fed: bool = True) -> float:
-    """Seconds a step of `bare_steps`, from the end of the second epoch's first."""
-    torch.use_deterministic_algorithms(False)  # whatever ran before
+    """Return the seconds per step of `bare_steps`, after the first step of the second epoch."""
+    torch.use_deterministic_algorithms(False)  # an earlier training may have set it
     steps, started = 0, 0.0
     for epoch in bare_steps(config, compiled, fed):
         if epoch == 0:
@@ -123,61 +116,66 @@ def wait() -> None:
 
 
 def step_costs(rounds: int) -> None:
-    """The default CPU recipe's step, in the format measured here, against one that does without all that.
+    """Compare the step of the default CPU recipe with a plain step of the same net.
 
-    That is the same net in fp32, contiguous, with the loss at full resolution.
+    The plain step runs in fp32, contiguous, with the loss at full resolution.
     """
-    print(
-        "\n| crop | fp32, contiguous, full-resolution loss, ms | default recipe, ms | ratio (target 0.40) | in |"
-    )
+    print("\n| crop | plain step, ms | default recipe, ms | ratio (target 0.40) | format |")
     print("| --- | --- | --- | --- | --- |")
+    config = compose(["template=swift"]).config
     for height, width in ((256, 256), (360, 480)):
-        image = torch.randint(0, 256, (8, height, width, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
-        mask = (
-            torch.randint(0, 11, (8, height // 8, width // 8))
-            .repeat_interleave(8, 1)
-            .repeat_interleave(8, 2)
-        )
-        batch = {"image": image, "mask": mask.to(torch.uint8)}
-        config = compose(["template=swift"]).config
-        measured = Segmentation().step_format(
-            config, 11, (8, 3, height, width), torch.device("cpu")
-        )
-        steps = {}
-        for name, stride, how in (
-            ("plain", 1, StepFormat(False, False)),
-            ("default", config.loss.stride, measured),
-        ):
-            settings = config.loss.model_copy(update={"stride": stride})
-            model = build(config.template["model"], 11).to(memory_format=how.memory_format).train()
-            loss = SegmentationLoss(settings, [1 / 11] * 11)
-            optimizer = build_optimizer(config.optimizer, model, 1e-3, bf16=how.bf16)
-            steps[name] = (model, loss, optimizer, how.bf16)
+        batch = random_batch(height, width)
+        shape = (8, 3, height, width)
+        measured = Segmentation().step_format(config, 11, shape, torch.device("cpu"))
+        steps = {
+            "plain": make_step(config, 1, StepFormat(False, False), batch),
+            "default": make_step(config, config.loss.stride, measured, batch),
+        }
         times: dict[str, list[float]] = {"plain": [], "default": []}
         for _ in range(rounds + 1):
-            for name, (model, loss, optimizer, bf16) in steps.items():
+            for name, step in steps.items():
                 started = time.perf_counter()
-                with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                    value = Segmentation().loss_of(model, loss, batch)
-                optimizer.zero_grad()
-                value.backward()
-                optimizer.step()
+                step()
                 times[name].append(time.perf_counter() - started)
-        plain, default = (statistics.median(times[n][1:]) for n in ("plain", "default"))
-        ratio = statistics.median(
-            b / a for a, b in zip(times["plain"][1:], times["default"][1:], strict=True)
+        plain, default = times["plain"][1:], times["default"][1:]
+        ratio = statistics.median(b / a for a, b in zip(plain, default, strict=True))
+        cells = " | ".join(
+            f"{1e3 * statistics.median(seconds):.0f}" for seconds in (plain, default)
         )
-        print(
-            f"| {height}x{width} | {1e3 * plain:.0f} | {1e3 * default:.0f} | {ratio:.2f} | {measured} |",
-            flush=True,
-        )
+        print(f"| {height}x{width} | {cells} | {ratio:.2f} | {measured} |", flush=True)
+
+
+def random_batch(height: int, width: int) -> dict[str, torch.Tensor]:
+    """Return 8 images and masks of 11 classes, in cells of 8x8 pixels."""
+    image = torch.randint(0, 256, (8, height, width, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    cells = torch.randint(0, 11, (8, height // 8, width // 8))
+    mask = cells.repeat_interleave(8, 1).repeat_interleave(8, 2).to(torch.uint8)
+    return {"image": image, "mask": mask}
+
+
+def make_step(
+    config: RunConfig, stride: int, step_format: StepFormat, batch: dict[str, torch.Tensor]
+) -> Callable[[], None]:
+    """Return a function that runs one training step on a new model."""
+    model = build(config.template["model"], 11).to(memory_format=step_format.memory_format).train()
+    loss = SegmentationLoss(config.loss.model_copy(update={"stride": stride}), [1 / 11] * 11)
+    optimizer = build_optimizer(config.optimizer, model, 1e-3, bf16=step_format.bf16)
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=step_format.bf16):
+            value = Segmentation().loss_of(model, loss, batch)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+
+    return step
 
 
 def in_turn(config: RunConfig) -> list[tuple[int, float, float]]:
-    """Epoch, fit's seconds and the bare loop's of each step; they take turns, so that both meet the same machine.
+    """Let fit and a bare loop take turns; return (epoch, seconds of fit, seconds of the bare loop).
 
-    Fit's share has whatever it does between two of its steps, from one epoch to the next one as well. Memory that a
-    step frees is kept for both; the bare loop need not be deterministic.
+    The time of fit includes all work between two steps, also between two epochs. The process keeps
+    the memory that a step frees, for both. Only fit has to be deterministic.
     """
     bare = bare_steps(config)
     rows: list[tuple[int, float, float]] = []
@@ -206,28 +204,28 @@ def in_turn(config: RunConfig) -> list[tuple[int, float, float]]:
 def on_cpu(rounds: int) -> None:
     with tempfile.TemporaryDirectory() as root:
         rows = in_turn(settings(root, 1 + 8 * rounds))
-    epochs = [[r[1:] for r in rows if r[0] == e] for e in sorted({r[0] for r in rows})]
-    within = [pair for epoch in epochs for pair in epoch[2:]]
-    fit_step, bare_step = (statistics.median(p[i] for p in within) for i in range(2))
-    # a checkpoint is written beside the next steps, whoever takes them: what those take longer is fit's as well
-    seam = statistics.fmean(sum(map(sum, epoch[:2])) for epoch in epochs) - 2 * (
-        fit_step + bare_step
-    )
-    ratios = [ours / bare for ours, bare in within]
-    low, high = bootstrap(
-        (ratios,), np.median, n_resamples=2000, method="percentile"
-    ).confidence_interval
+    epochs: dict[int, list[tuple[float, float]]] = {}
+    for epoch, ours, bare in rows:
+        epochs.setdefault(epoch, []).append((ours, bare))
+    # a thread writes a checkpoint during the first two steps of an epoch and slows both down: this
+    # time belongs to fit
+    starts = [sum(map(sum, pairs[:2])) for pairs in epochs.values()]
+    later_steps = list(itertools.chain.from_iterable(pairs[2:] for pairs in epochs.values()))
+    fit_step, bare_step = (statistics.median(p[i] for p in later_steps) for i in range(2))
+    epoch_cost = statistics.fmean(starts) - 2 * (fit_step + bare_step)
+    ratios = [ours / bare for ours, bare in later_steps]
+    interval = bootstrap((ratios,), np.median, n_resamples=2000, method="percentile")
+    low, high = interval.confidence_interval
     middle = statistics.median(ratios)
-    whole = middle + seam / (CAMVID_STEPS * bare_step)
-    print(f"bare loop {1e3 * bare_step:.1f} ms a step, fit {1e3 * fit_step:.1f}")
+    total = middle + epoch_cost / (CAMVID_STEPS * bare_step)
+    print(f"bare loop {1e3 * bare_step:.1f} ms per step, fit {1e3 * fit_step:.1f}")
     print(f"fit / bare, median of {len(ratios)} steps: {middle:.3f} ({low:.3f} to {high:.3f})")
-    print(
-        f"{1e3 * seam:.0f} ms more an epoch; with them, at {CAMVID_STEPS} steps, {whole:.3f} (target 1.01)"
-    )
+    print(f"{1e3 * epoch_cost:.0f} ms more per epoch")
+    print(f"fit / bare with this, at {CAMVID_STEPS} steps per epoch: {total:.3f} (target 1.01)")
 
 
 def through_fit(config: RunConfig) -> float:
-    """Seconds a step, from the end of the first epoch to the last one's validation."""
+    """Return the seconds per step of fit, from the second epoch to the last validation."""
     marks: list[tuple[float, int]] = []
 
     class Clock(BestAndLastCheckpoint):
@@ -251,11 +249,11 @@ def through_fit(config: RunConfig) -> float:
 
 
 def side_by_side(config: RunConfig, rounds: int) -> tuple[float, float, list[float]]:
-    """Median seconds a step of both, and fit's share of the bare loop's in each round."""
+    """Return the median seconds per step of both loops, and the ratio bare / fit of each round."""
     compiled = config.trainer.compile
     pairs = []
     for number in range(rounds):
-        # alternately first: a machine that slows down favours whoever starts
+        # they start by turns: a machine that slows down favours the first one
         if number % 2 == 0:
             bare, ours = bare_loop(config, compiled), through_fit(config)
         else:
@@ -266,10 +264,10 @@ def side_by_side(config: RunConfig, rounds: int) -> tuple[float, float, list[flo
 
 
 def scenes(folder: Path) -> list[str]:
-    """Words for a folder of street scenes of 512x1024, each under many names."""
-    config = compose(["dataset=street", "template=swift", *(f"dataset.street.{k}={v}" for k, v in {
-        "width": 1024, "height": 512, "train": SCENES, "val": 2, "test": 2, "clips": 0}.items())]).config  # fmt: skip
-    source = open_source(config.dataset)
+    """Write street scenes of 512x1024, each under many names; return the words for the dataset."""
+    street = f"{{width:1024,height:512,train:{SCENES},val:2,test:2,clips:0}}"
+    words = ["dataset=street", "template=swift", f"dataset.street={street}"]
+    source = open_source(compose(words).config.dataset)
     for split, copies in (("train", COPIES), ("val", 1)):
         decoded = load_split(source, split, [512])
         for kind, arrays in (("images", decoded.images), ("masks", decoded.masks)):
@@ -301,12 +299,10 @@ NETS |= {"swift-deterministic": [*NETS["swift"], "trainer.deterministic=true"]}
 
 
 def on_gpu(rounds: int, nets: list[str], batch: int = 16) -> None:
-    print(
-        f"{torch.cuda.get_device_name()}, {os.cpu_count()} cores, torch {torch.__version__}; batches of {batch}\n"
-    )
-    print(
-        "| net | bare loop, images/s | fit, images/s | fit / bare (target 0.97) | the net alone, images/s | GiB |"
-    )
+    print(f"{torch.cuda.get_device_name()}, {os.cpu_count()} cores, torch {torch.__version__}")
+    print(f"batches of {batch}\n")
+    speeds = "bare loop, images/s | fit, images/s | fit / bare (target 0.97) | net alone, images/s"
+    print(f"| net | {speeds} | GiB |")
     print("| --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as root:
         words = [
@@ -327,11 +323,13 @@ def on_gpu(rounds: int, nets: list[str], batch: int = 16) -> None:
             torch.cuda.reset_peak_memory_stats()
             bare, ours, ratios = side_by_side(config, rounds)
             alone = bare_loop(config, config.trainer.compile, fed=False)
-            print(
-                f"| {name} | {batch / bare:.0f} | {batch / ours:.0f} | {1 / statistics.median(ratios):.3f} "
-                f"({1 / max(ratios):.3f} to {1 / min(ratios):.3f}) | {batch / alone:.0f} "
-                f"| {torch.cuda.max_memory_reserved() / 2**30:.1f} |", flush=True,
-            )  # fmt: skip
+            ratio = f"{1 / statistics.median(ratios):.3f}"
+            span = f"({1 / max(ratios):.3f} to {1 / min(ratios):.3f})"
+            cells = (
+                f"{batch / bare:.0f} | {batch / ours:.0f} | {ratio} {span} | {batch / alone:.0f}"
+            )
+            memory = torch.cuda.max_memory_reserved() / 2**30
+            print(f"| {name} | {cells} | {memory:.1f} |", flush=True)
 
 
 def main() -> None:
