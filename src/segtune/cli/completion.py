@@ -101,6 +101,8 @@ def _values(verb: Verb, key: str) -> list[str]:
         words += setting.allowed.replace(" or ", ", ").split(", ")
     if "true" in setting.type:
         words += ["true", "false"]
+    if "null" in setting.type:
+        words.append("null")
     return words
 
 

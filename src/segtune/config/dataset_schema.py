@@ -43,7 +43,7 @@ class StreetConfig(Settings):
     Attributes:
         width: width of each image, in pixels.
         height: height of each image, in pixels.
-        train, val, test: number of images in the split.
+        train, val, test: number of images in this split.
         clips: number of videos.
         clip_frames: number of frames in each video.
         seed: seed of all scenes.
@@ -147,7 +147,8 @@ class FixesConfig(Settings):
         unrotated: images whose EXIF orientation is ignored.
         formats: image -> format of its mask, where it differs from the other masks.
         lists: split -> names, in place of a list that cannot be used.
-        splits, classes, label_map, mask_format, reduce_zero_label: in place of the dataset's own.
+        splits, classes, label_map, mask_format, reduce_zero_label: replaces the value of the
+            dataset.
     """
 
     quarantine: dict[str, list[str]] = {}
@@ -167,7 +168,7 @@ class TableConfig(Settings):
 
     Attributes:
         classes: names, or mappings with name, color and finer.
-        ignore: mask ids that count nowhere.
+        ignore: mask ids that neither the loss nor any metric counts.
         finer: folder of finer masks under root.
         groups: regular expression; its first match in an image's name is the group of the image.
     """
@@ -197,8 +198,8 @@ class DatasetConfig(Settings):
             matter). `rgb` masks hold exactly the colours of the class table, `rgb_nearest` about
             these colours. `binary` masks are 0 for class 0 and bright for class 1.
         classes: names, or mappings with name, color and finer; null reads `classes.yaml` in root.
-        ignore: mask ids that count nowhere.
-        ignore_colors: colours that count nowhere.
+        ignore: mask ids that neither the loss nor any metric counts.
+        ignore_colors: colours of a mask that neither the loss nor any metric counts.
         finer: folder of finer masks under root. Each pixel holds the index of its finer label in
             the list of its class; 255 is none.
         label_map: mask id -> id, applied before the class table is checked; 255 is ignored.

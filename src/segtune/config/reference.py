@@ -119,18 +119,18 @@ def _types(form: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
 
 
 def _allowed(form: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    """Return the allowed values in words; the type already says whether null is one of them."""
     parts = [_range(one, definitions) for one in _forms(form, definitions)]
     return " or ".join(dict.fromkeys(part for part in parts if part))
 
 
 def _range(form: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     """Return the values that one alternative allows, in words."""
-    if form.get("type") == "null":
-        return "null"
     if "enum" in form or "const" in form:
         return ", ".join(_word(value) for value in form.get("enum", [form.get("const")]))
     if form.get("type") == "array":
-        return f"items: {_allowed(form['items'], definitions)}" if form.get("items") else ""
+        items = _allowed(form.get("items") or {}, definitions)
+        return f"items: {items.removeprefix('items: ')}" if items else ""
     if "propertyNames" in form:
         names = _allowed(form["propertyNames"], definitions)
         return f"keys: {names}" if names else ""

@@ -92,7 +92,7 @@ class OptimizerConfig(Settings):
         name: `adamw`, `sgd` (with Nesterov momentum), or `muon` (orthogonalised updates of
             matrices).
         weight_decay: share of a weight that one step at learning rate 1 removes.
-        momentum: for `sgd` and `muon`.
+        momentum: momentum of `sgd` and `muon`.
         fallback_lr_scale: for `muon`, the AdamW learning rate of norms, biases and the head, as a
             fraction of the learning rate.
         ns_steps: for `muon`, the number of Newton-Schulz iterations.
@@ -114,7 +114,8 @@ class TuningConfig(Settings):
         layer_decay: factor on the learning rate from each layer of the encoder to the layer before.
         frozen_epochs: number of first epochs that train only the new head.
         lora_rank: for `lora`, the rank of the updates.
-        lora_alpha: for `lora`; the updates are scaled by lora_alpha / lora_rank.
+        lora_alpha: for `lora`, the scale of the updates; they are multiplied by
+            lora_alpha / lora_rank.
         cached_views: for `frozen`, the number of augmented views of each image whose features are
             computed once and kept in the cache folder. Every run with the same weights and data
             trains its head on them. 0 computes the features in every step.
@@ -142,8 +143,8 @@ class SchedulerConfig(Settings):
 
     Attributes:
         name: the decay: `constant`, `poly` ((1 - progress) ** power) or `cosine`.
-        warmup: share of the steps.
-        power: for `poly`.
+        warmup: share of the steps during which the learning rate rises.
+        power: exponent of `poly`.
         final: fraction of the learning rate at the end.
     """
 
