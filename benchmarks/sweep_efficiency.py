@@ -210,14 +210,14 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["compute", "scheduling"])
+    parser.add_argument("question", choices=["compute", "scheduling"])
     parser.add_argument("--data", default="street", choices=sorted(SMALL))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--epochs", type=int, default=9)
     options = parser.parse_args()
-    if options.what == "compute":
+    if options.question == "compute":
         seeds = range(options.first_seed, options.first_seed + options.seeds)
         compute(options.data, seeds, options.trials, options.epochs)
     else:

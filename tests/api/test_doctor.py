@@ -20,8 +20,8 @@ from segtune.tracking.runs import get_run
 from segtune.tracking.store import open_store
 
 
-def states(done, name):
-    return [f.state for f in done.findings if f.name == name]
+def states(diagnosis, name):
+    return [f.state for f in diagnosis.findings if f.name == name]
 
 
 @pytest.fixture
@@ -41,22 +41,22 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path):
     assert diagnose(str(tmp_path / "none")).exit_code == 0 and not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("what", ["file in the way", "no database"])
-def test_a_store_that_cannot_be_used_is_a_storage_fault(what, tmp_path):
+@pytest.mark.parametrize("fault", ["file in the way", "no database"])
+def test_a_store_that_cannot_be_used_is_a_storage_fault(fault, tmp_path):
     root = tmp_path / "store"
-    if what == "no database":
+    if fault == "no database":
         root.mkdir()
         (root / "mlflow.db").write_bytes(b"no database " * 100)
     else:
         root.write_text("")
-    done = diagnose(str(root))
-    assert done.exit_code == 5 and "FAIL" in states(done, "store")
+    diagnosis = diagnose(str(root))
+    assert diagnosis.exit_code == 5 and "FAIL" in states(diagnosis, "store")
 
 
 def test_a_cache_that_cannot_be_written_is_a_storage_fault(monkeypatch):
     monkeypatch.setenv("SEGTUNE_CACHE", "/proc/nowhere")
-    done = diagnose()
-    assert done.exit_code == 5 and states(done, "cache") == ["FAIL"]
+    diagnosis = diagnose()
+    assert diagnosis.exit_code == 5 and states(diagnosis, "cache") == ["FAIL"]
 
 
 @pytest.mark.parametrize("damage", [b"{half", b"\xff\xfe", b"[]", b"\0" * 50])
@@ -71,10 +71,10 @@ def test_a_damaged_journal_is_cut_before_the_damage_and_kept(damage, store):
     )
     broken = b"".join([*lines[:third], damage + b"\n", *lines[third + 1 :]])
     path.write_bytes(broken)
-    done = diagnose(str(store.root))
+    diagnosis = diagnose(str(store.root))
     assert (
-        done.exit_code == 4
-        and f"line {third + 1} cannot be read" in done.to_json()["findings"][-4]["text"]
+        diagnosis.exit_code == 4
+        and f"line {third + 1} cannot be read" in diagnosis.to_json()["findings"][-4]["text"]
     )
     assert path.read_bytes() == broken  # nothing changes without --fix
     assert states(diagnose(str(store.root), fix=True), "journals") == ["fixed"]
@@ -116,12 +116,12 @@ def test_held_back_metrics_of_a_deleted_run_do_not_count_as_sent(store, others, 
     for run in runs:
         run._outbox._keep({"metrics": {"val/miou": 0.5}, "step": 1, "time": 1})
     store.client.delete_run(runs[0].run_id)
-    done = diagnose(str(store.root), fix=fix)
-    assert done.exit_code == 4 and runs[0]._outbox.path.is_file()
-    gone, *rest = [f for f in done.findings if f.name == "outboxes"]
-    assert gone.state == "warn" and f"mlflow runs restore --run-id {runs[0].run_id}" in gone.line()
-    assert [f.state for f in rest] == ["fixed" if fix else "warn"] * others
-    assert all("metrics of 1 runs" in f.text for f in rest)
+    diagnosis = diagnose(str(store.root), fix=fix)
+    assert diagnosis.exit_code == 4 and runs[0]._outbox.path.is_file()
+    lost, *others_found = [f for f in diagnosis.findings if f.name == "outboxes"]
+    assert lost.state == "warn" and f"mlflow runs restore --run-id {runs[0].run_id}" in lost.line()
+    assert [f.state for f in others_found] == ["fixed" if fix else "warn"] * others
+    assert all("metrics of 1 runs" in f.text for f in others_found)
 
 
 WRITER = """
@@ -143,20 +143,20 @@ def test_a_run_whose_process_was_killed_is_a_stray_and_a_living_one_is_not(store
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    done = diagnose(str(store.root))
-    assert done.exit_code == 4 and states(done, "runs") == ["warn"]
+    diagnosis = diagnose(str(store.root))
+    assert diagnosis.exit_code == 4 and states(diagnosis, "runs") == ["warn"]
     assert states(diagnose(str(store.root), fix=True), "runs") == ["fixed"]
     assert get_run(store, run_id).state == "interrupted"
     assert diagnose(str(store.root)).exit_code == 0
 
 
 def test_a_stray_of_another_experiment_is_found_too(store):
-    mine = open_store(TrackingConfig(root=str(store.root), experiment="mine"))
-    run = RunWriter.create(mine, "r", {}, {"segtune.kind": "run"})
+    other = open_store(TrackingConfig(root=str(store.root), experiment="mine"))
+    run = RunWriter.create(other, "r", {}, {"segtune.kind": "run"})
     run._lock.release()
     assert states(diagnose(str(store.root)), "runs") == ["warn"]
     assert main(["doctor", "--fix", f"tracking.root={store.root}", "tracking.experiment=mine"]) == 0
-    assert get_run(mine, run.run_id).state == "interrupted"
+    assert get_run(other, run.run_id).state == "interrupted"
 
 
 def test_a_checkpoint_that_was_cut_off_is_set_aside(store, tmp_path):
@@ -166,8 +166,8 @@ def test_a_checkpoint_that_was_cut_off_is_set_aside(store, tmp_path):
     folder.mkdir(parents=True)
     torch.save({"x": torch.zeros(100)}, folder / "last.ckpt")
     assert states(diagnose(str(store.root)), "checkpoints") == ["ok"]
-    whole = (folder / "last.ckpt").read_bytes()
-    (folder / "last.ckpt").write_bytes(whole[: len(whole) // 2])
+    content = (folder / "last.ckpt").read_bytes()
+    (folder / "last.ckpt").write_bytes(content[: len(content) // 2])
     assert diagnose(str(store.root)).exit_code == 4
     assert states(diagnose(str(store.root), fix=True), "checkpoints") == ["fixed"]
     assert not (folder / "last.ckpt").exists() and (folder / "last.ckpt.damaged").exists()
@@ -209,5 +209,5 @@ def test_bash_takes_the_script_and_completes_with_it(tmp_path, capsys):
     words = "COMP_WORDS=(segtune tra); COMP_CWORD=1"
     line = f"PATH=.:$PATH; . ./script; {words}; _segtune; echo ${{COMPREPLY[@]}}"
     bash = shutil.which("bash") or pytest.skip("no bash")
-    done = subprocess.run([bash, "-c", line], capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["train"]
+    result = subprocess.run([bash, "-c", line], capture_output=True, text=True, check=False)
+    assert result.stdout.split() == ["train"]

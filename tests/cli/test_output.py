@@ -18,14 +18,14 @@ from segtune.tracking.store import open_store
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_a_terminal_that_lacks_characters_shows_others(encoding):
     env = {**os.environ, "PYTHONIOENCODING": encoding, "LANG": "C"}
-    done = [
-        subprocess.run(
-            [sys.executable, "-m", "segtune", *words], capture_output=True, env=env, check=False
-        )
-        for words in (["--help"], ["train", "--json", "kind=数据"])
-    ]
-    assert done[0].returncode == 0 and b"key=value" in done[0].stdout and not done[0].stderr
-    assert done[1].returncode == 2 and "数据" in json.loads(done[1].stdout)["error"]["message"]
+    results = []
+    for words in (["--help"], ["train", "--json", "kind=数据"]):
+        command = [sys.executable, "-m", "segtune", *words]
+        results.append(subprocess.run(command, capture_output=True, env=env, check=False))
+    shown, refused = results
+    assert shown.returncode == 0 and b"key=value" in shown.stdout and not shown.stderr
+    assert refused.returncode == 2
+    assert "数据" in json.loads(refused.stdout)["error"]["message"]
 
 
 def test_json_is_strict_and_survives_names_that_are_no_text():

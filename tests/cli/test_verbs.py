@@ -10,8 +10,11 @@ from segtune.cli.parsing import COMMON, help_text, parse
 from segtune.cli.verbs import VERBS
 from segtune.errors import ConfigError
 
-FLAGS = [(n, o.name) for n, v in VERBS.items() for o in (*v.options, *COMMON) if o.kind == "flag"]
-VALUES = [(n, o) for n, v in VERBS.items() for o in v.options if o.kind != "flag"]
+OPTIONS = []
+for verb_name, verb in VERBS.items():
+    OPTIONS += [(verb_name, option) for option in (*verb.options, *COMMON)]
+FLAGS = [(name, option.name) for name, option in OPTIONS if option.kind == "flag"]
+VALUES = [(name, option) for name, option in OPTIONS if option.kind != "flag"]
 GOOD = {
     "integer": "3",
     "number": "0.5",
@@ -26,7 +29,7 @@ def ids(rows):
 
 
 def needed(name: str, but: str) -> list[str]:
-    """Words for what the verb requires besides one option."""
+    """Words for the required options of a verb, without one option."""
     return [f"{o.name}=x" for o in VERBS[name].options if o.required and o.name != but]
 
 
@@ -35,7 +38,7 @@ def good(option: Option) -> str:
 
 
 def refused(capsys, *words: str) -> str:
-    """The one line that a call is refused with."""
+    """The one line of the refusal."""
     assert main(list(words)) == 2
     err = capsys.readouterr().err
     assert err.startswith("ConfigError: ") and "Traceback" not in err
@@ -109,7 +112,7 @@ def test_the_library_knows_the_choices_that_are_declared():
     assert VERBS["export"].option("format").choices == graphs.FORMATS
 
 
-DECLARED = [(n, o) for n, v in VERBS.items() for o in v.options if o.sets]
+DECLARED = [(name, option) for name, option in OPTIONS if option.sets]
 
 
 @pytest.mark.parametrize(("name", "option"), DECLARED, ids=ids(DECLARED))

@@ -17,12 +17,10 @@ from segtune.config.schema import RunConfig
 from segtune.config.words import read_value, split_word
 
 KEYS = [k for k in leaf_keys(RunConfig) if text_kind(RunConfig, k.split("."))]
-OPTIONS = [
-    (n, o.name)
-    for n, v in VERBS.items()
-    for o in v.options
-    if o.kind in ("text", "path") and not o.choices
-]
+OPTIONS = []
+for verb_name, verb in VERBS.items():
+    texts = [o for o in verb.options if o.kind in ("text", "path") and not o.choices]
+    OPTIONS += [(verb_name, option.name) for option in texts]
 PATHS = [
     *["my dir", "it's", "a[1]", "(x)", "{split}/images", "a=b", "a#b", "a,b", "/data/é", "数据/é"],
     *["C:\\data\\x", "1e3", "true", " lead", "trail ", "$x", "${", "a${b", "100%", "a:b", "~x"],

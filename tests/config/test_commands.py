@@ -64,15 +64,15 @@ def test_recorded_words_mean_the_same_from_another_folder(tmp_path, monkeypatch,
         "tracking.root": f"{place}/runs",
         "hp.pretrained_weights": f"../{place}.pt",
     }
-    given = ["dataset=folder", "dataset.classes=[a,b]", *(word(k, v) for k, v in paths.items())]
-    recorded = absolute_words(given)
-    here = compose(given).config
+    words = ["dataset=folder", "dataset.classes=[a,b]", *(word(k, v) for k, v in paths.items())]
+    recorded = absolute_words(words)
+    original = compose(words).config
     monkeypatch.chdir("/")
-    there = compose(recorded).config
+    elsewhere = compose(recorded).config
     for before, now in (
-        (here.dataset.root, there.dataset.root),
-        (here.tracking.root, there.tracking.root),
-        (here.hp["pretrained_weights"], there.hp["pretrained_weights"]),
+        (original.dataset.root, elsewhere.dataset.root),
+        (original.tracking.root, elsewhere.tracking.root),
+        (original.hp["pretrained_weights"], elsewhere.hp["pretrained_weights"]),
     ):
         assert os.path.normpath(tmp_path / before) == os.path.normpath(now)
 
@@ -203,8 +203,8 @@ def test_the_program_is_printed_as_it_was_called(tmp_path, monkeypatch):
 
 def test_a_command_of_python_m_segtune_runs_as_printed(capsys):
     first = [sys.executable, "-m", "segtune", "status", "nothing", "--json"]
-    done = subprocess.run(first, capture_output=True, text=True)
-    printed = done.stderr.split("Start it with: ")[1].splitlines()[0]
+    result = subprocess.run(first, capture_output=True, text=True)
+    printed = result.stderr.split("Start it with: ")[1].splitlines()[0]
     assert printed == shlex.join([sys.executable, "-m", "segtune", "sweep", "nothing"])
     assert main(["sweep", "nothing"]) == 2  # the printed words, without a second process
     assert "sweep 'nothing' is not in sweeps/" in capsys.readouterr().err

@@ -77,10 +77,10 @@ def test_a_conf_file_with_an_old_key_sets_the_new_one(old, place, tmp_path, caps
 
     path = tmp_path / "conf" / place
     path.parent.mkdir(parents=True)
-    own = yaml_of(nested(old, VALUES[old][0]))
+    text_below = yaml_of(nested(old, VALUES[old][0]))
     words = ["hp=mine"] if place.startswith("hp") else []
     text = "# @package _global_\nhp: {}\n" if words else (shipped("conf") / place).read_text()
-    path.write_text(text + own)
+    path.write_text(text + text_below)
     composed = compose(words)
     assert value_of(composed.config, RENAMED[old]) == VALUES[old][0]
     assert composed.origins[RENAMED[old]] == place
@@ -121,9 +121,9 @@ def test_a_recorded_config_is_read_silently(old, capsys):
     for part in old.split(".")[:-1]:
         earlier = earlier[part]
     earlier[old.split(".")[-1]] = value
-    given = copy.deepcopy(recorded)
+    unchanged = copy.deepcopy(recorded)
     assert validate(recorded) == validate(before)
-    assert recorded == given  # the record itself stays as it is
+    assert recorded == unchanged  # the record itself stays as it is
     assert capsys.readouterr().err == ""
 
 

@@ -122,7 +122,9 @@ class Ranking:
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
         keys = ("name", "split", "margin", "worst", "out_of_fold", "run")
-        images = [{key: getattr(row, key) for key in keys} for row in self.rows]
+        images = []
+        for row in self.rows:
+            images.append({key: getattr(row, key) for key in keys})
         return {"images": images, "page": str(self.page)}
 
     def lines(self, shown: int = 12) -> list[str]:

@@ -1,4 +1,4 @@
-"""How a verb is declared, which call it receives, and which outcome it returns."""
+"""The declaration of a verb, the call that it receives, and the outcome that it returns."""
 
 import inspect
 import types
@@ -163,8 +163,8 @@ class Verb:
         example: a command.
         names: words after the verb, as `SWEEP` or `[TEMPLATE]`; empty for a verb that takes none.
         options: the options of the verb itself.
-        passes: beginnings of keys that go on to a config, as `gate` for `gate=` and `gate.KEY=`;
-            `*` for every key that `segtune train` takes.
+        passes: beginnings of keys that the verb passes to a config, as `gate` for `gate=` and
+            `gate.KEY=`; `*` for every key that `segtune train` takes.
         completes: kinds of name that the shell offers, as `sweep`.
     """
 
@@ -181,7 +181,7 @@ class Verb:
         return next((o for o in self.options if o.name == name), None)
 
     def takes(self, key: str) -> bool:
-        """Return whether a key goes on to a config."""
+        """Return whether the verb passes a key to a config."""
         return "*" in self.passes or any(key == p or key.startswith(f"{p}.") for p in self.passes)
 
 

@@ -1,11 +1,11 @@
-"""What to type instead: answers to verbs, flags and bare words of other tools."""
+"""Hints for the verbs, flags and bare words of other tools."""
 
 import os
 import re
 from collections.abc import Sequence
 
 from segtune.cli.declaration import Verb
-from segtune.config.aliases import KEYS, alias_hint
+from segtune.config.aliases import KEYS, alias_hint, by_alias
 from segtune.errors import SegtuneError, nearest
 
 _VERBS = {
@@ -26,26 +26,26 @@ _VERBS = {
     "stop": "kill cancel abort pause",
     "worker": "agent join",
 }
-VERB_ALIASES = {alias: verb for verb, names in _VERBS.items() for alias in names.split()}
+VERB_ALIASES = by_alias(_VERBS)
 """Verb of another tool -> the verb here."""
 
 _MEMBER = "choose members of groups, such as hp=quick or loss=dice; segtune config lists them"
 _FLAG_HINTS = {
-    "-m --multirun": (
-        "a run takes one value of each key; write sweeps/NAME.yaml and run segtune sweep NAME"
+    "a run takes one value of each key; write sweeps/NAME.yaml and run segtune sweep NAME": (
+        "-m --multirun"
     ),
-    "-cd --config-dir -cp --config-path": (
-        "put your own config files into conf/ of the working folder, or name their folder with "
-        "SEGTUNE_CONF=DIR"
+    "put your own config files into conf/ of the working folder, or name their folder with "
+    "SEGTUNE_CONF=DIR": "-cd --config-dir -cp --config-path",
+    _MEMBER: "-cn --config-name --config -c",
+    "segtune train --print-config shows the composed config": (
+        "--cfg --info --resolve -p --package"
     ),
-    "-cn --config-name --config -c": _MEMBER,
-    "--cfg --info --resolve -p --package": "segtune train --print-config shows the composed config",
-    "--run -r --experimental-rerun --hydra-help": (
-        "leave it out; segtune VERB --help shows the options of a verb"
+    "leave it out; segtune VERB --help shows the options of a verb": (
+        "--run -r --experimental-rerun --hydra-help"
     ),
-    "-v --verbose -q --quiet": "leave it out; progress goes to standard error",
+    "leave it out; progress goes to standard error": "-v --verbose -q --quiet",
 }
-_FLAGS = {flag: hint for flags, hint in _FLAG_HINTS.items() for flag in flags.split()}
+_FLAGS = by_alias(_FLAG_HINTS)
 """Flag of another tool -> hint."""
 
 _KEY = re.compile(r"[\w.]+")

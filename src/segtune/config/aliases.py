@@ -1,5 +1,7 @@
 """Names of our keys in other frameworks, for hints in messages."""
 
+from collections.abc import Mapping
+
 _KEYS = {
     "hp.per_item_lrate (the learning rate is hp.batch_size * hp.per_item_lrate)": (
         "lr learning_rate lr0 base_lr max_lr initial_lr lrate optim.lr optimizer.lr "
@@ -80,7 +82,20 @@ _KEYS = {
     "sweep.pruner": "pruner",
 }
 
-KEYS = {alias: key for key, names in _KEYS.items() for alias in names.split()}
+
+def by_alias(table: Mapping[str, str]) -> dict[str, str]:
+    """Return alias -> entry, from a table of entry -> its aliases in one text.
+
+    >>> by_alias({"hp.encoder": "backbone encoder"})
+    {'backbone': 'hp.encoder', 'encoder': 'hp.encoder'}
+    """
+    entries: dict[str, str] = {}
+    for entry, aliases in table.items():
+        entries |= dict.fromkeys(aliases.split(), entry)
+    return entries
+
+
+KEYS = by_alias(_KEYS)
 """Key of another framework -> the key here."""
 
 

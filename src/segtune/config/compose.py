@@ -36,13 +36,13 @@ class Composed:
     @property
     def origins(self) -> dict[str, str]:
         """Dotted key -> `command line`, a file of a conf folder, the template, or `default`."""
-        given = {split_word(word).key for word in self.overrides} - set(GROUPS)
+        word_keys = {split_word(word).key for word in self.overrides} - set(GROUPS)
         files = key_files(self.choices)
         origins = {}
         for key, _ in flatten(self.config.model_dump()):
             # a word or a file may set a whole section
             sections = [key.rsplit(".", n)[0] for n in range(key.count(".") + 1)]
-            if given.intersection(sections):
+            if word_keys.intersection(sections):
                 origins[key] = "command line"
             elif files.keys() & set(sections):
                 origins[key] = next(files[s] for s in sections if s in files)

@@ -140,8 +140,10 @@ def load_member(
             assign(values, word)
         return typing.cast(dict[str, Any], OmegaConf.to_container(values, resolve=True))
     except (OmegaConfBaseException, yaml.YAMLError, IndexError) as error:
-        given = " ".join(w.text for w in words)
-        raise ConfigError(f"{group}={name}: {given}: {str(error).splitlines()[0]}") from None
+        overrides_text = " ".join(w.text for w in words)
+        raise ConfigError(
+            f"{group}={name}: {overrides_text}: {str(error).splitlines()[0]}"
+        ) from None
 
 
 def _current_member(group: str, path: Path) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class StreetConfig(Settings):
 
 
 class DownloadConfig(Settings):
-    """Where a public dataset comes from, and the content that must arrive.
+    """The source of a public dataset, and the content that must arrive.
 
     Attributes:
         url: address of the archive.
@@ -108,7 +108,7 @@ class SplitsConfig(Settings):
 
 
 class AnnotationsConfig(Settings):
-    """How labelled areas become index masks; for formats that store areas (`segtune.data.formats`).
+    """The conversion of labelled areas to index masks, for formats that store areas.
 
     Attributes:
         format: name of the format; `auto` looks at the files.

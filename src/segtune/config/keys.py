@@ -38,7 +38,7 @@ SettingsT = typing.TypeVar("SettingsT", bound=pydantic.BaseModel)
 
 @dataclass(frozen=True)
 class TextKind:
-    """How a key that may hold text takes a word of the command line.
+    """The rules by which a key takes text from a word of the command line.
 
     Attributes:
         optional: `null` stands for no value.

@@ -229,7 +229,7 @@ class TrainerConfig(Settings):
 
 
 class TrackingConfig(Settings):
-    """Where runs are recorded.
+    """The store of runs.
 
     Attributes:
         root: folder of the default store (mlflow.db, artifacts/, runs/, sweeps/).

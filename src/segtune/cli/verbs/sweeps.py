@@ -64,8 +64,8 @@ def _list_started(root: str) -> Outcome:
         line = f"'{root}' holds no sweep; to see the sweeps that you can start: {command('sweep')}"
         return Outcome({"sweeps": []}, [line])
     width = max(len(s.name) for s in sweeps)
-    one = command("status", "NAME", tracking=TrackingConfig(root=root))
-    lines = [*(s.line(width) for s in sweeps), "", f"details of a sweep: {one}"]
+    details = command("status", "NAME", tracking=TrackingConfig(root=root))
+    lines = [*(s.line(width) for s in sweeps), "", f"details of a sweep: {details}"]
     return Outcome({"sweeps": [s.to_json() for s in sweeps]}, lines)
 
 
