@@ -66,10 +66,10 @@ def train(*overrides: str, say: Log = to_stderr) -> "RunResult":
     from segtune.data.source.places import check_place
 
     composed = compose(*overrides)
-    if composed.config.resume:
+    config, words = composed.config, list(overrides)
+    run_id: str | None = None
+    if config.resume:
         run_id, config, words = _resumed(composed)
-    else:
-        run_id, config, words = None, composed.config, list(overrides)
     check_place(config.dataset)
     from segtune.training.fit import fit
     from segtune.training.request import RunRequest

@@ -41,7 +41,8 @@ def assemble(name: str, config: WorkflowConfig, store: Store) -> Workflow:
         DataError: files of a part were changed.
     """
     segmenter, pinned = _open_part(name, config.segmenter, Segmenter, store)
-    parts, labelers = [pinned], []
+    parts = [pinned]
+    labelers: list[RegionLabeler] = []
     for uri in config.labelers:
         labeler, pinned = _open_part(name, uri, RegionLabeler, store)
         labelers.append(labeler)
@@ -62,7 +63,7 @@ def _open_part(
         raise ConfigError(f"workflow {workflow}: {error}") from None
     model = open_model(located.folder, manifest_hash=located.manifest_hash)
     if not isinstance(model, kind):
-        expected = "segmenter" if kind is Segmenter else "labeler"
+        expected = "segmenter" if issubclass(kind, Segmenter) else "labeler"
         raise ConfigError(f"workflow {workflow}: {uri} is no {expected}; give one in its place.")
     manifest_hash = file_hash(located.folder / MANIFEST)
     return model, {"uri": located.pinned, "manifest_sha256": manifest_hash}
