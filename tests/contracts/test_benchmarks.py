@@ -1,4 +1,4 @@
-"""Every benchmark starts: a change of the package that one of them leans on is told here."""
+"""Every benchmark starts, so that a change of the package cannot break one unnoticed."""
 
 import runpy
 import sys
@@ -10,7 +10,7 @@ BENCHMARKS = sorted((Path(__file__).parents[2] / "benchmarks").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda p: p.stem)
-def test_it_tells_its_options(path, monkeypatch, capsys):
+def test_it_shows_its_options(path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [str(path), "--help"])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(path), run_name="__main__")

@@ -33,7 +33,7 @@ def test_every_sweep_composes_at_all_its_corners(name):
     assert space.dimensions
 
 
-def test_every_file_begins_with_what_it_is_for():
+def test_every_file_begins_with_its_purpose():
     for path in [*shipped("conf").rglob("*.yaml"), *shipped("sweeps").glob("*.yaml")]:
         lines = [
             line for line in path.read_text().splitlines() if not line.startswith("# @package")

@@ -64,7 +64,7 @@ RECIPES = {
 REQUIRED = {"image_size", "batch_size", "num_epochs", "per_item_lrate", "pretrained_weights"}
 
 
-def test_there_are_eleven():
+def test_there_are_eleven_templates():
     named = {
         *("segformer", "unet", "unetplusplus", "fpn", "deeplabv3plus", "upernet", "pspnet"),
         *("linknet", "dpt", "swift", "eomt"),
@@ -195,7 +195,7 @@ def test_every_template_learns_four_real_images(name, tmp_path, camvid):
     assert best > 0.95
 
 
-def test_templates_are_given_out_as_data():
+def test_templates_are_available_as_data():
     data = segtune.templates("segformer")[0].to_json()
     expected = {
         "type": "int",

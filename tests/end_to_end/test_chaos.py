@@ -126,9 +126,9 @@ def check(folder: Path, n_trials: int, tracking: TrackingConfig, options: dict) 
     os.chdir(folder)
     for trial in finished:
         words = [o for o in trial.user_attrs["overrides"] if not o.startswith("tracking.uri=")]
-        whole = fit(compose([*words, "tracking.root=alone"]).config)
+        reference = fit(compose([*words, "tracking.root=alone"]).config)
         assert (
-            whole.miou
+            reference.miou
             == trial.value
             == pytest.approx(get_run(store, trial.user_attrs[RUN]).miou, abs=0)
         )

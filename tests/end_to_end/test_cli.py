@@ -98,7 +98,7 @@ def test_a_store_that_cannot_be_written_is_exit_code_five(tmp_path, capsys):
     assert "cannot be written" in capsys.readouterr().err
 
 
-def test_print_config_shows_values_and_where_they_came_from(capsys):
+def test_print_config_shows_values_and_their_origin(capsys):
     assert main(["train", "--print-config", "hp=quick", "seed=9"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("seed: 9") and line.endswith("# command line") for line in lines)
@@ -122,7 +122,7 @@ def test_train_and_predict_print_one_json_object_each(tmp_path, capsys):
     assert code == 0 and json.loads(capsys.readouterr().out)["images"] > 0
 
 
-def test_a_file_that_is_left_out_is_exit_code_four(tiny_run, tmp_path, capsys):
+def test_an_unreadable_file_is_exit_code_four(tiny_run, tmp_path, capsys):
     import numpy as np
     from PIL import Image
 
@@ -150,7 +150,7 @@ def test_values_may_be_quoted_as_hydra_wants_them(tiny_run, tmp_path, capsys):
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("words", [["templates"], ["--help"], ["train", "--help"]])
-def test_a_reader_that_has_enough_is_no_fault(words, unbuffered):
+def test_a_closed_pipe_is_no_error(words, unbuffered):
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(

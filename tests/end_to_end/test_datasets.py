@@ -63,31 +63,31 @@ def test_import_check_fix_and_train_on_the_command_line(root, tmp_path, capsys):
     )
     words = ["dataset=folder", f"dataset.root='{root}'", classes]
     before = {p: p.stat().st_mtime_ns for p in root.rglob("*")}
-    code, found = call(capsys, "check", *words, "--fix")
-    assert code == 3 and found["refused"]
-    assert {f["kind"] for f in found["findings"]} == {
+    code, report = call(capsys, "check", *words, "--fix")
+    assert code == 3 and report["refused"]
+    assert {f["kind"] for f in report["findings"]} == {
         "unknown_ids",
         "unreadable_image",
         "size_mismatch",
     }
-    assert all(f["repair"] and f["effect"] and f["files"] for f in found["findings"])
+    assert all(f["repair"] and f["effect"] and f["files"] for f in report["findings"])
     assert {p: p.stat().st_mtime_ns for p in root.rglob("*")} == before
-    fixed = f"dataset.fixes='{found['fixes']}'"
-    code, found = call(capsys, "check", *words, fixed)
-    assert code == 0 and found["findings"] == []
+    fixed = f"dataset.fixes='{report['fixes']}'"
+    code, report = call(capsys, "check", *words, fixed)
+    assert code == 0 and report["findings"] == []
     code, imported = call(capsys, "import", str(root), "output=clean", classes, fixed)
     assert (
         code == 0
         and imported["format"] == "folder"
         and imported["images"] == {"train": 22, "val": 8}
     )
-    code, found = call(capsys, "check", "dataset=folder", "dataset.root=clean")
-    assert code == 0 and found["findings"] == []
+    code, report = call(capsys, "check", "dataset=folder", "dataset.root=clean")
+    assert code == 0 and report["findings"] == []
     code, run = call(capsys, "train", "dataset=folder", "dataset.root=clean", *SHORT)
     assert code == 0 and run["state"] == "finished"
 
 
-def test_the_verbs_say_what_is_missing(root, capsys):
+def test_a_missing_option_is_named(root, capsys):
     assert main(["import", str(root)]) == 2
     assert "output=DIR" in capsys.readouterr().err
     assert main(["import", str(root), "output=x", "hp.width=3"]) == 2
@@ -133,26 +133,26 @@ def test_an_import_never_overwrites_its_source_or_a_folder_that_is_no_import(
     assert sorted(root.rglob("*")) == before
 
 
-def test_training_leaves_out_what_cannot_be_read_and_says_so(root, tmp_path):
+def test_training_skips_unreadable_images_and_reports_them(root, tmp_path):
     image_path(root).write_bytes(b"broken")
-    said: list[str] = []
+    lines: list[str] = []
     classes = "dataset.classes=[ground,car,tree]"
     result = segtune.train(
-        "dataset=folder", f"dataset.root='{root}'", classes, *SHORT, say=said.append
+        "dataset=folder", f"dataset.root='{root}'", classes, *SHORT, say=lines.append
     )
-    assert result.state == "finished" and any(line.startswith("left out: 005: ") for line in said)
+    assert result.state == "finished" and any(line.startswith("left out: 005: ") for line in lines)
     image_path(root, 6).write_bytes(b"broken")
     with pytest.raises(DataError, match="more than 5% of the 24 pairs"):
-        segtune.train("dataset=folder", f"dataset.root='{root}'", classes, *SHORT, say=said.append)
+        segtune.train("dataset=folder", f"dataset.root='{root}'", classes, *SHORT, say=lines.append)
 
 
-def test_training_is_told_of_classes_that_it_cannot_learn(root):
-    said: list[str] = []
+def test_training_reports_classes_without_pixels(root):
+    lines: list[str] = []
     classes = "dataset.classes=[ground,car,tree,boat]"
-    segtune.train("dataset=folder", f"dataset.root='{root}'", classes, *SHORT, say=said.append)
+    segtune.train("dataset=folder", f"dataset.root='{root}'", classes, *SHORT, say=lines.append)
     assert any(
         f"boat: in no train mask, so cannot be learned; see: {command('check')}" in line
-        for line in said
+        for line in lines
     )
 
 
@@ -206,7 +206,7 @@ def test_a_sweep_whose_data_changes_stops(tmp_path):
     )  # the trial waits for the data to come back
 
 
-def test_a_wrong_truth_is_what_the_model_disputes_most(tmp_path):
+def test_wrong_masks_rank_first_among_label_issues(tmp_path):
     """Three of 24 val masks are upside down; a model that did not see them ranks them first."""
     scenes = "{width:96,height:64,train:24,val:24,test:2,clips:0,seed:3}"
     source = open_source(compose(["dataset=street", f"dataset.street={scenes}"]).config.dataset)

@@ -1,4 +1,4 @@
-"""The query-based template through the whole of fine-tuning, on the built-in scenes."""
+"""The query-based template through all of fine-tuning, on the built-in scenes."""
 
 import pytest
 
@@ -30,5 +30,5 @@ def test_queries_learn_the_built_in_scenes(tmp_path):
         say=lambda _: None,
     )
     assert done.miou > 0.6
-    found = segtune.load(done.segmenter).segment(Scene(77).render(192, 256).image)
-    assert {"road", "sky"} <= {r.concept for r in found.regions}
+    segmentation = segtune.load(done.segmenter).segment(Scene(77).render(192, 256).image)
+    assert {"road", "sky"} <= {r.concept for r in segmentation.regions}

@@ -41,13 +41,13 @@ def test_batches_arrive_on_the_gpu_as_the_loader_made_them():
     expected = list(loader)
     prefetched = Prefetched(loader, GPU)
     assert len(prefetched) == len(expected) == 3 and prefetched.sampler is loader.sampler
-    for found, batch in zip(prefetched, expected, strict=True):
-        assert {v.device.type for v in found.values()} == {"cuda"}
+    for prefetched_batch, batch in zip(prefetched, expected, strict=True):
+        assert {v.device.type for v in prefetched_batch.values()} == {"cuda"}
         assert (
-            found["image"].stride() == batch["image"].stride()
+            prefetched_batch["image"].stride() == batch["image"].stride()
         )  # channels last, as they were made
         for name in ("image", "mask"):
-            torch.testing.assert_close(found[name].cpu(), batch[name])
+            torch.testing.assert_close(prefetched_batch[name].cpu(), batch[name])
 
 
 def test_a_batch_that_is_held_while_others_arrive_keeps_its_bytes():
@@ -62,7 +62,7 @@ def test_a_batch_that_is_held_while_others_arrive_keeps_its_bytes():
 
 
 @pytest.mark.parametrize("template", [TINY, EOMT])
-def test_a_step_waits_for_the_gpu_as_often_as_is_said(template):
+def test_a_step_waits_for_the_gpu_as_often_as_documented(template):
     """Never with swift; with eomt once, to match queries."""
     config = compose([*template, "augment.crop_size=64", "augment.crop_start=64", *ON_GPU]).config
     components = prepare(config, lambda _: None)

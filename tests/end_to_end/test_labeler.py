@@ -112,10 +112,12 @@ def test_finer_labels_of_cars_on_held_out_scenes(tmp_path):
     """Given true regions, and end to end: what a segmenter saw, parted and labelled."""
     root = f"tracking.root='{tmp_path}'"
     run = segtune.train(*HELD_OUT, root, **QUIET)
-    found = segtune.evaluate(run.run_id, "dataset=street", root, split="test", **QUIET)
-    print(f"given true regions: {found.scores.pixel_accuracy:.3f} of {found.matrices.sum()}")
-    assert found.matrices.sum() > 150
-    assert found.scores.pixel_accuracy >= 0.9  # of regions: they are what the matrix counts
+    evaluation = segtune.evaluate(run.run_id, "dataset=street", root, split="test", **QUIET)
+    print(
+        f"given true regions: {evaluation.scores.pixel_accuracy:.3f} of {evaluation.matrices.sum()}"
+    )
+    assert evaluation.matrices.sum() > 150
+    assert evaluation.scores.pixel_accuracy >= 0.9  # of regions: they are what the matrix counts
     quick = ["template=swift", "hp=quick", "hp.num_epochs=16", "trainer=cpu"]
     seen = segtune.train("dataset=street", *quick, root, **QUIET)
     right, pixels, named, regions = end_to_end(
@@ -142,10 +144,12 @@ def end_to_end(segmenter: Segmenter, labeler: RegionLabeler) -> tuple[int, int, 
         finer = np.where(
             mask == concept, read_mask(source.root / "finer" / "test" / pair.mask.name), 255
         )
-        found = segmenter.segment(pair.image)
+        segmentation = segmenter.segment(pair.image)
         painted = np.full(mask.shape, 255, np.uint8)
-        seen = find_regions(found.mask, found.confidence, found.classes, "components")
-        for region in labeler.label(found, seen, divide=True):
+        seen = find_regions(
+            segmentation.mask, segmentation.confidence, segmentation.classes, "components"
+        )
+        for region in labeler.label(segmentation, seen, divide=True):
             if region.finer:
                 painted[region.mask()] = region.finer[0].id
         right += np.count_nonzero((painted == finer) & (finer != 255))
@@ -159,7 +163,7 @@ def end_to_end(segmenter: Segmenter, labeler: RegionLabeler) -> tuple[int, int, 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_labeler_that_learned_shuffled_labels_knows_no_more_than_the_commonest(tmp_path):
+def test_a_labeler_trained_on_shuffled_labels_predicts_only_the_most_frequent(tmp_path):
     source = open_source(compose(["dataset=street"]).config.dataset)
     wrong, rng = tmp_path / "wrong", np.random.default_rng(0)
     for split in ("train", "val", "test"):
@@ -176,9 +180,10 @@ def test_a_labeler_that_learned_shuffled_labels_knows_no_more_than_the_commonest
     root = f"tracking.root='{tmp_path}'"
     overrides = [*HELD_OUT, f"dataset.finer='{wrong}/{{split}}'", "hp.num_epochs=4"]
     run = segtune.train(*overrides, root, **QUIET)
-    found = segtune.evaluate(run.run_id, "dataset=street", root, split="test", **QUIET)
-    commonest = found.matrices.sum(0).sum(1).max() / found.matrices.sum()
+    evaluation = segtune.evaluate(run.run_id, "dataset=street", root, split="test", **QUIET)
+    commonest = evaluation.matrices.sum(0).sum(1).max() / evaluation.matrices.sum()
     print(
-        f"wrong on purpose: {found.scores.pixel_accuracy:.3f}, the commonest label: {commonest:.3f}"
+        f"trained on shuffled labels: {evaluation.scores.pixel_accuracy:.3f}, "
+        f"the most frequent label: {commonest:.3f}"
     )
-    assert found.scores.pixel_accuracy <= commonest + 0.03
+    assert evaluation.scores.pixel_accuracy <= commonest + 0.03

@@ -67,20 +67,20 @@ def interrupted(words: list[str]) -> str:
         stop.requested = True
         return False
 
-    with pytest.raises(Interrupted) as told:
+    with pytest.raises(Interrupted) as error:
         fit(compose(words).config, hooks=RunHooks(on_epoch=ask), stop=stop)
-    return str(told.value)
+    return str(error.value)
 
 
 def test_a_run_on_imported_data_is_resumed_measured_and_confirmed_on_its_own_task(
     roads, tmp_path, monkeypatch, capsys
 ):
     words = [*OWN, *SHORT]
-    told = interrupted(words)
-    run = printed(told, "train")[1].removeprefix("resume=")
+    message = interrupted(words)
+    run = printed(message, "train")[1].removeprefix("resume=")
     (roads / "classes.yaml").rename(roads / "gone.yaml")  # the run recorded what it says
     capsys.readouterr()
-    done = run_printed(capsys, told, "train")
+    done = run_printed(capsys, message, "train")
     assert f"run {run} finished" in done
     monkeypatch.chdir("/")
     store = open_store(TrackingConfig(root=str(tmp_path / "mlruns")))
@@ -130,20 +130,20 @@ def test_a_run_is_resumed_where_its_data_was_moved_and_not_on_other_data(roads, 
     assert segtune.train(f"resume={run}", f"dataset.root={moved}", **QUIET).state == "finished"
 
 
-def test_each_step_runs_the_command_that_the_one_before_printed(roads, tmp_path, capsys):
+def test_each_step_runs_the_command_printed_before_it(roads, tmp_path, capsys):
     capsys.readouterr()
     assert main(["import", "my labels", "output=my roads", "overwrite=true"]) == 0
-    said = run_printed(capsys, capsys.readouterr().out, "check")
-    assert "! no test split" in said
-    told = interrupted([*printed(said, "train")[1:], *SHORT])
-    said = run_printed(capsys, told, "train")
-    run_printed(capsys, said, "predict")
-    said = run_printed(capsys, said, "compare")
-    words = [w.replace("model=folder", "model=roads") for w in printed(said, "promote")]
+    output = run_printed(capsys, capsys.readouterr().out, "check")
+    assert "! no test split" in output
+    message = interrupted([*printed(output, "train")[1:], *SHORT])
+    output = run_printed(capsys, message, "train")
+    run_printed(capsys, output, "predict")
+    output = run_printed(capsys, output, "compare")
+    words = [w.replace("model=folder", "model=roads") for w in printed(output, "promote")]
     assert main([*words, "gate.max_ece=null"]) == 0
-    said = capsys.readouterr().out
-    assert "(judged on val)" in said
-    run_printed(capsys, said, "predict")
+    output = capsys.readouterr().out
+    assert "(judged on val)" in output
+    run_printed(capsys, output, "predict")
 
     assert main(["evaluate", "models:/roads@champion"]) == 0
     run_printed(capsys, capsys.readouterr().out, "predict")

@@ -63,7 +63,7 @@ def get(url: str, data: object = None) -> str:
         return reply.read().decode()
 
 
-def test_mlflow_models_serve_answers_with_the_segmenters_own_regions(
+def test_mlflow_models_serve_answers_with_the_regions_of_the_segmenter(
     store_root, tiny_run, monkeypatch
 ):
     segtune.promote(tiny_run.run_id, "served", *OPEN_GATE, root=str(store_root))
@@ -92,10 +92,8 @@ def test_mlflow_models_serve_answers_with_the_segmenters_own_regions(
 def test_mlflow_shows_the_runs(store_root, tiny_run):
     uri = open_store(TrackingConfig(root=str(store_root))).uri
     with serving("mlflow", "ui", "--backend-store-uri", uri, ready="/health") as address:
-        found = json.loads(get(f"{address}/api/2.0/mlflow/runs/get?run_id={tiny_run.run_id}"))[
-            "run"
-        ]
-    metrics = {m["key"]: m["value"] for m in found["data"]["metrics"]}
+        run = json.loads(get(f"{address}/api/2.0/mlflow/runs/get?run_id={tiny_run.run_id}"))["run"]
+    metrics = {m["key"]: m["value"] for m in run["data"]["metrics"]}
     assert metrics["best/val/miou"] == pytest.approx(tiny_run.miou)
 
 

@@ -135,7 +135,7 @@ def test_a_killed_worker_is_replaced(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_ctrl_c_gives_the_trials_back_and_names_the_command(tmp_path):
+def test_ctrl_c_returns_the_trials_and_prints_the_command(tmp_path):
     sweep_file(tmp_path, n_trials=2, epochs=300)
     with start(tmp_path) as process:
         wait_for(process, "epoch 2/300")

@@ -68,7 +68,7 @@ def test_the_reported_number_is_what_the_segmenter_scores(store_root, tiny_run):
     assert recorded.miou == pytest.approx(tiny_run.miou)
 
 
-def test_class_offsets_are_on_record_and_without_them_the_best_epoch_is_what_is_kept(
+def test_class_offsets_are_recorded_and_without_them_the_best_epoch_is_kept(
     store_root, tiny_run, tmp_path
 ):
     store = open_store(TrackingConfig(root=str(store_root)))
@@ -84,7 +84,7 @@ def test_class_offsets_are_on_record_and_without_them_the_best_epoch_is_what_is_
     assert artifact(own, plain.run_id, "class_offsets.json") is None
 
 
-def test_a_run_records_what_it_was(store_root, tiny_run):
+def test_a_run_records_its_config_classes_and_metrics(store_root, tiny_run):
     store = open_store(TrackingConfig(root=str(store_root)))
     run = get_run(store, tiny_run.run_id)
     assert (
@@ -106,7 +106,7 @@ def test_a_run_records_what_it_was(store_root, tiny_run):
 
 def test_a_run_resumed_from_its_checkpoint_ends_as_an_uninterrupted_one(tmp_path):
     words = at(tmp_path, "hp.num_epochs=4", "trainer.ema_decay=0.9")
-    whole = segtune.train(*words, **QUIET)
+    reference = segtune.train(*words, **QUIET)
     stop, begun = StopRequest(), []
 
     def stop_in_the_third_epoch(epoch, metrics):
@@ -122,7 +122,7 @@ def test_a_run_resumed_from_its_checkpoint_ends_as_an_uninterrupted_one(tmp_path
     store = open_store(TrackingConfig(root=str(tmp_path)))
     assert get_run(store, begun[0]).state == "interrupted"
     resumed = segtune.train(f"resume={begun[0]}", f"tracking.root='{tmp_path}'", **QUIET)
-    assert resumed.run_id == begun[0] and resumed.metrics == whole.metrics
+    assert resumed.run_id == begun[0] and resumed.metrics == reference.metrics
     assert get_run(store, begun[0]).state == "finished"
     with pytest.raises(ConfigError, match="has finished"):
         segtune.train(f"resume={begun[0]}", f"tracking.root='{tmp_path}'", **QUIET)
@@ -140,27 +140,25 @@ def test_sigterm_between_two_steps_interrupts_too(tmp_path):
     assert get_run(open_store(TrackingConfig(root=str(tmp_path))), begun[0]).state == "interrupted"
 
 
-def test_ctrl_c_while_the_segmenter_is_measured_is_heard_and_nothing_is_trained_again(
-    tiny_run, tmp_path
-):
+def test_ctrl_c_while_measuring_stops_and_the_resumed_run_trains_nothing_again(tiny_run, tmp_path):
     words = at(tmp_path)
 
     def ask_to_stop(*_, **__):
         os.kill(os.getpid(), signal.SIGINT)
 
-    begun, told = [], []
+    begun, lines = [], []
     with (
         pytest.MonkeyPatch.context() as patched,
         pytest.raises(Interrupted, match="segtune train resume="),
     ):
         patched.setattr("segtune.training.best_segmenter.measure_split", ask_to_stop)
         fit(compose(words).config, hooks=RunHooks(on_start=begun.append))
-    resumed = segtune.train(f"resume={begun[0]}", f"tracking.root='{tmp_path}'", say=told.append)
+    resumed = segtune.train(f"resume={begun[0]}", f"tracking.root='{tmp_path}'", say=lines.append)
     assert resumed.metrics == tiny_run.metrics
-    assert not any(line.startswith("epoch") for line in told)
+    assert not any(line.startswith("epoch") for line in lines)
 
 
-def test_ctrl_c_ends_with_130_and_the_command_to_go_on(tmp_path):
+def test_ctrl_c_ends_with_130_and_the_command_to_resume(tmp_path):
     words = at(tmp_path / "a store", "hp.num_epochs=500", "trainer.limit_train_batches=null")
     command = [sys.executable, "-m", "segtune", "train", *words]
     with subprocess.Popen(
@@ -170,10 +168,10 @@ def test_ctrl_c_ends_with_130_and_the_command_to_go_on(tmp_path):
             if line.startswith("epoch 2/"):
                 break
         process.send_signal(signal.SIGINT)
-        rest = process.stderr.read()
+        message = process.stderr.read()
     assert process.returncode == 130
-    assert "segtune train resume=" in rest and "Traceback" not in rest
-    again = shlex.split(rest.split("Go on from its last checkpoint: ")[1])[
+    assert "segtune train resume=" in message and "Traceback" not in message
+    again = shlex.split(message.split("Go on from its last checkpoint: ")[1])[
         1:
     ]  # as a shell reads it
     config = compose([word for word in again if word.startswith("tracking.root=")]).config
@@ -199,7 +197,7 @@ def test_a_run_that_diverges_fails_with_its_lr(tmp_path):
         )
 
 
-def test_a_batch_of_one_where_the_template_needs_two_is_told(tmp_path):
+def test_a_batch_of_one_is_refused_if_the_template_needs_two(tmp_path):
     words = [w for w in at(tmp_path) if "hp.width" not in w]
     more = [
         "template=deeplabv3plus",
