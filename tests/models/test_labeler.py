@@ -88,3 +88,15 @@ def test_levels_finer_than_stride_4_are_not_used():
 def test_an_unknown_architecture_or_encoder_is_named(change, words):
     with pytest.raises(ConfigError, match=words):
         build_labeler(OPTIONS | change, 2)
+
+
+def test_pretrained_weights_without_a_network_name_the_remedies(monkeypatch):
+    def offline(*args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("timm.models._builder.load_pretrained", offline)
+    message = (
+        "weights of 'resnet10t' cannot be loaded.*no route to host.*hp.pretrained_weights=none"
+    )
+    with pytest.raises(ConfigError, match=message):
+        build_labeler(OPTIONS, 2, pretrained=True)
