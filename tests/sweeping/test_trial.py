@@ -70,6 +70,23 @@ def test_the_command_of_a_trial_means_the_same_from_any_folder(tmp_path, monkeyp
     assert f"tracking.root={tmp_path / 'my runs'}" in words and "hp.width=16" in words
 
 
+@pytest.mark.parametrize(("of_sweep", "recorded"), [([], 1), (["trainer.threads=3"], 3)])
+def test_the_command_of_a_trial_records_the_threads_that_it_ran_with(
+    of_sweep, recorded, tmp_path, monkeypatch
+):
+    runs = []
+
+    def fit(config, tags, commit, **_):
+        runs.append((config.trainer.threads, recorded_words(tags["segtune.command"], "train")))
+        commit(RunResult("run", "finished", {"val/miou": 0.5}, Path(), Path(), 1.0))
+
+    monkeypatch.setattr(trials, "fit", fit)
+    Sweep(tmp_path, overrides=[*SCENES, *of_sweep]).run()  # one thread is the worker's share
+    ((threads, words),) = runs
+    assert threads == recorded
+    assert [w for w in words if w.startswith("trainer.threads=")] == [f"trainer.threads={recorded}"]
+
+
 def test_an_infeasible_trial_ends_before_it_trains_and_teaches_the_sampler(tmp_path):
     sweep = Sweep(tmp_path, constraints={"params_m": 0.1, "latency_ms": 1e6})
     trial = sweep.run()

@@ -143,7 +143,7 @@ def _fit(leased: _LeasedTrial, parent: str, threads: int, say: Log) -> None:
     say(f"resumes run {claim.run}: {values}" if claim.run else values)
     request = RunRequest(
         name=f"{study.spec.name}-{trial.number}",
-        tags=_tags(claim, study.spec.name, threads if config.trainer.threads else None),
+        tags=_tags(claim, study.spec.name, config.trainer.threads),
         parent=parent,
         resume=claim.run,
         restart_if_damaged=True,
@@ -159,8 +159,14 @@ def _fit(leased: _LeasedTrial, parent: str, threads: int, say: Log) -> None:
 
 
 def _tags(claim: Claim, sweep: str, threads: int | None) -> dict[str, str]:
-    """Return the MLflow tags of a trial's run."""
-    words = [*claim.overrides, *([f"trainer.threads={threads}"] if threads else [])]
+    """Return the MLflow tags of a trial's run.
+
+    Args:
+        threads: with which the trial runs; the recorded command must not depend on the machine.
+    """
+    words = list(claim.overrides)
+    if threads and f"trainer.threads={threads}" not in words:
+        words.append(f"trainer.threads={threads}")
     tags = {
         "segtune.kind": "trial",
         "segtune.sweep": sweep,
