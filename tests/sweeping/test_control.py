@@ -1,4 +1,4 @@
-"""A sweep steered from another shell: how far it is, an end, another try, one more worker, and what it would do."""
+"""Commands that steer a sweep from another shell, and the dry run."""
 
 import json
 from types import SimpleNamespace
@@ -10,7 +10,8 @@ from segtune.cli.main import main
 from segtune.sweeping import timing
 from segtune.sweeping.dimensions import Dimension
 from segtune.sweeping.identity import differences
-from segtune.sweeping.records import ERROR
+from segtune.sweeping.plan import plan_sweep
+from segtune.sweeping.records import ERROR, Counts
 from segtune.sweeping.study import SweepStudy
 from tests.conftest import SCENES, tiny_without
 from tests.sweeping.test_study import LINE, make_spec
@@ -27,7 +28,7 @@ def study(tmp_path):
     return study
 
 
-def test_status_tells_how_far_it_is(study, capsys):
+def test_status_prints_the_progress(study, capsys):
     assert main(["status", "t", "--json"]) == 0
     state = json.loads(capsys.readouterr().out)
     assert state["trials"] == {"finished": 1, "pruned": 0, "failed": 1, "running": 0, "waiting": 0}
@@ -35,29 +36,23 @@ def test_status_tells_how_far_it_is(study, capsys):
     assert state["best"] == {"trial": 0, "val/miou": 0.5} and state["n_trials"] == 4
 
 
-def test_stop_keeps_workers_from_claiming_until_the_sweep_goes_on(study, capsys):
+def test_stop_keeps_workers_from_claiming_until_the_next_start(study, capsys):
     assert main(["stop", "t"]) == 0 and "segtune sweep t" in capsys.readouterr().out
     assert study.claim(LINE) is None
     study.begin()
     assert study.claim(LINE) is not None
 
 
-def test_retry_enqueues_what_failed(study, capsys):
+def test_retry_enqueues_the_failed_trials(study, capsys):
     assert main(["retry", "t", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["retried"] == 1
-    assert study.counts().to_json() == {
-        "finished": 1,
-        "pruned": 0,
-        "failed": 0,
-        "running": 0,
-        "waiting": 1,
-    }
+    assert study.counts() == Counts(finished=1, waiting=1)
     assert main(["retry", "t", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["retried"] == 0
 
 
 @pytest.mark.parametrize("verb", ["stop", "retry"])
-def test_the_command_to_continue_is_right_in_every_folder(
+def test_the_printed_command_to_continue_works_in_every_folder(
     verb, study, tmp_path, capsys, monkeypatch
 ):
     main([verb, "t"])
@@ -74,14 +69,16 @@ def test_the_command_to_continue_is_right_in_every_folder(
     assert f"sweep unknown tracking.root={tmp_path / 'mlruns'}" in capsys.readouterr().err
 
 
-def test_another_store_is_no_other_question():
-    known = {"overrides": ["seed=1", "tracking.root=runs"]}
-    assert differences(known, {"overrides": ["seed=1"]}) == []
-    assert differences(known, {"overrides": ["seed=2"]}) == ["overrides: ['seed=1'] -> ['seed=2']"]
+def test_another_store_does_not_change_the_question():
+    recorded = {"overrides": ["seed=1", "tracking.root=runs"]}
+    assert differences(recorded, {"overrides": ["seed=1"]}) == []
+    assert differences(recorded, {"overrides": ["seed=2"]}) == [
+        "overrides: ['seed=1'] -> ['seed=2']"
+    ]
 
 
 @pytest.mark.parametrize("verb", ["status", "stop", "retry", "worker"])
-def test_a_sweep_that_was_never_started_is_told(verb, capsys):
+def test_a_sweep_that_was_never_started_is_an_error(verb, capsys):
     assert main([verb, "nothing"]) == 2
     assert "never started" in capsys.readouterr().err
 
@@ -102,14 +99,10 @@ def test_bare_status_lists_the_sweeps_of_the_store(study, tmp_path, capsys):
     }
     assert rows["t"]["trials"]["failed"] == 1 and rows["u"]["best"]["val/miou"] == 0.7
     assert main(["status"]) == 0
-    assert (
-        "t  open      2/4 trials (1 finished, 0 pruned, 1 failed), best 0.5000"
-        in capsys.readouterr().out
-    )
-    assert (
-        main(["status", "tracking.root=nowhere"]) == 0
-        and "holds no sweep" in capsys.readouterr().out
-    )
+    line = "t  open      2/4 trials (1 finished, 0 pruned, 1 failed), best 0.5000"
+    assert line in capsys.readouterr().out
+    assert main(["status", "tracking.root=nowhere"]) == 0
+    assert "holds no sweep" in capsys.readouterr().out
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -119,18 +112,16 @@ def test_bare_sweep_lists_the_files_with_their_questions(tmp_path, capsys):
     (tmp_path / "sweeps" / "quickstart.yaml").write_text("n_trials: 1\n")
     assert main(["sweep"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert any(line.split(maxsplit=1) == ["mine", "is it mine?"] for line in lines)
-    assert any(
-        line.split(maxsplit=1) == ["quickstart", "(no question in line 1)"] for line in lines
-    )  # before ours
-    assert (
-        any(line.startswith("camvid_loss ") for line in lines) and max(map(len, lines[:-1])) <= 100
-    )
+    rows = [line.split(maxsplit=1) for line in lines]
+    assert ["mine", "is it mine?"] in rows
+    assert ["quickstart", "(no question in line 1)"] in rows  # the user's file, not the shipped one
+    assert any(line.startswith("camvid_loss ") for line in lines)
+    assert max(map(len, lines[:-1])) <= 100
 
 
-@pytest.mark.parametrize(("keys", "missed"), [(1, False), (5, True), (20, True)])
-def test_a_forecast_times_first_and_last_choices_and_names_what_it_leaves_out(
-    keys, missed, monkeypatch
+@pytest.mark.parametrize(("keys", "is_partial"), [(1, False), (5, True), (20, True)])
+def test_a_forecast_times_first_and_last_choices_and_names_the_untimed_ones(
+    keys, is_partial, monkeypatch
 ):
     sizes = ([256], [384], [512], [1024])
     dimensions = [Dimension("hp.image_size", "hp.image_size", choices=sizes)]
@@ -140,7 +131,7 @@ def test_a_forecast_times_first_and_last_choices_and_names_what_it_leaves_out(
         timing, "_seconds", lambda spec, space, values: float(values["hp.image_size"][0])
     )
     result = timing.time_choices(None, space)
-    assert (result.low, result.high) == (256.0, 1024.0) and bool(result.untimed) == missed
+    assert (result.low, result.high) == (256.0, 1024.0) and bool(result.untimed) == is_partial
     assert int(result.measured.split()[5]) <= 12
     if keys == 5:
         assert "hp.image_size=[512]" in result.untimed[0]
@@ -157,40 +148,36 @@ def test_a_dry_run_prints_space_and_forecast_and_leaves_nothing(tmp_path, capsys
         return costs[config.template["name"]] * size
 
     monkeypatch.setattr("segtune.sweeping.timing.forecast_seconds", forecast)
-    (tmp_path / "sweeps").mkdir()
     search = {
         "template": ["swift", "fpn"],
         "hp.width": [16, 32],
         "hp.batch_size": [2, 4],
         "hp.per_item_lrate": {},
+        "hp.num_epochs": [2, 6],
     }
-    search["hp.num_epochs"] = [2, 6]
-    fixed = tiny_without("template", *search)
     data = {
         "n_trials": 4,
-        "overrides": fixed,
+        "overrides": tiny_without(*search),
         "search": search,
         "enqueue": [{"hp.num_epochs": 2, "hp.batch_size": 2}],
     }
+    (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps" / "dry.yaml").write_text(json.dumps(data))
-    assert main(["sweep", "dry", "--dry-run", "--json"]) == 0
-    plan = json.loads(capsys.readouterr().out)
-    assert plan["left"] == 4 and plan["size"] is None
+    plan = plan_sweep("dry", [])
+    assert plan.left == 4 and plan.size is None
     # swift: 10 s, twice the width, twice the batch, three times the epochs; fpn has no width
-    assert plan["trial_seconds_range"] == [10.0, 40.0 * 2 * 3]
-    assert plan["trial_seconds"] == pytest.approx((10 * 1.5 * 1.5 * 2 + 40 * 1.5 * 2) / 2)
-    assert plan["wall_seconds"] == 2 * plan["trial_seconds"] and plan["wall_seconds_range"] == [
-        20.0,
-        480.0,
-    ]
-    assert main(["sweep", "dry", "--dry-run"]) == 0
-    out = capsys.readouterr().out
-    assert "swift: about 45 s (10 to 120)" in out and "fpn: about 120 s (40 to 240)" in out
-    assert "from a few steps of 5 configurations" in out and "tried first: template=swift" in out
-    assert "about 2.8 minutes (0.3 to 8.0) in all; nothing was started" in out
-    assert (
-        main(["sweep", "dry", "sweep.dry_run=true", "sweep.n_trials=null", "sweep.budget=45m"]) == 0
-    )
+    assert (plan.trial.low, plan.trial.high) == (10.0, 40.0 * 2 * 3)
+    assert plan.trial.mean == pytest.approx((10 * 1.5 * 1.5 * 2 + 40 * 1.5 * 2) / 2)
+    json_plan = plan.to_json()
+    assert json_plan["wall_seconds"] == 2 * plan.trial.mean
+    assert json_plan["wall_seconds_range"] == [20.0, 480.0]
+    lines = "\n".join(plan.lines())
+    assert "swift: about 45 s (10 to 120)" in lines and "fpn: about 120 s (40 to 240)" in lines
+    assert "from a few steps of 5 configurations" in lines
+    assert "tried first: template=swift" in lines
+    assert "about 2.8 minutes (0.3 to 8.0) in all; nothing was started" in lines
+    budget_alone = ["sweep.dry_run=true", "sweep.n_trials=null", "sweep.budget=45m"]
+    assert main(["sweep", "dry", *budget_alone]) == 0
     assert "about 45.0 minutes in all; nothing was started" in capsys.readouterr().out
     assert not (tmp_path / "mlruns").exists()
 
@@ -200,12 +187,8 @@ def test_overrides_of_a_searched_template_that_is_not_the_default_reach_the_swee
 ):
     monkeypatch.setattr("segtune.sweeping.timing.forecast_seconds", lambda config, patience: 1.0)
     (tmp_path / "sweeps").mkdir()
-    fixed = [
-        *SCENES,
-        "trainer=debug",
-        "hp.encoder=resnet18",
-        "hp.image_size=[64]",
-    ]  # swift has no encoder
+    # swift, the default template, has no encoder
+    fixed = [*SCENES, "trainer=debug", "hp.encoder=resnet18", "hp.image_size=[64]"]
     data = {"n_trials": 2, "overrides": fixed, "search": {"template": ["fpn", "linknet"]}}
     (tmp_path / "sweeps" / "two.yaml").write_text(json.dumps(data))
     assert main(["sweep", "two", "--dry-run"]) == 0

@@ -1,4 +1,4 @@
-"""Configurations that a sweep file names itself: checked against the space, tried first, each once."""
+"""Enqueued configurations: checked against the space, tried first, each once."""
 
 import pytest
 
@@ -22,27 +22,27 @@ def spec(enqueue, search=None, overrides=FIXED, **options):
     return SweepSpec(search=search or SEARCH, overrides=list(overrides), enqueue=enqueue, **values)
 
 
-def given_out(study, space, most=99):
-    rows = []
-    while len(rows) < most and (claim := study.claim(space)) is not None:
-        rows.append(claim.overrides[len(FIXED) :])
+def run(study, space, at_most=99):
+    """The overrides of the trials that a study hands out."""
+    overrides = []
+    while len(overrides) < at_most and (claim := study.claim(space)) is not None:
+        overrides.append(claim.overrides[len(FIXED) :])
         study.finish(claim.trial, 0.5)
-    return rows
+    return overrides
 
 
-def test_enqueued_configurations_are_tried_first_and_once_whatever_stops_the_sweep(tmp_path):
-    known = {"template": "fpn", "hp.per_item_lrate": 2e-3, "trainer.ema_decay": 0.99}
-    wanted = spec(["default", known])
-    space = build_space(wanted)
-    first = given_out(SweepStudy(tmp_path, wanted), space, most=1)
-    study = SweepStudy(tmp_path, wanted)
-    study.release(study.claim(space).trial)  # stopped on the way
-    rest = given_out(SweepStudy(tmp_path, wanted), space)
-    assert first == [
-        ["template=swift", "hp.width=32", "hp.per_item_lrate=0.002", "trainer.ema_decay=0.98"]
-    ]
-    assert rest[0] == ["template=fpn", "hp.per_item_lrate=0.002", "trainer.ema_decay=0.99"]
-    assert len(rest) == 5 and study.counts().finished == 6
+def test_enqueued_configurations_are_tried_first_and_once_despite_interruptions(tmp_path):
+    known_good = {"template": "fpn", "hp.per_item_lrate": 2e-3, "trainer.ema_decay": 0.99}
+    sweep = spec(["default", known_good])
+    space = build_space(sweep)
+    (first,) = run(SweepStudy(tmp_path, sweep), space, at_most=1)
+    study = SweepStudy(tmp_path, sweep)
+    study.release(study.claim(space).trial)  # interrupted
+    others = run(SweepStudy(tmp_path, sweep), space)
+    default = ["hp.width=32", "hp.per_item_lrate=0.002", "trainer.ema_decay=0.98"]
+    assert first == ["template=swift", *default]
+    assert others[0] == ["template=fpn", "hp.per_item_lrate=0.002", "trainer.ema_decay=0.99"]
+    assert len(others) == 5 and study.counts().finished == 6
     assert len({tuple(t.user_attrs[OVERRIDES]) for t in study.counted()}) == 6
 
 
@@ -69,13 +69,12 @@ def test_a_configuration_outside_of_the_space_is_refused(enqueue, message):
 
 
 def test_a_default_outside_of_the_space_is_refused_and_the_key_named():
-    with pytest.raises(
-        ConfigError, match=r"hp\.width=32 \(its default\).*give hp\.width in this item"
-    ):
-        build_space(spec(["default"], {"hp.width": [16, 24]}, n_trials=2))
-    assert build_space(spec([{"hp.width": 16}], {"hp.width": [16, 24]}, n_trials=2)).enqueued == (
-        {"hp.width": 16},
-    )
+    search = {"hp.width": [16, 24]}
+    message = r"hp\.width=32 \(its default\).*give hp\.width in this item"
+    with pytest.raises(ConfigError, match=message):
+        build_space(spec(["default"], search, n_trials=2))
+    space = build_space(spec([{"hp.width": 16}], search, n_trials=2))
+    assert space.enqueued == ({"hp.width": 16},)
 
 
 def test_more_configurations_than_trials_are_refused():

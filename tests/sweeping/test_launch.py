@@ -1,4 +1,4 @@
-"""What a sweep refuses before its first trial."""
+"""Faults that a sweep reports before its first trial."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ search: {template: [swift, linknet], hp.batch_size: [2, 4]}
         (["trainer.accelerator=gpu"], r"sweep 's': template=swift: .*no CUDA device"),
     ],
 )
-def test_what_no_trial_of_a_template_could_start_with_is_refused_at_once(
+def test_a_fault_of_all_trials_of_a_template_is_reported_at_once(
     words, message, tmp_path, monkeypatch
 ):
     def build(model, classes, pretrained=False):

@@ -1,24 +1,27 @@
-"""A study in a database: found again by its sweep's name, its password kept to its owner, and in every report."""
+"""A study in a database: found by the sweep's name, with a password that only its owner reads."""
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import optuna
+import psutil
 import pytest
+from filelock import FileLock
 
 import segtune
 from segtune.cli.main import main
 from segtune.config.schema import TrackingConfig
 from segtune.errors import ConfigError
 from segtune.report.compare import compare
-from segtune.sweeping import storage as storages
 from segtune.sweeping.dimensions import Dimension
 from segtune.sweeping.launch import run_sweep
 from segtune.sweeping.location import remember, remembered
 from segtune.sweeping.plan import plan_sweep
 from segtune.sweeping.records import load_study
 from segtune.sweeping.space import Space
+from segtune.sweeping.storage import StudyStorage
 from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.worker import WorkerTask
 from segtune.tracking.runs import artifact, get_run, sweep_runs
@@ -33,17 +36,15 @@ SPACE = Space((), ("swift",), (Dimension("x", "x"), Dimension("y", "y")))
 
 @pytest.fixture
 def database(tmp_path, monkeypatch):
-    """What stands for a PostgreSQL server: URL -> a database of its own."""
+    """A stand-in for PostgreSQL: each URL opens a database of its own."""
     opened = {}
 
     def open_database(url, name):
         if url not in opened:
             opened[url] = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/{len(opened)}.db")
-        return storages.StudyStorage(
-            opened[url], lambda: storages.FileLock(tmp_path / "lock"), lambda: 1e6
-        )
+        return StudyStorage(opened[url], lambda: FileLock(tmp_path / "lock"), lambda: 1e6)
 
-    monkeypatch.setattr(storages, "_database", open_database)
+    monkeypatch.setattr("segtune.sweeping.storage._database", open_database)
     yield opened
     for storage in opened.values():
         storage.engine.dispose()
@@ -92,7 +93,7 @@ def test_every_verb_finds_the_study_by_its_name(study, capsys):
     assert not (study.folder / "journal.log").exists()
 
 
-def test_the_address_is_its_owners_alone(study, tmp_path, monkeypatch):
+def test_only_the_owner_reads_the_address(study, tmp_path, monkeypatch):
     file = study.folder / "storage.json"
     assert file.stat().st_mode & 0o777 == 0o600 and remembered(study.folder) == URL
     assert "secret" not in json.dumps(dict(study.study.user_attrs))
@@ -107,7 +108,7 @@ def test_the_address_is_its_owners_alone(study, tmp_path, monkeypatch):
         remembered(study.folder)
 
 
-def test_a_sweep_goes_on_in_its_database_and_is_not_begun_anew_elsewhere(tmp_path, database):
+def test_a_sweep_continues_in_its_database_and_does_not_restart_elsewhere(tmp_path, database):
     fixed = "".join(f"  - {w}\n" for w in tiny_without("hp.width"))
     (tmp_path / "s.yaml").write_text(
         f"n_trials: 2\nsearch: {{hp.width: [16, 24]}}\noverrides:\n{fixed}"
@@ -127,60 +128,41 @@ def test_a_sweep_goes_on_in_its_database_and_is_not_begun_anew_elsewhere(tmp_pat
 
 
 @pytest.mark.services
-def test_a_sweep_in_postgresql_ends_in_a_whole_report_and_leaks_no_password(tmp_path, postgresql):
+def test_a_sweep_in_postgresql_ends_in_a_complete_report_and_leaks_no_password(
+    tmp_path, postgresql
+):
     url = postgresql.replace("segtune@", "segtune:secret@")
     fixed = "".join(f"  - {w}\n" for w in tiny_without("hp.width", "hp.per_item_lrate"))
     text = "n_trials: 5\nworkers: 1\npruner: none\nsampler: random\nsearch:\n  hp.width: [16, 24]\n"
     text += "  hp.per_item_lrate: {min: 1.0e-4, max: 1.0e-2, log: true}\noverrides:\n"
     (tmp_path / "s.yaml").write_text(f"{text}{fixed}")
-    command = [
-        "segtune",
-        "sweep",
-        "s.yaml",
-        f"sweep.storage={url}",
-        "hp.num_epochs=1",
-        "tracking.overlays=0",
-    ]
-    with subprocess.Popen(
-        [*_python(), *command[1:]], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    ) as process:
-        shown = []
+    overrides = [f"sweep.storage={url}", "hp.num_epochs=1", "tracking.overlays=0"]
+    command = [sys.executable, "-m", "segtune", "sweep", "s.yaml", *overrides]
+    visible_words = []
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:
             if "trial" in line:
-                shown += [words for pid in _children(process.pid) for words in _words_of(pid)]
-    assert process.returncode == 0 and shown and not any("secret" in w for w in shown)
+                for pid in _children(process.pid):
+                    visible_words += _words_of(pid)
+    assert process.returncode == 0 and visible_words
+    assert not any("secret" in word for word in visible_words)
     assert main(["status", "s"]) == 0
     store = open_store(TrackingConfig(root=str(tmp_path / "mlruns")))
     page = segtune.compare("s").html.read_text()
-    assert (
-        "Optimisation history" in page
-        and "val mIoU by parameter" in page
-        and "Hyperparameter importance" in page
-    )
-    runs = [
-        *sweep_runs(store, "s"),
-        get_run(store, sweep_runs(store, "s")[0].tags["mlflow.parentRunId"]),
-    ]
-    for run in runs:
+    for title in ("Optimisation history", "Hyperparameter importance", "val mIoU by parameter"):
+        assert title in page
+    trial_runs = sweep_runs(store, "s")
+    parent = get_run(store, trial_runs[0].tags["mlflow.parentRunId"])
+    for run in [*trial_runs, parent]:
         texts = [str(run.params), str(run.tags)]
         folder = artifact(store, run.id, "")
         texts += [p.read_text() for p in folder.rglob("*") if p.suffix in (".yaml", ".json")]
         assert not any("secret" in t for t in texts)
-    assert (
-        load_study(tmp_path / "mlruns" / "sweeps" / "s", "s").user_attrs["spec"].get("storage")
-        is None
-    )
-
-
-def _python():
-    import sys
-
-    return [sys.executable, "-m", "segtune"]
+    study = load_study(tmp_path / "mlruns" / "sweeps" / "s", "s")
+    assert study.user_attrs["spec"].get("storage") is None
 
 
 def _children(pid):
-    import psutil
-
     try:
         return [p.pid for p in psutil.Process(pid).children(recursive=True)]
     except psutil.NoSuchProcess:

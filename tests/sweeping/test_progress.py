@@ -1,4 +1,4 @@
-"""How far a sweep is, as data, lines and a picture."""
+"""The progress of a sweep as data, as lines and as a panel."""
 
 import io
 
@@ -33,17 +33,11 @@ def test_progress_counts_and_compares_with_the_best_at_the_same_epoch(tmp_path):
     state = progress(halfway(tmp_path).study, 8, workers=2)
     assert state.to_json()["trials"]["finished"] == 3 and state.best == (1, 0.7)
     (row,) = state.running
-    assert (row.number, row.epoch, row.num_epochs, row.miou, row.best_there) == (
-        3,
-        2,
-        3,
-        0.35,
-        0.71,
-    )
+    assert (row.number, row.epoch, row.num_epochs) == (3, 2, 3)
+    assert (row.miou, row.best_there) == (0.35, 0.71)
     assert state.eta is not None and state.eta[0] >= 0
-    assert state.lines()[0].startswith(
-        "sweep t: 3 of 8 done (3 finished, 0 pruned, 0 failed), 1 running"
-    )
+    first_line = "sweep t: 3 of 8 done (3 finished, 0 pruned, 0 failed), 1 running"
+    assert state.lines()[0].startswith(first_line)
 
 
 def rendered(renderable, width):
@@ -70,13 +64,14 @@ def test_the_panel_cuts_nothing_at_usual_widths(width):
     )
     text = rendered(Panel(state), width)
     words = " ".join(text.split())
-    for shown in ("preparing", "14 s", "10/1000", "2 h 59 min", "2 h 02 min", "0.5432", "0.6012", "template=segformer",
-                  "encoder=mobilenetv4_conv_small", "per_item_lrate=0.000218", "best 0.6511 (trial 7)"):  # fmt: skip
-        assert shown in words, shown
+    cells = ["preparing", "14 s", "10/1000", "2 h 59 min", "2 h 02 min", "0.5432", "0.6012"]
+    params = ["template=segformer", "encoder=mobilenetv4_conv_small", "per_item_lrate=0.000218"]
+    for text_part in [*cells, *params, "best 0.6511 (trial 7)"]:
+        assert text_part in words
     assert "…" not in text and max(map(len, text.splitlines())) <= width
 
 
-def test_a_trial_tells_its_phase_and_its_time_from_its_first_steps_on(tmp_path, monkeypatch):
+def test_a_trial_reports_its_phase_and_its_time_from_its_first_steps_on(tmp_path, monkeypatch):
     now = [100.0]
     monkeypatch.setattr("segtune.sweeping.pulse.time.monotonic", lambda: now[0])
     study = SweepStudy(tmp_path, make_spec(n_trials=2))
@@ -99,7 +94,7 @@ def test_a_trial_tells_its_phase_and_its_time_from_its_first_steps_on(tmp_path, 
     assert "running for" in rendered("\n".join(progress(study.study, 2, 1).lines()), 120)
 
 
-def test_a_resumed_trial_counts_what_was_done_before(tmp_path, monkeypatch):
+def test_a_resumed_trial_counts_its_earlier_epochs(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr("segtune.sweeping.pulse.time.monotonic", lambda: now[0])
     study = SweepStudy(tmp_path, make_spec(n_trials=1))
@@ -113,7 +108,7 @@ def test_a_resumed_trial_counts_what_was_done_before(tmp_path, monkeypatch):
     assert progress(study.study, 1, 1).running[0].left == pytest.approx(40, abs=2)
 
 
-def test_a_trial_that_tells_nothing_yet_is_measured_by_those_that_finished(tmp_path):
+def test_a_trial_without_an_estimate_takes_the_time_of_the_finished_ones(tmp_path):
     study = SweepStudy(tmp_path, make_spec(n_trials=2))
     study.study.add_trial(optuna.trial.create_trial(value=0.5, user_attrs={"seconds": 60.0}))
     claim = study.claim(LINE)
@@ -121,12 +116,11 @@ def test_a_trial_that_tells_nothing_yet_is_measured_by_those_that_finished(tmp_p
     assert progress(study.study, 2, 1).running[0].left == pytest.approx(60, abs=2)
 
 
-def test_the_panel_shows_them(tmp_path, capsys):
+def test_the_panel_shows_epoch_scores_and_the_best_trial(tmp_path, capsys):
     study = halfway(tmp_path)
     text = rendered(Panel(progress(study.study, 8, 2)), 100)
-    assert (
-        "2/3" in text and "0.3500" in text and "0.7100" in text and "best 0.7000 (trial 1)" in text
-    )
+    assert "2/3" in text and "0.3500" in text and "0.7100" in text
+    assert "best 0.7000 (trial 1)" in text
     with live_panel(lambda: progress(study.study, 8, 2)) as tick:
         tick()
     assert "sweep t" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Search spaces: ranges out of the declarations, narrowed by the file, checked before anything starts."""
+"""Search spaces: the templates' ranges, narrowed by the sweep file and checked at the start."""
 
 import optuna
 import pytest
@@ -45,7 +45,7 @@ def test_numeric_ranges_respect_type_and_step():
     assert values <= {2, 4, 6, 8} and len(values) > 1
 
 
-def test_settings_that_no_template_declares_are_searched_in_their_own_kind():
+def test_settings_that_no_template_declares_are_searched_in_their_own_type():
     search = {
         "seed": [0, 1, 2],
         "augment.scale": [[0.75, 1.5], [0.5, 2.0]],
@@ -53,17 +53,14 @@ def test_settings_that_no_template_declares_are_searched_in_their_own_kind():
         "augment.hflip": {"min": 0, "max": 1},
         "trainer.ema_decay": [None, 0.99],
     }
-    found = [
-        compose(o).config
-        for o in ask(build_space(spec(search, ["dataset=street", "augment.crop_size=128"])))
-    ]
-    assert {c.seed for c in found} == {0, 1, 2}
-    assert {c.augment.scale for c in found} == {(0.75, 1.5), (0.5, 2.0)}
-    assert {c.augment.crop_start for c in found} == {64, 96, 128}
-    assert all(
-        0 < c.augment.hflip < 1 for c in found
-    )  # the file's whole numbers do not make a rate one
-    assert {c.trainer.ema_decay for c in found} == {None, 0.99}
+    space = build_space(spec(search, ["dataset=street", "augment.crop_size=128"]))
+    configs = [compose(overrides).config for overrides in ask(space)]
+    assert {c.seed for c in configs} == {0, 1, 2}
+    assert {c.augment.scale for c in configs} == {(0.75, 1.5), (0.5, 2.0)}
+    assert {c.augment.crop_start for c in configs} == {64, 96, 128}
+    # a rate stays a real number although the file writes its ends as whole numbers
+    assert all(0 < c.augment.hflip < 1 for c in configs)
+    assert {c.trainer.ema_decay for c in configs} == {None, 0.99}
 
 
 @pytest.mark.parametrize(
@@ -91,7 +88,7 @@ def test_settings_that_no_template_declares_are_searched_in_their_own_kind():
         ({"tracking.root": ["a", "b"]}, "cannot be searched"),
     ],
 )
-def test_a_fault_in_the_space_is_told_before_anything_starts(search, message):
+def test_a_fault_in_the_space_is_reported_before_anything_starts(search, message):
     with pytest.raises(ConfigError, match=message):
         build_space(spec(search))
 
@@ -114,7 +111,7 @@ def test_a_fault_in_the_space_is_told_before_anything_starts(search, message):
         ({"hp.width": [16]}, ["resume=0123"], "a trial begins a run of its own"),
     ],
 )
-def test_an_override_of_what_is_searched_is_refused(search, overrides, message):
+def test_an_override_of_a_searched_key_is_refused(search, overrides, message):
     with pytest.raises(ConfigError, match=message):
         build_space(spec(search, ["dataset=street", *overrides]))
 
@@ -133,7 +130,7 @@ def test_an_override_of_what_is_searched_is_refused(search, overrides, message):
         {"trainer": ["cpu", "ddp"]},
     ],
 )
-def test_what_all_trials_share_cannot_be_searched(search):
+def test_a_key_that_all_trials_share_cannot_be_searched(search):
     with pytest.raises(ConfigError, match="cannot be searched; .*(all trials share|shared)"):
         build_space(spec(search, []))
 
@@ -151,8 +148,8 @@ def test_what_all_trials_share_cannot_be_searched(search):
         {"hp.pretrained_weights": [None, "none"]},
     ],
 )
-def test_a_choice_that_stands_twice_is_refused(search):
-    with pytest.raises(ConfigError, match="stands there twice"):
+def test_a_choice_that_appears_twice_is_refused(search):
+    with pytest.raises(ConfigError, match="appears twice"):
         build_space(spec(search))
 
 
@@ -189,12 +186,12 @@ def test_a_choice_that_stands_twice_is_refused(search):
         ({"loss": ["ce", "masks"]}, "search.loss: .*template=swift has none"),
     ],
 )
-def test_a_range_that_a_trial_could_not_keep_to_is_refused(search, message):
+def test_a_range_that_trials_cannot_follow_is_refused(search, message):
     with pytest.raises(ConfigError, match=message):
         build_space(spec(search))
 
 
-def test_a_step_that_divides_the_range_only_to_rounding_is_taken():
+def test_a_step_that_divides_the_range_up_to_rounding_is_accepted():
     space = build_space(spec({"augment.hflip": {"min": 0.1, "max": 0.7, "step": 0.2}}))
     assert {round(compose(o).config.augment.hflip, 9) for o in ask(space)} == {0.1, 0.3, 0.5, 0.7}
 
@@ -221,7 +218,7 @@ def test_overrides_may_belong_to_a_searched_template_that_is_not_the_default():
         ("n_trials: 9\nsearch: {seed: [0, 1], hp.width: [16, 24]}\n", "holds 4 configurations"),
     ],
 )
-def test_a_fault_in_the_files_text_is_told(text, message, tmp_path):
+def test_a_fault_in_the_text_of_the_file_is_reported(text, message, tmp_path):
     (tmp_path / "s.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
         build_space(load_spec(str(tmp_path / "s.yaml")))
@@ -243,11 +240,11 @@ def test_sweep_overrides_change_the_file_and_others_reach_every_trial():
         ("none.yaml", [], "does not exist"),
     ],
 )
-def test_a_fault_in_the_file_is_told(name, overrides, message):
+def test_a_fault_in_the_name_or_the_overrides_is_reported(name, overrides, message):
     with pytest.raises(ConfigError, match=message):
         load_spec(name, overrides)
 
 
-def test_a_sweep_over_several_devices_a_trial_is_refused():
+def test_a_sweep_of_trials_on_several_devices_is_refused():
     with pytest.raises(ConfigError, match="trainer.devices=2.*one device"):
         build_space(spec({"hp.width": {}}, ["dataset=street", "trainer=ddp"]))

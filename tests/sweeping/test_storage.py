@@ -1,4 +1,4 @@
-"""The study's storage in bad weather: a full disk, a line that was cut off, a lock whose holder was killed."""
+"""Faults of the storage: a full disk, an incomplete line, the lock of a killed process."""
 
 import errno
 import os
@@ -10,13 +10,12 @@ import time
 import pytest
 
 from segtune.errors import ConfigError, StorageError
-from segtune.sweeping import storage as storages
 from segtune.sweeping.storage import open_storage
 from segtune.sweeping.study import SweepStudy
 from tests.sweeping.test_study import LINE, make_spec
 
 
-def test_a_full_disk_is_waited_for_and_leaves_no_half_line(tmp_path, monkeypatch):
+def test_a_full_disk_is_waited_for_and_leaves_no_incomplete_line(tmp_path, monkeypatch):
     study = SweepStudy(tmp_path, make_spec(n_trials=2))
     fsync, full = os.fsync, iter([True] * 3)
 
@@ -25,16 +24,15 @@ def test_a_full_disk_is_waited_for_and_leaves_no_half_line(tmp_path, monkeypatch
             raise OSError(errno.ENOSPC, "No space left on device")
         fsync(number)
 
-    monkeypatch.setattr(storages.os, "fsync", fail_thrice)
+    monkeypatch.setattr(os, "fsync", fail_thrice)
     claim = study.claim(LINE)
     study.finish(claim.trial, 0.5)
     assert next(full, False) is False
-    assert (
-        SweepStudy(tmp_path, make_spec(n_trials=2)).counts().finished == 1
-    )  # read afresh from the file
+    reopened = SweepStudy(tmp_path, make_spec(n_trials=2))
+    assert reopened.counts().finished == 1
 
 
-def test_a_line_that_was_cut_off_is_written_over(tmp_path):
+def test_an_incomplete_line_is_overwritten(tmp_path):
     study = SweepStudy(tmp_path, make_spec(n_trials=2))
     study.finish(study.claim(LINE).trial, 0.5)
     with (tmp_path / "journal.log").open("a") as file:
@@ -44,7 +42,7 @@ def test_a_line_that_was_cut_off_is_written_over(tmp_path):
     assert SweepStudy(tmp_path, make_spec(n_trials=2)).counts().finished == 2
 
 
-def test_a_lock_whose_holder_was_killed_is_free_at_once(tmp_path):
+def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path):
     SweepStudy(tmp_path, make_spec())
     holder = textwrap.dedent(
         """
@@ -63,7 +61,7 @@ def test_a_lock_whose_holder_was_killed_is_free_at_once(tmp_path):
     assert time.monotonic() - begun < 5
 
 
-def test_a_storage_of_another_kind_or_out_of_reach_is_told(tmp_path):
+def test_a_storage_of_another_kind_or_out_of_reach_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="postgresql://"):
         open_storage(tmp_path, "sqlite:///x.db", "t")
     with pytest.raises(StorageError, match="cannot be reached"):

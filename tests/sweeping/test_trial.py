@@ -1,4 +1,4 @@
-"""What becomes of a trial: pruned, infeasible, out of memory, diverged."""
+"""The ends of a trial: finished, pruned, infeasible, out of memory, diverged."""
 
 import signal
 from pathlib import Path
@@ -12,17 +12,17 @@ from segtune.config.commands import recorded_words
 from segtune.config.schema import TrackingConfig
 from segtune.errors import Interrupted, SegtuneError
 from segtune.runtime.signals import StopRequest
-from segtune.sweeping import trial as trials
-from segtune.sweeping.records import ERROR, OVERRIDES, RUN
+from segtune.sweeping.records import ERROR, OVERRIDES, RUN, Counts
 from segtune.sweeping.space_building import build_space
 from segtune.sweeping.spec import SweepSpec
 from segtune.sweeping.study import SweepStudy
+from segtune.sweeping.trial import run_trial
 from segtune.tracking.runs import get_run, search_runs
 from segtune.tracking.store import open_store
 from segtune.training.result import RunResult
 from tests.conftest import SCENES, tiny_without
 
-PARENT_OF_NONE = ""
+NO_PARENT = ""
 
 
 class Sweep:
@@ -38,35 +38,33 @@ class Sweep:
     def run(self) -> optuna.trial.FrozenTrial:
         claim = self.study.claim(self.space)
         stop = StopRequest()
-        trials.run_trial(self.study, claim, PARENT_OF_NONE, 1, stop, say=lambda _: None)
+        run_trial(self.study, claim, NO_PARENT, 1, stop, say=lambda _: None)
         return self.study.study.trials[claim.trial.number]
 
 
 def test_a_trial_may_be_pruned_after_each_epoch_but_its_last(tmp_path, monkeypatch):
     sweep = Sweep(tmp_path, overrides=[*SCENES, "hp.num_epochs=3"])
-    sweep.study.study.pruner = optuna.pruners.ThresholdPruner(
-        lower=0.9
-    )  # would prune every value below
-    answers = []
+    sweep.study.study.pruner = optuna.pruners.ThresholdPruner(lower=0.9)  # prunes 0.5
+    prune_answers = []
 
     def fit(config, request, hooks, **_):
-        answers.extend(hooks.on_epoch(epoch, {"val/miou": 0.5}) for epoch in range(3))
+        prune_answers.extend(hooks.on_epoch(epoch, {"val/miou": 0.5}) for epoch in range(3))
         hooks.commit(RunResult("run", "finished", {"val/miou": 0.5}, Path(), Path(), 1.0))
 
-    monkeypatch.setattr(trials, "fit", fit)
-    assert sweep.run().value == 0.5 and answers == [True, True, False]
+    monkeypatch.setattr("segtune.sweeping.trial.fit", fit)
+    assert sweep.run().value == 0.5 and prune_answers == [True, True, False]
 
 
 def test_the_command_of_a_trial_means_the_same_from_any_folder(tmp_path, monkeypatch):
-    given = {}
+    recorded = {}
 
     def fit(config, request, hooks, **_):
-        given.update(request.tags)
+        recorded.update(request.tags)
         hooks.commit(RunResult("run", "finished", {"val/miou": 0.5}, Path(), Path(), 1.0))
 
-    monkeypatch.setattr(trials, "fit", fit)
+    monkeypatch.setattr("segtune.sweeping.trial.fit", fit)
     Sweep(tmp_path, overrides=[*SCENES, "tracking.root=my runs"]).run()
-    words = recorded_words(given["segtune.command"], "train")
+    words = recorded_words(recorded["segtune.command"], "train")
     assert f"tracking.root={tmp_path / 'my runs'}" in words and "hp.width=16" in words
 
 
@@ -76,18 +74,19 @@ def test_the_command_of_a_trial_records_the_threads_that_it_ran_with(
 ):
     runs = []
 
-    def fit(config, tags, commit, **_):
-        runs.append((config.trainer.threads, recorded_words(tags["segtune.command"], "train")))
-        commit(RunResult("run", "finished", {"val/miou": 0.5}, Path(), Path(), 1.0))
+    def fit(config, request, hooks, **_):
+        words = recorded_words(request.tags["segtune.command"], "train")
+        runs.append((config.trainer.threads, words))
+        hooks.commit(RunResult("run", "finished", {"val/miou": 0.5}, Path(), Path(), 1.0))
 
-    monkeypatch.setattr(trials, "fit", fit)
+    monkeypatch.setattr("segtune.sweeping.trial.fit", fit)
     Sweep(tmp_path, overrides=[*SCENES, *of_sweep]).run()  # one thread is the worker's share
     ((threads, words),) = runs
     assert threads == recorded
     assert [w for w in words if w.startswith("trainer.threads=")] == [f"trainer.threads={recorded}"]
 
 
-def test_an_infeasible_trial_ends_before_it_trains_and_teaches_the_sampler(tmp_path):
+def test_an_infeasible_trial_ends_before_training_and_records_its_constraints(tmp_path):
     sweep = Sweep(tmp_path, constraints={"params_m": 0.1, "latency_ms": 1e6})
     trial = sweep.run()
     assert trial.state == TrialState.PRUNED and not trial.intermediate_values
@@ -102,7 +101,7 @@ def test_a_feasible_trial_keeps_its_cost(tmp_path):
     assert set(trial.user_attrs["cost"]) >= {"params_m", "latency_ms"}
 
 
-def test_out_of_memory_goes_on_once_with_half_the_batch_and_the_same_lr_per_item(
+def test_out_of_memory_is_retried_once_with_half_the_batch_and_the_same_lr_per_item(
     tmp_path, monkeypatch
 ):
     sizes = []
@@ -113,72 +112,58 @@ def test_out_of_memory_goes_on_once_with_half_the_batch_and_the_same_lr_per_item
             "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"
         )
 
-    monkeypatch.setattr(trials, "fit", fit)
+    monkeypatch.setattr("segtune.sweeping.trial.fit", fit)
     sweep = Sweep(tmp_path, search={"hp.batch_size": [3, 8], "hp.width": [16]})
     first, second = sweep.run(), sweep.run()
     assert [s for s, _ in sizes] in ([3, 1], [8, 4]) and sizes[0][1] == sizes[1][1]
-    assert sweep.study.counts().to_json() == {
-        "finished": 0,
-        "pruned": 0,
-        "failed": 1,
-        "running": 0,
-        "waiting": 0,
-    }
+    assert sweep.study.counts() == Counts(failed=1)
     assert first.user_attrs[OVERRIDES] != second.user_attrs[OVERRIDES]
-    assert (
-        "hp.batch_size" not in second.params and second.params["hp.width"] == "16"
-    )  # half of it is no choice
+    assert "hp.batch_size" not in second.params  # half the batch is not among the choices
+    assert second.params["hp.width"] == "16"
     assert "can't allocate memory" in second.user_attrs[ERROR]
 
 
 def test_a_diverged_trial_fails_with_its_step_and_is_not_registered(tmp_path):
     more = ["hp.per_item_lrate=1e30", "optimizer=sgd"]
     trial = Sweep(tmp_path, overrides=tiny_without("hp.width", "hp.per_item_lrate") + more).run()
-    assert (
-        trial.state == TrialState.FAIL
-        and "at step " in trial.user_attrs[ERROR]
-        and trial.value is None
-    )
+    assert trial.state == TrialState.FAIL and trial.value is None
+    assert "at step " in trial.user_attrs[ERROR]
     with pytest.raises(SegtuneError):
         segtune.promote(trial.user_attrs[RUN], "t")
 
 
-def test_a_trial_that_another_worker_finished_is_left_alone_and_so_is_its_run(
-    tmp_path, monkeypatch
-):
+def test_a_trial_that_another_worker_finished_and_its_run_stay_untouched(tmp_path, monkeypatch):
     sweep = Sweep(tmp_path)
     report = optuna.Trial.report
 
     def taken_over(trial, value, step):
-        sweep.study.study.tell(trial.number, state=TrialState.FAIL)  # by a janitor
+        sweep.study.study.tell(trial.number, state=TrialState.FAIL)  # as another worker does
         report(trial, value, step)
 
     monkeypatch.setattr(optuna.Trial, "report", taken_over)
     lines = []
     claim = sweep.study.claim(sweep.space)
-    trials.run_trial(sweep.study, claim, PARENT_OF_NONE, 1, StopRequest(), lines.append)
+    run_trial(sweep.study, claim, NO_PARENT, 1, StopRequest(), lines.append)
     assert "taken over" in lines[-1]
     trial = sweep.study.study.trials[0]
     assert ERROR not in trial.user_attrs
-    assert (
-        get_run(open_store(TrackingConfig()), trial.user_attrs[RUN]).state == "running"
-    )  # the other's to end
+    run = get_run(open_store(TrackingConfig()), trial.user_attrs[RUN])
+    assert run.state == "running"  # the other worker ends it
 
 
-def test_a_signal_that_comes_while_the_study_is_asked_is_not_lost(tmp_path, monkeypatch):
-    sweep, stop, asked = Sweep(tmp_path), StopRequest(), []
+def test_a_signal_that_comes_while_the_study_is_read_is_not_lost(tmp_path, monkeypatch):
+    sweep, stop, calls = Sweep(tmp_path), StopRequest(), []
 
-    def ask() -> bool:
-        asked.append(True)
-        if len(asked) == 1:
+    def stop_requested() -> bool:
+        calls.append(True)
+        if len(calls) == 1:
             signal.raise_signal(signal.SIGTERM)
         return False
 
     claim = sweep.study.claim(sweep.space)
-    monkeypatch.setattr(sweep.study, "stop_requested", ask)
+    monkeypatch.setattr(sweep.study, "stop_requested", stop_requested)
     with stop.listening(), pytest.raises(Interrupted):
-        trials.run_trial(sweep.study, claim, PARENT_OF_NONE, 1, stop, say=lambda _: None)
-    assert sweep.study.counts().waiting == 1  # given back
-    assert [r.state for r in search_runs(open_store(TrackingConfig()), {"segtune.sweep": "t"})] == [
-        "interrupted"
-    ]
+        run_trial(sweep.study, claim, NO_PARENT, 1, stop, say=lambda _: None)
+    assert sweep.study.counts().waiting == 1
+    (run,) = search_runs(open_store(TrackingConfig()), {"segtune.sweep": "t"})
+    assert run.state == "interrupted"

@@ -1,4 +1,4 @@
-"""A worker's supervisor: it ends with whoever started it, even if that is killed while the worker still loads."""
+"""A worker's supervisor ends with its launcher, even if that is killed while the worker loads."""
 
 import multiprocessing
 import os
@@ -15,13 +15,13 @@ from segtune.sweeping import worker
 from segtune.sweeping.worker import _wait, start
 
 
-def test_a_worker_is_told_who_started_it():
+def test_a_worker_gets_the_process_id_of_its_launcher_and_its_task():
     words = [sys.executable, "-c", "import sys; print(sys.argv[1], sys.stdin.read())"]
     with start(words, "a task", stdout=subprocess.PIPE) as process:
         assert process.stdout.read().decode().split(maxsplit=1) == [str(os.getpid()), "a task\n"]
 
 
-def test_a_launcher_that_was_gone_before_the_worker_looked_ends_it():
+def test_a_worker_ends_if_its_launcher_is_gone_at_the_first_look():
     child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
     child.start()
     stop = StopRequest()
@@ -29,9 +29,9 @@ def test_a_launcher_that_was_gone_before_the_worker_looked_ends_it():
     assert stop.requested and not child.is_alive()
 
 
-def test_a_stop_that_comes_before_the_child_listens_is_not_lost(monkeypatch):
+def test_a_stop_before_the_child_listens_is_not_lost(monkeypatch):
     def first_thread(*args, **options):
-        os.kill(os.getpid(), signal.SIGTERM)  # the child's first step; its own handler comes later
+        os.kill(os.getpid(), signal.SIGTERM)  # the child has no handler of its own yet
         return threading.Thread(*args, **options)
 
     def pull(task, space, stop, label, on_claim):
@@ -44,13 +44,11 @@ def test_a_stop_that_comes_before_the_child_listens_is_not_lost(monkeypatch):
     stop, task = StopRequest(), SimpleNamespace(spec=None)
     with stop.listening():
         code = worker.supervise(task, "w", os.getppid(), stop)
-    assert code == Interrupted.exit_code  # 0 where the child never knew
+    assert code == Interrupted.exit_code  # 0 if the child had lost the signal
 
 
-def test_nothing_is_started_for_a_launcher_that_is_gone(monkeypatch):
+def test_no_child_is_started_for_a_launcher_that_is_gone(monkeypatch):
     monkeypatch.setattr(worker, "build_space", lambda spec: None)
     monkeypatch.setattr(worker, "_wait", None)  # calling it would fail
-    assert (
-        worker.supervise(SimpleNamespace(spec=None), "w", 2**22 + 1, StopRequest())
-        == Interrupted.exit_code
-    )
+    code = worker.supervise(SimpleNamespace(spec=None), "w", 2**22 + 1, StopRequest())
+    assert code == Interrupted.exit_code

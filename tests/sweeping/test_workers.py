@@ -1,4 +1,6 @@
-"""How many trials run at a time."""
+"""The number of workers: given, or measured."""
+
+import json
 
 import pytest
 
@@ -11,7 +13,7 @@ from segtune.training.time_budget import best_workers
 from tests.conftest import TINY, tiny_without
 
 
-def test_as_many_workers_as_finish_most_trials(monkeypatch, tmp_path):
+def test_auto_takes_the_number_of_workers_that_finishes_most_trials(monkeypatch, tmp_path):
     import torch
 
     # a step of 100 ms on four threads, 170 on two, 300 on one
@@ -23,27 +25,22 @@ def test_as_many_workers_as_finish_most_trials(monkeypatch, tmp_path):
     )
     before = torch.get_num_threads()
     try:
-        number, why = best_workers(compose([*TINY, f"tracking.root='{tmp_path}'"]).config)
+        number, reason = best_workers(compose([*TINY, f"tracking.root='{tmp_path}'"]).config)
     finally:
         torch.set_num_threads(before)
-    assert number == 4 and "4 of 1 threads: 75" in why and "1 of 4 threads: 100" in why
+    assert number == 4 and "4 of 1 threads: 75" in reason and "1 of 4 threads: 100" in reason
 
 
-def test_auto_becomes_a_number_before_anything_starts(monkeypatch, tmp_path):
+def test_auto_is_measured_before_anything_starts(monkeypatch, tmp_path):
     monkeypatch.setattr("segtune.sweeping.launch.best_workers", lambda config: (3, "as measured"))
     file = tmp_path / "s.yaml"
-    file.write_text(
-        "# Question: none\nn_trials: 2\nworkers: auto\noverrides:\n"
-        + "".join(
-            f"  - {w}\n" for w in [*tiny_without("hp.width"), f"tracking.root={tmp_path}/runs"]
-        )
-        + "search: {hp.width: [16, 24]}\n"
-    )
+    overrides = [*tiny_without("hp.width"), f"tracking.root={tmp_path}/runs"]
+    search = {"hp.width": [16, 24]}
+    data = {"n_trials": 2, "workers": "auto", "overrides": overrides, "search": search}
+    file.write_text(json.dumps(data))
     lines = []
     plan = plan_sweep(str(file), [], lines.append)
-    assert plan.workers == 3 and any(
-        "sweep.workers=auto: 3 (as measured)" in line for line in lines
-    )
+    assert plan.workers == 3 and "sweep.workers=auto: 3 (as measured)" in lines
     with pytest.raises(ConfigError, match="give Slurm and Ray a number"):
         plan_sweep(str(file), ["sweep.launcher=slurm"], lines.append)
     assert SweepSpec(name="x", n_trials=1, workers="auto", search={"hp.width": {}}).processes == 2

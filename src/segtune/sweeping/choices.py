@@ -96,7 +96,7 @@ def _check_distinct(dimension: Dimension, values: list[Any]) -> None:
     for number, value in enumerate(values):
         if value in values[:number] or texts[number] in texts[:number]:
             raise ConfigError(
-                f"search.{dimension.key}: {literal(value)} stands there twice, and no "
+                f"search.{dimension.key}: {literal(value)} appears twice, and no "
                 "configuration is trained twice. Leave one out; to repeat a configuration, search "
                 "seed: [0, 1, 2]."
             )

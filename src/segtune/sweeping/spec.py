@@ -126,7 +126,7 @@ class SweepSpec(Settings):
         mode="before",
     )
     @classmethod
-    def _is_no_switch(cls, value: Any) -> Any:
+    def _refuse_booleans(cls, value: Any) -> Any:
         if isinstance(value, bool):
             raise ValueError("a number is expected")
         return value
