@@ -15,6 +15,7 @@ import segtune
 from segtune.cli.main import main
 from segtune.config.commands import command
 from segtune.config.compose import compose
+from segtune.data.audit import audit
 from segtune.data.batches.cache import load_split
 from segtune.data.sources import open_source
 from segtune.errors import DataError
@@ -25,7 +26,8 @@ from segtune.sweeping.spec import load_spec
 from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.trial import run_trial
 from tests.conftest import SCENES, TINY, tiny_without, write_pairs
-from tests.data.test_audit import audit, config, image_path, mask_path, unknown
+from tests.data.seeded_faults import image_path, mask_path, unknown
+from tests.data.test_audit import open_roads
 from tests.data.test_audit import root as root  # the fixture of clean pairs
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -241,7 +243,7 @@ def test_the_page_of_a_check_opens_from_disk_without_an_error_or_a_request(root,
     image_path(root, 6).rename(image_path(root, 6).with_name("<script>alert(1)<.png"))
     mask_path(root, 6).rename(mask_path(root, 6).with_name("<script>alert(1)<.png"))
     Image.open(mask_path(root, 8)).crop((0, 0, 9, 9)).save(mask_path(root, 8))
-    page = write_page(audit(open_source(config(root)), [60]), tmp_path / "a page")
+    page = write_page(audit(open_roads(root), [60]), tmp_path / "a page")
     words = [
         str(BROWSER),
         "--headless",

@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 
 from segtune.cli.main import main
 from segtune.sweeping.records import load_study
-from tests.data.test_formats import write_cvat, write_labelme, write_voc
+from tests.data.annotation_sets import write_cvat, write_labelme, write_voc
 
 SIDE = 64
 SETTINGS = ["trainer=debug", "augment=light", "tracking.overlays=1", "hp.image_size=[64]"]

@@ -17,7 +17,7 @@ from segtune.tracking.runs import get_run
 from segtune.tracking.store import open_store
 from segtune.training.fit import fit
 from segtune.training.request import RunHooks, RunRequest
-from tests.data.test_formats import write_coco
+from tests.data.annotation_sets import write_coco
 
 QUIET = {"say": lambda _: None}
 SHORT = [

@@ -16,7 +16,7 @@ from segtune.tracking.recorded import changed_dataset, dataset_of, recorded_conf
 from segtune.tracking.run_writer import RunWriter
 from segtune.tracking.store import open_store
 from tests.conftest import write_pairs
-from tests.data.test_formats import write_coco
+from tests.data.annotation_sets import write_coco
 
 BESIDE = {"classes": ["road", "car"], "ignore": [255, 2], "groups": "^."}
 
