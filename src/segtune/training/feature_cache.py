@@ -108,12 +108,21 @@ def encoded_views(components: RunComponents, say: Log) -> tuple[FeatureViews, Fe
         *encoder_facts,
         components.config.sampling.model_dump(mode="json"),
     ]
-    train = _Split(
-        "train", train_facts, len(components.train) * views, views,
-        lambda: _augmented(components.train, augment, views, seed),
-    )  # fmt: skip
     val_facts = [components.val.fingerprint, *encoder_facts]
-    val = _Split("val", val_facts, len(components.val), 1, lambda: _unchanged(components.val))
+    train = _Split(
+        name="train",
+        facts=train_facts,
+        rows=len(components.train) * views,
+        views=views,
+        pairs=lambda: _augmented(components.train, augment, views, seed),
+    )
+    val = _Split(
+        name="val",
+        facts=val_facts,
+        rows=len(components.val),
+        views=1,
+        pairs=lambda: _unchanged(components.val),
+    )
     return _cached(components, train, say), _cached(components, val, say)
 
 
