@@ -3,7 +3,9 @@
 import pytest
 
 import segtune
+from segtune.api.experiments import LISTED
 from segtune.errors import ConfigError
+from segtune.tracking.listing import KINDS
 
 FUNCTIONS = {
     "train": [],
@@ -43,3 +45,9 @@ def test_a_malformed_override_is_a_config_error(name, word, tmp_path):
     with pytest.raises(ConfigError):
         getattr(segtune, name)(*FUNCTIONS[name], word)
     assert not (tmp_path / "mlruns").exists() and not (tmp_path / "out").exists()
+
+
+def test_every_kind_of_entry_can_be_listed():
+    assert set(LISTED) == set(KINDS)
+    with pytest.raises(ConfigError, match="did you mean 'runs'"):
+        segtune.list_entries("run")

@@ -340,7 +340,7 @@ def runs_page(tracking: "TrackingConfig") -> tuple[str, str]:
         return "", ""
 
 
-_LISTED = ("runs", "sweeps", "models", "datasets")
+LISTED = ("runs", "sweeps", "models", "datasets")
 
 
 def list_entries(
@@ -356,8 +356,8 @@ def list_entries(
     """
     from segtune.errors import ConfigError, nearest
 
-    if kind not in _LISTED:
-        raise ConfigError(f"'{kind}' cannot be listed; {nearest(kind, _LISTED)}")
+    if kind not in LISTED:
+        raise ConfigError(f"'{kind}' cannot be listed; {nearest(kind, LISTED)}")
     from segtune.tracking.listing import listing
 
     return listing(open_root(root, uri, experiment), kind)

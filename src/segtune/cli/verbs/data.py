@@ -69,7 +69,7 @@ VERBS = {
             ),
             Option(
                 "run",
-                "run, or several runs with commas, for --labels",
+                "run for --labels, or several runs separated by commas",
                 "list",
                 value="RUN",
                 completes="run",

@@ -27,7 +27,9 @@ VERBS = {
         "Check this machine and the store, and repair what a crash left.",
         "segtune doctor --fix",
         options=(
-            Option("fix", "repair the damage that can be repaired; cut files keep a copy", "flag"),
+            Option(
+                "fix", "repair the damage, as far as possible; a cut file is copied first", "flag"
+            ),
             *STORE,
             EXPERIMENT,
         ),

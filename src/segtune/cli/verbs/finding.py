@@ -25,7 +25,7 @@ def _templates(call: Call) -> Outcome:
 def _list(call: Call) -> Outcome:
     from segtune.api import experiments
 
-    kind = call.one_name("of runs, sweeps, models, datasets")
+    kind = call.one_name(f"of {', '.join(experiments.LISTED)}")
     listing = experiments.list_entries(kind, **store_options(call))
     return Outcome(listing.to_json(), [*listing.lines(), *page_lines(listing.page)])
 

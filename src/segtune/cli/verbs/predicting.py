@@ -21,8 +21,8 @@ def _predict(call: Call) -> Outcome:
         raise ConfigError(f"{call.overrides[0]}: changes a workflow; name it with workflow=NAME.")
     if workflow is not None:
         model = prediction.workflow(workflow, *call.overrides, **store_options(call))
-    looks = [option.name for option in _LOOKS]
-    options = call.given("output", "regions", "overwrite", *looks)
+    fields = [option.name for option in _FIELDS]
+    options = call.given("output", "regions", "overwrite", *fields)
     result = prediction.predict(model, sources, **options, **store_options(call))
     count = f"{result.images} images and {result.frames} video frames"
     lines = [f"{count}: regions.json and the other files in {result.output}"]
@@ -50,8 +50,9 @@ _PREDICT = "segtune.api.prediction:predict"
 _OPTIONS = "segtune.inference.options:Options"
 _EXPORT = "segtune.api.datasets:export"
 
-_LOOKS = (
-    Option("min_area", "smaller regions, in pixels, are left out", "integer", _OPTIONS, above=0),
+# each sets a field of Options
+_FIELDS = (
+    Option("min_area", "leave out regions with fewer pixels", "integer", _OPTIONS, above=0),
     Option("formats", "files to write besides regions.json", "list", _OPTIONS),
     Option(
         "tile",
@@ -139,7 +140,7 @@ VERBS = {
                 _PREDICT,
                 default_text="as the workflow says, else concept",
             ),
-            *_LOOKS,
+            *_FIELDS,
             Option("overwrite", "replace earlier predictions", "boolean", _PREDICT),
             *STORE,
         ),
