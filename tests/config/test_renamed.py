@@ -6,6 +6,7 @@ import pytest
 
 from segtune.cli.main import main
 from segtune.config import renamed
+from segtune.config.commands import recorded_words
 from segtune.config.compose import compose
 from segtune.config.keys import flatten, validate
 from segtune.config.renamed import RENAMED, current_tree, former_keys
@@ -125,6 +126,12 @@ def test_a_recorded_config_is_read_silently(old, capsys):
     assert validate(recorded) == validate(before)
     assert recorded == unchanged  # the record itself stays as it is
     assert capsys.readouterr().err == ""
+
+
+@OLD_KEYS
+def test_a_recorded_command_is_read_with_the_new_key(old):
+    command = f"segtune train seed=1 {old}={VALUES[old][0]}"
+    assert recorded_words(command, "train") == ["seed=1", f"{RENAMED[old]}={VALUES[old][0]}"]
 
 
 @OLD_KEYS

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from segtune.config.conf_folders import conf_dirs
 from segtune.config.quoting import quoted, unquoted
+from segtune.config.renamed import current_word
 
 if TYPE_CHECKING:
     from segtune.config.dataset_schema import DatasetConfig
@@ -78,13 +79,15 @@ def absolute_words(words: Sequence[str]) -> list[str]:
 
 
 def recorded_words(text: str, verb: str) -> list[str]:
-    """Return the words after the verb of a recorded command; none if it has another verb.
+    """Return the words after the verb of a recorded command, with the present names of keys.
+
+    A command with another verb has none.
 
     >>> recorded_words("python -m segtune train 'dataset.root=my roads' seed=3", "train")
     ['dataset.root=my roads', 'seed=3']
     """
     parts = shlex.split(text)
-    return parts[parts.index(verb) + 1 :] if verb in parts else []
+    return [current_word(part) for part in parts[parts.index(verb) + 1 :]] if verb in parts else []
 
 
 def in_folder(folder: str, text: str) -> str:
