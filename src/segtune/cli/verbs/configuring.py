@@ -45,7 +45,12 @@ def _model_apart(name: str) -> "Model":
     from segtune.inference.workflow.workflow import WorkflowConfig
     from segtune.sweeping.spec import SweepSpec
 
-    return {"sweep": SweepSpec, "gate": GateConfig, "workflow": WorkflowConfig}[name]
+    models: dict[str, Model] = {
+        "sweep": SweepSpec,
+        "gate": GateConfig,
+        "workflow": WorkflowConfig,
+    }
+    return models[name]
 
 
 def _settings(section: str) -> "list[Setting]":

@@ -314,7 +314,7 @@ class _Job:
     ) -> tuple[Input, dict[str, Any] | DataError]:
         """An image that is read in windows: its mask is a GeoTIFF, its overlay small, its regions one per class."""
         options, writer = self.options, self.writer
-        unfit = [f for f in options.formats if f in ("yolo", "clarifai")]
+        unfit: list[str] = [f for f in options.formats if f in ("yolo", "clarifai")]
         unfit += ["components"] * (options.split != "concept") + ["a workflow's steps"] * (
             self.workflow is not None
         )
