@@ -27,7 +27,8 @@ from torch import nn
 from segtune.config.compose import compose
 from segtune.data.batches.cache import load_split
 from segtune.data.sources import open_source
-from segtune.inference.engines.engine import Eager, Fastest, in_bf16
+from segtune.inference.engines.bf16 import in_bf16
+from segtune.inference.engines.engine import Eager, Fastest
 from segtune.inference.engines.graphs import Runtime, to_int8, to_onnx, to_openvino
 from segtune.inference.loading import open_model
 from segtune.measure.metrics import count_pairs, score
@@ -76,7 +77,7 @@ def _forms(
     to_openvino(folder / "model.onnx", folder / "model.xml")
     to_int8(folder / "model.onnx", folder / "int8.onnx", calibration)
     plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
-    default = Fastest(model, graphs=True, keep=folder / "engines.json", say=print)
+    default = Fastest(model, graphs=True, cache=folder / "engines.json", say=print)
     halved = in_bf16(model)
     return {
         "eager fp32": lambda x: _eager(plain, x, False),

@@ -54,7 +54,7 @@ from segtune.config.compose import compose
 from segtune.data.batches.cache import load_split
 from segtune.data.batches.decoded import Decoded
 from segtune.data.sources import open_source
-from segtune.inference.engines.engine import gains_from_bf16
+from segtune.inference.engines.bf16 import gains_from_bf16
 from segtune.measure.metrics import count_pairs, score
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 import segtune
 from segtune.data.reading.images import resize_image, target_size
 from segtune.data.street.scenes import Scene
+from segtune.inference.choices import SMOOTHINGS
 from segtune.inference.segmenter import Segmenter
-from segtune.inference.smoothing import SMOOTHINGS, Smoother
+from segtune.inference.smoothing import Smoother
 from segtune.measure.metrics import count_pairs, score
 
 SEED, RATE = 90_000, 12.5

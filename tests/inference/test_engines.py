@@ -1,4 +1,4 @@
-"""Engines: folded batch norms, bf16 and graphs see what eager fp32 sees, and the choice among them is measured once."""
+"""Engines: folded batch norms, bf16 and graphs agree with eager fp32; `auto` measures once."""
 
 import copy
 import json
@@ -10,15 +10,9 @@ import torch
 import segtune
 from segtune.data.street.scenes import Scene
 from segtune.errors import ConfigError
-from segtune.inference.engines import graphs as export
-from segtune.inference.engines.engine import (
-    Eager,
-    Fastest,
-    fold,
-    gains_from_bf16,
-    in_bf16,
-    make_engine,
-)
+from segtune.inference.engines import graphs
+from segtune.inference.engines.bf16 import fold, gains_from_bf16, in_bf16
+from segtune.inference.engines.engine import Eager, Fastest, make_engine
 from segtune.inference.segmenter import Segmenter
 from segtune.models.build import build
 
@@ -62,7 +56,7 @@ def test_folding_changes_no_logit(architecture):
     "name", ["bf16", pytest.param("onnx", marks=TRACED), pytest.param("openvino", marks=TRACED)]
 )
 @pytest.mark.parametrize("size", [(64, 96), (130, 190)])
-def test_every_engine_sees_what_eager_sees(trained, name, size):
+def test_every_engine_agrees_with_eager(trained, name, size):
     with torch.inference_mode():
         expected = Eager(trained.model).decide(scenes(), size)
         found = make_engine(trained.model, name, (64, 96)).decide(scenes(), size)
@@ -72,21 +66,21 @@ def test_every_engine_sees_what_eager_sees(trained, name, size):
 
 
 def test_the_fastest_is_measured_once_and_agrees_with_eager(trained, tmp_path):
-    lines, keep = [], tmp_path / "engines.json"
-    engine = Fastest(trained.model, keep=keep, say=lines.append)
+    lines, cache = [], tmp_path / "engines.json"
+    engine = Fastest(trained.model, cache=cache, say=lines.append)
     with torch.inference_mode():
         first = engine.decide(scenes(), (64, 96))
-        told = json.loads(keep.read_text())
-        again = Fastest(trained.model, keep=keep, say=lines.append).decide(scenes(), (64, 96))
-    assert len(told) == 1 and len(lines) == 1
-    row = next(iter(told.values()))
+        results = json.loads(cache.read_text())
+        again = Fastest(trained.model, cache=cache, say=lines.append).decide(scenes(), (64, 96))
+    assert len(results) == 1 and len(lines) == 1
+    row = next(iter(results.values()))
     assert row["engine"] in ("eager", "bf16") and row["agreement"] >= 0.995
     assert all(np.array_equal(a[0], b[0]) for a, b in zip(first, again, strict=True))
 
 
 def test_a_folder_of_hundreds_of_sizes_is_not_measured_hundreds_of_times(trained, tmp_path):
     lines = []
-    engine = Fastest(trained.model, keep=tmp_path / "engines.json", say=lines.append)
+    engine = Fastest(trained.model, cache=tmp_path / "engines.json", say=lines.append)
     with torch.inference_mode():
         for n in range(12):
             engine.coarse(torch.zeros(1, 3, 64 + n, 96 - n, dtype=torch.uint8))
@@ -96,14 +90,14 @@ def test_a_folder_of_hundreds_of_sizes_is_not_measured_hundreds_of_times(trained
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_graph_of_one_size_serves_that_one_and_leaves_others_to_torch(
+def test_a_graph_of_one_size_computes_that_size_and_torch_the_others(
     trained, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path))  # no graph of these weights is there yet
 
     def of_one_size(model, path, size, confidence):
-        graph = export.Graph(copy.deepcopy(model), confidence).eval()
-        export._trace(graph, torch.zeros(1, 3, *size, dtype=torch.uint8), path, None)
+        graph = graphs.Graph(copy.deepcopy(model), confidence).eval()
+        graphs._trace(graph, torch.zeros(1, 3, *size, dtype=torch.uint8), path, None)
         return False
 
     monkeypatch.setattr("segtune.inference.engines.engine.to_onnx", of_one_size)
@@ -118,7 +112,7 @@ def test_a_graph_of_one_size_serves_that_one_and_leaves_others_to_torch(
     assert all(np.array_equal(a[1], b[1]) for a, b in zip(turned, halved, strict=True))
 
 
-def test_an_engine_that_sees_something_else_is_not_taken(trained, tmp_path, monkeypatch):
+def test_an_engine_with_other_results_is_not_chosen(trained, tmp_path, monkeypatch):
     def other(model):
         changed = in_bf16(model)
         torch.nn.init.zeros_(changed.net.net.head[1].weight)
@@ -126,42 +120,41 @@ def test_an_engine_that_sees_something_else_is_not_taken(trained, tmp_path, monk
 
     monkeypatch.setattr("segtune.inference.engines.engine.in_bf16", other)
     monkeypatch.setattr("segtune.inference.engines.engine.gains_from_bf16", lambda: True)
-    monkeypatch.setattr("segtune.inference.engines.engine._MARGIN", 1e9)  # however slow
+    monkeypatch.setattr("segtune.inference.engines.engine.MARGIN", 1e9)  # however slow
     with torch.inference_mode():
-        assert (
-            Fastest(trained.model, keep=tmp_path / "x.json").engine(scenes(), graphs=False).name
-            == "eager"
-        )
-    assert [r["engine"] for r in next(iter(json.loads((tmp_path / "x.json").read_text()).values()))["measured"]] == [
-        "eager", "bf16",
-    ]  # fmt: skip
+        fastest = Fastest(trained.model, cache=tmp_path / "x.json")
+        assert fastest.engine(scenes(), graphs=False).name == "eager"
+    (measurement,) = json.loads((tmp_path / "x.json").read_text()).values()
+    assert [row["engine"] for row in measurement["measured"]] == ["eager", "bf16"]
 
 
 @pytest.mark.parametrize(
     ("supported", "ms", "gains"), [(True, 1.0, True), (True, 2.0, False), (False, 1.0, False)]
 )
-def test_bf16_instructions_count_only_where_they_are_faster(monkeypatch, supported, ms, gains):
+def test_bf16_is_used_only_where_it_is_faster(monkeypatch, supported, ms, gains):
     monkeypatch.setattr(
         torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported, raising=False
     )
     times = {torch.float32: 1.5, torch.bfloat16: ms}
     monkeypatch.setattr(
-        "segtune.inference.engines.engine._fastest_call", lambda layer, image: times[image.dtype]
+        "segtune.inference.engines.bf16._fastest_call", lambda layer, image: times[image.dtype]
     )
     assert gains_from_bf16.__wrapped__() is gains
 
 
-def test_no_graph_is_traced_for_what_it_could_not_give(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("segtune.inference.engines.engine.Graph", None)  # calling it would fail
+def test_no_graph_is_traced_for_logits_or_another_size(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "segtune.inference.engines.engine.GraphEngine", None
+    )  # calling it would fail
     with torch.inference_mode():
-        engine = Fastest(trained.model, graphs=True, keep=tmp_path / "engines.json")
+        engine = Fastest(trained.model, graphs=True, cache=tmp_path / "engines.json")
         assert engine.logits(scenes()).shape == (3, 10, 64, 96)
         assert engine.decide(scenes(), (100, 150))[0][0].shape == (100, 150)
     row = next(iter(json.loads((tmp_path / "engines.json").read_text()).values()))
     assert {r["engine"] for r in row["measured"]} <= {"eager", "bf16"}
 
 
-def test_a_loaded_segmenter_computes_as_it_was_measured_unless_told(tiny_run, store_root):
+def test_a_loaded_segmenter_computes_in_eager_by_default(tiny_run, store_root):
     image = Scene(20).render(64, 96).image
     exact = segtune.load(tiny_run.segmenter).segment(image)
     assert np.array_equal(
@@ -174,6 +167,7 @@ def test_a_loaded_segmenter_computes_as_it_was_measured_unless_told(tiny_run, st
 
 
 def test_a_runtime_that_is_not_installed_names_the_extra(trained, monkeypatch):
-    monkeypatch.setattr("segtune.inference.engines.graphs._NEEDS", {"onnx": ("no_such_library",)})
+    missing = graphs.ExportFormat(("no_such_library",), 0.999)
+    monkeypatch.setitem(graphs.FORMATS, "onnx", missing)
     with pytest.raises(ConfigError, match=r"pip install 'segtune\[export\]'"):
         make_engine(trained.model, "onnx", (64, 96))

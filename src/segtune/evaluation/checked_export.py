@@ -22,6 +22,7 @@ from segtune.data.sources import open_source
 from segtune.errors import ConfigError, DataError, StorageError
 from segtune.evaluation.evaluate import check_classes
 from segtune.inference.engines.graphs import (
+    FORMATS,
     OPSET,
     Runtime,
     check_installed,
@@ -40,9 +41,6 @@ from segtune.tracking.registry import is_active, locate
 from segtune.tracking.run_writer import RunWriter
 from segtune.tracking.store import open_store
 
-LIMITS = {"onnx": 0.999, "openvino": 0.999, "int8": 0.95}
-"""Lowest share of pixels on which an export must agree, unless `min_agreement` gives another."""
-
 
 @dataclass(frozen=True)
 class ExportRequest:
@@ -53,7 +51,7 @@ class ExportRequest:
         format: onnx, openvino or int8 (calibrated on train images).
         output: folder of the export.
         images: highest number of images to calibrate on, and to compare on.
-        min_agreement: lowest share of pixels of the same class; by default see `LIMITS`.
+        min_agreement: lowest share of pixels of the same class; by default see `FORMATS`.
         overwrite: replace an earlier export.
     """
 
@@ -315,7 +313,9 @@ def _resized(ids: NDArray[np.uint8], truth: torch.Tensor) -> torch.Tensor:
 
 
 def _check_agreement(exported: Exported, request: ExportRequest) -> None:
-    least = LIMITS[request.format] if request.min_agreement is None else request.min_agreement
+    least = request.min_agreement
+    if least is None:
+        least = FORMATS[request.format].least_agreement
     if exported.agreement < least:
         raise DataError(
             f"the {request.format} export of {request.model} agrees with it on "

@@ -1,7 +1,7 @@
-"""Exports: a segmenter as an ONNX or OpenVINO graph, bytes in and class ids out, in full precision or int8.
+"""Export a segmenter as an ONNX or OpenVINO graph: bytes in, class ids out, in fp32 or int8.
 
-The graph takes images (B, 3, H, W) uint8 of any size and gives masks (B, H, W) uint8; normalisation, padding, resizing
-of the logits and argmax are inside.
+The graph takes images (B, 3, H, W) uint8 of any size and returns masks (B, H, W) uint8. It includes
+normalisation, padding, resizing of the logits, and argmax.
 """
 
 import copy
@@ -11,6 +11,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -24,20 +25,34 @@ from torch import Tensor, nn
 from segtune.errors import ConfigError, nearest
 from segtune.models.segmentation_model import SegmentationModel
 
-FORMATS = ("onnx", "openvino", "int8")
 OPSET = 18
-_NEEDS = {
-    "onnx": ("onnx", "onnxscript", "onnxruntime"),
-    "openvino": ("onnx", "onnxscript", "openvino"),
-    "int8": ("onnx", "onnxscript", "onnxruntime"),
+
+
+@dataclass(frozen=True)
+class ExportFormat:
+    """A format of exported graphs.
+
+    Attributes:
+        libraries: modules that it needs.
+        least_agreement: the least share of pixels whose class must equal the segmenter's.
+    """
+
+    libraries: tuple[str, ...]
+    least_agreement: float
+
+
+FORMATS = {
+    "onnx": ExportFormat(("onnx", "onnxscript", "onnxruntime"), 0.999),
+    "openvino": ExportFormat(("onnx", "onnxscript", "openvino"), 0.999),
+    "int8": ExportFormat(("onnx", "onnxscript", "onnxruntime"), 0.95),
 }
 
 
 class Graph(nn.Module):
-    """Images (B, 3, H, W) uint8 -> class ids (B, H, W) uint8, the same whatever the size: it always pads.
+    """Images (B, 3, H, W) uint8 -> class ids (B, H, W) uint8, with the same steps for every size.
 
     Args:
-        confidence: gives the softmax probability of the chosen class, (B, H, W) float32, as a second output.
+        confidence: add a second output, the softmax probability of the class, (B, H, W) float32.
     """
 
     def __init__(self, model: SegmentationModel, confidence: bool = False) -> None:
@@ -49,24 +64,23 @@ class Graph(nn.Module):
         height, width = image.shape[-2:]
         x = self.normalize(image.float(), always_pad=True)
         logits = F.interpolate(self.net(x), size=x.shape[-2:], mode="bilinear", align_corners=False)
-        # cut last: a runtime copies what is cut, even where nothing is, and of logits that is many times the bytes
+        # crop last: a runtime copies what it crops, and logits are many times larger than ids
         ids = logits.argmax(1).to(torch.uint8)[..., :height, :width]
         if not self.confidence:
             return ids
-        return ids, (1.0 / (logits - logits.amax(1, keepdim=True)).exp().sum(1))[
-            ..., :height, :width
-        ]
+        confidence = 1.0 / (logits - logits.amax(1, keepdim=True)).exp().sum(1)
+        return ids, confidence[..., :height, :width]
 
 
 def check_installed(form: str) -> None:
-    """Tells of a format that is none, or whose libraries are not installed.
+    """Check that a format exists and that its libraries are installed.
 
     Raises:
         ConfigError: with the nearest format, or the extra to install.
     """
     if form not in FORMATS:
         raise ConfigError(f"format={form}: {nearest(form, FORMATS)}")
-    for name in _NEEDS[form]:
+    for name in FORMATS[form].libraries:
         try:
             importlib.import_module(name)
         except ImportError:
@@ -74,60 +88,69 @@ def check_installed(form: str) -> None:
 
 
 def is_installed(form: str) -> bool:
-    """Whether a format's libraries are there; none is loaded."""
-    return all(importlib.util.find_spec(name) is not None for name in _NEEDS[form])
+    """Whether the libraries of a format are installed; loads none of them."""
+    return all(importlib.util.find_spec(name) is not None for name in FORMATS[form].libraries)
 
 
 def to_onnx(
     model: SegmentationModel, path: Path, size: tuple[int, int], confidence: bool = False
 ) -> bool:
-    """Writes the graph; whether it takes any size (else only `size`, where the architecture allows no other).
+    """Write an ONNX graph.
 
     Args:
-        size: (H, W) of the images that it is traced with.
-        confidence: as a second output; see `Graph`.
+        size: (H, W) of the images for tracing.
+        confidence: add the confidence as a second output; see `Graph`.
+
+    Returns:
+        whether the graph takes any size. An architecture may allow only `size`.
     """
     graph = Graph(copy.deepcopy(model), confidence).cpu().float().eval()
-    image = torch.randint(0, 255, (2, 3, *size), dtype=torch.uint8)
-    for shapes in (({0: "batch", 2: "height", 3: "width"},), None):
-        try:
-            _trace(graph, image if shapes else image[:1], path, shapes)
-            return shapes is not None
-        except Exception:  # the exporter raises whatever its passes trip over
-            if shapes is None:
-                raise
-    raise AssertionError("unreachable")
+    images = torch.randint(0, 255, (2, 3, *size), dtype=torch.uint8)
+    try:
+        _trace(graph, images, path, ({0: "batch", 2: "height", 3: "width"},))
+    except Exception:  # the exporter raises many types
+        _trace(graph, images[:1], path, None)
+        return False
+    return True
 
 
-def _trace(graph: Graph, image: Tensor, path: Path, shapes: Any) -> None:
-    outputs = ["mask", "confidence"] if graph.confidence else ["mask"]
-    names: dict[str, Any] = {"input_names": ["image"], "output_names": outputs}
+def _trace(graph: Graph, images: Tensor, path: Path, dynamic_shapes: Any) -> None:
     with (
         warnings.catch_warnings(),
-        _pooled_by_sums(),
+        _pooling_by_sums(),
         redirect_stdout(StringIO()),
         torch.inference_mode(),
     ):
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            graph, (image,), str(path), dynamo=True, dynamic_shapes=shapes, opset_version=OPSET, external_data=False,
-            verbose=False, **names,
-        )  # fmt: skip
+            graph,
+            (images,),
+            str(path),
+            dynamo=True,
+            input_names=["image"],
+            output_names=["mask", "confidence"] if graph.confidence else ["mask"],
+            dynamic_shapes=dynamic_shapes,
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+        )
 
 
 @contextmanager
-def _pooled_by_sums() -> Iterator[None]:
-    """Adaptive pooling by differences of running sums, for ONNX has none for sizes that are not known beforehand."""
-    own = F.adaptive_avg_pool2d
+def _pooling_by_sums() -> Iterator[None]:
+    """Replace adaptive pooling while the block runs: ONNX has none for dynamic sizes."""
+    original = F.adaptive_avg_pool2d
     F.adaptive_avg_pool2d = pool_by_sums  # type: ignore[assignment]  # torch allows None in a grid
     try:
         yield
     finally:
-        F.adaptive_avg_pool2d = own
+        F.adaptive_avg_pool2d = original
 
 
 def pool_by_sums(x: Tensor, grid: int | Sequence[int]) -> Tensor:
-    """What `adaptive_avg_pool2d` gives: means over cells floor(i H / g) to ceil((i + 1) H / g) of each axis.
+    """Compute `adaptive_avg_pool2d` as differences of running sums.
+
+    The cells of an axis of length H go from floor(i H / g) to ceil((i + 1) H / g).
 
     >>> x = torch.arange(35.0).reshape(1, 1, 5, 7)
     >>> bool(torch.allclose(pool_by_sums(x, 3), F.adaptive_avg_pool2d(x, 3)))
@@ -135,9 +158,9 @@ def pool_by_sums(x: Tensor, grid: int | Sequence[int]) -> Tensor:
     """
     rows, columns = (grid, grid) if isinstance(grid, int) else grid
     for dim, number, pad in ((-2, rows, (0, 0, 1, 0)), (-1, columns, (1, 0))):
-        length, place = x.shape[dim], torch.arange(number, device=x.device)
+        length, cells = x.shape[dim], torch.arange(number, device=x.device)
         sums = F.pad(torch.cumsum(x, dim), pad)
-        start, end = (place * length) // number, -((-(place + 1) * length) // number)
+        start, end = (cells * length) // number, -((-(cells + 1) * length) // number)
         width = (end - start).to(x.dtype)
         x = sums.index_select(dim, end) - sums.index_select(dim, start)
         x = x / (width[:, None] if dim == -2 else width)
@@ -145,21 +168,21 @@ def pool_by_sums(x: Tensor, grid: int | Sequence[int]) -> Tensor:
 
 
 def to_openvino(source: Path, path: Path) -> None:
-    """Writes an ONNX graph as OpenVINO's model.xml and model.bin, in fp32."""
+    """Write an ONNX graph as OpenVINO's model.xml and model.bin, in fp32."""
     import openvino
 
     openvino.save_model(openvino.convert_model(str(source)), str(path), compress_to_fp16=False)
 
 
 def to_int8(source: Path, path: Path, images: Sequence[NDArray[np.uint8]]) -> None:
-    """Writes an ONNX graph with its convolutions in int8: static, weights per channel, activations by calibration.
+    """Write an ONNX graph with int8 convolutions: static, per-channel weights, calibrated ranges.
 
-    Those that see the image itself stay in fp32: of three channels int8 takes twice as long (LOG.md).
+    Convolutions of the image itself stay in fp32: with three channels, int8 takes twice as long
+    (LOG.md).
 
     Args:
-        images: each (H, W, 3) uint8, what the activations' ranges are measured on.
+        images: (H, W, 3) uint8 each; they calibrate the ranges of the activations.
     """
-    import onnx
     from onnxruntime.quantization import (
         CalibrationDataReader,
         QuantFormat,
@@ -169,37 +192,42 @@ def to_int8(source: Path, path: Path, images: Sequence[NDArray[np.uint8]]) -> No
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
         def __init__(self) -> None:
-            self.rows = iter(images)
+            self.images = iter(images)
 
         def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-            image = next(self.rows, None)
-            return (
-                None
-                if image is None
-                else {"image": np.ascontiguousarray(image.transpose(2, 0, 1)[None])}
-            )
+            image = next(self.images, None)
+            if image is None:
+                return None
+            return {"image": np.ascontiguousarray(image.transpose(2, 0, 1)[None])}
 
-    graph = onnx.load(source).graph
-    channels = {
-        weight.name: weight.dims[1] for weight in graph.initializer if len(weight.dims) == 4
-    }
-    first = [
-        node.name
-        for node in graph.node
-        if node.op_type == "Conv" and channels.get(node.input[1]) == 3
-    ]
-    with warnings.catch_warnings(), _quiet():
+    with warnings.catch_warnings(), _without_warnings():
         warnings.simplefilter("ignore")
         quantize_static(
-            str(source), str(path), Reader(), quant_format=QuantFormat.QDQ, activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8, per_channel=True, op_types_to_quantize=["Conv"],
-            nodes_to_exclude=first,
-        )  # fmt: skip
+            str(source),
+            str(path),
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            op_types_to_quantize=["Conv"],
+            nodes_to_exclude=_convolutions_of_the_image(source),
+        )
+
+
+def _convolutions_of_the_image(source: Path) -> list[str]:
+    """Return the names of the convolutions with three input channels."""
+    import onnx
+
+    graph = onnx.load(source).graph
+    channels = {w.name: w.dims[1] for w in graph.initializer if len(w.dims) == 4}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    return [node.name for node in convolutions if channels.get(node.input[1]) == 3]
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps advice that nobody can follow off the terminal."""
+def _without_warnings() -> Iterator[None]:
+    """Silence the log while the block runs: the quantizer gives advice that does not apply."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -209,50 +237,53 @@ def _quiet() -> Iterator[None]:
 
 
 class Runtime:
-    """An exported graph, ready to run on the CPU.
+    """An exported graph that runs on the CPU.
 
     Attributes:
-        size: (H, W) of the only images that it takes, one at a time; None where it takes any.
+        size: (H, W) of the only images that it takes, one at a time; None if it takes any size.
 
     Args:
-        threads: of the runtime; None for as many as torch has.
-        precision: f32 or bf16, of OpenVINO alone.
+        threads: number of threads; None for as many as torch has.
+        precision: f32 or bf16; OpenVINO only.
     """
 
     def __init__(self, path: Path, threads: int | None = None, precision: str = "f32") -> None:
         threads = threads or torch.get_num_threads()
         if path.suffix == ".xml":
-            check_installed("openvino")
-            import openvino
-
-            settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
-            self._compiled = openvino.Core().compile_model(str(path), "CPU", settings)
-            shape = [
-                int(d.to_string()) if d.is_static else None
-                for d in self._compiled.input(0).partial_shape
-            ]
-            self._run: Any = lambda images: list(self._compiled([images]).values())
+            shape = self._open_openvino(path, threads, precision)
         else:
-            check_installed("onnx")
-            import onnxruntime
-
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = threads
-            options.log_severity_level = 3
-            session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-            shape = [d if isinstance(d, int) else None for d in session.get_inputs()[0].shape]
-            self._run = lambda images: session.run(None, {"image": images})
+            shape = self._open_onnx(path, threads)
         self.size = None if None in shape[2:] else (shape[2], shape[3])
 
+    def _open_openvino(self, path: Path, threads: int, precision: str) -> list[Any]:
+        check_installed("openvino")
+        import openvino
+
+        settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
+        compiled = openvino.Core().compile_model(str(path), "CPU", settings)
+        self._run: Any = lambda images: list(compiled([images]).values())
+        dimensions = compiled.input(0).partial_shape
+        return [int(d.to_string()) if d.is_static else None for d in dimensions]
+
+    def _open_onnx(self, path: Path, threads: int) -> list[Any]:
+        check_installed("onnx")
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        self._run = lambda images: session.run(None, {"image": images})
+        return [d if isinstance(d, int) else None for d in session.get_inputs()[0].shape]
+
     def masks(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Class ids (B, H, W) of images (B, 3, H, W)."""
+        """Return class ids (B, H, W) of images (B, 3, H, W)."""
         return np.asarray(self._run(np.ascontiguousarray(images))[0], np.uint8)
 
     def both(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Class ids and confidences, each (B, H, W), of a graph that was written with both."""
-        ids, sure = self._run(np.ascontiguousarray(images))
-        return np.array(ids, np.uint8), np.array(
-            sure, np.float32
-        )  # copies: OpenVINO uses its memory again
+        """Return class ids and confidences, each (B, H, W); the graph must have both outputs."""
+        ids, confidence = self._run(np.ascontiguousarray(images))
+        # copies: OpenVINO reuses its memory
+        return np.array(ids, np.uint8), np.array(confidence, np.float32)
