@@ -1,4 +1,4 @@
-"""Mask -> region -> mask through every form, read back by whoever is independent of us."""
+"""Mask -> region -> mask in every format, read back by independent programs."""
 
 import base64
 import io

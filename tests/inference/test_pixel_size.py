@@ -13,9 +13,18 @@ from segtune.inference.media.pixel_size import common_metres, pixel_metres
 from tests.inference.test_scale import equivariant
 
 OME = (
-    '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
-    '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="8" SizeY="8" {}/></Image></OME>'
+    '<?xml version="1.0" encoding="UTF-8"?>'
+    '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+    '<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="8" SizeY="8" {}/>'
+    "</Image></OME>"
 )
+
+
+def ome(width: str, height: str, x_unit: str = "", y_unit: str = "") -> str:
+    attributes = f'PhysicalSizeX="{width}" PhysicalSizeY="{height}"'
+    attributes += f' PhysicalSizeXUnit="{x_unit}"' if x_unit else ""
+    attributes += f' PhysicalSizeYUnit="{y_unit}"' if y_unit else ""
+    return OME.format(attributes)
 
 
 def tiff(path: Path, description: str, pixels_a_unit: float = 0.0, side: int = 64) -> Path:
@@ -33,12 +42,12 @@ def tiff(path: Path, description: str, pixels_a_unit: float = 0.0, side: int = 6
 @pytest.mark.parametrize(
     ("description", "pixels_a_unit", "metres"),
     [
-        (OME.format('PhysicalSizeX="0.65" PhysicalSizeY="0.65"'), 0, 0.65e-6),
-        (OME.format('PhysicalSizeX="0.4" PhysicalSizeXUnit="&#181;m" PhysicalSizeY="0.9"'), 0, 0.6e-6),
-        (OME.format('PhysicalSizeX="650" PhysicalSizeXUnit="nm" PhysicalSizeY="650" PhysicalSizeYUnit="nm"'), 0, 0.65e-6),
-        (OME.format('PhysicalSizeX="2" PhysicalSizeXUnit="pixel" PhysicalSizeY="2"'), 0, None),
-        (OME.format('PhysicalSizeX="0" PhysicalSizeY="0.65"'), 0, None),
-        (OME.format('PhysicalSizeX="nan" PhysicalSizeY="0.65"'), 0, None),
+        (ome("0.65", "0.65"), 0, 0.65e-6),
+        (ome("0.4", "0.9", x_unit="&#181;m"), 0, 0.6e-6),
+        (ome("650", "650", x_unit="nm", y_unit="nm"), 0, 0.65e-6),
+        (ome("2", "2", x_unit="pixel"), 0, None),
+        (ome("0", "0.65"), 0, None),
+        (ome("nan", "0.65"), 0, None),
         (OME.format(""), 0, None),
         ("<OME broken", 0, None),
         ("ImageJ=1.54f\nunit=micron\nspacing=1.0", 4.0, 0.25e-6),
@@ -47,7 +56,7 @@ def tiff(path: Path, description: str, pixels_a_unit: float = 0.0, side: int = 6
         ("ImageJ=1.54f\n", 4.0, None),
         ("a photo of 300 dpi", 300.0, None),
     ],
-)  # fmt: skip
+)
 def test_a_micrograph_states_the_size_of_its_pixels(tmp_path, description, pixels_a_unit, metres):
     path = tiff(tmp_path / "cell.tif", description, pixels_a_unit)
     assert pixel_metres(path) == (None if metres is None else pytest.approx(metres, rel=1e-4))
@@ -61,8 +70,7 @@ def test_a_photo_with_a_print_resolution_states_no_size(tmp_path):
 
 def test_train_images_of_one_objective_give_a_common_size_and_others_do_not(tmp_path):
     def image(name: str, micrometres: float) -> Path:
-        size = f'PhysicalSizeX="{micrometres}" PhysicalSizeY="{micrometres}"'
-        return tiff(tmp_path / name, OME.format(size))
+        return tiff(tmp_path / name, ome(f"{micrometres}", f"{micrometres}"))
 
     alike = [image(f"{n}.tif", 0.325) for n in range(3)]
     assert common_metres(alike, [32]) == pytest.approx(0.65e-6)
@@ -73,13 +81,13 @@ def test_a_micrograph_is_seen_at_the_micrometres_of_the_training_images(tmp_path
     segmenter = equivariant((64,), metres=1e-6)
 
     def look(micrometres: float) -> tuple[int, int]:
-        size = f'PhysicalSizeX="{micrometres}" PhysicalSizeY="{micrometres}"'
-        path = tiff(tmp_path / f"{micrometres}.tif", OME.format(size), side=96)
+        description = ome(f"{micrometres}", f"{micrometres}")
+        path = tiff(tmp_path / f"{micrometres}.tif", description, side=96)
         assert segmenter.segment(path).mask.shape == (96, 96)
         return segmenter.scale.look((96, 96), segmenter.pixel_metres(path))
 
     assert look(0.5) == (48, 48) and look(2.0) == (192, 192)
-    with pytest.raises(DataError, match=r"its pixels are 10 µm wide.*looks at pixels of 1 µm"):
+    with pytest.raises(DataError, match=r"its pixels are 10 µm wide.*trained on pixels of 1 µm"):
         look(10.0)
     photo = tmp_path / "photo.png"
     Image.new("RGB", (100, 200)).save(photo)

@@ -1,4 +1,4 @@
-"""Regions against a mask counted by hand, with pycocotools as the independent reader."""
+"""Regions of a mask counted by hand; pycocotools is the independent reader."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The segmenter against a loop in plain torch that shares nothing with it but the weights' file."""
+"""The segmenter equals a loop in plain torch that shares only the weights file with it."""
 
 import json
 
@@ -15,21 +15,21 @@ from segtune.models.networks.swift import Swift
 
 
 def plain_mask(folder, path) -> np.ndarray:
-    """Decode, resize the shorter side, normalise, the bare network, bilinear to the image's size, argmax."""
-    told = json.loads((folder / "segmenter.json").read_text())
-    net = Swift(len(told["classes"]), width=told["model"]["width"], stem=told["model"]["stem"])
+    """Decode, resize, normalise, run the bare network, resize to the image's size, argmax."""
+    info = json.loads((folder / "segmenter.json").read_text())
+    net = Swift(len(info["classes"]), width=info["model"]["width"], stem=info["model"]["stem"])
     net.load_state_dict(
         {k.removeprefix("net."): v for k, v in load_file(folder / "model.safetensors").items()}
     )
     net = net.eval().to(memory_format=torch.channels_last)
     image = cv2.imread(str(path))[..., ::-1]
-    (height, width), side = image.shape[:2], told["image_size"][0]
+    (height, width), side = image.shape[:2], info["image_size"][0]
     scale = side / min(height, width)
     rows, columns = round(height * scale), round(width * scale)
-    how = cv2.INTER_AREA if rows * columns < height * width else cv2.INTER_LINEAR
-    small = cv2.resize(np.ascontiguousarray(image), (columns, rows), interpolation=how)
+    interpolation = cv2.INTER_AREA if rows * columns < height * width else cv2.INTER_LINEAR
+    small = cv2.resize(np.ascontiguousarray(image), (columns, rows), interpolation=interpolation)
     mean, std = (
-        torch.tensor(told["preprocessing"][k]).view(1, 3, 1, 1) * 255 for k in ("mean", "std")
+        torch.tensor(info["preprocessing"][k]).view(1, 3, 1, 1) * 255 for k in ("mean", "std")
     )
     with torch.inference_mode():
         x = (torch.from_numpy(small).permute(2, 0, 1)[None] - mean) / std

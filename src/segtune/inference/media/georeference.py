@@ -1,4 +1,4 @@
-"""Where an image lies on a map: read from the file or the world file beside it, kept with every mask and outline."""
+"""The georeference of an image: read from the file or its world file, copied to its outputs."""
 
 import math
 from dataclasses import dataclass
@@ -24,12 +24,12 @@ _METRES_A_DEGREE = 111_320.0  # along a meridian
 
 @dataclass(frozen=True)
 class Georeference:
-    """How pixels (x, y) of an image as it is shown lie on a map.
+    """The position on a map of the pixels (x, y) of an image, in its EXIF orientation.
 
     Attributes:
-        transform: from pixels to coordinates; the identity where ground control points say it.
-        system: rasterio's CRS; None where the file names none.
-        points: ground control points; empty where there is a transform.
+        transform: maps pixels to coordinates; the identity if there are ground control points.
+        system: rasterio's CRS; None if the file names none.
+        points: ground control points; empty if there is a transform.
     """
 
     transform: Affine
@@ -46,7 +46,7 @@ class Georeference:
 
     @property
     def metres(self) -> float | None:
-        """A pixel on the ground; None where the coordinate system or the transform is not known."""
+        """Metres of a pixel on the ground; None without a coordinate system or a transform."""
         if not self.system or self.points:
             return None
         pixel = math.sqrt(abs(self.transform.determinant))
@@ -55,14 +55,12 @@ class Georeference:
                 return pixel * float(self.system.linear_units_factor[1])
             except CRSError:
                 return None
-        return (
-            pixel
-            * _METRES_A_DEGREE
-            * math.sqrt(max(1e-6, math.cos(math.radians(self.transform.f))))
-        )
+        # a degree of longitude shrinks with the cosine of the latitude; the square root averages it
+        shrinkage = max(1e-6, math.cos(math.radians(self.transform.f)))
+        return pixel * _METRES_A_DEGREE * math.sqrt(shrinkage)
 
     def onto_map(self, geometry: BaseGeometry) -> BaseGeometry:
-        """A geometry in pixels, in coordinates of the map."""
+        """Convert a geometry from pixels to coordinates of the map."""
         return transformed(geometry, self._coordinates)
 
     def _coordinates(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -70,12 +68,13 @@ class Georeference:
             with GCPTransformer(list(self.points)) as transformer:
                 x, y = transformer.xy(pixels[:, 1], pixels[:, 0], offset="ul")
         else:
-            t, x, y = self.transform, pixels[:, 0], pixels[:, 1]
-            x, y = t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f
+            columns, rows = pixels[:, 0], pixels[:, 1]
+            a, b, c, d, e, f = self.transform[:6]
+            x, y = a * columns + b * rows + c, d * columns + e * rows + f
         return np.stack([np.asarray(x), np.asarray(y)], axis=1)
 
     def mark(self, target: Any) -> None:
-        """Writes the place into a GeoTIFF that is open for writing."""
+        """Write the georeference into a GeoTIFF that is open for writing."""
         if self.points:
             target.gcps = list(self.points), self.system
             return
@@ -85,39 +84,45 @@ class Georeference:
 
 
 def georeference(path: Path) -> Georeference | None:
-    """The place of an image on a map; None where neither its file nor one beside it names any."""
+    """Read the georeference in an image file or the world file beside it; None without one."""
     try:
-        # asks for the names of files that may lie beside it, rather than list a folder of thousands
+        # GDAL then asks for the names of world files, and does not list a folder of thousands
         with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="TRUE"), rasterio.open(path) as image:
             points, points_system = image.gcps
             transform, system = image.transform, image.crs
     except (RasterioError, OSError):
         return None
     if points and transform.is_identity:
-        found = Georeference(Affine.identity(), points_system, tuple(points))
+        stored = Georeference(Affine.identity(), points_system, tuple(points))
     elif transform.is_identity and not system:
         return None
     else:
-        found = Georeference(transform, system)
+        stored = Georeference(transform, system)
     try:
-        return _turned(found, *stored_size(path, str(path)))
+        return _oriented(stored, *stored_size(path, str(path)))
     except DataError:
-        return None  # whoever decodes it says what is wrong with it
+        return None  # the decoder reports the error
 
 
-def _turned(place: Georeference, height: int, width: int, orientation: int) -> Georeference:
-    """The place of the image as EXIF's orientation shows it, of that of the stored pixels."""
-    exchanged, mirrored, flipped = TURNS[orientation]
-    across, down = (height, width) if exchanged else (width, height)  # as shown
-    back = Affine(0, 1, 0, 1, 0, 0) if exchanged else Affine.identity()
-    back = back @ Affine(
-        -1 if mirrored else 1, 0, across * mirrored, 0, -1 if flipped else 1, down * flipped
+def _oriented(place: Georeference, height: int, width: int, orientation: int) -> Georeference:
+    """Convert a georeference from the stored pixels to those in EXIF's orientation."""
+    is_transposed, is_mirrored, is_flipped = TURNS[orientation]
+    if is_transposed:
+        height, width = width, height
+    to_stored = Affine(0, 1, 0, 1, 0, 0) if is_transposed else Affine.identity()
+    to_stored = to_stored @ Affine(
+        -1 if is_mirrored else 1,
+        0,
+        width * is_mirrored,
+        0,
+        -1 if is_flipped else 1,
+        height * is_flipped,
     )
     if not place.points:
-        return Georeference(place.transform @ back, place.system)
-    forth, points = ~back, []
+        return Georeference(place.transform @ to_stored, place.system)
+    from_stored, points = ~to_stored, []
     for point in place.points:
-        column, row = forth @ (point.col, point.row)
+        column, row = from_stored @ (point.col, point.row)
         points.append(
             GroundControlPoint(row, column, point.x, point.y, point.z, point.id, point.info)
         )

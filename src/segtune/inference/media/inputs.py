@@ -1,4 +1,4 @@
-"""What there is to predict: the images and videos that paths, folders, globs and standard input lead to."""
+"""The inputs of a prediction: images and videos from paths, folders, globs and standard input."""
 
 import glob
 import os
@@ -22,10 +22,11 @@ STANDARD_INPUT = "-"
 
 @dataclass(frozen=True)
 class Input:
-    """A file, and its place under each folder of the output, without suffix.
+    """A file to predict.
 
     Attributes:
-        name: what results and messages call it.
+        place: its path below each folder of the output, without suffix.
+        name: its name in results and messages.
     """
 
     path: Path
@@ -35,14 +36,14 @@ class Input:
 
     @property
     def stamp(self) -> tuple[int, int]:
-        """Size and time of change: tells whether it is still the file that was predicted."""
+        """Size and modification time; they show whether the file has changed."""
         status = self.path.stat()
         return status.st_size, status.st_mtime_ns
 
 
 @contextmanager
 def opened(sources: Sequence[str]) -> Iterator[list[Input]]:
-    """The inputs that `find_inputs` finds; what came over standard input is kept in a file while the block runs."""
+    """Find the inputs; standard input becomes a temporary file while the block runs."""
     if STANDARD_INPUT not in sources:
         yield find_inputs(sources)
         return
@@ -56,41 +57,44 @@ def opened(sources: Sequence[str]) -> Iterator[list[Input]]:
             )
         others = [s for s in sources if s != STANDARD_INPUT]
         first = Input(path, Path("stdin"), "stdin", not _is_image(path))
-        yield _apart([first, *(find_inputs(others) if others else [])])
+        yield _with_unique_places([first, *(find_inputs(others) if others else [])])
 
 
 def find_inputs(sources: Sequence[str]) -> list[Input]:
-    """The files that paths, folders (searched whole) and globs lead to, each with its place in the output.
+    """Return the files of paths, folders (with subfolders) and globs.
 
     Raises:
-        DataError: a source that leads nowhere, or to no image or video.
+        DataError: a source without images or videos.
     """
-    found: list[Input] = []
+    inputs: list[Input] = []
     for source in sources:
         path = Path(os.path.expanduser(source))
         if path.is_dir():
-            inside = sorted(
-                p for p in path.rglob("*") if p.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
-            )
-            found.extend(_input(p, p.relative_to(path)) for p in inside if p.is_file())
-            if not inside:
-                raise DataError(f"source '{source}' is a folder without images or videos.")
+            inputs += _inputs_in(path)
         elif path.exists():
-            found.append(_input(path, Path(path.name)))
+            inputs.append(_input(path, Path(path.name)))
         else:
-            matches = sorted(
-                Path(m) for m in glob.glob(str(path), recursive=True) if os.path.isfile(m)
-            )
+            matches = [m for m in glob.glob(str(path), recursive=True) if os.path.isfile(m)]
             if not matches:
                 raise DataError(f"source '{source}': no such file, and no file matches it.")
-            found.extend(_input(m, Path(m.name)) for m in matches)
-    return _apart(found)
+            inputs += [_input(m, Path(m.name)) for m in sorted(map(Path, matches))]
+    return _with_unique_places(inputs)
+
+
+def _inputs_in(folder: Path) -> list[Input]:
+    suffixes = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in suffixes)
+    if not paths:
+        raise DataError(f"source '{folder}' is a folder without images or videos.")
+    return [_input(p, p.relative_to(folder)) for p in paths if p.is_file()]
 
 
 def _input(path: Path, place: Path) -> Input:
     suffix = path.suffix.lower()
-    video = suffix in VIDEO_SUFFIXES or (suffix not in IMAGE_SUFFIXES and not _is_image(path))
-    return Input(path, place.with_suffix(""), str(path), video)
+    is_video = suffix in VIDEO_SUFFIXES
+    if not is_video and suffix not in IMAGE_SUFFIXES:
+        is_video = not _is_image(path)
+    return Input(path, place.with_suffix(""), str(path), is_video)
 
 
 def _is_image(path: Path) -> bool:
@@ -100,26 +104,23 @@ def _is_image(path: Path) -> bool:
     except UnidentifiedImageError:
         return False
     except (OSError, ValueError, SyntaxError):
-        return True  # begins as an image does: whoever decodes it says what is wrong with it
+        return True  # a damaged image: the decoder reports the error
 
 
-def _apart(inputs: list[Input]) -> list[Input]:
-    """Inputs with places of their own: the suffix where a.jpg lies beside a.png, a number where names repeat."""
+def _with_unique_places(inputs: list[Input]) -> list[Input]:
+    """Give each input a place of its own.
+
+    Inputs that share a place add their suffix to it (a.jpg beside a.png), then a number.
+    """
     shared = Counter(i.place for i in inputs)
-    named = [
-        replace(i, place=i.place.with_name(i.path.name.replace(".", "_")))
-        if shared[i.place] > 1
-        else i
-        for i in inputs
-    ]
-    taken: Counter[Path] = Counter()
-    found = []
-    for item in named:
-        taken[item.place] += 1
-        number = taken[item.place]
-        found.append(
-            item
-            if number == 1
-            else replace(item, place=item.place.with_name(f"{item.place.name}_{number}"))
-        )
-    return found
+    used: Counter[Path] = Counter()
+    unique = []
+    for item in inputs:
+        place = item.place
+        if shared[place] > 1:
+            place = place.with_name(item.path.name.replace(".", "_"))
+        used[place] += 1
+        if used[place] > 1:
+            place = place.with_name(f"{place.name}_{used[place]}")
+        unique.append(replace(item, place=place))
+    return unique

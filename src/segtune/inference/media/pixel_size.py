@@ -1,4 +1,4 @@
-"""The physical size of an image's pixels: on the ground for maps, in the specimen for micrographs."""
+"""The physical size of pixels: on the ground for maps, in the specimen for micrographs."""
 
 import math
 import xml.etree.ElementTree as ElementTree
@@ -15,9 +15,7 @@ from segtune.inference.media.georeference import Georeference, georeference
 _TOLERANCE = 0.02  # pixel sizes whose ratio is within it count as equal
 _SAMPLED = 64  # train images whose pixel size is read, at most
 _UNITS = {"nm": 1e-9, "um": 1e-6, "micron": 1e-6, "mm": 1e-3, "cm": 1e-2, "m": 1.0, "inch": 0.0254}
-_DEFAULT_OME_UNIT = (
-    "um"  # OME schema 2016-06: PhysicalSizeXUnit is micrometres where it is left out
-)
+_DEFAULT_OME_UNIT = "um"  # OME schema 2016-06: the default of PhysicalSizeXUnit
 
 
 def pixel_metres(path: Path, place: Georeference | None = None) -> float | None:
@@ -109,7 +107,7 @@ def _ome_length(attributes: Mapping[str, str], name: str) -> float:
 
 
 def _imagej_size(description: str, tags: Mapping[str, str]) -> tuple[float, float] | None:
-    """(width, height) of a pixel in metres, from ImageJ's unit and the pixels per unit in the tags."""
+    """(width, height) of a pixel in metres, from ImageJ's unit and the resolution tags."""
     lines = dict(line.split("=", 1) for line in description.splitlines() if "=" in line)
     unit = _UNITS.get(_plain_unit(lines.get("unit", "")))
     if unit is None:

@@ -1,4 +1,4 @@
-"""Videos: frames with their times out of whatever FFmpeg reads, and overlays with the original timing and sound."""
+"""Read the frames of videos with their times; write overlays with the original times and sound."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,21 +15,25 @@ from numpy.typing import NDArray
 from segtune.errors import DataError
 from segtune.runtime.atomic import atomic_file
 
-VIDEO_SUFFIXES = (
-    ".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".ogv", ".3gp",
-)  # fmt: skip
-_SLACK = 0.25  # seconds by which a container may promise too much
+VIDEO_SUFFIXES = tuple(
+    ".mp4 .mov .mkv .avi .webm .m4v .mpg .mpeg .ts .mts .wmv .flv .ogv .3gp".split()
+)
+_TOLERANCE = 0.25  # seconds by which a container may overstate the duration
 _MP4_SOUND = ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac")
-_BT709 = 1  # the code of ITU-T H.273 for its matrix, its primaries and its transfer function alike
+_BT709 = 1  # code of ITU-T H.273 for matrix, primaries and transfer function
 _LIMITED = 1  # luma in 16..235
+_CLOCK_RATE = 90_000  # ticks per second in MP4 files
 
 
 @dataclass(frozen=True)
 class VideoFrame:
-    """One decoded frame: number from 0, time in seconds from the first frame, (H, W, 3) uint8 RGB, upright.
+    """One decoded frame.
 
     Attributes:
-        clock: its time on the container's own clock, in seconds.
+        number: counts from 0.
+        time: seconds after the first frame.
+        image: (H, W, 3) uint8 RGB, upright.
+        clock: seconds on the container's own clock.
     """
 
     number: int
@@ -39,16 +43,19 @@ class VideoFrame:
 
 
 class Video:
-    """A video file; iterating decodes it, and then tells whether it was whole.
+    """A video file; iterating decodes its frames.
 
     Attributes:
-        rate: frames per second, on average.
-        promised: seconds that the container says the video lasts; None where it says nothing.
-        expected: frames that the container says there are; 0 where it says nothing.
-        partial: after iteration, what is missing of a damaged or cut video; None where it is whole.
+        rate: mean number of frames per second.
+        promised: duration in seconds that the container states; None if it states none.
+        expected: number of frames that the container states; 0 if it states none.
+        partial: after iteration, what a damaged or cut video lacks; None for a complete one.
+
+    Args:
+        sample_ms: take one frame per so many milliseconds; None takes every frame.
 
     Raises:
-        DataError: no such file, not a video, or no video stream in it.
+        DataError: no such file, not a video, or a file without a video stream.
     """
 
     def __init__(self, path: Path, sample_ms: float | None = None) -> None:
@@ -65,47 +72,59 @@ class Video:
                     raise DataError(f"'{path}' has no video stream; it holds {kinds}.")
                 stream = container.streams.video[0]
                 self.rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
-                self.promised = _promise(container, stream)
+                self.promised = _stated_duration(container, stream)
                 self.expected = stream.frames or round((self.promised or 0) * self.rate)
         except (av.FFmpegError, OSError) as error:
-            raise DataError(f"'{path}' is not a video that can be read: {_plain(error)}.") from None
+            raise DataError(
+                f"'{path}' is not a video that can be read: {_reason(error)}."
+            ) from None
 
     def __iter__(self) -> Iterator[VideoFrame]:
-        """The frames, or every `sample_ms` the first one that follows."""
-        number, reached, due = 0, 0.0, 0.0
-        first: Fraction | None = None
+        """Decode all frames, or one per `sample_ms`.
+
+        Raises:
+            DataError: no frame can be decoded.
+        """
+        number, decoded_seconds, due_ms = 0, 0.0, 0.0
+        first_clock: Fraction | None = None
         fault = ""
         try:
             with av.open(str(self.path)) as container:
                 stream = container.streams.video[0]
                 stream.thread_type = "AUTO"
                 for frame in container.decode(stream):
-                    clock = Fraction(number) / self.rate
-                    if frame.pts is not None and frame.time_base:
-                        clock = frame.pts * frame.time_base
-                    first = clock if first is None else first
-                    time = float(clock - first)
-                    lasts = (
-                        float(frame.duration * frame.time_base)
-                        if frame.duration and frame.time_base
-                        else 0.0
-                    )
-                    reached = max(reached, time + max(lasts, float(1 / self.rate)))
-                    if self.sample_ms is None or time * 1000 >= due - 1e-6:
+                    clock = self._clock(frame, number)
+                    if first_clock is None:
+                        first_clock = clock
+                    time = float(clock - first_clock)
+                    decoded_seconds = max(decoded_seconds, time + self._duration(frame))
+                    if self.sample_ms is None or time * 1000 >= due_ms - 1e-6:
                         yield VideoFrame(number, time, _upright(frame), clock)
-                        due += self.sample_ms or 0.0
                         if self.sample_ms:
-                            due = max(due, (time * 1000 // self.sample_ms + 1) * self.sample_ms)
+                            next_ms = (time * 1000 // self.sample_ms + 1) * self.sample_ms
+                            due_ms = max(due_ms + self.sample_ms, next_ms)
                     number += 1
         except (av.FFmpegError, OSError) as error:
-            fault = f"; {_plain(error)}"
+            fault = f"; {_reason(error)}"
         if number == 0:
             raise DataError(f"'{self.path}' holds no frame that can be decoded{fault}.")
-        short = self.promised is not None and self.promised - reached > _SLACK
-        if fault or short:
-            of = f" of {self.promised:.2f}" if self.promised else ""
+        is_short = self.promised is not None and self.promised - decoded_seconds > _TOLERANCE
+        if fault or is_short:
             frames = f" of about {self.expected}" if self.expected else ""
-            self.partial = f"decoded {number}{frames} frames, {reached:.2f}{of} s{fault}"
+            duration = f" of {self.promised:.2f}" if self.promised else ""
+            self.partial = (
+                f"decoded {number}{frames} frames, {decoded_seconds:.2f}{duration} s{fault}"
+            )
+
+    def _clock(self, frame: Any, number: int) -> Fraction:
+        if frame.pts is not None and frame.time_base:
+            return Fraction(frame.pts * frame.time_base)
+        return Fraction(number) / self.rate
+
+    def _duration(self, frame: Any) -> float:
+        """Return the seconds for which a frame is shown: at least those of the mean rate."""
+        duration = frame.duration * frame.time_base if frame.duration and frame.time_base else 0.0
+        return max(float(duration), float(1 / self.rate))
 
 
 @contextmanager
@@ -136,40 +155,30 @@ class OverlayWriter:
         self._last: Fraction | None = None
 
     def write(self, picture: NDArray[np.uint8], clock: Fraction) -> None:
-        """Adds a frame (H, W, 3); the times must rise."""
-        height, width = (
-            picture.shape[0] // 2 * 2,
-            picture.shape[1] // 2 * 2,
-        )  # H.264 needs even sides
+        """Add a frame (H, W, 3); times must rise."""
         if self._stream is None:
-            options = {"crf": "20", "preset": "veryfast"}
-            self._stream = self._output.add_stream("libx264", rate=self.video.rate, options=options)
-            self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
-            context = self._stream.codec_context
-            context.time_base = Fraction(1, 90_000)
-            context.colorspace = context.color_primaries = context.color_trc = _BT709
-            context.color_range = _LIMITED
+            self._stream = self._open_stream(picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2)
         if self._last is not None and clock <= self._last:
-            clock = self._last + Fraction(1, 90_000)
+            clock = self._last + Fraction(1, _CLOCK_RATE)
         self._last = clock
-        stream = self._stream
-        if picture.shape[:2] != (
-            stream.height,
-            stream.width,
-        ):  # a stream may change its size on the way
-            picture = np.ascontiguousarray(picture[: stream.height, : stream.width])
-            missing = [
-                (0, stream.height - picture.shape[0]),
-                (0, stream.width - picture.shape[1]),
-                (0, 0),
-            ]
-            picture = np.pad(picture, missing)
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24").reformat(
+        picture = _cropped_or_padded(picture, self._stream.height, self._stream.width)
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
             format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
         )
-        frame.pts, frame.time_base = round(clock * 90_000), Fraction(1, 90_000)
-        self._output.mux(stream.encode(frame))
+        frame.pts, frame.time_base = round(clock * _CLOCK_RATE), Fraction(1, _CLOCK_RATE)
+        self._output.mux(self._stream.encode(frame))
         self.sound.copy_until(float(clock))
+
+    def _open_stream(self, height: int, width: int) -> Any:
+        """Open an H.264 stream; both sides must be even."""
+        options = {"crf": "20", "preset": "veryfast"}
+        stream = self._output.add_stream("libx264", rate=self.video.rate, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        context = stream.codec_context
+        context.time_base = Fraction(1, _CLOCK_RATE)
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.color_range = _LIMITED
+        return stream
 
     def finish(self) -> None:
         """Write the frames that the encoder still holds, and the rest of the sound."""
@@ -178,19 +187,28 @@ class OverlayWriter:
             self.sound.copy_until(float("inf"))
 
 
+def _cropped_or_padded(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Return the picture at the size of the stream: frames of a video may change their size."""
+    picture = picture[:height, :width]
+    if picture.shape[:2] != (height, width):
+        missing = [(0, height - picture.shape[0]), (0, width - picture.shape[1]), (0, 0)]
+        picture = np.pad(picture, missing)
+    return np.ascontiguousarray(picture)
+
+
 class _Sound:
-    """The first audio stream of a file, on its way into another one."""
+    """Copies the first audio stream of a file into another file."""
 
     def __init__(self, path: Path, output: Any) -> None:
         self._output = output
         self._input = av.open(str(path))
         self._packets: Iterator[Any] = iter(())
-        self._held: Any = None
+        self._next_packet: Any = None
+        self._encoder: Any = None
         streams = self._input.streams.audio
         if not streams:
             return
         source = streams[0]
-        self._encoder: Any = None
         if source.codec_context.name in _MP4_SOUND:
             self._target = output.add_stream_from_template(source)
         else:
@@ -200,19 +218,20 @@ class _Sound:
         self._packets = self._input.demux(source)
 
     def copy_until(self, seconds: float) -> None:
-        """Copies what is heard up to a time of the container's clock; sound that breaks off ends there."""
+        """Copy the sound up to a time on the container's clock; damaged sound ends there."""
         while True:
-            try:
-                packet = self._held if self._held is not None else next(self._packets, None)
-            except av.FFmpegError:
-                self._packets, packet = iter(()), None
+            packet, self._next_packet = self._next_packet, None
+            if packet is None:
+                try:
+                    packet = next(self._packets, None)
+                except av.FFmpegError:
+                    self._packets = iter(())
             if packet is None:
                 return
-            self._held = None
             if packet.dts is None:
                 continue
             if float(packet.dts * packet.time_base) > seconds:
-                self._held = packet
+                self._next_packet = packet
                 return
             self._copy(packet)
 
@@ -229,16 +248,16 @@ class _Sound:
             return
 
     def close(self) -> None:
-        """Flushes what an encoder holds, and lets the file go."""
-        if getattr(self, "_encoder", None) is not None:
+        """Write the sound that the encoder still holds, and close the source."""
+        if self._encoder is not None:
             self._output.mux(self._encoder.encode(None))
         self._input.close()
 
 
 def _upright(frame: Any) -> NDArray[np.uint8]:
-    """The frame as players show it: turned and mirrored by its display matrix (ISO 14496-12, 6.2.2).
+    """Return the frame as players show it: turned and mirrored by its display matrix.
 
-    The matrix takes a pixel (x, y) to (a x + c y, b x + d y), up to a shift.
+    The matrix (ISO 14496-12, 6.2.2) maps a pixel (x, y) to (a x + c y, b x + d y), up to a shift.
     """
     image = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
     matrix = frame.side_data.get("DISPLAYMATRIX")
@@ -252,12 +271,11 @@ def _upright(frame: Any) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image[::-1] if down < 0 else image)
 
 
-def _promise(container: Any, stream: Any) -> float | None:
-    """Seconds of the video stream: its own duration, Matroska's tag, or the container's."""
+def _stated_duration(container: Any, stream: Any) -> float | None:
+    """Return the duration in seconds of the stream, in Matroska's tag, or of the container."""
     if container.format.name == "avi" and stream.frames and stream.average_rate:
-        return float(
-            stream.frames / stream.average_rate
-        )  # the header's; FFmpeg's own estimate is from the file's size
+        # from the header, since FFmpeg estimates the duration from the file's size
+        return float(stream.frames / stream.average_rate)
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     tag = stream.metadata.get("DURATION", "")
@@ -268,5 +286,5 @@ def _promise(container: Any, stream: Any) -> float | None:
     return float(container.duration) / av.time_base if container.duration else None
 
 
-def _plain(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)

@@ -1,4 +1,4 @@
-"""Masks as pictures: the class colours over the image, and the four views of a validation image."""
+"""Masks as pictures: class colours over the image, and four views of a validation image."""
 
 import cv2
 import numpy as np
@@ -8,22 +8,22 @@ from segtune.classes import IGNORE_INDEX, ClassTable
 
 
 def colorize(mask: NDArray[np.uint8], classes: ClassTable) -> NDArray[np.uint8]:
-    """Class ids (H, W) as colours (H, W, 3); ignored pixels are black."""
+    """Return class ids (H, W) as colours (H, W, 3); ignored pixels are black."""
     palette = np.zeros((256, 1, 3), np.uint8)
     palette[: len(classes), 0] = classes.palette
-    return np.asarray(
-        cv2.applyColorMap(mask, palette), np.uint8
-    )  # palette[mask], in a tenth of the time
+    # palette[mask], in a tenth of the time
+    return np.asarray(cv2.applyColorMap(mask, palette), np.uint8)
 
 
 def draw_overlay(
     image: NDArray[np.uint8], mask: NDArray[np.uint8], classes: ClassTable, opacity: float = 0.5
 ) -> NDArray[np.uint8]:
-    """The image (H, W, 3) with each class in its colour; ignored pixels stay as they are."""
+    """Return the image (H, W, 3) with each class in its colour; ignored pixels stay unchanged."""
     blended = np.asarray(
         cv2.addWeighted(image, 1 - opacity, colorize(mask, classes), opacity, 0), np.uint8
     )
-    if (ignored := mask == IGNORE_INDEX).any():
+    ignored = mask == IGNORE_INDEX
+    if ignored.any():
         blended[ignored] = image[ignored]
     return blended
 
@@ -34,7 +34,10 @@ def four_views(
     prediction: NDArray[np.uint8],
     classes: ClassTable,
 ) -> NDArray[np.uint8]:
-    """Image, truth, prediction and error side by side, (H, 4 W, 3); errors are red, ignored pixels grey."""
+    """Return image, truth, prediction and error side by side, (H, 4 W, 3).
+
+    Errors are red, ignored pixels grey.
+    """
     wrong = (truth != prediction) & (truth != IGNORE_INDEX)
     error = np.full_like(image, 245)
     error[truth == IGNORE_INDEX] = 190
@@ -45,8 +48,8 @@ def four_views(
 
 
 def on_white(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture (H, W, 3 or 4) without its alpha channel, white where it is clear."""
+    """Return a picture (H, W, 3 or 4) without its alpha channel; transparent pixels are white."""
     if picture.shape[2] == 3:
         return picture
-    share = picture[..., 3:] / 255.0
-    return np.asarray(np.rint(picture[..., :3] * share + 255 * (1 - share)), np.uint8)
+    alpha = picture[..., 3:] / 255.0
+    return np.asarray(np.rint(picture[..., :3] * alpha + 255 * (1 - alpha)), np.uint8)

@@ -1,7 +1,7 @@
-"""Regions: the labelled areas of a mask, as data that other programs read.
+"""Regions: the labelled areas of a mask, as data for other programs.
 
-One schema, version 2, in `regions.schema.json`. A concept is what the segmenter saw; finer concepts are what labelers
-added, the most confident first.
+Their schema is version 2, in `regions.schema.json`. The segmenter gives a region its concept.
+Labelers add finer concepts, the most confident first.
 """
 
 import json
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -24,12 +24,12 @@ from segtune.inference.regions.polygons import TOLERANCE, polygons_of, to_polygo
 
 SCHEMA_VERSION = 2
 SCHEMA = Path(__file__).with_name("regions.schema.json")
-_COUNTED = 2**22  # pixels that are counted at a time
+_COUNT_BLOCK = 2**22  # pixels that are counted at a time
 
 
 @dataclass(frozen=True)
 class Concept:
-    """What a region shows: an id in its class table, a name, and how sure the labeler is, in [0, 1]."""
+    """A finer label of a region: its id and name in the class table, and a confidence in [0, 1]."""
 
     id: int
     name: str
@@ -41,15 +41,16 @@ class Region:
     """One labelled area.
 
     Attributes:
-        id: its place among the regions of its image or frame.
+        id: its position among the regions of its image or frame.
         concept_id: the class id.
         area_share: pixels of the region over pixels of the image, in (0, 1].
-        mean_confidence: mean over the region of the softmax probability of its class, in [0, 1].
-        box: x, y, width, height in pixels, the smallest that holds the region.
+        mean_confidence: mean softmax probability of its class over the region, in [0, 1].
+        box: x, y, width, height in pixels: the smallest box around the region.
         rle: COCO's compressed run lengths, {"size": [H, W], "counts": str}.
-        finer: finer concepts, the most confident first; empty where no labeler looked.
-        track: the same number in every frame of a video that shows the region; None for images.
-        outline: gives its polygons where those of the whole mask are found together; None finds them from `rle`.
+        finer: finer concepts, the most confident first; empty without a labeler.
+        track: the same number in all frames of a video that show the region; None for images.
+        outline: returns the polygons, if those of the whole mask are computed together; None
+            computes them from `rle`.
     """
 
     id: int
@@ -64,7 +65,7 @@ class Region:
     outline: Callable[[], list[Polygon]] | None = field(default=None, compare=False, repr=False)
 
     def mask(self) -> NDArray[np.bool_]:
-        """The region's pixels, (H, W)."""
+        """Return the region's pixels, (H, W)."""
         return np.asarray(coco_mask.decode(dict(self.rle)), bool)
 
     @property
@@ -74,16 +75,16 @@ class Region:
 
     @cached_property
     def polygons(self) -> list[Polygon]:
-        """Its outline with holes, within a pixel of the mask's; `to_polygons(region.mask())` gives the exact one."""
+        """The outline with holes, within a pixel; `to_polygons(region.mask())` is exact."""
         return self.outline() if self.outline else to_polygons(self.mask(), TOLERANCE)
 
     @property
     def label(self) -> str:
-        """The finest name that is known."""
+        """The name of the most confident finer concept, else of the concept."""
         return self.finer[0].name if self.finer else self.concept
 
     def to_json(self, polygons: bool = True) -> dict[str, Any]:
-        """Plain data, as `regions.schema.json` describes it."""
+        """Return plain data, as `regions.schema.json` describes it."""
         row: dict[str, Any] = {
             "id": self.id,
             "concept": {"id": self.concept_id, "name": self.concept},
@@ -104,14 +105,19 @@ class Region:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> "Region":
-        """The region that `to_json` described."""
-        finer = tuple(Concept(c["id"], c["name"], c["confidence"]) for c in row.get("finer", ()))
+        """Return the region of plain data."""
         x, y, width, height = row["box"]
-        concept = row["concept"]
         return cls(
-            row["id"], concept["id"], concept["name"], row["area_share"], row["mean_confidence"],
-            (x, y, width, height), row["rle"], finer, row.get("track"),
-        )  # fmt: skip
+            id=row["id"],
+            concept_id=row["concept"]["id"],
+            concept=row["concept"]["name"],
+            area_share=row["area_share"],
+            mean_confidence=row["mean_confidence"],
+            box=(x, y, width, height),
+            rle=row["rle"],
+            finer=tuple(Concept(c["id"], c["name"], c["confidence"]) for c in row.get("finer", ())),
+            track=row.get("track"),
+        )
 
 
 def find_regions(
@@ -121,87 +127,95 @@ def find_regions(
     split: str = "concept",
     min_area: int = 16,
 ) -> list[Region]:
-    """The regions of a mask, largest first.
+    """Return the regions of a mask, the largest first.
 
     Args:
         mask: (H, W) class ids.
         confidence: (H, W) in [0, 1].
         split: `concept` for one region per class, `components` for connected areas (8 neighbours).
-        min_area: components of fewer pixels are left out.
+        min_area: components of fewer pixels are ignored.
 
     Raises:
         ValueError: another split.
     """
     if split not in SPLITS:
         raise ValueError(f"split={split!r}: allowed are 'concept' and 'components'.")
-    numbers, found = _number(mask, split, min_area)
-    if not found:
+    numbers, areas = _numbered_areas(mask, split, min_area)
+    if not areas:
         return []
-    order = sorted(range(len(found)), key=lambda n: (-found[n][1], found[n][0]))
-    place = np.zeros(len(found) + 1, np.uint8 if len(found) < 256 else np.int32)
-    place[np.array(order) + 1] = np.arange(1, len(found) + 1)
-    numbers = np.stack(
-        [place[row] for row in numbers]
-    )  # not at once: NumPy makes 8 bytes of each index
-    sure = _sums(numbers, confidence, len(found) + 1)[1:]
-    columns = np.asfortranarray(numbers)  # as run lengths go
+    order = sorted(range(len(areas)), key=lambda n: (-areas[n].pixels, areas[n].concept))
+    rank = np.zeros(len(areas) + 1, np.uint8 if len(areas) < 256 else np.int32)
+    rank[np.array(order) + 1] = np.arange(1, len(areas) + 1)
+    # row by row, since NumPy makes 8 bytes of each index
+    numbers = np.stack([rank[row] for row in numbers])
+    confidence_sums = _sums(numbers, confidence, len(areas) + 1)[1:]
+    columns_first = np.asfortranarray(numbers)  # the order of run lengths
     outlines = _Outlines(numbers)
     regions = []
-    for number, (concept, pixels) in enumerate(found[n] for n in order):
-        area = (columns == number + 1).view(np.uint8)
-        region = _describe(number, concept, area, pixels, float(sure[number]), classes)
-        regions.append(replace(region, outline=partial(outlines.of, number)))
+    for number, index in enumerate(order):
+        pixels = (columns_first == number + 1).view(np.uint8)
+        region = _region(number, areas[index], pixels, float(confidence_sums[number]), classes)
+        regions.append(replace(region, outline=partial(outlines.polygons, number)))
     return regions
 
 
+class _Area(NamedTuple):
+    concept: int
+    pixels: int
+
+
 def _sums(numbers: NDArray[Any], values: NDArray[np.float32], length: int) -> NDArray[np.float64]:
-    """Of the values (H, W) at each number, a few rows at a time: NumPy makes 16 bytes of each pixel to count it."""
+    """Return the sum of the values (H, W) per number.
+
+    It takes a few rows at a time, since NumPy makes 16 bytes of each pixel to count it.
+    """
     total = np.zeros(length)
-    rows = max(1, _COUNTED // numbers.shape[1])
-    for start in range(0, len(numbers), rows):
-        some = slice(start, start + rows)
-        total += np.bincount(numbers[some].ravel(), values[some].ravel(), length)
+    step = max(1, _COUNT_BLOCK // numbers.shape[1])
+    for start in range(0, len(numbers), step):
+        rows = slice(start, start + step)
+        total += np.bincount(numbers[rows].ravel(), values[rows].ravel(), length)
     return total
 
 
-def _number(
+def _numbered_areas(
     mask: NDArray[np.uint8], split: str, min_area: int
-) -> tuple[NDArray[np.int32], list[tuple[int, int]]]:
-    """Numbers (H, W) of the areas from 1, 0 where there is none, and of each the concept and how many pixels it has."""
+) -> tuple[NDArray[np.int32], list[_Area]]:
+    """Number the areas of a mask from 1; return the numbers (H, W), 0 elsewhere, and the areas."""
     counts = np.zeros(256, np.int64)
-    for rows in mask:
-        counts += np.bincount(rows, minlength=256)
+    for row in mask:
+        counts += np.bincount(row, minlength=256)
     concepts = [int(c) for c in np.flatnonzero(counts) if c != IGNORE_INDEX]
     if split == "concept":
         lookup = np.zeros(256, np.int32)
         lookup[concepts] = np.arange(1, len(concepts) + 1)
-        return lookup[mask], [(c, int(counts[c])) for c in concepts]
-    numbers, found = np.zeros(mask.shape, np.int32), list[tuple[int, int]]()
+        return lookup[mask], [_Area(c, int(counts[c])) for c in concepts]
+    numbers, areas = np.zeros(mask.shape, np.int32), list[_Area]()
     for concept in concepts:
         count, labels, stats, _ = cv2.connectedComponentsWithStats(
             (mask == concept).astype(np.uint8), connectivity=8
         )
-        large = [n for n in range(1, count) if stats[n, cv2.CC_STAT_AREA] >= min_area]
+        pixels = stats[:, cv2.CC_STAT_AREA].tolist()
+        large = [n for n in range(1, count) if pixels[n] >= min_area]
         lookup = np.zeros(count, np.int32)
-        lookup[large] = len(found) + np.arange(1, len(large) + 1)
+        lookup[large] = len(areas) + np.arange(1, len(large) + 1)
         numbers += lookup[labels]  # areas share no pixel
-        found += [(concept, int(stats[n, cv2.CC_STAT_AREA])) for n in large]
-    return numbers, found
+        areas += [_Area(concept, pixels[n]) for n in large]
+    return numbers, areas
 
 
 class _Outlines:
-    """The polygons of all regions of a mask, found in one pass when the first is asked for."""
+    """The polygons of all regions of a mask, computed together at the first request."""
 
     def __init__(self, numbers: NDArray[Any]) -> None:
         self._numbers = numbers
 
     @cached_property
-    def _found(self) -> dict[int, list[Polygon]]:
+    def _polygons(self) -> dict[int, list[Polygon]]:
         return polygons_of(self._numbers, TOLERANCE)
 
-    def of(self, number: int) -> list[Polygon]:
-        """Of the region that was number `number`, from 0."""
-        return self._found[number + 1]
+    def polygons(self, number: int) -> list[Polygon]:
+        """Return those of one region, numbered from 0."""
+        return self._polygons[number + 1]
 
 
 def describe_area(
@@ -211,17 +225,18 @@ def describe_area(
     confidence: NDArray[np.float32],
     classes: ClassTable,
 ) -> Region:
-    """An area (H, W) as a region.
+    """Return an area (H, W) as a region.
 
     Args:
         confidence: (H, W) in [0, 1].
     """
-    sure = float(confidence[area].sum(dtype=np.float64))
-    return _describe(number, concept, area.astype(np.uint8), int(area.sum()), sure, classes)
+    confidence_sum = float(confidence[area].sum(dtype=np.float64))
+    size = _Area(concept, int(area.sum()))
+    return _region(number, size, area.astype(np.uint8), confidence_sum, classes)
 
 
 def paint(regions: Iterable[Region], height: int, width: int) -> NDArray[np.uint8]:
-    """The mask (H, W) that regions were found in: class ids, 255 where there is none; smaller ones lie on top."""
+    """Return the mask (H, W) of regions: class ids, 255 elsewhere; smaller regions are on top."""
     mask = np.full((height, width), IGNORE_INDEX, np.uint8)
     for region in sorted(regions, key=lambda r: -r.area_share):
         mask[region.mask()] = region.concept_id
@@ -229,55 +244,45 @@ def paint(regions: Iterable[Region], height: int, width: int) -> NDArray[np.uint
 
 
 def renumbered(regions: Iterable[Region]) -> list[Region]:
-    """The regions with ids that are their places again, after some were taken out."""
-    return [replace(r, id=n) for n, r in enumerate(regions)]
+    """Return the regions with new ids: their positions."""
+    return [replace(region, id=number) for number, region in enumerate(regions)]
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """A `regions.json`, whose rows `Region.from_json` takes.
+    """Read a `regions.json`; `Region.from_json` reads its rows.
 
     Raises:
-        DataError: unreadable, or of another schema version.
+        DataError: unreadable, or another schema version.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"'{path}' is no regions file that can be read: {error}.") from None
-    check_version(found, str(path))
-    return dict(found)
-
-
-def check_version(found: Any, name: str) -> None:
-    """Refuses regions of a schema that this segtune does not know.
-
-    Raises:
-        DataError: naming the version found and the one that is read.
-    """
-    version = found.get("schema_version") if isinstance(found, dict) else None
+    version = document.get("schema_version") if isinstance(document, dict) else None
     if version != SCHEMA_VERSION:
         raise DataError(
-            f"'{name}' has schema version {version!r}; this segtune reads {SCHEMA_VERSION}. "
+            f"'{path}' has schema version {version!r}; this segtune reads {SCHEMA_VERSION}. "
             "Read it with the segtune that wrote it, or predict again."
         )
+    return dict(document)
 
 
-def _describe(
+def _region(
     number: int,
-    concept: int,
-    area: NDArray[np.uint8],
-    pixels: int,
-    sure: float,
+    area: _Area,
+    pixels: NDArray[np.uint8],
+    confidence_sum: float,
     classes: ClassTable,
 ) -> Region:
-    """An area (H, W) of so many pixels as a region; `sure` is the sum of their confidences."""
-    rle = coco_mask.encode(np.asfortranarray(area))
+    """Return a region of the pixels (H, W) that are 1."""
+    rle = coco_mask.encode(np.asfortranarray(pixels))
     x, y, width, height = (int(v) for v in coco_mask.toBbox(rle))
     return Region(
         id=number,
-        concept_id=concept,
-        concept=classes.names[concept],
-        area_share=pixels / area.size,
-        mean_confidence=sure / pixels,
+        concept_id=area.concept,
+        concept=classes.names[area.concept],
+        area_share=area.pixels / pixels.size,
+        mean_confidence=confidence_sum / area.pixels,
         box=(x, y, width, height),
         rle={"size": [int(s) for s in rle["size"]], "counts": rle["counts"].decode("ascii")},
     )

@@ -1,6 +1,6 @@
-"""Regions in the forms that other programs read: COCO, GeoJSON, YOLO-seg, and the shape of Clarifai's API.
+"""Write regions for other programs: COCO, GeoJSON, YOLO-seg, and the shape of Clarifai's API.
 
-All of them are made from regions alone, so that what was predicted once can be written again in another form.
+They need regions alone, so that a stored prediction can be written in another format later.
 """
 
 import base64
@@ -22,59 +22,69 @@ from segtune.inference.regions.regions import Region
 
 
 def to_coco(images: Iterable[Mapping[str, Any]], classes: ClassTable) -> dict[str, Any]:
-    """Rows of `regions.json` as a COCO dataset: masks as RLE, category ids from 1 (COCO keeps 0 for nothing).
+    """Return rows of `regions.json` as a COCO dataset with RLE masks.
 
-    A frame of a video is an image of its own, under the name that its mask has.
+    Category ids start at 1, since COCO reserves 0. A frame of a video is an image of its own, with
+    the name of its mask.
 
     Args:
-        images: with file, width, height and regions, and place where it has one.
+        images: rows with file, width, height and regions.
     """
-    found: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
+    coco_images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, row in enumerate(images, 1):
-        found["images"].append(
-            {"id": number, "file_name": row["file"], "width": row["width"], "height": row["height"]}
-        )
-        for region in map(Region.from_json, row["regions"]):
-            annotation = {
-                "id": len(found["annotations"]) + 1,
-                "image_id": number,
-                "category_id": region.concept_id + 1,
-                "segmentation": dict(region.rle),
-                "area": int(coco_mask.area(dict(region.rle))),
-                "bbox": list(region.box),
-                "iscrowd": 0,
-                "score": region.mean_confidence,
-            }
-            if region.finer:
-                annotation["attributes"] = {"finer": region.label}
-            found["annotations"].append(annotation)
+        size = {"width": row["width"], "height": row["height"]}
+        coco_images.append({"id": number, "file_name": row["file"], **size})
+        for data in row["regions"]:
+            annotation_id = len(annotations) + 1
+            annotations.append(_annotation(annotation_id, number, Region.from_json(data)))
     categories = [
         {"id": n, "name": name, "supercategory": ""} for n, name in enumerate(classes.names, 1)
     ]
-    return {"info": {"description": "predicted by segtune"}, **found, "categories": categories}
+    return {
+        "info": {"description": "predicted by segtune"},
+        "images": coco_images,
+        "annotations": annotations,
+        "categories": categories,
+    }
+
+
+def _annotation(annotation_id: int, image_id: int, region: Region) -> dict[str, Any]:
+    annotation = {
+        "id": annotation_id,
+        "image_id": image_id,
+        "category_id": region.concept_id + 1,
+        "segmentation": dict(region.rle),
+        "area": int(coco_mask.area(dict(region.rle))),
+        "bbox": list(region.box),
+        "iscrowd": 0,
+        "score": region.mean_confidence,
+    }
+    if region.finer:
+        annotation["attributes"] = {"finer": region.label}
+    return annotation
 
 
 def to_geojson(regions: Iterable[Region], place: Georeference | None = None) -> dict[str, Any]:
-    """A FeatureCollection with a MultiPolygon per region (RFC 7946).
+    """Return a FeatureCollection with a MultiPolygon per region (RFC 7946).
 
     Args:
-        place: of the image on a map, whose coordinates are written, with the name of their system as `crs` of the older
-            GeoJSON of 2008, which GIS programs still read; without one, coordinates are pixels, y down.
+        place: the georeference of the image. Coordinates are those of the map, and `crs` names
+            their system as in the older GeoJSON of 2008, which GIS programs still read. With None,
+            coordinates are pixels, y down.
     """
     features = []
     for region in regions:
         polygons = [place.onto_map(p) for p in region.polygons] if place else region.polygons
-        properties = {
-            k: v
-            for k, v in region.to_json(polygons=False).items()
-            if k not in ("rle", "id", "concept")
-        }
+        coordinates = [mapping(p)["coordinates"] for p in polygons]
+        properties = region.to_json(polygons=False)
+        for key in ("rle", "id", "concept"):
+            del properties[key]
         properties |= {
             "concept": region.concept,
             "concept_id": region.concept_id,
             "label": region.label,
         }
-        coordinates = [mapping(p)["coordinates"] for p in polygons]
         features.append(
             {
                 "type": "Feature",
@@ -83,18 +93,20 @@ def to_geojson(regions: Iterable[Region], place: Georeference | None = None) -> 
                 "properties": properties,
             }
         )
-    found: dict[str, Any] = {"type": "FeatureCollection", "features": features}
-    return found | crs_of(place)
+    return {"type": "FeatureCollection", "features": features, **crs_of(place)}
 
 
 def crs_of(place: Georeference | None) -> dict[str, Any]:
-    """The member of a FeatureCollection that names its coordinate system, where there is one."""
+    """Return the member of a FeatureCollection that names its coordinate system, if known."""
     crs = place.crs if place else None
     return {"crs": {"type": "name", "properties": {"name": crs}}} if crs else {}
 
 
 def to_yolo(regions: Iterable[Region]) -> str:
-    """YOLO-seg: a line per polygon, class id and x y pairs as shares of width and height; holes over a seam."""
+    """Return YOLO-seg: per polygon a line of class id and x y pairs, as shares of width and height.
+
+    Seams of no width lead to holes.
+    """
     lines = []
     for region in regions:
         height, width = region.size
@@ -105,50 +117,50 @@ def to_yolo(regions: Iterable[Region]) -> str:
 
 
 def to_clarifai(regions: Iterable[Region]) -> list[dict[str, Any]]:
-    """Regions as a client of Clarifai's API reads them: `outputs[].data.regions` of an image, or of a frame.
+    """Return regions as in Clarifai's API: `outputs[].data.regions` of an image or a frame.
 
-    `region_info.mask.image.base64` is a PNG of the image's size, 255 inside; boxes are shares of height and width.
+    `region_info.mask.image.base64` is a PNG of the image's size, 255 inside the region. Boxes are
+    shares of height and width.
     """
-    found = []
-    for region in regions:
-        height, width = region.size
-        x, y, w, h = region.box
-        box = {
-            "top_row": y / height,
-            "left_col": x / width,
-            "bottom_row": (y + h) / height,
-            "right_col": (x + w) / width,
-        }
-        concepts = [{"id": region.concept, "name": region.concept, "value": region.mean_confidence}]
-        concepts += [{"id": c.name, "name": c.name, "value": c.confidence} for c in region.finer]
-        found.append(
-            {
-                "id": str(region.id),
-                "region_info": {
-                    "bounding_box": box,
-                    "mask": {"image": {"base64": _png(region.mask())}},
-                },
-                "value": region.mean_confidence,
-                "data": {"concepts": concepts},
-            }
-            | ({"track_id": str(region.track)} if region.track is not None else {})
-        )
-    return found
+    return [_clarifai_region(region) for region in regions]
+
+
+def _clarifai_region(region: Region) -> dict[str, Any]:
+    height, width = region.size
+    x, y, w, h = region.box
+    box = {
+        "top_row": y / height,
+        "left_col": x / width,
+        "bottom_row": (y + h) / height,
+        "right_col": (x + w) / width,
+    }
+    concepts = [{"id": region.concept, "name": region.concept, "value": region.mean_confidence}]
+    concepts += [{"id": c.name, "name": c.name, "value": c.confidence} for c in region.finer]
+    mask = {"image": {"base64": _png(region.mask())}}
+    row: dict[str, Any] = {
+        "id": str(region.id),
+        "region_info": {"bounding_box": box, "mask": mask},
+        "value": region.mean_confidence,
+        "data": {"concepts": concepts},
+    }
+    if region.track is not None:
+        row["track_id"] = str(region.track)
+    return row
 
 
 def clarifai_image(name: str, regions: Sequence[Region]) -> dict[str, Any]:
-    """The answer of Clarifai's API for one image."""
+    """Return the answer of Clarifai's API for one image."""
     return _answer(name, "image", {"regions": to_clarifai(regions)})
 
 
 def clarifai_frame(number: int, seconds: float, regions: Sequence[Region]) -> dict[str, Any]:
-    """One of `data.frames`: its number and its time in milliseconds."""
+    """Return an entry of `data.frames`, with its number and its time in milliseconds."""
     info = {"index": number, "number": number, "time": round(seconds * 1000)}
     return {"frame_info": info, "data": {"regions": to_clarifai(regions)}}
 
 
 def clarifai_video(name: str) -> tuple[str, str]:
-    """What stands before and after the frames, joined by commas, in the answer for a video (they may be many)."""
+    """Return the text of a video's answer before and after its frames, which commas separate."""
     text = json.dumps(_answer(name, "video", {"frames": []}), ensure_ascii=False)
     before, after = text.split('"frames": []')
     return before + '"frames": [', "]" + after

@@ -1,7 +1,8 @@
-"""Edits: what a workflow makes of an image and its regions. Each takes a picture and gives one, and may state facts.
+"""Edits: steps of a workflow that change the picture, or measure facts about it.
 
-They come one after the other: `apply(picture, found, regions)` gets the picture that the edit before left, beside
-the untouched image with its mask. Pictures are (H, W, 3) or, with an alpha channel, (H, W, 4) uint8.
+Edits apply one after the other. `apply(picture, segmentation, regions)` gets the picture of the
+edit before, and the original image with its mask. It returns the new picture and the facts.
+Pictures are (H, W, 3) or, with an alpha channel, (H, W, 4) uint8.
 """
 
 from typing import Annotated
@@ -17,4 +18,4 @@ Edit = Annotated[
     Blur | CutOut | Move | Remove | Replace | FreeSpace | CostMap | Place,
     Field(discriminator="do"),
 ]
-"""Any of them; `do` says which."""
+"""Any edit; `do` is its name."""

@@ -1,4 +1,4 @@
-"""Driving: the road that is free ahead, and what stands in the way."""
+"""Driving: the free road ahead, and the obstacles."""
 
 from collections import Counter
 from typing import Literal
@@ -9,19 +9,26 @@ import numpy as np
 from segtune.config.dataset_schema import Fraction, Settings
 from segtune.inference.regions.regions import Region
 from segtune.inference.segmenter import Segmentation
-from segtune.inference.workflow.edits.common import Camera, Facts, Names, Picture, area, chosen
+from segtune.inference.workflow.edits.common import (
+    Camera,
+    Facts,
+    Names,
+    Picture,
+    select,
+    union_mask,
+)
 
-_FREE, _BLOCKED = (60, 200, 90), (230, 60, 50)
+_FREE, _ON_ROAD, _BESIDE_ROAD = (60, 200, 90), (230, 60, 50), (250, 190, 40)
 
 
 class FreeSpace(Settings):
-    """Marks the road up to the first obstacle in each column, and measures how far it reaches.
+    """Mark the road up to the first obstacle in each column, and measure its length.
 
     Attributes:
-        road: what can be driven on.
-        obstacles: what must not be hit.
-        corridor: share of the image's width, about its middle, in which free metres are measured.
-        camera: gives the metres.
+        road: names of drivable concepts.
+        obstacles: names of obstacles.
+        corridor: share of the image's width, around its middle, for measuring the free metres.
+        camera: converts pixels to metres.
     """
 
     do: Literal["free_space"]
@@ -31,51 +38,51 @@ class FreeSpace(Settings):
     camera: Camera = Camera()
 
     def names(self) -> list[str]:
-        """All names that must be known."""
+        """Return all names that must be known."""
         return [*self.road, *self.obstacles]
 
     def apply(
-        self, picture: Picture, found: Segmentation, regions: list[Region]
+        self, picture: Picture, segmentation: Segmentation, regions: list[Region]
     ) -> tuple[Picture, Facts]:
-        """The picture with free road in green and obstacles boxed, nearest first in the facts."""
-        size = found.mask.shape[0], found.mask.shape[1]
-        road, stands = area(chosen(regions, self.road), size), chosen(regions, self.obstacles)
+        """Return the picture with free road in green and boxes of obstacles, and the facts.
+
+        The facts name the nearest obstacle first.
+        """
+        size = segmentation.mask.shape[0], segmentation.mask.shape[1]
+        road = union_mask(select(regions, self.road), size)
         free = free_road(road)
-        seen = sorted(
-            (self._obstacle(r, road, size) for r in stands), key=lambda o: float(o["metres"])
-        )
-        shown = picture[..., :3].copy()
-        shown[free] = np.rint(0.55 * shown[free] + 0.45 * np.array(_FREE)).astype(np.uint8)
-        for one in seen:
-            x, y, wide, tall = one["box"]
-            cv2.rectangle(
-                shown,
-                (x, y),
-                (x + wide - 1, y + tall - 1),
-                _BLOCKED if one["on_road"] else (250, 190, 40),
-                1,
-            )
+        obstacles = [self._obstacle(r, road, size) for r in select(regions, self.obstacles)]
+        obstacles.sort(key=lambda o: float(o["metres"]))
+        drawn = picture[..., :3].copy()
+        drawn[free] = np.rint(0.55 * drawn[free] + 0.45 * np.array(_FREE)).astype(np.uint8)
+        for obstacle in obstacles:
+            x, y, width, height = obstacle["box"]
+            color = _ON_ROAD if obstacle["on_road"] else _BESIDE_ROAD
+            cv2.rectangle(drawn, (x, y), (x + width - 1, y + height - 1), color, 1)
         facts: Facts = {
             "free_share": float(free.mean()),
-            "free_metres": self._metres(free, size),
-            "obstacles": seen,
+            "free_metres": self._free_metres(free, size),
+            "obstacles": obstacles,
             "counts": dict(Counter(r.label for r in regions)),
         }
-        return np.concatenate([shown, picture[..., 3:]], 2), facts
+        return np.concatenate([drawn, picture[..., 3:]], 2), facts
 
     def _obstacle(self, region: Region, road: np.ndarray, size: tuple[int, int]) -> Facts:
-        x, y, wide, tall = region.box
-        _, z = self.camera.ground(x + wide / 2, min(y + tall, size[0]) - 1, size)
-        under = road[
-            y + tall : y + tall + 3, x : x + wide
-        ]  # what its foot stands on; none at the lower edge
+        x, y, width, height = region.box
+        bottom = y + height
+        _, z = self.camera.ground(x + width / 2, min(bottom, size[0]) - 1, size)
+        ground = road[bottom : bottom + 3, x : x + width]  # empty at the lower edge of the image
         return {
-            "region": region.id, "label": region.label, "track": region.track, "box": list(region.box),
-            "metres": round(min(float(z), 999.0), 2), "on_road": bool(under.mean() > 0.5) if under.size else True,
-        }  # fmt: skip
+            "region": region.id,
+            "label": region.label,
+            "track": region.track,
+            "box": list(region.box),
+            "metres": round(min(float(z), 999.0), 2),
+            "on_road": bool(ground.mean() > 0.5) if ground.size else True,
+        }
 
-    def _metres(self, free: np.ndarray, size: tuple[int, int]) -> float | None:
-        """How far the free road reaches straight ahead; None where there is none at the bottom of the corridor."""
+    def _free_metres(self, free: np.ndarray, size: tuple[int, int]) -> float | None:
+        """Return the length of the free road straight ahead; None if its lower end is not free."""
         middle, half = size[1] / 2, max(1.0, self.corridor * size[1] / 2)
         columns = free[:, int(middle - half) : int(np.ceil(middle + half))]
         clear = columns.mean(1) > 0.5
@@ -87,9 +94,9 @@ class FreeSpace(Settings):
 
 
 def free_road(road: np.ndarray) -> np.ndarray:
-    """Of a road (H, W), what can be reached from the image's lower edge without leaving it upwards.
+    """Return the part of a road (H, W) that connects to its lowest row in each column.
 
-    In each column from the lowest row of road on, as long as it goes on; road behind an obstacle is not free.
+    Road behind an obstacle is not free.
     """
     started = np.maximum.accumulate(road[::-1], 0)
     broken = np.maximum.accumulate(started & ~road[::-1], 0)

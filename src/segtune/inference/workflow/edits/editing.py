@@ -1,4 +1,4 @@
-"""Image editing: cut out, blur, replace, remove or move what was segmented, with edges that follow the image."""
+"""Image editing: cut out, blur, replace, remove or move regions, with soft edges."""
 
 from pathlib import Path
 from typing import Literal
@@ -14,80 +14,77 @@ from segtune.inference.segmenter import Segmentation
 from segtune.inference.workflow.edits.common import (
     Band,
     Byte,
-    Chosen,
     Facts,
     Picture,
-    area,
-    chosen,
+    RegionEdit,
     fill_behind,
     foreground,
     over,
     soft_alpha,
+    union_mask,
 )
 
 
-class Soft(Chosen):
-    """An edit whose edge is soft.
+class SoftEdit(RegionEdit):
+    """An edit with a soft edge.
 
     Attributes:
-        rest: take everything but the chosen regions.
+        rest: edit everything but the selected regions.
         band: pixels on both sides of the mask's edge in which alpha is estimated.
     """
 
     rest: bool = False
     band: Band = 4
 
-    def alpha(self, found: Segmentation, regions: list[Region]) -> np.ndarray:
-        """Alpha (H, W) in [0, 1] of what is meant."""
-        inside = soft_alpha(
-            found.image, area(chosen(regions, self.of), found.mask.shape), self.band
-        )
-        return 1 - inside if self.rest else inside
+    def alpha(self, segmentation: Segmentation, regions: list[Region]) -> np.ndarray:
+        """Return alpha (H, W) in [0, 1] of the edited area."""
+        mask = union_mask(self.selected(regions), segmentation.mask.shape)
+        alpha = soft_alpha(segmentation.image, mask, self.band)
+        return 1 - alpha if self.rest else alpha
 
 
-class CutOut(Soft):
-    """Removes what is not chosen: an RGBA picture, whose colours hold no background."""
+class CutOut(SoftEdit):
+    """Cut out the selected regions: an RGBA picture whose colours are free of the background."""
 
     do: Literal["cut_out"]
 
     def apply(
-        self, picture: Picture, found: Segmentation, regions: list[Region]
+        self, picture: Picture, segmentation: Segmentation, regions: list[Region]
     ) -> tuple[Picture, Facts]:
-        """The picture with an alpha channel."""
-        alpha = self.alpha(found, regions)
+        """Return the picture with an alpha channel."""
+        alpha = self.alpha(segmentation, regions)
         colours = foreground(picture[..., :3], alpha) if alpha.any() else picture[..., :3]
-        return np.dstack([colours, np.rint(alpha * 255).astype(np.uint8)]), {
-            "opaque_share": float(alpha.mean())
-        }
+        cut_out = np.dstack([colours, np.rint(alpha * 255).astype(np.uint8)])
+        return cut_out, {"opaque_share": float(alpha.mean())}
 
 
-class Blur(Soft):
-    """Blurs the chosen regions, or with `rest` everything else.
+class Blur(SoftEdit):
+    """Blur the selected regions, or with `rest` everything else.
 
     Attributes:
-        sigma: of the Gaussian, in pixels.
+        sigma: standard deviation of the Gaussian, in pixels.
     """
 
     do: Literal["blur"]
     sigma: Positive = 6.0
 
     def apply(
-        self, picture: Picture, found: Segmentation, regions: list[Region]
+        self, picture: Picture, segmentation: Segmentation, regions: list[Region]
     ) -> tuple[Picture, Facts]:
-        """The picture, part of it blurred; what stays sharp does not bleed into the blur."""
-        alpha = self.alpha(found, regions)
+        """Return the blurred picture; sharp parts do not bleed into the blur."""
+        alpha = self.alpha(segmentation, regions)
         weight = cv2.GaussianBlur(alpha, (0, 0), self.sigma)[..., None]
         spread = cv2.GaussianBlur(picture[..., :3] * alpha[..., None], (0, 0), self.sigma)
         blurred = np.where(weight > 1e-3, spread / np.maximum(weight, 1e-3), picture[..., :3])
         return over(np.rint(blurred.clip(0, 255)).astype(np.uint8), alpha, picture), {}
 
 
-class Replace(Soft):
-    """Puts a colour or another image in the place of the chosen regions, or with `rest` of everything else.
+class Replace(SoftEdit):
+    """Replace the selected regions, or with `rest` everything else, by a colour or an image.
 
     Attributes:
-        color: RGB; for `image`, what is seen where that has none.
-        image: path of a picture, brought to the image's size.
+        color: RGB.
+        image: path of a picture; it is resized to the image's size.
     """
 
     do: Literal["replace"]
@@ -95,54 +92,51 @@ class Replace(Soft):
     image: str | None = None
 
     def apply(
-        self, picture: Picture, found: Segmentation, regions: list[Region]
+        self, picture: Picture, segmentation: Segmentation, regions: list[Region]
     ) -> tuple[Picture, Facts]:
-        """The picture, part of it replaced."""
-        alpha = self.alpha(found, regions)
-        height, width = picture.shape[:2]
-        other = np.full((height, width, 3), self.color, np.uint8)
-        if self.image is not None:
-            if not Path(self.image).is_file():
-                raise ConfigError(f"replace.image={self.image}: no such file.")
-            other = np.asarray(
-                cv2.resize(read_image(self.image), (width, height), interpolation=cv2.INTER_AREA)
-            )
-        kept = (
-            picture[..., :3]
-            if alpha.all() or not alpha.any()
-            else foreground(picture[..., :3], 1 - alpha)
+        """Return the picture with the replacement."""
+        alpha = self.alpha(segmentation, regions)
+        back = picture
+        if alpha.any() and not alpha.all():
+            colours = foreground(picture[..., :3], 1 - alpha)
+            back = np.concatenate([colours, picture[..., 3:]], 2)
+        return over(self._replacement(*picture.shape[:2]), alpha, back), {}
+
+    def _replacement(self, height: int, width: int) -> Picture:
+        if self.image is None:
+            return np.full((height, width, 3), self.color, np.uint8)
+        if not Path(self.image).is_file():
+            raise ConfigError(f"replace.image={self.image}: no such file.")
+        image = read_image(self.image)
+        return np.asarray(
+            cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8
         )
-        return over(
-            other, alpha, np.dstack([kept, picture[..., 3]]) if picture.shape[2] == 4 else kept
-        ), {}
 
 
-class Remove(Chosen):
-    """Takes the chosen regions out; what was behind is guessed from around them."""
+class Remove(RegionEdit):
+    """Remove the selected regions; the background is inpainted."""
 
     do: Literal["remove"]
 
     def apply(
-        self, picture: Picture, found: Segmentation, regions: list[Region]
+        self, picture: Picture, segmentation: Segmentation, regions: list[Region]
     ) -> tuple[Picture, Facts]:
-        """The picture without them."""
-        gone = chosen(regions, self.of)
-        filled = (
-            fill_behind(picture[..., :3], area(gone, found.mask.shape))
-            if gone
-            else picture[..., :3]
-        )
-        rest = picture[..., 3:]
-        return np.concatenate([filled, rest], 2), {"removed": [r.id for r in gone]}
+        """Return the picture without the regions."""
+        removed = self.selected(regions)
+        colours = picture[..., :3]
+        if removed:
+            colours = fill_behind(colours, union_mask(removed, segmentation.mask.shape))
+        facts = {"removed": [r.id for r in removed]}
+        return np.concatenate([colours, picture[..., 3:]], 2), facts
 
 
-class Move(Chosen):
-    """Moves the largest of the chosen regions.
+class Move(RegionEdit):
+    """Move the largest of the selected regions.
 
     Attributes:
         by: pixels to the right and down, as shares of the image's width and height.
-        scale: its new size over its old, about the middle of its lower edge.
-        keep: leave the original where it is, too.
+        scale: new size over old size, around the middle of its lower edge.
+        keep: keep the original, too.
     """
 
     do: Literal["move"]
@@ -152,30 +146,33 @@ class Move(Chosen):
     band: Band = 4
 
     def apply(
-        self, picture: Picture, found: Segmentation, regions: list[Region]
+        self, picture: Picture, segmentation: Segmentation, regions: list[Region]
     ) -> tuple[Picture, Facts]:
-        """The picture with the object elsewhere."""
-        there = chosen(regions, self.of)
-        if not there:
+        """Return the picture with the moved region."""
+        selected = self.selected(regions)
+        if not selected:
             return picture, {"moved": None}
-        one = max(there, key=lambda r: r.area_share)
-        alpha = soft_alpha(found.image, one.mask(), self.band)
-        front = foreground(picture[..., :3], alpha)
-        back = picture[..., :3] if self.keep else fill_behind(picture[..., :3], alpha > 0.02)
+        region = max(selected, key=lambda r: r.area_share)
+        alpha = soft_alpha(segmentation.image, region.mask(), self.band)
+        colours = picture[..., :3]
+        front = foreground(colours, alpha)
+        back = colours if self.keep else fill_behind(colours, alpha > 0.02)
         height, width = alpha.shape
-        x, y, wide, tall = one.box
-        foot, right, down = (x + wide / 2, y + tall), self.by[0] * width, self.by[1] * height
-        matrix = np.array(
+        right, down = self.by[0] * width, self.by[1] * height
+        matrix = self._matrix(region, right, down)
+        moved = np.asarray(cv2.warpAffine(front, matrix, (width, height)), np.uint8)
+        moved_alpha = np.asarray(cv2.warpAffine(alpha, matrix, (width, height)), np.float64)
+        colours = over(moved, moved_alpha, back)
+        facts = {"moved": region.id, "by": [round(right), round(down)]}
+        return np.concatenate([colours, picture[..., 3:]], 2), facts
+
+    def _matrix(self, region: Region, right: float, down: float) -> np.ndarray:
+        """Return the affine matrix (2, 3) that scales the region around its foot and shifts it."""
+        x, y, width, height = region.box
+        foot_x, foot_y = x + width / 2, y + height
+        return np.array(
             [
-                [self.scale, 0, foot[0] * (1 - self.scale) + right],
-                [0, self.scale, foot[1] * (1 - self.scale) + down],
+                [self.scale, 0, foot_x * (1 - self.scale) + right],
+                [0, self.scale, foot_y * (1 - self.scale) + down],
             ]
         )
-        shifted = np.asarray(cv2.warpAffine(front, matrix, (width, height)), np.uint8)
-        laid = over(
-            shifted, np.asarray(cv2.warpAffine(alpha, matrix, (width, height)), np.float64), back
-        )
-        return np.concatenate([laid, picture[..., 3:]], 2), {
-            "moved": one.id,
-            "by": [round(right), round(down)],
-        }
