@@ -1,4 +1,4 @@
-"""Decisions by strips are those that the logits of the whole image give."""
+"""Decisions by strips equal decisions of the whole image."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ SIDES = st.integers(1, 40)
 
 
 def whole(logits, size, grid):
-    """Ids and probabilities, and how far the second class is behind."""
+    """Return ids, probabilities, and the distance to the second class."""
     full = F.interpolate(logits, size=grid, mode="bilinear")[..., : size[0], : size[1]]
     first = full.topk(min(2, full.shape[1]), 1).values
     return (
@@ -35,7 +35,7 @@ def whole(logits, size, grid):
     st.integers(0, 2**16),
 )
 @settings(deadline=None, max_examples=200)
-def test_strips_decide_as_the_whole_image_does(classes, h, w, height, width, below, right, seed):
+def test_strips_equal_the_whole_image(classes, h, w, height, width, below, right, seed):
     logits = 8 * torch.randn(2, classes, h, w, generator=torch.Generator().manual_seed(seed))
     if seed % 2:
         logits = logits.contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""What lies on a map stays there: masks and outlines of every format that says so, at every size."""
+"""Georeferences: masks and outlines of a map keep its position at every size."""
 
 import json
 from pathlib import Path
@@ -14,8 +14,9 @@ from shapely.geometry import shape
 
 import segtune
 from segtune.inference.options import Options
-from segtune.inference.prediction import rasters as large
+from segtune.inference.prediction import rasters
 from segtune.inference.prediction.job import predict
+from segtune.inference.prediction.request import PredictionRequest
 from segtune.inference.scale import Scale
 from tests.inference.test_scale import colors, texture
 
@@ -23,9 +24,8 @@ HEIGHT, WIDTH = 60, 90
 PLACE = Affine(2.0, 0.0, 500_000.0, 0.0, -2.0, 4_000_000.0)
 PIXELS = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
 PIXELS[:, :30, :] = np.resize([0, 255], 30)[None, :, None]  # class 0 on the left third
-POINTS = [
-    GroundControlPoint(row, col, *(PLACE @ (col, row)), 0.0) for row in (0, HEIGHT) for col in (0, WIDTH)
-]  # fmt: skip
+CORNERS = [(0, 0), (0, WIDTH), (HEIGHT, 0), (HEIGHT, WIDTH)]
+POINTS = [GroundControlPoint(row, col, *(PLACE @ (col, row)), 0.0) for row, col in CORNERS]
 BANDS = np.moveaxis(PIXELS, 2, 0)
 
 
@@ -76,14 +76,16 @@ WAYS = {
 
 @pytest.mark.parametrize("limit", [10**9, 1000], ids=["small", "large"])
 @pytest.mark.parametrize("way", WAYS)
-def test_mask_and_outlines_lie_where_the_image_lies(tmp_path, monkeypatch, way, limit):
-    monkeypatch.setattr(large, "MAX_WHOLE", limit)
+def test_mask_and_outlines_have_the_georeference_of_the_image(tmp_path, monkeypatch, way, limit):
+    monkeypatch.setattr(rasters, "MAX_WHOLE", limit)
     path = WAYS[way](tmp_path)
     predict(
         texture(),
-        [str(path)],
-        tmp_path / "out",
-        options=Options(formats=("masks", "geojson"), runtime="eager"),
+        PredictionRequest(
+            [str(path)],
+            tmp_path / "out",
+            options=Options(formats=("masks", "geojson"), runtime="eager"),
+        ),
     )
     with rasterio.open(path) as image, rasterio.open(tmp_path / "out" / "masks" / "x.tif") as mask:
         ids = mask.read(1)
@@ -107,14 +109,14 @@ def test_mask_and_outlines_lie_where_the_image_lies(tmp_path, monkeypatch, way, 
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
-def test_the_mask_of_a_turned_image_lies_where_its_stored_pixels_lie(tmp_path, orientation):
+def test_the_mask_of_a_rotated_image_lies_where_its_stored_pixels_lie(tmp_path, orientation):
     path = world_file(tmp_path, "tif", "tfw")
     Image.fromarray(PIXELS).save(path, tiffinfo={0x0112: orientation})
     predict(
         texture(),
-        [str(path)],
-        tmp_path / "out",
-        options=Options(formats=("masks",), runtime="eager"),
+        PredictionRequest(
+            [str(path)], tmp_path / "out", options=Options(formats=("masks",), runtime="eager")
+        ),
     )
     with rasterio.open(tmp_path / "out" / "masks" / "x.tif") as mask:
         assert sorted(mask.shape) == [HEIGHT, WIDTH]
@@ -129,10 +131,13 @@ def test_the_mask_of_a_turned_image_lies_where_its_stored_pixels_lie(tmp_path, o
         assert seen == pytest.approx(PLACE @ (15, 30), abs=12)
 
 
-def test_a_photo_that_lies_nowhere_has_a_png_as_before(tmp_path):
+def test_a_photo_without_a_georeference_has_a_png_mask(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "x.tif")
     predict(
-        texture(), [str(tmp_path / "x.tif")], tmp_path / "out", options=Options(runtime="eager")
+        texture(),
+        PredictionRequest(
+            [str(tmp_path / "x.tif")], tmp_path / "out", options=Options(runtime="eager")
+        ),
     )
     assert [p.name for p in (tmp_path / "out" / "masks").iterdir()] == ["x.png"]
 

@@ -1,4 +1,4 @@
-"""The labeler on disk and at work: regions of its concept get finer concepts, others stay as they are."""
+"""The labeler: regions of its concept get finer concepts, others stay unchanged."""
 
 import json
 
@@ -13,7 +13,6 @@ from segtune.inference.labeler import RegionLabeler, divided
 from segtune.inference.loading import open_model
 from segtune.inference.regions.regions import find_regions
 from segtune.inference.segmenter import Segmentation, Segmenter
-from segtune.models.folder import read_folder
 from segtune.models.labeler import Encoded, build_labeler
 
 MODEL = {"architecture": "MaskPool", "encoder": "resnet10t", "width": 16}
@@ -61,15 +60,15 @@ def test_a_saved_labeler_answers_as_before_to_the_bit(tmp_path):
     assert again.label(image, regions) == made.label(image, regions)
 
 
-def test_each_kind_of_folder_opens_as_what_it_is(tmp_path, tiny_run):
+def test_each_kind_of_folder_opens_as_its_class(tmp_path, tiny_run):
     labeler().save(tmp_path / "labeler")
     assert isinstance(open_model(tiny_run.segmenter), Segmenter)
     with pytest.raises(ConfigError, match="is a labeler, which runs in eager only"):
         segtune.load(tmp_path / "labeler", runtime="bf16")
-    with pytest.raises(DataError, match="is no segmenter but a labeler: use it in a workflow"):
+    with pytest.raises(DataError, match="is a labeler, not a segmenter. Use it in a workflow"):
         Segmenter.load(tmp_path / "labeler")
-    with pytest.raises(DataError, match="is no labeler but a segmenter"):
-        RegionLabeler.from_parts(*read_folder(tiny_run.segmenter), "cpu", "folder")
+    with pytest.raises(DataError, match="is a segmenter, not a labeler"):
+        RegionLabeler.load(tiny_run.segmenter)
 
 
 def test_a_changed_byte_is_refused(tmp_path):
@@ -85,7 +84,7 @@ def test_an_unknown_kind_is_refused(tmp_path):
     made.info["kind"] = "detector"
     made.save(tmp_path / "odd")
     assert json.loads((tmp_path / "odd" / "segmenter.json").read_text())["kind"] == "detector"
-    with pytest.raises(DataError, match="is a detector, which this segtune does not know"):
+    with pytest.raises(DataError, match="is a detector, which this version of segtune cannot open"):
         open_model(tmp_path / "odd")
 
 
@@ -110,7 +109,7 @@ def test_an_area_is_parted_along_its_seam_and_specks_go_to_their_neighbours():
 
 
 class TwoKinds(RegionLabeler):
-    """Knows sedans by red and buses by blue, place by place and region by region; what is small is a sedan's."""
+    """Labels red as sedan and blue as bus, by pixel and by region; a small region is a sedan."""
 
     def __init__(self) -> None:
         self.concept, self.min_area = "car", 16
@@ -119,11 +118,11 @@ class TwoKinds(RegionLabeler):
     def encode(self, image):
         return image
 
-    def places(self, image, size):
+    def class_maps(self, image, size):
         blue = (image[..., 2] > image[..., 0]).astype(np.float32)
         return np.stack([0.95 - 0.9 * blue, 0 * blue + 0.05, 0.05 + 0.9 * blue]) / 1.05
 
-    def chances(self, image, numbers):
+    def probabilities(self, image, numbers):
         parts = [image[numbers == n] for n in range(1, numbers.max() + 1)]
         blue = [float((p[:, 2] > p[:, 0]).mean()) if len(p) > 120 else -0.05 for p in parts]
         return np.array([[0.95 - 0.9 * b, 0.05, 0.05 + 0.9 * b] for b in blue], np.float32) / 1.05
@@ -134,11 +133,7 @@ def test_a_region_that_shows_two_cars_becomes_two_when_divided():
     mask[20:40, 20:60] = 1
     image = np.zeros((60, 90, 3), np.uint8)
     image[:, :40, 0] = image[:, 40:, 2] = 200
-    image[22:32, 25:35] = (
-        0,
-        0,
-        200,
-    )  # a blue window in the red car: two seams, but one thing in the end
+    image[22:32, 25:35] = (0, 0, 200)  # a blue window in the red car adds a seam, but no region
     found = Segmentation(image, mask, np.full(mask.shape, 0.8, np.float32), CLASSES)
     regions = find_regions(mask, found.confidence, CLASSES, "components")
     whole = TwoKinds().label(found, regions)
@@ -154,31 +149,30 @@ def test_a_region_that_shows_two_cars_becomes_two_when_divided():
     assert cars["sedan"].mean_confidence == pytest.approx(0.8)
 
 
-def test_many_regions_get_the_rows_that_they_get_one_by_one():
+def test_many_regions_together_equal_one_by_one():
     made, rng = labeler(), np.random.default_rng(0)
     encoded = made.encode(rng.integers(0, 256, (60, 90, 3), dtype=np.uint8))
     numbers = (np.arange(15 * 9).reshape(15, 9) + 1).astype(np.int32).repeat(4, 0).repeat(10, 1)
-    together = made.chances(encoded, numbers)
+    together = made.probabilities(encoded, numbers)
     assert together.shape == (135, 3)
     for n in (1, 64, 65, 135):
-        alone = made.chances(encoded, (numbers == n).astype(np.int32))
+        alone = made.probabilities(encoded, (numbers == n).astype(np.int32))
         np.testing.assert_allclose(together[n - 1], alone[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(64, 96), (61, 83), (35, 66)])
 @pytest.mark.parametrize("enlarged", [1, 2])
-def test_places_lie_where_the_image_shows_them(size, enlarged):
-    """A border at x = 37.3 of the image, of cells that reach beyond an image whose sides 4 does not divide."""
+def test_class_maps_are_aligned_with_the_image(size, enlarged):
+    """The border is at x = 37.3. The cells reach beyond an image whose sides 4 does not divide."""
     made = labeler()
     with torch.no_grad():
-        made.model.places.bias.copy_(
-            torch.tensor([0.0, 0.0, -50.0])
-        )  # of two classes: the blur moves no border
+        # two classes, so that the blur does not move the border
+        made.model.places.bias.copy_(torch.tensor([0.0, 0.0, -50.0]))
         made.model.places.weight.copy_(torch.eye(3, 16)[:, :, None, None])
     features = torch.zeros(1, 16, 16, 24)
     features[0, 1] = 4 * (torch.arange(24) + 0.5) - 37.3
     encoded = Encoded(features, size[0] / 4, size[1] / 4)
-    shown = made.places(encoded, (enlarged * size[0], enlarged * size[1]))
+    shown = made.class_maps(encoded, (enlarged * size[0], enlarged * size[1]))
     centres = (np.arange(enlarged * size[1]) + 0.5) / enlarged
     np.testing.assert_array_equal(
         shown[1] > shown[0], np.tile(centres > 37.3, (enlarged * size[0], 1))

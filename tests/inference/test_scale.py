@@ -1,4 +1,4 @@
-"""One rule of scale: the same content gives the same classes at every size, type, band order, file and tiling."""
+"""Scale: the same content has the same classes at every size, type, band order and tiling."""
 
 import json
 import subprocess
@@ -17,11 +17,13 @@ from torch import nn
 
 from segtune.data.reading.images import resize_image
 from segtune.errors import DataError
-from segtune.inference import segmenter as rooms
+from segtune.inference import segmenter
 from segtune.inference.media.georeference import georeference
 from segtune.inference.media.pixel_size import common_metres
-from segtune.inference.prediction import rasters as large
-from segtune.inference.prediction.job import Options, predict
+from segtune.inference.options import Options
+from segtune.inference.prediction import rasters
+from segtune.inference.prediction.job import predict
+from segtune.inference.prediction.request import PredictionRequest
 from segtune.inference.scale import Scale, resized
 from segtune.inference.segmenter import Segmenter
 from segtune.inference.tiling import Tiling, windows_of
@@ -48,7 +50,7 @@ def texture() -> Segmenter:
 
 
 def photo(height: int) -> tuple[np.ndarray, np.ndarray]:
-    """Fine stripes on the left, broad ones on the right; the finest are 6 pixels where the shorter side has SIDE."""
+    """Fine stripes on the left, broad ones on the right: 6 and 48 pixels at the trained scale."""
     width = height * 3 // 2
     place = (np.arange(width) + 0.5) * SIDE / height
     period = np.where(np.arange(width) < width // 2, 6, 48)
@@ -62,7 +64,7 @@ def photo(height: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture
 def small_limits(monkeypatch):
     """Files of more than a tenth of a megapixel count as large."""
-    monkeypatch.setattr(large, "MAX_WHOLE", 100_000)
+    monkeypatch.setattr(rasters, "MAX_WHOLE", 100_000)
 
 
 @pytest.mark.parametrize("height", [96, 200, 450, 1441])
@@ -73,8 +75,8 @@ def test_a_photo_of_any_size_is_seen_at_the_trained_scale(small_limits, tmp_path
     assert np.mean(found == truth) > 0.96
     Image.fromarray(image).save(tmp_path / "x.tif")
     if height > 300:
-        assert large.large_size(tmp_path / "x.tif") == image.shape[:2]
-        large.segment_large(texture(), tmp_path / "x.tif", tmp_path / "mask.tif")
+        assert rasters.large_size(tmp_path / "x.tif") == image.shape[:2]
+        rasters.segment_large(texture(), tmp_path / "x.tif", tmp_path / "mask.tif", Options())
         with rasterio.open(tmp_path / "mask.tif") as mask:
             np.testing.assert_array_equal(mask.read(1), found)
     if height > 1000:  # as it was done above 32 megapixels
@@ -83,16 +85,18 @@ def test_a_photo_of_any_size_is_seen_at_the_trained_scale(small_limits, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["jpg", pytest.param("tif", marks=pytest.mark.ci)])
-def test_sixty_megapixels_are_seen_as_a_third_of_one_in_under_two_gigabytes(tmp_path, suffix):
+def test_a_photo_of_60_megapixels_takes_under_two_gigabytes(tmp_path, suffix):
     code = """
 import json, re, sys
 from pathlib import Path
 import numpy as np
 from segtune.inference.options import Options
 from segtune.inference.prediction.job import predict
+from segtune.inference.prediction.request import PredictionRequest
 from segtune.data.reading.images import read_image
 from tests.inference.test_scale import texture
-predict(texture(), [sys.argv[1]], Path(sys.argv[2]), options=Options(runtime="eager"))
+options = Options(runtime="eager")
+predict(texture(), PredictionRequest([sys.argv[1]], Path(sys.argv[2]), options=options))
 peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
 mask = next((Path(sys.argv[2]) / "masks").iterdir())
 found = read_image(mask)[..., 0]
@@ -117,16 +121,18 @@ print(json.dumps([float(np.mean(found == truth)), peak]))
 
 
 SIZES = [
-    ((600, 700), (64, 75)), ((600, 800), (150, 200)), ((123, 457), (64, 238)), ((300, 500), (299, 499)),
-    ((901, 77), (96, 9)), ((640, 960), (320, 480)),
-]  # fmt: skip
+    ((600, 700), (64, 75)),
+    ((600, 800), (150, 200)),
+    ((123, 457), (64, 238)),
+    ((300, 500), (299, 499)),
+    ((901, 77), (96, 9)),
+    ((640, 960), (320, 480)),
+]
 
 
 @pytest.mark.parametrize(("size", "target"), SIZES)
 @pytest.mark.parametrize("strip", [2**22, 3000])
-def test_windows_of_a_resized_image_are_those_of_the_whole_one_bit_for_bit(
-    monkeypatch, size, target, strip
-):
+def test_windows_equal_the_resized_whole_image_bit_for_bit(monkeypatch, size, target, strip):
     monkeypatch.setattr("segtune.inference.scale._STRIP", strip)
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     whole, read = resize_image(image, *target), resized(windows_of(image), size, target)
@@ -149,16 +155,14 @@ def test_windows_of_a_resized_image_are_those_of_the_whole_one_bit_for_bit(
         ((50, 60), (90, 40)),
     ],
 )
-def test_windows_are_those_of_the_whole_image_where_one_side_grows_and_the_other_shrinks(
-    size, target
-):
+def test_windows_equal_the_whole_image_where_one_side_grows_and_the_other_shrinks(size, target):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     whole, read = resize_image(image, *target), resized(windows_of(image), size, target)
     assert np.abs(read(0, 0, *target).astype(int) - whole).max() <= 1
 
 
 @pytest.mark.parametrize("target", [(150, 230), (64, 400)])
-def test_windows_of_an_enlarged_image_are_within_a_level_of_the_whole_one(target):
+def test_windows_of_an_enlarged_image_differ_by_one_level_at_most(target):
     image = np.random.default_rng(0).integers(0, 256, (64, 99, 3), dtype=np.uint8)
     whole, read = resize_image(image, *target), resized(windows_of(image), (64, 99), target)
     assert np.abs(read(20, 30, 60, 99).astype(int) - whole[20:60, 30:99]).max() <= 1
@@ -172,13 +176,13 @@ def equivariant(image_size: tuple[int, ...] = (64,), metres: float | None = None
 
 @pytest.mark.parametrize("buffer", [1, 10**9])
 @pytest.mark.parametrize("size", [(700, 900), (1500, 1201), (450, 1600), (200, 300)])
-def test_tiles_at_the_trained_scale_decide_as_the_whole_look_does(monkeypatch, size, buffer):
+def test_tiles_at_the_trained_scale_equal_the_whole_image(monkeypatch, size, buffer):
     image = cv2.resize(
         np.random.default_rng(1).integers(0, 256, (40, 60, 3), dtype=np.uint8), size[::-1]
     )
     seen = equivariant((400,))
     whole = seen.segment(image)
-    monkeypatch.setattr(rooms, "MAX_LOOK", 1000)
+    monkeypatch.setattr(segmenter, "MAX_LOOK", 1000)
     monkeypatch.setattr("segtune.inference.tiling._BUFFER", buffer)
     monkeypatch.setattr(Tiling, "tile", 96)
     seen.image_size = [96]  # the side of the tiles, not the scale
@@ -205,7 +209,7 @@ def colors(path: Path, bands: np.ndarray, **options) -> Path:
     return path
 
 
-def test_a_file_is_segmented_alike_small_and_large_in_every_type_and_band_order(
+def test_small_and_large_files_of_every_type_and_band_order_give_equal_masks(
     small_limits, tmp_path, monkeypatch
 ):
     seen = equivariant()
@@ -240,8 +244,8 @@ def test_a_file_is_segmented_alike_small_and_large_in_every_type_and_band_order(
         ),
     ]
     for file in files:
-        assert large.large_size(file) == (333, 501)
-        large.segment_large(seen, file, tmp_path / "mask")
+        assert rasters.large_size(file) == (333, 501)
+        rasters.segment_large(seen, file, tmp_path / "mask", Options())
         with rasterio.open(tmp_path / "mask") as mask:
             np.testing.assert_array_equal(mask.read(1), expected, err_msg=file.name)
         np.testing.assert_array_equal(seen.segment(file).mask, expected, err_msg=file.name)
@@ -274,7 +278,7 @@ def test_a_map_is_seen_at_the_metres_of_the_training_images(small_limits, tmp_pa
         bands = np.moveaxis(resize_image(ground, *size), 2, 0)
         place = {"transform": from_origin(500_000, 4_000_000, metres, metres), "crs": "EPSG:32633"}
         path = colors(tmp_path / f"{metres}.tif", bands, **place)
-        large.segment_large(seen, path, tmp_path / "mask.tif", place=georeference(path))
+        rasters.segment_large(seen, path, tmp_path / "mask.tif", Options(), georeference(path))
         with rasterio.open(tmp_path / "mask.tif") as mask:
             masks[metres] = mask.read(1)
         np.testing.assert_array_equal(seen.segment(path).mask, masks[metres])
@@ -296,7 +300,7 @@ def on_map(path: Path, metres: float, side: int) -> Path:
     return colors(path, np.zeros((3, side, side), np.uint8), **place)
 
 
-def test_a_map_far_coarser_than_the_training_images_is_refused_and_seen_as_it_is_in_tiles(tmp_path):
+def test_a_map_far_coarser_than_the_training_images_needs_tiles(tmp_path):
     coarse, fine = (
         on_map(tmp_path / "in" / "a.tif", 10.0, 40),
         on_map(tmp_path / "in" / "b.tif", 0.4, 40),
@@ -308,30 +312,31 @@ def test_a_map_far_coarser_than_the_training_images_is_refused_and_seen_as_it_is
         seen.segment(coarse)
     assert seen.segment(coarse, tiling=Tiling(64)).mask.shape == (40, 40)
     result = predict(
-        seen, [str(tmp_path / "in")], tmp_path / "out", options=Options(runtime="eager")
+        seen,
+        PredictionRequest(
+            [str(tmp_path / "in")], tmp_path / "out", options=Options(runtime="eager")
+        ),
     )
     assert list(result.failed) == [str(coarse)] and result.images == 1 and fine.is_file()
     assert str(coarse) in result.failed[str(coarse)]
 
 
 @pytest.mark.parametrize(("side", "warns"), [(100, False), (300, True)])
-def test_a_map_seen_much_smaller_by_a_model_without_metres_is_told_at_any_size(
-    tmp_path, side, warns
-):
-    said: list[str] = []
+def test_a_strongly_shrunk_map_is_reported(tmp_path, side, warns):
+    messages: list[str] = []
     for name in ("a.tif", "b.tif"):
         on_map(tmp_path / "in" / name, 0.5, side)
     predict(
         equivariant((64,)),
-        [str(tmp_path / "in")],
-        tmp_path / "out",
-        options=Options(runtime="eager"),
-        say=said.append,
+        PredictionRequest(
+            [str(tmp_path / "in")], tmp_path / "out", options=Options(runtime="eager")
+        ),
+        say=messages.append,
     )
-    assert sum("looked at as 64 x 64" in line for line in said) == warns
+    assert sum("shrunk to 64 x 64" in line for line in messages) == warns
 
 
-def test_training_images_of_one_resolution_tell_it_and_others_do_not(tmp_path):
+def test_only_training_images_of_one_resolution_have_common_metres(tmp_path):
     def tile(name: str, metres: float, side: int = 64, crs: str = "EPSG:32633") -> Path:
         place = {"transform": from_origin(13, 47, metres, metres), "crs": crs}
         return colors(tmp_path / name, np.zeros((3, side, side), np.uint8), **place)

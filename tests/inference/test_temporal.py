@@ -1,4 +1,4 @@
-"""Time: smoothing lowers flicker and keeps what is there; tracks follow things."""
+"""Videos: smoothing lowers flicker and keeps mIoU; tracks follow objects."""
 
 import cv2
 import numpy as np
@@ -14,12 +14,12 @@ from segtune.inference.smoothing import Smoother, Tracker
 from segtune.measure.metrics import count_pairs, score
 
 
-def drive(how: str, seed: int, frames: int = 24) -> tuple[float, float, float, float]:
-    """(flicker before, after, mIoU before, after) of a street whose truth is known, seen by a noisy model.
+def drive(method: str, seed: int, frames: int = 24) -> tuple[float, float, float, float]:
+    """Return flicker before and after, and mIoU before and after, of a noisy model of a street.
 
-    The model is sure of the truth but for noise that comes anew with each frame, in spots as wide as a segmenter's are.
+    The model knows the truth; each frame adds new noise in spots of a few pixels.
     """
-    scene, smoother, rng = Scene(seed), Smoother(how), np.random.default_rng(seed)
+    scene, smoother, rng = Scene(seed), Smoother(method), np.random.default_rng(seed)
     matrices = torch.zeros(2, len(STREET), len(STREET), dtype=torch.int64)
     for number in range(frames):
         view = scene.render(96, 128, number / 12.5)
@@ -44,7 +44,7 @@ def test_smoothing_along_the_flow_lowers_flicker_by_a_third_at_no_loss_of_miou(s
     assert smoothed_miou >= miou - 0.002
 
 
-def test_what_left_the_image_or_looks_another_is_not_carried_over():
+def test_a_pixel_that_changes_its_appearance_forgets_its_history():
     smoother = Smoother("flow")
     image = np.full((32, 32, 3), 200, np.uint8)
     old, new = torch.tensor([5.0, 0.0]), torch.tensor([0.0, 1.0])
@@ -57,7 +57,7 @@ def test_what_left_the_image_or_looks_another_is_not_carried_over():
     torch.testing.assert_close(other[0, :, 16, 16], new)
 
 
-def test_smoothing_follows_what_moves():
+def test_smoothing_follows_moving_objects():
     smoother = Smoother("flow")
     texture = cv2.GaussianBlur(
         np.random.default_rng(0).integers(0, 256, (64, 160), dtype=np.uint8), (0, 0), 2
@@ -108,7 +108,7 @@ def test_a_car_hidden_for_some_frames_keeps_its_number_and_one_gone_for_long_doe
 
 
 @pytest.mark.parametrize("gone", [range(2, 3), range(1, 12)], ids=["for a frame", "for long"])
-def test_stored_frames_put_a_tracker_where_it_was(gone):
+def test_a_resumed_tracker_continues_its_tracks(gone):
     frames = [
         frame((5 + n, 10, 20, 20), (60, 30, 18, 18))[: 1 + (n not in gone)] for n in range(16)
     ]
@@ -116,6 +116,6 @@ def test_stored_frames_put_a_tracker_where_it_was(gone):
     expected = [whole.update(f) for f in frames]
     resumed = Tracker()
     for stored in expected[:12]:
-        resumed.seen(stored)
+        resumed.resume(stored)
     assert [resumed.update(f) for f in frames[12:]] == expected[12:]
     assert (len({r.track for f in expected for r in f}) == 3) == (len(gone) > 8)

@@ -1,4 +1,4 @@
-"""Tiles: they cover each pixel once, and give what the whole image gives wherever the model allows it."""
+"""Tiles cover each pixel once and give the result of the whole image."""
 
 import numpy as np
 import pytest
@@ -10,9 +10,8 @@ from torch import nn
 import segtune
 from segtune.classes import ClassTable
 from segtune.errors import ConfigError
-from segtune.inference import tiling as tiles
 from segtune.inference.segmenter import Segmenter
-from segtune.inference.tiling import Tiling, blended, windows_of
+from segtune.inference.tiling import TileGrid, Tiling, blended, windows_of
 from segtune.models.preprocessing import Preprocessing
 from segtune.models.segmentation_model import SegmentationModel
 
@@ -67,10 +66,10 @@ def test_tiled_equals_whole_to_a_ten_thousandth(segmenter, height, width, tile, 
 
 
 @pytest.mark.parametrize("buffer", [1, 200_000, 10**9])
-def test_the_buffer_decides_how_wide_strips_are_and_nothing_else(segmenter, monkeypatch, buffer):
+def test_the_size_of_the_buffer_does_not_change_the_result(segmenter, monkeypatch, buffer):
     image = RNG.integers(0, 256, (200, 333, 3), dtype=np.uint8)
     expected = logits_of(segmenter, image, Tiling(64, 0.5))
-    monkeypatch.setattr(tiles, "_BUFFER", buffer)
+    monkeypatch.setattr("segtune.inference.tiling._BUFFER", buffer)
     torch.testing.assert_close(
         logits_of(segmenter, image, Tiling(64, 0.5)), expected, atol=1e-5, rtol=0
     )
@@ -84,7 +83,7 @@ def test_weights_of_a_pixel_add_up_to_one():
         return torch.ones(2, *window.shape[:2])
 
     image = np.zeros((150, 210, 3), np.uint8)
-    for part in blended(windows_of(image), (150, 210), Tiling(64, 0.3), 32, 2, ones):
+    for part in blended(windows_of(image), TileGrid((150, 210), Tiling(64, 0.3), 32, 2), ones):
         torch.testing.assert_close(part.logits, torch.ones_like(part.logits))
     assert max(sizes) == (64, 64)
 

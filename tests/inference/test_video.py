@@ -1,4 +1,4 @@
-"""Videos made here, with known frames: times, rotation, sound, cuts, resumption."""
+"""Videos with known frames: times, rotation, sound, cuts, resumption."""
 
 import json
 import os
@@ -14,9 +14,11 @@ from PIL import Image, ImageOps
 import segtune
 from segtune.errors import DataError, Interrupted
 from segtune.inference.media.video import Video, overlay_video
-from segtune.inference.prediction import job as module
-from segtune.inference.prediction.job import Options, predict
+from segtune.inference.options import Options
+from segtune.inference.prediction import job
+from segtune.inference.prediction.job import predict
 from segtune.inference.prediction.journal import read_lines
+from segtune.inference.prediction.request import PredictionRequest
 from segtune.inference.prediction.writing import frames_of
 from segtune.inference.regions.regions import read_document
 
@@ -32,7 +34,7 @@ def segmenter(tiny_run):
 def clip(
     path: Path, times: list[int] = STEADY, sound: str = "", height: int = 38, width: int = 50
 ) -> Path:
-    """Frames at the given milliseconds, grey values rising from left to right; with one second of sound or none."""
+    """Write a video with frames at the given milliseconds, brighter on the right."""
     options = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
     rng = np.random.default_rng(0)
     with av.open(str(path), "w", options=options) as container:
@@ -42,9 +44,8 @@ def clip(
         if sound:
             audio = container.add_stream(sound, rate=8000, layout="mono")
         for milliseconds in times:
-            image = rng.integers(
-                0, 256, (height, width, 3), dtype=np.uint8
-            )  # noise: frames are of equal size
+            # noise, so that encoded frames have about the same size
+            image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
             image[:, : width // 2] //= 4
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             scale = 40 if path.suffix == ".avi" else 1
@@ -70,7 +71,7 @@ def frames(output: Path, place: str) -> list[dict]:
 def test_every_frame_has_its_number_and_time_and_the_overlay_keeps_the_timing(segmenter, tmp_path):
     times = [0, 40, 80, 200, 240]  # a variable rate
     path = clip(tmp_path / "c d.mp4", times)
-    result = predict(segmenter, [str(path)], tmp_path / "out")
+    result = predict(segmenter, PredictionRequest([str(path)], tmp_path / "out"))
     assert result.frames == 5 and not result.partial
     rows = frames(tmp_path / "out", "c d")
     assert [f["number"] for f in rows] == [0, 1, 2, 3, 4]
@@ -89,13 +90,16 @@ def test_every_frame_has_its_number_and_time_and_the_overlay_keeps_the_timing(se
 
 
 @pytest.mark.parametrize("suffix", CODECS)
-def test_a_video_that_is_cut_is_told_and_its_frames_are_kept(segmenter, tmp_path, suffix):
+def test_a_cut_video_is_reported_and_its_frames_are_kept(segmenter, tmp_path, suffix):
     whole = clip(tmp_path / f"whole{suffix}", height=96, width=128)
     content = whole.read_bytes()
     cut = tmp_path / f"cut{suffix}"
     cut.write_bytes(content[: int(len(content) * 0.6)])
     result = predict(
-        segmenter, [str(whole), str(cut)], tmp_path / "out", options=Options(formats=("overlays",))
+        segmenter,
+        PredictionRequest(
+            [str(whole), str(cut)], tmp_path / "out", options=Options(formats=("overlays",))
+        ),
     )
     assert list(result.partial) == [str(cut)]
     assert "frames" in result.partial[str(cut)] and "of 2.0" in result.partial[str(cut)]
@@ -104,19 +108,19 @@ def test_a_video_that_is_cut_is_told_and_its_frames_are_kept(segmenter, tmp_path
     assert 10 < len(kept) < 40 and [f["number"] for f in kept] == list(range(len(kept)))
 
 
-def test_a_cut_video_is_exit_code_four(tiny_run, tmp_path, capsys):
-    from segtune.cli import main as cli
+def test_a_cut_video_ends_with_exit_code_four(tiny_run, tmp_path, capsys):
+    from segtune.cli import main
 
     content = clip(tmp_path / "c.mkv", height=96, width=128).read_bytes()
     (tmp_path / "c.mkv").write_bytes(content[: int(len(content) * 0.6)])
     words = [f"model={tiny_run.segmenter}", f"source={tmp_path / 'c.mkv'}", "output=out", "--json"]
-    assert cli.main(["predict", *words]) == 4
+    assert main.main(["predict", *words]) == 4
     assert json.loads(capsys.readouterr().out)["partial"]
 
 
 U = 65536  # one, in the fixed point of ISO 14496-12
 A, B, C, D = (U, 0, 0), (0, U, 0), (-U, 0, 0), (0, -U, 0)
-# EXIF's orientation -> the matrix that shows it: where the axes x and y go (the shift is nobody's concern)
+# EXIF's orientation -> the display matrix: where it maps the axes x and y (no shift)
 AXES = {1: A + B, 2: C + B, 3: C + D, 4: A + D, 5: B + A, 6: B + C, 7: D + C, 8: D + A}
 MATRICES = {number: (*axes, 0, 0, 1073741824) for number, axes in AXES.items()}
 
@@ -144,7 +148,7 @@ def rotated(path: Path, matrix: tuple[int, ...]) -> Path:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_display_matrix_turns_and_mirrors_as_the_same_exif_orientation(tmp_path, orientation):
+def test_a_display_matrix_equals_the_same_exif_orientation(tmp_path, orientation):
     path = clip(tmp_path / "r.mp4", [0, 40])
     plain = next(iter(Video(path))).image
     exif = Image.Exif()
@@ -156,7 +160,7 @@ def test_a_display_matrix_turns_and_mirrors_as_the_same_exif_orientation(tmp_pat
     np.testing.assert_array_equal(seen, expected)
 
 
-def test_an_overlay_is_bt709_in_its_numbers_and_in_its_tag(tmp_path):
+def test_the_colours_and_the_tag_of_an_overlay_are_bt709(tmp_path):
     source, target = Video(clip(tmp_path / "c.mp4", [0])), tmp_path / "overlay.mp4"
     colors = [(200, 30, 40), (20, 180, 60), (40, 60, 220)]
     picture = np.repeat(np.array([colors], np.uint8), 32, axis=1).repeat(64, axis=0)
@@ -180,7 +184,7 @@ def test_an_overlay_is_bt709_in_its_numbers_and_in_its_tag(tmp_path):
 )
 def test_the_overlay_keeps_the_sound(segmenter, tmp_path, suffix, sound, kept):
     path = clip(tmp_path / f"s{suffix}", STEADY[:25], sound)
-    predict(segmenter, [str(path)], tmp_path / "out")
+    predict(segmenter, PredictionRequest([str(path)], tmp_path / "out"))
     with av.open(str(tmp_path / "out" / "overlays" / "s.mp4")) as container:
         audio = container.streams.audio[0]
         assert audio.codec_context.name == kept
@@ -193,11 +197,16 @@ def test_the_overlay_keeps_the_sound(segmenter, tmp_path, suffix, sound, kept):
 
 def test_frames_are_sampled_by_time(segmenter, tmp_path):
     path = clip(tmp_path / "c.mp4")
-    predict(segmenter, [str(path)], tmp_path / "out", options=Options(sample_ms=500, formats=()))
+    predict(
+        segmenter,
+        PredictionRequest(
+            [str(path)], tmp_path / "out", options=Options(sample_ms=500, formats=())
+        ),
+    )
     assert [round(f["time"] * 1000) for f in frames(tmp_path / "out", "c")] == [0, 520, 1000, 1520]
 
 
-def test_files_without_a_frame_are_told_apart(segmenter, tmp_path):
+def test_each_kind_of_file_without_frames_has_its_message(segmenter, tmp_path):
     (tmp_path / "empty.mp4").write_bytes(b"")
     with pytest.raises(DataError, match="empty \\(0 bytes\\)"):
         Video(tmp_path / "empty.mp4")
@@ -215,12 +224,12 @@ def test_files_without_a_frame_are_told_apart(segmenter, tmp_path):
     with pytest.raises(DataError, match="no video stream; it holds audio"):
         Video(tmp_path / "sound.mp4")
     with pytest.raises(DataError, match="none of 3 files"):
-        predict(segmenter, [str(tmp_path / "*.mp4")], tmp_path / "out")
+        predict(segmenter, PredictionRequest([str(tmp_path / "*.mp4")], tmp_path / "out"))
     assert not list((tmp_path / "out").rglob("*.part*"))
 
 
-class StopAfter(module.StopRequest):
-    """As if Ctrl-C came when so many frames were asked about."""
+class StopAfter(job.StopRequest):
+    """Acts as if Ctrl-C came after some frames."""
 
     left = 12
 
@@ -231,20 +240,20 @@ class StopAfter(module.StopRequest):
 
     @requested.setter
     def requested(self, value: bool) -> None:
-        """Nothing else asks."""
+        """Ignore other requests."""
 
 
 @pytest.mark.parametrize("smooth", ["none", "flow"])
-def test_a_stopped_video_keeps_its_frames_and_ends_as_if_never_stopped(
+def test_a_stopped_video_resumes_and_ends_with_the_same_results(
     segmenter, tmp_path, monkeypatch, smooth
 ):
     path = clip(tmp_path / "c.mp4", STEADY[:30])
     options = Options(smooth=smooth, split="components", min_area=4)
-    predict(segmenter, [str(path)], tmp_path / "whole", options=options)
-    monkeypatch.setattr(module, "StopRequest", StopAfter)
+    predict(segmenter, PredictionRequest([str(path)], tmp_path / "whole", options=options))
+    monkeypatch.setattr(job, "StopRequest", StopAfter)
     StopAfter.left = 12
     with pytest.raises(Interrupted, match=r"stopped at frame 1\d of"):
-        predict(segmenter, [str(path)], tmp_path / "out", options=options)
+        predict(segmenter, PredictionRequest([str(path)], tmp_path / "out", options=options))
     monkeypatch.undo()
     lines = tmp_path / "out" / "regions" / "c.jsonl"
     before = frames(tmp_path / "out", "c")
@@ -256,7 +265,7 @@ def test_a_stopped_video_keeps_its_frames_and_ends_as_if_never_stopped(
     monkeypatch.setattr(
         type(segmenter), "decide", lambda *a, **k: computed.append(1) or original(*a, **k)
     )
-    result = predict(segmenter, [str(path)], tmp_path / "out", options=options)
+    result = predict(segmenter, PredictionRequest([str(path)], tmp_path / "out", options=options))
     assert result.frames == 30
     assert smooth == "flow" or len(computed) == 30 - len(before)
     expected = frames(tmp_path / "whole", "c")
@@ -265,20 +274,25 @@ def test_a_stopped_video_keeps_its_frames_and_ends_as_if_never_stopped(
         assert sum(1 for _ in container.decode(video=0)) == 30
 
 
-def test_a_second_prediction_of_a_replaced_video_begins_anew(segmenter, tmp_path, monkeypatch):
+def test_a_replaced_video_is_predicted_from_its_start(segmenter, tmp_path, monkeypatch):
     path = clip(tmp_path / "c.mp4", STEADY[:10])
-    monkeypatch.setattr(module, "StopRequest", StopAfter)
+    monkeypatch.setattr(job, "StopRequest", StopAfter)
     StopAfter.left = 6
     with pytest.raises(Interrupted):
-        predict(segmenter, [str(path)], tmp_path / "out")
+        predict(segmenter, PredictionRequest([str(path)], tmp_path / "out"))
     monkeypatch.undo()
     clip(path, STEADY[:7])
-    assert predict(segmenter, [str(path)], tmp_path / "out").frames == 7
+    assert predict(segmenter, PredictionRequest([str(path)], tmp_path / "out")).frames == 7
 
 
 def test_clarifai_and_coco_hold_every_frame(segmenter, tmp_path):
     path = clip(tmp_path / "c.mp4", STEADY[:4])
-    predict(segmenter, [str(path)], tmp_path / "out", options=Options(formats=("coco", "clarifai")))
+    predict(
+        segmenter,
+        PredictionRequest(
+            [str(path)], tmp_path / "out", options=Options(formats=("coco", "clarifai"))
+        ),
+    )
     answer = json.loads((tmp_path / "out" / "clarifai" / "c.json").read_text())
     data = answer["outputs"][0]["data"]["frames"]
     assert [f["frame_info"]["time"] for f in data] == [0, 40, 80, 120]

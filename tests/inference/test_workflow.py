@@ -1,4 +1,4 @@
-"""A chain of models and edits that is loaded, saved and used as one."""
+"""A workflow is loaded, saved and used as one model."""
 
 import json
 
@@ -39,21 +39,25 @@ def write_labeler(
     return str(folder)
 
 
-def write_workflow(root, name: str, **told) -> None:
+def write_workflow(root, name: str, **config) -> None:
     folder = root / "conf" / "workflow"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.yaml").write_text(json.dumps(told))  # JSON is YAML
+    (folder / f"{name}.yaml").write_text(json.dumps(config))  # JSON is YAML
 
 
 @pytest.fixture
 def fine(tmp_path, tiny_run) -> str:
     """The name of a workflow in the working folder: filter, labeler, an edit."""
     write_workflow(
-        tmp_path, "fine", segmenter=str(tiny_run.segmenter), regions="components",
-        filter={"min_area": 20, "concepts": ["building", "road", "sky"]}, labelers=[write_labeler(tmp_path / "houses")],
+        tmp_path,
+        "fine",
+        segmenter=str(tiny_run.segmenter),
+        regions="components",
+        filter={"min_area": 20, "concepts": ["building", "road", "sky"]},
+        labelers=[write_labeler(tmp_path / "houses")],
         edits=[{"do": "free_space", "obstacles": ["building"]}, {"do": "blur", "of": ["road"]}],
         look={"formats": ["masks"]},
-    )  # fmt: skip
+    )
     return "fine"
 
 
@@ -73,7 +77,7 @@ def test_regions_pass_the_filter_get_finer_labels_and_feed_the_edits(fine, scene
     assert worked.edited.picture.shape == scene.shape
 
 
-def test_saved_it_is_one_folder_that_does_the_same(fine, scene, tmp_path):
+def test_a_saved_workflow_is_one_folder_with_the_same_results(fine, scene, tmp_path):
     made = segtune.workflow(fine)
     made.save(tmp_path / "whole")
     again = open_model(tmp_path / "whole")
@@ -90,7 +94,7 @@ def test_saved_it_is_one_folder_that_does_the_same(fine, scene, tmp_path):
         open_model(tmp_path / "whole")
 
 
-def test_predict_writes_pictures_facts_and_what_was_used_and_the_schema_holds(fine, tmp_path):
+def test_predict_writes_pictures_facts_and_the_pinned_workflow_by_the_schema(fine, tmp_path):
     root = open_source(compose(SCENES).config.dataset).root
     done = segtune.predict(
         segtune.workflow(fine),
@@ -98,29 +102,29 @@ def test_predict_writes_pictures_facts_and_what_was_used_and_the_schema_holds(fi
         tmp_path / "an out",
         **QUIET,
     )
-    told = json.loads((done.output / "regions.json").read_text())
+    document = json.loads((done.output / "regions.json").read_text())
     schema = json.loads(SCHEMA.read_text())
-    jsonschema.validate(told, schema)
-    assert told["model"] == "workflow fine" and len(told["workflow"]["parts"]) == 2
-    assert all(len(p["manifest_sha256"]) == 64 for p in told["workflow"]["parts"])
-    building = next(c for c in told["classes"] if c["name"] == "building")
+    jsonschema.validate(document, schema)
+    assert document["model"] == "workflow fine" and len(document["workflow"]["parts"]) == 2
+    assert all(len(p["manifest_sha256"]) == 64 for p in document["workflow"]["parts"])
+    building = next(c for c in document["classes"] if c["name"] == "building")
     assert building["finer"] == ["house", "skyscraper"]
-    assert set(told["images"][0]["facts"]) == {"free_space", "blur"}
+    assert set(document["images"][0]["facts"]) == {"free_space", "blur"}
     assert (done.output / "edited" / "00000.png").is_file() and (
         done.output / "masks" / "00000.png"
     ).is_file()
     assert not (done.output / "overlays").exists()  # the workflow asks for masks
-    frames = (done.output / told["videos"][0]["frames_file"]).read_text().splitlines()
+    frames = (done.output / document["videos"][0]["frames_file"]).read_text().splitlines()
     frame_schema = {**schema["$defs"]["frame"], "$defs": schema["$defs"]}
     rows = [json.loads(line) for line in frames if '"number"' in line]
-    assert len(rows) == told["videos"][0]["frames"] == 5
+    assert len(rows) == document["videos"][0]["frames"] == 5
     for row in rows:
         jsonschema.validate(row, frame_schema)
         assert row["facts"]["free_space"]["counts"]
     assert (done.output / "edited" / "clip_00.mp4").stat().st_size > 1000
 
 
-def test_it_is_registered_once_and_loaded_as_one_model(fine, scene, tmp_path):
+def test_a_workflow_is_registered_once_and_loaded_as_one_model(fine, scene, tmp_path):
     made = segtune.workflow(fine)
     first = segtune.promote_workflow(fine, "street_fine", root=str(tmp_path / "store"))
     second = segtune.promote_workflow(fine, "street_fine", root=str(tmp_path / "store"))
@@ -139,12 +143,12 @@ def test_it_is_registered_once_and_loaded_as_one_model(fine, scene, tmp_path):
         fast.segmenter.engine.name == "bf16"
         and np.mean(fast.segment(scene).mask == loaded.segment(scene).mask) > 0.9
     )
-    done = segtune.predict("models:/street_fine@champion", _image(tmp_path, scene), tmp_path / "out",
-                           root=str(tmp_path / "store"), **QUIET)  # fmt: skip
-    told = json.loads((done.output / "regions.json").read_text())
+    image, output, store = _image(tmp_path, scene), tmp_path / "out", str(tmp_path / "store")
+    done = segtune.predict("models:/street_fine@champion", image, output, root=store, **QUIET)
+    document = json.loads((done.output / "regions.json").read_text())
     assert (
-        told["model"] == "models:/street_fine@champion"
-        and told["workflow"]["config"]["filter"]["min_area"] == 40
+        document["model"] == "models:/street_fine@champion"
+        and document["workflow"]["config"]["filter"]["min_area"] == 40
     )
 
 
@@ -157,13 +161,13 @@ def test_a_labeler_for_a_concept_that_the_segmenter_lacks_is_refused(tmp_path, t
     ship = write_labeler(tmp_path / "ships", "ship", ("tanker", "ferry"))
     write_workflow(tmp_path, "odd", segmenter=str(tiny_run.segmenter), labelers=[ship])
     with pytest.raises(
-        ConfigError, match="looks at regions of 'ship', which the segmenter .* lacks; it knows sky"
+        ConfigError, match="labels regions of 'ship', which the segmenter .* lacks; it knows sky"
     ):
         segtune.workflow("odd")
 
 
 @pytest.mark.parametrize(
-    ("told", "words"),
+    ("config", "message"),
     [
         (
             {"filter": {"concepts": ["bilding"]}},
@@ -184,9 +188,9 @@ def test_a_labeler_for_a_concept_that_the_segmenter_lacks_is_refused(tmp_path, t
         ),
     ],
 )
-def test_what_does_not_fit_is_said(tmp_path, tiny_run, told, words):
-    write_workflow(tmp_path, "bad", **{"segmenter": str(tiny_run.segmenter), **told})
-    with pytest.raises(ConfigError, match=words):
+def test_a_wrong_config_is_refused(tmp_path, tiny_run, config, message):
+    write_workflow(tmp_path, "bad", **{"segmenter": str(tiny_run.segmenter), **config})
+    with pytest.raises(ConfigError, match=message):
         segtune.workflow("bad", root=str(tmp_path / "store"))
 
 

@@ -14,7 +14,7 @@ from segtune.runtime.log import Log, to_stderr
 
 if TYPE_CHECKING:
     from segtune.inference.labeler import RegionLabeler
-    from segtune.inference.prediction.job import Prediction
+    from segtune.inference.prediction.request import Prediction
     from segtune.inference.segmenter import Segmenter
     from segtune.inference.workflow.workflow import Workflow
     from segtune.tracking.promotion import Promotion
@@ -139,6 +139,7 @@ def predict(  # 9 parameters: keyword arguments of the public API
     from segtune.inference.labeler import RegionLabeler
     from segtune.inference.options import Options
     from segtune.inference.prediction.job import predict as predict_files
+    from segtune.inference.prediction.request import PredictionRequest
     from segtune.inference.workflow.workflow import Workflow
     from segtune.runtime.progress import ProgressReporter
 
@@ -152,19 +153,15 @@ def predict(  # 9 parameters: keyword arguments of the public API
         )
     if regions:
         options["split"] = regions
-    assembled = opened if isinstance(opened, Workflow) else None
+    request = PredictionRequest(
+        sources=paths,
+        output=Path(output),
+        model=f"workflow {model.name}" if isinstance(model, Workflow) else str(model),
+        options=opened.options(options) if isinstance(opened, Workflow) else Options(**options),
+        overwrite=overwrite,
+    )
     with ProgressReporter(say) as progress:
-        return predict_files(
-            opened.segmenter if isinstance(opened, Workflow) else opened,
-            paths,
-            Path(output),
-            model=f"workflow {model.name}" if isinstance(model, Workflow) else str(model),
-            options=assembled.options(options) if assembled else Options(**options),
-            overwrite=overwrite,
-            workflow=assembled,
-            say=progress.say,
-            progress=progress,
-        )
+        return predict_files(opened, request, progress.say, progress)
 
 
 def _source_path(source: str, say: Log) -> str:

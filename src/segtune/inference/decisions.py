@@ -1,12 +1,13 @@
-"""From logits to decisions: the class of each pixel and how sure the model is of it, at whatever size.
+"""From logits to decisions: the class and the confidence of each pixel, at any size.
 
-On a CPU logits are brought to that size strip by strip, each small enough for a cache: those of the whole image
-never exist. Of a photo of twelve million pixels and 150 classes they were 7 GB, and most of the time of any photo that
-is larger than what its model looks at (LOG.md).
+On a CPU, logits are interpolated strip by strip, each small enough for a cache; the logits of the
+whole image never exist at once. For a photo of twelve million pixels and 150 classes they would
+take 7 GB, and most of the time (LOG.md).
 """
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -19,191 +20,196 @@ from segtune.errors import DataError
 
 _STRIP = 2**20  # logits: 4 MB
 _DEVICE_STRIP = 2**27  # logits on a GPU: 512 MB
-_LOG2_E = math.log2(math.e)
+_LOG2_E = math.log2(math.e)  # a CPU computes powers of 2 in half the time of powers of e
 
 Decided = tuple[NDArray[np.uint8], NDArray[np.float32]]
+"""Class ids, and their softmax probabilities in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Rectangle:
+    """A rectangle of an image whose logits are known in part.
+
+    The logits of the whole image have the size `look`. The known part starts at `origin` in them.
+
+    Attributes:
+        rows: first row of the rectangle in the image, and the end.
+        columns: first column, and the end.
+        origin: (top, left).
+        look: (height, width).
+        steps: pixels of `look` per pixel of the image, down and across.
+    """
+
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    origin: tuple[int, int]
+    look: tuple[int, int]
+    steps: tuple[float, float]
 
 
 def decide(logits: Tensor, size: Sequence[int], grid: Sequence[int] | None = None) -> list[Decided]:
-    """Class ids and their softmax probabilities, each (H, W), of logits (B, C, h, w), interpolated bilinearly.
+    """Return class ids and their softmax probabilities, each (H, W), of logits (B, C, h, w).
+
+    The logits are interpolated bilinearly.
 
     Args:
         size: (H, W).
-        grid: what the logits span, where that is more than `size`: the image was padded below and on the right.
+        grid: the size that the logits cover, if the image was padded below and on the right.
 
     Raises:
         DataError: logits that are not finite.
 
-    >>> logits = torch.tensor([[0.0, 4.0], [1.0, 0.0]]).reshape(1, 2, 1, 2)  # two classes of two pixels
-    >>> ids, sure = decide(logits, (1, 4))[0]
-    >>> ids.tolist(), (100 * sure).astype(int).tolist()
+    >>> logits = torch.tensor([[0.0, 4.0], [1.0, 0.0]]).reshape(1, 2, 1, 2)  # 2 classes, 2 pixels
+    >>> ids, confidence = decide(logits, (1, 4))[0]
+    >>> ids.tolist(), (100 * confidence).astype(int).tolist()
     ([[1, 0, 0, 0]], [[73, 56, 93, 98]])
     """
-    found = []
-    for one in logits:
-        ids, sure = np.empty(tuple(size), np.uint8), np.empty(tuple(size), np.float32)
-        for rows, some_ids, some_sure in decided_strips(one, size, grid):
-            ids[rows], sure[rows] = some_ids, some_sure
-        found.append((ids, sure))
-    return found
+    results = []
+    for logits_of_image in logits:
+        ids, confidence = np.empty(tuple(size), np.uint8), np.empty(tuple(size), np.float32)
+        for rows, strip_ids, strip_confidence in decided_strips(logits_of_image, size, grid):
+            ids[rows], confidence[rows] = strip_ids, strip_confidence
+        results.append((ids, confidence))
+    return results
 
 
 def decided_strips(
     logits: Tensor, size: Sequence[int], grid: Sequence[int] | None = None
 ) -> Iterator[tuple[slice, NDArray[np.uint8], NDArray[np.float32]]]:
-    """What `decide` gives of one image's logits (C, h, w), some rows at a time, from top to bottom."""
+    """Decide one image's logits (C, h, w) strip by strip, from top to bottom; see `decide`."""
     for rows, strip, spare in _strips(logits, size, grid or size):
         yield rows, *_decided(strip, spare)
 
 
 def decided_rectangle(
-    logits: Tensor,
-    origin: Sequence[int],
-    look: Sequence[int],
-    steps: Sequence[float],
-    rows: tuple[int, int],
-    columns: tuple[int, int],
+    logits: Tensor, rectangle: Rectangle
 ) -> Iterator[tuple[int, NDArray[np.uint8], NDArray[np.float32]]]:
-    """First row, ids and probabilities of some rows at a time of a rectangle, of logits (C, h, w) of a part of it.
+    """Decide a rectangle from logits (C, h, w); yield first row, ids and confidence of strips."""
+    for first_row, strip in _interpolated(logits, rectangle):
+        yield first_row, *_decided(strip, torch.empty_like(strip))
 
-    Args:
-        origin: (top, left) of the logits within a look of (height, width) `look`.
-        steps: down and across: how many pixels of the look are one of the image.
-        rows: the first and the end of the rectangle's rows in the image.
-        columns: likewise.
-    """
-    for start, strip in _interpolated(logits, origin, look, steps, rows, columns):
-        yield start, *_decided(strip, torch.empty_like(strip))
+
+def class_ids(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """Return the class ids (B, H, W) uint8 of logits (B, C, h, w), as `decide` does."""
+    ids = torch.empty((len(logits), *size), dtype=torch.uint8, device=logits.device)
+    for logits_of_image, target in zip(logits, ids, strict=True):
+        for rows, strip, spare in _strips(logits_of_image, size, size):
+            target[rows] = _argmax(strip, spare)
+    return ids
 
 
 def _decided(strip: Tensor, spare: Tensor) -> Decided:
-    """Ids and probabilities (h, W) of logits (h, C, W) to the base of 2, which are used up.
+    """Return ids and confidence (h, W) of base-2 logits (h, C, W), whose memory is overwritten.
 
     Raises:
         DataError: logits that are not finite.
     """
-    ids = _leading(strip, spare).to(torch.uint8)
-    sure = strip.exp2_().sum(1).reciprocal_().cpu().numpy()
-    if not np.isfinite(sure.sum()):  # one figure: NaN or infinity anywhere stays in a sum
+    ids = _argmax(strip, spare).to(torch.uint8)
+    confidence = strip.exp2_().sum(1).reciprocal_().cpu().numpy()
+    if not np.isfinite(confidence.sum()):  # NaN or infinity in any pixel stays in the sum
         raise DataError(
-            "the model's outputs are not finite, so that they decide nothing: its weights, or the precision that it "
-            "computes in (runtime=eager is fp32), do not fit this image."
+            "the model's outputs are not finite and decide nothing: its weights, or the precision "
+            "of the computation (runtime=eager is fp32), do not fit this image."
         )
-    return ids.cpu().numpy(), sure
+    return ids.cpu().numpy(), confidence
 
 
-def _interpolated(
-    logits: Tensor,
-    origin: Sequence[int],
-    look: Sequence[int],
-    steps: Sequence[float],
-    rows: tuple[int, int],
-    columns: tuple[int, int],
-) -> Iterator[tuple[int, Tensor]]:
-    """First row, and logits (h, C, W) to the base of 2, of some rows at a time of a rectangle."""
-    device = logits.device
-    (above, below, down), (before, after, across) = (
-        _places(first, end, step, length, begin, lines, device)
-        for (first, end), step, length, begin, lines in zip(
-            (rows, columns), steps, look, origin, logits.shape[1:], strict=True
-        )
-    )
-    limit = _STRIP if device.type == "cpu" else _DEVICE_STRIP
-    height, step = (
-        rows[1] - rows[0],
-        max(1, limit // (len(logits) * max(1, columns[1] - columns[0]))),
-    )
-    for start in range(0, height, step):
-        some = slice(start, min(start + step, height))
-        first, end = int(above[some][0]), int(below[some][-1]) + 1
-        seen = logits[:, first:end].transpose(0, 1).float() * _LOG2_E
-        wide = seen.index_select(2, before).lerp_(seen.index_select(2, after), across)
-        upper, lower = (wide.index_select(0, place[some] - first) for place in (above, below))
-        yield rows[0] + start, upper.lerp_(lower, down[some, None, None])
+def _argmax(strip: Tensor, spare: Tensor) -> Tensor:
+    """Return the first largest class of (h, C, w) as floats (h, w); subtract its value in place.
 
+    `max(1)` goes pixel by pixel; this arithmetic is vectorised on a CPU.
 
-def _places(
-    first: int, end: int, step: float, length: int, begin: int, lines: int, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Of pixels along a side: the lines on both sides of each, counted from `begin`, and the share of the second."""
-    place = ((torch.arange(first, end, dtype=torch.float64) + 0.5) * step - 0.5).clamp_(
-        0, length - 1
-    ) - begin
-    place = place.clamp_(0, lines - 1)
-    low = place.long()
-    share = (place - low).float()
-    return low.to(device), (low + 1).clamp_(max=lines - 1).to(device), share.to(device)
-
-
-def class_ids(logits: Tensor, size: Sequence[int]) -> Tensor:
-    """Class ids (B, H, W) uint8 of logits (B, C, h, w): what `decide` gives, without the probabilities."""
-    ids = torch.empty((len(logits), *size), dtype=torch.uint8, device=logits.device)
-    for one, target in zip(logits, ids, strict=True):
-        for rows, strip, spare in _strips(one, size, size):
-            target[rows] = _leading(strip, spare)
-    return ids
-
-
-def _leading(strip: Tensor, spare: Tensor) -> Tensor:
-    """Which of (h, C, w) is the largest, the first of several, as floats (h, w); `strip` is less its value, then.
-
-    By arithmetic that a CPU does for many pixels at once: `max(1)` takes pixel after pixel.
+    Args:
+        spare: memory of the same shape.
     """
     strip -= strip.amax(1, keepdim=True)
     last = strip.shape[1] - 1
     rank = torch.arange(last, -1, -1, dtype=strip.dtype, device=strip.device)[:, None]
-    return last - torch.add(rank, strip, alpha=1e30, out=spare).amax(
-        1
-    )  # the largest are 0, all others far below
+    # the largest logits are 0 now; all others become far lower than any rank
+    return last - torch.add(rank, strip, alpha=1e30, out=spare).amax(1)
+
+
+def _interpolated(logits: Tensor, rectangle: Rectangle) -> Iterator[tuple[int, Tensor]]:
+    """Yield the first row and the base-2 logits (h, C, W) of strips of a rectangle."""
+    above, below, down = _neighbours(logits, rectangle, axis=0)
+    before, after, across = _neighbours(logits, rectangle, axis=1)
+    limit = _STRIP if logits.device.type == "cpu" else _DEVICE_STRIP
+    (first_row, end_row), (first_column, end_column) = rectangle.rows, rectangle.columns
+    step = max(1, limit // (len(logits) * max(1, end_column - first_column)))
+    height = end_row - first_row
+    for start in range(0, height, step):
+        rows = slice(start, min(start + step, height))
+        first, end = int(above[rows][0]), int(below[rows][-1]) + 1
+        lines = logits[:, first:end].transpose(0, 1).float() * _LOG2_E
+        wide = lines.index_select(2, before).lerp_(lines.index_select(2, after), across)
+        upper = wide.index_select(0, above[rows] - first)
+        lower = wide.index_select(0, below[rows] - first)
+        yield first_row + start, upper.lerp_(lower, down[rows, None, None])
+
+
+def _neighbours(logits: Tensor, rectangle: Rectangle, axis: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the two lines of logits around each pixel along an axis, and the second's weight."""
+    first, end = (rectangle.rows, rectangle.columns)[axis]
+    pixels = torch.arange(first, end, dtype=torch.float64)
+    positions = (pixels + 0.5) * rectangle.steps[axis] - 0.5
+    positions = positions.clamp_(0, rectangle.look[axis] - 1) - rectangle.origin[axis]
+    last_line = logits.shape[1 + axis] - 1
+    positions = positions.clamp_(0, last_line)
+    low = positions.long()
+    high, weight = (low + 1).clamp_(max=last_line), (positions - low).float()
+    return low.to(logits.device), high.to(logits.device), weight.to(logits.device)
 
 
 def _strips(
     logits: Tensor, size: Sequence[int], grid: Sequence[int]
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Rows, their logits (rows, C, W) to the base of 2, and memory for as many, of logits (C, h, w) that span `grid`.
+    """Interpolate logits (C, h, w) that cover `grid` to `size`, strip by strip.
 
-    The memory of one strip is that of the next. To the base of 2, for a CPU takes powers of it in half the time.
+    Yields:
+        rows, their base-2 logits (rows, C, W), and spare memory of the same shape. On a CPU, all
+        strips use the same memory.
     """
-    (height, width), alike = size, tuple(grid) == tuple(logits.shape[1:])
-    if logits.device.type != "cpu" and len(logits) * grid[0] * grid[1] > _DEVICE_STRIP:
-        steps = logits.shape[1] / grid[0], logits.shape[2] / grid[1]
-        for start, strip in _interpolated(
-            logits, (0, 0), logits.shape[1:], steps, (0, height), (0, width)
-        ):
+    if logits.device.type == "cpu":
+        yield from _strips_on_cpu(logits, size, grid)
+        return
+    height, width = size
+    _, lines, columns = logits.shape
+    if len(logits) * grid[0] * grid[1] > _DEVICE_STRIP:
+        steps = lines / grid[0], columns / grid[1]
+        rectangle = Rectangle((0, height), (0, width), (0, 0), (lines, columns), steps)
+        for start, strip in _interpolated(logits, rectangle):
             yield slice(start, start + len(strip)), strip, torch.empty_like(strip)
         return
-    if logits.device.type != "cpu":  # where strips would only be more calls
-        whole = (
-            logits[None]
-            if alike
-            else F.interpolate(logits[None], size=tuple(grid), mode="bilinear")
-        )
-        strip = (whole[0, :, :height, :width].float() * _LOG2_E).transpose(0, 1).contiguous()
-        yield slice(0, height), strip, torch.empty_like(strip)
-        return
-    classes, lines = logits.shape[:2]
+    full = logits[None]
+    if tuple(grid) != (lines, columns):
+        full = F.interpolate(full, size=tuple(grid), mode="bilinear")
+    strip = (full[0, :, :height, :width].float() * _LOG2_E).transpose(0, 1).contiguous()
+    yield slice(0, height), strip, torch.empty_like(strip)
+
+
+def _strips_on_cpu(
+    logits: Tensor, size: Sequence[int], grid: Sequence[int]
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    (height, width), (classes, lines, columns) = size, logits.shape
     step = max(1, _STRIP // (classes * grid[1]))
-    kept = torch.empty(2, min(step, height), classes, width)
-    place = ((torch.arange(height) + 0.5) * (lines / grid[0]) - 0.5).clamp_(0, lines - 1)
-    above = place.long()
-    below, share = (above + 1).clamp_(max=lines - 1), (place - above)[:, None, None]
-    reach = max(
-        int(below[min(start + step, height) - 1] - above[start]) + 1
-        for start in range(0, height, step)
-    )
-    broad = np.empty((reach * classes, grid[1]), np.float32)
-    for start in range(0, height, step):
-        rows = slice(start, min(start + step, height))
-        strip, spare = kept[:, : rows.stop - start]
-        if alike:
+    memory = torch.empty(2, min(step, height), classes, width)
+    positions = ((torch.arange(height) + 0.5) * (lines / grid[0]) - 0.5).clamp_(0, lines - 1)
+    above = positions.long()
+    below, weight = (above + 1).clamp_(max=lines - 1), (positions - above)[:, None, None]
+    strips = [slice(start, min(start + step, height)) for start in range(0, height, step)]
+    most_lines = max(int(below[s.stop - 1] - above[s.start]) + 1 for s in strips)
+    wide_memory = np.empty((most_lines * classes, grid[1]), np.float32)
+    for rows in strips:
+        strip, spare = memory[:, : rows.stop - rows.start]
+        if tuple(grid) == (lines, columns):
             torch.mul(logits[:, rows, :width].transpose(0, 1), _LOG2_E, out=strip)
         else:
-            first, beyond = int(above[start]), int(below[rows.stop - 1]) + 1
-            seen = (logits[:, first:beyond].transpose(0, 1).float() * _LOG2_E).contiguous()
-            wide = broad[: len(seen) * classes]
-            cv2.resize(seen.flatten(0, 1).numpy(), wide.shape[::-1], dst=wide)
-            lying = torch.from_numpy(wide).view(len(seen), classes, grid[1])[..., :width]
-            torch.index_select(lying, 0, above[rows] - first, out=strip)
-            torch.index_select(lying, 0, below[rows] - first, out=spare)
-            strip.lerp_(spare, share[rows])
+            first, end = int(above[rows.start]), int(below[rows.stop - 1]) + 1
+            narrow = (logits[:, first:end].transpose(0, 1).float() * _LOG2_E).contiguous()
+            wide = wide_memory[: (end - first) * classes]
+            cv2.resize(narrow.flatten(0, 1).numpy(), wide.shape[::-1], dst=wide)
+            resized = torch.from_numpy(wide).view(end - first, classes, grid[1])[..., :width]
+            torch.index_select(resized, 0, above[rows] - first, out=strip)
+            torch.index_select(resized, 0, below[rows] - first, out=spare)
+            strip.lerp_(spare, weight[rows])
         yield rows, strip, spare

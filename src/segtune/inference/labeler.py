@@ -1,8 +1,7 @@
-"""The labeler: a trained model that gives the regions of one concept their finer labels."""
+"""The labeler: a trained model that adds finer labels to the regions of one concept."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -17,28 +16,28 @@ from segtune.data.batches.finer import number_regions
 from segtune.data.reading.images import resize_image, target_size
 from segtune.errors import DataError
 from segtune.inference.regions.regions import Concept, Region, describe_area, renumbered
-from segtune.inference.segmenter import Segmentation, versions
-from segtune.models.folder import write_folder
+from segtune.inference.saved import Device, FolderModel, SavedModel, default_device, training_info
+from segtune.inference.segmenter import Segmentation
 from segtune.models.labeler import Encoded, RegionModel, build_labeler
-from segtune.models.preprocessing import Preprocessing
 
-_SHOWN = 5  # finer concepts that a region keeps
-_LEAST_PART = 4  # parts of fewer times `min_area` pixels are none
-_BLUR = 2.0  # pixels
-_LEAST = (
-    1e-6  # of a probability: two heads that are sure of different labels must not leave nothing
-)
-_AT_ONCE = (
-    64  # regions that are pooled together: each takes as much memory as the features have places
-)
+_TOP = 5  # finer concepts that a region keeps
+_MIN_PART = 4  # smaller parts, in multiples of `min_area`, join their neighbour
+_BLUR = 2.0  # pixels: sigma of the Gaussian over the class maps
+_EPSILON = 1e-6  # added to probabilities, so that the product of two certain heads is not zero
+_BATCH = 64  # regions pooled at a time: each takes as much memory as the feature map has cells
+
+Area = tuple[Region, NDArray[np.bool_]]
+"""A region, and the pixels (H, W) of it or of a part of it."""
 
 
-class RegionLabeler:
-    """A model, the concept whose regions it looks at, and the finer labels that it tells apart.
+class RegionLabeler(FolderModel):
+    """A model, the concept whose regions it labels, and the finer labels that it can give.
 
     Attributes:
-        min_area: pixels of the smallest regions that it learned from and was measured on.
+        min_area: pixels of the smallest regions in its training and validation.
     """
+
+    KIND = "labeler"
 
     def __init__(
         self,
@@ -48,152 +47,131 @@ class RegionLabeler:
         image_size: Sequence[int],
         min_area: int,
         info: Mapping[str, Any],
-        device: str | torch.device | None = None,
+        device: Device = None,
     ) -> None:
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = default_device(device)
         self.model = model.to(self.device).eval()
         self.concept, self.classes, self.image_size = concept, classes, list(image_size)
         self.min_area, self.info = min_area, dict(info)
 
     @classmethod
-    def from_parts(
-        cls,
-        info: Mapping[str, Any],
-        tensors: Mapping[str, Tensor],
-        device: str | torch.device | None,
-        name: str,
-    ) -> "RegionLabeler":
-        """Out of a description and weights; `name` is for messages.
-
-        Raises:
-            DataError: they do not belong together, or are no labeler's.
-        """
-        if info.get("kind") != "labeler":
-            raise DataError(f"'{name}' is no labeler but a {info.get('kind', 'segmenter')}.")
-        try:
-            classes = ClassTable.parse(info["classes"])
-            model = build_labeler(info["model"], len(classes))
-            told = info["preprocessing"]
-            described = Preprocessing(
-                tuple(told["mean"]), tuple(told["std"]), int(told["multiple"])
-            )
-            model = RegionModel(model.encoder, int(info["model"]["width"]), len(classes), described)
-            model.load_state_dict(dict(tensors))
-        except (KeyError, TypeError, RuntimeError) as error:
-            raise DataError(
-                f"labeler '{name}': the description does not fit the weights ({error})."
-            ) from None
+    def _build(cls, saved: SavedModel, device: Device) -> "RegionLabeler":
+        info = saved.info
+        classes = ClassTable.parse(info["classes"])
+        encoder = build_labeler(info["model"], len(classes)).encoder
+        width = int(info["model"]["width"])
+        model = RegionModel(encoder, width, len(classes), saved.preprocessing())
+        model.load_state_dict(dict(saved.tensors))
         return cls(
             model, info["concept"], classes, info["image_size"], info["min_area"], info, device
         )
 
-    def save(self, folder: Path) -> str:
-        """Writes the folder that `open_model` opens; returns the sha256 of its manifest."""
-        return write_folder(folder, self.model.state_dict(), self.info)
+    def _saved(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
+        return self.model.state_dict(), self.info
 
     def describe(
         self, template: Mapping[str, Any], dataset: Mapping[str, Any], metrics: Mapping[str, float]
     ) -> None:
-        """Notes in `info`, which `save` writes, how to build the model and where it came from."""
+        """Set `info`, which `save` writes: how to build the model, and where it comes from."""
         self.info = {
-            "kind": "labeler",
+            "kind": self.KIND,
             "concept": self.concept,
-            "template": template["name"],
-            "model": dict(template["model"]),
-            "preprocessing": asdict(self.model.preprocessing),
+            **training_info(template, self.model.preprocessing, dataset, metrics),
             "image_size": self.image_size,
             "min_area": self.min_area,
             "classes": self.classes.to_json(),
-            "dataset": dict(dataset),
-            "metrics": dict(metrics),
-            "versions": versions(),
         }
 
     def label(
-        self, found: Segmentation, regions: Sequence[Region], divide: bool = False
+        self, segmentation: Segmentation, regions: Sequence[Region], divide: bool = False
     ) -> list[Region]:
-        """The regions, those of the concept with their finer concepts.
+        """Add finer concepts to the regions of this labeler's concept.
 
         Args:
-            found: what the segmenter saw.
-            regions: of its mask: they share no pixel.
-            divide: part a region along the seams of what it shows, as two cars that overlap, and number all anew.
+            regions: regions of the segmentation's mask; they share no pixel.
+            divide: split a region that shows several things (two cars that overlap) along their
+                seams, and number all regions anew.
 
         Raises:
             DataError: regions of another image.
         """
-        height, width = found.mask.shape
-        for region in regions:
-            if region.size != (height, width):
-                raise DataError(
-                    f"region {region.id} belongs to an image of {region.size} (rows, columns), this one has "
-                    f"{height, width}."
-                )
-        mine = [r for r in regions if r.concept == self.concept]
-        if not mine:
+        _check_size(regions, segmentation.mask.shape)
+        matching = [r for r in regions if r.concept == self.concept]
+        if not matching:
             return list(regions)
-        areas, encoded = [(r, r.mask()) for r in mine], self.encode(found.image)
-        if divide:
-            places = self.places(encoded, (height, width))
-            ids = places.argmax(0).astype(np.uint8)
-            areas = [
-                (r, part)
-                for r, area in areas
-                for part in divided(area, ids, _LEAST_PART * self.min_area)
-            ]
-        chances = self.chances(encoded, _numbered([a for _, a in areas]))
-        if divide:
-            chances = np.sqrt(
-                (chances + _LEAST) * np.stack([places[:, a].mean(1) for _, a in areas])
-            )
-            chances /= chances.sum(1, keepdims=True)
-            areas, chances = _joined(areas, chances)
-        labelled = []
-        for (region, area), row in zip(areas, chances, strict=True):
-            order = np.argsort(-row, kind="stable")[:_SHOWN]
-            finer = tuple(Concept(int(k), self.classes.names[k], float(row[k])) for k in order)
-            if divide:
-                region = describe_area(
-                    region.id, region.concept_id, area, found.confidence, found.classes
-                )
-            labelled.append(replace(region, finer=finer))
+        areas: list[Area] = [(region, region.mask()) for region in matching]
+        encoded = self.encode(segmentation.image)
         if not divide:
-            by_id = {r.id: r for r in labelled}
+            probabilities = self.probabilities(encoded, _numbered([a for _, a in areas]))
+            by_id = {}
+            for region, row in zip(matching, probabilities, strict=True):
+                by_id[region.id] = replace(region, finer=self._top_concepts(row))
             return [by_id.get(r.id, r) for r in regions]
-        rest = [r for r in regions if r.concept != self.concept]
-        return renumbered(sorted([*rest, *labelled], key=lambda r: -r.area_share))
+        areas, probabilities = self._divide(encoded, areas)
+        parts = []
+        for (region, area), row in zip(areas, probabilities, strict=True):
+            part = describe_area(
+                region.id, region.concept_id, area, segmentation.confidence, segmentation.classes
+            )
+            parts.append(replace(part, finer=self._top_concepts(row)))
+        others = [r for r in regions if r.concept != self.concept]
+        return renumbered(sorted([*others, *parts], key=lambda r: -r.area_share))
+
+    def _top_concepts(self, probabilities: NDArray[np.float32]) -> tuple[Concept, ...]:
+        order = np.argsort(-probabilities, kind="stable")[:_TOP]
+        return tuple(Concept(int(k), self.classes.names[k], float(probabilities[k])) for k in order)
+
+    def _divide(
+        self, encoded: Encoded, areas: Sequence[Area]
+    ) -> tuple[list[Area], NDArray[np.float32]]:
+        """Split areas along their seams; return the parts and their probabilities (N, F).
+
+        The probabilities are the normalised geometric mean of the two heads.
+        """
+        class_maps = self.class_maps(encoded, areas[0][1].shape)
+        ids = class_maps.argmax(0).astype(np.uint8)
+        parts: list[Area] = []
+        for region, area in areas:
+            for part in divided(area, ids, _MIN_PART * self.min_area):
+                parts.append((region, part))
+        masks = [mask for _, mask in parts]
+        of_regions = self.probabilities(encoded, _numbered(masks))
+        of_places = np.stack([class_maps[:, mask].mean(1) for mask in masks])
+        probabilities = np.sqrt((of_regions + _EPSILON) * of_places)
+        probabilities /= probabilities.sum(1, keepdims=True)
+        return _joined(parts, probabilities)
 
     @torch.inference_mode()
     def encode(self, image: NDArray[np.uint8]) -> Encoded:
-        """What the model sees of an image (H, W, 3)."""
+        """Return the model's features of an image (H, W, 3)."""
         resized = resize_image(image, *target_size(image.shape[0], image.shape[1], self.image_size))
-        return self.model.encode(
-            torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None].to(self.device)
-        )
+        batch = torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None]
+        return self.model.encode(batch.to(self.device))
 
     @torch.inference_mode()
-    def places(self, encoded: Encoded, size: tuple[int, int]) -> NDArray[np.float32]:
-        """Probabilities (F, *size) of what would be seen at each place of an image, a little blurred."""
-        own = self.model.place_logits(encoded)
-        covered = zip(size, (encoded.rows, encoded.columns), own.shape[-2:], strict=True)
-        # the last cells may reach beyond the image: stretched to its size instead, all would lie too far up and left
+    def class_maps(self, encoded: Encoded, size: Sequence[int]) -> NDArray[np.float32]:
+        """Return the probability (F, *size) of each finer label at each pixel, slightly blurred."""
+        cells = self.model.place_logits(encoded)
         y, x = (
-            2 * (torch.arange(side, device=own.device) + 0.5) / side * part / cells - 1
-            for side, part, cells in covered
+            _cell_positions(side, covered, number).to(cells)
+            for side, covered, number in zip(
+                size, (encoded.rows, encoded.columns), cells.shape[-2:], strict=True
+            )
         )
         grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None]
-        logits = F.grid_sample(own, grid.to(own.dtype), padding_mode="border", align_corners=False)
-        return np.stack(
-            [cv2.GaussianBlur(p, (0, 0), _BLUR) for p in logits.softmax(1)[0].cpu().numpy()]
-        )
+        logits = F.grid_sample(cells, grid, padding_mode="border", align_corners=False)
+        maps = logits.softmax(1)[0].cpu().numpy()
+        return np.stack([cv2.GaussianBlur(m, (0, 0), _BLUR) for m in maps])
 
     @torch.inference_mode()
-    def chances(self, encoded: Encoded, numbers: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Softmax probabilities (R, F) of the regions 1..R of an image, numbered in (H, W) int32."""
+    def probabilities(self, encoded: Encoded, numbers: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Return softmax probabilities (R, F) of the regions 1..R, numbered in (H, W) int32."""
         rows = []
-        for first in range(0, int(numbers.max(initial=0)), _AT_ONCE):
-            some = np.where((numbers > first) & (numbers <= first + _AT_ONCE), numbers, 0)
-            logits = self.model.region_logits(encoded, torch.from_numpy(some)[None].to(self.device))
+        for first in range(0, int(numbers.max(initial=0)), _BATCH):
+            batch = np.where((numbers > first) & (numbers <= first + _BATCH), numbers, 0)
+            logits = self.model.region_logits(
+                encoded, torch.from_numpy(batch)[None].to(self.device)
+            )
             rows.append(logits.softmax(1).cpu().numpy())
         return np.concatenate(rows) if rows else np.zeros((0, len(self.classes)), np.float32)
 
@@ -201,24 +179,49 @@ class RegionLabeler:
 def divided(
     area: NDArray[np.bool_], ids: NDArray[np.uint8], min_area: int
 ) -> list[NDArray[np.bool_]]:
-    """An area (H, W) in parts of one id each, of at least `min_area` pixels; what is smaller goes to the nearest part.
+    """Split an area (H, W) into connected parts of one id each.
 
     Args:
         ids: (H, W).
+        min_area: parts of fewer pixels join the nearest part.
     """
-    found = number_regions(np.where(area, ids, IGNORE_INDEX).astype(np.uint8), min_area)
-    if len(found.labels) < 2:
+    numbered = number_regions(np.where(area, ids, IGNORE_INDEX).astype(np.uint8), min_area)
+    if len(numbered.labels) < 2:
         return [area]
     _, nearest = cv2.distanceTransformWithLabels(
-        (found.numbers == 0).astype(np.uint8),
+        (numbered.numbers == 0).astype(np.uint8),
         cv2.DIST_L2,
         cv2.DIST_MASK_5,
         labelType=cv2.DIST_LABEL_PIXEL,
     )
-    number_of = np.zeros(int(nearest.max()) + 1, np.int32)
-    number_of[nearest[found.numbers > 0]] = found.numbers[found.numbers > 0]
-    whole = np.where(area, number_of[nearest], 0)
-    return [whole == n for n in range(1, len(found.labels) + 1)]
+    in_a_part = numbered.numbers > 0
+    part_of_label = np.zeros(int(nearest.max()) + 1, np.int32)
+    part_of_label[nearest[in_a_part]] = numbered.numbers[in_a_part]
+    parts = np.where(area, part_of_label[nearest], 0)
+    return [parts == number for number in range(1, len(numbered.labels) + 1)]
+
+
+def _check_size(regions: Sequence[Region], size: tuple[int, ...]) -> None:
+    for region in regions:
+        if region.size != size:
+            raise DataError(
+                f"region {region.id} belongs to an image of {region.size} (rows, columns), "
+                f"this one has {size}."
+            )
+
+
+def _cell_positions(side: int, covered: float, cells: int) -> Tensor:
+    """Positions of pixels among the cells of a feature map, in [-1, 1] as `grid_sample` expects.
+
+    The last cells may reach beyond the image. Stretching them to its size instead would shift
+    everything up and left.
+
+    Args:
+        side: pixels of the image.
+        covered: cells that the image covers.
+        cells: all cells, with those of the padding.
+    """
+    return 2 * (torch.arange(side) + 0.5) / side * covered / cells - 1
 
 
 def _numbered(areas: Sequence[NDArray[np.bool_]]) -> NDArray[np.int32]:
@@ -229,21 +232,22 @@ def _numbered(areas: Sequence[NDArray[np.bool_]]) -> NDArray[np.int32]:
 
 
 def _joined(
-    areas: Sequence[tuple[Region, NDArray[np.bool_]]], chances: NDArray[np.float32]
-) -> tuple[list[tuple[Region, NDArray[np.bool_]]], NDArray[np.float32]]:
-    """Parts of one region that got the same label are one again where they touch; chances by their areas."""
-    joined: list[tuple[Region, NDArray[np.bool_]]] = []
+    areas: Sequence[Area], probabilities: NDArray[np.float32]
+) -> tuple[list[Area], NDArray[np.float32]]:
+    """Join touching parts of a region with the same label; average their probabilities by area."""
+    joined: list[Area] = []
     rows: list[NDArray[np.float32]] = []
     groups: dict[tuple[int, int], list[int]] = {}
-    for place, ((region, _), row) in enumerate(zip(areas, chances, strict=True)):
-        groups.setdefault((region.id, int(row.argmax())), []).append(place)
-    for places in groups.values():
-        region = areas[places[0]][0]
-        together = np.any([areas[p][1] for p in places], axis=0)
-        count, labels = cv2.connectedComponents(together.astype(np.uint8), connectivity=8)
+    for index, ((region, _), row) in enumerate(zip(areas, probabilities, strict=True)):
+        groups.setdefault((region.id, int(row.argmax())), []).append(index)
+    for indices in groups.values():
+        region = areas[indices[0]][0]
+        union = np.any([areas[i][1] for i in indices], axis=0)
+        count, labels = cv2.connectedComponents(union.astype(np.uint8), connectivity=8)
         for number in range(1, count):
             area = labels == number
-            weights = np.array([np.count_nonzero(areas[p][1] & area) for p in places], np.float32)
+            pixels = [np.count_nonzero(areas[i][1] & area) for i in indices]
+            weights = np.array(pixels, np.float32)
             joined.append((region, area))
-            rows.append((weights @ chances[places] / weights.sum()).astype(np.float32))
+            rows.append((weights @ probabilities[indices] / weights.sum()).astype(np.float32))
     return joined, np.stack(rows)

@@ -1,34 +1,32 @@
-"""Whatever was saved as a folder, opened as what it is."""
+"""Open a saved model folder: a segmenter, a labeler or a workflow."""
 
 from pathlib import Path
 
-import torch
-
 from segtune.errors import DataError, nearest
 from segtune.inference.labeler import RegionLabeler
+from segtune.inference.saved import Device, SavedModel
 from segtune.inference.segmenter import Segmenter
 from segtune.inference.workflow.workflow import Workflow
 from segtune.models.folder import read_folder
 
-_KINDS: dict[str, type[Segmenter] | type[RegionLabeler] | type[Workflow]] = {
-    "segmenter": Segmenter,
-    "labeler": RegionLabeler,
-    "workflow": Workflow,
+AnyModel = Segmenter | RegionLabeler | Workflow
+
+_CLASSES: dict[str, type[Segmenter] | type[RegionLabeler] | type[Workflow]] = {
+    model.KIND: model for model in (Segmenter, RegionLabeler, Workflow)
 }
 
 
-def open_model(
-    folder: Path, device: str | torch.device | None = None, manifest_hash: str | None = None
-) -> Segmenter | RegionLabeler | Workflow:
-    """A segmenter, labeler or workflow, after every byte of its folder was checked.
+def open_model(folder: Path, device: Device = None, manifest_hash: str | None = None) -> AnyModel:
+    """Open a segmenter, labeler or workflow after checking every byte of its folder.
 
     Raises:
         DataError: changed files, an unknown kind, or weights that do not fit the described model.
     """
     info, tensors = read_folder(folder, manifest_hash)
-    kind = str(info.get("kind", "segmenter"))
-    if kind not in _KINDS:
+    saved = SavedModel(info, tensors, str(folder))
+    if saved.kind not in _CLASSES:
         raise DataError(
-            f"'{folder}' is a {kind}, which this segtune does not know; {nearest(kind, _KINDS)}"
+            f"'{folder}' is a {saved.kind}, which this version of segtune cannot open; "
+            f"{nearest(saved.kind, _CLASSES)}"
         )
-    return _KINDS[kind].from_parts(info, tensors, device, str(folder))
+    return _CLASSES[saved.kind].from_saved(saved, device)

@@ -1,4 +1,4 @@
-"""How `predict` looks at its inputs, and what it writes."""
+"""Options of `predict`: how to segment the inputs, and what to write."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -25,19 +25,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """How inputs are looked at, and what is written.
+    """How to segment the inputs, and what to write.
 
     Attributes:
         split: `concept` or `components`; see `find_regions`.
-        min_area: components of fewer pixels are left out.
-        formats: names in FORMATS; regions.json is always written, with polygons where `regions` is among them.
-        tile: side of the tiles in which each image is looked at, at its own size; None tiles only what is too large.
-        overlap: share of a tile's side that it has in common with the next.
+        min_area: components of fewer pixels are ignored.
+        formats: names in FORMATS. regions.json is always written; `regions` adds polygons to it.
+        tile: side of the tiles; every image is then segmented in tiles without resizing it. With
+            None, only images that are too large are tiled.
+        overlap: fraction of a tile's side that it shares with the next tile.
         tta: a name in AVERAGES.
-        sample_ms: of a video, one frame every so many milliseconds; None takes every frame.
-        smooth: a name in SMOOTHINGS, for videos.
-        max_pixels: images whose header claims more are refused.
-        runtime: a name in ENGINES: what computes.
+        sample_ms: of a video, take one frame per so many milliseconds; None takes every frame.
+        smooth: for videos, a name in SMOOTHINGS.
+        max_pixels: images whose header claims more pixels are refused.
+        runtime: a name in ENGINES.
 
     Raises:
         ConfigError: an unknown name, or a number outside its range.
@@ -55,27 +56,21 @@ class Options:
     runtime: Engine = "auto"
 
     def __post_init__(self) -> None:
-        """Checks names and ranges."""
-        closed: list[tuple[str, str, Collection[str]]] = [
-            ("regions", self.split, SPLITS), ("tta", self.tta, AVERAGES), ("smooth", self.smooth, SMOOTHINGS),
-            ("runtime", self.runtime, ENGINES),
-        ]  # fmt: skip
-        for key, value, allowed in (*closed, *(("formats", f, FORMATS) for f in self.formats)):
-            if value not in allowed:
-                raise ConfigError(
-                    f"{key}={value}: {nearest(value, allowed)} (allowed: {', '.join(allowed)})"
-                )
-        for key, number, least in (
-            ("min_area", self.min_area, 1),
-            ("max_pixels", self.max_pixels, 1),
-        ):
-            if number < least:
-                raise ConfigError(f"{key}={number}: at least {least} is expected.")
+        """Check names and ranges."""
+        _check_name("regions", self.split, SPLITS)
+        _check_name("tta", self.tta, AVERAGES)
+        _check_name("smooth", self.smooth, SMOOTHINGS)
+        _check_name("runtime", self.runtime, ENGINES)
+        for name in self.formats:
+            _check_name("formats", name, FORMATS)
+        for key, number in (("min_area", self.min_area), ("max_pixels", self.max_pixels)):
+            if number < 1:
+                raise ConfigError(f"{key}={number}: at least 1 is expected.")
         if self.sample_ms is not None and self.sample_ms <= 0:
             raise ConfigError(f"sample_ms={self.sample_ms}: milliseconds above 0 are expected.")
         if self.tiling and self.smooth != "none":
             raise ConfigError(
-                f"smooth={self.smooth} looks at whole frames; leave out tile={self.tile}."
+                f"smooth={self.smooth} needs whole frames; leave out tile={self.tile}."
             )
 
     @property
@@ -84,3 +79,8 @@ class Options:
         from segtune.inference.tiling import Tiling
 
         return None if self.tile is None else Tiling(self.tile, self.overlap)
+
+
+def _check_name(key: str, name: str, allowed: Collection[str]) -> None:
+    if name not in allowed:
+        raise ConfigError(f"{key}={name}: {nearest(name, allowed)} (allowed: {', '.join(allowed)})")

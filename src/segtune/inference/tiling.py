@@ -1,8 +1,9 @@
-"""Images too large to be looked at whole: overlapping tiles, blended, in memory that does not grow with the image.
+"""Tiled inference: overlapping tiles, blended, in memory that does not grow with the image.
 
-Tiles lie on a lattice whose steps fit the model's stride, so that a convolution sees the same grid as in the whole
-image. A pixel takes the weighted mean of the logits of the tiles that cover it; a tile counts nothing at its rim,
-where its convolutions see the padding (Ronneberger et al., 2015, arXiv 1505.04597, call it overlap-tile).
+Tiles start at multiples of the model's stride, so that a convolution samples the same grid as in
+the whole image. The logits of a pixel are the weighted mean over the tiles that cover it. A tile
+has weight zero at its rim, where its convolutions see the padding (the overlap-tile strategy of
+Ronneberger et al., 2015, arXiv 1505.04597).
 """
 
 from collections.abc import Callable, Iterator
@@ -20,19 +21,22 @@ _BUFFER = 96_000_000  # bytes of logits that are blended at a time
 ReadWindow = Callable[[int, int, int, int], NDArray[np.uint8]]
 """(top, left, bottom, right) -> that part of the image, (h, w, 3) uint8."""
 
+Infer = Callable[[NDArray[np.uint8]], Tensor]
+"""An image (h, w, 3) uint8 -> its logits (C, h, w)."""
+
 
 def windows_of(image: NDArray[np.uint8]) -> ReadWindow:
-    """Reads windows of an image (H, W, 3) that lies in memory."""
+    """Return a function that reads windows of an image (H, W, 3) in memory."""
     return lambda top, left, bottom, right: image[top:bottom, left:right]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A finished rectangle of the image: its logits (C, h, w), from (top, left).
+    """A finished rectangle of the image: its logits (C, h, w), with the corner (top, left).
 
     Attributes:
-        columns: the first and the end of those that are this part's own; there is one more on each side where another
-            part goes on, so that logits can be interpolated.
+        columns: the first column of this part, and the end. The logits hold one more column on
+            each side where another part follows, for interpolation.
     """
 
     top: int
@@ -43,7 +47,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Tiling:
-    """Squares of `tile` pixels that share `overlap` of their side with the next one.
+    """Square tiles of `tile` pixels; neighbours share the fraction `overlap` of their side.
 
     >>> Tiling(128, 0.25).starts(300, multiple=32)
     [0, 96, 192]
@@ -53,116 +57,134 @@ class Tiling:
     overlap: float = 0.25
 
     def __post_init__(self) -> None:
-        """Checks the ranges."""
+        """Check the ranges."""
         if not 0 <= self.overlap <= 0.75:
             raise ConfigError(f"overlap={self.overlap}: a share of a tile in 0..0.75 is expected.")
         if self.tile < 32:
             raise ConfigError(f"tile={self.tile}: tiles of at least 32 pixels are expected.")
 
     def side(self, multiple: int) -> int:
-        """The tile's side, brought to the model's stride."""
+        """Return the side of a tile, rounded up to the model's stride."""
         return -(-self.tile // multiple) * multiple
 
     def step(self, multiple: int) -> int:
-        """Pixels from one tile to the next."""
+        """Return the pixels from the start of one tile to the start of the next."""
         return max(multiple, int(self.side(multiple) * (1 - self.overlap)) // multiple * multiple)
 
     def starts(self, length: int, multiple: int) -> list[int]:
-        """Where tiles begin along a side of the image; the last one may be cut by the image's edge."""
+        """Return the starts of the tiles along a side; the image's edge may cut the last tile."""
         side, step = self.side(multiple), self.step(multiple)
         return [0, *range(step, max(0, length - side) + step, step)] if length > side else [0]
 
 
-def blended(
-    read: ReadWindow,
-    size: tuple[int, int],
-    tiling: Tiling,
-    multiple: int,
-    num_classes: int,
-    infer: Callable[[NDArray[np.uint8]], Tensor],
-) -> Iterator[Part]:
-    """The logits of an image (height, width), rectangle by rectangle; their own columns cover each pixel once.
+@dataclass(frozen=True)
+class TileGrid:
+    """The tiles of one image.
 
-    Strips of tile columns, as wide as the buffer holds, are walked from top to bottom; where strips meet, the tiles
-    that reach over the seam are computed for both.
-
-    Args:
-        read: gives parts of the image.
-        multiple: the model's stride, see `Preprocessing`.
-        infer: an image (h, w, 3) -> logits (C, h, w).
+    Attributes:
+        size: (height, width) of the image.
+        multiple: the model's stride; see `Preprocessing`.
     """
-    _, width = size
-    side = tiling.side(multiple)
-    columns = tiling.starts(width, multiple)
-    own = max(1, _BUFFER // (4 * num_classes * side * tiling.step(multiple)))
-    for first in range(0, len(columns), own):
-        left = columns[first]
-        right = columns[first + own] if first + own < len(columns) else width
-        seen = max(0, left - 1), min(width, right + 1)
-        reaching = [c for c in columns if c < seen[1] and c + side > seen[0]]
-        for top, logits in _strip(read, size, seen, reaching, tiling, multiple, infer):
-            yield Part(top, seen[0], logits, (left, right))
+
+    size: tuple[int, int]
+    tiling: Tiling
+    multiple: int
+    num_classes: int
+
+    @property
+    def side(self) -> int:
+        """Pixels of a tile's side."""
+        return self.tiling.side(self.multiple)
+
+    @property
+    def step(self) -> int:
+        """Pixels from one tile to the next."""
+        return self.tiling.step(self.multiple)
+
+    @property
+    def rows(self) -> list[int]:
+        """The first row of each tile."""
+        return self.tiling.starts(self.size[0], self.multiple)
+
+    @property
+    def columns(self) -> list[int]:
+        """The first column of each tile."""
+        return self.tiling.starts(self.size[1], self.multiple)
 
 
-def _strip(
-    read: ReadWindow,
-    size: tuple[int, int],
-    seen: tuple[int, int],
-    columns: list[int],
-    tiling: Tiling,
-    multiple: int,
-    infer: Callable[[NDArray[np.uint8]], Tensor],
+def blended(read: ReadWindow, grid: TileGrid, infer: Infer) -> Iterator[Part]:
+    """Compute the logits of an image, rectangle by rectangle; each pixel is in one part's columns.
+
+    Strips of tile columns, as wide as the buffer allows, go from top to bottom. Tiles that cross
+    the seam of two strips are computed for both.
+    """
+    width, starts = grid.size[1], grid.columns
+    columns_per_strip = max(1, _BUFFER // (4 * grid.num_classes * grid.side * grid.step))
+    for first in range(0, len(starts), columns_per_strip):
+        end = first + columns_per_strip
+        left = starts[first]
+        right = starts[end] if end < len(starts) else width
+        strip = max(0, left - 1), min(width, right + 1)
+        for top, logits in _blended_strip(read, grid, strip, infer):
+            yield Part(top, strip[0], logits, (left, right))
+
+
+def _blended_strip(
+    read: ReadWindow, grid: TileGrid, strip: tuple[int, int], infer: Infer
 ) -> Iterator[tuple[int, Tensor]]:
-    """Where they begin, and the logits of bands that no later tile changes, of some columns of the image."""
-    (height, width), (left, right) = size, seen
-    side, rows = tiling.side(multiple), tiling.starts(height, multiple)
-    across, down = (
-        _Ramp(columns, side, tiling.step(multiple), width),
-        _Ramp(rows, side, tiling.step(multiple), height),
-    )
+    """Compute the columns `strip` (first, end); yield the top and logits of each finished band.
+
+    A band is finished when no later tile covers it.
+    """
+    (height, width), (left, right), side = grid.size, strip, grid.side
+    starts = [start for start in grid.columns if start < right and start + side > left]
+    across = _TileWeights(starts, side, grid.step, width)
+    down = _TileWeights(grid.rows, side, grid.step, height)
     total: Tensor | None = None
-    for top, following in zip(rows, [*rows[1:], height], strict=True):
+    for top, next_top in zip(grid.rows, [*grid.rows[1:], height], strict=True):
         bottom = min(top + side, height)
-        for start in columns:
+        for start in starts:
             end = min(start + side, width)
             logits = infer(read(top, start, bottom, end)).float().cpu()
             if total is None:
                 total = logits.new_zeros(logits.shape[0], min(side, height), right - left)
-            weight = down.weight(top)[:, None] * across.weight(start)[None]
-            a, b = max(start, left), min(end, right)
-            total[:, : bottom - top, a - left : b - left] += (logits * weight)[
-                :, :, a - start : b - start
-            ]
+            logits = logits * (down.weight(top)[:, None] * across.weight(start)[None])
+            first, last = max(start, left), min(end, right)
+            covered = total[:, : bottom - top, first - left : last - left]
+            covered += logits[:, :, first - start : last - start]
         assert total is not None
-        yield top, total[:, : following - top].clone()
-        kept = total[:, following - top :].clone()
+        yield top, total[:, : next_top - top].clone()
+        unfinished = total[:, next_top - top :].clone()
         total.zero_()
-        total[:, : kept.shape[1]] = kept
+        total[:, : unfinished.shape[1]] = unfinished
 
 
-class _Ramp:
-    """Along one side: what each tile counts at each of its pixels; the tiles of a pixel count 1 together."""
+class _TileWeights:
+    """The weight of each tile at each pixel along one side; the weights of a pixel sum to 1."""
 
     def __init__(self, starts: list[int], side: int, step: int, length: int) -> None:
-        self.starts, self.side, self.length = starts, side, length
+        self.side, self.length = side, length
         self.overlap = side - step
         self.total = torch.zeros(length)
         for start in starts:
-            self.total[start : start + side] += self._raw(start)
+            self.total[start : start + side] += self._ramp(start)
 
     def weight(self, start: int) -> Tensor:
-        """Of the tile that begins there, one value per pixel of it."""
+        """Return the weights of the tile at `start`, one per pixel."""
         end = min(start + self.side, self.length)
-        return self._raw(start) / self.total[start:end].clamp_min(1e-12)
+        return self._ramp(start) / self.total[start:end].clamp_min(1e-12)
 
-    def _raw(self, start: int) -> Tensor:
-        """0 over the outer quarter of the overlap, then rising over half of it; 1 at the image's own edge."""
+    def _ramp(self, start: int) -> Tensor:
+        """Return 0 over the outer quarter of the overlap, a rise over the next half, then 1.
+
+        At the image's own edge there is no rise.
+        """
         end = min(start + self.side, self.length)
-        place = torch.arange(start, end, dtype=torch.float32) + 0.5
+        centers = torch.arange(start, end, dtype=torch.float32) + 0.5
         weight = torch.ones(end - start)
         rim, rise = self.overlap / 4, max(self.overlap / 2, 1e-6)
         if start > 0:
-            weight *= ((place - start - rim) / rise).clamp(0, 1)
+            weight *= ((centers - start - rim) / rise).clamp(0, 1)
         if end < self.length:
-            weight *= ((start + self.side - place - rim) / rise).clamp(0, 1)
+            weight *= ((start + self.side - centers - rim) / rise).clamp(0, 1)
         return weight

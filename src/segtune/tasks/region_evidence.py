@@ -21,7 +21,7 @@ def compare_regions(
     """
     for index in indices:
         regions = number_regions(split.masks[index], labeler.min_area)
-        probabilities = labeler.chances(labeler.encode(split.images[index]), regions.numbers)
+        probabilities = labeler.probabilities(labeler.encode(split.images[index]), regions.numbers)
         predicted = probabilities.argmax(1).astype(np.uint8)
         painted = np.append(np.uint8(IGNORE_INDEX), predicted)[regions.numbers]
         yield Comparison(index, predicted, probabilities.max(1), regions.labels, painted)

@@ -1,4 +1,4 @@
-"""What a prediction has finished, line by line, so that an interrupted one goes on where it stopped."""
+"""A journal of finished work: an interrupted prediction resumes from its last line."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -11,10 +11,12 @@ NAME = ".progress.jsonl"
 
 
 class Journal:
-    """A file of JSON lines: the settings first, then a line per finished item; each is on disk before the next begins.
+    """A file of JSON lines: the settings, then one line per finished item.
+
+    Each line is on disk before the next item begins.
 
     Raises:
-        ConfigError: the file is there already and was made with other settings.
+        ConfigError: the file exists and holds other settings.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
@@ -23,30 +25,32 @@ class Journal:
         head = next(read_lines(path), None)
         if head is not None and head != plain:
             changed = sorted(k for k in {*head, *plain} if head.get(k) != plain.get(k))
-            what = "; ".join(f"{k}: {head.get(k)} -> {plain.get(k)}" for k in changed)
+            changes = "; ".join(f"{k}: {head.get(k)} -> {plain.get(k)}" for k in changed)
             raise ConfigError(
-                f"'{path.parent}' holds an unfinished prediction with other settings ({what}). "
+                f"'{path.parent}' holds an unfinished prediction with other settings ({changes}). "
                 "Finish that one, choose another output=DIR, or add overwrite=true."
             )
         self._file = path.open("r+" if head is not None else "w", encoding="utf-8")
-        self._file.seek(_whole_bytes(path) if head is not None else 0)
+        self._file.seek(_complete_length(path) if head is not None else 0)
         self._file.truncate()
         if head is None:
             self.add(plain)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """The lines after the settings."""
+        """Read the lines after the settings."""
         lines = read_lines(self.path)
         next(lines, None)
         yield from lines
 
     def latest(self) -> Iterator[dict[str, Any]]:
-        """The last line of each name, in the file's order: an input that changed is written again."""
+        """Read the last line of each name: an input that changed has several lines."""
         last = {line["name"]: number for number, line in enumerate(self.rows())}
-        yield from (line for number, line in enumerate(self.rows()) if last[line["name"]] == number)
+        for number, line in enumerate(self.rows()):
+            if last[line["name"]] == number:
+                yield line
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Writes a line; it is there even if the process is killed right after."""
+        """Write a line; it stays even if the process is killed right afterwards."""
         self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
         self._file.flush()
 
@@ -54,12 +58,12 @@ class Journal:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Closes the file; it stays."""
+        """Close the file, and keep it."""
         self._file.close()
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a file of JSON lines; a line that was cut off by a kill ends them."""
+    """Read the objects of a file of JSON lines, up to a line that a kill has cut off."""
     if not path.exists():
         return
     with path.open(encoding="utf-8") as file:
@@ -69,15 +73,15 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def _whole_bytes(path: Path) -> int:
-    """Length up to the last line's end."""
+def _complete_length(path: Path) -> int:
+    """Return the length up to the end of the last complete line."""
     length, block = path.stat().st_size, 1 << 16
     with path.open("rb") as file:
         while length:
             start = max(0, length - block)
             file.seek(start)
-            found = file.read(length - start).rfind(b"\n")
-            if found >= 0:
-                return start + found + 1
+            end = file.read(length - start).rfind(b"\n")
+            if end >= 0:
+                return start + end + 1
             length = start
     return 0

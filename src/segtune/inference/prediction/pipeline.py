@@ -1,4 +1,4 @@
-"""Work that overlaps: decoding runs ahead of the model and writing behind it, each by a bounded number of items."""
+"""Overlapping work: decoding runs ahead of the model and writing behind it, with bounded queues."""
 
 import queue
 import threading
@@ -15,18 +15,18 @@ R = TypeVar("R")
 
 
 def ahead(items: Iterator[T], depth: int = 4) -> Iterator[T]:
-    """The items, made in a thread of their own that is at most `depth` items ahead; its error is raised here.
+    """Iterate in a thread of its own, at most `depth` items ahead; raise its error here.
 
     >>> list(ahead(iter("abc")))
     ['a', 'b', 'c']
     """
-    made: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
-    leave = threading.Event()
+    messages: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
+    closed = threading.Event()
 
     def put(kind: str, value: Any) -> bool:
-        while not leave.is_set():
+        while not closed.is_set():
             try:
-                made.put((kind, value), timeout=0.1)
+                messages.put((kind, value), timeout=0.1)
                 return True
             except queue.Full:
                 continue
@@ -45,20 +45,20 @@ def ahead(items: Iterator[T], depth: int = 4) -> Iterator[T]:
     thread.start()
     try:
         while True:
-            kind, value = made.get()
+            kind, value = messages.get()
             if kind == "end":
                 return
             if kind == "error":
                 raise value
             yield value
     finally:
-        leave.set()
+        closed.set()
         thread.join()
 
 
 @contextmanager
 def threads(number: int) -> Iterator[None]:
-    """Has torch compute with so many threads, at least one, for as long as this lasts."""
+    """Let torch compute with this number of threads, at least one, while the block runs."""
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, number))
     try:
@@ -70,7 +70,7 @@ def threads(number: int) -> Iterator[None]:
 def mapped(
     work: Callable[[T], R], items: Iterable[T], workers: int = 2, depth: int = 6
 ) -> Iterator[R]:
-    """`map` over threads, in order, at most `depth` items ahead of whoever takes the results.
+    """Map over threads, in order, at most `depth` items ahead of the consumer.
 
     >>> list(mapped(lambda n: n * n, range(4)))
     [0, 1, 4, 9]
@@ -90,7 +90,9 @@ def mapped(
 
 
 class Behind(Generic[R]):
-    """Threads that finish items after the caller has gone on; `done` is called in order, in the caller's thread.
+    """Finish items in threads while the caller continues.
+
+    `on_result` is called with each result, in order, in the caller's thread.
 
     >>> seen = []
     >>> with Behind(seen.append) as behind:
@@ -100,24 +102,24 @@ class Behind(Generic[R]):
     ['0', '1', '2']
     """
 
-    def __init__(self, done: Callable[[R], None], workers: int = 1, depth: int = 4) -> None:
-        self.done, self.depth = done, depth
+    def __init__(self, on_result: Callable[[R], None], workers: int = 1, depth: int = 4) -> None:
+        self.on_result, self.depth = on_result, depth
         self._pool = ThreadPoolExecutor(workers)
         self._waiting: deque[Future[R]] = deque()
 
     def submit(self, work: Callable[..., R], *arguments: Any) -> None:
-        """Hands over work; waits where `depth` items are under way already."""
+        """Start the work; wait if `depth` items are in progress."""
         self._waiting.append(self._pool.submit(work, *arguments))
         while self._waiting and (len(self._waiting) > self.depth or self._waiting[0].done()):
-            self.done(self._waiting.popleft().result())
+            self.on_result(self._waiting.popleft().result())
 
     def __enter__(self) -> "Behind[R]":
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Waits for what is under way. After an error of the caller's, what was done is still told."""
+        """Wait for the work in progress; `on_result` gets its results even after an error."""
         try:
             while self._waiting:
-                self.done(self._waiting.popleft().result())
+                self.on_result(self._waiting.popleft().result())
         finally:
             self._pool.shutdown(cancel_futures=True)

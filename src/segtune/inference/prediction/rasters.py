@@ -1,7 +1,7 @@
 """Images larger than memory: a TIFF is read, segmented and written window by window.
 
-The mask is a tiled GeoTIFF with the image's geotransform. Regions come from run lengths that are gathered strip by
-strip, so that nothing of the image's size is ever held.
+The mask is a tiled GeoTIFF with the image's geotransform. Regions come from run lengths, gathered
+strip by strip, so that nothing as large as the image is in memory.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,11 +24,11 @@ from segtune.data.reading.images import target_size
 from segtune.data.reading.rasters import opened_raster
 from segtune.errors import DataError
 from segtune.inference.media.georeference import Georeference
+from segtune.inference.options import Options
 from segtune.inference.regions.overlay import draw_overlay
 from segtune.inference.regions.regions import Region
 from segtune.inference.scale import resized
 from segtune.inference.segmenter import Segmenter
-from segtune.inference.tiling import Tiling
 from segtune.runtime.atomic import atomic_file
 
 MAX_WHOLE = 32_000_000
@@ -40,13 +40,13 @@ _CACHE_MB = 96
 
 
 def large_size(path: Path) -> tuple[int, int] | None:
-    """(height, width) of a TIFF that is read in windows, because it has more than MAX_WHOLE pixels; else None."""
+    """Return (height, width) of a TIFF with more than MAX_WHOLE pixels; None for other files."""
     try:
         with opened_raster(path) as raster:
             if raster is not None and raster.size[0] * raster.size[1] > MAX_WHOLE:
                 return raster.size
     except DataError:
-        pass  # whoever decodes it whole says what is wrong with it
+        pass  # the decoder of whole images reports the error
     return None
 
 
@@ -54,17 +54,17 @@ def segment_large(
     segmenter: Segmenter,
     path: Path,
     mask_file: Path,
-    tiling: Tiling | None = None,
-    tta: str = "none",
+    options: Options,
     place: Georeference | None = None,
 ) -> tuple[tuple[int, int], list[Region], NDArray[np.uint8]]:
-    """Segments a TIFF of any size into a mask beside it.
+    """Segment a TIFF of any size into a mask file.
 
     Args:
-        place: of the image on a map, which the mask gets.
+        place: the georeference of the image, which the mask gets, too.
 
     Returns:
-        (height, width), a region per class, and an overlay whose shorter side is at most 2048 pixels.
+        (height, width), a region per class, and an overlay of at most 2048 pixels on its shorter
+        side.
 
     Raises:
         DataError: a window that cannot be read.
@@ -73,26 +73,28 @@ def segment_large(
         with opened_raster(path) as raster:
             if raster is None:
                 raise DataError(f"'{path}' is no TIFF that can be read in windows.")
-            size, counts = raster.size, np.zeros((2, 256))
-            with new_mask(mask_file, size, place) as (temporary, target):
+            pixels, confidence = np.zeros(256), np.zeros(256)  # of each class: number, sum
+            metres = segmenter.pixel_metres(path, place)
+            with new_mask(mask_file, raster.size, place) as (unfinished, target):
                 for piece in segmenter.pieces(
-                    raster.read, size, tiling, tta, segmenter.pixel_metres(path, place)
+                    raster.read, raster.size, options.tiling, options.tta, metres
                 ):
                     height, width = piece.ids.shape
                     target.write(piece.ids, 1, window=Window(piece.left, piece.top, width, height))
-                    counts[0] += np.bincount(piece.ids.ravel(), minlength=256)
-                    counts[1] += np.bincount(piece.ids.ravel(), piece.sure.ravel(), minlength=256)
+                    ids = piece.ids.ravel()
+                    pixels += np.bincount(ids, minlength=256)
+                    confidence += np.bincount(ids, piece.confidence.ravel(), minlength=256)
                 target.close()
-                with rasterio.open(temporary) as mask:
-                    regions = _regions(mask, counts, segmenter.classes)
+                with rasterio.open(unfinished) as mask:
+                    regions = _regions(mask, pixels, confidence, segmenter.classes)
                     overlay = _overview(raster, mask, segmenter.classes)
+            return raster.size, regions, overlay
     except RasterioError as error:
         raise DataError(f"'{path}' cannot be read to its end: {error}") from None
-    return size, regions, overlay
 
 
 def write_mask(mask_file: Path, mask: NDArray[np.uint8], place: Georeference) -> None:
-    """Writes the mask of an image that lies on a map as a GeoTIFF, whole or not at all."""
+    """Write the mask of a map as a GeoTIFF."""
     with new_mask(mask_file, mask.shape, place) as (_, target):
         target.write(mask, 1)
 
@@ -101,7 +103,7 @@ def write_mask(mask_file: Path, mask: NDArray[np.uint8], place: Georeference) ->
 def new_mask(
     mask_file: Path, size: Sequence[int], place: Georeference | None
 ) -> Iterator[tuple[Path, Any]]:
-    """A tiled GeoTIFF to be filled, under a temporary path until the block ends well."""
+    """Open a tiled GeoTIFF for writing; it gets its name when the block succeeds."""
     layout = {"tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK}
     layout |= {"compress": "deflate", "bigtiff": "if_safer"}
     layout |= {"height": size[0], "width": size[1], "count": 1, "dtype": "uint8"}
@@ -118,20 +120,27 @@ def new_mask(
 def geojson_of(
     mask_file: Path, classes: ClassTable, place: Georeference | None = None
 ) -> Iterator[dict[str, Any]]:
-    """GeoJSON features of a mask file, one per connected area, in coordinates of the map, or in pixels without one."""
+    """Yield a GeoJSON feature per connected area of a mask file.
+
+    Coordinates are those of the map, or pixels without a georeference.
+    """
     with rasterio.open(mask_file) as mask:
-        for geometry, value in shapes(
-            rasterio.band(mask, 1), connectivity=4, transform=mask.transform
-        ):
-            if int(value) != IGNORE_INDEX:
-                properties = {"concept": classes.names[int(value)], "concept_id": int(value)}
-                if place and place.points:
-                    geometry = mapping(place.onto_map(shape(geometry)))
-                yield {"type": "Feature", "geometry": geometry, "properties": properties}
+        band = rasterio.band(mask, 1)
+        for geometry, value in shapes(band, connectivity=4, transform=mask.transform):
+            class_id = int(value)
+            if class_id == IGNORE_INDEX:
+                continue
+            if place and place.points:
+                geometry = mapping(place.onto_map(shape(geometry)))
+            properties = {"concept": classes.names[class_id], "concept_id": class_id}
+            yield {"type": "Feature", "geometry": geometry, "properties": properties}
 
 
 def run_lengths(strips: Iterator[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """(value, length) of each run down the columns of an image that comes in strips of whole columns.
+    """Return value and length of each run down the columns of an image.
+
+    Args:
+        strips: the image from left to right, in strips of whole columns.
 
     >>> values, lengths = run_lengths(iter([np.array([[1, 1], [1, 2]]), np.array([[2], [3]])]))
     >>> values.tolist(), lengths.tolist()
@@ -145,40 +154,55 @@ def run_lengths(strips: Iterator[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8],
         values.append(flat[ends - 1])
         lengths.append(np.diff(ends, prepend=0))
     value, length = np.concatenate(values), np.concatenate(lengths)
-    starts = np.flatnonzero(
-        np.append(True, value[1:] != value[:-1])
-    )  # where strips meet, runs go on
+    # a run may continue in the next strip
+    starts = np.flatnonzero(np.append(True, value[1:] != value[:-1]))
     return value[starts], np.add.reduceat(length, starts)
 
 
 def to_rle(
     values: NDArray[np.uint8], lengths: NDArray[np.int64], concept: int, size: tuple[int, int]
 ) -> dict[str, Any]:
-    """COCO's compressed run lengths of one class out of the runs of all."""
+    """Return COCO's compressed run lengths of one class, from the runs of all classes."""
     inside = values == concept
     starts = np.flatnonzero(np.append(True, inside[1:] != inside[:-1]))
     counts = np.add.reduceat(lengths, starts).tolist()
     if inside[0]:
-        counts.insert(0, 0)  # COCO begins with a run outside
+        counts.insert(0, 0)  # COCO starts with a run outside
     rle = coco_mask.frPyObjects({"size": list(size), "counts": counts}, *size)
     return {"size": list(size), "counts": rle["counts"].decode("ascii")}
 
 
-def _regions(mask: Any, counts: NDArray[np.float64], classes: ClassTable) -> list[Region]:
-    height, width = int(mask.height), int(mask.width)
-    lefts = range(0, width, _BLOCK)
-    strips = (mask.read(1, window=Window(x, 0, min(_BLOCK, width - x), height)) for x in lefts)
-    values, lengths = run_lengths(strips)
-    present = sorted(
-        (c for c in range(len(classes)) if counts[0, c]), key=lambda c: (-counts[0, c], c)
+def _regions(
+    mask: Any, pixels: NDArray[np.float64], confidence: NDArray[np.float64], classes: ClassTable
+) -> list[Region]:
+    """One region per class, the largest first.
+
+    Args:
+        pixels: the number of pixels per class, (256,).
+        confidence: the sum of their confidences per class, (256,).
+    """
+    size = height, width = int(mask.height), int(mask.width)
+    strips = (
+        mask.read(1, window=Window(left, 0, min(_BLOCK, width - left), height))
+        for left in range(0, width, _BLOCK)
     )
+    values, lengths = run_lengths(strips)
+    present = [c for c in range(len(classes)) if pixels[c]]
     regions = []
-    for number, concept in enumerate(present):
-        rle = to_rle(values, lengths, concept, (height, width))
+    for number, concept in enumerate(sorted(present, key=lambda c: (-pixels[c], c))):
+        rle = to_rle(values, lengths, concept, size)
         x, y, w, h = (int(v) for v in coco_mask.toBbox(rle))
-        share, sure = counts[0, concept] / (height * width), counts[1, concept] / counts[0, concept]
-        name = classes.names[concept]
-        regions.append(Region(number, concept, name, float(share), float(sure), (x, y, w, h), rle))
+        regions.append(
+            Region(
+                id=number,
+                concept_id=concept,
+                concept=classes.names[concept],
+                area_share=float(pixels[concept] / (height * width)),
+                mean_confidence=float(confidence[concept] / pixels[concept]),
+                box=(x, y, w, h),
+                rle=rle,
+            )
+        )
     return regions
 
 

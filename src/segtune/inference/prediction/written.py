@@ -1,6 +1,6 @@
-"""Which files a prediction wrote, so that a later one removes these and nothing of the user's.
+"""A record of the files that a prediction wrote, so that a later one removes no file of the user.
 
-While it works they are noted in a hidden file; when it ends, `regions.json` names them.
+During the prediction the record is a hidden file. At the end, `regions.json` names the files.
 """
 
 import json
@@ -15,74 +15,77 @@ NAME = ".written"
 
 
 class Record:
-    """The files of one output folder; a path is noted on disk before its file is written."""
+    """The files of one output folder; a path is recorded on disk before its file is written."""
 
     def __init__(self, output: Path) -> None:
         self.output = output
         self._lock = threading.Lock()
 
     def add(self, path: Path) -> Path:
-        """Notes a file that is about to be written; gives it back."""
+        """Record a file that is about to be written; return its path."""
         line = path.relative_to(self.output).as_posix()
         self.output.mkdir(parents=True, exist_ok=True)
         with self._lock, (self.output / NAME).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
         return path
 
-    def remove_all(self, kept: Collection[Path]) -> None:
-        """Removes what earlier predictions wrote here, and folders that this leaves empty.
+    def remove_all(self, inputs: Collection[Path]) -> None:
+        """Remove the files of earlier predictions, and folders that are empty afterwards.
 
         Args:
-            kept: files that stay, resolved: those that are about to be read.
+            inputs: resolved paths that stay, because they are about to be read.
         """
         for path in list(self._files()):
-            self._remove(path, kept)
+            self._remove(path, inputs)
         for path in (self.output / "regions").rglob("*.jsonl"):
-            if "settings" in next(
-                read_lines(path), {}
-            ):  # a video's frames, written before there was this record
-                self._remove(path, kept)
+            # the frames of a video, written by a version without this record
+            if "settings" in next(read_lines(path), {}):
+                self._remove(path, inputs)
         self.end()
 
-    def remove_of(self, places: Collection[str], kept: Collection[Path]) -> None:
-        """Removes what was written of inputs that are gone or were replaced, by their places in the output."""
-        gone = set(places)
-        if not gone:
+    def remove_of(self, places: Collection[str], inputs: Collection[Path]) -> None:
+        """Remove the outputs of changed or missing inputs.
+
+        Args:
+            places: the places of these inputs in the output; see `Input`.
+            inputs: resolved paths that stay, because they are about to be read.
+        """
+        removed = set(places)
+        if not removed:
             return
         for path in self._files():
-            _, _, place = path.relative_to(self.output).as_posix().partition("/")
-            bare = re.sub(r"\.[a-z0-9]+$", "", place)
-            if bare in gone or re.sub(r"/\d{6,}$", "", bare) in gone:
-                self._remove(path, kept)
+            _, _, name = path.relative_to(self.output).as_posix().partition("/")
+            place = re.sub(r"\.[a-z0-9]+$", "", name)
+            place_of_video = re.sub(r"/\d{6,}$", "", place)
+            if place in removed or place_of_video in removed:
+                self._remove(path, inputs)
 
     def names(self) -> list[str]:
-        """Of the files that were noted since the last prediction ended, relative, in their order."""
+        """Return the files since the last prediction ended: relative paths, in order."""
         record = self.output / NAME
-        return (
-            list(dict.fromkeys(record.read_text(encoding="utf-8").splitlines()))
-            if record.exists()
-            else []
-        )
+        if not record.exists():
+            return []
+        return list(dict.fromkeys(record.read_text(encoding="utf-8").splitlines()))
 
     def end(self) -> None:
-        """Forgets what was noted: `regions.json` names it."""
+        """Delete the record; `regions.json` names the files now."""
         (self.output / NAME).unlink(missing_ok=True)
 
     def _files(self) -> Iterator[Path]:
         try:
-            ended = json.loads((self.output / "regions.json").read_text(encoding="utf-8")).get(
-                "files", []
-            )
+            document = json.loads((self.output / "regions.json").read_text(encoding="utf-8"))
+            names = document.get("files", [])
         except (OSError, ValueError, AttributeError):
-            ended = []
-        for name in dict.fromkeys([*ended, *self.names()]):
-            inside = PurePosixPath(str(name))
-            if inside.name and not inside.is_absolute() and ".." not in inside.parts:
-                yield self.output / inside
+            names = []
+        for name in dict.fromkeys([*names, *self.names()]):
+            relative = PurePosixPath(str(name))
+            if relative.name and not relative.is_absolute() and ".." not in relative.parts:
+                yield self.output / relative
 
-    def _remove(self, path: Path, kept: Collection[Path]) -> None:
-        resolved, top = path.resolve(), self.output.resolve()
-        if not path.is_file() or resolved in kept or not resolved.is_relative_to(top):
+    def _remove(self, path: Path, inputs: Collection[Path]) -> None:
+        resolved = path.resolve()
+        is_inside = resolved.is_relative_to(self.output.resolve())
+        if not path.is_file() or resolved in inputs or not is_inside:
             return
         path.unlink()
         for folder in path.parents:

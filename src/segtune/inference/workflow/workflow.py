@@ -1,14 +1,12 @@
-"""Workflows: segmenter, filter, labelers and edits in a chain, loaded, saved and used as one model."""
+"""Workflows: segmenter, filter, labelers and edits in a chain that works as one model."""
 
 import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
@@ -16,22 +14,22 @@ from torch import Tensor
 from segtune.classes import ClassTable
 from segtune.config.dataset_schema import Count, Fraction, Settings
 from segtune.config.keys import parse_settings
-from segtune.errors import ConfigError, DataError, nearest
+from segtune.errors import ConfigError, nearest
 from segtune.inference.labeler import RegionLabeler
 from segtune.inference.options import Options
 from segtune.inference.regions.regions import Region, find_regions, renumbered
+from segtune.inference.saved import Device, FolderModel, SavedModel
 from segtune.inference.segmenter import Segmentation, Segmenter
 from segtune.inference.workflow.edits import Edit
 from segtune.inference.workflow.edits.common import Facts, Picture
-from segtune.models.folder import write_folder
 
 
 class FilterConfig(Settings):
-    """Which regions go on.
+    """Conditions that a region must meet; others are removed.
 
     Attributes:
-        concepts: names of those; None for all.
-        min_confidence: of the mean over the region.
+        concepts: names of the concepts to keep; None keeps all.
+        min_confidence: least mean confidence of the region.
         min_area: pixels.
         min_area_share: share of the image.
     """
@@ -41,17 +39,28 @@ class FilterConfig(Settings):
     min_area: Count = 16
     min_area_share: Fraction = 0.0
 
+    def accepts(self, region: Region) -> bool:
+        """Whether the region meets all conditions."""
+        height, width = region.size
+        return (
+            (self.concepts is None or region.concept in self.concepts)
+            and region.mean_confidence >= self.min_confidence
+            and region.area_share >= self.min_area_share
+            and round(region.area_share * height * width) >= self.min_area
+        )
+
 
 class WorkflowConfig(Settings):
-    """What a file of `conf/workflow/` says.
+    """The content of a file in `conf/workflow/`.
 
     Attributes:
-        title: of the workflow, for people.
+        title: a name for people.
         segmenter: `models:/NAME/VERSION`, `models:/NAME@champion`, `runs:/ID` or a folder.
         regions: `concept` or `components`.
-        labelers: the same for labelers, each of another concept; they divide components that show several things.
-        edits: see `inference.edits`, in their order.
-        look: options of `predict` (formats, smooth, tta …) where the call gives no others.
+        labelers: URIs of labelers, each of another concept. With `components` they also divide
+            regions that show several things.
+        edits: see `inference.workflow.edits`; they apply in this order.
+        look: defaults for the options of `predict` (formats, smooth, tta …).
     """
 
     title: str = ""
@@ -65,7 +74,12 @@ class WorkflowConfig(Settings):
 
 @dataclass(frozen=True)
 class Edited:
-    """What the edits left: the picture, (H, W, 3 or 4) uint8, and by edit what they stated."""
+    """The result of the edits.
+
+    Attributes:
+        picture: (H, W, 3 or 4) uint8.
+        facts: what each edit measured, by its name.
+    """
 
     picture: Picture
     facts: Mapping[str, Facts]
@@ -73,11 +87,11 @@ class Edited:
 
 @dataclass(frozen=True)
 class Worked:
-    """What a workflow made of an image.
+    """The result of a workflow for one image.
 
     Attributes:
-        found: what the segmenter saw.
-        regions: filtered, with their finer concepts.
+        found: the result of the segmenter.
+        regions: the filtered regions, with their finer concepts.
         edited: None for a workflow without edits.
     """
 
@@ -87,7 +101,7 @@ class Worked:
 
     @property
     def mask(self) -> NDArray[np.uint8]:
-        """Class ids (H, W), of all that the segmenter saw."""
+        """Class ids (H, W) of the segmenter, before the filter."""
         return self.found.mask
 
     @property
@@ -96,15 +110,18 @@ class Worked:
         return self.found.confidence
 
 
-class Workflow:
-    """A segmenter, labelers, and what is done with their regions.
+class Workflow(FolderModel):
+    """A segmenter, labelers, and edits of their regions.
 
     Args:
-        parts: where segmenter and labelers came from, pinned: `uri` with version, `manifest_sha256`.
+        parts: the pinned origin of segmenter and labelers: `uri` with version, `manifest_sha256`.
 
     Raises:
-        ConfigError: a labeler of a concept that the segmenter lacks, two of one, or an unknown name in filter or edits.
+        ConfigError: a labeler of a concept that the segmenter lacks, two labelers of one concept,
+            or an unknown name in filter or edits.
     """
+
+    KIND = "workflow"
 
     def __init__(
         self,
@@ -114,42 +131,45 @@ class Workflow:
         labelers: Sequence[RegionLabeler],
         parts: Sequence[Mapping[str, str]],
     ) -> None:
-        self.name, self.config, self.segmenter, self.labelers = (
-            name,
-            config,
-            segmenter,
-            list(labelers),
-        )
+        self.name, self.config = name, config
+        self.segmenter, self.labelers = segmenter, list(labelers)
         self.parts = list(parts)
-        self._check()
+        self._check_labelers()
+        self._check_names()
         self.options({})
 
     def using(self, runtime: str) -> "Workflow":
-        """The same workflow with a segmenter that computes with another engine; see `Segmenter.using`."""
+        """Return the workflow with another engine in its segmenter; see `Segmenter.using`."""
         other = copy.copy(self)
         other.segmenter = self.segmenter.using(runtime)
         return other
 
-    def _check(self) -> None:
+    def _check_labelers(self) -> None:
+        segmenter_concepts = self.segmenter.classes.names
+        labeled_concepts = [labeler.concept for labeler in self.labelers]
+        for uri, concept in zip(self.config.labelers, labeled_concepts, strict=True):
+            if concept not in segmenter_concepts:
+                raise ConfigError(
+                    f"workflow {self.name}: labeler {uri} labels regions of '{concept}', which the "
+                    f"segmenter {self.config.segmenter} lacks; it knows "
+                    f"{', '.join(segmenter_concepts)}. Remove the labeler, or take another "
+                    "segmenter."
+                )
+            if labeled_concepts.count(concept) > 1:
+                raise ConfigError(
+                    f"workflow {self.name}: two labelers are for '{concept}'; keep one."
+                )
+
+    def _check_names(self) -> None:
         concepts = self.segmenter.classes.names
-        labelled = [one.concept for one in self.labelers]
-        for uri, concept in zip(self.config.labelers, labelled, strict=True):
-            if concept not in concepts:
-                raise ConfigError(
-                    f"workflow {self.name}: labeler {uri} looks at regions of '{concept}', which the segmenter "
-                    f"{self.config.segmenter} lacks; it knows {', '.join(concepts)}. Leave the labeler out, or take "
-                    "another segmenter."
-                )
-            if labelled.count(concept) > 1:
-                raise ConfigError(
-                    f"workflow {self.name}: two labelers look at '{concept}'; keep one."
-                )
-        finer = [n for one in self.labelers for n in one.classes.names]
+        names = [*concepts]
+        for labeler in self.labelers:
+            names += labeler.classes.names
         for edit in self.config.edits:
             for name in edit.names():
-                if name not in (*concepts, *finer):
+                if name not in names:
                     raise ConfigError(
-                        f"workflow {self.name}: edit {edit.do}: {name}: {nearest(name, [*concepts, *finer])}"
+                        f"workflow {self.name}: edit {edit.do}: {name}: {nearest(name, names)}"
                     )
         for name in self.config.filter.concepts or ():
             if name not in concepts:
@@ -159,8 +179,8 @@ class Workflow:
 
     @property
     def classes(self) -> ClassTable:
-        """The segmenter's, with the finer labels of the labelers."""
-        finer = {one.concept: one.classes.names for one in self.labelers}
+        """The class table of the segmenter, with the finer labels of the labelers."""
+        finer = {labeler.concept: labeler.classes.names for labeler in self.labelers}
         rows = [replace(c, finer=finer.get(c.name, ())) for c in self.segmenter.classes.classes]
         return ClassTable(tuple(rows), self.segmenter.classes.ignore)
 
@@ -169,123 +189,99 @@ class Workflow:
         """The segmenter, then the labelers."""
         return [self.segmenter, *self.labelers]
 
-    def options(self, given: Mapping[str, Any]) -> Options:
-        """How `predict` looks: as the call says, else as the workflow does.
+    def options(self, overrides: Mapping[str, Any]) -> Options:
+        """Return the options of `predict`: the overrides, else the values of this workflow.
 
         Raises:
             ConfigError: an unknown name, or a number outside its range.
         """
-        told = {
+        values = {
             "split": self.config.regions,
             "min_area": self.config.filter.min_area,
             **self.config.look,
-            **given,
+            **overrides,
         }
         names = [f.name for f in fields(Options)]
-        for key in told:
+        for key in values:
             if key not in names:
                 raise ConfigError(f"workflow {self.name}: look.{key}: {nearest(key, names)}")
-        return Options(**told | {"formats": tuple(told.get("formats", Options.formats))})
+        values["formats"] = tuple(values.get("formats", Options.formats))
+        return Options(**values)
 
     def segment(self, image: Any) -> Worked:
-        """Everything that the workflow does with one image; see `Segmenter.segment`."""
-        found = self.segmenter.segment(image)
+        """Segment, filter, label and edit one image; see `Segmenter.segment`."""
+        segmentation = self.segmenter.segment(image)
         regions = find_regions(
-            found.mask,
-            found.confidence,
-            found.classes,
+            segmentation.mask,
+            segmentation.confidence,
+            segmentation.classes,
             self.config.regions,
             self.config.filter.min_area,
         )
-        regions = self.refine(found, regions)
-        return Worked(found, regions, self.edit(found, regions))
+        regions = self.refine(segmentation, regions)
+        return Worked(segmentation, regions, self.edit(segmentation, regions))
 
-    def refine(self, found: Segmentation, regions: Sequence[Region]) -> list[Region]:
-        """The regions that pass the filter, with their finer concepts, numbered anew."""
-        kept = renumbered(r for r in regions if self._passes(r, found.mask.size))
+    def refine(self, segmentation: Segmentation, regions: Sequence[Region]) -> list[Region]:
+        """Filter the regions, add finer concepts, and number them anew."""
+        refined = renumbered(r for r in regions if self.config.filter.accepts(r))
         for labeler in self.labelers:
-            kept = labeler.label(found, kept, divide=self.config.regions == "components")
-        return kept
+            refined = labeler.label(
+                segmentation, refined, divide=self.config.regions == "components"
+            )
+        return refined
 
-    def edit(self, found: Segmentation, regions: list[Region]) -> Edited | None:
-        """What the edits make of the image, one after the other; None where there are none."""
+    def edit(self, segmentation: Segmentation, regions: list[Region]) -> Edited | None:
+        """Apply the edits one after the other; None for a workflow without edits."""
         if not self.config.edits:
             return None
-        picture, facts = found.image, dict[str, Facts]()
+        picture, facts = segmentation.image, dict[str, Facts]()
         for edit in self.config.edits:
-            picture, told = edit.apply(picture, found, regions)
             name = edit.do if edit.do not in facts else f"{edit.do}_{len(facts)}"
-            facts[name] = told
+            picture, facts[name] = edit.apply(picture, segmentation, regions)
         return Edited(picture, facts)
 
-    def _passes(self, region: Region, pixels: int) -> bool:
-        wanted = self.config.filter
-        return (
-            (wanted.concepts is None or region.concept in wanted.concepts)
-            and region.mean_confidence >= wanted.min_confidence
-            and region.area_share >= wanted.min_area_share
-            and round(region.area_share * pixels) >= wanted.min_area
-        )
-
     def pinned(self) -> dict[str, Any]:
-        """What was used, exactly: for regions.json."""
+        """Return the exact configuration and parts, for regions.json."""
         return {
             "name": self.name,
             "config": self.config.model_dump(mode="json"),
             "parts": self.parts,
         }
 
-    def save(self, folder: Path) -> str:
-        """Writes the folder that `open_model` opens, with all weights; returns the sha256 of its manifest."""
-        tensors = {
-            f"{n}.{k}": v
-            for n, m in enumerate(self.models)
-            for k, v in m.model.state_dict().items()
-        }
-        models = [dict(m.info) for m in self.models]
-        described = {
-            "kind": "workflow",
+    def _saved(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
+        tensors: dict[str, Tensor] = {}
+        for number, model in enumerate(self.models):
+            for name, tensor in model.model.state_dict().items():
+                tensors[f"{number}.{name}"] = tensor
+        return tensors, {
+            "kind": self.KIND,
             "classes": self.classes.to_json(),
             **self.pinned(),
-            "models": models,
+            "models": [dict(model.info) for model in self.models],
         }
-        return write_folder(folder, tensors, described)
 
     @classmethod
-    def from_parts(
-        cls,
-        info: Mapping[str, Any],
-        tensors: Mapping[str, Tensor],
-        device: str | torch.device | None,
-        name: str,
-    ) -> "Workflow":
-        """Out of a description and weights; `name` is for messages.
-
-        Raises:
-            DataError: they do not belong together, or are no workflow's.
-        """
-        if info.get("kind") != "workflow":
-            raise DataError(f"'{name}' is no workflow but a {info.get('kind', 'segmenter')}.")
-        try:
-            first, *others = [
-                (told, _of(tensors, number)) for number, told in enumerate(info["models"])
-            ]
-            segmenter = Segmenter.from_parts(*first, device, f"{name}, its segmenter")
-            labelers = [
-                RegionLabeler.from_parts(*o, device, f"{name}, labeler {n}")
-                for n, o in enumerate(others, 1)
-            ]
-            config = parse_settings(WorkflowConfig, info["config"], name)
-            return cls(info["name"], config, segmenter, labelers, info["parts"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"workflow '{name}': the description does not fit ({error}).") from None
+    def _build(cls, saved: SavedModel, device: Device) -> "Workflow":
+        segmenter = Segmenter.from_saved(_part(saved, 0, "its segmenter"), device)
+        labelers = []
+        for number in range(1, len(saved.info["models"])):
+            part = _part(saved, number, f"labeler {number}")
+            labelers.append(RegionLabeler.from_saved(part, device))
+        config = parse_settings(WorkflowConfig, saved.info["config"], saved.name)
+        return cls(saved.info["name"], config, segmenter, labelers, saved.info["parts"])
 
     def identity(self) -> str:
-        """Text that differs where the workflow does: what must stay for an interrupted prediction to go on."""
-        models = [dict(m.info) for m in self.models]
+        """Return a text that differs between workflows; a resumed prediction compares it."""
+        models = [dict(model.info) for model in self.models]
         return json.dumps([self.pinned(), models], sort_keys=True, default=str)
 
 
-def _of(tensors: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
+def _part(saved: SavedModel, number: int, role: str) -> SavedModel:
+    """Return one model of a saved workflow; its weights have the prefix `NUMBER.`."""
     prefix = f"{number}."
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    tensors = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in saved.tensors.items()
+        if name.startswith(prefix)
+    }
+    return SavedModel(saved.info["models"][number], tensors, f"{saved.name}, {role}")

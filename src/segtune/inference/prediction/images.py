@@ -1,0 +1,167 @@
+"""The images of a prediction: decoded ahead of the model, written behind it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segtune.data.reading.images import read_image
+from segtune.errors import DataError
+from segtune.inference.media.georeference import Georeference, georeference
+from segtune.inference.media.inputs import Input
+from segtune.inference.prediction.context import PredictionContext
+from segtune.inference.prediction.pipeline import Behind, mapped
+from segtune.inference.prediction.rasters import geojson_of, large_size, segment_large
+from segtune.inference.prediction.writing import write_jpeg
+from segtune.inference.segmenter import Segmentation
+
+_MASK = ".mask.tif"  # mask of a large image, when only other formats are wanted
+
+Row = dict[str, Any]
+"""An image's entry in regions.json."""
+
+Decoded = tuple[Input, NDArray[np.uint8] | tuple[int, int] | DataError, Georeference | None]
+"""An input with its pixels, or its size if it is too large for memory, or the error in it."""
+
+OnImage = Callable[[tuple[Input, Row | DataError]], None]
+"""Called with each image and its row, or with the error in it."""
+
+
+class ImagePrediction:
+    """Segment images and write their outputs."""
+
+    def __init__(self, context: PredictionContext) -> None:
+        self.context = context
+        self._warned_sizes: set[tuple[int, int]] = set()
+
+    def run(self, inputs: Sequence[Input], on_image: OnImage) -> None:
+        """Segment all images; `on_image` is called for each one, in order, in this thread."""
+        options, segmenter = self.context.options, self.context.segmenter
+        with Behind(on_image) as behind:
+            for item, pixels, place in self._decoded(inputs):
+                self.context.check_stop()
+                if isinstance(pixels, DataError):
+                    behind.submit(lambda *outcome: outcome, item, pixels)
+                    continue
+                self._warn_of_scale(item, _size(pixels), place)
+                if isinstance(pixels, tuple):
+                    behind.submit(self._segment_large, item, place)
+                    continue
+                metres = segmenter.pixel_metres(item.path, place)
+                segmentation = segmenter.segment(
+                    pixels, tiling=options.tiling, tta=options.tta, metres=metres
+                )
+                behind.submit(self._write, item, segmentation, place)
+
+    def _decoded(self, inputs: Sequence[Input]) -> Iterator[Decoded]:
+        return mapped(self._decode, inputs)
+
+    def _decode(self, item: Input) -> Decoded:
+        options, segmenter = self.context.options, self.context.segmenter
+        try:
+            pixels = large_size(item.path) or read_image(item.path, options.max_pixels)
+            place = georeference(item.path)
+        except DataError as error:
+            return item, error, None
+        try:
+            if options.tiling is None:  # raises if the image is too coarse for the model
+                segmenter.scale.look(_size(pixels), segmenter.pixel_metres(item.path, place))
+        except DataError as error:
+            return item, DataError(f"'{item.name}': {error}"), None
+        return item, pixels, place
+
+    def _warn_of_scale(
+        self, item: Input, size: tuple[int, int], place: Georeference | None
+    ) -> None:
+        """Warn of a map that is shrunk to a small picture because its resolution is unknown."""
+        if place is None or self.context.options.tiling or size in self._warned_sizes:
+            return
+        scale = self.context.segmenter.scale
+        if place.metres is not None and scale.metres is not None:
+            return
+        look = scale.look(size)
+        if 4 * min(look) < min(size):
+            self._warned_sizes.add(size)  # once for a folder of equal tiles
+            self.context.say(
+                f"{item.name}: {size[1]} x {size[0]} pixels are shrunk to {look[1]} x {look[0]}, "
+                "the size of the training images, because their resolution is unknown. tile=512 "
+                "keeps the pixels as they are."
+            )
+
+    def _write(
+        self, item: Input, segmentation: Segmentation, place: Georeference | None
+    ) -> tuple[Input, Row | DataError]:
+        context, writer = self.context, self.context.writer
+        try:
+            regions = context.find_regions(segmentation)
+        except DataError as error:
+            return item, error
+        writer.picture(item.place, segmentation, place)
+        writer.shapes(item.place, regions, place)
+        writer.clarifai_image(item.place, item.name, regions)
+        polygons = "regions" in context.options.formats
+        row = _row(item, segmentation.mask.shape, [r.to_json(polygons) for r in regions])
+        edited = context.workflow.edit(segmentation, regions) if context.workflow else None
+        if edited:
+            writer.edited(item.place, edited.picture)
+            row["facts"] = edited.facts
+        return item, row
+
+    def _segment_large(
+        self, item: Input, place: Georeference | None
+    ) -> tuple[Input, Row | DataError]:
+        """Segment an image in windows: a GeoTIFF mask, a small overlay, one region per class."""
+        context, writer, formats = self.context, self.context.writer, self.context.options.formats
+        unsupported = self._unsupported()
+        if unsupported:
+            return item, DataError(
+                f"'{item.name}' is too large for memory and is read in windows. This supports "
+                "masks, overlays, regions, coco and geojson by concept; it does not support "
+                f"{', '.join(unsupported)}."
+            )
+        is_mask_wanted = "masks" in formats
+        mask: Path = writer.output / _MASK
+        if is_mask_wanted:
+            mask = writer.path("masks", item.place, ".tif")
+        try:
+            size, regions, overlay = segment_large(
+                context.segmenter, item.path, mask, context.options, place
+            )
+            if "overlays" in formats:
+                write_jpeg(writer.path("overlays", item.place, ".jpg"), overlay)
+            if "geojson" in formats:
+                features = geojson_of(mask, context.segmenter.classes, place)
+                writer.large_geojson(item.place, features, place)
+        except DataError as error:
+            return item, error
+        finally:
+            if not is_mask_wanted:
+                mask.unlink(missing_ok=True)
+        return item, _row(item, size, [r.to_json(polygons=False) for r in regions])
+
+    def _unsupported(self) -> list[str]:
+        """Options that need the whole image in memory."""
+        options = self.context.options
+        unsupported: list[str] = [f for f in options.formats if f in ("yolo", "clarifai")]
+        if options.split != "concept":
+            unsupported.append("components")
+        if self.context.workflow is not None:
+            unsupported.append("a workflow's steps")
+        return unsupported
+
+
+def _size(pixels: NDArray[np.uint8] | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of pixels, or of an image that is too large for memory."""
+    return pixels if isinstance(pixels, tuple) else (pixels.shape[0], pixels.shape[1])
+
+
+def _row(item: Input, size: Sequence[int], regions: list[dict[str, Any]]) -> Row:
+    return {
+        "file": item.name,
+        "place": item.place.as_posix(),
+        "width": size[1],
+        "height": size[0],
+        "regions": regions,
+    }
