@@ -12,7 +12,9 @@ from segtune.models.folder import read_folder
 AnyModel = Segmenter | RegionLabeler | Workflow
 
 _CLASSES: dict[str, type[Segmenter] | type[RegionLabeler] | type[Workflow]] = {
-    model.KIND: model for model in (Segmenter, RegionLabeler, Workflow)
+    Segmenter.KIND: Segmenter,
+    RegionLabeler.KIND: RegionLabeler,
+    Workflow.KIND: Workflow,
 }
 
 

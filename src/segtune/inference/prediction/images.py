@@ -1,6 +1,6 @@
 """The images of a prediction: decoded ahead of the model, written behind it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class ImagePrediction:
         """Segment all images; `on_image` is called for each one, in order, in this thread."""
         options, segmenter = self.context.options, self.context.segmenter
         with Behind(on_image) as behind:
-            for item, pixels, place in self._decoded(inputs):
+            for item, pixels, place in mapped(self._decode, inputs):
                 self.context.check_stop()
                 if isinstance(pixels, DataError):
                     behind.submit(lambda *outcome: outcome, item, pixels)
@@ -54,9 +54,6 @@ class ImagePrediction:
                     pixels, tiling=options.tiling, tta=options.tta, metres=metres
                 )
                 behind.submit(self._write, item, segmentation, place)
-
-    def _decoded(self, inputs: Sequence[Input]) -> Iterator[Decoded]:
-        return mapped(self._decode, inputs)
 
     def _decode(self, item: Input) -> Decoded:
         options, segmenter = self.context.options, self.context.segmenter

@@ -104,7 +104,7 @@ def new_mask(
     mask_file: Path, size: Sequence[int], place: Georeference | None
 ) -> Iterator[tuple[Path, Any]]:
     """Open a tiled GeoTIFF for writing; it gets its name when the block succeeds."""
-    layout = {"tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK}
+    layout: dict[str, Any] = {"tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK}
     layout |= {"compress": "deflate", "bigtiff": "if_safer"}
     layout |= {"height": size[0], "width": size[1], "count": 1, "dtype": "uint8"}
     with (
