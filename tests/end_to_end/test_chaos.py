@@ -62,17 +62,24 @@ def workers_of(folder: Path) -> list[psutil.Process]:
     return workers
 
 
-def kill_one(folder: Path, launcher: subprocess.Popen, dice: random.Random) -> bool:
-    """Kill a trial's process, a supervisor or the launcher; return whether one was running."""
+def kill_one(folder: Path, launcher: subprocess.Popen, target: str, dice: random.Random) -> bool:
+    """Kill a process; return whether one was running.
+
+    Args:
+        target: `trial`, `supervisor` or `launcher`; `any` is mostly a trial.
+    """
+    if target == "any":
+        (target,) = dice.choices(["launcher", "supervisor", "trial"], [1, 1, 18])
     try:
         workers = workers_of(folder)
-        supervisors = {p.pid for p in workers}
-        trials = [p for p in workers if p.ppid() in supervisors]
-        draw = dice.random()
-        group = (
-            [psutil.Process(launcher.pid)] if draw < 0.05 else workers if draw < 0.15 else trials
-        )
-        dice.choice(group).send_signal(signal.SIGKILL)
+        ids = {process.pid for process in workers}
+        parents = {process: process.ppid() for process in workers}
+        processes = {
+            "launcher": [psutil.Process(launcher.pid)],
+            "supervisor": [process for process in workers if process.pid in parents.values()],
+            "trial": [process for process in workers if parents[process] in ids],
+        }
+        dice.choice(processes[target]).send_signal(signal.SIGKILL)
     except (psutil.NoSuchProcess, IndexError):
         return False
     return True
@@ -85,19 +92,25 @@ def lines_of_trials(folder: Path) -> int:
 
 
 def survive(
-    folder: Path, n_trials: int, kills: int, seed: int, *overrides: str, **options: object
+    folder: Path, n_trials: int, targets: list[str], *overrides: str, **options: object
 ) -> None:
+    """Run a sweep to its end while its processes are killed at random moments.
+
+    Args:
+        targets: of the kills, in their order; see `kill_one`.
+    """
     write_sweep(folder, n_trials, list(overrides), **options)
-    dice, left, launcher, seen = random.Random(seed), kills, start(folder), 0
+    dice, left, launcher, seen = random.Random(3), list(targets), start(folder), 0
     while launcher.poll() != 0:
         if launcher.poll() is not None:
             assert launcher.returncode == -signal.SIGKILL, (folder / "err").read_text()
-            launcher = start(folder)  # the same command goes on
-        said = lines_of_trials(folder)
-        if left and said > seen and kill_one(folder, launcher, dice):  # one that is at work
-            left, seen = left - 1, said
+            launcher = start(folder)  # the same command continues the sweep
+        lines = lines_of_trials(folder)
+        # new lines: trials have been at work since the last kill
+        if left and lines > seen and kill_one(folder, launcher, left[0], dice):
+            left, seen = left[1:], lines
         time.sleep(dice.uniform(0.1, 0.9))
-    assert left == 0, f"over before the last {left} kills"
+    assert not left, f"over before the last {len(left)} kills"
     check(
         folder,
         n_trials,
@@ -126,25 +139,26 @@ def check(folder: Path, n_trials: int, tracking: TrackingConfig, options: dict) 
     os.chdir(folder)
     for trial in finished:
         words = [o for o in trial.user_attrs["overrides"] if not o.startswith("tracking.uri=")]
-        reference = fit(compose([*words, "tracking.root=alone"]).config)
-        assert (
-            reference.miou
-            == trial.value
-            == pytest.approx(get_run(store, trial.user_attrs[RUN]).miou, abs=0)
-        )
+        uninterrupted = fit(compose([*words, "tracking.root=alone"]).config)
+        assert uninterrupted.miou == trial.value
+        assert get_run(store, trial.user_attrs[RUN]).miou == pytest.approx(trial.value, abs=0)
+
+
+# a launcher starts again in many seconds, a supervisor in a few, a trial at once
+EIGHT = ["trial", "supervisor", "trial", "launcher", "trial", "trial", "supervisor", "trial"]
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("n_trials", "kills"),
+    ("n_trials", "targets"),
     [
-        (4, 4),
-        pytest.param(8, 8, marks=(pytest.mark.slow, pytest.mark.ci)),
-        pytest.param(60, 100, marks=pytest.mark.slow),
+        pytest.param(4, ["supervisor", "trial", "trial", "trial"], id="four"),
+        pytest.param(8, EIGHT, marks=(pytest.mark.slow, pytest.mark.ci), id="eight"),
+        pytest.param(60, ["any"] * 100, marks=pytest.mark.slow, id="hundred"),
     ],
 )
-def test_a_sweep_survives_kills(tmp_path, n_trials, kills):
-    survive(tmp_path, n_trials, kills, seed=3)
+def test_a_sweep_survives_kills(tmp_path, n_trials, targets):
+    survive(tmp_path, n_trials, targets)
 
 
 @pytest.mark.services
@@ -152,14 +166,15 @@ def test_a_sweep_survives_kills(tmp_path, n_trials, kills):
 def test_a_sweep_on_postgresql_and_an_mlflow_server_survives_kills(
     tmp_path, postgresql, mlflow_server
 ):
-    survive(tmp_path, 8, 5, 5, f"tracking.uri={mlflow_server.uri}", storage=postgresql)
+    survive(tmp_path, 8, ["any"] * 5, f"tracking.uri={mlflow_server.uri}", storage=postgresql)
 
 
 @pytest.mark.services
 @pytest.mark.timeout(600)
 def test_a_sweep_through_submitit_survives_kills(tmp_path, postgresql):
     pytest.importorskip("submitit", reason="needs submitit: pip install 'segtune[slurm]'")
-    survive(tmp_path, 6, 4, 6, storage=postgresql, launcher="slurm", slurm={"cluster": "local"})
+    targets, options = ["any"] * 4, {"launcher": "slurm", "slurm": {"cluster": "local"}}
+    survive(tmp_path, 6, targets, storage=postgresql, **options)
 
 
 @pytest.mark.services
