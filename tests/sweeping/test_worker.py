@@ -9,10 +9,11 @@ import threading
 import time
 from types import SimpleNamespace
 
-from segtune.errors import Interrupted
+from segtune.errors import ConfigError, Interrupted
 from segtune.runtime.signals import StopRequest
 from segtune.sweeping import worker
-from segtune.sweeping.worker import _wait, start
+from segtune.sweeping.worker import WorkerTask, _wait, start
+from tests.sweeping.test_study import make_spec
 
 
 def test_a_worker_gets_the_process_id_of_its_launcher_and_its_task():
@@ -52,3 +53,14 @@ def test_no_child_is_started_for_a_launcher_that_is_gone(monkeypatch):
     monkeypatch.setattr(worker, "_wait", None)  # calling it would fail
     code = worker.supervise(SimpleNamespace(spec=None), "w", 2**22 + 1, StopRequest())
     assert code == Interrupted.exit_code
+
+
+def test_a_space_that_cannot_be_built_ends_a_worker_with_one_message(tmp_path, monkeypatch, capsys):
+    def build_space(spec):
+        raise ConfigError("the dataset is not on this machine")
+
+    monkeypatch.setattr(worker, "build_space", build_space)
+    task = WorkerTask(make_spec(), tmp_path, parent="", threads=1)
+    assert worker.main(task.to_json(), "w", os.getppid()) == ConfigError.exit_code
+    err = capsys.readouterr().err
+    assert err == "ConfigError: the dataset is not on this machine\n"

@@ -178,8 +178,7 @@ def _run_child(
         except (Interrupted, KeyboardInterrupt):
             sys.exit(Interrupted.exit_code)
         except SegtuneError as error:
-            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-            sys.exit(error.exit_code)
+            sys.exit(_print_error(error))
 
 
 def _wait(child: BaseProcess, stop: StopRequest, launcher: int) -> int:
@@ -210,8 +209,14 @@ def _print(label: str, line: str) -> None:
     print(f"[{label}] {line}", file=sys.stderr, flush=True)
 
 
+def _print_error(error: SegtuneError) -> int:
+    """Print an error as the command line does; return its exit code."""
+    print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    return error.exit_code
+
+
 def main(text: str, label: str, launcher: int) -> int:
-    """Run a worker process.
+    """Run a worker process; return its exit code.
 
     Args:
         text: the task as JSON.
@@ -219,7 +224,10 @@ def main(text: str, label: str, launcher: int) -> int:
     """
     stop = StopRequest()
     with stop.listening():
-        return supervise(WorkerTask.parse(text), label, launcher, stop)
+        try:
+            return supervise(WorkerTask.parse(text), label, launcher, stop)
+        except SegtuneError as error:  # this machine may lack a file of the launcher's
+            return _print_error(error)
 
 
 if __name__ == "__main__":
