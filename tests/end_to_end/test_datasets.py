@@ -123,7 +123,7 @@ def test_an_import_never_overwrites_its_source_or_a_folder_that_is_no_import(
     for target, words in (
         (root, "which would be deleted"),
         (tmp_path, "which would be deleted"),
-        (root / "..", "be lost"),
+        (root / "..", "be deleted"),
     ):
         assert main(["import", str(root), f"output={target}", classes, "overwrite=true"]) == 2
         assert words in capsys.readouterr().err
