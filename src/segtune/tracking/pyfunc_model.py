@@ -2,18 +2,19 @@
 
 Input: rows with `image`, the bytes of an image file in base64.
 Output: rows with `regions`, JSON in the region schema.
+
+Each registered version has a copy of this file, and later versions of segtune run it. So it uses
+only public names of segtune.
 """
 
 import base64
 import json
-from pathlib import Path
 from typing import Any
 
 import mlflow
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from segtune.inference.labeler import RegionLabeler
-from segtune.inference.loading import open_model
+import segtune
 
 
 class SegmenterModel(PythonModel):
@@ -21,8 +22,8 @@ class SegmenterModel(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Open the segmenter folder among the model's artifacts."""
-        model = open_model(Path(context.artifacts["segmenter"]))
-        if isinstance(model, RegionLabeler):
+        model: Any = segtune.load(context.artifacts["segmenter"])
+        if not hasattr(model, "segment"):
             raise TypeError("a labeler cannot find regions: register a workflow that uses it")
         self.segmenter = model
 
