@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+CODE = re.compile(r"\b((?:src/|tests/|benchmarks/|segtune/)[\w/.]+?(?:\.py|\.json|/))(?=[`: ])")
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)(#[^)]*)?\)")
 
 
@@ -16,6 +17,12 @@ LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)(#[^)]*)?\)")
 def test_every_relative_link_leads_to_a_file(page):
     for path, _ in LINK.findall(page.read_text()):
         assert (page.parent / path).exists(), path
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "LOG.md"], ids=lambda p: p.name)
+def test_every_code_file_that_a_page_names_exists(page):
+    for path in CODE.findall(page.read_text()):
+        assert (ROOT / path).exists() or (ROOT / "src" / path).exists(), path
 
 
 def test_readme_and_log_stay_short():
