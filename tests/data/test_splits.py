@@ -130,6 +130,21 @@ def test_images_of_one_name_in_two_folders_stay_two_when_divided_together(tmp_pa
         assert {n.replace("train", "val") for n in part} <= part  # both 0s on one side
 
 
+def test_a_broken_write_of_the_class_presence_leaves_no_cache_file(tmp_path, monkeypatch):
+    def break_off(file, array):
+        file.write(b"cut")
+        raise OSError("disk full")
+
+    monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / "cache"))
+    numbered(tmp_path, "train", 8)
+    config = dataset(tmp_path, splits=SplitsConfig(val=0.25, stratify=True))
+    with monkeypatch.context() as patch:
+        patch.setattr("segtune.data.source.pairs.np.save", break_off)
+        with pytest.raises(OSError, match="disk full"):
+            open_source(config).splits()
+    assert open_source(config).splits() == ["train", "val"]
+
+
 def test_lists_name_images_with_or_without_suffix_and_folder(tmp_path):
     numbered(tmp_path, ".", 4)
     (tmp_path / "train.txt").write_text("0\n1.png\n")

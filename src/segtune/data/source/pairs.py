@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from segtune.config.dataset_schema import MaskFormat
 from segtune.data.reading.masks import MaskReader
 from segtune.data.source.files import cache_dir, digests, read_bytes
+from segtune.runtime.atomic import atomic_file
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ def class_presence(
 
     with ThreadPoolExecutor() as pool:
         presence = np.array(list(pool.map(shown, pairs)))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, presence)
+    with atomic_file(path, shared=True) as unfinished, unfinished.open("wb") as file:
+        np.save(file, presence)
     return presence
 
 
