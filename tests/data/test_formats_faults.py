@@ -156,6 +156,17 @@ def test_a_manifest_with_foreign_paths_names_row_and_column(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
+    [("classes: [", "cannot be read as YAML"), ("[road, car]", "holds list; a mapping")],
+)
+def test_a_faulty_class_table_beside_a_manifest_is_reported_with_its_file(tmp_path, text, message):
+    write_manifest(tmp_path / "set")
+    (tmp_path / "set" / "classes.yaml").write_text(text)
+    with pytest.raises(DataError, match=rf"classes\.yaml' {message}"):
+        import_dataset(tmp_path / "set", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
     [
         ("9 0.1 0.1 0.2 0.2 0.3 0.1", r"line 1 is of class 9; data\.yaml names 0\.\.1"),
         ("0 0.5 0.5 0.1 0.1", "a box, not a polygon"),

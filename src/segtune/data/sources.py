@@ -3,13 +3,11 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pydantic
-import yaml
 
 from segtune.classes import ClassTable
 from segtune.config.commands import command, dataset_words
@@ -21,7 +19,7 @@ from segtune.config.dataset_schema import (
     TableConfig,
 )
 from segtune.data.source.download import build_folder, download
-from segtune.data.source.files import cache_dir
+from segtune.data.source.files import cache_dir, read_mapping
 from segtune.data.source.layout import Source
 from segtune.data.source.places import no_classes, root_of
 from segtune.errors import ConfigError, DataError
@@ -108,7 +106,7 @@ def _with_table(config: DatasetConfig, root: Path) -> DatasetConfig:
         if config.classes is None:
             raise no_classes(config, root)
         return config
-    table = _read_yaml(path)
+    table = read_mapping(path)
     unknown = set(table) - _TABLE_KEYS - {"from"}
     if unknown or not isinstance(table.get("classes"), list):
         raise DataError(
@@ -151,7 +149,7 @@ def _read_fixes(config: DatasetConfig) -> FixesConfig:
             f"dataset.fixes={config.fixes}: no such file. To write one: "
             f"{command('check', '--fix', dataset=_without_fixes(config))}"
         )
-    content = _read_yaml(path)
+    content = read_mapping(path)
     content.pop("dataset", None)
     try:
         return FixesConfig.model_validate(content)
@@ -164,17 +162,6 @@ def _read_fixes(config: DatasetConfig) -> FixesConfig:
 def _without_fixes(config: DatasetConfig) -> DatasetConfig:
     words = [word for word in config.words if not word.startswith("dataset.fixes=")]
     return config.model_copy(update={"fixes": None}).chosen_by(words)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        message = " ".join(str(error).split())[:200]
-        raise DataError(f"'{path}' cannot be read as YAML: {message}") from None
-    if not isinstance(content, Mapping):
-        raise DataError(f"'{path}' holds {type(content).__name__}; a mapping of keys is expected.")
-    return dict(content)
 
 
 def _street_root(config: DatasetConfig, say: Log) -> Path:

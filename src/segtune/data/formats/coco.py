@@ -17,8 +17,9 @@ from segtune.data.formats.areas import (
     class_rows,
     finer_of,
 )
-from segtune.data.formats.finding import FileFinder, image_name, json_files, read_json, split_in
+from segtune.data.formats.finding import FileFinder, image_name, json_files, split_in
 from segtune.data.formats.shapes import Bits, Draw, PolygonRule, decode_rle, polygons
+from segtune.data.source.files import read_json
 from segtune.errors import DataError
 
 _IGNORED = ("__ignore__", "ignore", "void")  # categories of pixels that count nowhere

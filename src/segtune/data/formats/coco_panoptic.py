@@ -17,8 +17,9 @@ from segtune.data.formats.areas import (
     class_rows,
 )
 from segtune.data.formats.coco import checked_rows, coco_files
-from segtune.data.formats.finding import FileFinder, image_name, read_json, split_in
+from segtune.data.formats.finding import FileFinder, image_name, split_in
 from segtune.data.reading.images import read_colors
+from segtune.data.source.files import read_json
 from segtune.errors import DataError
 
 

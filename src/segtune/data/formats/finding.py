@@ -1,13 +1,12 @@
 """Find annotation files, and the image files that annotations name."""
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from segtune.data.reading.images import IMAGE_SUFFIXES
-from segtune.data.source.files import walk
+from segtune.data.source.files import read_json, walk
 from segtune.data.source.splits import is_absolute
 from segtune.errors import DataError
 
@@ -116,20 +115,6 @@ def json_files(root: Path, is_format: Callable[[Any], bool]) -> list[Path]:
         if is_format(content):
             files.append(root / file)
     return files
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(
-            f"'{path}' cannot be read as JSON: {' '.join(str(error).split())[:200]}"
-        ) from None
 
 
 def image_name(path: Path, root: Path) -> str:

@@ -18,8 +18,9 @@ from segtune.data.formats.areas import (
     class_rows,
     has_area,
 )
-from segtune.data.formats.finding import FileFinder, image_name, json_files, read_json, split_in
+from segtune.data.formats.finding import FileFinder, image_name, json_files, split_in
 from segtune.data.formats.shapes import Bits, Draw, PolygonRule
+from segtune.data.source.files import read_json
 from segtune.errors import DataError
 
 

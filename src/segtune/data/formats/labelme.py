@@ -21,9 +21,10 @@ from segtune.data.formats.areas import (
     has_area,
     skipped_note,
 )
-from segtune.data.formats.finding import FileFinder, image_name, json_files, read_json, split_in
+from segtune.data.formats.finding import FileFinder, image_name, json_files, split_in
 from segtune.data.formats.shapes import Draw, PolygonRule
 from segtune.data.reading.images import read_mask
+from segtune.data.source.files import read_json
 from segtune.errors import DataError
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from segtune.classes import ClassTable
@@ -18,7 +17,7 @@ from segtune.data.formats.areas import Annotations, LabelledImage, annotation_op
 from segtune.data.formats.finding import FileFinder, image_name
 from segtune.data.reading.images import MASK_SUFFIXES
 from segtune.data.reading.masks import MaskReader
-from segtune.data.source.files import walk
+from segtune.data.source.files import read_mapping, walk
 from segtune.errors import ConfigError, DataError
 
 
@@ -86,7 +85,7 @@ def _classes_beside(table: Path, config: DatasetConfig) -> ClassTable:
     path = table.parent / CLASSES_FILE
     rows = config.classes
     if rows is None and path.is_file():
-        rows = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("classes")
+        rows = read_mapping(path).get("classes")
     if not rows:
         raise ConfigError(
             "a table of pairs names no classes: give them, 'dataset.classes=[road,car]'."

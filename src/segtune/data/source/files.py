@@ -1,6 +1,7 @@
 """List, read and hash many files; the hash of an unchanged file is computed once."""
 
 import hashlib
+import json
 import os
 import sqlite3
 import tempfile
@@ -8,8 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import platformdirs
+import yaml
 
 from segtune.errors import DataError
 
@@ -57,6 +60,33 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise _unreadable(path, error) from None
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unreadable(path, error, " as JSON") from None
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping.
+
+    Raises:
+        DataError: it cannot be read, or holds something else.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise _unreadable(path, error, " as YAML") from None
+    if not isinstance(content, dict):
+        raise DataError(f"'{path}' holds {type(content).__name__}; a mapping of keys is expected.")
+    return content
 
 
 def digests(paths: Sequence[Path]) -> list[bytes]:
@@ -108,8 +138,9 @@ def _state(path: Path) -> str:
     return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}"
 
 
-def _unreadable(path: Path, error: OSError) -> DataError:
-    return DataError(f"'{path}' cannot be read: {error}")
+def _unreadable(path: Path, error: Exception, form: str = "") -> DataError:
+    message = " ".join(str(error).split())[:200]
+    return DataError(f"'{path}' cannot be read{form}: {message}")
 
 
 def _database() -> sqlite3.Connection:
