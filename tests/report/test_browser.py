@@ -1,4 +1,4 @@
-"""The page in a real browser, from disk: no request, no error, hostile names as text, and a word for every figure."""
+"""The page opens from disk in a real browser: no request, no error, escaped names, captions."""
 
 import html
 import json
@@ -23,12 +23,24 @@ pytestmark = [
     ),
     pytest.mark.timeout(240),
 ]
-FIGURES = {"miou", "classes", "differences", "confusion", "reliability", "pareto", "curves", "history", "importance",
-           "parallel", "slices"}  # fmt: skip
-# tells, once all is drawn, how wide the page is and what it asked for beside itself
+FIGURES = {
+    "miou",
+    "classes",
+    "differences",
+    "confusion",
+    "reliability",
+    "pareto",
+    "curves",
+    "history",
+    "importance",
+    "parallel",
+    "slices",
+}
+# writes the width of the drawn page and the addresses that it requested into the title
 PROBE = """<script>addEventListener('load', () => setTimeout(() => document.title = JSON.stringify({
   width: document.documentElement.scrollWidth, inner: innerWidth,
-  asked: performance.getEntriesByType('resource').map(e => e.name).filter(n => !/^(data|blob):/.test(n))}), 4000))
+  requests: performance.getEntriesByType('resource').map(e => e.name)
+    .filter(n => !/^(data|blob):/.test(n))}), 4000))
 </script></body>"""
 
 
@@ -51,29 +63,29 @@ def report(tmp_path):
 
 
 def browse(report, *options):
-    """What chromium prints and what it complains of."""
+    """Return chromium's process: its output, and its log on standard error."""
     words = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", *options]
     words += ["--virtual-time-budget=15000", "--enable-logging=stderr"]
     words += [f"--user-data-dir={report.html.parent / 'profile'}", report.html.as_uri()]
     return subprocess.run(words, capture_output=True, text=True, timeout=180, check=True)
 
 
-@pytest.mark.parametrize(
-    "width", [1280, 500]
-)  # no window is narrower than 500 in a headless chromium
-def test_it_opens_from_disk_without_an_error_a_request_or_a_script_of_others(report, width):
+# 500: a headless chromium has no narrower window
+@pytest.mark.parametrize("width", [1280, 500])
+def test_it_opens_from_disk_without_errors_requests_or_foreign_scripts(report, width):
     report.html.write_text(report.html.read_text().replace("</body>", PROBE))
-    done = browse(report, "--dump-dom", f"--window-size={width},900")
-    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
-    told = json.loads(html.unescape(re.search(r"<title>(.*?)</title>", done.stdout)[1]))
-    assert told["asked"] == [] and told["width"] <= told["inner"]
-    drawn = re.findall(r'<div class="plot js-plotly-plot" id="(\w+)"', done.stdout)
+    process = browse(report, "--dump-dom", f"--window-size={width},900")
+    assert [line for line in process.stderr.splitlines() if "CONSOLE" in line] == []
+    title = re.search(r"<title>(.*?)</title>", process.stdout)[1]
+    probe = json.loads(html.unescape(title))
+    assert probe["requests"] == [] and probe["width"] <= probe["inner"]
+    drawn = re.findall(r'<div class="plot js-plotly-plot" id="(\w+)"', process.stdout)
     assert set(drawn) == FIGURES
-    text = re.sub(r"<script>.*?</script>", "", done.stdout, flags=re.S)
+    text = re.sub(r"<script>.*?</script>", "", process.stdout, flags=re.S)
     assert "<script>alert" not in text and "&lt;script&gt;alert(1)&lt;/script&gt;" in text
 
 
-def test_every_figure_has_a_title_with_its_unit_and_words(report):
+def test_every_figure_has_a_title_with_its_unit_and_a_caption(report):
     text = report.html.read_text()
     titles = dict(re.findall(r'<h2 id="(\w+)-title">([^<]+)</h2>', text))
     assert set(titles) == FIGURES
@@ -89,7 +101,7 @@ def test_every_figure_has_a_title_with_its_unit_and_words(report):
     assert all("alt=" in image for image in re.findall(r"<img [^>]+>", text))
 
 
-def test_a_pdf_comes_out_of_it(report):
+def test_the_page_prints_to_pdf(report):
     path = report.html.parent / "report.pdf"
     browse(report, f"--print-to-pdf={path}")
     assert path.read_bytes()[:5] == b"%PDF-" and path.stat().st_size > 50_000

@@ -1,4 +1,4 @@
-"""Every file in sweeps/ ends in a report: over runs made up in its space, and, slowly, over trained ones."""
+"""Every file in sweeps/ ends in a report: with invented runs and, slowly, with trained ones."""
 
 import json
 
@@ -18,12 +18,8 @@ from tests.conftest import SCENES
 from tests.report.fakes import fake_run
 
 SWEEPS = sorted(p.stem for p in shipped("sweeps").glob("*.yaml"))
-QUICK = (
-    "camvid_loss",
-    "camvid_scale",
-    "camvid_templates",
-    "quickstart",
-)  # groups, lists, templates, ranges
+# they search groups, lists, templates and ranges
+QUICK = ("camvid_loss", "camvid_scale", "camvid_templates", "quickstart")
 
 
 @pytest.mark.parametrize(
@@ -41,21 +37,21 @@ def test_a_sweep_over_any_of_its_configurations_ends_in_a_report(name, tmp_path)
     for number in range(3):
         trial = study.ask()
         params = logged_params(compose_trial(space.propose(trial), 1))
-        pruned, miou = number == 2, 0.5 + 0.04 * number
-        state = "pruned" if pruned else "finished"
-        fake_run(
-            store, f"{name}-{number}", miou, state, name, {"hp.width": None} | params, number=12
-        )
-        study.tell(
-            trial, None if pruned else miou, optuna.trial.TrialState.PRUNED if pruned else None
-        )
+        params = {"hp.width": None} | params
+        miou = 0.5 + 0.04 * number
+        if number < 2:
+            fake_run(store, f"{name}-{number}", miou, "finished", name, params, number=12)
+            study.tell(trial, miou)
+        else:
+            fake_run(store, f"{name}-{number}", miou, "pruned", name, params, number=12)
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
     report = compare(store, [name])
     facts, page = json.loads(report.json.read_text()), report.html.read_text()
     assert len(facts["candidates"]) == 2 and len(facts["others"]) == 1
-    asked = {k.split("@")[0] for t in study.trials for k in t.params} & set(
-        facts["candidates"][0]["params"]
-    )
-    for key in asked - {"seed"}:
+    searched = set()
+    for trial in study.trials:
+        searched |= {key.split("@")[0] for key in trial.params}
+    for key in searched & set(facts["candidates"][0]["params"]) - {"seed"}:
         values = {c["params"].get(key) for c in facts["candidates"]}
         assert len(values) == 1 or f"<th>{key}</th>" in page
 
@@ -79,11 +75,10 @@ def test_a_sweep_of_two_tiny_trials_on_street_scenes_ends_in_a_report(name):
         "tracking.overlays=1",
         "trainer.val_every=1",
     ]
-    taken = {o.partition("=")[0] for o in load_spec(name).search}
-    own = [o for o in quick if o.partition("=")[0] not in taken]
-    result = segtune.sweep(
-        name, "sweep.n_trials=2", "sweep.workers=2", *SCENES, *own, say=lambda _: None
-    )
+    searched = {o.partition("=")[0] for o in load_spec(name).search}
+    quick = [o for o in quick if o.partition("=")[0] not in searched]
+    words = ["sweep.n_trials=2", "sweep.workers=2", *SCENES, *quick]
+    result = segtune.sweep(name, *words, say=lambda _: None)
     report = segtune.compare(name)
     assert result.counts.done == report.runs == 2 and report.best is not None
     assert all(word in report.html.read_text() for word in ("Candidates", "Val mIoU by epoch"))

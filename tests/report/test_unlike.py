@@ -1,4 +1,4 @@
-"""Reports over runs that are unlike: each lacks a parameter, a figure or evidence that another has."""
+"""Reports of unlike runs: each lacks a parameter, a figure or evidence that another has."""
 
 import csv
 import json
@@ -37,13 +37,11 @@ def store(tmp_path):
 
 
 def rows_of(page, head="Candidates"):
-    """Cells of a table of the page: its head and its rows, as text."""
+    """Return the text of all cells of a table of the page, row by row."""
     body = re.search(rf"<h2>{head}</h2>.*?<table>(.*?)</table>", page, re.S)[1]
     rows = re.findall(r"<tr.*?</tr>", body, re.S)
-    return [
-        [re.sub("<.*?>", "", c) for c in re.findall(r"<t[hd].*?</t[hd]>", row, re.S)]
-        for row in rows
-    ]
+    cells = [re.findall(r"<t[hd].*?</t[hd]>", row, re.S) for row in rows]
+    return [[re.sub("<.*?>", "", cell) for cell in row] for row in cells]
 
 
 @pytest.mark.parametrize("kind", UNLIKE)
@@ -60,13 +58,21 @@ def test_a_parameter_that_a_run_lacks_is_a_dash(store, kind, state):
     assert report.best.first.id == first
     if state == "finished":
         table = list(csv.DictReader(report.csv.read_text().splitlines()))
-        assert {
-            table[n][k] for n, only in ((0, two), (1, one)) for k in only if k not in (one, two)[n]
-        } <= {""}
+        assert {table[0][key] for key in two.keys() - one.keys()} <= {""}
+        assert {table[1][key] for key in one.keys() - two.keys()} <= {""}
 
 
-@pytest.mark.parametrize("states", [["finished"], ["pruned"] * 2, ["failed"] * 2, ["running"], ["interrupted"],
-                                    ["finished", "pruned", "failed", "running", "infeasible"]])  # fmt: skip
+@pytest.mark.parametrize(
+    "states",
+    [
+        ["finished"],
+        ["pruned"] * 2,
+        ["failed"] * 2,
+        ["running"],
+        ["interrupted"],
+        ["finished", "pruned", "failed", "running", "infeasible"],
+    ],
+)
 def test_any_mix_of_states_ends_in_a_report(store, states):
     for n, state in enumerate(states):
         fake_run(store, f"r{n}", 0.5, state=state, sweep="s", params={f"only.{state}": n})
@@ -77,16 +83,15 @@ def test_any_mix_of_states_ends_in_a_report(store, states):
     assert (report.best is None) == ("No run has finished yet" in page)
 
 
-def test_costs_classes_and_groups_that_only_some_have_are_shown_as_such(store):
+def test_costs_classes_and_groups_of_only_one_run_are_missing_for_the_other(store):
     absent = matrices(0.8)
-    absent[:, 2] = absent[:, :, 2] = 0  # nowhere in the truth; the other finds it in a few pixels
-    found = absent.copy()
-    found[:, 0, 2] += absent[:, 0, 0] // 2
-    found[:, 0, 0] -= absent[:, 0, 0] // 2
-    one = fake_run(
-        store, "a1", counts=absent, cost={}, groups=tuple(f"v{n % 9}" for n in range(120))
-    )
-    two = fake_run(store, "b2", counts=found, cost={"latency_ms": 4.0})
+    absent[:, 2] = absent[:, :, 2] = 0  # class 2 is neither in the truth nor predicted
+    predicted = absent.copy()
+    predicted[:, 0, 2] += absent[:, 0, 0] // 2
+    predicted[:, 0, 0] -= absent[:, 0, 0] // 2
+    groups = tuple(f"v{n % 9}" for n in range(120))
+    one = fake_run(store, "a1", counts=absent, cost={}, groups=groups)
+    two = fake_run(store, "b2", counts=predicted, cost={"latency_ms": 4.0})
     report = compare(store, [one, two])
     facts = json.loads(report.json.read_text())
     assert [c["iou"]["sky"] for c in facts["candidates"]] == [None, 0.0]
@@ -95,26 +100,26 @@ def test_costs_classes_and_groups_that_only_some_have_are_shown_as_such(store):
     assert "n/a M parameters" in card and "0 M parameters" not in card
 
 
-def test_other_truths_of_the_same_files_are_refused(store):
+def test_runs_with_different_labels_of_the_same_files_are_refused(store):
     other = matrices(0.8)
     other[:, 1] += other[:, 0]
     other[:, 0] = 0
-    with pytest.raises(ConfigError, match="different truths"):
+    with pytest.raises(ConfigError, match="different labels"):
         compare(store, [fake_run(store, "a1"), fake_run(store, "b2", counts=other)])
 
 
-def test_of_a_sweep_those_that_were_measured_on_the_split_are_compared(store):
+def test_only_the_trials_that_were_measured_on_the_split_are_compared(store):
     fake_run(store, "a1", 0.8, sweep="s", split="test")
     fake_run(store, "b2", 0.7, sweep="s", split="test")
     fake_run(store, "c3", 0.9, sweep="s", split="val")
     report = compare(store, ["s"], split="test")
     assert [c["name"] for c in report.facts["candidates"]] == ["a1", "b2"]
-    assert any("no evidence on test" in w and "c3" in w for w in report.facts["warnings"])
+    assert any("without evidence on test" in w and "c3" in w for w in report.facts["warnings"])
     with pytest.raises(ConfigError, match="no evidence on the other split"):
         compare(store, ["s"], split="other")
 
 
-def test_the_run_that_stands_for_a_sweep_is_compared_as_the_sweep_and_a_workflow_is_not(store):
+def test_a_sweeps_parent_run_stands_for_the_sweep_and_a_workflow_is_refused(store):
     parent = RunWriter.create(store, "s", {}, {"segtune.kind": "sweep", "segtune.sweep": "s"})
     parent.metrics({"best/val/miou": 0.8}, 1)
     fake_run(store, "a1", 0.8, sweep="s")
@@ -124,16 +129,12 @@ def test_the_run_that_stands_for_a_sweep_is_compared_as_the_sweep_and_a_workflow
         compare(store, [workflow.run_id])
 
 
-def test_figures_that_json_cannot_hold_are_null(store):
+def test_figures_that_json_cannot_express_are_null(store):
     run = RunWriter(store, fake_run(store, "a1", state="failed", sweep="s"))
     run.metrics({"val/miou": float("nan")}, 4)
     report = compare(store, ["s"])
-    assert (
-        json.loads(report.json.read_text(), parse_constant=pytest.fail)["others"][0][
-            "last_val_miou"
-        ]
-        is None
-    )
+    facts = json.loads(report.json.read_text(), parse_constant=pytest.fail)
+    assert facts["others"][0]["last_val_miou"] is None
 
 
 def trial(number, value, **params):
@@ -154,7 +155,7 @@ def trial(number, value, **params):
     ids=str,
 )
 @pytest.mark.parametrize("lacking", [False, True])
-def test_a_parameter_of_any_kind_is_drawn_also_where_a_trial_lacks_it(values, lacking):
+def test_a_parameter_of_any_kind_is_drawn_even_if_a_trial_lacks_it(values, lacking):
     trials = [trial(n, 0.5 + n / 20, x=v, template="swift") for n, v in enumerate(values)]
     trials += [trial(9, 0.3, template="fpn"), trial(10, 0.4, template="fpn")] if lacking else []
     figures = {
@@ -175,30 +176,21 @@ def test_a_sweep_over_losses_and_templates_has_its_figures(store):
     storage = open_storage(store.root / "sweeps" / "s", None, "s").optuna
     study = optuna.create_study(study_name="s", direction="maximize", storage=storage)
     rate = FloatDistribution(1e-4, 1e-2, log=True)
-    loss, template = (
-        CategoricalDistribution(["ce", "ce_dice", EVIL]),
-        CategoricalDistribution(["swift", "linknet"]),
-    )
+    loss = CategoricalDistribution(["ce", "ce_dice", EVIL])
+    template = CategoricalDistribution(["swift", "linknet"])
     for n in range(6):
         name = ["swift", "linknet"][n % 2]
-        own = {f"hp.per_item_lrate@{name}": rate, "loss": loss, "template": template}
+        space = {f"hp.per_item_lrate@{name}": rate, "loss": loss, "template": template}
         params = {
             f"hp.per_item_lrate@{name}": 1e-3 * (n + 1),
             "loss": ["ce", "ce_dice", EVIL][n % 3],
             "template": name,
         }
-        study.add_trial(
-            optuna.trial.create_trial(value=0.5 + n / 30, params=params, distributions=own)
-        )
-        fake_run(
-            store,
-            f"s-{n}",
-            0.5 + n / 30,
-            sweep="s",
-            params={"template": name, f"loss.terms.{n % 3}": "1"},
-        )
+        miou = 0.5 + n / 30
+        study.add_trial(optuna.trial.create_trial(value=miou, params=params, distributions=space))
+        run_params = {"template": name, f"loss.terms.{n % 3}": "1"}
+        fake_run(store, f"s-{n}", miou, sweep="s", params=run_params)
     page = compare(store, ["s"]).html.read_text()
-    assert all(
-        f'id="{key}-title"' in page for key in ("history", "importance", "parallel", "slices")
-    )
+    for key in ("history", "importance", "parallel", "slices"):
+        assert f'id="{key}-title"' in page
     assert EVIL not in page.replace("<\\/script", "")

@@ -1,8 +1,8 @@
-"""What a report compares: segmenters with the seeds they were trained on, and the evidence of each."""
+"""Collect the candidates of a comparison: segmenters with their seeds and evidence."""
 
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -16,21 +16,19 @@ from segtune.tracking.registry import version_run
 from segtune.tracking.runs import RunRecord, get_run, search_runs, sweep_runs
 from segtune.tracking.store import Store
 
-_FREE = (
-    "seed",
-    "trainer.threads",
-    "trainer.workers",
-)  # what may differ between the seeds of one candidate
+# parameters that may differ between the runs of one candidate
+_IGNORED_PARAMS = ("seed", "trainer.threads", "trainer.workers")
+_SHOWN_CLASSES = 12
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One segmenter of a comparison: runs that differ in their seed alone.
+    """One configuration of a comparison; its runs differ only in their seed.
 
     Attributes:
         evidence: of each run, on the same split.
-        trials: that were spent on the search which it came out of; 1 for a run that was not searched.
-        sweep: whose trial it is.
+        trials: number of trials of the search that chose it; 1 without a search.
+        sweep: the sweep of that search.
     """
 
     name: str
@@ -41,7 +39,7 @@ class Candidate:
 
     @property
     def first(self) -> RunRecord:
-        """The run that stands for it where one must."""
+        """The run that represents the candidate where a single run is needed."""
         return self.runs[0]
 
     @cached_property
@@ -51,18 +49,18 @@ class Candidate:
 
     @property
     def miou(self) -> float:
-        """Mean over its seeds."""
+        """Mean mIoU over the seeds."""
         return sum(self.mious) / len(self.mious)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that was asked to be compared.
+    """The runs of a comparison.
 
     Attributes:
-        candidates: best first.
-        others: trials of a sweep that kept no segmenter (pruned, failed, still running), or that were not measured on
-            the split.
+        candidates: highest mIoU first.
+        others: trials without a segmenter (pruned, failed, running) or without evidence.
+        sweeps: names of the compared sweeps.
     """
 
     candidates: tuple[Candidate, ...]
@@ -71,178 +69,202 @@ class Comparison:
 
     @property
     def groups(self) -> tuple[str, ...] | None:
-        """Of each image; where runs were measured with several groupings, the one with the fewest groups."""
-        known = [e.groups for c in self.candidates for e in c.evidence if e.groups]
-        return min(known, key=lambda groups: len(set(groups)), default=None)
+        """The group of each image; if runs have different groupings, the one with fewest groups."""
+        groupings = []
+        for candidate in self.candidates:
+            groupings += [e.groups for e in candidate.evidence if e.groups]
+        return min(groupings, key=lambda groups: len(set(groups)), default=None)
 
 
 def collect(store: Store, names: Sequence[str], split: str = "val") -> Comparison:
-    """Finds what the names stand for: sweeps, `NAME:confirmed`, runs, registered versions.
+    """Return the candidates of sweeps, `NAME:confirmed`, runs and registered versions.
 
     Args:
-        split: whose evidence is compared.
+        split: the split of the compared evidence.
 
     Raises:
-        ConfigError: nothing of that name, a run that is not finished or left no evidence, or runs whose classes or
-            splits differ.
+        ConfigError: a name is unknown, a run is unfinished or has no evidence, or the runs differ
+            in their classes or split.
     """
     if not names:
         raise ConfigError(
             "compare needs the name of a sweep, ids of runs, or models:/NAME@champion."
         )
     runs: dict[str, RunRecord] = {}
-    sweeps: list[str] = []
+    evidence_of: dict[str, Evidence] = {}
     others: dict[str, RunRecord] = {}
-    kept: dict[str, Evidence] = {}
+    sweeps: list[str] = []
     for name in names:
-        found, sweep = _resolve(store, name)
-        sweeps += [sweep] if sweep else []
-        for run in found:
-            evidence = _evidence(store, run, split, must=sweep is None and len(found) == 1)
+        named_runs, sweep = _runs_of_name(store, name)
+        if sweep:
+            sweeps.append(sweep)
+        is_single = sweep is None and len(named_runs) == 1
+        for run in named_runs:
+            evidence = _evidence(store, run, split, required=is_single)
             if evidence is None:
                 others[run.id] = run
             else:
-                runs[run.id], kept[run.id] = run, evidence
+                runs[run.id], evidence_of[run.id] = run, evidence
     finished = [r for r in others.values() if r.miou is not None]
     if finished and not runs:
-        raise _unmeasured(store, finished[0], split)
-    _check(store, runs, kept)
-    trials = Counter[str]()
-    for sweep in {s for r in runs.values() if (s := _searched_in(r))}:
-        trials[sweep] = len(sweep_runs(store, sweep))
-    candidates = sorted(_grouped(list(runs.values()), kept, trials), key=lambda c: -c.miou)
-    return Comparison(
-        tuple(_distinct(candidates)), tuple(others.values()), tuple(dict.fromkeys(sweeps))
-    )
+        raise _without_evidence(store, finished[0], split)
+    _check_comparable(store, runs, evidence_of)
+    candidates = _candidates(store, list(runs.values()), evidence_of)
+    ranked = sorted(candidates, key=lambda c: -c.miou)
+    unique_sweeps = tuple(dict.fromkeys(sweeps))
+    return Comparison(tuple(_with_unique_names(ranked)), tuple(others.values()), unique_sweeps)
 
 
-def _resolve(store: Store, name: str) -> tuple[list[RunRecord], str | None]:
-    """The runs that a name stands for, and the sweep whose trials they are."""
+def configuration(run: RunRecord) -> tuple[tuple[str, str], ...]:
+    """Return all parameters that affect training, without the seed."""
+    return tuple(sorted((k, v) for k, v in run.params.items() if k not in _IGNORED_PARAMS))
+
+
+def _runs_of_name(store: Store, name: str) -> tuple[list[RunRecord], str | None]:
+    """Return the runs of a name and, if they are trials of a sweep, the sweep."""
     if name.startswith("models:/"):
         return [version_run(store, name)], None
-    sweep, _, what = name.partition(":")
-    if what == "confirmed":
-        found = search_runs(store, {"segtune.confirms": sweep})
-        if not found:
+    sweep, _, suffix = name.partition(":")
+    if suffix == "confirmed":
+        runs = search_runs(store, {"segtune.confirms": sweep})
+        if not runs:
             confirm = command("confirm", sweep, tracking=store.tracking)
-            raise ConfigError(
-                f"{name}: nothing of sweep '{sweep}' was confirmed yet. Run: {confirm}"
-            )
-        return found, None
-    if trials := sweep_runs(store, name):
+            raise ConfigError(f"{name}: sweep '{sweep}' was not confirmed yet. Run: {confirm}")
+        return runs, None
+    trials = sweep_runs(store, name)
+    if trials:
         return trials, name
-    run = get_run(store, name.removeprefix("runs:/"))
+    run = get_run(store, name)
     if run.tags.get("segtune.kind") == "sweep":
-        name = run.tags["segtune.sweep"]
-        if trials := sweep_runs(store, name):
-            return trials, name
+        sweep = run.tags["segtune.sweep"]
+        trials = sweep_runs(store, sweep)
+        if trials:
+            return trials, sweep
     return [run], None
 
 
-def _evidence(store: Store, run: RunRecord, split: str, must: bool) -> Evidence | None:
-    """What a run is compared by; None where it has nothing.
+def _evidence(store: Store, run: RunRecord, split: str, required: bool) -> Evidence | None:
+    """Return the evidence of a run, or None.
 
-    Args:
-        must: raise instead of returning None.
+    Raises:
+        ConfigError: the evidence is required, but there is none.
     """
-    found = None if run.miou is None else load_evidence(store, run, split)
-    if found is not None or not must:
-        return found
+    evidence = None if run.miou is None else load_evidence(store, run, split)
+    if evidence is not None or not required:
+        return evidence
     kind = run.tags.get("segtune.kind")
     if kind in ("sweep", "workflow"):
         raise ConfigError(
-            f"run {run.id} ({run.name}) is a {kind}, which is not measured; name what it consists of."
+            f"run {run.id} ({run.name}) is a {kind} and has no evidence of its own; "
+            "name the runs that it consists of."
         )
     if run.miou is None:
+        resume = command("train", tracking=store.tracking, resume=run.id)
         raise ConfigError(
-            f"run {run.id} ({run.name}) is {run.state} and kept no segmenter; leave it out, or finish it first: "
-            f"{command('train', tracking=store.tracking, resume=run.id)}"
+            f"run {run.id} ({run.name}) is {run.state} and has no segmenter; leave it out, or "
+            f"finish it first: {resume}"
         )
-    raise _unmeasured(store, run, split)
+    raise _without_evidence(store, run, split)
 
 
-def _unmeasured(store: Store, run: RunRecord, split: str) -> ConfigError:
+def _without_evidence(store: Store, run: RunRecord, split: str) -> ConfigError:
     return ConfigError(
         f"run {run.id} ({run.name}) has no evidence on the {split} split. Measure it first: "
         f"{evaluate_command(store, run, split)}"
     )
 
 
-def _check(store: Store, runs: Mapping[str, RunRecord], kept: Mapping[str, Evidence]) -> None:
-    for what, told in (("class tables", _classes), ("splits", _split), ("truths", _truth)):
-        seen = {told(e): (runs[i].name, i) for i, e in kept.items()}
-        if len(seen) > 1:
-            rows = "; ".join(
-                f"{name} ({i[:8]}): {text}" for text, (name, i) in list(seen.items())[:4]
-            )
+def _check_comparable(
+    store: Store, runs: Mapping[str, RunRecord], evidence_of: Mapping[str, Evidence]
+) -> None:
+    """Check that all evidence has the same classes, split and labels.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    properties: dict[str, Callable[[Evidence], str]] = {
+        "class tables": _class_words,
+        "splits": _split_words,
+        "labels": _label_words,
+    }
+    for name, describe in properties.items():
+        run_with = {describe(e): runs[run_id] for run_id, e in evidence_of.items()}
+        if len(run_with) > 1:
+            rows = [f"{r.name} ({r.id[:8]}): {text}" for text, r in list(run_with.items())[:4]]
+            evaluate = command("evaluate", "RUN", "dataset=NAME", tracking=store.tracking)
             raise ConfigError(
-                f"these runs were measured with different {what} and cannot be compared: {rows}. Compare runs of one "
-                "dataset, or measure all on the same one with: "
-                f"{command('evaluate', 'RUN', 'dataset=NAME', tracking=store.tracking)}"
+                f"these runs were measured with different {name} and cannot be compared: "
+                f"{'; '.join(rows)}. Compare runs of one dataset, or measure all on the same one "
+                f"with: {evaluate}"
             )
 
 
-def _classes(evidence: Evidence) -> str:
+def _class_words(evidence: Evidence) -> str:
     names = evidence.origin.classes
-    return ", ".join(names[:12]) + (f", … ({len(names)})" if len(names) > 12 else "")
+    more = f", … ({len(names)})" if len(names) > _SHOWN_CLASSES else ""
+    return ", ".join(names[:_SHOWN_CLASSES]) + more
 
 
-def _split(evidence: Evidence) -> str:
+def _split_words(evidence: Evidence) -> str:
     origin = evidence.origin
-    return f"{origin.dataset} {origin.split} ({len(evidence.names)} images, fingerprint {origin.fingerprint[:12]})"
+    images, fingerprint = len(evidence.names), origin.fingerprint[:12]
+    return f"{origin.dataset} {origin.split} ({images} images, fingerprint {fingerprint})"
 
 
-def _truth(evidence: Evidence) -> str:
-    """Names of the images and pixels of each class in each: `dataset.label_map` may change them, not the files."""
-    counted = evidence.matrices.sum(2)
-    digest = zlib.crc32(repr(evidence.names).encode()) ^ zlib.crc32(
-        np.ascontiguousarray(counted).tobytes()
-    )
-    return f"{int(counted.sum()):,} counted {evidence.origin.unit}s in {len(evidence.names)} images ({digest:08x})"
+def _label_words(evidence: Evidence) -> str:
+    """Describe the labels by a hash of image names and of the pixels per class in each image.
+
+    `dataset.label_map` can change labels without changing the files.
+    """
+    pixels = evidence.matrices.sum(2)
+    digest = zlib.crc32(repr(evidence.names).encode())
+    digest ^= zlib.crc32(np.ascontiguousarray(pixels).tobytes())
+    unit, images = evidence.origin.unit, len(evidence.names)
+    return f"{int(pixels.sum()):,} counted {unit}s in {images} images ({digest:08x})"
 
 
-def configuration(run: RunRecord) -> tuple[tuple[str, str], ...]:
-    """All that decides how a run was trained but its seed."""
-    return tuple(sorted((k, v) for k, v in run.params.items() if k not in _FREE))
-
-
-def _grouped(
-    runs: Sequence[RunRecord], kept: Mapping[str, Evidence], trials: Mapping[str, int]
+def _candidates(
+    store: Store, runs: Sequence[RunRecord], evidence_of: Mapping[str, Evidence]
 ) -> list[Candidate]:
+    """Return the candidates of some runs; their order follows the runs."""
+    candidates = []
+    trials_of: dict[str, int] = {}
+    for group in _grouped(runs):
+        first = group[0]
+        sweep = first.tags.get("segtune.sweep") or first.tags.get("segtune.confirms")
+        if sweep and sweep not in trials_of:
+            trials_of[sweep] = len(sweep_runs(store, sweep))
+        trials = trials_of[sweep] if sweep else 1
+        name = first.name
+        if len(group) > 1:
+            name = first.tags.get("segtune.candidate", first.name)
+        evidence = tuple(evidence_of[r.id] for r in group)
+        candidates.append(Candidate(name, tuple(group), evidence, trials, sweep))
+    return candidates
+
+
+def _grouped(runs: Sequence[RunRecord]) -> list[list[RunRecord]]:
+    """Group the runs whose configuration is equal and whose seeds differ.
+
+    A second run with a seed of the group is a group of its own: the same seed twice shows nothing
+    about other seeds.
+    """
     groups: dict[tuple[object, ...], list[RunRecord]] = {}
     for run in runs:
-        config = configuration(run)
-        # the same run twice, or two runs of one seed, stay apart: only other seeds tell of other seeds
-        twin = sum(
-            r.params.get("seed") == run.params.get("seed") for r in groups.get((config, 0), [])
-        )
-        key = (config, 0) if not twin else (config, run.id)
+        key: tuple[object, ...] = (configuration(run),)
+        seeds = [r.params.get("seed") for r in groups.get(key, [])]
+        if run.params.get("seed") in seeds:
+            key = (configuration(run), run.id)
         groups.setdefault(key, []).append(run)
-    found = []
-    for same in groups.values():
-        sweep = _searched_in(same[0])
-        name = (
-            same[0].name if len(same) == 1 else same[0].tags.get("segtune.candidate", same[0].name)
-        )
-        found.append(
-            Candidate(
-                name,
-                tuple(same),
-                tuple(kept[r.id] for r in same),
-                trials.get(sweep or "", 1),
-                sweep,
-            )
-        )
-    return found
+    return list(groups.values())
 
 
-def _searched_in(run: RunRecord) -> str | None:
-    return run.tags.get("segtune.sweep") or run.tags.get("segtune.confirms")
-
-
-def _distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
+def _with_unique_names(candidates: Sequence[Candidate]) -> list[Candidate]:
     count = Counter(c.name for c in candidates)
-    return [
-        c if count[c.name] == 1 else replace(c, name=f"{c.name} {c.first.id[:6]}")
-        for c in candidates
-    ]
+    unique = []
+    for candidate in candidates:
+        if count[candidate.name] > 1:
+            name = f"{candidate.name} {candidate.first.id[:6]}"
+            candidate = replace(candidate, name=name)
+        unique.append(candidate)
+    return unique

@@ -1,4 +1,7 @@
-"""Confirmation: retrains a sweep's best configurations with new seeds; the search overestimates their mIoU."""
+"""Confirm a sweep: retrain its best configurations with new seeds.
+
+The search overestimates the mIoU of the configuration that it chooses; new seeds show by how much.
+"""
 
 import zlib
 from collections.abc import Sequence
@@ -20,12 +23,12 @@ from segtune.tracking.store import Store
 
 @dataclass(frozen=True)
 class Confirmed:
-    """One configuration of the top.
+    """One confirmed configuration.
 
     Attributes:
-        trial: its first one.
-        searched: val mIoU that its trials reached; the mean where the search gave it several seeds.
-        mious: val mIoU of each fresh seed.
+        trial: its first trial.
+        searched: val mIoU in the search; the mean if the search used several seeds.
+        mious: val mIoU of each new seed.
     """
 
     trial: RunRecord
@@ -34,17 +37,17 @@ class Confirmed:
 
     @property
     def mean(self) -> float:
-        """Mean of the fresh seeds."""
+        """Mean val mIoU of the new seeds."""
         return mean(self.mious)
 
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What confirming a sweep came to.
+    """The result of `confirm`.
 
     Attributes:
-        rows: best of the search first.
-        report: of the fresh runs.
+        rows: the best configuration of the search first.
+        report: comparison of the new runs.
     """
 
     sweep: str
@@ -53,117 +56,136 @@ class Confirmation:
 
     @property
     def optimism(self) -> float:
-        """The search's best value minus the confirmed mean of the same configuration."""
+        """The search's best mIoU minus the mean of the same configuration's new seeds."""
         return self.rows[0].searched - self.rows[0].mean
 
     @property
     def best(self) -> Confirmed:
-        """The configuration of the highest confirmed mean."""
+        """The configuration with the highest mean of the new seeds."""
         return max(self.rows, key=lambda r: r.mean)
 
     def to_json(self) -> dict[str, Any]:
-        """The result as one JSON object, for scripts."""
-        rows = [{"trial": r.trial.name, "run": r.trial.id, "searched": r.searched, "confirmed": list(r.mious),
-                 "mean": r.mean} for r in self.rows]  # fmt: skip
-        return {"sweep": self.sweep, "optimism": self.optimism, "rows": rows, "best": self.best.trial.name,
-                "report": self.report.to_json()}  # fmt: skip
+        """Return the result as one JSON object, for scripts."""
+        rows = [
+            {
+                "trial": row.trial.name,
+                "run": row.trial.id,
+                "searched": row.searched,
+                "confirmed": list(row.mious),
+                "mean": row.mean,
+            }
+            for row in self.rows
+        ]
+        return {
+            "sweep": self.sweep,
+            "optimism": self.optimism,
+            "rows": rows,
+            "best": self.best.trial.name,
+            "report": self.report.to_json(),
+        }
 
     def lines(self) -> list[str]:
-        """For people."""
-        rows = [f"  {'trial':<24} search   fresh seeds, mean and each"]
+        """Return the lines for the terminal."""
+        lines = [f"  {'trial':<24} search   new seeds: mean (each)"]
         for row in self.rows:
-            fresh = " ".join(f"{m:.4f}" for m in row.mious)
-            rows.append(f"  {row.trial.name:<24} {row.searched:.4f}   {row.mean:.4f}  ({fresh})")
-        told = (
-            f"optimism of the search: its best value lies {100 * self.optimism:+.1f} points of mIoU from the mean of "
-            f"{len(self.rows[0].mious)} fresh seeds of the same configuration"
+            mious = " ".join(f"{m:.4f}" for m in row.mious)
+            lines.append(f"  {row.trial.name:<24} {row.searched:.4f}   {row.mean:.4f}  ({mious})")
+        seeds = len(self.rows[0].mious)
+        lines.append(
+            f"optimism of the search: {100 * self.optimism:+.1f} points of mIoU (its best value "
+            f"minus the mean of {seeds} new seeds of the same configuration)"
         )
-        return [
-            *rows,
-            told,
-            f"best on fresh seeds: {self.best.trial.name}",
-            f"report: {self.report.html}",
-        ]
+        lines.append(f"best with new seeds: {self.best.trial.name}")
+        lines.append(f"report: {self.report.html}")
+        return lines
 
 
 def confirm(store: Store, sweep: str, top: int, seeds: int, say: Log) -> Confirmation:
-    """Trains the top configurations of a sweep on seeds that no trial had, and compares those runs.
+    """Train a sweep's best configurations with seeds that no trial used, and compare these runs.
 
-    Runs that an earlier call finished are reused; those that it left unfinished are resumed.
+    Runs that an earlier call finished are reused; unfinished ones are resumed.
+
+    Args:
+        top: number of configurations.
+        seeds: number of new seeds for each.
 
     Raises:
-        ConfigError: no such sweep, none of its trials has finished, a trial without its config, or another process
-            confirms it.
-        DataError: the dataset is not the one that the trials saw.
-        Interrupted: stopped by the user.
+        ConfigError: the sweep is unknown or has no finished trial, a trial recorded no config, or
+            another process confirms the same sweep.
+        DataError: the dataset has changed since the trials.
+        Interrupted: the user stopped it.
     """
     trials = sweep_runs(store, sweep)
     ranked = _ranked(trials)[:top]
     if not ranked:
         raise ConfigError(
-            f"sweep '{sweep}' has no finished trial in '{store.uri}'; nothing can be confirmed."
+            f"sweep '{sweep}' has no finished trial in '{store.uri}', so nothing can be confirmed."
         )
     for trial, _ in ranked:
         check_place(recorded_config(store, trial.id).dataset)
-    used = {int(t.params["seed"]) for t in trials if t.params.get("seed", "").isdigit()}
-    fresh = fresh_seeds(sweep, seeds, used)
+    used_seeds = [t.params.get("seed", "") for t in trials]
+    new_seeds = fresh_seeds(sweep, seeds, {int(s) for s in used_seeds if s.isdigit()})
     rows = []
     try:
-        # the lock: an unfinished run is resumed, but not while another process trains it
+        # two processes must not resume the same unfinished run
         with FileLock(store.root / "sweeps" / sweep / "confirm.lock", timeout=0):
-            for n, (trial, searched) in enumerate(ranked, start=1):
-                say(f"{n} of {len(ranked)}: {trial.name}, {searched:.4f} in the search")
-                mious = tuple(_run(store, sweep, trial, seed, say) for seed in fresh)
+            for number, (trial, searched) in enumerate(ranked, start=1):
+                say(f"{number} of {len(ranked)}: {trial.name}, {searched:.4f} in the search")
+                mious = tuple(_train(store, sweep, trial, seed, say) for seed in new_seeds)
                 rows.append(Confirmed(trial, searched, mious))
     except Timeout:
         raise ConfigError(
-            f"sweep '{sweep}' is being confirmed by another process; wait for it, or end it."
+            f"another process confirms sweep '{sweep}'; wait for it, or stop it."
         ) from None
     return Confirmation(sweep, tuple(rows), compare(store, [f"{sweep}:confirmed"]))
 
 
-def _ranked(trials: Sequence[RunRecord]) -> list[tuple[RunRecord, float]]:
-    """The first trial of each configuration, with the mean over the seeds that the search gave it; best first."""
-    found: dict[object, list[tuple[RunRecord, float]]] = {}
-    for trial in trials:
-        if trial.miou is not None:
-            found.setdefault(configuration(trial), []).append((trial, trial.miou))
-    rows = [(same[0][0], mean(miou for _, miou in same)) for same in found.values()]
-    return sorted(rows, key=lambda row: -row[1])
-
-
 def fresh_seeds(sweep: str, count: int, used: set[int]) -> list[int]:
-    """The same seeds for the same sweep whenever it is asked, none of them used by it.
+    """Return seeds that the sweep has not used; the same ones at each call.
 
     >>> fresh_seeds("a", 2, set()) == fresh_seeds("a", 3, set())[:2]
     True
     """
-    first = zlib.crc32(sweep.encode()) % 1_000_000
-    found: list[int] = []
-    while len(found) < count:
-        first += 1
-        if first not in used:
-            found.append(first)
-    return found
+    seed = zlib.crc32(sweep.encode()) % 1_000_000
+    seeds: list[int] = []
+    while len(seeds) < count:
+        seed += 1
+        if seed not in used:
+            seeds.append(seed)
+    return seeds
 
 
-def _run(store: Store, sweep: str, trial: RunRecord, seed: int, say: Log) -> float:
-    """Val mIoU of one fresh run."""
+def _ranked(trials: Sequence[RunRecord]) -> list[tuple[RunRecord, float]]:
+    """Return each configuration's first trial and its mean mIoU over seeds, best first."""
+    groups: dict[object, list[tuple[RunRecord, float]]] = {}
+    for trial in trials:
+        if trial.miou is not None:
+            groups.setdefault(configuration(trial), []).append((trial, trial.miou))
+    rows = []
+    for group in groups.values():
+        first_trial, _ = group[0]
+        rows.append((first_trial, mean(miou for _, miou in group)))
+    return sorted(rows, key=lambda row: -row[1])
+
+
+def _train(store: Store, sweep: str, trial: RunRecord, seed: int, say: Log) -> float:
+    """Train a trial's configuration with a new seed, unless that is done; return its val mIoU."""
     from segtune.training.fit import fit
     from segtune.training.request import RunRequest
 
-    same = {"segtune.confirms": sweep, "segtune.candidate": trial.name}
-    there = [r for r in search_runs(store, same) if r.params.get("seed") == str(seed)]
-    done = next((r for r in there if r.miou is not None), None)
-    if done is not None and done.miou is not None:
-        say(f"seed {seed}: done before, val mIoU {done.miou:.4f}")
-        return done.miou
-    config = recorded_config(store, trial.id).model_copy(update={"seed": seed})
-    begun = next((r.id for r in there if r.state in ("interrupted", "running")), None)
-    tags = {"segtune.kind": "confirm", **same}
+    tags = {"segtune.confirms": sweep, "segtune.candidate": trial.name}
+    earlier = [r for r in search_runs(store, tags) if r.params.get("seed") == str(seed)]
+    for run in earlier:
+        if run.miou is not None:
+            say(f"seed {seed}: trained before, val mIoU {run.miou:.4f}")
+            return run.miou
+    unfinished = [r.id for r in earlier if r.state in ("interrupted", "running")]
+    resume = unfinished[0] if unfinished else None
+    tags["segtune.kind"] = "confirm"
     if "segtune.command" in trial.tags:
         tags["segtune.command"] = f"{trial.tags['segtune.command']} seed={seed}"
-    say(f"seed {seed}" + (f": goes on with run {begun}" if begun else ""))
+    say(f"seed {seed}: resumes run {resume}" if resume else f"seed {seed}")
+    config = recorded_config(store, trial.id).model_copy(update={"seed": seed})
     name = f"{trial.name}-seed{seed}"
-    request = RunRequest(name, tags, resume=begun, same_data_as=trial.id, restart_if_damaged=True)
+    request = RunRequest(name, tags, resume=resume, same_data_as=trial.id, restart_if_damaged=True)
     return fit(config, request, say=say).miou

@@ -1,20 +1,26 @@
-"""The figures of a comparison: each is plotly drawn by script in the page, with a title, units and words beside it."""
+"""The figures of a comparison, which plotly draws in the page, with titles, units and captions."""
 
 import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
+from plotly.subplots import make_subplots
 
 from segtune.report.phrasing import points
 
 PALETTE = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1", "#b83280", "#718096", "#975a16", "#2c7a7b")
+_GREY = "#a0aec0"
 _MOST_ROWS = 24
-_TEXT_CLASSES = 25  # above this, figures in the cells cannot be read
+_MOST_NAMES = 8  # names in a caption
+_MOST_CELL_TEXTS = 25  # classes; the text in narrower cells cannot be read
 Facts = Mapping[str, Any]
+Rows = Sequence[Mapping[str, Any]]
+"""Candidates of the facts."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,7 @@ class Figure:
     """A figure of the page.
 
     Attributes:
-        alternative: what it shows, in words, for those who cannot see it.
+        alternative: the caption, which says in words what the figure shows.
         data: plotly's JSON, safe inside a script element.
     """
 
@@ -33,15 +39,16 @@ class Figure:
 
 
 def plotly_script() -> str:
-    """Plotly's source, to be part of the page: a report opens from disk without a network."""
+    """Return plotly's source: the page holds it, so that it opens from disk without a network."""
     return str(get_plotlyjs())
 
 
 def comparison_figures(facts: Facts, best: Mapping[str, Any]) -> list[Figure]:
-    """All figures that rest on evidence.
+    """Return all figures that are drawn from evidence.
 
     Args:
-        best: of the best candidate, `matrix` (C, C) and of some candidates `reliability`, points by name.
+        best: `matrix`, the confusion matrix (C, C) of the best candidate, and `reliability`, the
+            calibration points of some candidates by name.
     """
     figures = [miou_dots(facts), class_heatmap(facts)]
     if facts["method"] is not None and len(facts["candidates"]) > 1:
@@ -51,158 +58,173 @@ def comparison_figures(facts: Facts, best: Mapping[str, Any]) -> list[Figure]:
 
 
 def miou_dots(facts: Facts) -> Figure:
-    """MIoU of each candidate: its interval as a line, each seed as a dot."""
-    rows = facts["candidates"][:_MOST_ROWS]
+    """Draw the mIoU of each candidate: its interval as a line, each seed as a dot."""
+    candidates = facts["candidates"]
+    rows = candidates[:_MOST_ROWS]
     figure = go.Figure()
     for row in reversed(rows):
         name = html.escape(row["name"])
         if row["interval"]:
-            span = [100 * row["interval"]["low"], 100 * row["interval"]["high"]]
-            figure.add_scatter(
-                x=span, y=[name] * 2, mode="lines", line={"color": "#a0aec0", "width": 7}
-            )
-        seeds = [100 * r["miou"] for r in row["runs"]]
-        figure.add_scatter(
-            x=seeds, y=[name] * len(seeds), mode="markers", marker={"size": 9, "color": PALETTE[0]}
-        )
+            ends = [100 * row["interval"]["low"], 100 * row["interval"]["high"]]
+            line = {"color": _GREY, "width": 7}
+            figure.add_scatter(x=ends, y=[name] * 2, mode="lines", line=line)
+        mious = [100 * r["miou"] for r in row["runs"]]
+        marker = {"size": 9, "color": PALETTE[0]}
+        figure.add_scatter(x=mious, y=[name] * len(mious), mode="markers", marker=marker)
     figure.update_layout(height=130 + 26 * len(rows), showlegend=False)
-    words = f"{_listed(rows)}. A dot is a seed; the line is the 95 % interval over images."
-    words += _left_out(facts["candidates"])
-    return finished(
-        "miou", f"mIoU on {facts['split']['name']} (points)", words, figure, x="mIoU (points)"
+    mious_by_name = [f"{r['name']} {points(r['miou'])}" for r in rows]
+    caption = (
+        f"{_listed(mious_by_name)}. Each dot is a seed; each line is a 95 % interval."
+        f"{_omitted(candidates)}"
     )
+    title = f"mIoU on {facts['split']['name']} (points)"
+    return finished("miou", title, caption, figure, x="mIoU (points)")
 
 
 def class_heatmap(facts: Facts) -> Figure:
-    """IoU of each class (columns) in each candidate (rows); a class that is absent is left empty."""
-    rows, classes = facts["candidates"][:_MOST_ROWS], facts["split"]["classes"]
-    values = [[None if v is None else 100 * v for v in row["iou"].values()] for row in rows]
-    known = [(c["name"], v) for c, v in zip(classes, values[0], strict=True) if v is not None]
-    words = "IoU in points of each class in each candidate; beside a class, its share of the pixels and its images."
-    if known:
-        low, high = min(known, key=lambda k: k[1]), max(known, key=lambda k: k[1])
-        words += f" In {rows[0]['name']} the weakest is {low[0]} ({low[1]:.1f}), the strongest {high[0]} ({high[1]:.1f})."
-    words += _left_out(facts["candidates"])
+    """Draw the IoU of each class (columns) and candidate (rows); an absent class is left empty."""
+    candidates, classes = facts["candidates"], facts["split"]["classes"]
+    rows = candidates[:_MOST_ROWS]
+    values = [_class_ious(row) for row in rows]
+    caption = (
+        "IoU of each class and candidate, in points. The label of a class states its share of the "
+        "pixels and its number of images."
+    )
+    names = [c["name"] for c in classes]
+    measured = [(v, name) for name, v in zip(names, values[0], strict=True) if v is not None]
+    if measured:
+        low, high = min(measured), max(measured)
+        caption += (
+            f" {rows[0]['name']} is weakest on {low[1]} ({low[0]:.1f}) and strongest on "
+            f"{high[1]} ({high[0]:.1f})."
+        )
+    caption += _omitted(candidates)
     total = sum(c["pixels"] for c in classes) or 1
     labels = [
         f"{html.escape(c['name'])} ({100 * c['pixels'] / total:.1f} %, {c['images']} img)"
         for c in classes
     ]
-    figure = _heatmap(
-        values, labels, [r["name"] for r in rows], "IoU", zmin=0, zmax=100, colorscale="Viridis"
-    )
-    return finished("classes", "IoU per class (points)", words, figure)
+    scale = {"zmin": 0, "zmax": 100, "colorscale": "Viridis", "colorbar": {"title": "IoU"}}
+    figure = _heatmap(values, labels, [r["name"] for r in rows], scale)
+    return finished("classes", "IoU per class (points)", caption, figure)
 
 
 def class_differences(facts: Facts) -> Figure:
-    """IoU of each class minus the baseline's."""
-    base = next(r for r in facts["candidates"] if r["name"] == facts["baseline"])
-    rows = [r for r in facts["candidates"] if r is not base][:_MOST_ROWS]
-    values = [
-        [
-            None if None in (v, base["iou"][c]) else 100 * (v - base["iou"][c])
-            for c, v in r["iou"].items()
-        ]
-        for r in rows
-    ]
-    widest = max((abs(v) for row in values for v in row if v is not None), default=1.0) or 1.0
+    """Draw the IoU of each class minus the baseline's IoU."""
+    baseline = facts["baseline"]
+    base = next(r for r in facts["candidates"] if r["name"] == baseline)
+    others = [r for r in facts["candidates"] if r is not base]
+    rows = others[:_MOST_ROWS]
+    values = [_class_gains(row, base) for row in rows]
+    sizes = [abs(v) for v in chain.from_iterable(values) if v is not None]
+    largest = max(sizes, default=1.0) or 1.0
     labels = [html.escape(c["name"]) for c in facts["split"]["classes"]]
-    figure = _heatmap(
-        values,
-        labels,
-        [r["name"] for r in rows],
-        "difference",
-        zmin=-widest,
-        zmax=widest,
-        colorscale="RdBu",
-        sign="+",
+    scale = {
+        "zmin": -largest,
+        "zmax": largest,
+        "colorscale": "RdBu",
+        "colorbar": {"title": "difference"},
+    }
+    figure = _heatmap(values, labels, [r["name"] for r in rows], scale, sign="+")
+    caption = (
+        f"IoU per class minus the IoU of {baseline}, in points: blue is better, red is worse."
+        f"{_omitted(others)}"
     )
-    words = f"IoU per class minus that of {facts['baseline']}, in points; blue is better than it, red is worse."
-    words += _left_out([r for r in facts["candidates"] if r is not base])
-    return finished(
-        "differences", f"Difference to {facts['baseline']} per class (points)", words, figure
-    )
+    title = f"Difference to {baseline} per class (points)"
+    return finished("differences", title, caption, figure)
 
 
 def confusion(facts: Facts, matrix: Sequence[Sequence[int]]) -> Figure:
-    """Of the best candidate: how the pixels of each true class (rows) were labelled (columns)."""
+    """Draw the best candidate's confusion matrix: true classes (rows), predicted (columns)."""
     names = [c["name"] for c in facts["split"]["classes"]]
-    rows = [[100 * v / sum(row) if sum(row) else None for v in row] for row in matrix]
+    shares = [_row_shares(row) for row in matrix]
     labels = [html.escape(n) for n in names]
-    figure = _heatmap(rows, labels, names, "% of row", zmin=0, zmax=100, colorscale="Blues")
-    worst = max(
-        (
-            (v, a, b)
-            for a, row in zip(names, rows, strict=True)
-            for b, v in zip(names, row, strict=True)
-            if v and a != b
-        ),
-        default=None,
-    )
-    words = f"{facts['candidates'][0]['name']}: rows are true classes, columns what they were taken for, in % of the row."
-    if worst:
-        words += f" Most often {worst[1]} is taken for {worst[2]} ({worst[0]:.1f} %)."
+    scale = {"zmin": 0, "zmax": 100, "colorscale": "Blues", "colorbar": {"title": "% of row"}}
+    figure = _heatmap(shares, labels, names, scale)
     figure.update_xaxes(title="predicted")
     figure.update_yaxes(title="true")
-    return finished(
-        "confusion", "Confusion matrix of the best (% of the true class)", words, figure
+    caption = (
+        f"{facts['candidates'][0]['name']}: rows are true classes, columns are predicted classes, "
+        "in % of the row."
     )
+    worst = _largest_confusion(names, shares)
+    if worst:
+        share, true, predicted = worst
+        caption += f" The largest confusion is {true} predicted as {predicted} ({share:.1f} %)."
+    title = "Confusion matrix of the best (% of the true class)"
+    return finished("confusion", title, caption, figure)
 
 
 def reliability(curves: Mapping[str, Sequence[tuple[float, float, int]]]) -> Figure:
-    """Share of right pixels by confidence, and the diagonal of perfect calibration."""
+    """Draw the share of correct pixels by confidence, with the diagonal of perfect calibration.
+
+    Args:
+        curves: (confidence, share correct, pixels) of each bin, by candidate.
+    """
     figure = go.Figure()
-    ends = [0, 100]
-    figure.add_scatter(
-        x=ends, y=ends, mode="lines", name="perfect", line={"color": "#a0aec0", "dash": "dot"}
-    )
-    for n, (name, found) in enumerate(curves.items()):
+    line = {"color": _GREY, "dash": "dot"}
+    figure.add_scatter(x=[0, 100], y=[0, 100], mode="lines", name="perfect", line=line)
+    for number, (name, bins) in enumerate(curves.items()):
         figure.add_scatter(
-            x=[100 * c for c, _, _ in found], y=[100 * r for _, r, _ in found], name=html.escape(name),
-            mode="lines+markers", line={"color": PALETTE[n % len(PALETTE)]},
-        )  # fmt: skip
-    words = "Below the diagonal a segmenter is surer than it is right, above it less sure than it could be."
+            x=[100 * confidence for confidence, _, _ in bins],
+            y=[100 * correct for _, correct, _ in bins],
+            name=html.escape(name),
+            mode="lines+markers",
+            line={"color": PALETTE[number % len(PALETTE)]},
+        )
     figure.update_layout(height=420)
-    return finished(
-        "reliability",
-        "Reliability (share right by confidence)",
-        words,
-        figure,
-        x="confidence (%)",
-        y="right (%)",
-    )
+    caption = "Below the diagonal, a segmenter is overconfident; above it, underconfident."
+    title = "Reliability (% correct by confidence)"
+    return finished("reliability", title, caption, figure, x="confidence (%)", y="correct (%)")
 
 
 def pareto(facts: Facts) -> Figure:
-    """MIoU against latency and against parameters; the candidates that none beats in both are joined."""
-    from plotly.subplots import make_subplots
-
-    axes = (("latency_ms", "latency, median (ms)"), ("params_m", "parameters (millions)"))
+    """Draw mIoU against latency and against parameters, each with its Pareto front."""
+    panels = {
+        "latency_ms": ("Latency", "latency, median (ms)"),
+        "params_m": ("Parameters", "parameters (millions)"),
+    }
     figure = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.04)
-    said = []
-    for n, (key, label) in enumerate(axes, start=1):
+    fronts = []
+    for column, (key, (cost_name, label)) in enumerate(panels.items(), start=1):
         rows = [r for r in facts["candidates"] if key in r["cost"]]
-        front = _front([(r["cost"][key], 100 * r["miou"], r["name"]) for r in rows])
-        names = [html.escape(r["name"]) for r in rows]
-        x, y = [r["cost"][key] for r in rows], [100 * r["miou"] for r in rows]
+        front = _pareto_front([(r["cost"][key], 100 * r["miou"], r["name"]) for r in rows])
         figure.add_scatter(
-            x=x, y=y, text=names, mode="markers", marker={"color": PALETTE[0], "size": 8}, row=1, col=n,
+            x=[r["cost"][key] for r in rows],
+            y=[100 * r["miou"] for r in rows],
+            text=[html.escape(r["name"]) for r in rows],
+            mode="markers",
+            marker={"color": PALETTE[0], "size": 8},
             hovertemplate="%{text}: %{y:.1f} at %{x:.3g}<extra></extra>",
-        )  # fmt: skip
-        figure.add_scatter(x=[f[0] for f in front], y=[f[1] for f in front], mode="lines", row=1, col=n,
-                           line={"color": PALETTE[1], "shape": "hv"}, hoverinfo="skip")  # fmt: skip
-        figure.update_xaxes(title_text=label, row=1, col=n)
-        said.append(f"{label.split(',')[0].split(' (')[0]}: " + ", ".join(f[2] for f in front[:8]))
+            row=1,
+            col=column,
+        )
+        figure.add_scatter(
+            x=[cost for cost, _, _ in front],
+            y=[miou for _, miou, _ in front],
+            mode="lines",
+            line={"color": PALETTE[1], "shape": "hv"},
+            hoverinfo="skip",
+            row=1,
+            col=column,
+        )
+        figure.update_xaxes(title_text=label, row=1, col=column)
+        fronts.append(f"{cost_name}: {_listed([name for _, _, name in front])}.")
     figure.update_yaxes(title_text="mIoU (points)", row=1, col=1)
     figure.update_layout(showlegend=False, height=380)
-    words = f"The line is the Pareto front. {'; '.join(said)}."
-    return finished("pareto", "mIoU against latency and size", words, figure)
+    caption = f"The line is the Pareto front. {' '.join(fronts)}"
+    return finished("pareto", "mIoU against latency and size", caption, figure)
 
 
 def finished(
-    key: str, title: str, words: str, figure: go.Figure, x: str = "", y: str = ""
+    key: str, title: str, caption: str, figure: go.Figure, x: str = "", y: str = ""
 ) -> Figure:
-    """A figure of the page out of plotly's, in the report's looks."""
+    """Return a plotly figure as a figure of the page, in the report's style.
+
+    Args:
+        x: title of the x axis.
+        y: title of the y axis.
+    """
     figure.update_layout(
         template="plotly_white",
         margin={"l": 60, "r": 20, "t": 34, "b": 50},
@@ -218,28 +240,73 @@ def finished(
     plain: Any = json.loads(figure.to_json())
     plain["layout"].pop("template", None)
     # "</" would end the script element that carries the data
-    return Figure(key, title, words, json.dumps(plain).replace("</", "<\\/"))
+    return Figure(key, title, caption, json.dumps(plain).replace("</", "<\\/"))
 
 
 def _heatmap(
-    values: Sequence[Sequence[float | None]], columns: Sequence[str], rows: Sequence[str], bar: str, *,
-    zmin: float, zmax: float, colorscale: str, sign: str = "",
-) -> go.Figure:  # fmt: skip
-    text = [["n/a" if v is None else f"{v:{sign}.1f}" for v in row] for row in values]
-    shown = {"text": text, "texttemplate": "%{text}"} if len(columns) <= _TEXT_CLASSES else {}
-    heatmap = go.Heatmap(
-        z=values, x=list(columns), y=[html.escape(r) for r in rows], zmin=zmin, zmax=zmax, colorscale=colorscale,
-        colorbar={"title": bar}, xgap=1, ygap=1, **shown,
-    )  # fmt: skip
+    values: Sequence[Sequence[float | None]],
+    columns: Sequence[str],
+    rows: Sequence[str],
+    scale: Mapping[str, Any],
+    sign: str = "",
+) -> go.Figure:
+    """Draw a heatmap with its values as text, if there is space for text.
+
+    Args:
+        scale: plotly's arguments for the colours.
+        sign: "+" shows the sign of positive values too.
+    """
+    arguments = dict(scale)
+    if len(columns) <= _MOST_CELL_TEXTS:
+        arguments["text"] = [_cell_texts(row, sign) for row in values]
+        arguments["texttemplate"] = "%{text}"
+    labels = [html.escape(row) for row in rows]
+    heatmap = go.Heatmap(z=values, x=list(columns), y=labels, xgap=1, ygap=1, **arguments)
     figure = go.Figure(heatmap)
     figure.update_yaxes(autorange="reversed", dtick=1)
-    figure.update_xaxes(dtick=1)  # every class is named, however narrow the page
+    figure.update_xaxes(dtick=1)  # label every class, even on a narrow page
     figure.update_layout(height=170 + 30 * len(rows))
     return figure
 
 
-def _front(rows: Sequence[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
-    """Of (cost, figure, name), those with a higher figure than all that cost no more; cheapest first."""
+def _cell_texts(values: Sequence[float | None], sign: str) -> list[str]:
+    return ["n/a" if value is None else f"{value:{sign}.1f}" for value in values]
+
+
+def _class_ious(row: Mapping[str, Any]) -> list[float | None]:
+    """Return a candidate's IoU of each class, in points."""
+    return [None if iou is None else 100 * iou for iou in row["iou"].values()]
+
+
+def _class_gains(row: Mapping[str, Any], base: Mapping[str, Any]) -> list[float | None]:
+    """Return a candidate's IoU of each class minus the baseline's, in points."""
+    gains: list[float | None] = []
+    for name, iou in row["iou"].items():
+        base_iou = base["iou"][name]
+        gains.append(None if iou is None or base_iou is None else 100 * (iou - base_iou))
+    return gains
+
+
+def _row_shares(counts: Sequence[int]) -> list[float | None]:
+    """Return the counts in % of their sum; None for a class without pixels."""
+    total = sum(counts)
+    return [100 * count / total if total else None for count in counts]
+
+
+def _largest_confusion(
+    names: Sequence[str], shares: Sequence[Sequence[float | None]]
+) -> tuple[float, str, str] | None:
+    """Return (share, true class, predicted class); None if there is no confusion."""
+    confusions = []
+    for true, row in zip(names, shares, strict=True):
+        for predicted, share in zip(names, row, strict=True):
+            if share and true != predicted:
+                confusions.append((share, true, predicted))
+    return max(confusions, default=None)
+
+
+def _pareto_front(rows: Sequence[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
+    """Return the Pareto front of rows (cost, value, name), cheapest first."""
     front: list[tuple[float, float, str]] = []
     for row in sorted(rows, key=lambda r: (r[0], -r[1])):
         if not front or row[1] > front[-1][1]:
@@ -247,11 +314,11 @@ def _front(rows: Sequence[tuple[float, float, str]]) -> list[tuple[float, float,
     return front
 
 
-def _left_out(rows: Sequence[Mapping[str, Any]]) -> str:
-    return f" The best {_MOST_ROWS} of {len(rows)} are drawn." if len(rows) > _MOST_ROWS else ""
-
-
-def _listed(rows: Sequence[Mapping[str, Any]]) -> str:
-    return ", ".join(f"{r['name']} {points(r['miou'])}" for r in rows[:8]) + (
-        ", …" if len(rows) > 8 else ""
+def _omitted(rows: Rows) -> str:
+    return (
+        f" Only the best {_MOST_ROWS} of {len(rows)} are drawn." if len(rows) > _MOST_ROWS else ""
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MOST_NAMES]) + (", …" if len(names) > _MOST_NAMES else "")

@@ -1,11 +1,15 @@
-"""What a comparison says in words: never more than its intervals know."""
+"""The words of a comparison; they claim no more than the intervals support."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+_MOST_NAMES = 12
+Row = Mapping[str, Any]
+"""A candidate of the facts, see `gather`."""
 
 
 def points(value: float | None, signed: bool = False) -> str:
-    """A share in [0, 1] in points.
+    """Format a share in [0, 1] in points.
 
     >>> points(0.6543), points(0.007, signed=True), points(None)
     ('65.4', '+0.7', 'n/a')
@@ -13,8 +17,22 @@ def points(value: float | None, signed: bool = False) -> str:
     return "n/a" if value is None else f"{100 * value:{'+' if signed else ''}.1f}"
 
 
+def short(value: str | None) -> str:
+    """Format a parameter for a narrow column; numbers get three significant digits.
+
+    >>> short("0.00021838272691163758"), short("resnet18"), short(None)
+    ('0.000218', 'resnet18', '–')
+    """
+    if value is None:
+        return "–"
+    try:
+        return value if value.isdigit() else f"{float(value):.3g}"
+    except ValueError:
+        return value
+
+
 def sample_words(facts: Mapping[str, Any]) -> str:
-    """How many images, groups and seeds a comparison rests on."""
+    """Return the numbers of images, groups and seeds of a comparison."""
     split, seeds = facts["split"], sorted({len(c["runs"]) for c in facts["candidates"]})
     images = f"{split['images']} {split['name']} images"
     if split["groups"]:
@@ -23,53 +41,57 @@ def sample_words(facts: Mapping[str, Any]) -> str:
     return f"{images}, {count} seed{'' if seeds == [1] else 's'}"
 
 
-def difference_words(candidate: Mapping[str, Any], baseline: str) -> str:
-    """A candidate against the baseline."""
-    d = candidate["difference"]
-    interval = f"{points(d['value'], signed=True)} mIoU [{points(d['low'])}, {points(d['high'])}]"
-    if not d["distinguishable"]:
-        return f"not distinguishable: {candidate['name']} against {baseline}, {interval}"
-    return f"{candidate['name']} {'better' if d['value'] > 0 else 'worse'} than {baseline} by {interval}"
+def difference_words(candidate: Row, baseline: str) -> str:
+    """Return the comparison of a candidate with the baseline."""
+    difference = candidate["difference"]
+    verdict = f"{candidate['name']} is {_relation(difference)} {baseline}"
+    return f"{verdict}: {points(difference['value'], signed=True)} {_miou_unit(difference)}"
 
 
 def verdict_words(facts: Mapping[str, Any]) -> list[str]:
-    """The verdict, a sentence each."""
-    rows, base = facts["candidates"], facts["baseline"]
-    best, sample = rows[0], sample_words(facts)
-    others = [r for r in rows if r["name"] != base]
+    """Return the verdict as a list of sentences."""
+    rows, base_name = facts["candidates"], facts["baseline"]
+    sample = sample_words(facts)
     if facts["method"] is None:
-        listed = ", ".join(f"{r['name']} {points(r['miou'])}" for r in rows[:8])
+        mious = ", ".join(f"{r['name']} {points(r['miou'])}" for r in rows[:8])
         return [
-            f"No interval can be given, for all images belong to one group: {listed} mIoU ({sample})."
+            "No intervals can be given, since all images are in one group. "
+            f"mIoU in points: {mious} ({sample})."
         ]
-    if not others:
-        i = best["interval"]
-        return [
-            f"{best['name']}: {points(best['miou'])} mIoU [{points(i['low'])}, {points(i['high'])}], {sample}."
-        ]
+    base = next(r for r in rows if r["name"] == base_name)
+    others = [r for r in rows if r is not base]
     if len(others) == 1:
-        said = [f"{difference_words(others[0], base)}, {sample}."]
+        sentences = [f"{difference_words(others[0], base_name)}, {sample}."]
     else:
-        value, i = next((r["miou"], r["interval"]) for r in rows if r["name"] == base)
-        said = [
-            f"{base}: {points(value)} mIoU [{points(i['low'])}, {points(i['high'])}], {sample}."
-        ]
-        apart = [r for r in others if r["difference"]["distinguishable"]]
-        listed_as = {
-            "Better": [r for r in apart if r["difference"]["value"] > 0],
-            "Worse": [r for r in apart if r["difference"]["value"] < 0],
-            "Not distinguishable from it": [
-                r for r in others if not r["difference"]["distinguishable"]
-            ],
-        }
-        for what, some in listed_as.items():
-            if some:
-                listed = ", ".join(r["name"] for r in some[:12]) + (", …" if len(some) > 12 else "")
-                said.append(f"{what}: {len(some)} of {len(others)} ({listed}).")
-    searched = max(r["trials"] for r in rows)
-    if searched > 1:
-        said.append(
-            f"The best of {searched} trials was chosen on these images, which overestimates it: "
-            "train it again on fresh seeds."
+        value = f"{points(base['miou'])} {_miou_unit(base['interval'])}"
+        sentences = [f"{base_name}: {value}, {sample}."]
+        sentences += _relations(others, base_name)
+    trials = max(r["trials"] for r in rows)
+    if others and trials > 1:
+        sentences.append(
+            f"The best of {trials} trials was chosen on these images, so its mIoU is too high: "
+            "retrain it with new seeds."
         )
-    return said
+    return sentences
+
+
+def _relations(others: Sequence[Row], baseline: str) -> list[str]:
+    """Return a sentence for each relation of the candidates to the baseline."""
+    sentences = []
+    for relation in ("better than", "worse than", "not distinguishable from"):
+        names = [r["name"] for r in others if _relation(r["difference"]) == relation]
+        if names:
+            shown = ", ".join(names[:_MOST_NAMES]) + (", …" if len(names) > _MOST_NAMES else "")
+            count = f"{len(names)} of {len(others)}"
+            sentences.append(f"{relation.capitalize()} {baseline}: {count} ({shown}).")
+    return sentences
+
+
+def _relation(difference: Mapping[str, Any]) -> str:
+    if not difference["distinguishable"]:
+        return "not distinguishable from"
+    return "better than" if difference["value"] > 0 else "worse than"
+
+
+def _miou_unit(interval: Mapping[str, float]) -> str:
+    return f"points of mIoU [{points(interval['low'])}, {points(interval['high'])}]"

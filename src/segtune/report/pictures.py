@@ -1,4 +1,4 @@
-"""The images that a report shows: worst, best, most disputed, and those on which two segmenters disagree most."""
+"""Choose and draw the images of a report: worst, best, confident errors, largest differences."""
 
 import base64
 import io
@@ -15,7 +15,7 @@ from segtune.report.candidates import Candidate
 from segtune.tracking.datasets import pictures
 from segtune.tracking.store import Store
 
-_EACH = 3
+_PER_KIND = 3
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Picture:
     """A strip of views of one image.
 
     Attributes:
-        kind: why it is shown.
-        words: what is seen, for those who cannot.
-        views: what the strip holds, from left to right.
+        kind: the reason why it is shown: worst, best, disputed or disagreement.
+        words: the caption.
+        views: names of the views, from left to right.
         data: JPEG as a data URI.
     """
 
@@ -39,54 +39,61 @@ class Picture:
 def choose_pictures(
     store: Store, best: Candidate, other: Candidate | None, classes: ClassTable
 ) -> list[Picture]:
-    """Strips of the best candidate's images: image, truth, prediction, error; and of the other's where they disagree.
+    """Return strips of the best candidate's images: image, truth, prediction and errors.
 
-    Empty where the store keeps no pictures of the split.
+    An image on which two candidates differ shows the other's prediction too. Empty if the store has
+    no pictures of the split.
     """
     evidence = best.evidence[0]
-    chosen = _chosen(evidence, other.evidence[0] if other else None)
-    kept = pictures(
-        store, evidence.origin.fingerprint, list(dict.fromkeys(n for _, n, _ in chosen))
-    )
+    other_evidence = other.evidence[0] if other else None
+    chosen = _chosen(evidence, other_evidence)
+    names = list(dict.fromkeys(name for _, name, _ in chosen))
+    saved = pictures(store, evidence.origin.fingerprint, names)
     strips = []
     for kind, name, words in chosen:
-        if name not in kept or name not in evidence.masks:
+        if name not in saved or name not in evidence.masks:
             continue
-        image, truth = kept[name]
+        image, truth = saved[name]
         strip = four_views(image, truth, evidence.masks[name], classes)
-        views = ["image", "truth", best.name, "error (red)"]
-        if kind == "disagreement" and other and name in other.evidence[0].masks:
-            strip = np.concatenate(
-                [strip, colorize(other.evidence[0].masks[name], classes)], axis=1
-            )
+        views = ["image", "truth", best.name, "errors (red)"]
+        if kind == "disagreement" and other and other_evidence and name in other_evidence.masks:
+            other_view = colorize(other_evidence.masks[name], classes)
+            strip = np.concatenate([strip, other_view], axis=1)
             views.append(other.name)
         strips.append(Picture(name, kind, words, views, as_jpeg(strip)))
     return strips
 
 
-def _chosen(ours: Evidence, theirs: Evidence | None) -> list[tuple[str, str, str]]:
-    """(kind, image, words), of the images that were kept small."""
-    shown = [n for n, name in enumerate(ours.names) if name in ours.masks]
-    mious, found = ours.image_miou, []
-    ranked = sorted(shown, key=lambda n: mious[n])
-    count = min(_EACH, len(shown))
-    found += [("worst", n, f"mIoU of this image {100 * mious[n]:.1f}") for n in ranked[:count]]
-    found += [("best", n, f"mIoU of this image {100 * mious[n]:.1f}") for n in ranked[::-1][:count]]
-    disputed = sorted(shown, key=lambda n: -ours.disputed[n])[:count]
-    found += [
-        ("disputed", n, f"the segmenter is sure of another class on {100 * ours.disputed[n]:.1f} % of the pixels; "
-         "the truth may be wrong") for n in disputed if ours.disputed[n] > 0
-    ]  # fmt: skip
-    if theirs is not None:
-        gaps = mious - theirs.image_miou
-        apart = sorted(shown, key=lambda n: -abs(gaps[n]))[:count]
-        found += [("disagreement", n, f"mIoU of this image {100 * mious[n]:.1f} against "
-                   f"{100 * theirs.image_miou[n]:.1f}") for n in apart]  # fmt: skip
-    return [(kind, ours.names[n], words) for kind, n, words in found]
-
-
 def as_jpeg(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> str:
-    """Pixels (H, W, 3) as a data URI."""
+    """Return pixels (H, W, 3) as a data URI."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _chosen(evidence: Evidence, other: Evidence | None) -> list[tuple[str, str, str]]:
+    """Return (kind, image name, caption) of images whose masks were saved."""
+    available = [n for n, name in enumerate(evidence.names) if name in evidence.masks]
+    mious = evidence.image_miou
+    rows: list[tuple[str, int, str]] = []
+    by_miou = sorted(available, key=lambda n: mious[n])
+    for n in by_miou[:_PER_KIND]:
+        rows.append(("worst", n, f"mIoU of this image: {100 * mious[n]:.1f}"))
+    for n in by_miou[::-1][:_PER_KIND]:
+        rows.append(("best", n, f"mIoU of this image: {100 * mious[n]:.1f}"))
+    by_dispute = sorted(available, key=lambda n: -evidence.disputed[n])
+    for n in by_dispute[:_PER_KIND]:
+        share = 100 * evidence.disputed[n]
+        if share > 0:
+            caption = (
+                f"on {share:.1f} % of the pixels, the segmenter predicts another class with high "
+                "confidence; the labels may be wrong"
+            )
+            rows.append(("disputed", n, caption))
+    if other is not None:
+        other_mious = other.image_miou
+        by_gap = sorted(available, key=lambda n: -abs(mious[n] - other_mious[n]))
+        for n in by_gap[:_PER_KIND]:
+            caption = f"mIoU of this image: {100 * mious[n]:.1f} against {100 * other_mious[n]:.1f}"
+            rows.append(("disagreement", n, caption))
+    return [(kind, evidence.names[n], caption) for kind, n, caption in rows]
