@@ -1,4 +1,4 @@
-"""A dataset's entry: every read is there, however many ask at once, and pictures are kept once."""
+"""A dataset's entry: simultaneous reads are all recorded, and pictures are saved once."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,19 +18,15 @@ def store(tmp_path):
     return open_store(TrackingConfig(root=str(tmp_path / "store")))
 
 
-def test_reads_at_once_are_all_on_record(store):
+def test_simultaneous_reads_are_all_recorded(store):
     with ThreadPoolExecutor(6) as pool:
-        list(
-            pool.map(
-                lambda n: record_read(store, "d", "test", "f1", f"run{n}", "evaluate"), range(12)
-            )
-        )
+        runs = [f"run{n}" for n in range(12)]
+        list(pool.map(lambda run: record_read(store, "d", "test", "f1", run, "evaluate"), runs))
     record_read(store, "d", "test", "f2", "other", "gate")
     record_read(store, "it's", "test", "f3", "quoted", "look")
-    assert [r.run for r in reads_of_test(store, "it's")] == ["quoted"] and len(
-        reads_of_test(store, "d")
-    ) == 13
-    assert {r.run for r in reads(store, "f1")} == {f"run{n}" for n in range(12)}
+    assert [r.run for r in reads_of_test(store, "it's")] == ["quoted"]
+    assert len(reads_of_test(store, "d")) == 13
+    assert {r.run for r in reads(store, "f1")} == set(runs)
     assert [(r.run, r.purpose) for r in reads(store, "f2")] == [("other", "gate")]
 
 
@@ -44,15 +40,16 @@ def test_pictures_are_drawn_once_and_read_by_name(store):
 
     keep_pictures(store, "d", "val", "f", draw)
     keep_pictures(store, "d", "val", "f", draw)
-    found = pictures(store, "f", ["a/b", "gone"])
-    assert len(drawn) == 1 and list(found) == ["a/b"]
-    np.testing.assert_array_equal(found["a/b"][1], truth)  # truths are exact
-    assert np.abs(found["a/b"][0].astype(int) - 90).max() <= 2
+    saved = pictures(store, "f", ["a/b", "gone"])
+    assert len(drawn) == 1 and list(saved) == ["a/b"]
+    saved_image, saved_truth = saved["a/b"]
+    np.testing.assert_array_equal(saved_truth, truth)
+    assert np.abs(saved_image.astype(int) - 90).max() <= 2  # a JPEG is not exact
 
 
 def test_evaluating_on_test_is_recorded_with_its_run_and_leaves_evidence(store_root, tiny_run):
     store = open_store(TrackingConfig(root=str(store_root)))
-    found = segtune.evaluate(
+    evidence = segtune.evaluate(
         tiny_run.run_id,
         *TINY[:2],
         f"tracking.root='{store_root}'",
@@ -60,8 +57,8 @@ def test_evaluating_on_test_is_recorded_with_its_run_and_leaves_evidence(store_r
         purpose="look",
         say=lambda _: None,
     )
-    last = reads(store, found.origin.fingerprint)[-1]
+    last = reads(store, evidence.origin.fingerprint)[-1]
     assert (last.run, last.purpose) == (tiny_run.run_id, "look")
     folder = get_run(store, tiny_run.run_id).tags["segtune.evidence.test"]
     assert artifact(store, tiny_run.run_id, f"evidence/{folder}") is not None
-    assert found.origin.duplicates == () and found.origin.cost["size_mb"] > 0
+    assert evidence.origin.duplicates == () and evidence.origin.cost["size_mb"] > 0

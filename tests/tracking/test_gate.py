@@ -1,4 +1,4 @@
-"""The gate: each rule rejects the case built for it while the champion stays; one version each, and a way back."""
+"""The gate: each rule rejects the case built for it; one version per run; and rollback."""
 
 import json
 import multiprocessing
@@ -35,19 +35,20 @@ def store(tmp_path):
 
 
 def make_folder(folder, note):
-    """A segmenter folder whose bytes are like no other's."""
+    """Write a segmenter folder with unique bytes; return the hash of its manifest."""
     return write_folder(
         folder, TENSORS, {"template": note, "preprocessing": {}, "image_size": [64]}
     )
 
 
 def contender(store, name, quality=0.8, counts=None, *, tags=None, **origin):
-    """A run with a segmenter folder, and evidence of it on test."""
+    """Return a run with a segmenter folder and evidence on test."""
     run = RunWriter(store, fake_run(store, name, quality, tags=tags))
     digest = make_folder(run.folder / "segmenter", note=name)
     run.folder_artifact(run.folder / "segmenter", "segmenter")
-    found = matrices(quality, seed=sum(map(ord, name))) if counts is None else counts
-    add_evidence(store, run, found, "test", **{"segmenter": digest, "fingerprint": TEST, **origin})
+    if counts is None:
+        counts = matrices(quality, seed=sum(map(ord, name)))
+    add_evidence(store, run, counts, "test", **{"segmenter": digest, "fingerprint": TEST, **origin})
     return get_run(store, run.run_id)
 
 
@@ -63,16 +64,15 @@ def champion(store):
     return run
 
 
-def test_a_better_one_takes_over_and_the_decision_is_kept(store, champion):
+def test_a_better_run_becomes_champion_and_the_decision_is_saved(store, champion):
     run = contender(store, "better2", 0.85)
     promotion = promote(store, run, "m", GATE)
-    assert (
-        promotion.moved and int(champion_of(store, "m").version) == 2 and failed(promotion) == set()
-    )
-    kept = list(artifact(store, run.id, "promotions").glob("*.json"))
-    told = json.loads(kept[0].read_text())
-    assert told["champion"] and told["before"] == 1 and told["gate"]["split"] == "test"
-    assert {r["rule"] for r in told["rules"]} >= {"min_gain", "max_ece", "untouched"}
+    assert promotion.moved and failed(promotion) == set()
+    assert int(champion_of(store, "m").version) == 2
+    (file,) = artifact(store, run.id, "promotions").glob("*.json")
+    decision = json.loads(file.read_text())
+    assert decision["champion"] and decision["before"] == 1 and decision["gate"]["split"] == "test"
+    assert {r["rule"] for r in decision["rules"]} >= {"min_gain", "max_ece", "untouched"}
 
 
 def weak_class():
@@ -97,8 +97,9 @@ CASES = {
 
 @pytest.mark.parametrize("rule", CASES)
 def test_each_rule_rejects_the_case_built_for_it_and_the_champion_stays(store, champion, rule):
-    how, gate = CASES[rule]
-    promotion = promote(store, contender(store, "rival7", **how), "m", GATE.model_copy(update=gate))
+    fields, gate = CASES[rule]
+    rival = contender(store, "rival7", **fields)
+    promotion = promote(store, rival, "m", GATE.model_copy(update=gate))
     assert failed(promotion) == {rule} and not promotion.moved
     assert int(champion_of(store, "m").version) == 1 and promotion.version == 2
 
@@ -109,7 +110,7 @@ def test_an_export_that_differs_is_rejected(store, champion):
     assert failed(promote(store, run, "m", GATE)) == {"min_export_agreement"}
 
 
-def test_a_test_split_that_was_searched_on_is_rejected(store, champion):
+def test_evidence_on_a_test_split_that_other_runs_read_is_rejected(store, champion):
     run = contender(store, "rival7", 0.9)
     record_read(store, "d", "test", TEST, run.id, "evaluate")
     record_read(store, "d", "test", TEST, champion.id, "evaluate")
@@ -117,19 +118,17 @@ def test_a_test_split_that_was_searched_on_is_rejected(store, champion):
     assert failed(promote(store, run, "m", GATE)) == {"untouched"}
 
 
-def test_without_evidence_nothing_passes_and_the_command_is_told(store, champion):
+def test_without_evidence_the_gate_fails_and_names_the_command(store, champion):
     run = RunWriter(store, fake_run(store, "rival7", 0.9))
     make_folder(run.folder / "segmenter", note="x")
     run.folder_artifact(run.folder / "segmenter", "segmenter")
     promotion = promote(store, get_run(store, run.run_id), "m", GATE)
     assert {"evidence", "min_gain", "untouched"} <= failed(promotion)
-    assert (
-        f"segtune evaluate {run.run_id} split=test tracking.root={store.root}"
-        in promotion.verdicts[0].figure
-    )
+    command = f"segtune evaluate {run.run_id} split=test tracking.root={store.root}"
+    assert command in promotion.verdicts[0].figure
 
 
-def test_a_champion_measured_on_other_data_is_no_measure(store, champion):
+def test_a_champion_measured_on_other_data_cannot_be_compared(store, champion):
     promotion = promote(store, contender(store, "rival7", 0.9, fingerprint="d" * 64), "m", GATE)
     assert failed(promotion) == {"min_gain", "max_class_drop"}
     assert any("measured on d (dddddddddddd)" in v.figure for v in promotion.verdicts)
@@ -147,9 +146,7 @@ def test_rollback_goes_back_as_far_as_there_are_champions(store, champion):
 
 
 def _promote(root, run_id, start):
-    from segtune.tracking.store import open_store as open_again
-
-    store = open_again(TrackingConfig(root=root))
+    store = open_store(TrackingConfig(root=root))
     run = get_run(store, run_id)
     start.wait()
     promote(store, run, "raced", GATE)
@@ -171,7 +168,7 @@ def test_three_processes_that_promote_one_run_make_one_version(store):
     assert [v.version for v in store.client.search_model_versions("name = 'raced'")] == [1]
 
 
-def test_every_file_of_the_gate_is_read_and_a_typo_is_told():
+def test_gate_files_and_overrides_are_read_and_typos_are_refused():
     assert load_gate() == GATE and load_gate(["gate=val"]).split == "val"
     assert load_gate(["gate.max_ece=0.5", "gate.min_gain=null"]).min_gain is None
     faults = [
@@ -179,8 +176,8 @@ def test_every_file_of_the_gate_is_read_and_a_typo_is_told():
         ("gate.max_eec=1", "max_ece"),
         ("gate.max_ece=7", "max_ece=7"),
     ]
-    for word, told in faults:
-        with pytest.raises(ConfigError, match=told):
+    for word, message in faults:
+        with pytest.raises(ConfigError, match=message):
             load_gate([word])
 
 
@@ -193,7 +190,7 @@ def test_images_of_one_group_cannot_show_a_gain(store):
 
 @pytest.fixture
 def without_test_split(tmp_path, store):
-    """A run on a dataset of train and val, with evidence on val alone."""
+    """A run with evidence on val, of a dataset without a test split."""
     config = compose([*imported(tmp_path), "dataset.groups=null"]).config
     dataset = resolved(config.dataset, open_source(config.dataset))
     run = RunWriter(store, fake_run(store, "only1", 0.8, split=None))
@@ -204,24 +201,23 @@ def without_test_split(tmp_path, store):
     return get_run(store, run.run_id)
 
 
-def test_without_a_test_split_val_is_judged_and_the_decision_says_so(
-    store, without_test_split, tmp_path
-):
-    done = promote(store, without_test_split, "m", load_gate())
-    assert done.moved and done.split == "val" and failed(done) == set()
-    *_, decision, note = done.lines()
-    assert decision.endswith("is the first champion (judged on val)") and note.startswith(
-        "! Judged on val"
-    )
+def test_without_a_test_split_the_gate_judges_val_and_says_so(store, without_test_split):
+    promotion = promote(store, without_test_split, "m", load_gate())
+    assert promotion.moved and promotion.split == "val" and failed(promotion) == set()
+    *_, line, note = promotion.lines()
+    assert line.endswith("is the first champion (judged on val)")
+    assert note.startswith("! Judged on val")
     command = note[note.index(shlex.quote(program()[0])) :]
     words = shlex.split(command)[len(program()) + 1 :]
     assert set(open_source(compose(words).config.dataset).splits()) >= {"train", "val", "test"}
-    kept = next((artifact(store, without_test_split.id, "promotions")).iterdir())
-    told = json.loads(kept.read_text())
-    assert (told["split"], told["gate"]["split"], told["note"]) == ("val", "val", done.note)
+    (file,) = artifact(store, without_test_split.id, "promotions").iterdir()
+    decision = json.loads(file.read_text())
+    assert decision["split"] == decision["gate"]["split"] == "val"
+    assert decision["note"] == promotion.note
 
 
-def test_a_split_that_was_asked_for_is_insisted_on(store, without_test_split):
-    done = promote(store, without_test_split, "m", load_gate(["gate.split=test"]))
-    assert not done.moved and {"evidence", "untouched"} <= failed(done) and done.note == ""
-    assert "no test split" in done.verdicts[0].figure
+def test_an_explicit_test_split_is_not_replaced_by_val(store, without_test_split):
+    promotion = promote(store, without_test_split, "m", load_gate(["gate.split=test"]))
+    assert not promotion.moved and promotion.note == ""
+    assert {"evidence", "untouched"} <= failed(promotion)
+    assert "no test split" in promotion.verdicts[0].figure

@@ -1,13 +1,15 @@
-"""Runs and experiments that were deleted in MLflow: refused with a way back, and no obstacle to what stays."""
+"""Runs and experiments that were deleted in MLflow: the error names the way to restore them."""
 
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+import segtune
 from segtune.config.schema import GateConfig, TrackingConfig
 from segtune.errors import ConfigError, StorageError
 from segtune.report.compare import compare
@@ -24,6 +26,10 @@ from tests.report.fakes import fake_run
 from tests.tracking.test_gate import contender, failed
 
 GATE = GateConfig()
+MESSAGES = {
+    "deleted": "was deleted in MLflow.*mlflow runs restore",
+    "gc": "not in the store.*mlflow gc",
+}
 
 
 @pytest.fixture
@@ -31,101 +37,94 @@ def store(tmp_path):
     return open_store(TrackingConfig(root=str(tmp_path / "a store")))
 
 
-def remove(store, run_id, how):
-    """Deletes a run as MLflow's page does, and perhaps for good, as `mlflow gc` does."""
+def remove(store, run_id, removal):
+    """Delete a run as MLflow's page does ("deleted"), or for good, as `mlflow gc` does ("gc")."""
     store.client.delete_run(run_id)
-    if how == "gc":
+    if removal == "gc":
         store.client._tracking_client.store._hard_delete_run(run_id)
         shutil.rmtree(store.root / "artifacts" / run_id, ignore_errors=True)
 
 
-@pytest.mark.parametrize("how", ["deleted", "gc"])
-def test_a_deleted_run_is_refused_with_the_way_back_and_left_out_of_its_sweep(store, how):
-    runs = [contender(store, f"a{n}", 0.7 + n / 20, tags={"segtune.sweep": "s", "segtune.kind": "trial"})
-            for n in range(3)]  # fmt: skip
-    remove(store, runs[2].id, how)
-    told = (
-        "was deleted in MLflow.*mlflow runs restore"
-        if how == "deleted"
-        else "not in the store.*mlflow gc"
-    )
-    for use in (get_run, locate, lambda s, i: compare(s, [i]), lambda s, i: locate(i, s)):
-        with pytest.raises(ConfigError, match=told):
-            use(store, runs[2].id) if use is not locate else locate(f"runs:/{runs[2].id}", store)
+@pytest.mark.parametrize("removal", ["deleted", "gc"])
+def test_a_deleted_run_is_refused_and_left_out_of_its_sweep(store, removal):
+    tags = {"segtune.sweep": "s", "segtune.kind": "trial"}
+    runs = [contender(store, f"a{n}", 0.7 + n / 20, tags=tags) for n in range(3)]
+    remove(store, runs[2].id, removal)
+    message = MESSAGES[removal]
+    with pytest.raises(ConfigError, match=message):
+        get_run(store, runs[2].id)
+    with pytest.raises(ConfigError, match=message):
+        locate(runs[2].id, store)
+    with pytest.raises(ConfigError, match=message):
+        locate(f"runs:/{runs[2].id}", store)
+    with pytest.raises(ConfigError, match=message):
+        compare(store, [runs[2].id])
     assert [r.id for r in sweep_runs(store, "s")] == [runs[0].id, runs[1].id]
     assert compare(store, ["s"]).best.first.id == runs[1].id
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         promote(store, runs[2], "m", GATE)
     assert champion_of(store, "m") is None
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         RunWriter(store, runs[2].id).metrics({"a": 1.0}, 0)
-    if how == "deleted":
+    if removal == "deleted":
         store.client.restore_run(runs[2].id)
         assert promote(store, get_run(store, runs[2].id), "m", GATE).moved
 
 
-@pytest.mark.parametrize("how", ["deleted", "gc"])
-def test_a_champion_outlives_its_run_and_is_compared_with_by_its_copy(store, how):
+@pytest.mark.parametrize("removal", ["deleted", "gc"])
+def test_a_champion_outlives_its_run_and_is_compared_by_its_copy(store, removal):
     first = contender(store, "champion1", 0.80)
     assert promote(store, first, "m", GATE).moved
     digest = locate("models:/m@champion", store).manifest_hash
-    remove(store, first.id, how)
-    found = locate("models:/m@champion", store)
-    assert found.manifest_hash == digest and (found.folder / "manifest.json").is_file()
+    remove(store, first.id, removal)
+    located = locate("models:/m@champion", store)
+    assert located.manifest_hash == digest and (located.folder / "manifest.json").is_file()
     copy = version_run(store, "models:/m/1")
     assert copy.name == "champion1" and load_evidence(store, copy, "test") is not None
     assert compare(store, ["models:/m@champion"], split="test").best.first.id == first.id
     assert failed(promote(store, contender(store, "worse2", 0.70), "m", GATE)) >= {"min_gain"}
     better = promote(store, contender(store, "better3", 0.90), "m", GATE)
-    assert (
-        better.moved
-        and failed(better) == set()
-        and "min_gain" in {v.rule for v in better.verdicts if v.passed}
-    )
+    assert better.moved and failed(better) == set()
+    assert "min_gain" in {v.rule for v in better.verdicts if v.passed}
     assert rollback(store, "m") == (1, 3)
     assert locate("models:/m", store).pinned == "models:/m/1"
 
 
-def test_evidence_of_a_version_whose_run_is_gone_is_kept_with_the_version(store):
+def test_new_evidence_of_a_version_without_its_run_is_saved_with_the_version(store):
     first = contender(store, "champion1", 0.80)
     promote(store, first, "m", GATE)
     evidence = load_evidence(store, first, "test")
     remove(store, first.id, "gc")
     version = champion_of(store, "m")
-    other = type(evidence)(
-        **{**vars_of(evidence), "origin": replace_split(evidence.origin, "night/val")}
-    )
+    other = with_split(evidence, "night/val")
     assert add_evidence(store, version, other)
-    found = load_evidence(store, version_run(store, "models:/m/1"), "night/val")
-    np.testing.assert_array_equal(found.matrices, evidence.matrices)
+    saved = load_evidence(store, version_run(store, "models:/m/1"), "night/val")
+    np.testing.assert_array_equal(saved.matrices, evidence.matrices)
 
 
-@pytest.mark.parametrize("how", ["deleted", "gc"])
-def test_a_promotion_leaves_evidence_that_a_version_keeps_itself(store, how):
+@pytest.mark.parametrize("removal", ["deleted", "gc"])
+def test_a_promotion_keeps_the_evidence_that_was_saved_with_a_version(store, removal):
     first = contender(store, "champion1", 0.80)
     assert promote(store, first, "m", GATE).moved
     evidence = load_evidence(store, first, "test")
-    remove(store, first.id, how)
-    other = type(evidence)(
-        **{**vars_of(evidence), "origin": replace_split(evidence.origin, "night/val")}
-    )
+    remove(store, first.id, removal)
+    other = with_split(evidence, "night/val")
     assert add_evidence(store, champion_of(store, "m"), other)
     assert "min_gain" in failed(promote(store, contender(store, "worse2", 0.70), "m", GATE))
     for split in ("test", "night/val"):
         assert load_evidence(store, version_run(store, "models:/m/1"), split) is not None
 
 
-@pytest.mark.parametrize("how", ["deleted", "gc"])
-def test_commands_about_a_version_whose_run_is_gone_name_the_version(store, how):
+@pytest.mark.parametrize("removal", ["deleted", "gc"])
+def test_commands_for_a_version_without_its_run_name_the_version(store, removal):
     run = contender(store, "champion1", 0.80)
     promote(store, run, "m", GATE)
-    remove(store, run.id, how)
+    remove(store, run.id, removal)
     report = compare(store, ["models:/m/1"], split="test")
     lines = [row["command"] for row in report.facts["next"]]
     assert lines and all("models:/m/1" in line and run.id not in line for line in lines)
-    assert [
-        line for line in lines if " evaluate " in line and ("dataset=NAME" in line) == (how == "gc")
-    ]
+    (evaluate,) = (line for line in lines if " evaluate " in line)
+    assert ("dataset=NAME" in evaluate) == (removal == "gc")
     assert report.to_json()["uri"] == "models:/m/1"
 
 
@@ -142,18 +141,14 @@ def test_promoting_a_run_leaves_its_curves_and_metrics_as_they_were(store):
         assert curve(store, run.run_id, key) == curves[key]
 
 
-def vars_of(evidence):
+def with_split(evidence, split):
+    """Return the same evidence, as if it had been measured on another split."""
     names = ("names", "groups", "sizes", "matrices", "outlines", "calibration", "disputed", "masks")
-    return {n: getattr(evidence, n) for n in names}
+    fields = {name: getattr(evidence, name) for name in names}
+    return type(evidence)(**fields, origin=replace(evidence.origin, split=split))
 
 
-def replace_split(origin, split):
-    from dataclasses import replace
-
-    return replace(origin, split=split)
-
-
-def test_a_champion_of_0_1_0_whose_run_is_gone_blocks_nobody_and_that_is_said(store):
+def test_a_champion_of_0_1_0_without_its_run_blocks_no_promotion_and_the_report_says_so(store):
     first = contender(store, "champion1", 0.80)
     RunWriter(store, first.id).folder_artifact(
         store.root / "runs" / first.id / "segmenter", "model/artifacts/segmenter"
@@ -174,7 +169,7 @@ def test_a_champion_of_0_1_0_whose_run_is_gone_blocks_nobody_and_that_is_said(st
         rollback(store, "m")
 
 
-def test_a_deleted_experiment_is_told_with_the_way_back(store, tmp_path):
+def test_the_error_about_a_deleted_experiment_names_the_way_to_restore_it(store, tmp_path):
     fake_run(store, "a1", sweep="s")
     store.client.delete_experiment(store.experiment_id)
     with pytest.raises(StorageError, match="mlflow experiments restore --experiment-id 1"):
@@ -187,7 +182,7 @@ def test_a_deleted_experiment_is_told_with_the_way_back(store, tmp_path):
     assert len(sweep_runs(open_store(again), "s")) == 1
 
 
-def test_what_is_held_back_of_a_deleted_run_keeps_nobody_waiting(store, monkeypatch):
+def test_messages_of_a_deleted_run_wait_until_it_is_restored(store, monkeypatch):
     run = RunWriter.create(store, "r", {}, {})
 
     def away(*_, **__):
@@ -202,7 +197,7 @@ def test_what_is_held_back_of_a_deleted_run_keeps_nobody_waiting(store, monkeypa
     assert deliver_outboxes(store) == 0 and curve(store, run.run_id, "val/miou") == [(0, 0.4)]
 
 
-def test_reads_of_a_split_are_no_runs_and_those_of_0_1_0_still_count(store):
+def test_reads_are_not_listed_as_runs_and_reads_of_0_1_0_still_count(store):
     fake_run(store, "a1", sweep="s", split=None)
     tags = {
         "segtune.kind": "dataset",
@@ -219,14 +214,13 @@ def test_reads_of_a_split_are_no_runs_and_those_of_0_1_0_still_count(store):
     assert names == ["d test"] and bookkeeping_experiment(store) != store.experiment_id
 
 
-def test_a_name_without_a_version_is_the_champion_else_the_latest(store):
+def test_a_name_without_a_version_means_the_champion_or_else_the_latest(store):
     gate = GATE.model_copy(update={"max_params_m": 0.1})
     for n in (1, 2):
         assert not promote(store, contender(store, f"a{n}", 0.5 + n / 10), "m", gate).moved
-    found = locate("models:/m", store)
-    assert (
-        found.pinned == "models:/m/2" and found.note == "models:/m is version 2, the latest version"
-    )
+    located = locate("models:/m", store)
+    assert located.pinned == "models:/m/2"
+    assert located.note == "models:/m is version 2, the latest version"
     promote(store, contender(store, "b3", 0.8), "m", GATE)
     promote(store, contender(store, "b4", 0.6), "m", GATE)
     assert locate("models:/m", store).note == "models:/m is version 3, the champion"
@@ -244,31 +238,23 @@ def test_a_name_without_a_version_is_the_champion_else_the_latest(store):
             locate(uri, store)
 
 
-def test_a_version_shows_what_it_is(store):
+def test_a_versions_page_shows_its_origin_and_figures(store):
     run = RunWriter(store, contender(store, "a1", 0.8).id)
     run.metrics({"test/miou": 0.75, "cost/params_m": 1.5}, 0)
     promote(store, get_run(store, run.run_id), "m", GATE)
     version = champion_of(store, "m")
-    assert (
-        "`swift` trained on `d`: val mIoU 0.8000, test mIoU 0.7500, 1.50 M parameters"
-        in version.description
-    )
-    assert (
-        version.run_id == run.run_id
-        and version.tags["dataset"] == "d"
-        and version.tags["val/miou"] == "0.8000"
-    )
+    figures = "val mIoU 0.8000, test mIoU 0.7500, 1.50 M parameters"
+    assert f"`swift` trained on `d`: {figures}" in version.description
+    assert version.run_id == run.run_id
+    assert version.tags["dataset"] == "d" and version.tags["val/miou"] == "0.8000"
     logged = store.client.get_logged_model(version.tags["segtune.logged_model"])
-    assert {m.key: m.value for m in logged.metrics}[
-        "test/miou"
-    ] == 0.75 and logged.source_run_id == run.run_id
+    assert {m.key: m.value for m in logged.metrics}["test/miou"] == 0.75
+    assert logged.source_run_id == run.run_id
 
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_mlflows_own_gc_leaves_a_champion_that_segments(store_root, tiny_run, tmp_path):
-    import segtune
-
+def test_a_champion_still_segments_after_mlflows_own_gc(store_root, tiny_run, tmp_path):
     root = tmp_path / "copy"
     run = segtune.train(*TINY, f"tracking.root='{root}'", say=lambda _: None)
     segtune.promote(run.run_id, "street", *OPEN_GATE, root=str(root))
@@ -280,5 +266,6 @@ def test_mlflows_own_gc_leaves_a_champion_that_segments(store_root, tiny_run, tm
         env=environment,
         check=True,
     )
-    found = segtune.load("models:/street", root=str(root)).segment(np.zeros((64, 96, 3), np.uint8))
-    assert found.mask.shape == (64, 96)
+    image = np.zeros((64, 96, 3), np.uint8)
+    segmentation = segtune.load("models:/street", root=str(root)).segment(image)
+    assert segmentation.mask.shape == (64, 96)

@@ -1,4 +1,4 @@
-"""What MLflow's page and `segtune list` show of a store."""
+"""The content of a store in MLflow's page and in `segtune list`."""
 
 import json
 
@@ -7,8 +7,8 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import IntegrityError
 
 import segtune
-from segtune.api import experiments as api
-from segtune.cli import main as cli
+from segtune.api import experiments
+from segtune.cli.main import main
 from segtune.config.schema import GateConfig, TrackingConfig
 from segtune.errors import ConfigError
 from segtune.sweeping.launch import SweepResult
@@ -32,7 +32,7 @@ def store(tmp_path):
     return open_store(TrackingConfig(root=str(tmp_path / "a store")))
 
 
-def test_each_kind_is_listed_newest_first_a_line_each(store, capsys):
+def test_each_kind_is_listed_newest_first_with_one_line_per_entry(store, capsys):
     for n, name in enumerate(("one", "two")):
         parent = RunWriter.create(store, name, {}, {"segtune.kind": "sweep", "segtune.sweep": name})
         parent.finish("finished")
@@ -49,52 +49,47 @@ def test_each_kind_is_listed_newest_first_a_line_each(store, capsys):
         "datasets": (3, "999999"),
     }
     for kind, (count, first) in expected.items():
-        found = segtune.list_entries(kind, root=str(store.root))
-        _, *lines = found.lines()
-        assert len(found.rows) == len(lines) == count and first in lines[0]
-        assert cli.main(["list", kind, f"tracking.root={store.root}", "--json"]) == 0
-        assert json.loads(capsys.readouterr().out)[kind] == list(found.rows)
+        listing = segtune.list_entries(kind, root=str(store.root))
+        _, *lines = listing.lines()
+        assert len(listing.rows) == len(lines) == count and first in lines[0]
+        assert main(["list", kind, f"tracking.root={store.root}", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)[kind] == list(listing.rows)
     sweeps = segtune.list_entries("sweeps", root=str(store.root)).rows
-    assert [(s["finished"], s["pruned"], s["best_val_miou"]) for s in sweeps] == [
-        (1, 1, 0.6),
-        (1, 1, 0.5),
-    ]
-    assert [m["champion"] for m in segtune.list_entries("models", root=str(store.root)).rows] == [
-        True,
-        False,
-    ]
+    counts = [(s["finished"], s["pruned"], s["best_val_miou"]) for s in sweeps]
+    assert counts == [(1, 1, 0.6), (1, 1, 0.5)]
+    models = segtune.list_entries("models", root=str(store.root)).rows
+    assert [m["champion"] for m in models] == [True, False]
     with pytest.raises(ConfigError, match="did you mean 'models'"):
         segtune.list_entries("model", root=str(store.root))
-    assert cli.main(["list", "sweeep", f"tracking.root={store.root}"]) == 2
+    assert main(["list", "sweeep", f"tracking.root={store.root}"]) == 2
 
 
 def test_an_empty_store_lists_nothing(store, capsys):
-    assert cli.main(["list", "runs", f"tracking.root={store.root}"]) == 0
+    assert main(["list", "runs", f"tracking.root={store.root}"]) == 0
     assert "no runs yet" in capsys.readouterr().out
 
 
-def test_the_printed_address_opens_the_run_table_with_the_columns_that_matter(store):
+def test_the_printed_address_opens_the_run_table_with_our_columns(store):
     serve, address = run_table(store)
     assert "ui --backend-store-uri" in serve and "a store/mlflow.db'" in serve
     assert address.startswith(f"http://127.0.0.1:5000/#/experiments/{store.experiment_id}/runs?")
     tags = store.client.get_experiment(store.experiment_id).tags
     key = address.partition("viewStateShareKey=")[2].partition("&")[0]
     view = json.loads(tags[f"mlflow.sharedViewState.{key}"])
-    wanted = {
+    columns = {
         "metrics.`best/val/miou`",
         "metrics.`test/miou`",
         "attributes.`Dataset`",
         "attributes.`Source`",
     }
-    assert wanted <= set(view["selectedColumns"])
-    assert (
-        view["columnOrder"][0] == view["orderByKey"] == "metrics.`best/val/miou`"
-    )  # by time, MLflow folds trials
+    assert columns <= set(view["selectedColumns"])
+    # sorted by time, MLflow would fold the trials under their sweep
+    assert view["columnOrder"][0] == view["orderByKey"] == "metrics.`best/val/miou`"
     assert tags["mlflow.experimentKind"] == "custom_model_development"
 
 
 @pytest.mark.parametrize("verb", ["train", "sweep"])
-def test_a_finished_training_is_told_where_the_tracking_server_is_away(
+def test_a_finished_training_is_printed_while_the_tracking_server_is_away(
     store, verb, monkeypatch, capsys
 ):
     def away(*_, **__):
@@ -105,22 +100,20 @@ def test_a_finished_training_is_told_where_the_tracking_server_is_away(
         run.id, "finished", {"val/miou": 0.8}, store.root / "segmenter", store.root, 1.0
     )
     swept = SweepResult("s", Counts(finished=1), run, "parent", 1.0, store.tracking)
-    monkeypatch.setattr(api, verb, lambda *_: trained if verb == "train" else swept)
+    monkeypatch.setattr(experiments, verb, lambda *_: trained if verb == "train" else swept)
     monkeypatch.setattr(type(store.client), "get_experiment", away)
     words = [verb, *(["s"] if verb == "sweep" else []), f"tracking.root={store.root}"]
-    assert cli.main(words) == 0
+    assert main(words) == 0
     shown = capsys.readouterr().out
     assert "next: " in shown and "in MLflow" not in shown
-    assert cli.main([*words, "--json"]) == 0 and json.loads(capsys.readouterr().out)
+    assert main([*words, "--json"]) == 0 and json.loads(capsys.readouterr().out)
 
 
-def test_a_sweep_with_failed_trials_names_the_command_that_tries_them_again(
-    store, monkeypatch, capsys
-):
+def test_a_sweep_with_failed_trials_names_the_command_that_retries_them(store, monkeypatch, capsys):
     run = get_run(store, fake_run(store, "a1"))
     swept = SweepResult("s", Counts(finished=1, failed=2), run, "parent", 1.0, store.tracking)
-    monkeypatch.setattr(api, "sweep", lambda *_: swept)
-    assert cli.main(["sweep", "s", f"tracking.root={store.root}"]) == 0
+    monkeypatch.setattr(experiments, "sweep", lambda *_: swept)
+    assert main(["sweep", "s", f"tracking.root={store.root}"]) == 0
     shown = capsys.readouterr().out
     assert "2 failed" in shown and "segtune retry s" in shown
 
@@ -128,7 +121,7 @@ def test_a_sweep_with_failed_trials_names_the_command_that_tries_them_again(
 @pytest.mark.parametrize(
     "error", [IntegrityError("INSERT", {}, ValueError("UNIQUE")), MlflowException("IntegrityError")]
 )
-def test_a_dataset_that_another_process_logs_at_the_same_moment_is_logged_again(
+def test_a_dataset_is_logged_again_if_another_process_logs_it_at_the_same_moment(
     store, monkeypatch, error
 ):
     original, calls = type(store.client).log_inputs, []
@@ -141,23 +134,14 @@ def test_a_dataset_that_another_process_logs_at_the_same_moment_is_logged_again(
 
     monkeypatch.setattr(type(store.client), "log_inputs", second_of_two)
     run = RunWriter.create(store, "a", {}, {})
-    run.inputs(
-        [
-            {
-                "name": "roads",
-                "digest": "d",
-                "source": "/data",
-                "context": "train",
-                "profile": {"images": 3},
-            }
-        ]
-    )
+    row = {"name": "roads", "digest": "d", "source": "/data", "context": "train", "profile": {}}
+    run.inputs([row])
     assert len(calls) == 2
     inputs = store.client.get_run(run.run_id).inputs.dataset_inputs
     assert [i.dataset.name for i in inputs] == ["roads"]
 
 
-def test_listing_again_writes_nothing(store, monkeypatch):
+def test_a_second_listing_writes_nothing(store, monkeypatch):
     RunWriter.create(store, "s", {}, {"segtune.kind": "sweep", "segtune.sweep": "s"})
     run_table(store)
     monkeypatch.setattr(
@@ -179,27 +163,18 @@ def test_a_run_shows_its_datasets_rates_losses_test_metrics_and_load(tmp_path, m
     run = store.client.get_run(result.run_id)
     inputs = {i.tags[0].value: i.dataset for i in run.inputs.dataset_inputs}
     assert set(inputs) == {"train", "val"} and inputs["val"].name == "street"
-    assert (
-        run.data.tags["segtune.dataset"].startswith(inputs["val"].digest)
-        and len(inputs["val"].digest) == 36
-    )
-    assert (
-        "source" in inputs["train"].to_dictionary()
-        and json.loads(inputs["train"].profile)["images"] == 6
-    )
+    assert run.data.tags["segtune.dataset"].startswith(inputs["val"].digest)
+    assert len(inputs["val"].digest) == 36
+    assert "source" in inputs["train"].to_dictionary()
+    assert json.loads(inputs["train"].profile)["images"] == 6
     for key in ("train/loss", "train/lr"):
         assert [step for step, _ in curve(store, result.run_id, key)] == [0, 1]
     assert [step for step, _ in curve(store, result.run_id, "val/miou")] == [1]
     assert run.data.tags["mlflow.source.name"] == "segtune train"
     assert any(key.startswith("system/") for key in run.data.metrics)
-    evidence = segtune.evaluate(
-        result.run_id, *words[:2], words[-1], split="test", say=lambda _: None
-    )
+    words = [*words[:2], words[-1]]
+    evidence = segtune.evaluate(result.run_id, *words, split="test", say=lambda _: None)
     metrics = store.client.get_run(result.run_id).data.metrics
     assert metrics["test/miou"] == pytest.approx(evidence.scores.miou)
-    seen = [
-        c
-        for c, v in zip(evidence.origin.classes, evidence.scores.iou, strict=True)
-        if v is not None
-    ]
-    assert all(f"test/iou/{name}" in metrics for name in seen)
+    for name, iou in zip(evidence.origin.classes, evidence.scores.iou, strict=True):
+        assert (f"test/iou/{name}" in metrics) == (iou is not None)

@@ -1,4 +1,4 @@
-"""What cannot be sent while the tracking server is away arrives later, once, in its order."""
+"""Messages that cannot be sent to the tracking server arrive later, once and in order."""
 
 import pytest
 from mlflow.exceptions import MlflowException
@@ -11,18 +11,18 @@ from segtune.tracking.store import open_store
 
 
 class Server:
-    """Takes messages, when it is there."""
+    """Receives messages while it is available."""
 
     def __init__(self):
-        self.away, self.got = False, []
+        self.away, self.received = False, []
 
     def deliver(self, message):
         if self.away:
             raise ConnectionError("connection refused")
-        self.got.append(message["n"])
+        self.received.append(message["n"])
 
 
-def test_messages_are_held_back_and_delivered_once_in_order(tmp_path, monkeypatch):
+def test_waiting_messages_are_delivered_once_and_in_order(tmp_path, monkeypatch):
     monkeypatch.setattr("segtune.tracking.outbox._PAUSE", 0.0)
     server = Server()
     box = Outbox(tmp_path / "run" / "outbox.jsonl", server.deliver)
@@ -30,14 +30,14 @@ def test_messages_are_held_back_and_delivered_once_in_order(tmp_path, monkeypatc
     server.away = True
     box.send({"n": 1})
     box.send({"n": 2})
-    assert server.got == [0] and not box.flush()
+    assert server.received == [0] and not box.flush()
     server.away = False
     again = Outbox(box.path, server.deliver)  # another process
     again.send({"n": 3})
-    assert again.flush() and server.got == [0, 1, 2, 3] and not box.path.exists()
+    assert again.flush() and server.received == [0, 1, 2, 3] and not box.path.exists()
 
 
-def test_a_fault_of_ours_is_not_held_back(tmp_path):
+def test_a_fault_of_ours_is_raised_and_does_not_wait(tmp_path):
     def refuse(message):
         raise ValueError("no such metric")
 
@@ -45,7 +45,7 @@ def test_a_fault_of_ours_is_not_held_back(tmp_path):
         Outbox(tmp_path / "outbox.jsonl", refuse).send({"n": 0})
 
 
-def test_a_run_that_ends_while_the_server_is_away_is_whole_afterwards(tmp_path, monkeypatch):
+def test_a_run_that_ends_while_the_server_is_away_is_complete_afterwards(tmp_path, monkeypatch):
     store = open_store(TrackingConfig(root=str(tmp_path)))
     run = RunWriter.create(store, "r", {"a": 1}, {})
 
@@ -61,18 +61,14 @@ def test_a_run_that_ends_while_the_server_is_away_is_whole_afterwards(tmp_path, 
         run.finish("finished")
         assert get_run(store, run.run_id).state == "running"
     assert deliver_outboxes(store) == 0
-    assert get_run(store, run.run_id).state == "finished" and curve(
-        store, run.run_id, "val/miou"
-    ) == [(0, 0.4)]
-    assert deliver_outboxes(store) == 0 and not list(
-        (tmp_path / "runs" / run.run_id).glob("outbox.jsonl")
-    )
+    assert get_run(store, run.run_id).state == "finished"
+    assert curve(store, run.run_id, "val/miou") == [(0, 0.4)]
+    assert deliver_outboxes(store) == 0
+    assert not (tmp_path / "runs" / run.run_id / "outbox.jsonl").exists()
 
 
 @pytest.mark.parametrize("write", ["set_terminated", "set_tag"])
-def test_a_run_whose_process_dies_while_it_ends_does_not_read_as_ended(
-    tmp_path, monkeypatch, write
-):
+def test_a_run_whose_process_dies_in_finish_stays_running(tmp_path, monkeypatch, write):
     store = open_store(TrackingConfig(root=str(tmp_path)))
     run = RunWriter.create(store, "r", {}, {})
 
@@ -83,6 +79,6 @@ def test_a_run_whose_process_dies_while_it_ends_does_not_read_as_ended(
         patch.setattr(type(store.client), write, die)
         run.finish("finished")
     assert get_run(store, run.run_id).state == "running"
-    run.finish("finished")  # as the sweep that settles it does
+    run.finish("finished")  # a sweep finishes the runs of dead workers
     assert get_run(store, run.run_id).state == "finished"
     assert store.client.get_run(run.run_id).info.status == "FINISHED"

@@ -1,4 +1,4 @@
-"""A recorded config means what the composed one meant: from any folder, without files beside, of version 0.1.0 too."""
+"""A recorded config means the same as the composed one: from any folder, and for version 0.1.0."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ BESIDE = {"classes": ["road", "car"], "ignore": [255, 2], "groups": "^."}
 
 
 def own_pairs(root: Path, table: dict | None = None) -> Path:
-    """Pairs whose masks hold the ids 0, 1 and 2, with a classes.yaml."""
+    """Write pairs with the ids 0, 1 and 2, and the table as classes.yaml."""
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         images = rng.integers(0, 255, (2, 32, 32, 3), np.uint8)
@@ -84,9 +84,8 @@ KINDS = [
     annotated_in_another_order,
     drawn,
 ]
-OLD = [
-    k for k in KINDS if k not in (all_given, fixed)
-]  # 0.1.0 kept neither the word null nor the fixes' content
+# 0.1.0 recorded neither an explicit null nor the content of the fixes
+OLD = [k for k in KINDS if k not in (all_given, fixed)]
 
 
 def meaning(source):
@@ -119,7 +118,7 @@ def test_a_recorded_dataset_is_the_composed_one_from_any_folder(tmp_path, monkey
 
 
 @pytest.mark.parametrize("kind", OLD)
-def test_a_config_of_version_0_1_0_means_what_it_meant(tmp_path, kind):
+def test_a_config_of_version_0_1_0_keeps_its_meaning(tmp_path, kind):
     config = compose(kind(tmp_path)).config
     old = config.model_dump(mode="json")
     del old["dataset"]["table"]
@@ -138,7 +137,7 @@ def test_a_relative_root_of_version_0_1_0_is_found_beside_the_store(tmp_path, mo
     assert config.tracking.root == str(tmp_path / "mlruns")
 
 
-def test_a_command_takes_the_runs_dataset_its_changes_or_another(tmp_path):
+def test_a_command_uses_the_runs_dataset_with_overrides_or_another_dataset(tmp_path):
     store = open_store(TrackingConfig())
     config = compose(imported(tmp_path)).config
     run = RunWriter.create(store, "r", {}, {})

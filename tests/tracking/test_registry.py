@@ -1,11 +1,17 @@
-"""Registered segmenters: equal masks wherever they are loaded, one champion, and nothing executed from their files."""
+"""Registered segmenters: equal masks from any place, one champion, no code from their files."""
 
+import base64
+import io
+import json
 import pickle
 import shutil
 from pathlib import Path
 
+import mlflow
 import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
 import segtune
 from segtune.config.conf_files import load_gate
@@ -37,10 +43,10 @@ def test_run_registered_model_and_copied_folder_give_equal_masks(
     folder = tmp_path / "elsewhere" / "segmenter"
     shutil.copytree(tiny_run.segmenter, folder)
     uris = [tiny_run.uri, tiny_run.run_id, "models:/street@champion", champion.uri, folder]
-    found = [segtune.load(u, root=str(store_root)).segment(IMAGE) for u in uris]
-    for segmentation in found[1:]:
-        np.testing.assert_array_equal(segmentation.mask, found[0].mask)
-        np.testing.assert_array_equal(segmentation.confidence, found[0].confidence)
+    first, *others = [segtune.load(u, root=str(store_root)).segment(IMAGE) for u in uris]
+    for segmentation in others:
+        np.testing.assert_array_equal(segmentation.mask, first.mask)
+        np.testing.assert_array_equal(segmentation.confidence, first.confidence)
 
 
 def test_promoting_the_same_run_again_makes_no_second_version(store, tiny_run, champion):
@@ -50,7 +56,7 @@ def test_promoting_the_same_run_again_makes_no_second_version(store, tiny_run, c
 
 
 def _stored(store) -> Path:
-    """Where the store keeps the files of the registered model."""
+    """Return the folder of the champion's files."""
     return locate("models:/street@champion", store).folder.parent.parent
 
 
@@ -68,7 +74,7 @@ def test_a_pickle_beside_a_registered_segmenter_is_refused_and_not_executed(
 @pytest.mark.parametrize(
     "place", ["python_model.pkl", "artifacts/weights.pt", "artifacts/segmenter/model.bin"]
 )
-def test_strange_files_in_the_registered_models_folder_are_refused(
+def test_unexpected_files_in_a_registered_models_folder_are_refused(
     store, store_root, tiny_run, champion, place, tmp_path
 ):
     path = _stored(store) / place
@@ -81,7 +87,7 @@ def test_strange_files_in_the_registered_models_folder_are_refused(
     assert not (tmp_path / "boom").exists()
 
 
-def test_a_manifest_other_than_the_registered_one_is_refused(store, store_root, tiny_run, champion):
+def test_a_changed_manifest_is_refused(store, store_root, tiny_run, champion):
     manifest = _stored(store) / "artifacts" / "segmenter" / "manifest.json"
     before = manifest.read_text()
     manifest.write_text(before + " ")
@@ -95,26 +101,18 @@ def test_a_manifest_other_than_the_registered_one_is_refused(store, store_root, 
 @pytest.mark.parametrize(
     "uri", ["models:/none@champion", "models:/street/99", "models:/streets", "f" * 32, "no/folder"]
 )
-def test_a_name_that_leads_nowhere_is_told(store_root, champion, uri):
+def test_a_uri_that_leads_nowhere_is_an_error(store_root, champion, uri):
     with pytest.raises(ConfigError):
         segtune.load(uri, root=str(store_root))
 
 
-def test_a_store_that_cannot_be_written_is_told(tmp_path):
+def test_a_store_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="tracking.root"):
         open_store(TrackingConfig(root=str(tmp_path / "file" / "store")))
 
 
-def test_mlflows_own_loader_answers_with_the_same_regions(store, champion):
-    import base64
-    import io
-    import json
-
-    import mlflow
-    import pandas as pd
-    from PIL import Image
-
+def test_mlflows_own_loader_returns_the_same_regions(store, champion):
     buffer = io.BytesIO()
     Image.fromarray(IMAGE).save(buffer, "PNG")
     folder = locate(champion.uri, store).folder.parent.parent

@@ -1,1 +1,1 @@
-"""Runs and registered segmenters, kept by MLflow."""
+"""Runs, registered models and the promotion gate, stored by MLflow."""

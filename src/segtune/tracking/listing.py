@@ -72,7 +72,7 @@ def list_runs(store: Store) -> list[Row]:
 
 
 def list_sweeps(store: Store) -> list[Row]:
-    """List the sweeps, with the number of trials in each state that kept a run."""
+    """List the sweeps, with the number of their trials by state."""
     trials: dict[str, list[RunRecord]] = {}
     for run in search_runs(store, {"segtune.kind": "trial"}):
         trials.setdefault(run.tags.get("segtune.sweep", ""), []).append(run)
