@@ -72,6 +72,23 @@ def test_the_first_of_two_runs_is_the_baseline_unless_another_is_named(store):
         compare(store, [one, two], baseline="zz")
 
 
+@pytest.mark.parametrize(
+    ("split", "tags", "chosen_here"),
+    [
+        ("val", {"segtune.kind": "trial", "segtune.sweep": "s"}, True),
+        ("test", {"segtune.kind": "trial", "segtune.sweep": "s"}, False),
+        ("val", {"segtune.kind": "confirm", "segtune.confirms": "s"}, False),
+    ],
+    ids=["trials on val", "trials on test", "retrained with new seeds"],
+)
+def test_only_the_val_figures_of_trials_are_called_too_high(store, split, tags, chosen_here):
+    for name in ("t1", "t2"):
+        fake_run(store, name, sweep="s", split=None)
+    ids = [fake_run(store, name, 0.7, split=split, tags=tags) for name in ("a1", "b2")]
+    verdict = " ".join(compare(store, ids, split=split).facts["verdict"])
+    assert ("was chosen on these images" in verdict) == chosen_here
+
+
 def test_runs_that_differ_only_in_their_seed_are_one_candidate(store):
     same = {"hp.width": 8}
     ids = [fake_run(store, f"w-{n}", 0.7, seed=n, params=same) for n in range(3)]

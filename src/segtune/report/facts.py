@@ -119,6 +119,7 @@ def _candidate_row(
         "seconds": float(np.mean([_seconds(r) for r in candidate.runs])),
         "trials": candidate.trials,
         "sweep": candidate.sweep,
+        "confirmed": "segtune.confirms" in run.tags,
         "template": run.params.get("template"),
         "params": dict(run.params),
         "commit": run.tags.get("mlflow.source.git.commit"),

@@ -66,8 +66,8 @@ def verdict_words(facts: Mapping[str, Any]) -> list[str]:
         value = f"{points(base['miou'])} {_miou_unit(base['interval'])}"
         sentences = [f"{base_name}: {value}, {sample}."]
         sentences += _relations(others, base_name)
-    trials = max(r["trials"] for r in rows)
-    if others and trials > 1:
+    trials = max((r["trials"] for r in rows if not r["confirmed"]), default=1)
+    if others and trials > 1 and facts["split"]["name"] == "val":
         sentences.append(
             f"The best of {trials} trials was chosen on these images, so its mIoU is too high: "
             "retrain it with new seeds."
