@@ -76,33 +76,34 @@ def collect_evidence(
     num_classes, number = len(classes), len(split)
     matrices = np.zeros((number, num_classes, num_classes), np.int64)
     outlines = np.zeros((number, 2, num_classes), np.int64)
-    suspicious = np.zeros(number)
+    disputed = np.zeros(number)
     masks: dict[str, NDArray[np.uint8]] = {}
     no_ids = np.zeros(0, np.uint8)
     calibration = Calibration.count(np.zeros(0, np.float32), no_ids, no_ids)
     shown = set(shown_images(number))
-    for one in comparisons:
-        predicted, truth = one.predicted, one.truth
+    for comparison in comparisons:
+        index, predicted, truth = comparison.index, comparison.predicted, comparison.truth
         counts = count_pairs(torch.from_numpy(predicted), torch.from_numpy(truth), num_classes)
-        matrices[one.index] = counts.numpy()
+        matrices[index] = counts.numpy()
         if unit == "pixel":
-            outlines[one.index] = boundary_counts(predicted, truth, num_classes)
-        calibration += Calibration.count(one.confidence, predicted, truth)
-        counted = int(matrices[one.index].sum())
-        is_wrong = (predicted != truth) & (truth < num_classes) & (one.confidence >= _SURE)
-        suspicious[one.index] = np.count_nonzero(is_wrong) / counted if counted else 0.0
-        if one.index in shown:
-            masks[split.names[one.index]] = shrink(one.painted)
+            outlines[index] = boundary_counts(predicted, truth, num_classes)
+        calibration += Calibration.count(comparison.confidence, predicted, truth)
+        counted = int(matrices[index].sum())
+        is_sure_error = (predicted != truth) & (comparison.confidence >= _SURE)
+        is_sure_error &= truth < num_classes
+        disputed[index] = np.count_nonzero(is_sure_error) / counted if counted else 0.0
+        if index in shown:
+            masks[split.names[index]] = shrink(comparison.painted)
     return Evidence(
-        _origin(classes, split, facts, unit),
-        split.names,
-        None if facts.groups is None else tuple(facts.groups),
-        np.array(shapes_of(split.masks), np.int64),
-        matrices,
-        outlines,
-        calibration,
-        suspicious,
-        masks,
+        origin=_origin(classes, split, facts, unit),
+        names=split.names,
+        groups=None if facts.groups is None else tuple(facts.groups),
+        sizes=np.array(shapes_of(split.masks), np.int64),
+        matrices=matrices,
+        outlines=outlines,
+        calibration=calibration,
+        disputed=disputed,
+        masks=masks,
     )
 
 
@@ -127,10 +128,12 @@ def draw_overlays(
 ) -> dict[str, NDArray[np.uint8]]:
     """Draw image, truth, prediction and error of some images, by name, at the size of the truth."""
     overlays = {}
-    for one in comparisons:
-        truth = split.masks[one.index]
-        image = resize_image(split.images[one.index], *truth.shape)
-        overlays[split.names[one.index]] = four_views(image, truth, one.painted, classes)
+    for comparison in comparisons:
+        truth = split.masks[comparison.index]
+        image = resize_image(split.images[comparison.index], *truth.shape)
+        overlays[split.names[comparison.index]] = four_views(
+            image, truth, comparison.painted, classes
+        )
     return overlays
 
 
