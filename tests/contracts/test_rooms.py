@@ -110,3 +110,25 @@ def test_a_sweep_and_the_command_line_know_no_torch():
 def test_no_file_is_over_400_lines():
     long = {p.name: n for p in ROOT.rglob("*.py") if (n := len(p.read_text().splitlines())) > 400}
     assert not long
+
+
+def functions() -> list[tuple[str, ast.FunctionDef, bool]]:
+    """Rows (place, function, has a comment on its first line or on the line above)."""
+    rows = []
+    for path in ROOT.rglob("*.py"):
+        lines = path.read_text().splitlines()
+        for node in ast.walk(ast.parse("\n".join(lines))):
+            if isinstance(node, ast.FunctionDef):
+                first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+                near = (lines[first - 2], lines[node.lineno - 1])
+                rows.append((f"{path.name}: {node.name}", node, any("#" in line for line in near)))
+    return rows
+
+
+def test_a_long_function_or_one_with_many_parameters_gives_a_reason():
+    for place, node, explained in functions():
+        length = node.end_lineno - node.lineno + 1
+        named = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+        parameters = [a for a in named if a.arg not in ("self", "cls")]
+        fits = length <= 60 and len(parameters) <= 7
+        assert fits or explained, f"{place}: {length} lines, {len(parameters)} parameters"
