@@ -48,7 +48,7 @@ OPEN_GATE = ["gate=val", "gate.max_ece=null", "gate.min_gain=null", "gate.max_cl
 
 
 def pytest_configure() -> None:
-    """Keep temporary files in memory if there is room: stores commit often, 10 ms each on a disk."""
+    """Keep temporary files in memory if there is room: a commit takes 10 ms or more on a disk."""
     memory = Path("/dev/shm")
     if not memory.is_dir() or not os.access(memory, os.W_OK):
         return
