@@ -54,3 +54,9 @@ def test_a_loop_in_plain_torch_gives_the_same_mask_bit_for_bit(tiny_run, tmp_pat
     ours = Segmenter.load(tiny_run.segmenter, "cpu").segment(path).mask
     assert len(np.unique(ours)) > 1
     assert np.array_equal(ours, plain_mask(tiny_run.segmenter, path))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_device_that_is_missing_is_no_fault_of_the_folder(tiny_run):
+    with pytest.raises((RuntimeError, AssertionError)):
+        Segmenter.load(tiny_run.segmenter, device="cuda")

@@ -55,6 +55,14 @@ def test_an_earlier_folder_is_replaced_only_on_request(tmp_path, overwrite, text
     assert os.listdir(tmp_path) == ["set"]
 
 
+def test_a_folder_that_a_crash_left_unfinished_is_replaced(tmp_path):
+    (tmp_path / ".set.part").mkdir()
+    write(tmp_path / ".set.part" / "half.txt", "half")
+    with atomic_folder(tmp_path / "set", overwrite=True) as unfinished:
+        write(unfinished / "a.txt", "new")
+    assert os.listdir(tmp_path) == ["set"] and os.listdir(tmp_path / "set") == ["a.txt"]
+
+
 def test_a_folder_has_the_permissions_of_any_other_new_folder(tmp_path):
     with atomic_folder(tmp_path / "set", overwrite=False):
         pass

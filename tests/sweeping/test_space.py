@@ -1,5 +1,7 @@
 """Search spaces: the templates' ranges, narrowed by the sweep file and checked at the start."""
 
+import tracemalloc
+
 import optuna
 import pytest
 
@@ -61,6 +63,14 @@ def test_settings_that_no_template_declares_are_searched_in_their_own_type():
     # a rate stays a real number although the file writes its ends as whole numbers
     assert all(0 < c.augment.hflip < 1 for c in configs)
     assert {c.trainer.ema_decay for c in configs} == {None, 0.99}
+
+
+def test_a_wide_range_of_seeds_costs_no_memory():
+    tracemalloc.start()
+    space = build_space(spec({"seed": {"min": 0, "max": 2**31 - 1}, "hp.per_item_lrate": {}}))
+    assert space.size(10) is None  # a learning rate is continuous
+    assert tracemalloc.get_traced_memory()[1] < 100 * 2**20
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from segtune.config.commands import command, dataset_words, word
-from segtune.runtime.log import Log
+from segtune.runtime.log import Log, silent
 
 if TYPE_CHECKING:
     from segtune.config.schema import RunConfig
@@ -81,7 +81,7 @@ class Check:
 
 
 def check(
-    *overrides: str, fix: bool = False, output: str | Path | None = None, say: Log = lambda _: None
+    *overrides: str, fix: bool = False, output: str | Path | None = None, say: Log = silent
 ) -> Check:
     """Examine a dataset: `check("dataset=folder", "dataset.root=roads").audit.findings`.
 
@@ -141,7 +141,7 @@ def rank_labels(
     runs: Sequence[str],
     *overrides: str,
     output: str | Path | None = None,
-    say: Log = lambda _: None,
+    say: Log = silent,
 ) -> Ranking:
     """Rank images by how much a trained model contradicts their masks.
 
@@ -191,7 +191,7 @@ def export(  # 8 parameters: keyword arguments of the public API
     images: int = 50,
     min_agreement: float | None = None,
     overwrite: bool = False,
-    say: Log = lambda _: None,
+    say: Log = silent,
 ) -> "Exported":
     """Write a segmenter as a graph for another runtime: `export("models:/street@champion")`.
 

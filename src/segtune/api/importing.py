@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from segtune.config.commands import command
 from segtune.errors import ConfigError, DataError, nearest
 from segtune.runtime.atomic import atomic_folder
-from segtune.runtime.log import Log
+from segtune.runtime.log import Log, silent
 
 if TYPE_CHECKING:
     from segtune.data.source.layout import Source
@@ -72,7 +72,7 @@ def import_dataset(
     *overrides: str,
     format: str = "auto",
     overwrite: bool = False,
-    say: Log = lambda _: None,
+    say: Log = silent,
 ) -> Imported:
     """Convert annotations of any known format into images, index masks, `classes.yaml` and splits.
 

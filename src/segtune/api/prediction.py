@@ -34,7 +34,7 @@ def load(
         model: `models:/NAME@champion`, `runs:/ID`, the id of a run, or a folder.
         device: torch device; by default a GPU if there is one.
         runtime: engine of a segmenter or of a workflow's segmenter, a name in
-            `inference.engines.ENGINES`. `eager` repeats the masks of the reported numbers bit for
+            `inference.choices.ENGINES`. `eager` repeats the masks of the reported numbers bit for
             bit; `auto` takes the fastest engine on this machine, as `predict` does.
 
     Raises:

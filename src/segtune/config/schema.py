@@ -38,8 +38,8 @@ class LossConfig(Settings):
     """A weighted sum of losses.
 
     Attributes:
-        terms: loss -> weight. `masks` stands alone; it is for query-based templates and matches
-            their queries to the classes of each image (`models.mask_loss`).
+        terms: loss -> weight. `masks` cannot be combined with other terms; it is for query-based
+            templates and matches their queries to the classes of an image (`models.losses.masks`).
         ohem_ratio: share of the pixels that the cross-entropy counts, those with the largest loss
             (online hard example mining, Shrivastava et al., 2016).
         boundary: additional weight, in the cross-entropy, of pixels that touch another class.

@@ -23,14 +23,14 @@ from segtune.data.source.files import cache_dir, read_mapping
 from segtune.data.source.layout import Source
 from segtune.data.source.places import no_classes, root_of
 from segtune.errors import ConfigError, DataError
-from segtune.runtime.log import Log
+from segtune.runtime.log import Log, silent
 
 _TABLE_KEYS = {"classes", "ignore", "finer", "groups"}  # of classes.yaml
 _KEYS_OF_010 = {"annotations", "download", "fixes", "street", "tolerance"}
 """A user never gives all of these; a config that version 0.1.0 recorded has every key."""
 
 
-def open_source(config: DatasetConfig, say: Log = lambda _: None) -> Source:
+def open_source(config: DatasetConfig, say: Log = silent) -> Source:
     """Open a dataset; draw (street), download or convert (annotations) it first where needed.
 
     Args:

@@ -34,7 +34,7 @@ from segtune.inference.loading import open_model
 from segtune.inference.segmenter import Segmenter
 from segtune.measure.metrics import count_pairs, score
 from segtune.models.folder import MANIFEST, WEIGHTS, file_hash
-from segtune.runtime.log import Log
+from segtune.runtime.log import Log, silent
 from segtune.runtime.strict_json import to_json
 from segtune.tracking.recorded import dataset_of
 from segtune.tracking.registry import is_active, locate
@@ -127,7 +127,7 @@ class Exported:
         return [*rows, f"{self.format}: {self.folder}"]
 
 
-def export_model(composed: Composed, request: ExportRequest, say: Log = lambda _: None) -> Exported:
+def export_model(composed: Composed, request: ExportRequest, say: Log = silent) -> Exported:
     """Export a segmenter, compare both on the val split, and keep an export that agrees.
 
     The dataset is the one of the command, else the one that the segmenter's run recorded.

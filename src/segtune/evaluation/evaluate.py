@@ -22,7 +22,7 @@ from segtune.inference.workflow.workflow import Workflow
 from segtune.measure.evidence import Evidence
 from segtune.models.cost import device_name, latency, measure_cost
 from segtune.models.folder import MANIFEST, WEIGHTS, file_hash
-from segtune.runtime.log import Log
+from segtune.runtime.log import Log, silent
 from segtune.runtime.retry import is_passing
 from segtune.tasks.evidence import SplitFacts, shown_images, shrink
 from segtune.tasks.task import Task, task_of_model
@@ -39,7 +39,7 @@ _LATENCY_SECONDS = 2.0  # for a latency that people compare
 
 
 def evaluate_model(
-    composed: Composed, model: str, split: str, purpose: str = "evaluate", say: Log = lambda _: None
+    composed: Composed, model: str, split: str, purpose: str = "evaluate", say: Log = silent
 ) -> Evidence:
     """Measure a segmenter on a split, and record that the split was read.
 

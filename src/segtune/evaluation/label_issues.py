@@ -18,7 +18,7 @@ from segtune.data.sources import open_source
 from segtune.errors import ConfigError
 from segtune.inference.loading import open_model
 from segtune.inference.segmenter import Segmenter
-from segtune.runtime.log import Log
+from segtune.runtime.log import Log, silent
 from segtune.runtime.progress import ProgressReporter
 from segtune.tracking.recorded import recorded_config
 from segtune.tracking.registry import locate
@@ -52,7 +52,7 @@ class LabelIssue:
 
 
 def rank_label_issues(
-    config: RunConfig, runs: Sequence[str], say: Log = lambda _: None
+    config: RunConfig, runs: Sequence[str], say: Log = silent
 ) -> list[LabelIssue]:
     """Rank all images of train and val by how much a model contradicts their labels.
 

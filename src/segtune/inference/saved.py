@@ -87,8 +87,11 @@ class FolderModel(ABC):
             if saved.kind == "labeler" and cls.KIND == "segmenter":
                 hint = " Use it in a workflow (conf/workflow/)."
             raise DataError(f"'{saved.name}' is a {saved.kind}, not a {cls.KIND}.{hint}")
+        torch.empty(0, device=default_device(device))  # a missing GPU is no fault of the folder
         try:
             return cls._build(saved, device)
+        except torch.OutOfMemoryError:
+            raise
         except (LookupError, TypeError, ValueError, RuntimeError) as error:
             raise DataError(
                 f"{cls.KIND} '{saved.name}': the description does not fit the weights ({error})."

@@ -30,7 +30,7 @@ from segtune.inference.scale import MAX_LOOK, Piece, Scale, at_size, resized
 from segtune.inference.tiling import Part, ReadWindow, TileGrid, Tiling, blended, windows_of
 from segtune.models.build import build
 from segtune.models.segmentation_model import SegmentationModel
-from segtune.runtime.log import Log
+from segtune.runtime.log import Log, silent
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,11 @@ class Segmenter(FolderModel):
         self.scale = Scale(tuple(image_size), dict(info.get("dataset", {})).get("metres"))
         self.engine = Eager(self.model)
 
-    def using(self, runtime: str, graphs: bool = False, say: Log = lambda _: None) -> "Segmenter":
+    def using(self, runtime: str, graphs: bool = False, say: Log = silent) -> "Segmenter":
         """Return a segmenter with the same weights that computes with another engine.
 
         Args:
-            runtime: a name in `engines.ENGINES`; `auto` measures which engine is fastest here.
+            runtime: a name in `choices.ENGINES`; `auto` measures which engine is fastest here.
             graphs: let `auto` trace graphs, which takes seconds.
 
         Raises:

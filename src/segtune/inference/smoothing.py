@@ -115,7 +115,7 @@ class Flicker:
 
 @dataclass
 class Tracker:
-    """Give regions of consecutive frames the same number where they show the same thing.
+    """Give each object the same number in all frames of a video.
 
     Regions of one concept are matched by the IoU of their masks (Hungarian method). A region that
     is hidden for a few frames keeps its number.

@@ -37,14 +37,16 @@ def atomic_folder(target: Path, overwrite: bool) -> Iterator[Path]:
     After an error the unfinished folder is removed, and an earlier `target` stays as it was.
 
     Args:
-        overwrite: replace an earlier folder. Otherwise an earlier folder stays, as when another
-            process has built the same one first.
+        overwrite: replace an earlier folder, and an unfinished one that a crash has left.
+            Otherwise several processes may build the same folder, and the first one stays.
 
     Raises:
         OSError: the folder cannot be written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{uuid4().hex}.part")
+    unfinished = target.with_name(f".{target.name}.part" if overwrite else f".{uuid4().hex}.part")
+    if overwrite:
+        shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     try:
         yield unfinished

@@ -13,7 +13,7 @@ from tenacity import (
 )
 
 from segtune.errors import StorageError
-from segtune.runtime.log import Log
+from segtune.runtime.log import Log, silent
 
 Result = TypeVar("Result")
 
@@ -66,7 +66,7 @@ def is_passing(error: BaseException) -> bool:
 
 
 def with_backoff(
-    action: Callable[[], Result], say: Log = lambda _: None, patience: float = PATIENCE
+    action: Callable[[], Result], say: Log = silent, patience: float = PATIENCE
 ) -> Result:
     """Call a function, and call it again after a pause as long as it fails for a temporary reason.
 

@@ -61,7 +61,7 @@ class Dimension:
         return FloatDistribution(self.low, self.high, self.log, None if self.log else self.step)
 
     def values(self) -> Iterable[Any] | None:
-        """Return all values of the dimension; None if it is continuous."""
+        """Iterate over all values of the dimension; None if it is continuous."""
         if self.choices is not None:
             return self.choices
         step = self.step or (1 if self.is_int else None)
@@ -70,8 +70,8 @@ class Dimension:
         if self.log:
             return range(int(self.low), int(self.high) + 1)
         count = int((self.high - self.low) / step + TOLERANCE) + 1
-        values = [self.low + number * step for number in range(count)]
-        return [int(value) for value in values] if self.is_int else values
+        values = (self.low + number * step for number in range(count))  # may be 2**31 seeds
+        return (int(value) for value in values) if self.is_int else values
 
     def describe(self) -> str:
         """Return the key with its values, as a user types them.

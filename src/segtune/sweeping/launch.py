@@ -14,7 +14,7 @@ from segtune.config.compose import compose
 from segtune.config.schema import TrackingConfig
 from segtune.data.sources import open_source
 from segtune.errors import ConfigError, Interrupted, PartialError, SegtuneError
-from segtune.runtime.log import Log
+from segtune.runtime.log import Log, silent
 from segtune.sweeping.identity import facts_of
 from segtune.sweeping.launchers import LAUNCHERS, SweepStopped
 from segtune.sweeping.location import remember, remembered, sweep_folder, without_password
@@ -63,7 +63,7 @@ class SweepResult:
         }
 
 
-def run_sweep(name: str, overrides: list[str], say: Log = lambda _: None) -> SweepResult:
+def run_sweep(name: str, overrides: list[str], say: Log = silent) -> SweepResult:
     """Run a sweep to its total.
 
     Args:

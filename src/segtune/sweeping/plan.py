@@ -4,7 +4,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from segtune.runtime.log import Log
+from segtune.runtime.log import Log, silent
 from segtune.sweeping.budget import trial_seconds
 from segtune.sweeping.launch import located, threads_of, with_workers
 from segtune.sweeping.location import sweep_folder
@@ -87,7 +87,7 @@ class SweepPlan:
         return [self.space.overrides_of(values)[fixed:] for values in self.space.enqueued]
 
 
-def plan_sweep(name: str, overrides: list[str], say: Log = lambda _: None) -> SweepPlan:
+def plan_sweep(name: str, overrides: list[str], say: Log = silent) -> SweepPlan:
     """Return the space of a sweep, and the forecast of its time; start and write nothing.
 
     Raises:

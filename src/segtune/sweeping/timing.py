@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from segtune.errors import SegtuneError
-from segtune.runtime.log import Log
+from segtune.runtime.log import Log, silent
 from segtune.sweeping.dimensions import Dimension, literal
 from segtune.sweeping.launch import threads_of
 from segtune.sweeping.space import Space
@@ -73,7 +73,7 @@ class _TemplateTiming:
     untimed: list[str]
 
 
-def time_choices(spec: SweepSpec, space: Space, say: Log = lambda _: None) -> Timing:
+def time_choices(spec: SweepSpec, space: Space, say: Log = silent) -> Timing:
     """Time each template, and one at a time the choices that change a step's cost.
 
     At least the first and the last choice of a key are timed, and as many others as _MAX_TIMED

@@ -68,6 +68,9 @@ class WorkerTask:
         return cls(spec, folder, data["parent"], data["threads"])
 
 
+Task = WorkerTask  # jobs that 0.1.0 queued on Slurm name the class so
+
+
 def command(task: WorkerTask, label: str) -> list[str]:
     """Return the command that starts a worker; `start` sends the task to its standard input."""
     return [sys.executable, "-m", "segtune.sweeping.worker", label, str(task.folder)]

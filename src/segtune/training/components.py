@@ -290,8 +290,8 @@ def _initial_model(
 def build_augment(config: RunConfig, train: Decoded, num_classes: int) -> Augment:
     """Build the augmentation of the train images.
 
-    Without crops, a view has the size of the images if they all have one, else it is a square of
-    their shortest side.
+    Without crops, views have the size of the images if all images have one size; else they are
+    squares of the shortest side.
     """
     shapes = {(shape[0], shape[1]) for shape in shapes_of(train.images)}
     side = min(min(shape) for shape in shapes)

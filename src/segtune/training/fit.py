@@ -37,7 +37,7 @@ def fit(
     hooks: RunHooks | None = None,
     *,
     stop: StopRequest | None = None,
-    say: Log = lambda _: None,
+    say: Log = silent,
 ) -> RunResult:
     """Fine-tune one model, track the run, and save the segmenter of the best epoch.
 

@@ -170,7 +170,7 @@ def _advice_without_checkpoint(record: RunRecord) -> str:
         return _command_for_new_run(record).strip() or "Train anew without resume."
     weights = f"hp.pretrained_weights=runs:/{record.id}"
     return (
-        "Trials of sweeps keep none after they finish, nor do runs of segtune 0.1.0. Start a new "
+        "Trials of sweeps keep none after they finish, nor do runs of early versions. Start a new "
         f"run from its weights, with {weights}.{_command_for_new_run(record, weights)}"
     )
 

@@ -16,7 +16,7 @@ from segtune.training.run_timing import PATIENCE, RunTiming, measure_timing
 
 _MIN_VALIDATIONS, _MAX_VALIDATIONS = 3, 20  # of a run with a time limit
 _VALIDATION_SHARE = 0.05  # of the time; between the two limits above
-_USABLE_SHARE = 0.85  # of a time limit: the fastest steps are measured, and nothing around them
+_USABLE_SHARE = 0.85  # of a time limit: steps are timed at their fastest, without overhead
 _NUM_EPOCHS_LIMIT = 100_000  # for a template without a limit of its own
 _MAX_GPU_WORKERS = 4
 _USABLE_GPU_MEMORY = 0.9
@@ -70,8 +70,8 @@ def within_minutes(components: RunComponents, started: float, say: Log) -> RunCo
     max_validations = max(_MIN_VALIDATIONS, min(_MAX_VALIDATIONS, affordable))
     epochs, seconds = _most_epochs(components, timing, seconds_left, max_validations)
     say(
-        f"{epochs} epochs fit into trainer.minutes={config.trainer.minutes:g} here, "
-        f"{seconds:.0f} s of them"
+        f"{epochs} epochs fit into trainer.minutes={config.trainer.minutes:g}; they take about "
+        f"{seconds:.0f} s"
     )
     val_every = max(config.trainer.val_every, -(-epochs // max_validations))
     trainer = config.trainer.model_copy(update={"minutes": None, "val_every": val_every})

@@ -18,7 +18,7 @@ from segtune.data.audit.findings import Finding, merge
 from segtune.data.audit.names import check_names
 from segtune.data.source.layout import Source
 from segtune.errors import DataError
-from segtune.runtime.log import Log
+from segtune.runtime.log import Log, silent
 from segtune.runtime.progress import ProgressReporter
 
 _CONCERN_ALL = ("empty_class", "foreign_path", "list_entry")
@@ -88,7 +88,7 @@ class Audit:
         }
 
 
-def audit(source: Source, image_size: Sequence[int], say: Log = lambda _: None) -> Audit:
+def audit(source: Source, image_size: Sequence[int], say: Log = silent) -> Audit:
     """Examine all splits.
 
     Raises:

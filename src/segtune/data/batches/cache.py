@@ -29,7 +29,7 @@ from segtune.data.source.layout import Source
 from segtune.data.source.pairs import Pair
 from segtune.errors import DataError
 from segtune.runtime.atomic import atomic_file
-from segtune.runtime.log import Log
+from segtune.runtime.log import Log, silent
 from segtune.runtime.progress import ProgressReporter
 
 _VERSION = 2  # raise it if the same files decode to other arrays
@@ -45,7 +45,7 @@ def load_split(
     image_size: Sequence[int],
     stored_masks: bool = False,
     cache: CacheConfig | None = None,
-    say: Log = lambda _: None,
+    say: Log = silent,
 ) -> Decoded:
     """Load a split: the first process decodes and checks it, all others map the result.
 

@@ -34,7 +34,7 @@ from segtune.models.folder import state_hash
 from segtune.models.probe import add_result, read_results
 from segtune.models.segmentation_model import SegmentationModel
 from segtune.models.timing import call_seconds, fastest, fastest_in_turns
-from segtune.runtime.log import Log
+from segtune.runtime.log import Log, silent
 
 LEAST_AGREEMENT = 0.995
 _ROUNDS = 3
@@ -118,7 +118,7 @@ class Fastest(Eager):
         model: SegmentationModel,
         graphs: bool = False,
         cache: Path | None = None,
-        say: Log = lambda _: None,
+        say: Log = silent,
     ) -> None:
         super().__init__(model, "auto")
         self.graphs, self.say = graphs, say
@@ -199,7 +199,7 @@ def make_engine(
     name: str,
     size: tuple[int, int],
     graphs: bool = False,
-    say: Log = lambda _: None,
+    say: Log = silent,
 ) -> Eager:
     """Return an engine by name.
 

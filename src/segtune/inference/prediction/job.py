@@ -27,7 +27,7 @@ from segtune.inference.prediction.writing import FOLDERS, Writer
 from segtune.inference.prediction.written import Record
 from segtune.inference.segmenter import Segmenter
 from segtune.inference.workflow.workflow import Workflow
-from segtune.runtime.log import Log
+from segtune.runtime.log import Log, silent
 from segtune.runtime.signals import StopRequest
 
 _MANY = 500  # images and frames for which tracing a graph, which takes seconds, can pay
@@ -36,7 +36,7 @@ _MANY = 500  # images and frames for which tracing a graph, which takes seconds,
 def predict(
     model: Segmenter | Workflow,
     request: PredictionRequest,
-    say: Log = lambda _: None,
+    say: Log = silent,
     progress: Progress = lambda *_: None,
 ) -> Prediction:
     """Write `regions.json` and the requested formats; outputs mirror the folders of the input.
