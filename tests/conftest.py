@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -83,6 +84,14 @@ def store_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_run(store_root: Path) -> RunResult:
     """A swift of width 16, trained for two epochs of two steps."""
     return segtune.train(*TINY, f"tracking.root='{store_root}'", say=lambda _: None)
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """Restore the number of threads: the format and the numerics of a training depend on it."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

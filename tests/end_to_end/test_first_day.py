@@ -107,7 +107,9 @@ def write_sweep(name: str, *words: str) -> None:
     Path("sweeps", f"{name}.yaml").write_text(text)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow  # 80 s on a quiet machine
+@pytest.mark.ci
+@pytest.mark.timeout(600)
 def test_each_step_runs_the_command_that_the_previous_step_printed(tmp_path, monkeypatch, capsys):
     work = tmp_path / "my work"
     work.mkdir()

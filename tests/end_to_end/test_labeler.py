@@ -74,9 +74,9 @@ def test_the_same_commands_train_sweep_compare_evaluate_and_promote_it(tmp_path)
         (["kind=labeler"], "labeler.concept has no value"),
         (
             ["kind=labeler", "labeler.concept=car", "template=unet"],
-            "one of its templates: mask_pool",
+            "take a template for it: mask_pool",
         ),
-        (["template=mask_pool"], "give kind=labeler"),
+        (["template=mask_pool"], "set kind=labeler"),
         (["labeler.concept=car"], "labeler.concept belongs to kind=labeler"),
         (["kind=labeller", "labeler.concept=car"], "did you mean 'labeler'"),
     ],

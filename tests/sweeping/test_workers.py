@@ -24,10 +24,8 @@ def test_auto_takes_the_number_of_workers_that_finishes_most_trials(monkeypatch,
         lambda _: RunTiming(0.0, costs[torch.get_num_threads()], 0.0, 0.0, 1),
     )
     before = torch.get_num_threads()
-    try:
-        number, reason = best_workers(compose([*TINY, f"tracking.root='{tmp_path}'"]).config)
-    finally:
-        torch.set_num_threads(before)
+    number, reason = best_workers(compose([*TINY, f"tracking.root='{tmp_path}'"]).config)
+    assert torch.get_num_threads() == before
     assert number == 4 and "4 of 1 threads: 75" in reason and "1 of 4 threads: 100" in reason
 
 

@@ -110,16 +110,19 @@ def best_workers(config: RunConfig) -> tuple[int, str]:
     the memory of a step decides.
     """
     cores = os.cpu_count() or 1
+    threads_before = torch.get_num_threads()  # `prepare` sets them, too
     trainer = config.trainer.model_copy(update={"threads": cores})
     components = prepare(config.model_copy(update={"trainer": trainer}), silent)
     if components.device.type == "cuda":
         return _workers_by_memory(components, cores)
     step_seconds = {}
-    for workers in range(1, cores + 1):
-        if cores % workers == 0:
-            torch.set_num_threads(cores // workers)
-            step_seconds[workers] = measure_timing(components).largest / workers
-    torch.set_num_threads(cores)
+    try:
+        for workers in range(1, cores + 1):
+            if cores % workers == 0:
+                torch.set_num_threads(cores // workers)
+                step_seconds[workers] = measure_timing(components).largest / workers
+    finally:
+        torch.set_num_threads(threads_before)
     best = min(step_seconds, key=lambda workers: step_seconds[workers])
     timings = ", ".join(
         f"{workers} of {cores // workers} threads: {1e3 * seconds:.0f}"
