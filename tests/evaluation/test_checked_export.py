@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import segtune
-from segtune.cli import main
+from segtune.cli.main import main
 from segtune.errors import ConfigError, DataError
 from segtune.inference.engines.graphs import FORMATS, Runtime, pool_by_sums, to_onnx
 from segtune.inference.segmenter import Segmenter
@@ -149,7 +149,7 @@ def test_a_missing_library_is_named_with_its_extra(monkeypatch, tiny_run, store_
     ],
 )
 def test_wrong_words_are_refused(words, code, hint, capsys):
-    assert main.main(["export", *words]) == code
+    assert main(["export", *words]) == code
     assert hint in capsys.readouterr().err
 
 

@@ -109,12 +109,12 @@ def test_a_cut_video_is_reported_and_its_frames_are_kept(segmenter, tmp_path, su
 
 
 def test_a_cut_video_ends_with_exit_code_four(tiny_run, tmp_path, capsys):
-    from segtune.cli import main
+    from segtune.cli.main import main
 
     content = clip(tmp_path / "c.mkv", height=96, width=128).read_bytes()
     (tmp_path / "c.mkv").write_bytes(content[: int(len(content) * 0.6)])
     words = [f"model={tiny_run.segmenter}", f"source={tmp_path / 'c.mkv'}", "output=out", "--json"]
-    assert main.main(["predict", *words]) == 4
+    assert main(["predict", *words]) == 4
     assert json.loads(capsys.readouterr().out)["partial"]
 
 
