@@ -75,7 +75,7 @@ def _check_step(dimension: Dimension, step: float, declared_step: float | None) 
     if step <= 0:
         raise ConfigError(f"search.{key}: step {step:g} must lie above 0.")
     if dimension.is_int and step != int(step):
-        raise ConfigError(f"search.{key}: step {step:g} is not a whole number, as the key takes.")
+        raise ConfigError(f"search.{key}: it takes whole numbers, and step {step:g} is not one.")
     if declared_step and not _divides(declared_step, step):
         raise ConfigError(
             f"search.{key}: step {step:g} leaves the template's values, which have a step of "
