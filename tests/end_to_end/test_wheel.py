@@ -39,15 +39,16 @@ def test_a_wheel_works_outside_the_checkout(tmp_path):
     empty = tmp_path / "empty folder"
     empty.mkdir()
 
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+
     def segtune(*words):
-        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
         command = [str(python), "-m", "segtune", *words]
         return subprocess.run(
             command, cwd=empty, capture_output=True, text=True, timeout=250, env=environment
         )
 
     ask = [str(python), "-c", "import segtune; print(segtune.__file__)"]
-    where = subprocess.run(ask, cwd=empty, capture_output=True, text=True)
+    where = subprocess.run(ask, cwd=empty, capture_output=True, text=True, env=environment)
     assert str(tmp_path) in where.stdout
     assert "segformer" in segtune("templates").stdout
     done = segtune("train", *TINY, "hp.num_epochs=1", "--json")

@@ -44,8 +44,13 @@ def current_word(word: str) -> str:
 
 
 def keys_of(words: Iterable[Any]) -> list[str]:
-    """Return the keys of `key=value` words; anything that is no text has none."""
-    return [_WORD.fullmatch(word)[2].strip() for word in words if isinstance(word, str)]  # type: ignore[index]
+    """Return the keys of `key=value` words; anything that is not text has none."""
+    keys = []
+    for word in words:
+        match = _WORD.fullmatch(word) if isinstance(word, str) else None
+        if match:
+            keys.append(match[2].strip())
+    return keys
 
 
 def old_keys(tree: Mapping[str, Any]) -> list[str]:

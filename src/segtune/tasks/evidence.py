@@ -108,7 +108,7 @@ def collect_evidence(
 
 
 def _origin(classes: ClassTable, split: Decoded, facts: SplitFacts, unit: str) -> Origin:
-    """What was measured, where and when; the segmenter's hash follows when it is saved."""
+    """The facts of a measurement: data, machine, time; saving the segmenter adds its hash."""
     return Origin(
         dataset=facts.dataset,
         split=facts.split,
