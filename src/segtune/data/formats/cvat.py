@@ -1,6 +1,5 @@
 """CVAT: "CVAT for images" XML, with polygons, boxes, ellipses and masks."""
 
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from segtune.data.formats.areas import (
 from segtune.data.formats.finding import FileFinder, image_name, split_in
 from segtune.data.formats.shapes import Draw, PolygonRule
 from segtune.data.source.files import walk
+from segtune.data.source.text import read_xml, xml_tag
 from segtune.errors import DataError
 
 
@@ -29,11 +29,7 @@ def find_files(root: Path) -> list[Path]:
     """CVAT's XML files below root."""
     files = []
     for file in walk(root, (".xml",)):
-        try:
-            _, first = next(ElementTree.iterparse(root / file, events=("start",)))
-        except (ElementTree.ParseError, StopIteration, OSError):
-            continue
-        if first.tag == "annotations":
+        if xml_tag(root / file) == "annotations":
             files.append(root / file)
     return files
 
@@ -76,10 +72,7 @@ def _parse(path: Path) -> Any:
             f"'{path}' defines XML entities, which annotations do not need; "
             "they are not expanded. Remove them."
         )
-    try:
-        tree = ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as error:
-        raise DataError(f"'{path}' cannot be read as XML: {error}") from None
+    tree = read_xml(path)
     if tree.find("track") is not None:
         raise DataError(
             f"'{path}' is CVAT's form for video, with tracks; export it as 'CVAT for images 1.1'."

@@ -1,5 +1,6 @@
 """Find annotation files, and the image files that annotations name."""
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -105,16 +106,31 @@ class FileFinder:
 
 
 def json_files(root: Path, is_format: Callable[[Any], bool]) -> list[Path]:
-    """The JSON files below root whose content is of a format; unreadable files are skipped."""
+    """The JSON files below root whose content is of a format; files that are no JSON are skipped.
+
+    A file in an encoding that is not read is judged by its keys, which are ASCII: reading it then
+    names the encoding.
+    """
     files = []
     for file in walk(root, (".json",)):
         try:
             content = read_json(root / file)
         except DataError:
-            continue
+            content = _in_any_encoding(root / file)
         if is_format(content):
             files.append(root / file)
     return files
+
+
+def _in_any_encoding(path: Path) -> Any:
+    """The content of a JSON file whose text may be wrong; None for a file that is no JSON."""
+    # in GBK, a backslash may be half of a character; as Latin-1 it would escape what follows
+    for encoding in ("gb18030", "latin-1"):
+        try:
+            return json.loads(path.read_bytes().decode(encoding))
+        except (OSError, ValueError, RecursionError):
+            continue
+    return None
 
 
 def image_name(path: Path, root: Path) -> str:

@@ -25,6 +25,7 @@ from segtune.data.formats.finding import FileFinder, image_name, json_files, spl
 from segtune.data.formats.shapes import Draw, PolygonRule
 from segtune.data.reading.images import read_mask
 from segtune.data.source.files import read_json
+from segtune.data.source.text import read_lines
 from segtune.errors import DataError
 
 
@@ -62,8 +63,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
 def _labels_txt(root: Path) -> list[str]:
     for path in (root / "labels.txt", root.parent / "labels.txt"):
         if path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            return [line.strip() for line in lines if line.strip()]
+            return read_lines(path)
     return []
 
 

@@ -1,6 +1,7 @@
 """A table of pairs: CSV or JSONL with columns image and mask, and optionally split and group."""
 
 import csv
+import io
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from segtune.data.formats.finding import FileFinder, image_name
 from segtune.data.reading.images import MASK_SUFFIXES
 from segtune.data.reading.masks import MaskReader
 from segtune.data.source.files import read_mapping, walk
+from segtune.data.source.text import read_text
 from segtune.errors import ConfigError, DataError
 
 
@@ -68,12 +70,12 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
 def _read_rows(path: Path, limit: int | None = None) -> list[dict[str, Any]]:
     """The first rows of a table, or all of them; one empty row if there are none."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows: Iterable[Any] = csv.DictReader(file)
-            if path.suffix.lower() != ".csv":
-                rows = (json.loads(line) for line in file if line.strip())
-            first_rows = list(islice(rows, limit))
-    except (OSError, ValueError, csv.Error) as error:
+        text = read_text(path)
+        rows: Iterable[Any] = csv.DictReader(io.StringIO(text))
+        if path.suffix.lower() != ".csv":
+            rows = (json.loads(line) for line in text.split("\n") if line.strip())
+        first_rows = list(islice(rows, limit))
+    except (ValueError, csv.Error) as error:
         raise DataError(
             f"'{path}' cannot be read as a table: {' '.join(str(error).split())[:200]}"
         ) from None

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from segtune.config.dataset_schema import DatasetConfig
@@ -19,8 +18,9 @@ from segtune.data.formats.areas import (
 from segtune.data.formats.finding import image_name, split_in
 from segtune.data.formats.shapes import Bits, Draw, PolygonRule, polygons
 from segtune.data.reading.images import IMAGE_SUFFIXES
-from segtune.data.source.files import walk
+from segtune.data.source.files import read_mapping, walk
 from segtune.data.source.splits import is_absolute
+from segtune.data.source.text import read_text
 from segtune.errors import DataError
 
 _TABLES_READ = 20  # YAML files that are tried
@@ -30,11 +30,10 @@ def find_files(root: Path) -> Path | None:
     """YOLO's table of classes below root: a YAML with `names`, and `train` or `nc`."""
     for file in list(walk(root, (".yaml", ".yml")))[:_TABLES_READ]:
         try:
-            content = yaml.safe_load((root / file).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            content = read_mapping(root / file)
+        except DataError:
             continue
-        is_table = isinstance(content, dict) and "names" in content
-        if is_table and ("train" in content or "nc" in content):
+        if "names" in content and ("train" in content or "nc" in content):
             return root / file
     return None
 
@@ -48,7 +47,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     table = find_files(root)
     assert table is not None  # the caller looked
     top = table.parent
-    content = yaml.safe_load(table.read_text(encoding="utf-8"))
+    content = read_mapping(table)
     listed = content["names"]
     names = [str(n) for n in (listed.values() if isinstance(listed, dict) else listed)]
     rule: PolygonRule = "outline" if options.polygons == "outline" else "coco"
@@ -74,7 +73,7 @@ def _path_note(table: Path, content: dict[str, Any]) -> list[str]:
 
 def _read_areas(path: Path, names: list[str], rule: PolygonRule) -> list[Area]:
     areas = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
             class_id, points = _parse_line(line, f"'{path}' line {number}", len(names))
             areas.append(Area(names[class_id], _polygon(points, rule)))

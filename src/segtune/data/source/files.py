@@ -14,6 +14,7 @@ from typing import Any
 import platformdirs
 import yaml
 
+from segtune.data.source.text import read_text
 from segtune.errors import DataError
 
 _BATCH = 20_000  # files that are looked up, hashed and stored together
@@ -69,8 +70,8 @@ def read_json(path: Path) -> Any:
         DataError: it cannot be read.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
         raise _unreadable(path, error, " as JSON") from None
 
 
@@ -81,8 +82,8 @@ def read_mapping(path: Path) -> dict[str, Any]:
         DataError: it cannot be read, or holds something else.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
         raise _unreadable(path, error, " as YAML") from None
     if not isinstance(content, dict):
         raise DataError(f"'{path}' holds {type(content).__name__}; a mapping of keys is expected.")

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segtune.config.dataset_schema import SplitsConfig
+from segtune.data.source.text import read_lines
 from segtune.errors import DataError
 
 
@@ -150,11 +151,7 @@ def read_list(path: Path) -> list[str]:
     Raises:
         DataError: it cannot be read.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"dataset.splits.lists: '{path}' cannot be read: {error}") from None
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    return [line for line in read_lines(path) if not line.startswith("#")]
 
 
 def resolve_names(lines: Sequence[str], files: Mapping[str, str], path: Path) -> list[str]:
