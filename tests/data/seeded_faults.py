@@ -144,6 +144,29 @@ def one_zero_255(root: Path, number: int = 5) -> str:
     return change_mask(root, number, bright_car)
 
 
+def in_opacity(root: Path) -> str:
+    """White masks whose alpha channel is the object."""
+
+    def change(mask: np.ndarray) -> np.ndarray:
+        white = np.full((*mask.shape, 4), 255, np.uint8)
+        white[..., 3] = bright_car(mask)
+        return white
+
+    return change_all_masks(root, change)
+
+
+def second_mask(root: Path, number: int = 5) -> str:
+    mask = Image.open(mask_path(root, number))
+    mask.save(mask_path(root, number).with_suffix(".tif"))
+    return f"masks/train/{number:03d}.tif"
+
+
+def preview(root: Path, number: int = 5) -> str:
+    picture = Image.fromarray(colored(read_pixels(mask_path(root, number))))
+    picture.save(mask_path(root, number).with_suffix(".jpg"))
+    return f"masks/train/{number:03d}.jpg"
+
+
 def palette(root: Path, number: int = 5) -> str:
     """Colours as the classes have them, indices of another tool."""
     mask = read_pixels(mask_path(root, number))

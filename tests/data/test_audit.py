@@ -63,6 +63,8 @@ FAULTS: list[tuple[str, Callable[[Path], str], dict]] = [
     ("unknown_ids", seeds.deep, {}),
     ("mask_0_255", seeds.zero_255, TWO_CLASSES),
     ("mask_0_255", seeds.one_zero_255, {}),
+    ("mask_unclear", seeds.in_opacity, TWO_CLASSES),
+    ("two_masks", seeds.second_mask, {}),
     ("mask_palette", seeds.palette, {}),
     ("mask_rgb", seeds.rgb, {}),
     ("mask_rgb", seeds.every_rgb, {}),
@@ -108,6 +110,7 @@ def test_a_fault_is_found_in_its_file_and_its_fix_works(root, tmp_path, kind, se
         ("rare_class", seeds.rare, "sampling=rare_crops loss.class_weights=effective"),
         ("too_small", seeds.tiny, "'hp.image_size=[64]'"),
         ("missing_image", seeds.no_image, "add the images, or remove the masks"),
+        ("mask_preview", seeds.preview, "remove one"),
     ],
 )
 def test_a_weakness_is_reported_with_the_line_that_helps(root, kind, seed, repair):
@@ -120,7 +123,7 @@ def test_a_weakness_is_reported_with_the_line_that_helps(root, kind, seed, repai
 
 def test_every_kind_of_fault_is_tried():
     tried = {kind for kind, _, _ in FAULTS}
-    tried |= {"rare_class", "too_small", "missing_image", "unknown_colors"}
+    tried |= {"rare_class", "too_small", "missing_image", "unknown_colors", "mask_preview"}
     assert set(KINDS) == tried
 
 

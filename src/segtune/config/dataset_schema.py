@@ -20,7 +20,10 @@ Keys of the config come before it.
 """
 
 MaskId = Annotated[int, Field(ge=0, le=255)]
-MaskFormat = Literal["index", "rgb", "rgb_nearest", "binary"]
+StoredId = Annotated[int, Field(ge=-(2**31), le=2**32 - 1)]
+"""A value that a mask file stores: also negative, or of 16 or 32 bits."""
+
+MaskFormat = Literal["index", "rgb", "rgb_nearest", "binary", "alpha"]
 
 
 class Settings(BaseModel):
@@ -158,7 +161,7 @@ class FixesConfig(Settings):
     lists: dict[str, list[str]] = {}
     splits: SplitsConfig | None = None
     classes: list[Any] | None = None
-    label_map: dict[MaskId, MaskId] = {}
+    label_map: dict[StoredId, MaskId] = {}
     mask_format: MaskFormat | None = None
     reduce_zero_label: bool | None = None
 
@@ -196,13 +199,15 @@ class DatasetConfig(Settings):
         mask_suffix: end of every mask's stem that its image lacks.
         mask_format: `index` masks hold ids (index, grey or palette; the colours of a palette do not
             matter). `rgb` masks hold exactly the colours of the class table, `rgb_nearest` about
-            these colours. `binary` masks are 0 for class 0 and bright for class 1.
+            these colours. `binary` masks are 0 for class 0 and bright for class 1; a mask of two
+            values is 0 and any other value. `alpha` masks are class 1 where they are opaque.
         classes: names, or mappings with name, color and finer; null reads `classes.yaml` in root.
         ignore: mask ids that neither the loss nor any metric counts.
         ignore_colors: colours of a mask that neither the loss nor any metric counts.
         finer: folder of finer masks under root. Each pixel holds the index of its finer label in
             the list of its class; 255 is none.
-        label_map: mask id -> id, applied before the class table is checked; 255 is ignored.
+        label_map: mask id -> id, applied before the class table is checked; 255 is ignored. Also
+            ids that no class may have are mapped, such as -1 or 1000.
         reduce_zero_label: ignore id 0 and lower every other id by one, after `label_map`.
         groups: regular expression; its first match in an image's name is the group of the image
             (video, scene, patient). Images of one group are not independent: splits keep them
@@ -231,7 +236,7 @@ class DatasetConfig(Settings):
     classes: list[Any] | None = None
     ignore: list[MaskId] = [255]
     ignore_colors: list[Annotated[list[MaskId], Field(min_length=3, max_length=3)]] = []
-    label_map: dict[MaskId, MaskId] = {}
+    label_map: dict[StoredId, MaskId] = {}
     reduce_zero_label: bool = False
     groups: Annotated[str, AfterValidator(_compiles)] | None = None
     splits: SplitsConfig | None = None

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segtune.data.reading.decoding import decode, open_image
 from segtune.data.reading.images import read_image, resize_mask, stored_size, target_size
+from segtune.data.reading.mask_values import mask_values
 from segtune.data.source.files import read_bytes
 from segtune.data.source.layout import Source
 from segtune.errors import DataError
@@ -41,6 +41,7 @@ class PairFacts:
         palette: index -> RGB, of a palette mask.
         num_colors: of a mask of colours.
         blend: share of the borders that pass through a value between both sides; see `blend_of`.
+        strange_blend: the same share, of values that are no known id or colour.
         counts: pixels of each class as training reads them, (C,); `small_counts` at the check's
             image size.
         digest: sha256 of the image's bytes.
@@ -64,6 +65,7 @@ class PairFacts:
     palette: dict[int, Color] = field(default_factory=dict)
     num_colors: int = 0
     blend: float = 0.0
+    strange_blend: float = 0.0
     counts: NDArray[np.int64] | None = None
     small_counts: NDArray[np.int64] | None = None
     digest: bytes = b""
@@ -97,7 +99,7 @@ def examine(facts: PairFacts, source: Source, image_size: Sequence[int]) -> None
         return
     try:
         data = read_bytes(facts.mask)
-        _examine_mask(facts, data)
+        _examine_mask(facts, data, source)
     except DataError as error:
         facts.mask_fault = str(error)
         return
@@ -142,33 +144,34 @@ def _signs(terms: NDArray[Any]) -> NDArray[np.uint8]:
     return np.packbits((terms > np.median(terms)).ravel())
 
 
-def _examine_mask(facts: PairFacts, data: bytes) -> None:
-    name = str(facts.mask)
-    image = open_image(data, name)
-    facts.encoding = str(image.format)
-    palette = image.getpalette() if image.mode == "P" else None
-    pixels = np.array(decode(image, name, upright=False))
-    if pixels.ndim == 3 and (pixels[..., :3] == pixels[..., :1]).all():
-        pixels = pixels[..., 0]
+def _examine_mask(facts: PairFacts, data: bytes, source: Source) -> None:
+    mask = mask_values(data, str(facts.mask))
+    pixels = mask.pixels
+    facts.encoding = mask.encoding
     facts.mask_size = (pixels.shape[0], pixels.shape[1])
     if pixels.ndim == 3:
-        _note_colors(facts, pixels[..., :3])
+        known = source.classes.palette + [tuple(c) for c in source.config.ignore_colors]
+        _note_colors(facts, pixels, known)
         return
-    facts.blend = blend_of(pixels)
+    facts.blend, facts.strange_blend = blend_of(pixels, source.masks.ids_of(pixels) < 0)
     values, counts = np.unique(pixels, return_counts=True)
     for value, count in zip(values[:_VALUES_NOTED], counts, strict=False):
         facts.values[int(value)] = int(count)
-    if palette is None:
+    if mask.palette is None:
         return
     for value in facts.values:
-        color = palette[3 * value : 3 * value + 3]
+        color = mask.palette[3 * value : 3 * value + 3]
         if len(color) == 3:
             facts.palette[value] = (color[0], color[1], color[2])
 
 
-def _note_colors(facts: PairFacts, pixels: NDArray[np.uint8]) -> None:
-    packed = pixels.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
-    facts.blend = blend_of(pixels.sum(2, dtype=np.int64))
+def _note_colors(
+    facts: PairFacts, pixels: NDArray[np.uint8], known: Sequence[tuple[int, ...]]
+) -> None:
+    weights = np.array([65536, 256, 1], np.uint32)
+    packed = pixels.astype(np.uint32) @ weights
+    is_strange = ~np.isin(packed, np.array(known, np.uint32).reshape(-1, 3) @ weights)
+    facts.blend, facts.strange_blend = blend_of(pixels.sum(2, dtype=np.int64), is_strange)
     values, counts = np.unique(packed, return_counts=True)
     facts.num_colors = len(values)
     for index in np.argsort(-counts)[:_COLORS_NOTED]:
@@ -176,18 +179,23 @@ def _note_colors(facts: PairFacts, pixels: NDArray[np.uint8]) -> None:
         facts.colors[value >> 16, value >> 8 & 255, value & 255] = int(counts[index])
 
 
-def blend_of(values: NDArray[np.generic]) -> float:
-    """Share of the borders, 0..1, that pass through a value between those of both sides.
+def blend_of(values: NDArray[np.generic], is_strange: NDArray[np.bool_]) -> tuple[float, float]:
+    """Shares of the borders, 0..1, that pass through a value, and a strange value, in between.
 
-    It is 0.03 at most in CamVid's masks, and 0.25 or more in a mask resized with interpolation.
+    The first is 0.03 at most in CamVid's masks, and 0.25 or more in a mask resized with
+    interpolation. A class of thin outlines is in between as well, but its value is no strange one.
+
+    Args:
+        is_strange: pixels whose value is no known id or colour, (H, W).
     """
-    grid = values.astype(np.int32)
-    rows = (grid[:, :-2], grid[:, 1:-1], grid[:, 2:])
-    columns = (grid[:-2], grid[1:-1], grid[2:])
-    between, borders = 0, 0
-    for first, middle, last in (rows, columns):
+    grid = values.astype(np.int64)
+    rows = (grid[:, :-2], grid[:, 1:-1], grid[:, 2:], is_strange[:, 1:-1])
+    columns = (grid[:-2], grid[1:-1], grid[2:], is_strange[1:-1])
+    between, strange, borders = 0, 0, 0
+    for first, middle, last, is_middle_strange in (rows, columns):
         rises = (first < middle) & (middle < last)
         falls = (first > middle) & (middle > last)
         between += int((rises | falls).sum())
+        strange += int(((rises | falls) & is_middle_strange).sum())
         borders += int((first != middle).sum())
-    return between / max(1, borders)
+    return between / max(1, borders), strange / max(1, borders)

@@ -19,6 +19,8 @@ BLENDED = 0.12
 Masks that were never resized have at most 0.03, resized ones 0.25 or more.
 """
 
+_STRANGE = 0.02  # a resized mask also has values in between that no class has
+
 _NEAR_COLOR = 25  # distance in RGB
 _NEAR_SHARE = 0.8  # share of a mask's pixels that must be near a known colour
 
@@ -28,8 +30,9 @@ Fixes = dict[str, Any]
 def check_files(source: Source, pairs: Sequence[PairFacts]) -> list[Finding]:
     """Findings on images and masks one by one; each pair counts with its first fault."""
     by_kind: dict[str, list[tuple[PairFacts, str]]] = {}
+    stored = _StoredIds.of(pairs)
     for pair in pairs:
-        fault = _fault_of(source, pair)
+        fault = _fault_of(source, pair, stored)
         if fault is not None:
             kind, detail = fault
             by_kind.setdefault(kind, []).append((pair, detail))
@@ -48,7 +51,24 @@ def _faulty_file(pair: PairFacts, kind: str) -> Path:
     return pair.mask if pair.mask and is_of_mask else pair.image
 
 
-def _fault_of(source: Source, pair: PairFacts) -> tuple[str, str] | None:
+@dataclass(frozen=True)
+class _StoredIds:
+    """The values of all masks of a dataset.
+
+    Attributes:
+        has_void: whether 255 marks ignored pixels: a mask holds it beside another id than 0.
+    """
+
+    values: set[int]
+    has_void: bool
+
+    @classmethod
+    def of(cls, pairs: Sequence[PairFacts]) -> "_StoredIds":
+        has_void = any(255 in pair.values and set(pair.values) - {0, 255} for pair in pairs)
+        return cls(set().union(*(pair.values for pair in pairs)), has_void)
+
+
+def _fault_of(source: Source, pair: PairFacts, stored: _StoredIds) -> tuple[str, str] | None:
     """Kind and detail of a pair's first fault."""
     if pair.image_fault is not None:
         kind = "truncated_image"
@@ -67,9 +87,11 @@ def _fault_of(source: Source, pair: PairFacts) -> tuple[str, str] | None:
         kind = "exif_mismatch" if is_turned else "size_mismatch"
         sizes = f"image {_width_by_height(pair.size)}, mask {_width_by_height(pair.mask_size)}"
         return kind, f"'{source.short(pair.image)}': {sizes}"
-    if (source.mask_format(pair.image) or source.config.mask_format) != "index":
-        return ("unknown_colors", pair.class_fault) if pair.class_fault else None
-    fault = _index_fault(source, pair)
+    form = source.mask_format(pair.image) or source.config.mask_format
+    if form != "index":
+        kind = "unknown_colors" if form.startswith("rgb") else "mask_unclear"
+        return (kind, pair.class_fault) if pair.class_fault else None
+    fault = _index_fault(source, pair, stored)
     if fault is None:
         return None
     kind, detail = fault
@@ -80,27 +102,29 @@ def _width_by_height(size: tuple[int, int]) -> str:
     return f"{size[1]} x {size[0]}"
 
 
-def _index_fault(source: Source, pair: PairFacts) -> tuple[str, str] | None:
+def _index_fault(source: Source, pair: PairFacts, stored: _StoredIds) -> tuple[str, str] | None:
     """Kind and detail of the fault of a mask that should hold class ids."""
     num_classes = len(source.classes)
+    if pair.class_fault is not None and "alpha channel" in pair.class_fault:
+        return "mask_unclear", pair.class_fault
     if pair.encoding in ("JPEG", "MPO"):
         return "mask_jpeg", f"{len(pair.values) or pair.num_colors} values"
     if pair.colors:
-        is_blended = pair.blend > BLENDED and pair.num_colors > 2 * num_classes
+        is_blended = _is_blended(pair) and pair.num_colors > 2 * num_classes
         kind = "mask_antialiased" if is_blended else "mask_rgb"
         return kind, f"{pair.num_colors} colours, most often {next(iter(pair.colors))}"
     if _is_by_palette(source, pair):
         entries = [f"index {value} is {color}" for value, color in pair.palette.items()]
         return "mask_palette", ", ".join(entries[:4])
-    if pair.blend > BLENDED and len(pair.values) > 2:
+    if _is_blended(pair) and len(pair.values) > 2:
         return (
             "mask_antialiased",
             f"{pair.blend:.0%} of its borders pass through values in between",
         )
     values = set(pair.values)
-    if 255 in values and values <= {0, 255} and num_classes > 1:
-        return "mask_0_255", f"0 ({pair.values.get(0, 0):,} px), 255 ({pair.values[255]:,} px)"
-    unknown = values - _known_ids(source)
+    unknown = values - _known_ids(source, values)
+    if _is_one_object(source, values, unknown, stored):
+        return "mask_0_255", ", ".join(f"{v} ({count:,} px)" for v, count in pair.values.items())
     if unknown == {num_classes} and 0 not in values and not source.config.reduce_zero_label:
         ids = f"ids {min(values)}..{num_classes}, classes 0..{num_classes - 1}"
         return "mask_off_by_one", ids
@@ -110,9 +134,27 @@ def _index_fault(source: Source, pair: PairFacts) -> tuple[str, str] | None:
     return None
 
 
-def _known_ids(source: Source) -> set[int]:
-    """The stored ids that become a class or are ignored."""
-    return set(np.flatnonzero(source.masks.lookup >= 0).tolist())
+def _is_blended(pair: PairFacts) -> bool:
+    return pair.blend > BLENDED and pair.strange_blend > _STRANGE
+
+
+def _is_one_object(source: Source, values: set[int], unknown: set[int], stored: _StoredIds) -> bool:
+    """Whether a mask is 0 and one other value that stands for the object, not for an id."""
+    if len(source.classes) < 2 or 0 in unknown or len(values - {0}) != 1:
+        return False
+    (value,) = values - {0}
+    if value in source.config.label_map:
+        return False
+    if value == 255:
+        return not stored.has_void
+    is_everywhere = len(source.classes) == 2 and stored.values <= {0, value}
+    return value in unknown and (value == 65535 or is_everywhere)
+
+
+def _known_ids(source: Source, values: set[int]) -> set[int]:
+    """Those of some stored ids that become a class or are ignored."""
+    stored = np.array(sorted(values), np.int64)
+    return set(stored[source.masks.ids_of(stored) >= 0].tolist())
 
 
 def _is_by_palette(source: Source, pair: PairFacts) -> bool:
@@ -177,14 +219,15 @@ def _unrotated(case: _Case) -> Fixes:
 
 
 def _ignored(case: _Case) -> Fixes:
-    """Ignore unknown ids; leave out masks with ids beyond eight bits, which no map can hold."""
+    """Ignore unknown ids; leave out masks with ids beyond 32 bits, which no map can hold."""
     deep: list[PairFacts] = []
     unknown: set[int] = set()
     for pair in case.faulty:
-        if max(pair.values) > 255 or min(pair.values) < 0:
+        values = set(pair.values)
+        if max(values) >= 2**32 or min(values) < -(2**31):
             deep.append(pair)
         else:
-            unknown |= set(pair.values) - _known_ids(case.source)
+            unknown |= values - _known_ids(case.source, values)
     fixes = {"label_map": dict.fromkeys(sorted(unknown), IGNORE_INDEX)} if unknown else {}
     return {**fixes, **_quarantine(case.only(deep))}
 
@@ -194,6 +237,14 @@ def _binary(case: _Case) -> Fixes:
     if len(case.source.classes) != 2:
         return _quarantine(case)
     return {"mask_format": "binary"} if case.concerns_all else _read_as(case, "binary")
+
+
+def _by_opacity(case: _Case) -> Fixes:
+    """Read the object of two classes from the alpha channel; leave other masks out."""
+    hidden = [pair for pair in case.faulty if "opacity" in (pair.class_fault or "")]
+    if len(case.source.classes) != 2 or len(hidden) < len(case.faulty):
+        return _quarantine(case)
+    return {"mask_format": "alpha"} if case.concerns_all else _read_as(case, "alpha")
 
 
 def _by_color(case: _Case) -> Fixes:
@@ -261,6 +312,7 @@ _FIXES: dict[str, Callable[[_Case], Fixes]] = {
     "unknown_ids": _ignored,
     "unknown_colors": _nearest_color,
     "mask_0_255": _binary,
+    "mask_unclear": _by_opacity,
     "mask_palette": _by_color,
     "mask_rgb": _by_color,
     "mask_antialiased": _softened,

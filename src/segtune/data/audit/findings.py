@@ -47,8 +47,13 @@ KINDS = {
     "unknown_colors": FaultKind("error", "masks with colours that no class has", _STOPS),
     "mask_0_255": FaultKind(
         "error",
-        "masks of 0 and 255, where class ids are expected",
-        "the object would be ignored as 255",
+        "masks of 0 and one other value, such as 255, where class ids are expected",
+        "the object would be ignored as 255, or training would stop at it",
+    ),
+    "mask_unclear": FaultKind(
+        "error",
+        "masks that are not stored as dataset.mask_format says",
+        "training would stop at it",
     ),
     "mask_palette": FaultKind(
         "error",
@@ -74,6 +79,10 @@ KINDS = {
     "missing_mask": FaultKind("error", "images without a mask", _STOPS),
     "missing_image": FaultKind("warning", "masks without an image", "they are not used"),
     "two_images": FaultKind("error", "two images for one mask", _STOPS),
+    "two_masks": FaultKind("error", "two masks for one image", _STOPS),
+    "mask_preview": FaultKind(
+        "warning", "a JPEG beside a mask of the same name", "it is taken for a preview"
+    ),
     "case_clash": FaultKind("error", "names that differ only in upper and lower case", _OVERWRITES),
     "unicode_clash": FaultKind(
         "error", "names that look equal and differ in their Unicode form", _OVERWRITES

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from segtune.data.audit.examine import PairFacts
 from segtune.data.audit.findings import Finding, merge
-from segtune.data.source.layout import NamedImage, Source
+from segtune.data.source.layout import NamedImage, Source, is_preview
 from segtune.data.source.pairs import normal_name
 from segtune.data.source.splits import is_absolute, read_list, resolve_names
 from segtune.errors import DataError
@@ -22,6 +22,7 @@ def check_names(source: Source, splits: Sequence[str]) -> tuple[list[PairFacts],
         images = [(name, path) for name, path in listed if path not in quarantine]
         masks = _masks(source, split, images, listed)
         findings += _check_split(source, split, images, masks)
+        findings += _twin_masks(source, split, images)
         first_by_name: dict[str, Path] = {}
         for name, path in images:
             first_by_name.setdefault(name, path)
@@ -79,6 +80,23 @@ def _check_split(
         details = [f"'{file}'" for file in files]
         repair = "add the images, or remove the masks"
         findings.append(Finding("missing_image", files, details, repair))
+    return findings
+
+
+def _twin_masks(source: Source, split: str, images: Sequence[NamedImage]) -> list[Finding]:
+    """Images with several masks, whose files differ only in their suffix."""
+    masks, findings = source.all_masks(split), []
+    for name, path in images:
+        files = masks.get(name, [])
+        if len(files) < 2 or source.short(path) in source.fixes.pairs:
+            continue
+        short = [source.short(file) for file in files]
+        detail = f"{' and '.join(repr(file) for file in short)}: the first is read"
+        has_one = is_preview(files[1])
+        kind = "mask_preview" if has_one else "two_masks"
+        repair = "remove one" if has_one else "remove one; --fix takes the first"
+        fixes = {} if has_one else {"pairs": {source.short(path): short[0]}}
+        findings.append(Finding(kind, short, [detail], repair, fixes))
     return findings
 
 

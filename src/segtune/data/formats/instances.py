@@ -1,5 +1,12 @@
-"""One mask file for each object: `NAME/images` and `NAME/masks`, or `images` and `masks/NAME`."""
+"""One mask file for each object: `NAME/images` and `NAME/masks`, or `images` and `masks/NAME`.
 
+Files that are called as their classes (`person.png`, `road_2.png`) keep these; files with numbers
+or arbitrary names show objects of one class.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from segtune.config.dataset_schema import DatasetConfig
@@ -14,6 +21,8 @@ from segtune.data.formats.finding import split_in
 from segtune.data.formats.shapes import object_mask
 from segtune.data.reading.images import IMAGE_SUFFIXES, MASK_SUFFIXES
 from segtune.data.source.files import walk
+
+_WORDS = re.compile(r"[^\W\d_]+([ _-][^\W\d_]+)*")
 
 
 def find_files(root: Path) -> list[tuple[Path, Path]]:
@@ -41,10 +50,43 @@ def _shared_folders(root: Path) -> list[tuple[Path, Path]]:
 
 
 def read(root: Path, config: DatasetConfig) -> Annotations:
-    """Read every image; its objects become one class, `object`."""
+    """Read every image; its objects have the class that their files name, else `object`."""
+    pairs = [(image, masks, list(walk(masks, MASK_SUFFIXES))) for image, masks in find_files(root)]
+    classes = _named_classes(files for _, _, files in pairs)
     images = []
-    for image, masks in find_files(root):
-        areas = [Area("object", object_mask(masks / f)) for f in walk(masks, MASK_SUFFIXES)]
+    for image, masks, files in pairs:
+        areas = []
+        for file in files:
+            name = _word(file) if classes else "object"
+            areas.append(Area(name, object_mask(masks / file)))
         split = split_in(str(image.parent.relative_to(root)))
         images.append(LabelledImage(image.stem, image, split, areas))
-    return Annotations(class_rows(["object"], [], annotation_options(config)), images)
+    rows = class_rows(classes or ["object"], [], annotation_options(config))
+    notes = ["the names of the mask files are no classes: all objects become the class 'object'"]
+    if classes:
+        notes = [f"classes from the names of the mask files: {', '.join(classes)}"]
+    return Annotations(rows, images, notes)
+
+
+def _named_classes(files_by_image: Iterable[list[str]]) -> list[str]:
+    """The classes that mask files are called after; none where names say nothing.
+
+    They do where all are words, of which one at least is in the names of two images' files.
+    """
+    images_by_word: dict[str, int] = defaultdict(int)
+    for files in files_by_image:
+        for word in {_word(file) for file in files}:
+            images_by_word[word] += 1
+    words = sorted(images_by_word)
+    are_words = all(_WORDS.fullmatch(word) for word in words)
+    is_class = are_words and max(images_by_word.values(), default=0) > 1
+    return words if len(words) > 1 and is_class else []
+
+
+def _word(file: str) -> str:
+    """The name of a mask file without its suffix and a number at its end.
+
+    >>> _word("a/person_02.png")
+    'person'
+    """
+    return re.sub(r"[\s_-]*\d*$", "", Path(file).stem)

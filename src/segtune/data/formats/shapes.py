@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
-from segtune.data.reading.images import read_colors
+from segtune.data.reading.mask_values import mask_values, object_pixels
 from segtune.errors import DataError
 
 Bits = NDArray[np.bool_]
@@ -84,19 +84,19 @@ def pasted(bits: Bits, left: int, top: int) -> Draw:
 
 
 def object_mask(path: Path) -> Draw:
-    """A mask file of one object: bright pixels belong to it.
+    """A mask file of one object: see `object_pixels`.
 
     The drawing raises DataError where the file has another size than the image.
     """
 
     def draw(height: int, width: int) -> Bits:
-        bits = read_colors(path.read_bytes(), str(path)).max(2)
+        bits = object_pixels(mask_values(path.read_bytes(), str(path)), str(path))
         if bits.shape != (height, width):
             raise DataError(
                 f"mask '{path}' is {bits.shape[1]} x {bits.shape[0]}, its image {width} x {height} "
                 "pixels; both must have one size."
             )
-        return np.asarray(bits > 127 if bits.max() > 1 else bits > 0, bool)
+        return bits
 
     return draw
 

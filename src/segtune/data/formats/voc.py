@@ -1,5 +1,6 @@
 """Pascal VOC: palette masks, or colour masks with a table, in SegmentationClass."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,9 @@ _VOC_CLASSES = (
     "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse "
     "motorbike person pottedplant sheep sofa train tvmonitor"
 ).split()
+
+
+_VOID = (224, 224, 192)  # VOC's colour of borders and difficult objects
 
 
 def find_files(root: Path) -> tuple[Path, Path] | None:
@@ -42,6 +46,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     names, colors = _class_names(top)
     splits = _splits(top / "ImageSets" / "Segmentation")
     finder = FileFinder(image_folder, annotation_options(config).relocate)
+    ignored = (_VOID, *(tuple(color) for color in config.ignore_colors))
     images = []
     for file in walk(mask_folder, MASK_SUFFIXES):
         mask = mask_folder / file
@@ -49,10 +54,16 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         candidates = [image_folder / f"{stem}{suffix}" for suffix in IMAGE_SUFFIXES]
         image = next((path for path in candidates if path.is_file()), None)
         image = image or finder.find(f"{stem}.jpg", f"the image of '{mask}'")
-        reader = _ColorMask(mask, colors) if colors else _IndexMask(mask, len(names))
+        reader = _ColorMask(mask, colors, ignored) if colors else _IndexMask(mask, len(names))
         images.append(LabelledImage(stem, image, splits.get(stem), mask=reader))
     rows = [{"name": n, "color": list(colors[n])} if n in colors else {"name": n} for n in names]
-    return Annotations(rows, images)
+    notes = []
+    if names is _VOC_CLASSES:
+        notes.append(
+            f"'{top.name}' holds no class_names.txt and no labelmap.txt, so the classes are those "
+            "of Pascal VOC. If they are others, add class_names.txt, with a name for each id."
+        )
+    return Annotations(rows, images, notes)
 
 
 def _class_names(top: Path) -> tuple[list[str], dict[str, tuple[int, ...]]]:
@@ -98,14 +109,27 @@ class _IndexMask:
 
 @dataclass(frozen=True)
 class _ColorMask:
-    """Reads the class ids of a colour mask; colours that are not in the table are ignored."""
+    """Reads the class ids of a colour mask; VOC's void and `ignored` colours become 255."""
 
     path: Path
     colors: dict[str, tuple[int, ...]]
+    ignored: Sequence[tuple[int, ...]]
 
     def __call__(self) -> NDArray[np.uint8]:
         pixels = read_colors(self.path)
         ids = np.full(pixels.shape[:2], IGNORE_INDEX, np.uint8)
+        is_known = np.zeros(ids.shape, bool)
+        for color in self.ignored:
+            is_known |= (pixels == color).all(2)
         for class_id, color in enumerate(self.colors.values()):
-            ids[(pixels == color).all(2)] = class_id
+            is_class = (pixels == color).all(2)
+            ids[is_class], is_known = class_id, is_known | is_class
+        if not is_known.all():
+            colors, counts = np.unique(pixels[~is_known], axis=0, return_counts=True)
+            color = ",".join(map(str, colors[counts.argmax()].tolist()))
+            raise DataError(
+                f"mask '{self.path}' holds {len(colors)} colours that labelmap.txt does not name, "
+                f"{counts.sum():,} px, most often {color}. Add the class to labelmap.txt, or "
+                f"ignore it: 'dataset.ignore_colors=[[{color}]]'."
+            )
         return ids

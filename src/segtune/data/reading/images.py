@@ -17,6 +17,7 @@ from segtune.data.reading.decoding import (
     open_image,
     orientation_of,
 )
+from segtune.data.reading.mask_values import mask_values, refuse_hidden_object
 from segtune.data.reading.rasters import opened_raster
 from segtune.data.reading.values import ValueRange, on_white, to_bytes
 from segtune.errors import DataError
@@ -102,14 +103,14 @@ def read_mask(source: Path | bytes, name: str = "") -> NDArray[np.uint8]:
         DataError: the file cannot be read, or holds colours.
     """
     name = name or str(source)
-    image = decode_file(source, name, upright=False)
-    values = np.array(image)
-    if values.ndim == 3 and (values[..., :3] == values[..., :1]).all():
-        values = values[..., 0]
+    mask = mask_values(source, name)
+    refuse_hidden_object(mask, name)
+    values = mask.pixels
     if values.ndim == 2 and values.min() >= 0 and values.max() <= 255:
         return values.astype(np.uint8)
+    kind = "RGB colours" if values.ndim == 3 else f"{values.dtype} numbers"
     raise DataError(
-        f"mask '{name}' is stored as {image.mode} (shape {values.shape}, values "
+        f"mask '{name}' is stored as {kind} (shape {values.shape}, values "
         f"{values.min()}..{values.max()}); class ids in one 8-bit channel are expected. If its "
         "colours are those of dataset.classes: dataset.mask_format=rgb; else convert it to an "
         "index or palette PNG."

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,13 @@ from numpy.typing import NDArray
 from segtune.classes import IGNORE_INDEX, ClassTable
 from segtune.config.commands import command
 from segtune.config.dataset_schema import DatasetConfig, MaskFormat
-from segtune.data.reading.images import read_colors, read_mask
+from segtune.data.reading.images import read_colors
+from segtune.data.reading.mask_values import (
+    mask_values,
+    object_pixels,
+    opaque,
+    refuse_hidden_object,
+)
 from segtune.errors import DataError
 
 
@@ -37,29 +44,70 @@ class MaskReader:
                 not know.
         """
         form = form or self.config.mask_format
-        if form == "index":
-            stored = read_mask(data, name)
-            ids = self.lookup[stored]
-            if (ids < 0).any():
-                raise DataError(self._unknown_ids(name, stored, ids))
-            return np.asarray(ids, np.uint8)
-        if form == "binary":
-            bright = read_colors(data, name).max(2) >= 128
-            return np.asarray(self.lookup[bright.astype(np.uint8)], np.uint8)
-        return self._by_color(read_colors(data, name), name, exact=form == "rgb")
+        if form.startswith("rgb"):
+            return self._by_color(read_colors(data, name), name, exact=form == "rgb")
+        mask = mask_values(data, name)
+        if form in ("binary", "alpha"):
+            is_object = opaque(mask, name) if form == "alpha" else object_pixels(mask, name)
+            return self._of_two_classes(is_object, name)
+        refuse_hidden_object(mask, name)
+        if mask.pixels.ndim == 3:
+            raise DataError(
+                f"mask '{name}' holds colours whose channels differ; class ids in one channel are "
+                "expected. If its colours are those of dataset.classes: dataset.mask_format=rgb; "
+                "else convert it to an index or palette PNG."
+            )
+        ids = self.ids_of(mask.pixels)
+        if (ids < 0).any():
+            raise DataError(self._unknown_ids(name, mask.pixels, ids))
+        return np.asarray(ids, np.uint8)
+
+    def ids_of(self, stored: NDArray[Any]) -> NDArray[np.int16]:
+        """Class ids of stored ids of any integer type; 255 if ignored, -1 if unknown."""
+        if stored.dtype in (np.uint8, np.bool_):
+            return np.asarray(self.lookup[stored.astype(np.uint8)])
+        values, inverse = np.unique(stored, return_inverse=True)
+        ids = np.full(len(values), -1, np.int16)
+        for place, value in enumerate(values.tolist()):
+            if 0 <= value <= 255:
+                ids[place] = self.lookup[value]
+            elif value in self.config.label_map:
+                ids[place] = self._target(self.config.label_map[value])
+        return np.asarray(ids[inverse].reshape(stored.shape))
+
+    def _of_two_classes(self, is_object: NDArray[np.bool_], name: str) -> NDArray[np.uint8]:
+        """Class 1 for the object, class 0 for the rest, as mapped by `label_map`."""
+        ids = self.lookup[is_object.astype(np.uint8)]
+        if (self.lookup[:2] < 0).any():
+            raise DataError(
+                f"mask '{name}' is read as an object (id 1) and its background (id 0), but dataset "
+                f"'{self.config.name}' has the one class '{self.classes.names[0]}'. Name both: "
+                f"'dataset.classes=[background,{self.classes.names[-1]}]'."
+            )
+        return np.asarray(ids, np.uint8)
 
     @cached_property
     def lookup(self) -> NDArray[np.int16]:
         """(256,) class id of each stored id; 255 if ignored, -1 if the class table lacks it."""
+        table = self._unmapped.copy()
+        for stored, target in self.config.label_map.items():
+            if 0 <= stored <= 255:
+                table[stored] = self._target(target)
+        return table
+
+    def _target(self, target: int) -> int:
+        """Class id of an id to which `label_map` maps."""
+        return IGNORE_INDEX if target == IGNORE_INDEX else int(self._unmapped[target])
+
+    @cached_property
+    def _unmapped(self) -> NDArray[np.int16]:
+        """The lookup table without `label_map`."""
         table = np.full(256, -1, np.int16)
         shift = 1 if self.config.reduce_zero_label else 0
         table[shift : shift + len(self.classes)] = np.arange(len(self.classes))
         table[list(self.classes.ignore)] = IGNORE_INDEX
         if shift:
             table[0] = IGNORE_INDEX
-        unmapped = table.copy()
-        for stored, target in self.config.label_map.items():
-            table[stored] = IGNORE_INDEX if target == IGNORE_INDEX else unmapped[target]
         return table
 
     def _by_color(self, pixels: NDArray[np.uint8], name: str, exact: bool) -> NDArray[np.uint8]:
@@ -83,17 +131,18 @@ class MaskReader:
             )
         return np.asarray(ids[distance.argmin(1)][inverse].reshape(pixels.shape[:2]), np.uint8)
 
-    def _unknown_ids(self, name: str, mask: NDArray[np.uint8], ids: NDArray[np.int16]) -> str:
+    def _unknown_ids(self, name: str, mask: NDArray[Any], ids: NDArray[np.int16]) -> str:
         values, counts = np.unique(mask[ids < 0], return_counts=True)
         pairs = zip(values[:8], counts[:8], strict=True)
         labels = ", ".join(f"{value} ({count:,} px)" for value, count in pairs)
         if len(values) > 8:
             labels += f" and {len(values) - 8} more"
         hint = ""
-        if set(np.unique(mask).tolist()) <= {0, 255}:
+        stored = np.unique(mask).tolist()
+        if len(stored) == 2 and stored[0] == 0:
             hint = (
-                " It looks like a 0/255 mask: dataset.mask_format=binary makes 0 class 0 and 255 "
-                "class 1."
+                f" It looks like a mask of one object, 0/{stored[1]}: dataset.mask_format=binary "
+                f"makes 0 class 0 and {stored[1]} class 1."
             )
         known = [int(i) for i in np.flatnonzero(self.lookup >= 0) if i not in self.classes.ignore]
         is_range = known == list(range(known[0], known[-1] + 1))

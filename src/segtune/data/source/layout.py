@@ -108,6 +108,7 @@ class Source:
                 f"'{lonely[0]}'. A mask has its image's name with .png; add the masks, or leave "
                 f"the images out: {self.check_command()}"
             )
+        self._refuse_twin_masks([name for name, path in images if path not in fixed], split)
         unrotated = {self.root / image for image in self.fixes.unrotated}
         return [
             Pair(
@@ -122,7 +123,14 @@ class Source:
 
     def mask_files(self, split: str) -> dict[str, Path]:
         """Image name -> mask, for every mask in the split's folder."""
-        suffix, files = self.config.mask_suffix, dict[str, Path]()
+        return {name: files[0] for name, files in self.all_masks(split).items()}
+
+    def all_masks(self, split: str) -> dict[str, list[Path]]:
+        """Image name -> its masks; more than one where files differ only in their suffix.
+
+        Lossless files come first: a JPEG beside one is taken for a preview.
+        """
+        suffix, masks = self.config.mask_suffix, dict[str, list[Path]]()
         is_pooled = self._pools_folders and split not in self._kept_splits
         for folder_split in self._pooled_splits if is_pooled else [split]:
             top = self.folder(self.config.masks, folder_split)
@@ -130,8 +138,22 @@ class Source:
                 stem = file.rpartition(".")[0]
                 if stem.endswith(suffix):
                     name = stem.removesuffix(suffix)
-                    files.setdefault(f"{folder_split}/{name}" if is_pooled else name, top / file)
-        return files
+                    key = f"{folder_split}/{name}" if is_pooled else name
+                    masks.setdefault(key, []).append(top / file)
+        for files in masks.values():
+            files.sort(key=is_preview)
+        return masks
+
+    def _refuse_twin_masks(self, names: Sequence[str], split: str) -> None:
+        masks = self.all_masks(split)
+        for name in names:
+            twins = [file for file in masks.get(name, []) if not is_preview(file)]
+            if len(twins) > 1:
+                raise DataError(
+                    f"dataset '{self.name}': '{name}' has two masks, '{self.short(twins[0])}' and "
+                    f"'{self.short(twins[1])}'. Remove one, or choose one for each image with "
+                    f"dataset.fixes: {self.check_command()}"
+                )
 
     def finer_file(self, split: str, name: str) -> Path:
         """The finer mask of an image.
@@ -323,6 +345,11 @@ class Source:
         ]
         presence = class_presence(pairs, self.masks, self.table_hash())
         return divide(names, groups, config, presence)
+
+
+def is_preview(file: Path) -> bool:
+    """Whether a mask beside another of its name is a picture of it, with changed values."""
+    return file.suffix.lower() in (".jpg", ".jpeg")
 
 
 def _names_in_pattern(root: Path, pattern: str) -> list[str]:

@@ -1,0 +1,164 @@
+"""Masks are read as the numbers that their files store, or refused with the line that helps."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segtune.classes import ClassTable
+from segtune.config.dataset_schema import DatasetConfig
+from segtune.data.audit.examine import blend_of
+from segtune.data.formats.instances import _named_classes
+from segtune.data.reading.images import read_mask
+from segtune.data.reading.mask_values import mask_values, object_pixels
+from segtune.data.reading.masks import MaskReader
+from segtune.errors import DataError
+
+OBJECT = np.zeros((6, 8), bool)
+OBJECT[1:4, 2:7] = True
+
+
+def stored(pixels: np.ndarray, kind: str = "PNG", mode: str | None = None, **options) -> bytes:
+    buffer = io.BytesIO()
+    image = Image.fromarray(pixels)
+    (image.convert(mode) if mode else image).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def reader(classes: list[str], **options) -> MaskReader:
+    config = DatasetConfig(name="x", source="folder", classes=classes, **options)
+    return MaskReader(config, ClassTable.parse(classes))
+
+
+def binary(data: bytes, **options) -> np.ndarray:
+    options = {"mask_format": "binary"} | options
+    return reader(["background", "object"], **options).read(data, "a.png")
+
+
+@pytest.mark.parametrize("value", [1, 2, 7, 100, 127, 128, 200, 254, 255])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+@pytest.mark.parametrize("mode", [None, "RGB", "LA"])
+def test_a_mask_of_zero_and_any_other_value_is_its_object(value, kind, mode):
+    if mode == "LA" and kind == "BMP":
+        pytest.skip("BMP has no grey with opacity")
+    data = stored(OBJECT * np.uint8(value), kind, mode)
+    assert (binary(data) == OBJECT).all()
+    assert (object_pixels(mask_values(data, "a"), "a") == OBJECT).all()
+
+
+@pytest.mark.parametrize("value", [1, 1000, 4095, 65535])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_an_object_of_sixteen_bits_is_not_lost(value, kind):
+    assert (binary(stored(OBJECT * np.uint16(value), kind)) == OBJECT).all()
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0, 0), (1, 1), (255, 1)])
+def test_a_mask_of_one_value_is_all_object_or_none(value, expected):
+    assert (binary(stored(np.full((4, 4), value, np.uint8))) == expected).all()
+
+
+def test_soft_borders_of_a_binary_mask_are_divided_at_half():
+    pixels = np.array([[0, 60, 127, 128, 200, 255]], np.uint8)
+    assert binary(stored(pixels)).tolist() == [[0, 0, 0, 1, 1, 1]]
+
+
+@pytest.mark.parametrize("values", [[0, 1, 2], [1, 2], [0, 40, 90], [200, 255]])
+def test_a_mask_of_several_ids_is_no_binary_mask(values):
+    with pytest.raises(DataError, match=r"holds the values .*dataset\.mask_format=index"):
+        binary(stored(np.array([values], np.uint8)))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_grey_mask_of_few_bits_holds_its_numbers(bits):
+    ids = np.arange(2**bits, dtype=np.uint8).reshape(1, -1)[:, :16]
+    buffer = io.BytesIO()
+    image = Image.fromarray(ids * np.uint8(255 // (2**bits - 1)))
+    if bits == 1:
+        image = image.convert("1")
+    image.save(buffer, "PNG", bits=bits)
+    data = buffer.getvalue() if bits in (1, 8) else png_of_bits(ids, bits)
+    assert read_mask(data, "a").tolist() == ids.tolist()
+
+
+def png_of_bits(ids: np.ndarray, bits: int) -> bytes:
+    """A grey PNG with a depth that Pillow does not write."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        end = struct.pack(">I", zlib.crc32(kind + body))
+        return struct.pack(">I", len(body)) + kind + body + end
+
+    places = np.arange(bits)[::-1]
+    row = np.packbits((ids[0, :, None] >> places & 1).astype(np.uint8).ravel()).tobytes()
+    head = struct.pack(">IIBBBBB", ids.shape[1], 1, bits, 0, 0, 0, 0)
+    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+@pytest.mark.parametrize("alpha", [255, 128])
+def test_a_constant_alpha_beside_ids_does_not_matter(alpha):
+    ids = OBJECT.astype(np.uint8)
+    data = stored(np.stack([ids, ids, ids, np.full_like(ids, alpha)], 2))
+    assert (read_mask(data, "a") == ids).all()
+
+
+@pytest.mark.parametrize("mask_format", ["index", "binary"])
+@pytest.mark.parametrize("color", [0, 1, 255])
+def test_an_object_in_the_opacity_is_refused_with_the_format_that_reads_it(mask_format, color):
+    grey = np.full(OBJECT.shape, color, np.uint8)
+    data = stored(np.stack([grey, grey, grey, OBJECT * np.uint8(255)], 2))
+    with pytest.raises(DataError, match=r"opacity.*dataset\.mask_format=alpha"):
+        binary(data, mask_format=mask_format)
+    assert (binary(data, mask_format="alpha") == OBJECT).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_ids_of_any_number_are_mapped_by_the_label_map(dtype):
+    pixels = np.array([[0, 1000, 2000, 30000]], dtype)
+    mapped = reader(["a", "b", "c"], label_map={1000: 1, 2000: 2, 30000: 255})
+    assert mapped.read(stored(pixels, "TIFF"), "a").tolist() == [[0, 1, 2, 255]]
+
+
+def test_minus_one_is_mapped():
+    pixels = np.array([[-1, 0, 1]], np.int32)
+    mapped = reader(["a", "b"], label_map={-1: 255}).read(stored(pixels, "TIFF"), "a")
+    assert mapped.tolist() == [[255, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("value", "word"), [(np.nan, "nan"), (np.inf, "inf"), (0.5, "0.5"), (1.25, "1.25")]
+)
+@pytest.mark.parametrize("mask_format", ["index", "binary"])
+def test_a_number_that_is_no_id_is_refused_by_its_value(value, word, mask_format):
+    data = stored(np.array([[0, 1, value]], np.float32), "TIFF")
+    with pytest.raises(DataError, match=rf"'a\.png' holds .* such as {word}, in 1 px"):
+        binary(data, mask_format=mask_format)
+
+
+def test_a_binary_mask_needs_two_classes():
+    with pytest.raises(DataError, match=r"dataset\.classes=\[background,road\]"):
+        reader(["road"], mask_format="binary").read(stored(OBJECT * np.uint8(255)), "a")
+
+
+def test_outlines_of_a_known_class_are_no_blend_of_both_sides():
+    mask = np.repeat(np.array([[0, 0, 1, 2, 2, 2]], np.uint8), 4, 0)
+    blend, strange = blend_of(mask, np.zeros(mask.shape, bool))
+    assert blend > 0.4
+    assert strange == 0.0
+    assert blend_of(mask, mask == 1) == (blend, blend)
+
+
+@pytest.mark.parametrize(
+    ("files", "classes"),
+    [
+        ([["road.png", "person.png"], ["road.png"]], ["person", "road"]),
+        ([["person_1.png", "person_2.png"], ["road_1.png", "person_1.png"]], ["person", "road"]),
+        ([["0.png", "1.png"], ["0.png"]], []),
+        ([["object_1.png", "object_2.png"], ["object_1.png"]], []),
+        ([["a3f9c.png", "b77.png"], ["c01e.png"]], []),
+    ],
+)
+def test_mask_files_that_are_called_as_classes_keep_them(files, classes):
+    assert _named_classes(files) == classes
