@@ -7,10 +7,10 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import simplejpeg
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from segtune.config.defaults import MAX_PIXELS
+from segtune.data.reading.jpeg import decode_jpeg
 from segtune.errors import DataError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM")
@@ -114,11 +114,12 @@ def _decode_strictly(image: ImageFile.ImageFile) -> Image.Image:
     if image.format == "PNG":
         _check_rows(data)
     elif image.mode in ("L", "RGB"):
-        pixels = simplejpeg.decode_jpeg(data, colorspace="GRAY" if image.mode == "L" else "RGB")
-        return Image.fromarray(np.squeeze(pixels, 2) if image.mode == "L" else pixels)
+        pixels = decode_jpeg(data, "GRAY" if image.mode == "L" else "RGB")
+        if pixels is not None:
+            return Image.fromarray(np.squeeze(pixels, 2) if image.mode == "L" else pixels)
     else:
         # CMYK: this only checks the data, since Pillow knows that Adobe inverts the values
-        simplejpeg.decode_jpeg(data, colorspace=image.mode)
+        decode_jpeg(data, image.mode)
     again = Image.open(io.BytesIO(data), formats=(image.format,))
     again.load()
     return again
