@@ -43,8 +43,9 @@ def mask_values(source: str | Path | bytes, name: str) -> MaskValues:
     with open_image(source, name) as image:
         encoding, bits = str(image.format), _stored_bits(image)
         has_alpha = image.mode in ("LA", "PA", "RGBA")
-        palette = image.getpalette() if image.mode == "P" else None
-        pixels = np.array(decode(image, name, upright=False))
+        decoded = decode(image, name, upright=False)
+    palette = decoded.getpalette() if decoded.mode == "P" else None
+    pixels = np.array(decoded)
     if bits in (2, 4) and pixels.dtype == np.uint8 and pixels.ndim == 2 and palette is None:
         pixels = pixels // np.uint8(255 // (2**bits - 1))  # Pillow stretches them to 0..255
     opacity = None
