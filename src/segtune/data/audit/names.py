@@ -8,7 +8,7 @@ from segtune.data.audit.examine import PairFacts
 from segtune.data.audit.findings import Finding, merge
 from segtune.data.source.layout import NamedImage, Source, is_preview
 from segtune.data.source.pairs import normal_name
-from segtune.data.source.splits import is_absolute, read_list, resolve_names
+from segtune.data.source.splits import is_absolute, names_by_end, read_list, resolve_names
 from segtune.errors import DataError
 
 
@@ -37,13 +37,19 @@ def _masks(
 ) -> dict[str, Path]:
     """Image name -> mask, with the pairs of the fixes; without those of images in quarantine."""
     quarantined = {name for name, _ in listed} - {name for name, _ in images}
-    masks = {n: path for n, path in source.mask_files(split).items() if n not in quarantined}
-    for name, path in images:
-        mask = source.fixes.pairs.get(source.short(path))
-        if mask:
-            masks = {n: other for n, other in masks.items() if other != source.root / mask}
-            masks[name] = source.root / mask
-    return masks
+    fixed: dict[str, Path] = {}
+    if source.fixes.pairs:
+        for name, path in images:
+            mask = source.fixes.pairs.get(source.short(path))
+            if mask:
+                fixed[name] = source.root / mask
+    fixed_masks = set(fixed.values())
+    masks = {
+        name: path
+        for name, path in source.mask_files(split).items()
+        if name not in quarantined and path not in fixed_masks
+    }
+    return masks | fixed
 
 
 def _check_split(
@@ -137,7 +143,8 @@ def _read_lists(
     config = source.config.splits
     if config is None or config.lists is None:
         return {}, []
-    files = source.images_by_name
+    files, relative = source.images_by_name, source.relative_files()
+    by_end = names_by_end(relative)
     lists: dict[str, list[NamedImage]] = {}
     findings = []
     for split in splits:
@@ -146,7 +153,7 @@ def _read_lists(
             lists[split] = [(name, files[name]) for name in fixed if name in files]
             continue
         path = source.folder(config.lists, split)
-        names, faults = _read_one_list(source, path)
+        names, faults = _read_one_list(path, relative, by_end)
         left_out = source.quarantine(split)
         lists[split] = [(name, files[name]) for name in names if files[name] not in left_out]
         short = source.short(path)
@@ -158,9 +165,14 @@ def _read_lists(
     return lists, findings
 
 
-def _read_one_list(source: Source, path: Path) -> tuple[list[str], dict[str, list[str]]]:
-    """The names in a list that exist, and kind of fault -> lines."""
-    files = source.relative_files()
+def _read_one_list(
+    path: Path, files: Mapping[str, str], by_end: Mapping[str, list[str]]
+) -> tuple[list[str], dict[str, list[str]]]:
+    """The names in a list that exist, and kind of fault -> lines.
+
+    Args:
+        files, by_end: see `resolve_names`.
+    """
     names: list[str] = []
     faults: dict[str, list[str]] = {}
     for line in read_list(path):
@@ -170,7 +182,7 @@ def _read_one_list(source: Source, path: Path) -> tuple[list[str], dict[str, lis
             text = line.replace("\\", "/")
             text = text.partition(":/")[2] or text.lstrip("/")
         try:
-            names += resolve_names([text], files, path)
+            names += resolve_names([text], files, path, by_end)
         except DataError:
             faults.setdefault("list_entry", []).append(line)
         else:

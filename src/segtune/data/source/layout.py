@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from os.path import splitext
 from pathlib import Path
 
 from segtune.classes import ClassTable
@@ -252,7 +253,8 @@ class Source:
 
     def relative_files(self) -> dict[str, str]:
         """Image name -> its file below the folder of images, with `/`."""
-        return {name: f"{name}{path.suffix}" for name, path in self.images_by_name.items()}
+        suffixes = {name: splitext(path)[1] for name, path in self.images_by_name.items()}
+        return {name: f"{name}{suffix}" for name, suffix in suffixes.items()}
 
     def _usable_images(self, split: str) -> list[NamedImage]:
         """The split's images without those in quarantine."""

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,9 @@ def divide(
     columns = np.ones((len(names), 1), bool)
     if presence is not None:
         columns = np.hstack([presence, columns])
-    counts = np.array([columns[rows].sum(0) for rows in members.values()], float)
+    rows_by_group = np.concatenate(list(members.values()))
+    starts = np.cumsum([0, *map(len, members.values())])[:-1]
+    counts = np.add.reduceat(columns[rows_by_group], starts, axis=0, dtype=float)
     split_of_group = _assign(counts, list(shares.values()), config.seed)
     split_of_image = np.empty(len(names), int)
     for rows, split_index in zip(members.values(), split_of_group, strict=True):
@@ -102,25 +104,39 @@ def _assign(counts: NDArray[np.float64], shares: Sequence[float], seed: int) -> 
         classes = np.flatnonzero(unassigned[:-1] > 0)
         rarest = int(classes[unassigned[classes].argmin()]) if len(classes) else -1
         # without a class that is left, column -1 counts all images
-        pending = [g for g in order if split_of[g] < 0 and (rarest < 0 or counts[g, rarest] > 0)]
+        pending = order[(split_of[order] < 0) & ((rarest < 0) | (counts[order, rarest] > 0))]
         # large groups first: small ones fill the gaps
-        pending.sort(key=lambda group: -counts[group, rarest])
+        pending = pending[np.argsort(-counts[pending, rarest], kind="stable")]
         for index, group in enumerate(pending):
-            allowed = _allowed_splits(held, rarest, num_left, len(pending) - index)
-            need = np.where(allowed, lacking[:, rarest], -np.inf)
-            best = np.flatnonzero(need >= need.max() - 1e-9)
-            split = int(best[lacking[best, -1].argmax()])
+            candidates = _allowed_splits(held, rarest, num_left, len(pending) - index)
+            split = _neediest(lacking[candidates][:, [rarest, -1]].tolist(), candidates)
             split_of[group] = split
             lacking[split] -= counts[group]
             held[split] += counts[group]
-            unassigned -= counts[group]
             num_left -= 1
+        unassigned = unassigned - counts[pending].sum(0)
     return [int(split) for split in split_of]
+
+
+def _neediest(lacking: Sequence[Sequence[float]], splits: Sequence[int]) -> int:
+    """The split that lacks most images of a class; of several, the one that lacks most images.
+
+    Args:
+        lacking: (splits, 2), the images of the class and of all classes that each split lacks.
+        splits: their indices.
+    """
+    most = max(need for need, _ in lacking) - 1e-9
+    rows = [
+        (total, -split)
+        for (need, total), split in zip(lacking, splits, strict=True)
+        if need >= most
+    ]
+    return -max(rows)[1]
 
 
 def _allowed_splits(
     held: NDArray[np.float64], class_id: int, num_left: int, num_pending: int
-) -> NDArray[np.bool_]:
+) -> list[int]:
     """The splits that may take the next group.
 
     No split stays empty and, where possible, none stays without the class.
@@ -130,13 +146,15 @@ def _allowed_splits(
         num_left: groups without a split.
         num_pending: those of them that show the class.
     """
+    if min(num_left, num_pending) > len(held):  # enough groups are left for every split
+        return list(range(len(held)))
     is_empty = held[:, -1] == 0
     allowed = is_empty if num_left <= is_empty.sum() else np.ones(len(held), bool)
     if class_id >= 0:
         lacks_class = held[:, class_id] == 0
         if num_pending <= lacks_class.sum() and (lacks_class & allowed).any():
             allowed = allowed & lacks_class
-    return allowed
+    return [int(split) for split in np.flatnonzero(allowed)]
 
 
 def group_of(pattern: str, name: str) -> str:
@@ -154,21 +172,40 @@ def read_list(path: Path) -> list[str]:
     return [line for line in read_lines(path) if not line.startswith("#")]
 
 
-def resolve_names(lines: Sequence[str], files: Mapping[str, str], path: Path) -> list[str]:
+def names_by_end(files: Mapping[str, str]) -> dict[str, list[str]]:
+    """The images that a name, a file name, or the last part of either means.
+
+    Args:
+        files: image name -> its file, relative with `/`.
+
+    >>> names_by_end({"day/a": "day/a.png"})["a.png"]
+    ['day/a']
+    """
+    by_end: dict[str, list[str]] = {}
+    for name, file in files.items():
+        for end in {name, file, name.rpartition("/")[2], file.rpartition("/")[2]}:
+            by_end.setdefault(end, []).append(name)
+    return by_end
+
+
+def resolve_names(
+    lines: Sequence[str],
+    files: Mapping[str, str],
+    path: Path,
+    by_end: Mapping[str, list[str]] | None = None,
+) -> list[str]:
     """The names of the images that a split list means.
 
     Args:
         lines: each a name, a file name, or a path that ends in one.
         files: image name -> its file, relative with `/`.
         path: the list, for messages.
+        by_end: `names_by_end(files)`, for callers that resolve line by line.
 
     Raises:
         DataError: a line matches no image or several, or is an absolute path of another machine.
     """
-    by_end: dict[str, list[str]] = {}
-    for name, file in files.items():
-        for end in {name, file, PurePosixPath(file).name, PurePosixPath(name).name}:
-            by_end.setdefault(end, []).append(name)
+    by_end = names_by_end(files) if by_end is None else by_end
     names = []
     for line in lines:
         text = line.replace("\\", "/").removeprefix("./")
