@@ -12,6 +12,7 @@ from PIL import Image
 
 from segtune.config.dataset_schema import CacheConfig, DatasetConfig, SamplingConfig
 from segtune.config.schema import AugmentConfig
+from segtune.data.batches import cache
 from segtune.data.batches.cache import duplicates_in_train, load_split
 from segtune.data.batches.datamodule import EpochSampler, TrainViews
 from segtune.data.batches.decoded import Packed, Streamed, batches_of_one_size
@@ -110,11 +111,39 @@ def test_a_split_that_does_not_fit_is_decoded_as_it_is_read(root, own_cache):
     assert [len(b) for b in batches_of_one_size(split, 2)] == [2, 1, 2, 1]
 
 
+@pytest.mark.parametrize("file", ["images.bin", "masks.bin", "index.json", "counts.npy"])
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_split_with_a_missing_or_cut_file_is_decoded_again(root, own_cache, file, is_cut):
+    load_split(opened(root), "train", [8])
+    path = folders(own_cache)[0] / file
+    content = path.read_bytes()
+    path.unlink()
+    if is_cut:
+        path.write_bytes(content[:-1])
+    split = load_split(opened(root), "train", [8])
+    assert isinstance(split.images, Packed) and len(split) == 6
+    assert path.stat().st_size == len(content)
+
+
+def test_a_streamed_pair_is_decoded_once_and_a_larger_cache_takes_the_split(root, monkeypatch):
+    split = load_split(opened(root), "train", [16], cache=CacheConfig(max_gb=1e-6))
+    decoded, read = [], cache.read_image
+    monkeypatch.setattr(cache, "read_image", lambda *a, **k: decoded.append(1) or read(*a, **k))
+    images, masks = split.read_pairs([0, 2, 0, 1])
+    assert len(decoded) == 4 and len(images) == len(masks) == 4
+    np.testing.assert_array_equal(split.masks[1], masks[3])
+    larger = load_split(opened(root), "train", [16], cache=CacheConfig(max_gb=1.0))
+    assert isinstance(larger.images, Packed)
+    for index in range(6):
+        np.testing.assert_array_equal(larger.images[index], split.images[index])
+        np.testing.assert_array_equal(larger.masks[index], split.masks[index])
+
+
 def test_the_least_recently_used_go_first(root, own_cache):
     room = CacheConfig(max_gb=1.35e-5)  # 13.5 KB: room for the last two, of 5 and 8 KB, only
     load_split(opened(root), "train", [8], cache=room)
     first = folders(own_cache)[0]
-    os.utime(first / "index.json", (1, 1))
+    os.utime(first / ".contents.json", (1, 1))
     load_split(opened(root), "train", [9], cache=room)
     load_split(opened(root), "train", [12], cache=room)
     left = folders(own_cache)

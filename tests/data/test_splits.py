@@ -132,7 +132,7 @@ def test_images_of_one_name_in_two_folders_stay_two_when_divided_together(tmp_pa
 
 def test_a_broken_write_of_the_class_presence_leaves_no_cache_file(tmp_path, monkeypatch):
     def break_off(file, array):
-        file.write(b"cut")
+        file.write_bytes(b"cut")
         raise OSError("disk full")
 
     monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / "cache"))

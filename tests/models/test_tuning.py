@@ -1,9 +1,7 @@
 """Frozen encoders, layer-wise rates and low-rank updates."""
 
 import copy
-import os
 import re
-import time
 from itertools import chain
 from pathlib import Path
 
@@ -22,7 +20,7 @@ from segtune.models.build import build
 from segtune.models.labeler import build_labeler
 from segtune.models.tuning import add_lora, encoder_of, layer_scales, merged_state
 from segtune.training.components import prepare
-from segtune.training.feature_cache import _levels_read, _make_room, encoded_views
+from segtune.training.feature_cache import _levels_read, encoded_views
 from tests.conftest import TINY
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -214,18 +212,6 @@ def test_the_levels_that_a_head_reads_are_found(architecture, read):
     with torch.no_grad():
         used = _levels_read(model, model.encode(IMAGE), (64, 64))
     assert sum(used) == read and used[-1] and not used[0]  # level 0 is the image itself
-
-
-def test_the_oldest_features_are_removed_first(tmp_path):
-    folders = [tmp_path / name for name in ("old", "newer", "kept")]
-    for age, folder in zip((300, 200, 100), folders, strict=True):
-        folder.mkdir()
-        (folder / "0.npy").write_bytes(bytes(1000))
-        os.utime(folder, (time.time() - age,) * 2)
-    _make_room(folders[2], 2.5e-6)
-    assert [f.is_dir() for f in folders] == [False, True, True]
-    _make_room(folders[2], 0.0)
-    assert [f.is_dir() for f in folders] == [False, False, True]
 
 
 def test_features_of_an_inseparable_network_are_refused(tmp_path):

@@ -1,25 +1,13 @@
 """Several runs make, open and remove features in the cache folder at the same time."""
 
 import numpy as np
-from filelock import FileLock
 
 from segtune.config.compose import compose
+from segtune.runtime.cache_store import CacheStore
 from segtune.training import feature_cache
 from segtune.training.components import prepare
-from segtune.training.feature_cache import _make_room, encoded_views
+from segtune.training.feature_cache import encoded_views
 from tests.conftest import TINY
-
-
-def test_features_that_another_process_opens_or_makes_stay(tmp_path):
-    opened, made, kept = (tmp_path / name for name in ("opened", "made.unfinished", "kept"))
-    for folder in (opened, made, kept):
-        folder.mkdir()
-        (folder / "0.npy").write_bytes(bytes(1000))
-    with FileLock(tmp_path / "opened.lock"), FileLock(tmp_path / "made.lock"):
-        _make_room(kept, 0.0)
-        assert opened.is_dir() and made.is_dir()
-    _make_room(kept, 0.0)
-    assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == ["kept"]
 
 
 def test_features_are_opened_under_their_lock(tiny_run, tmp_path, monkeypatch):
@@ -35,10 +23,10 @@ def test_features_are_opened_under_their_lock(tiny_run, tmp_path, monkeypatch):
     original = np.load
 
     def load(path, **options):
-        _make_room(tmp_path / "cache" / "features" / "other", 0.0)
+        store = CacheStore(tmp_path / "cache" / "features", 0.0)
+        store.open(f"other {path.name}", lambda folder: None, lambda folder: None)
         return original(path, **options)
 
-    (tmp_path / "cache" / "features" / "other").mkdir()
     monkeypatch.setattr(feature_cache.np, "load", load)
     encoded = []
     again = encoded_views(components, encoded.append)

@@ -23,6 +23,7 @@ from segtune.data.source.files import cache_dir, read_mapping
 from segtune.data.source.layout import Source
 from segtune.data.source.places import no_classes, root_of
 from segtune.errors import ConfigError, DataError
+from segtune.runtime.cache_store import CacheStore
 from segtune.runtime.log import Log, silent
 
 _TABLE_KEYS = {"classes", "ignore", "finer", "groups"}  # of classes.yaml
@@ -176,9 +177,13 @@ def _street_root(config: DatasetConfig, say: Log) -> Path:
         )
     facts = json.dumps([street_files.VERSION, settings.model_dump()])
     key = hashlib.sha256(facts.encode()).hexdigest()[:12]
-    root = cache_dir() / f"street-{key}"
-    if config.root:
-        root = Path(os.path.expanduser(config.root)).absolute()
+
+    def draw(folder: Path) -> None:
+        street_files.write_dataset(folder, settings, say)
+
+    if not config.root:
+        return CacheStore(cache_dir()).open(f"street-{key}", draw, read=lambda folder: folder)
+    root = Path(os.path.expanduser(config.root)).absolute()
     if not root.is_dir():
-        build_folder(root, lambda folder: street_files.write_dataset(folder, settings, say))
+        build_folder(root, draw)
     return root

@@ -113,13 +113,14 @@ def _margins(
     names, judged = segmenter.classes.names, 0
     with ProgressReporter(say) as progress, torch.inference_mode():
         for batch in batches_of_one_size(data, _BATCH):
-            images = torch.from_numpy(np.stack([data.images[i] for i in batch])).permute(0, 3, 1, 2)
+            stored, masks = data.read_pairs(batch)
+            images = torch.from_numpy(np.stack(stored)).permute(0, 3, 1, 2)
             logits = segmenter.logits(images, images.shape[-2:])
             size = shapes_of(data.masks)[batch[0]]
             # one image at a time: probabilities at the size of the mask take much memory
-            for index, image_logits in zip(batch, logits, strict=True):
+            for index, mask, image_logits in zip(batch, masks, logits, strict=True):
                 resized = F.interpolate(image_logits[None], size=size, mode="bilinear")
-                labels = torch.from_numpy(np.array(data.masks[index])).long()
+                labels = torch.from_numpy(np.array(mask)).long()
                 margin, worst = _margin(resized.softmax(1)[0].cpu(), labels)
                 pair = None if worst is None else (names[worst[0]], names[worst[1]])
                 yield data.names[index], margin, pair

@@ -21,7 +21,8 @@ def compare_pixels(
     """
     mask_shapes = shapes_of(split.masks)
     for batch in batches:
-        images = torch.from_numpy(np.stack([split.images[i] for i in batch])).permute(0, 3, 1, 2)
-        decisions = segmenter.decide(images, mask_shapes[batch[0]])
-        for index, (ids, confidence) in zip(batch, decisions, strict=True):
-            yield Comparison(index, ids, confidence, split.masks[index], ids)
+        images, masks = split.read_pairs(batch)
+        stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+        decisions = segmenter.decide(stacked, mask_shapes[batch[0]])
+        for index, mask, (ids, confidence) in zip(batch, masks, decisions, strict=True):
+            yield Comparison(index, ids, confidence, mask, ids)

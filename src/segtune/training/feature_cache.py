@@ -8,17 +8,13 @@ on the same weights maps these files into its memory.
 import copy
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
@@ -31,6 +27,7 @@ from segtune.errors import ConfigError
 from segtune.models.folder import state_hash
 from segtune.models.segmentation_model import SegmentationModel
 from segtune.models.tuning import encoder_of
+from segtune.runtime.cache_store import CacheStore
 from segtune.runtime.log import Log
 from segtune.training.components import RunComponents
 
@@ -165,23 +162,17 @@ def _cached(components: RunComponents, split: _Split, say: Log) -> FeatureViews:
     config = components.config
     facts = json.dumps([_FORMAT, split.name, list(config.hp["image_size"]), *split.facts])
     key = hashlib.sha256(facts.encode()).hexdigest()[:24]
-    folder = cache_dir() / "features" / key
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
-        if not folder.is_dir():
-            say(
-                f"encoding {split.rows} {split.name} views once, for this and every other head on "
-                "these weights"
-            )
-            unfinished = folder.with_suffix(".unfinished")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir()
-            _encode(components, split, unfinished)
-            unfinished.replace(folder)
-            _make_room(folder, config.cache.max_gb)
-        os.utime(folder)
-        # under the lock: another process may remove the folder as soon as the lock is free
-        return _opened(folder, split.views, config.seed)
+
+    def build(folder: Path) -> None:
+        say(
+            f"encoding {split.rows} {split.name} views once, for this and every other head on "
+            "these weights"
+        )
+        _encode(components, split, folder)
+
+    return CacheStore(cache_dir() / "features", config.cache.max_gb * 1e9).open(
+        key, build, read=lambda folder: _opened(folder, split.views, config.seed)
+    )
 
 
 def _opened(folder: Path, views: int, seed: int) -> FeatureViews:
@@ -189,47 +180,6 @@ def _opened(folder: Path, views: int, seed: int) -> FeatureViews:
     levels = [np.load(folder / f"{n}.npy", mmap_mode="r") for n in range(index["levels"])]
     size = (int(index["size"][0]), int(index["size"][1]))
     return FeatureViews(levels, np.load(folder / "mask.npy", mmap_mode="r"), size, views, seed)
-
-
-def _make_room(newest: Path, max_gb: float) -> None:
-    """Remove the least recently used features until all together take at most `max_gb`.
-
-    Features that another process makes or opens right now stay. A process that has opened features
-    keeps its maps after their removal.
-    """
-    folders = []
-    for path in newest.parent.iterdir():
-        if path.suffix != ".lock" and path != newest:
-            folders.append((path, _bytes_in(path), _used_at(path)))
-    total = _bytes_in(newest)
-    for folder, size, _ in sorted(folders, key=lambda row: -row[2]):
-        total += size
-        if total > max_gb * 1e9:
-            _remove(folder)
-
-
-def _bytes_in(folder: Path) -> int:
-    sizes = []
-    with suppress(FileNotFoundError):  # another process removes them
-        sizes = [file.stat().st_size for file in folder.iterdir()]
-    return sum(sizes)
-
-
-def _used_at(folder: Path) -> float:
-    with suppress(FileNotFoundError):
-        return folder.stat().st_mtime
-    return 0.0
-
-
-def _remove(folder: Path) -> None:
-    """Remove features whose lock is free; rename them first, so that nobody reads half of them."""
-    # another process may open them, or remove them first
-    with suppress(Timeout, FileNotFoundError), FileLock(folder.with_suffix(".lock"), timeout=0):
-        unfinished = folder.with_suffix(".unfinished")
-        if folder != unfinished:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            folder.replace(unfinished)
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 @torch.no_grad()  # not inference mode: `_levels_read` needs gradients

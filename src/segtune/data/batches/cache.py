@@ -1,34 +1,31 @@
 """The cache of decoded splits: checked and decoded once, then mapped into memory by all processes.
 
 The folder `decoded/KEY/` holds a split at one image size: `images.bin` and `masks.bin`, one array
-after the other, and `index.json`, which is written last. KEY depends on the content of all files,
-so that changed data is decoded again. Processes that map the same files share one copy in memory.
+after the other, and `index.json`. KEY depends on the content of all files, so that changed data is
+decoded again. Processes that map the same files share one copy in memory.
 """
 
 import hashlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from segtune.config.commands import command
 from segtune.config.dataset_schema import CacheConfig
-from segtune.data.batches.decoded import Array, Decoded, Packed, Streamed
+from segtune.data.batches.decoded import Array, Decoded, Packed, PairReader, Streamed
 from segtune.data.reading.images import read_image, resize_image, resize_mask, target_size
 from segtune.data.source.files import cache_dir, digests, read_bytes
 from segtune.data.source.layout import Source
 from segtune.data.source.pairs import Pair
 from segtune.errors import DataError
-from segtune.runtime.atomic import atomic_file
+from segtune.runtime.cache_store import CacheStore, StaleEntry
 from segtune.runtime.log import Log, silent
 from segtune.runtime.progress import ProgressReporter
 
@@ -60,18 +57,12 @@ def load_split(
     """
     fingerprint = source.fingerprint((split,))
     decoding = _Decoding(source, split, source.pairs(split), tuple(image_size), stored_masks)
-    folder = _root() / decoding.key(fingerprint)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"the cache folder '{folder}' cannot be written: {error}. Set SEGTUNE_CACHE."
-        ) from None
-    with FileLock(f"{folder}.lock"):
-        if not (folder / _INDEX).is_file():
-            _build(decoding, folder, (cache or CacheConfig()).max_gb * 1e9, say)
-        (folder / _INDEX).touch()
-        decoded = _open(decoding, folder, fingerprint)
+    max_bytes = (cache or CacheConfig()).max_gb * 1e9
+    decoded = CacheStore(cache_dir() / "decoded", max_bytes).open(
+        decoding.key(fingerprint),
+        build=lambda folder: _build(decoding, folder, max_bytes, say),
+        read=lambda folder: _open(decoding, folder, fingerprint, max_bytes),
+    )
     for name, reason in (decoded.left_out or {}).items():
         say(f"left out: {name}: {reason}")
     return decoded
@@ -143,10 +134,6 @@ class _Decoding:
         if not self.stored_masks:
             mask = resize_mask(mask, height, width)
         return resize_image(image, height, width), mask
-
-    def read_one(self, pairs: Sequence[Pair], position: int, index: int) -> Array:
-        """Decode a pair and return its image (position 0) or its mask (position 1)."""
-        return self.read(pairs[index])[position]
 
     def try_read(self, pair: Pair) -> tuple[Array, Array] | DataError:
         """Decode a pair, or return the error."""
@@ -223,19 +210,16 @@ def _build(decoding: _Decoding, folder: Path, max_bytes: float, say: Log) -> Non
     except BaseException:
         writer.discard()
         raise
-    if writer.fits:
-        _make_room(folder, writer.size, max_bytes)
-    else:
+    if not writer.fits:
         say(
             f"{decoding.source.name} {decoding.split} does not fit into the cache "
-            f"({max_bytes / 1e9:.3g} GB, cache.max_gb, or the disk of '{folder}'): its images are "
-            "decoded whenever they are read"
+            f"({max_bytes / 1e9:.3g} GB, cache.max_gb, or the disk of '{folder.parent}'): its "
+            "images are decoded whenever they are read"
         )
     num_classes = len(decoding.source.classes)
     np.save(folder / _COUNTS, np.array(counts, np.int64).reshape(len(counts), num_classes))
-    with atomic_file(folder / _INDEX) as unfinished:
-        text = json.dumps({**index, "bytes": writer.size})
-        unfinished.write_text(text, encoding="utf-8")
+    index |= {"bytes": writer.size, "max_bytes": max_bytes}
+    (folder / _INDEX).write_text(json.dumps(index), encoding="utf-8")
 
 
 def _decode_all(
@@ -280,7 +264,12 @@ def _decoded_ahead(decoding: _Decoding) -> Iterator[tuple[Array, Array] | DataEr
                 future.cancel()
 
 
-def _open(decoding: _Decoding, folder: Path, fingerprint: str) -> Decoded:
+def _open(decoding: _Decoding, folder: Path, fingerprint: str, max_bytes: float) -> Decoded:
+    """Map a decoded split.
+
+    Raises:
+        StaleEntry: it did not fit into the cache when it was decoded, and may fit now.
+    """
     index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
     pairs = [decoding.pairs[i] for i in index["kept"]]
     image_shapes, mask_shapes = ([tuple(s) for s in index[key]] for key in ("images", "masks"))
@@ -289,30 +278,21 @@ def _open(decoding: _Decoding, folder: Path, fingerprint: str) -> Decoded:
     if (folder / _MASKS).is_file():
         images = Packed(folder / _IMAGES, image_shapes)
         masks = Packed(folder / _MASKS, mask_shapes)
+    elif index["bytes"] <= max_bytes and index["max_bytes"] < max_bytes:
+        raise StaleEntry(f"'{folder}' fits into {max_bytes} bytes")
     else:
-        images = Streamed(partial(decoding.read_one, pairs, 0), image_shapes)
-        masks = Streamed(partial(decoding.read_one, pairs, 1), mask_shapes)
+        reader = PairReader(_IndexedPairs(decoding, pairs))
+        images, masks = Streamed(reader, 0, image_shapes), Streamed(reader, 1, mask_shapes)
     names, counts = tuple(p.name for p in pairs), np.load(folder / _COUNTS)
     return Decoded(names, images, masks, fingerprint, counts, index["left_out"])
 
 
-def _root() -> Path:
-    return cache_dir() / "decoded"
+@dataclass(frozen=True)
+class _IndexedPairs:
+    """Decodes a pair by its index; unlike a closure it can go to another process."""
 
+    decoding: _Decoding
+    pairs: Sequence[Pair]
 
-def _make_room(newest: Path, size: int, max_bytes: float) -> None:
-    """Remove the least recently used splits until the newest fits beside the others."""
-    others = [p.parent for p in _root().glob(f"*/{_INDEX}") if p.parent != newest]
-    used_at = {folder: (folder / _INDEX).stat().st_mtime for folder in others}
-    sizes = {folder: sum(f.stat().st_size for f in folder.iterdir()) for folder in others}
-    total = size + sum(sizes.values())
-    for folder in sorted(others, key=lambda folder: used_at[folder]):
-        if total <= max_bytes:
-            return
-        try:
-            with FileLock(f"{folder}.lock", timeout=0):
-                # a process that has mapped the files keeps them
-                shutil.rmtree(folder, ignore_errors=True)
-        except Timeout:  # another process opens it
-            continue
-        total -= sizes[folder]
+    def __call__(self, index: int) -> tuple[Array, Array]:
+        return self.decoding.read(self.pairs[index])

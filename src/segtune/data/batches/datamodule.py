@@ -78,9 +78,8 @@ class WholeImages(Dataset[Batch]):
         return len(self.split)
 
     def __getitems__(self, items: Sequence[int]) -> Batch:
-        images = np.stack([self.split.images[i] for i in items])
-        masks = np.stack([self.split.masks[i] for i in items])
-        return _batch(images, masks)
+        images, masks = self.split.read_pairs(items)
+        return _batch(np.stack(images), np.stack(masks))
 
 
 def _batch(images: NDArray[np.uint8], masks: NDArray[np.uint8]) -> Batch:

@@ -32,18 +32,45 @@ class Packed(Sequence[Array]):
         return Packed, (self._path, self.shapes)
 
 
+class PairReader:
+    """Decodes a pair once for both its image and its mask.
+
+    The half that was not asked for is kept until it is, or until another pair is decoded.
+
+    Args:
+        read: index -> image and mask.
+    """
+
+    def __init__(self, read: Callable[[int], tuple[Array, Array]]) -> None:
+        self._read = read
+        self._kept: tuple[int, int, Array] | None = None
+
+    def half(self, position: int, index: int) -> Array:
+        """The image (position 0) or the mask (position 1) of a pair."""
+        kept, self._kept = self._kept, None
+        if kept is not None and kept[:2] == (position, index):
+            return kept[2]
+        pair = self._read(index)
+        self._kept = (1 - position, index, pair[1 - position])
+        return pair[position]
+
+
 @dataclass(frozen=True)
 class Streamed(Sequence[Array]):
-    """Arrays that are decoded at every access, for a split that does not fit into the cache."""
+    """Images or masks that are decoded when read, for a split that does not fit into the cache.
 
-    read: Callable[[int], Array]
+    Read image and mask of a pair one after the other: then the pair is decoded once.
+    """
+
+    reader: PairReader
+    position: int
     shapes: Sequence[tuple[int, ...]]
 
     def __len__(self) -> int:
         return len(self.shapes)
 
     def __getitem__(self, index: int) -> Array:  # type: ignore[override]  # no slices
-        return self.read(index)
+        return self.reader.half(self.position, index)
 
 
 @dataclass(frozen=True)
@@ -68,6 +95,11 @@ class Decoded:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def read_pairs(self, indices: Sequence[int]) -> tuple[list[Array], list[Array]]:
+        """Images and masks of some pairs; a streamed split decodes each pair once."""
+        pairs = [(self.images[index], self.masks[index]) for index in indices]
+        return [image for image, _ in pairs], [mask for _, mask in pairs]
 
     def pixel_counts(self, num_classes: int) -> NDArray[np.int64]:
         """Pixels of each class in each mask, (N, num_classes)."""

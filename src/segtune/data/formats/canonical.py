@@ -38,6 +38,7 @@ from segtune.data.source.download import build_folder
 from segtune.data.source.files import cache_dir
 from segtune.data.source.splits import divide
 from segtune.errors import DataError
+from segtune.runtime.cache_store import CacheStore
 from segtune.runtime.log import Log
 from segtune.runtime.progress import ProgressReporter
 
@@ -54,11 +55,13 @@ def converted(config: DatasetConfig, root: Path, say: Log) -> Path:
     )
     facts = [_VERSION, str(root), _tree_state(root), settings]
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-    target = cache_dir() / "imported" / f"{config.name}-{key}"
-    if not target.is_dir():
-        say(f"converting '{root}' once, into {target}")
-        convert(config, root, target, say, link=True)
-    return target
+
+    def build(folder: Path) -> None:
+        say(f"converting '{root}' once, into {folder.with_suffix('')}")
+        _convert_into(folder, config, root, say, link=True)
+
+    imported = CacheStore(cache_dir() / "imported")
+    return imported.open(f"{config.name}-{key}", build, read=lambda folder: folder)
 
 
 def _tree_state(root: Path) -> str:
@@ -86,17 +89,24 @@ def convert(
     counts: Counter[str] = Counter()
 
     def build(folder: Path) -> None:
-        root, unpacked = source, folder / ".unpacked"
-        if is_archive(source):
-            root = unpacked
-            unpack(source, unpacked)
-        annotations = read(root, config)
-        for note in annotations.notes:
-            say(note)
-        counts.update(write_canonical(annotations, folder, config, say, link and root == source))
-        shutil.rmtree(unpacked, ignore_errors=True)
+        counts.update(_convert_into(folder, config, source, say, link))
 
     build_folder(output, build)
+    return counts
+
+
+def _convert_into(
+    folder: Path, config: DatasetConfig, source: Path, say: Log, link: bool
+) -> Counter[str]:
+    root, unpacked = source, folder / ".unpacked"
+    if is_archive(source):
+        root = unpacked
+        unpack(source, unpacked)
+    annotations = read(root, config)
+    for note in annotations.notes:
+        say(note)
+    counts = write_canonical(annotations, folder, config, say, link and root == source)
+    shutil.rmtree(unpacked, ignore_errors=True)
     return counts
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from segtune.config.dataset_schema import MaskFormat
 from segtune.data.reading.masks import MaskReader
 from segtune.data.source.files import cache_dir, digests, read_bytes
-from segtune.runtime.atomic import atomic_file
+from segtune.runtime.cache_store import CacheStore
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,20 @@ def class_presence(
     state = table_hash.copy()
     for pair, digest in zip(pairs, digests([pair.mask for pair in pairs]), strict=True):
         state.update(pair.name.encode() + digest)
-    path = cache_dir() / "presence" / f"{state.hexdigest()[:24]}.npy"
-    if path.is_file():
-        return np.asarray(np.load(path), bool)
 
     def shown(pair: Pair) -> NDArray[np.bool_]:
         ids = reader.read(read_bytes(pair.mask), str(pair.mask), pair.form)
         return np.bincount(ids.ravel(), minlength=256)[: len(reader.classes)] > 0
 
-    with ThreadPoolExecutor() as pool:
-        presence = np.array(list(pool.map(shown, pairs)))
-    with atomic_file(path, shared=True) as unfinished, unfinished.open("wb") as file:
-        np.save(file, presence)
-    return presence
+    def build(folder: Path) -> None:
+        with ThreadPoolExecutor() as pool:
+            np.save(folder / "presence.npy", np.array(list(pool.map(shown, pairs))))
+
+    return CacheStore(cache_dir() / "presence").open(
+        state.hexdigest()[:24],
+        build,
+        read=lambda folder: np.asarray(np.load(folder / "presence.npy"), bool),
+    )
 
 
 def normal_name(name: str) -> str:

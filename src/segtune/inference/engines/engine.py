@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 
 from segtune.data.source.files import cache_dir
@@ -34,6 +33,7 @@ from segtune.models.folder import state_hash
 from segtune.models.probe import add_result, read_results
 from segtune.models.segmentation_model import SegmentationModel
 from segtune.models.timing import call_seconds, fastest, fastest_in_turns
+from segtune.runtime.cache_store import CacheStore
 from segtune.runtime.log import Log, silent
 
 LEAST_AGREEMENT = 0.995
@@ -226,20 +226,20 @@ def make_engine(
 def _cached_graph(model: SegmentationModel, kind: str, size: tuple[int, int]) -> Path:
     """Return the graph's file in the cache folder; trace it if these weights have none."""
     facts = json.dumps([size, torch.__version__, state_hash(model)])
-    folder = cache_dir() / "graphs" / hashlib.sha256(facts.encode()).hexdigest()[:24]
-    folder.mkdir(parents=True, exist_ok=True)
-    onnx, openvino = folder / "model.onnx", folder / "model.xml"
-    with FileLock(folder / "lock"):
-        if not onnx.is_file():
-            unfinished = folder / "unfinished.onnx"
-            to_onnx(model, unfinished, size, confidence=True)
-            unfinished.replace(onnx)
-        if kind == "openvino" and not openvino.is_file():
-            unfinished = folder / "unfinished.xml"
-            to_openvino(onnx, unfinished)
-            unfinished.with_suffix(".bin").replace(openvino.with_suffix(".bin"))
-            unfinished.replace(openvino)
-    return openvino if kind == "openvino" else onnx
+    key = hashlib.sha256(facts.encode()).hexdigest()[:24]
+    graphs = CacheStore(cache_dir() / "graphs")
+    onnx = graphs.open(
+        f"{key}-onnx",
+        build=lambda folder: to_onnx(model, folder / "model.onnx", size, confidence=True),
+        read=lambda folder: folder / "model.onnx",
+    )
+    if kind != "openvino":
+        return onnx
+    return graphs.open(
+        f"{key}-openvino",
+        build=lambda folder: to_openvino(onnx, folder / "model.xml"),
+        read=lambda folder: folder / "model.xml",
+    )
 
 
 def _log_pixels(image: Tensor) -> int:
