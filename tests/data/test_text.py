@@ -6,7 +6,7 @@ import pytest
 
 from segtune.data.formats.finding import json_files
 from segtune.data.source.files import read_json, read_mapping
-from segtune.data.source.splits import read_list
+from segtune.data.source.lists import read_list
 from segtune.data.source.text import decode_text, read_text, read_xml, xml_tag
 from segtune.errors import DataError
 

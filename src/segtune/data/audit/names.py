@@ -7,9 +7,9 @@ from pathlib import Path
 from segtune.data.audit.examine import PairFacts
 from segtune.data.audit.findings import Finding, merge
 from segtune.data.source.layout import NamedImage, Source, is_preview
+from segtune.data.source.lists import NameFinder, read_list
 from segtune.data.source.pairs import normal_name
-from segtune.data.source.splits import is_absolute, names_by_end, read_list, resolve_names
-from segtune.errors import DataError
+from segtune.data.source.splits import is_absolute
 
 
 def check_names(source: Source, splits: Sequence[str]) -> tuple[list[PairFacts], list[Finding]]:
@@ -143,8 +143,7 @@ def _read_lists(
     config = source.config.splits
     if config is None or config.lists is None:
         return {}, []
-    files, relative = source.images_by_name, source.relative_files()
-    by_end = names_by_end(relative)
+    files, finder = source.images_by_name, NameFinder(source.relative_files())
     lists: dict[str, list[NamedImage]] = {}
     findings = []
     for split in splits:
@@ -153,7 +152,7 @@ def _read_lists(
             lists[split] = [(name, files[name]) for name in fixed if name in files]
             continue
         path = source.folder(config.lists, split)
-        names, faults = _read_one_list(path, relative, by_end)
+        names, faults = _read_one_list(path, finder)
         left_out = source.quarantine(split)
         lists[split] = [(name, files[name]) for name in names if files[name] not in left_out]
         short = source.short(path)
@@ -165,14 +164,8 @@ def _read_lists(
     return lists, findings
 
 
-def _read_one_list(
-    path: Path, files: Mapping[str, str], by_end: Mapping[str, list[str]]
-) -> tuple[list[str], dict[str, list[str]]]:
-    """The names in a list that exist, and kind of fault -> lines.
-
-    Args:
-        files, by_end: see `resolve_names`.
-    """
+def _read_one_list(path: Path, finder: NameFinder) -> tuple[list[str], dict[str, list[str]]]:
+    """The names in a list that exist, and kind of fault -> lines."""
     names: list[str] = []
     faults: dict[str, list[str]] = {}
     for line in read_list(path):
@@ -181,13 +174,13 @@ def _read_one_list(
         if is_foreign:
             text = line.replace("\\", "/")
             text = text.partition(":/")[2] or text.lstrip("/")
-        try:
-            names += resolve_names([text], files, path, by_end)
-        except DataError:
+        matches = finder.find(text)
+        if len(matches) != 1:
             faults.setdefault("list_entry", []).append(line)
-        else:
-            if is_foreign:
-                faults.setdefault("foreign_path", []).append(line)
+            continue
+        names += matches
+        if is_foreign:
+            faults.setdefault("foreign_path", []).append(line)
     return names, faults
 
 

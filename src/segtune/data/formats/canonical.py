@@ -35,7 +35,7 @@ from segtune.data.formats.shapes import oriented
 from segtune.data.reading.images import read_mask, stored_size
 from segtune.data.source.archives import is_archive, unpack
 from segtune.data.source.download import build_folder
-from segtune.data.source.files import cache_dir
+from segtune.data.source.files import cache_dir, walk
 from segtune.data.source.splits import divide
 from segtune.errors import DataError
 from segtune.runtime.cache_store import CacheStore
@@ -67,7 +67,7 @@ def converted(config: DatasetConfig, root: Path, say: Log) -> Path:
 def _tree_state(root: Path) -> str:
     """A hash that changes with the name, size or time of change of any file."""
     state = hashlib.sha256()
-    files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file())
+    files = [root] if root.is_file() else [root / file for file in walk(root)]
     for path in files:
         facts = path.stat()
         state.update(f"{path} {facts.st_size} {facts.st_mtime_ns}\n".encode())

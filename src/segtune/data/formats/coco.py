@@ -17,7 +17,7 @@ from segtune.data.formats.areas import (
     class_rows,
     finer_of,
 )
-from segtune.data.formats.finding import FileFinder, image_name, json_files, split_in
+from segtune.data.formats.finding import FileFinder, folder_split, image_name, json_files, split_in
 from segtune.data.formats.shapes import Bits, Draw, PolygonRule, decode_rle, polygons
 from segtune.data.source.files import read_json
 from segtune.errors import DataError
@@ -134,14 +134,14 @@ def _labelled_images(
     for index, row in enumerate(file.images.values()):
         where = f"'{file.path}' images[{index}].file_name"
         image = finder.find(str(row["file_name"]), where, file.path.parent, file_split)
-        folder = str(image.relative_to(root).parent) if image.is_relative_to(root) else ""
+        inside = image.relative_to(root).as_posix() if image.is_relative_to(root) else ""
         has_size = row.get("height") and row.get("width")
         size = (int(row["height"]), int(row["width"])) if has_size else None
         images.append(
             LabelledImage(
                 image_name(image, root),
                 image,
-                file_split or split_in(folder),
+                file_split or folder_split(inside),
                 areas.get(row["id"], []),
                 size,
             )

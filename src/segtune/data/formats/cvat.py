@@ -18,7 +18,7 @@ from segtune.data.formats.areas import (
     has_area,
     skipped_note,
 )
-from segtune.data.formats.finding import FileFinder, image_name, split_in
+from segtune.data.formats.finding import FileFinder, folder_split, image_name, split_in
 from segtune.data.formats.shapes import Draw, PolygonRule
 from segtune.data.source.files import walk
 from segtune.data.source.text import read_xml, xml_tag
@@ -50,7 +50,8 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
             areas = _areas(node, where, options)
             num_skipped += sum(not has_area(shape.tag) and shape.tag != "tag" for shape in node)
             file_name = str(node.get("name"))
-            split = split_in(node.get("subset") or file_name)
+            split = split_in(node.get("subset") or "")
+            split = split or folder_split(file_name)
             split = split or split_in(str(path.relative_to(root)))
             image = finder.find(file_name, f"{where} name", path.parent, split)
             size = (int(node.get("height") or 0), int(node.get("width") or 0))

@@ -2,19 +2,36 @@
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
+from segtune.config.commands import word
 from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.source.files import read_json, walk
+from segtune.data.source.pairs import normal_name
 from segtune.data.source.splits import is_absolute
 from segtune.errors import DataError
 
 _SPLIT_WORD = re.compile(
     r"(?<![a-z])(train|training|val|valid|validation|test|testing)(?![a-z])", re.IGNORECASE
 )
-_SPLIT_NAMES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
+_SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")  # of a folder's name, as trainImages
+_WORDS_BESIDE_A_SPLIT = set(
+    "a annotation annotations b c data dataset frames gt images image img imgs jpegimages jpg "
+    "label labels mask masks part photos png set split subset x y".split()
+)
 _GENERIC_FOLDERS = {
     "images",
     "image",
@@ -27,6 +44,8 @@ _GENERIC_FOLDERS = {
     "annotations",
 }
 
+_RELOCATION = re.compile(r"((?:[A-Za-z]:(?=/))?[^:]*):(.*)")  # OLD may be a path of Windows
+
 
 def split_in(path: str) -> str | None:
     """The split that a path names, the last of several; None if it names none.
@@ -38,8 +57,42 @@ def split_in(path: str) -> str | None:
     return _SPLIT_NAMES.get(words[-1].lower(), words[-1].lower()) if words else None
 
 
+def folder_split(path: str) -> str | None:
+    """The split that a file's folders name, the innermost first; None if they name none.
+
+    The file's own name does not count: `test_drive.jpg` may well be learned. Neither does a folder
+    like `test_drive`, which is called after what it shows.
+
+    >>> folder_split("train_images/test_drive.jpg"), folder_split("test_drive/a.jpg")
+    ('train', None)
+    """
+    for folder in reversed(path.replace("\\", "/").split("/")[:-1]):
+        words = [word.lower() for word in _WORDS.findall(folder)]
+        splits = {_SPLIT_NAMES[word] for word in words if word in _SPLIT_NAMES}
+        others = set(words) - set(_SPLIT_NAMES) - _WORDS_BESIDE_A_SPLIT
+        if len(splits) == 1 and (not others or words[-1] in _SPLIT_NAMES):
+            return splits.pop()
+    return None
+
+
+def split_called(text: str, where: str) -> str | None:
+    """The split that a table states in words, as `Train` or `validation`; None for no text.
+
+    Raises:
+        DataError: it cannot be the name of a folder.
+    """
+    name = text.strip()
+    if name.startswith(".") or not set(name).isdisjoint('/\\:*?"<>|'):
+        raise DataError(
+            f"{where} is '{text}', which cannot be a folder's name; train, val and test are usual."
+        )
+    return _SPLIT_NAMES.get(name.lower(), name) or None
+
+
 class FileFinder:
     """Finds the files below a folder that annotations name, by the end of their path.
+
+    Upper and lower case, Unicode form, `.jpeg` for `.jpg` and percent-encoding may differ.
 
     Args:
         relocate: `OLD:NEW`, replaces the beginning of absolute paths.
@@ -49,15 +102,22 @@ class FileFinder:
         self, root: Path, relocate: str | None = None, suffixes: Sequence[str] = IMAGE_SUFFIXES
     ) -> None:
         self.root = root
-        self.old, _, self.new = (relocate or "").partition(":")
+        match = _RELOCATION.fullmatch((relocate or "").replace("\\", "/"))
+        self.old, self.new = match.groups() if match else ("", "")
         self._by_name: dict[str, list[str]] = {}
+        self._by_stem: dict[str, list[str]] = {}
+        self._guessed: dict[Path, str] = {}
         for file in walk(root, suffixes):
-            self._by_name.setdefault(file.rpartition("/")[2], []).append(file)
+            self._by_name.setdefault(_name_key(file), []).append(file)
+            self._by_stem.setdefault(normal_name(file.rpartition(".")[0]), []).append(file)
 
     def find(
         self, text: str, where: str, near: Path | None = None, split: str | None = None
     ) -> Path:
         """The file that a path in the annotations means.
+
+        An absolute path of another machine may mean a file here that is called so; two such paths
+        never mean the same file.
 
         Args:
             where: file and field, for messages.
@@ -65,44 +125,98 @@ class FileFinder:
             split: prefers files of that split among several of one name.
 
         Raises:
-            DataError: no file matches, or several do; or the path is absolute, of another machine,
-                and `relocate` does not replace its beginning.
+            DataError: no file matches, or several do.
         """
         path = text.replace("\\", "/")
         if self.old and path.startswith(self.old):
             path = self.new + path[len(self.old) :]
-        starts = [Path()] if is_absolute(path) else [near or self.root, self.root]
-        for start in starts:
-            if (start / path).is_file():
-                return start / path
-        if is_absolute(text) and not self.old:
-            raise DataError(
-                f"{where} is '{text}', an absolute path that does not exist here. Paths relative "
-                "to the file are allowed. Replace its beginning, e.g. "
-                f"annotations.relocate={text.rpartition('/')[0] or text}:{self.root}"
-            )
-        return self._by_longest_end(path, text, where, split)
+        paths = list(dict.fromkeys((path, unquote(path))))
+        for candidate in paths:
+            starts = [Path()] if is_absolute(candidate) else [near or self.root, self.root]
+            for start in starts:
+                if _is_file(start / candidate):
+                    return start / candidate
+        if not is_absolute(text):
+            return self._by_longest_end(paths, text, where, split)
+        return self._elsewhere(paths, text, where, near, split)
 
-    def _by_longest_end(self, path: str, text: str, where: str, split: str | None) -> Path:
+    def find_stem(self, stem: str, where: str) -> Path:
+        """The one file of a path below root without its suffix.
+
+        Raises:
+            DataError: there is none, or several.
+        """
+        matches = self._by_stem.get(normal_name(stem), [])
+        if len(matches) == 1:
+            return self.root / matches[0]
+        if matches:
+            raise _several(where, stem, matches)
+        raise DataError(
+            f"{where} should be '{stem}' with one of the suffixes {', '.join(IMAGE_SUFFIXES)} in "
+            f"'{self.root}', where there is none. Put it there, or remove its mask."
+        )
+
+    def _elsewhere(
+        self, paths: Sequence[str], text: str, where: str, near: Path | None, split: str | None
+    ) -> Path:
+        """The file here that an absolute path of another machine means."""
+        beside = [(near or self.root) / path.rpartition("/")[2] for path in paths]
+        found = next((path for path in beside if _is_file(path)), None)
+        try:
+            found = found or self._by_longest_end(paths, text, where, split)
+        except DataError:
+            found = None
+        if found is not None and self._guessed.setdefault(found, text) == text:
+            return found
+        folder = paths[0].rpartition("/")[0]
+        relocate = word("dataset.annotations.relocate", f"{folder}:{self.root}")
+        raise DataError(
+            f"{where} is '{text}', an absolute path that does not exist here, and "
+            f"{'no file' if found is None else 'no other file'} below '{self.root}' is called so. "
+            f"Replace its beginning: {shlex.quote(relocate)}"
+        )
+
+    def _by_longest_end(
+        self, paths: Sequence[str], text: str, where: str, split: str | None
+    ) -> Path:
         """The file whose path has the longest end in common with a path."""
-        parts = [p for p in path.split("/") if p not in ("", ".", "..")]
-        same_name = self._by_name.get(parts[-1], []) if parts else []
-        for length in range(len(parts), 0, -1):
-            end = "/" + "/".join(parts[-length:])
-            matches = [f for f in same_name if f"/{f}".endswith(end)]
-            if split is not None:
-                matches = [f for f in matches if split_in(f) == split] or matches
-            if len(matches) == 1:
-                return self.root / matches[0]
-            if matches:
-                raise DataError(
-                    f"{where} is '{text}', which more than one file could be: "
-                    f"{', '.join(matches[:3])}."
-                )
+        for path in paths:
+            parts = [p for p in path.split("/") if p not in ("", ".", "..")]
+            same_name = self._by_name.get(_name_key(path), []) if parts else []
+            for length in range(len(parts), 0, -1):
+                end = _name_key("/" + "/".join(parts[-length:]), whole=True)
+                matches = [f for f in same_name if _name_key(f"/{f}", whole=True).endswith(end)]
+                if split is not None:
+                    matches = [f for f in matches if folder_split(f) == split] or matches
+                exact = [f for f in matches if f"/{f}".endswith("/" + "/".join(parts[-length:]))]
+                matches = exact or matches
+                if len(matches) == 1:
+                    return self.root / matches[0]
+                if matches:
+                    raise _several(where, text, matches)
         raise DataError(
             f"{where} is '{text}', but there is no such image below '{self.root}'. "
             "Put the images there, or name the folder that holds both."
         )
+
+
+def _name_key(path: str, whole: bool = False) -> str:
+    """A file's name (or whole path) as it is compared."""
+    key = normal_name(path if whole else path.rpartition("/")[2])
+    return re.sub(r"\.(jpeg|jpe)$", ".jpg", key)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or holds a null
+        return False
+
+
+def _several(where: str, text: str, matches: Sequence[str]) -> DataError:
+    return DataError(
+        f"{where} is '{text}', which more than one file could be: {', '.join(matches[:3])}."
+    )
 
 
 def json_files(root: Path, is_format: Callable[[Any], bool]) -> list[Path]:

@@ -17,7 +17,7 @@ from segtune.data.formats.areas import (
     annotation_options,
     class_rows,
 )
-from segtune.data.formats.finding import split_in
+from segtune.data.formats.finding import folder_split
 from segtune.data.formats.shapes import object_mask
 from segtune.data.reading.images import IMAGE_SUFFIXES, MASK_SUFFIXES
 from segtune.data.source.files import walk
@@ -33,10 +33,10 @@ def find_files(root: Path) -> list[tuple[Path, Path]]:
 def _folder_per_image(root: Path) -> list[tuple[Path, Path]]:
     pairs = []
     for masks in sorted([*root.glob("*/masks"), *root.glob("*/*/masks")]):
-        files = sorted((masks.parent / "images").glob("*")) if masks.is_dir() else []
-        images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+        folder = masks.parent / "images"
+        images = list(walk(folder, IMAGE_SUFFIXES)) if masks.is_dir() else []
         if len(images) == 1:
-            pairs.append((images[0], masks))
+            pairs.append((folder / images[0], masks))
     return pairs
 
 
@@ -59,7 +59,9 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         for file in files:
             name = _word(file) if classes else "object"
             areas.append(Area(name, object_mask(masks / file)))
-        split = split_in(str(image.parent.relative_to(root)))
+        # a folder of one image has the image's own name, which names no split
+        place = masks.parent if masks.name == "masks" else image
+        split = folder_split(place.relative_to(root).as_posix())
         images.append(LabelledImage(image.stem, image, split, areas))
     rows = class_rows(classes or ["object"], [], annotation_options(config))
     notes = ["the names of the mask files are no classes: all objects become the class 'object'"]

@@ -21,7 +21,7 @@ from segtune.data.formats.areas import (
     has_area,
     skipped_note,
 )
-from segtune.data.formats.finding import FileFinder, image_name, json_files, split_in
+from segtune.data.formats.finding import FileFinder, folder_split, image_name, json_files
 from segtune.data.formats.shapes import Draw, PolygonRule
 from segtune.data.reading.images import read_mask
 from segtune.data.source.files import read_json
@@ -83,7 +83,7 @@ def _labelled_image(
     return LabelledImage(
         image_name(path.with_suffix(image.suffix), root),
         image,
-        split_in(str(path.relative_to(root))),
+        folder_split(path.relative_to(root).as_posix()),
         areas,
         size=(content["imageHeight"], content["imageWidth"]) if has_size else None,
         data=data,

@@ -3,7 +3,8 @@
 import csv
 import io
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,25 +16,54 @@ from numpy.typing import NDArray
 from segtune.classes import ClassTable
 from segtune.config.dataset_schema import CLASSES_FILE, DatasetConfig
 from segtune.data.formats.areas import Annotations, LabelledImage, annotation_options
-from segtune.data.formats.finding import FileFinder, image_name
+from segtune.data.formats.finding import FileFinder, image_name, split_called
 from segtune.data.reading.images import MASK_SUFFIXES
 from segtune.data.reading.masks import MaskReader
 from segtune.data.source.files import read_mapping, walk
 from segtune.data.source.text import read_text
 from segtune.errors import ConfigError, DataError
 
+_SAMPLE = 20  # rows by which a table is recognised
+_SUFFIXES = (".csv", ".tsv", ".jsonl")
+_COLUMNS = {
+    **dict.fromkeys(("image", "images", "img", "photo", "picture", "file"), "image"),
+    **dict.fromkeys(("mask", "masks", "label", "labels", "annotation", "segmentation"), "mask"),
+    **dict.fromkeys(("subset", "set", "partition"), "split"),
+}
+"""Name of a column, without `path`, `file` or `name` at its end -> the column that is read."""
+
 
 def find_files(root: Path) -> Path | None:
     """The table: root itself, or the first CSV or JSONL in it with columns image and mask."""
     files = [root]
     if not root.is_file():
-        files = [root / f for f in walk(root, (".csv", ".jsonl")) if "/" not in f]
+        files = [root / f for f in walk(root, _SUFFIXES) if "/" not in f]
     for path in files:
-        if path.suffix.lower() in (".csv", ".jsonl"):
-            first_row = _read_rows(path, limit=1)[0]
-            if {"image", "mask"} <= set(first_row):
+        if path.suffix.lower() in _SUFFIXES:
+            # a column `label` of a classifier's table holds no files
+            masks = [str(row.get("mask")) for row in _read_rows(path, _SAMPLE) if "image" in row]
+            if any(mask.lower().endswith(MASK_SUFFIXES) for mask in masks):
                 return path
     return None
+
+
+def header_of(path: Path) -> list[str]:
+    """The names of a table's columns, as they are read."""
+    return list(_read_rows(path, limit=1)[0])
+
+
+def _columns(names: Sequence[object]) -> list[str]:
+    """The columns of a table by the names that are asked for: `Img_Path` is `image`.
+
+    A column of exactly that name comes before one of a similar name.
+    """
+    plain = [re.sub(r"[\W_]+", "_", str(name or "").strip().lower()).strip("_") for name in names]
+    columns = []
+    for name in plain:
+        word = re.sub(r"_?(file_?)?(path|name)$|_?file$", "", name) or "file"
+        column = _COLUMNS.get(word, name)
+        columns.append(name if column in plain or column in columns else column)
+    return columns
 
 
 def read(root: Path, config: DatasetConfig) -> Annotations:
@@ -59,7 +89,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
             LabelledImage(
                 image_name(image, path.parent),
                 image,
-                split=str(row["split"]) if row.get("split") else None,
+                split=split_called(str(row.get("split") or ""), f"{where}, split,"),
                 group=str(row["group"]) if row.get("group") else None,
                 mask=_StoredMask(mask, reader),
             )
@@ -71,15 +101,26 @@ def _read_rows(path: Path, limit: int | None = None) -> list[dict[str, Any]]:
     """The first rows of a table, or all of them; one empty row if there are none."""
     try:
         text = read_text(path)
-        rows: Iterable[Any] = csv.DictReader(io.StringIO(text))
-        if path.suffix.lower() != ".csv":
-            rows = (json.loads(line) for line in text.split("\n") if line.strip())
-        first_rows = list(islice(rows, limit))
+        table: Iterable[tuple[Sequence[Any], Sequence[Any]]]
+        if path.suffix.lower() == ".jsonl":
+            objects = (json.loads(line) for line in text.split("\n") if line.strip())
+            table = ((list(row), list(row.values())) for row in objects if isinstance(row, dict))
+        else:
+            cells = csv.reader(io.StringIO(text), delimiter=_delimiter(text))
+            header = next(cells, [])
+            table = ((header, row) for row in cells if any(row))
+        rows = [dict(zip(_columns(h), row, strict=False)) for h, row in islice(table, limit)]
     except (ValueError, csv.Error) as error:
         raise DataError(
             f"'{path}' cannot be read as a table: {' '.join(str(error).split())[:200]}"
         ) from None
-    return [row if isinstance(row, dict) else {} for row in first_rows] or [{}]
+    return rows or [{}]
+
+
+def _delimiter(text: str) -> str:
+    """The character between the columns: the most frequent one of the header."""
+    header = text.partition("\n")[0]
+    return max(",;\t|", key=header.count)
 
 
 def _classes_beside(table: Path, config: DatasetConfig) -> ClassTable:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from segtune.classes import IGNORE_INDEX
 from segtune.config.dataset_schema import DatasetConfig
 from segtune.data.formats.areas import Annotations, LabelledImage, annotation_options
-from segtune.data.formats.finding import FileFinder
-from segtune.data.reading.images import IMAGE_SUFFIXES, MASK_SUFFIXES, read_colors, read_mask
+from segtune.data.formats.finding import FileFinder, split_called
+from segtune.data.reading.images import MASK_SUFFIXES, read_colors, read_mask
 from segtune.data.source.files import walk
-from segtune.data.source.splits import read_list
+from segtune.data.source.lists import divide_by_lists, read_list
 from segtune.errors import DataError
 
 _VOC_CLASSES = (
@@ -44,20 +44,18 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     image_folder, mask_folder = folders
     top = image_folder.parent
     names, colors = _class_names(top)
-    splits = _splits(top / "ImageSets" / "Segmentation")
+    masks = list(walk(mask_folder, MASK_SUFFIXES))
+    splits, notes = _splits(top, {file.rpartition(".")[0]: file for file in masks})
     finder = FileFinder(image_folder, annotation_options(config).relocate)
     ignored = (_VOID, *(tuple(color) for color in config.ignore_colors))
     images = []
-    for file in walk(mask_folder, MASK_SUFFIXES):
+    for file in masks:
         mask = mask_folder / file
         stem = file.rpartition(".")[0]
-        candidates = [image_folder / f"{stem}{suffix}" for suffix in IMAGE_SUFFIXES]
-        image = next((path for path in candidates if path.is_file()), None)
-        image = image or finder.find(f"{stem}.jpg", f"the image of '{mask}'")
+        image = finder.find_stem(stem, f"the image of '{mask}'")
         reader = _ColorMask(mask, colors, ignored) if colors else _IndexMask(mask, len(names))
         images.append(LabelledImage(stem, image, splits.get(stem), mask=reader))
     rows = [{"name": n, "color": list(colors[n])} if n in colors else {"name": n} for n in names]
-    notes = []
     if names is _VOC_CLASSES:
         notes.append(
             f"'{top.name}' holds no class_names.txt and no labelmap.txt, so the classes are those "
@@ -80,13 +78,19 @@ def _class_names(top: Path) -> tuple[list[str], dict[str, tuple[int, ...]]]:
     return _VOC_CLASSES, {}
 
 
-def _splits(folder: Path) -> dict[str, str]:
-    """Image name -> split."""
-    splits: dict[str, str] = {}
-    for path in sorted(folder.glob("*.txt")):
-        if path.stem in ("train", "val", "test"):
-            splits |= dict.fromkeys(read_list(path), path.stem)
-    return splits
+def _splits(top: Path, masks: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Image name -> split, as the first folder with lists says, and notes on what they leave out.
+
+    Args:
+        masks: image name -> file of its mask.
+    """
+    for folder in (top / "ImageSets" / "Segmentation", top / "ImageSets", top):
+        files = [path for path in sorted(folder.glob("*.txt")) if path.stem[0].isalpha()]
+        lists = {split_called(path.stem.removesuffix("_list"), str(path)): path for path in files}
+        names = {split: lists[split] for split in ("train", "val", "test") if split in lists}
+        if names:
+            return divide_by_lists({s: (p, read_list(p)) for s, p in names.items()}, masks)
+    return {}, []
 
 
 @dataclass(frozen=True)

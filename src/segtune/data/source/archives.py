@@ -5,13 +5,17 @@ import stat
 import tarfile
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from segtune.data.source.files import walk
 from segtune.data.source.splits import is_absolute
 from segtune.errors import DataError
 
-ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+_OTHER_ARCHIVES = (".rar", ".7z", ".gz", ".bz2", ".xz", ".zst", ".lz4", ".cab", ".iso", ".dmg")
+_UTF_8_NAMES = 0x800  # flag of a zip's member
 _FAULTS = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -25,6 +29,25 @@ _FAULTS = (
 def is_archive(path: Path) -> bool:
     """Whether a file has an archive's suffix."""
     return path.is_file() and path.name.lower().endswith(ARCHIVE_SUFFIXES)
+
+
+def refuse_unread_archive(path: Path) -> None:
+    """Refuse an archive of a kind that is not unpacked.
+
+    Raises:
+        DataError: the file has such an archive's suffix.
+    """
+    if path.is_file() and path.name.lower().endswith(_OTHER_ARCHIVES) and not is_archive(path):
+        raise DataError(
+            f"'{path}' is an archive of a kind that is not read; zip and tar (.gz, .bz2, .xz) are. "
+            "Unpack it, and give the folder."
+        )
+
+
+def archives_in(folder: Path) -> list[str]:
+    """The archives below a folder, relative with `/`."""
+    suffixes = (*ARCHIVE_SUFFIXES, *_OTHER_ARCHIVES)
+    return [file for file in walk(folder) if file.lower().endswith(suffixes)]
 
 
 def unpack(
@@ -55,13 +78,26 @@ def unpack(
 
 def _unpack_zip(archive: Path, folder: Path, name: str, is_wanted: Callable[[str], bool]) -> None:
     with zipfile.ZipFile(archive) as packed:
-        members = [m for m in packed.infolist() if is_wanted(m.filename)]
-        for member in members:
-            _check(name, member.filename, is_special=stat.S_ISLNK(member.external_attr >> 16))
-        for member in members:
-            if not member.is_dir():
+        members = [(m, _zip_name(m)) for m in packed.infolist()]
+        members = [(member, path) for member, path in members if is_wanted(path)]
+        for member, path in members:
+            _check(name, path, is_special=stat.S_ISLNK(member.external_attr >> 16))
+        for member, path in members:
+            if not path.endswith("/"):
                 with packed.open(member) as content:
-                    _write(content, folder / member.filename)
+                    _write(content, folder / path)
+
+
+def _zip_name(member: zipfile.ZipInfo) -> str:
+    """A member's path with `/`, which some writers replace by a backslash.
+
+    Names in UTF-8 are often stored without the flag that says so.
+    """
+    path = member.filename
+    if not member.flag_bits & _UTF_8_NAMES:
+        with suppress(UnicodeError):  # the names are in another encoding
+            path = path.encode("cp437").decode("utf-8")
+    return path.replace("\\", "/")
 
 
 def _unpack_tar(archive: Path, folder: Path, name: str, is_wanted: Callable[[str], bool]) -> None:

@@ -34,21 +34,53 @@ def cache_dir() -> Path:
     return Path(folder)
 
 
-def walk(folder: Path, suffixes: Sequence[str]) -> Iterator[str]:
+def walk(folder: Path, suffixes: Sequence[str] | None = None) -> Iterator[str]:
     """Files below a folder with one of the suffixes (lower case): relative with `/`, sorted.
 
-    Hidden files and folders are skipped; links are followed.
+    Hidden files and folders are skipped. Links are followed, but each folder is read once: not
+    again through a link to a folder above, or to one that was read.
+
+    Args:
+        suffixes: None for all files.
     """
     top = str(folder)
     files = []
+    read_folders: set[tuple[int, int]] = set()
     for here, folders, names in os.walk(top, followlinks=True):
-        folders[:] = [f for f in folders if not f.startswith(".")]
+        if not _is_new(here, read_folders):
+            folders.clear()
+            continue
+        visible = [f for f in folders if not f.startswith(".") and not _leads_up(here, f)]
+        # a folder itself comes before a link to it
+        folders[:] = sorted(visible, key=lambda f: (os.path.islink(os.path.join(here, f)), f))
         inside = os.path.relpath(here, top).replace(os.sep, "/")
         prefix = "" if inside == "." else inside + "/"
         for name in names:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes:
+            is_wanted = suffixes is None or os.path.splitext(name)[1].lower() in suffixes
+            if is_wanted and not name.startswith("."):
                 files.append(prefix + name)
     return iter(sorted(files))
+
+
+def _is_new(folder: str, read_folders: set[tuple[int, int]]) -> bool:
+    """Whether a folder was not read yet, through another path; it counts as read from now on."""
+    try:
+        facts = os.stat(folder)
+    except OSError:
+        return False
+    key = (facts.st_dev, facts.st_ino)
+    is_new = key not in read_folders
+    read_folders.add(key)
+    return is_new
+
+
+def _leads_up(here: str, folder: str) -> bool:
+    """Whether a folder is a link to one that contains the link."""
+    path = os.path.join(here, folder)
+    if not os.path.islink(path):
+        return False
+    target, link = os.path.realpath(path), os.path.realpath(here)
+    return target == link or link.startswith(target.rstrip(os.sep) + os.sep)
 
 
 def read_bytes(path: Path) -> bytes:

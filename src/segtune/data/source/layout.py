@@ -13,8 +13,9 @@ from segtune.config.dataset_schema import DatasetConfig, FixesConfig, MaskFormat
 from segtune.data.reading.images import IMAGE_SUFFIXES, MASK_SUFFIXES
 from segtune.data.reading.masks import MaskReader
 from segtune.data.source.files import digests, walk
+from segtune.data.source.lists import read_list, resolve_names
 from segtune.data.source.pairs import Pair, class_presence
-from segtune.data.source.splits import divide, group_of, read_list, resolve_names
+from segtune.data.source.splits import divide, group_of
 from segtune.errors import DataError
 
 NamedImage = tuple[str, Path]

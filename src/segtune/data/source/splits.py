@@ -1,14 +1,13 @@
 """Divide images into splits: by list, by share or into folds; groups stay whole."""
 
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path, PureWindowsPath
+from collections.abc import Sequence
+from pathlib import PureWindowsPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segtune.config.dataset_schema import SplitsConfig
-from segtune.data.source.text import read_lines
 from segtune.errors import DataError
 
 
@@ -161,77 +160,6 @@ def group_of(pattern: str, name: str) -> str:
     """The first match of a pattern in an image's name, or the name itself."""
     match = re.search(pattern, name)
     return match.group(0) if match else name
-
-
-def read_list(path: Path) -> list[str]:
-    """The lines of a split list, stripped, without blank lines and comments.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    return [line for line in read_lines(path) if not line.startswith("#")]
-
-
-def names_by_end(files: Mapping[str, str]) -> dict[str, list[str]]:
-    """The images that a name, a file name, or the last part of either means.
-
-    Args:
-        files: image name -> its file, relative with `/`.
-
-    >>> names_by_end({"day/a": "day/a.png"})["a.png"]
-    ['day/a']
-    """
-    by_end: dict[str, list[str]] = {}
-    for name, file in files.items():
-        for end in {name, file, name.rpartition("/")[2], file.rpartition("/")[2]}:
-            by_end.setdefault(end, []).append(name)
-    return by_end
-
-
-def resolve_names(
-    lines: Sequence[str],
-    files: Mapping[str, str],
-    path: Path,
-    by_end: Mapping[str, list[str]] | None = None,
-) -> list[str]:
-    """The names of the images that a split list means.
-
-    Args:
-        lines: each a name, a file name, or a path that ends in one.
-        files: image name -> its file, relative with `/`.
-        path: the list, for messages.
-        by_end: `names_by_end(files)`, for callers that resolve line by line.
-
-    Raises:
-        DataError: a line matches no image or several, or is an absolute path of another machine.
-    """
-    by_end = names_by_end(files) if by_end is None else by_end
-    names = []
-    for line in lines:
-        text = line.replace("\\", "/").removeprefix("./")
-        names.append(text if text in files else _resolve_line(line, text, by_end, len(files), path))
-    return names
-
-
-def _resolve_line(
-    line: str, text: str, by_end: Mapping[str, list[str]], num_images: int, path: Path
-) -> str:
-    parts = [part for part in text.split("/") if part]
-    if is_absolute(line) and not Path(line).exists():
-        raise DataError(
-            f"'{path}' names '{line}', an absolute path that does not exist here. Lists name "
-            "images relative to dataset.images. Write what follows the folder of images, "
-            f"e.g. '{parts[-1] if parts else line}'."
-        )
-    ends = ("/".join(parts[start:]) for start in range(len(parts)))
-    matches = next((by_end[end] for end in ends if end in by_end), [])
-    if len(matches) == 1:
-        return matches[0]
-    fault = f"more than one image: {', '.join(matches[:3])}" if matches else "no image"
-    raise DataError(
-        f"'{path}' names '{line}', which is {fault} of {num_images} in dataset.images. "
-        "Give the name relative to that folder, with or without its suffix."
-    )
 
 
 def is_absolute(path: str) -> bool:
