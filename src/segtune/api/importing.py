@@ -4,13 +4,14 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segtune.config.commands import command
-from segtune.errors import ConfigError, DataError, nearest
+from segtune.config.commands import command, word
+from segtune.errors import ConfigError, DataError, SegtuneError, nearest
 from segtune.runtime.atomic import atomic_folder
 from segtune.runtime.log import Log, silent
 
@@ -23,6 +24,9 @@ _LAYOUTS = {
     "folder": ("images", "masks"),
 }
 """Dataset -> folders by which its layout is recognised."""
+
+
+_TEXTS = (".txt", ".md", ".rst", ".html", ".pdf", "")
 
 
 @dataclass(frozen=True)
@@ -94,17 +98,22 @@ def import_dataset(
     target = Path(os.path.expanduser(output)).absolute()
     _check_folders(root, target, overwrite)
     from segtune.config.compose import compose
-    from segtune.data.source.archives import is_archive, unpack
+    from segtune.data.source.archives import is_archive, refuse_unread_archive, unpack
     from segtune.data.sources import advice_on_test, open_source
 
-    with tempfile.TemporaryDirectory(prefix="segtune-import-") as unpacked:
+    refuse_unread_archive(root)
+
+    with (
+        tempfile.TemporaryDirectory(prefix="segtune-import-") as unpacked,
+        _named_in_messages(root, unpacked, say) as say,
+    ):
         if is_archive(root):
             unpack(root, Path(unpacked))
             root = Path(unpacked)
-        name = _find_format(root, format)
+        root, name = _find_format(root, format)
         with atomic_folder(target, overwrite=True) as unfinished:
             counts = _convert(root, unfinished, name, overrides, say)
-    dataset = compose(["dataset=folder", f"dataset.root={target}"]).config.dataset
+    dataset = compose(["dataset=folder", word("dataset.root", str(target))]).config.dataset
     imported = open_source(dataset)
     return Imported(name, target, dict(counts), imported.classes.names, advice_on_test(imported))
 
@@ -132,27 +141,78 @@ def _check_folders(root: Path, target: Path, overwrite: bool) -> None:
         )
 
 
-def _find_format(root: Path, format: str) -> str:
-    """Return the name of a format, or of a dataset with the same layout."""
+@contextmanager
+def _named_in_messages(archive: Path, unpacked: str, say: Log) -> Iterator[Log]:
+    """Name the archive, in all that is said, where a file was unpacked into a temporary folder."""
+
+    def named(text: str) -> str:
+        return text.replace(unpacked, str(archive))
+
+    try:
+        yield lambda text: say(named(text))
+    except SegtuneError as error:
+        if unpacked not in str(error):
+            raise
+        raise type(error)(named(str(error))) from None
+
+
+def _find_format(root: Path, format: str) -> tuple[Path, str]:
+    """Return the folder of the data, and the name of its format or of a dataset of its layout.
+
+    The folder is the one given, or the only one in it, as many archives have it.
+    """
     from segtune.config.conf_files import members
-    from segtune.data.formats import FORMATS, detect
+    from segtune.data.formats import FORMATS
+    from segtune.data.formats.contents import contents
+    from segtune.data.source.archives import archives_in
 
     layouts = [m for m in members("dataset") if m not in FORMATS and m != "street"]
+    if format != "auto" and format not in FORMATS and format not in layouts:
+        raise ConfigError(f"format={format}: {nearest(format, [*FORMATS, *layouts, 'auto'])}")
+    for folder in _only_folders(root):
+        name = _format_in(folder, format)
+        if name is not None:
+            return folder, name
     if format != "auto":
-        if format not in FORMATS and format not in layouts:
-            raise ConfigError(f"format={format}: {nearest(format, [*FORMATS, *layouts, 'auto'])}")
-        return format
-    detected = detect(root)
+        return root, format
+    inner = archives_in(root) if root.is_dir() else []
+    if inner:
+        raise DataError(
+            f"'{root}' holds no annotations of its own, but the archives {', '.join(inner[:5])}. "
+            "Unpack them, and give the folder of all."
+        )
+    raise DataError(
+        f"'{root}' holds no annotations of a known format: {', '.join(FORMATS)}, and no folders "
+        f"like those of {', '.join(layouts)}. It holds {contents(root)}. Name the format with "
+        "format=NAME, or give the folder that holds both images and labels."
+    )
+
+
+def _only_folders(root: Path) -> list[Path]:
+    """A folder, and those inside it that are alone in their folder, but for texts to read."""
+    folders = [root]
+    while folders[-1].is_dir():
+        inside = [path for path in folders[-1].iterdir() if path.name[0] not in "._"]
+        data = [p for p in inside if p.is_dir() or p.suffix.lower() not in _TEXTS]
+        if len(data) != 1 or not data[0].is_dir():
+            break
+        folders.append(data[0])
+    return folders
+
+
+def _format_in(root: Path, format: str) -> str | None:
+    """Return the format that the files in a folder have, if a user named it or none; else None."""
+    from segtune.data.formats import FORMATS, detect
+
+    if format in FORMATS:
+        return format if FORMATS[format].find_files(root) else None
+    detected = detect(root) if format == "auto" else None
     if detected:
         return detected
     for name, folders in _LAYOUTS.items():
-        if all((root / folder).is_dir() for folder in folders):
+        if format in ("auto", name) and all((root / folder).is_dir() for folder in folders):
             return name
-    raise DataError(
-        f"'{root}' holds no annotations of a known format: {', '.join(FORMATS)}, and no folders "
-        f"like those of {', '.join(layouts)}. Name the format with format=NAME, or give the folder "
-        "that holds both images and labels."
-    )
+    return None
 
 
 def _convert(
@@ -162,18 +222,40 @@ def _convert(
     from segtune.config.compose import compose
     from segtune.data.formats import FORMATS
     from segtune.data.formats.canonical import convert
+    from segtune.data.formats.contents import contents
     from segtune.data.source.download import build_folder
     from segtune.data.sources import open_source
 
-    root_word = f"dataset.root={root}"
+    root_word = word("dataset.root", str(root))
     if name in FORMATS:
         words = ["dataset=coco", root_word, f"dataset.annotations.format={name}"]
         return convert(compose([*words, *overrides]).config.dataset, root, target, say)
-    dataset = compose([f"dataset={name}", root_word, *overrides]).config.dataset
+    words = [f"dataset={name}", root_word, *overrides]
+    dataset = compose(words).config.dataset
+    if name == "folder" and dataset.splits is None and _lies_flat(root, dataset.images):
+        flat = ["dataset.images=images", "dataset.masks=masks", "dataset.splits.val=0.2"]
+        say(f"images and masks lie in no folders of splits: a fifth become val ({' '.join(flat)})")
+        dataset = compose([*words, *flat]).config.dataset
     source = open_source(dataset, say)
+    if not source.splits():
+        raise DataError(
+            f"'{root}' holds {contents(root)}, but no split in '{dataset.images}'. Name the "
+            "folders: 'dataset.images=\"images/{split}\"' 'dataset.masks=\"masks/{split}\"', or, "
+            "for folders without splits, dataset.images=images dataset.masks=masks "
+            "dataset.splits.val=0.2"
+        )
     counts: Counter[str] = Counter()
     build_folder(target, lambda folder: counts.update(_rewrite(source, folder, say)))
     return counts
+
+
+def _lies_flat(root: Path, images: str) -> bool:
+    """Whether the usual folder of images holds these itself, and no folders of splits."""
+    from segtune.data.reading.images import IMAGE_SUFFIXES
+    from segtune.data.source.files import walk
+
+    files = list(walk(root / "images", IMAGE_SUFFIXES))
+    return images == "images/{split}" and bool(files) and all("/" not in file for file in files)
 
 
 def _rewrite(source: "Source", folder: Path, say: Log) -> Counter[str]:

@@ -47,12 +47,19 @@ def parse(name: str, verb: Verb, words: Sequence[str]) -> Call:
             _take_dashed(name, verb, word, waiting, parsed)
         elif _DELETION.fullmatch(word) and "*" in verb.passes:
             parsed.overrides.append(word)
+        elif _is_path(verb, word):
+            parsed.names.append(word)
         elif "=" in word:
             _take_pair(name, verb, word, parsed)
         else:
             parsed.names.append(word)
     _check_complete(name, verb, parsed)
     return Call(parsed.names, parsed.options, parsed.overrides)
+
+
+def _is_path(verb: Verb, word: str) -> bool:
+    """Whether a word with `=` is the path of a file: no key holds a slash."""
+    return "file" in verb.completes and "/" in word.partition("=")[0] and os.path.lexists(word)
 
 
 def _take_dashed(name: str, verb: Verb, word: str, waiting: list[str], parsed: _Words) -> None:

@@ -16,6 +16,7 @@ from segtune.data.audit.examine import PairFacts, examine_all
 from segtune.data.audit.files import check_files
 from segtune.data.audit.findings import Finding, merge
 from segtune.data.audit.names import check_names
+from segtune.data.audit.suffixes import no_image, passed_over
 from segtune.data.source.layout import Source
 from segtune.errors import DataError
 from segtune.runtime.log import Log, silent
@@ -101,6 +102,9 @@ def audit(source: Source, image_size: Sequence[int], say: Log = silent) -> Audit
             "Set dataset.root, dataset.images or dataset.splits."
         )
     pairs, name_findings = check_names(source, splits)
+    if not pairs:
+        raise no_image(source, splits)
+    name_findings += passed_over(source, splits)
     with ProgressReporter(say) as progress:
         examine_all(
             source, pairs, image_size, lambda done, total: progress("pairs examined", done, total)

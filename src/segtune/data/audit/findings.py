@@ -78,6 +78,11 @@ KINDS = {
     ),
     "missing_mask": FaultKind("error", "images without a mask", _STOPS),
     "missing_image": FaultKind("warning", "masks without an image", "they are not used"),
+    "passed_over": FaultKind(
+        "warning",
+        "files among images and masks with a suffix that is not read",
+        "they are not used",
+    ),
     "two_images": FaultKind("error", "two images for one mask", _STOPS),
     "two_masks": FaultKind("error", "two masks for one image", _STOPS),
     "mask_preview": FaultKind(

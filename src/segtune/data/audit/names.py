@@ -6,6 +6,7 @@ from pathlib import Path
 
 from segtune.data.audit.examine import PairFacts
 from segtune.data.audit.findings import Finding, merge
+from segtune.data.audit.suffixes import suffix_hint
 from segtune.data.source.layout import NamedImage, Source, is_preview
 from segtune.data.source.lists import NameFinder, read_list
 from segtune.data.source.pairs import normal_name
@@ -59,14 +60,16 @@ def _check_split(
     findings = _clashes(source, split, images)
     names = {name for name, _ in images}
     lonely_masks = {normal_name(name): name for name in masks if name not in names}
+    repair, is_last = "add the masks; --fix leaves these images out", False
+    if names and names.isdisjoint(masks):  # without them, nothing would be left
+        repair, is_last = f"add the masks{suffix_hint(names, masks)}", True
     for name, path in images:
         if name in masks:
             continue
         image = source.short(path)
         mask_name = lonely_masks.pop(normal_name(name), None)
         if mask_name is None:
-            repair = "add the masks; --fix leaves these images out"
-            fixes = {"quarantine": {split: [image]}}
+            fixes = {} if is_last else {"quarantine": {split: [image]}}
             findings.append(Finding("missing_mask", [image], [f"'{image}'"], repair, fixes))
             continue
         mask = source.short(masks[mask_name])
@@ -84,7 +87,7 @@ def _check_split(
     if has_own_folder and lonely_masks:
         files = [source.short(masks[name]) for name in lonely_masks.values()]
         details = [f"'{file}'" for file in files]
-        repair = "add the images, or remove the masks"
+        repair = f"add the images, or remove the masks{suffix_hint(names, masks)}"
         findings.append(Finding("missing_image", files, details, repair))
     return findings
 

@@ -22,7 +22,10 @@ from segtune.data.reading.rasters import opened_raster
 from segtune.data.reading.values import ValueRange, on_white, to_bytes
 from segtune.errors import DataError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+)
 MASK_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
 
 

@@ -74,16 +74,32 @@ class Source:
 
     def splits(self) -> list[str]:
         """The splits that exist, train first."""
-        pattern = self.config.images
+        lists = None
         if self.config.splits is not None:
-            if self.config.splits.lists is None:
+            lists = self.config.splits.lists
+            if lists is None:
                 return [*self._division, *self._kept_splits]
-            pattern = self.config.splits.lists
         split_names = {folder: split for split, folder in self.config.folder_names.items()}
-        names = _names_in_pattern(self.root, pattern)
+        names = _names_in_pattern(self.root, lists or self.config.images, of_files=bool(lists))
+        if lists and self.config.folder_names:
+            names = [name for name in names if name in split_names]  # others are other lists
+        else:
+            names = self._without_masks(names)
         splits = {split_names.get(name, name) for name in names}
         usual = [split for split in _USUAL_SPLITS if split in splits]
         return usual + sorted(splits.difference(usual))
+
+    def _without_masks(self, names: Sequence[str]) -> list[str]:
+        """The names of splits whose folder of images is no folder of masks of another split.
+
+        With `{split}` and `{split}_labels`, `train_labels` is no split.
+        """
+        config = self.config
+        other_folders: set[str] = set()
+        for pattern in filter(None, (config.masks, config.finer)):
+            if pattern != config.images and "{split}" in pattern:
+                other_folders.update(pattern.format(split=name) for name in names)
+        return [name for name in names if config.images.format(split=name) not in other_folders]
 
     def images(self, split: str) -> list[Path]:
         """The split's images, sorted by name.
@@ -355,8 +371,8 @@ def is_preview(file: Path) -> bool:
     return file.suffix.lower() in (".jpg", ".jpeg")
 
 
-def _names_in_pattern(root: Path, pattern: str) -> list[str]:
-    """The names for which a pattern, as `images/{split}`, is a file or folder below root."""
+def _names_in_pattern(root: Path, pattern: str, of_files: bool) -> list[str]:
+    """The names for which a pattern, as `images/{split}`, is a folder (or file) below root."""
     before, _, after = pattern.partition("{split}")
     parent, slash, start = before.rpartition("/")
     folder = root / (parent + slash)
@@ -367,7 +383,8 @@ def _names_in_pattern(root: Path, pattern: str) -> list[str]:
     for path in folder.iterdir():
         if path.name.startswith(start) and path.name.endswith(end) and path.name[0] != ".":
             names.append(path.name[len(start) : len(path.name) - len(end)])
-    return [name for name in names if name and (root / f"{before}{name}{after}").exists()]
+    paths = {name: root / f"{before}{name}{after}" for name in names if name}
+    return [name for name, p in paths.items() if (p.is_file() if of_files else p.is_dir())]
 
 
 def _refuse_twins(source: Source, split: str, images: Sequence[NamedImage]) -> None:
