@@ -1,7 +1,6 @@
 """YOLO-seg: a text file for each image, with one polygon in each line: `class x y x y …`."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +14,10 @@ from segtune.data.formats.areas import (
     areas_of,
     class_rows,
 )
-from segtune.data.formats.finding import image_name, split_in
+from segtune.data.formats.finding import image_name
 from segtune.data.formats.shapes import Bits, Draw, PolygonRule, polygons
-from segtune.data.reading.images import IMAGE_SUFFIXES
+from segtune.data.formats.yolo_images import find_images, label_file, unlabelled_note
 from segtune.data.source.files import read_mapping, walk
-from segtune.data.source.splits import is_absolute
 from segtune.data.source.text import read_text
 from segtune.errors import DataError
 
@@ -39,36 +37,28 @@ def find_files(root: Path) -> Path | None:
 
 
 def read(root: Path, config: DatasetConfig) -> Annotations:
-    """Read every image in a folder `images`; without a text file it is all background.
-
-    The table's own `path` is not used: it often is a path of another machine.
-    """
+    """Read every image that the table names; without a text file it is all background."""
     options = annotation_options(config)
     table = find_files(root)
     assert table is not None  # the caller looked
-    top = table.parent
     content = read_mapping(table)
     listed = content["names"]
     names = [str(n) for n in (listed.values() if isinstance(listed, dict) else listed)]
     rule: PolygonRule = "outline" if options.polygons == "outline" else "coco"
+    named = find_images(table, content)
     images: list[LabelledImage] = []
-    for file in walk(top, IMAGE_SUFFIXES):
-        before, folder, after = f"/{file}".rpartition("/images/")
-        if not folder or "labels/" in file:
-            continue
-        labels = (top / f"{before}/labels/{after}".lstrip("/")).with_suffix(".txt")
-        areas = _read_areas(labels, names, rule) if labels.is_file() else []
-        split = split_in(file.rpartition("/")[0])
-        images.append(LabelledImage(image_name(top / file, top), top / file, split, areas))
+    unlabelled = []
+    for file, split in named.splits.items():
+        image, labels = named.top / file, label_file(named.top, file)
+        areas: list[Area] = []
+        if labels is None:
+            unlabelled.append(file)
+        else:
+            areas = _read_areas(labels, names, rule)
+        images.append(LabelledImage(image_name(image, named.top), image, split, areas))
+    notes = [*named.notes, *unlabelled_note(named.top, unlabelled, len(images))]
     all_areas = areas_of(images)
-    return Annotations(class_rows(names, all_areas, options), images, _path_note(table, content))
-
-
-def _path_note(table: Path, content: dict[str, Any]) -> list[str]:
-    path = str(content.get("path") or "")
-    if not path or not is_absolute(path) or Path(path).exists():
-        return []
-    return [f"'{table}' path is '{path}', which is not here; the folders beside it were read"]
+    return Annotations(class_rows(names, all_areas, options), images, notes)
 
 
 def _read_areas(path: Path, names: list[str], rule: PolygonRule) -> list[Area]:

@@ -1,0 +1,182 @@
+"""The images of a YOLO dataset, and their splits, as the table `data.yaml` names them."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from segtune.data.formats.finding import folder_split
+from segtune.data.reading.images import IMAGE_SUFFIXES
+from segtune.data.source.files import walk
+from segtune.data.source.lists import divide_by_lists, read_list
+from segtune.data.source.splits import is_absolute
+from segtune.errors import DataError
+
+_KEYS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""Key of the table -> split, the later of two splits last."""
+
+
+@dataclass(frozen=True)
+class YoloImages:
+    """The images of a dataset.
+
+    Attributes:
+        top: folder that all of them are below.
+        splits: image, relative to the top with `/` -> split; None for one that is to be divided.
+        notes: for the user, on what the table says and what was read instead.
+    """
+
+    top: Path
+    splits: Mapping[str, str | None]
+    notes: Sequence[str]
+
+
+def find_images(table: Path, content: Mapping[str, Any]) -> YoloImages:
+    """Find the images that a table's train, val and test name: folders, or lists of images.
+
+    Where the table names a place that is not here, the images beside it are read, with the splits
+    that their folders name.
+
+    Raises:
+        DataError: a list that is named cannot be read.
+    """
+    top = _top(table, content)
+    files = [file for file in walk(top, IMAGE_SUFFIXES) if "/labels/" not in f"/{file}"]
+    lists: dict[str, tuple[Path, list[str]]] = {}
+    missing = []
+    for key, split in _KEYS.items():
+        for entry in _entries(content.get(key)):
+            place = _place(entry, table, content)
+            if place is None:
+                missing.append(f"{key}: {entry}")
+                continue
+            lines = _lines(place, top, files)
+            old = lists.get(split, (place, []))[1]
+            lists[split] = (place, [*old, *lines])
+    if not any(lines for _, lines in lists.values()):
+        return _by_folders(top, files, missing, table)
+    sets = [set(lines) for _, lines in lists.values()]
+    if len(sets) > 1 and all(lines == sets[0] for lines in sets):
+        note = f"'{table}': {', '.join(lists)} name the same images, which are divided anew"
+        chosen, _ = divide_by_lists({"all": next(iter(lists.values()))}, _names(files))
+        return YoloImages(top, dict.fromkeys(chosen), [note])
+    splits, notes = divide_by_lists(lists, _names(files))
+    notes = [note for note in notes if not note.endswith("in no list")]
+    unnamed = {file: folder_split(file) for file in files if file not in splits}
+    left_out = [file for file, split in unnamed.items() if split is None]
+    if left_out:
+        notes.append(
+            f"'{table}': {len(left_out)} images that it does not name were left out, "
+            f"e.g. '{left_out[0]}'"
+        )
+    kept = {file: split for file, split in unnamed.items() if split is not None}
+    return YoloImages(top, {**splits, **kept}, [*notes, *_missing_note(table, missing)])
+
+
+def label_file(top: Path, file: str) -> Path | None:
+    """The labels of an image: mirrored in `labels`, flat in it, or beside the image."""
+    return next((top / place for place in _label_places(file) if (top / place).is_file()), None)
+
+
+def unlabelled_note(top: Path, unlabelled: Sequence[str], num_images: int) -> list[str]:
+    """The note on images without a label file.
+
+    Raises:
+        DataError: no image has one.
+    """
+    if not unlabelled:
+        return []
+    example = unlabelled[0]
+    if len(unlabelled) == num_images:
+        raise DataError(
+            f"'{top}': none of its {num_images} images has a label file; for '{example}' it would "
+            f"be {' or '.join(_label_places(example))}. Put the labels there."
+        )
+    return [
+        f"{len(unlabelled)} of {num_images} images have no label file and become background, "
+        f"e.g. '{example}'"
+    ]
+
+
+def _label_places(file: str) -> list[str]:
+    before, folder, after = f"/{file}".rpartition("/images/")
+    beside = f"{file.rpartition('.')[0]}.txt"
+    if not folder:
+        return [beside]
+    stem = after.rpartition(".")[0]
+    places = [f"{before}/labels/{stem}.txt", f"{before}/labels/{stem.rpartition('/')[2]}.txt"]
+    return [*(place.lstrip("/") for place in places), beside]
+
+
+def _top(table: Path, content: Mapping[str, Any]) -> Path:
+    """The table's folder; the one above where the table lies beside the images' folders."""
+    for key in _KEYS:
+        for entry in _entries(content.get(key)):
+            place = _place(entry, table, content)
+            if place is not None and not place.is_relative_to(table.parent):
+                above = table.parent.parent
+                return above if place.is_relative_to(above) else place.parent
+    return table.parent
+
+
+def _entries(value: object) -> list[str]:
+    """The places that a key names: one or a list."""
+    values = value if isinstance(value, list) else [value]
+    return [str(v) for v in values if v]
+
+
+def _place(entry: str, table: Path, content: Mapping[str, Any]) -> Path | None:
+    """The folder or list that an entry of the table means; None if it is not here.
+
+    Tools write it relative to `path`, to the table, or as of another machine; `../` at its
+    beginning often leads one folder too far.
+    """
+    text = entry.replace("\\", "/")
+    base = str(content.get("path") or "").replace("\\", "/")
+    starts = [table.parent / base] if not is_absolute(base) or Path(base).is_dir() else []
+    starts += [table.parent]
+    candidates = [Path(text)] if is_absolute(text) else [start / text for start in starts]
+    parts = [part for part in PurePosixPath(text).parts if part not in ("..", ".", "/")]
+    for start in range(len(parts)):
+        end = "/".join(parts[start:])
+        if end.endswith(".txt") or folder_split(f"{end}/image"):  # `images` alone may be all
+            candidates.append(table.parent / end)
+    for path in candidates:
+        if path.is_dir() or path.is_file():
+            return Path(os.path.normpath(path.absolute()))
+    return None
+
+
+def _lines(place: Path, top: Path, files: Sequence[str]) -> list[str]:
+    """The images of a folder or a list, relative to the top."""
+    if place.is_file():
+        return read_list(place)
+    if not place.is_relative_to(top):
+        raise DataError(
+            f"'{place}', which the table names, is outside '{top}'. Give the folder of both."
+        )
+    inside = place.relative_to(top).as_posix()
+    return [file for file in files if inside == "." or file.startswith(f"{inside}/")]
+
+
+def _names(files: Sequence[str]) -> dict[str, str]:
+    return {file: file for file in files}
+
+
+def _by_folders(top: Path, files: Sequence[str], missing: Sequence[str], table: Path) -> YoloImages:
+    splits = {file: folder_split(file) for file in files if "/images/" in f"/{file}"}
+    if not splits:
+        raise DataError(
+            f"'{table}' names {'; '.join(missing) or 'no train or val'}, which is not below "
+            f"'{top}', and there is no folder images. Put the images there, or correct the table."
+        )
+    return YoloImages(top, splits, _missing_note(table, missing))
+
+
+def _missing_note(table: Path, missing: Sequence[str]) -> list[str]:
+    if not missing:
+        return []
+    return [
+        f"'{table}' names {'; '.join(missing)}, which is not here; splits are read from folders"
+    ]
