@@ -10,7 +10,7 @@ from segtune.data.source.files import walk
 from segtune.data.source.layout import Source
 from segtune.errors import DataError
 
-_NO_DATA = (".txt", ".json", ".xml", ".csv", ".yaml", ".yml", ".md", ".db", ".ini", ".html")
+_NO_DATA = ("", ".txt", ".json", ".xml", ".csv", ".yaml", ".yml", ".md", ".db", ".ini", ".html")
 
 
 def passed_over(source: Source, splits: Sequence[str]) -> list[Finding]:

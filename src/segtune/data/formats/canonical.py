@@ -272,7 +272,8 @@ def _divide_into_splits(
         splits = divide(names, groups, options, presence[rows])
         if not config.splits:
             say(
-                "the annotations name no splits: a fifth of the images became val "
+                f"{len(undivided)} of {len(images)} images are in no split that annotations or "
+                "folders name: a fifth of them became val "
                 "(dataset.splits.val, .test, .seed)"
             )
     split_of: dict[str, str] = {}

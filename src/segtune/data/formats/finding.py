@@ -44,7 +44,7 @@ _GENERIC_FOLDERS = {
     "annotations",
 }
 
-_RELOCATION = re.compile(r"((?:[A-Za-z]:(?=/))?[^:]*):(.*)")  # OLD may be a path of Windows
+_RELOCATION = re.compile(r"((?:[A-Za-z]:(?=[/:]))?[^:]*):(.*)")  # OLD may be a path of Windows
 
 
 def split_in(path: str) -> str | None:
@@ -106,7 +106,6 @@ class FileFinder:
         self.old, self.new = match.groups() if match else ("", "")
         self._by_name: dict[str, list[str]] = {}
         self._by_stem: dict[str, list[str]] = {}
-        self._guessed: dict[Path, str] = {}
         for file in walk(root, suffixes):
             self._by_name.setdefault(_name_key(file), []).append(file)
             self._by_stem.setdefault(normal_name(file.rpartition(".")[0]), []).append(file)
@@ -116,16 +115,14 @@ class FileFinder:
     ) -> Path:
         """The file that a path in the annotations means.
 
-        An absolute path of another machine may mean a file here that is called so; two such paths
-        never mean the same file.
-
         Args:
             where: file and field, for messages.
             near: folder that a relative path may start from, besides root.
             split: prefers files of that split among several of one name.
 
         Raises:
-            DataError: no file matches, or several do.
+            DataError: no file matches, or several do; or the path is absolute, of another machine,
+                and `relocate` does not replace its beginning.
         """
         path = text.replace("\\", "/")
         if self.old and path.startswith(self.old):
@@ -136,9 +133,9 @@ class FileFinder:
             for start in starts:
                 if _is_file(start / candidate):
                     return start / candidate
-        if not is_absolute(text):
+        if not is_absolute(text) or path != text.replace("\\", "/"):  # or relocated
             return self._by_longest_end(paths, text, where, split)
-        return self._elsewhere(paths, text, where, near, split)
+        raise self._elsewhere(paths, text, where, split)
 
     def find_stem(self, stem: str, where: str) -> Path:
         """The one file of a path below root without its suffix.
@@ -157,23 +154,26 @@ class FileFinder:
         )
 
     def _elsewhere(
-        self, paths: Sequence[str], text: str, where: str, near: Path | None, split: str | None
-    ) -> Path:
-        """The file here that an absolute path of another machine means."""
-        beside = [(near or self.root) / path.rpartition("/")[2] for path in paths]
-        found = next((path for path in beside if _is_file(path)), None)
+        self, paths: Sequence[str], text: str, where: str, split: str | None
+    ) -> DataError:
+        """The error for an absolute path of another machine, with the words that replace it."""
+        parts = paths[-1].split("/")
+        new = ["."]
         try:
-            found = found or self._by_longest_end(paths, text, where, split)
+            found = self._by_longest_end(paths[-1:], text, where, split).relative_to(self.root)
         except DataError:
-            found = None
-        if found is not None and self._guessed.setdefault(found, text) == text:
-            return found
-        folder = paths[0].rpartition("/")[0]
-        relocate = word("dataset.annotations.relocate", f"{folder}:{self.root}")
-        raise DataError(
-            f"{where} is '{text}', an absolute path that does not exist here, and "
-            f"{'no file' if found is None else 'no other file'} below '{self.root}' is called so. "
-            f"Replace its beginning: {shlex.quote(relocate)}"
+            parts.pop()
+        else:
+            here = list(found.parts)
+            while here and _name_key(here[-1]) == _name_key(parts[-1]):
+                here.pop()
+                parts.pop()
+            new += here
+        relocate = word("dataset.annotations.relocate", f"{'/'.join(parts)}:{'/'.join(new)}")
+        return DataError(
+            f"{where} is '{text}', an absolute path that does not exist here. Paths relative to "
+            f"the file are allowed. Replace its beginning by a folder below '{self.root}': "
+            f"{shlex.quote(relocate)}"
         )
 
     def _by_longest_end(

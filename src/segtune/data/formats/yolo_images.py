@@ -136,12 +136,14 @@ def _place(entry: str, table: Path, content: Mapping[str, Any]) -> Path | None:
     base = str(content.get("path") or "").replace("\\", "/")
     starts = [table.parent / base] if not is_absolute(base) or Path(base).is_dir() else []
     starts += [table.parent]
-    candidates = [Path(text)] if is_absolute(text) else [start / text for start in starts]
+    exact = [Path(text)] if is_absolute(text) else [start / text for start in starts]
+    inside = []
     parts = [part for part in PurePosixPath(text).parts if part not in ("..", ".", "/")]
     for start in range(len(parts)):
         end = "/".join(parts[start:])
         if end.endswith(".txt") or folder_split(f"{end}/image"):  # `images` alone may be all
-            candidates.append(table.parent / end)
+            inside.append(table.parent / end)
+    candidates = [*inside, *exact] if text.startswith("..") else [*exact, *inside]
     for path in candidates:
         if path.is_dir() or path.is_file():
             return Path(os.path.normpath(path.absolute()))
