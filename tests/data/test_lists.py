@@ -91,8 +91,8 @@ def test_a_foreign_path_is_refused_with_the_words_that_replace_it(file, text, tm
     touch(tmp_path, file, "b.jpg")
     with pytest.raises(DataError, match="absolute path that does not exist here") as caught:
         FileFinder(tmp_path).find(text, "a.json imagePath")
-    words = shlex.split(str(caught.value).rpartition(": ")[2])
-    relocate = words[0].partition("=")[2]
+    words = shlex.split(str(caught.value).partition("its beginning: ")[2].partition(" (or")[0])
+    relocate = words[0].removeprefix("relocate=")
     assert FileFinder(tmp_path, relocate).find(text, "a.json") == tmp_path / file
 
 

@@ -169,11 +169,11 @@ class FileFinder:
                 here.pop()
                 parts.pop()
             new += here
-        relocate = word("dataset.annotations.relocate", f"{'/'.join(parts)}:{'/'.join(new)}")
+        relocate = word("relocate", f"{'/'.join(parts)}:{'/'.join(new)}")
         return DataError(
             f"{where} is '{text}', an absolute path that does not exist here. Paths relative to "
-            f"the file are allowed. Replace its beginning by a folder below '{self.root}': "
-            f"{shlex.quote(relocate)}"
+            f"the file are allowed. Replace its beginning: {shlex.quote(relocate)} (or, for train, "
+            f"{shlex.quote(f'dataset.annotations.{relocate}')})."
         )
 
     def _by_longest_end(
