@@ -36,9 +36,21 @@ def test_a_line_of_a_list_names_its_image_in_any_usual_form(lines, names):
     assert found == list(files)
 
 
-def test_the_image_of_a_pair_counts_where_its_mask_is_called_as_another_image():
-    files = {"a": "a.png", "b": "b.png"}
-    assert NameFinder(files).find("images/a.png masks/b.png") == ["a"]
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("images/a.png masks/b.png", ["a"]),
+        ("images/gone.png masks/b.png", []),
+        ("my photos/b.png", ["b"]),
+        ("my photos/a b.png", ["a b"]),
+        ("images/a b.png", ["a b"]),
+        ("a b.png", ["a b"]),
+        ("a 1 1", ["a"]),
+    ],
+)
+def test_a_mask_beside_the_image_or_a_space_in_a_path_changes_no_image(line, names):
+    files = {name: f"{name}.png" for name in ("a", "b", "a b")}
+    assert NameFinder(files).find(line) == names
 
 
 def test_lists_that_overlap_or_name_others_are_counted():
@@ -78,7 +90,7 @@ def test_a_file_is_found_under_the_name_that_annotations_write(file, text, tmp_p
     assert FileFinder(tmp_path).find(text, "a.json imagePath") == tmp_path / file
 
 
-@pytest.mark.parametrize("text", ["a.jpg", "C:\\x\\a.jpg", "b/a.png", "x" * 300 + ".jpg"])
+@pytest.mark.parametrize("text", ["a.jpg", "C:\\x\\a.jpg", "x" * 300 + ".jpg"])
 def test_a_file_of_another_kind_is_not_taken_for_the_image(text, tmp_path):
     touch(tmp_path, "a.png", "b/a.bmp")
     with pytest.raises(DataError, match="a.json imagePath is"):

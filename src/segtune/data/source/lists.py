@@ -10,6 +10,7 @@ from segtune.data.source.text import read_lines
 from segtune.errors import DataError
 
 _COLUMN = re.compile(r"[\s,;]+")  # between the columns of a list
+_SUFFIX = re.compile(r"\.\w{2,5}$")
 
 
 def read_list(path: Path) -> list[str]:
@@ -114,14 +115,20 @@ class NameFinder:
         text = _plain(line)
         if text in self._by_end:
             return self._by_end[text]
-        columns = _COLUMN.split(text)
-        return (self._find_end(columns[0]) if len(columns) > 1 else []) or self._find_end(text)
+        first, *others = _COLUMN.split(text, maxsplit=1)
+        if not others:
+            return self._find_end(_ends(text))
+        # spaces may also be part of a path, as in `my photos/a b.jpg`
+        whole = self._find_end([end for end in _ends(text) if _COLUMN.search(end)])
+        of_first = self._find_end(_ends(first))
+        if "/" not in others[0]:
+            return whole or of_first
+        if whole or of_first or _SUFFIX.search(first):
+            return list(dict.fromkeys([*whole, *of_first]))
+        return self._find_end(_ends(text))
 
-    def _find_end(self, text: str) -> list[str]:
-        if is_absolute(text) and not Path(text).exists():
-            return []
-        parts = [part for part in text.split("/") if part]
-        ends = ["/".join(parts[start:]) for start in range(len(parts))]
+    def _find_end(self, ends: Sequence[str]) -> list[str]:
+        """The images that the first known one of several ends means."""
         for end in ends:
             if end in self._by_end:
                 return self._by_end[end]
@@ -130,6 +137,14 @@ class NameFinder:
                 if key in self._by_lower_end:
                     return self._by_lower_end[key]
         return []
+
+
+def _ends(text: str) -> list[str]:
+    """The path and its ends, the longest first; none of an absolute path of another machine."""
+    if is_absolute(text) and not Path(text).exists():
+        return []
+    parts = [part for part in text.split("/") if part]
+    return ["/".join(parts[start:]) for start in range(len(parts))]
 
 
 def _plain(line: str) -> str:
