@@ -11,7 +11,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import rasterio
 from PIL import Image
+from rasterio.enums import ColorInterp
 
 SIZE = (60, 80)
 CLASSES = [
@@ -76,6 +78,53 @@ def change_all_masks(root: Path, change: Callable[[np.ndarray], np.ndarray]) -> 
     for path in (root / "masks").rglob("*.png"):
         Image.fromarray(change(read_pixels(path))).save(path)
     return "masks/train/005.png"
+
+
+def change_all_images(root: Path, write: Callable[[np.ndarray, Path], None]) -> str:
+    """Replace every image by a TIFF; return one of them."""
+    for path in sorted((root / "images").rglob("*.png")):
+        write(read_pixels(path), path.with_suffix(".tif"))
+        path.unlink()
+    return "images/train/005.tif"
+
+
+def twelve_bits(root: Path) -> str:
+    def write(pixels: np.ndarray, path: Path) -> None:
+        Image.fromarray(pixels[..., 0].astype(np.uint16) * 16).save(path)
+
+    return change_all_images(root, write)
+
+
+def infrared(root: Path) -> str:
+    """A fourth band of data that the file calls opacity, as GDAL writes it."""
+
+    def write(pixels: np.ndarray, path: Path) -> None:
+        band = np.clip(pixels[::-1, :, :1], 1, 254)
+        Image.fromarray(np.concatenate([pixels, band], 2)).save(path)
+
+    return change_all_images(root, write)
+
+
+def stack(root: Path) -> str:
+    def write(pixels: np.ndarray, path: Path) -> None:
+        pages = [Image.fromarray(pixels), Image.fromarray(pixels[::-1].copy())]
+        pages[0].save(path, save_all=True, append_images=pages[1:])
+
+    return change_all_images(root, write)
+
+
+def four_bands(root: Path) -> str:
+    """Four bands of which nothing says which are red, green and blue."""
+
+    def write(pixels: np.ndarray, path: Path) -> None:
+        height, width = pixels.shape[:2]
+        layout = {"height": height, "width": width, "count": 4, "dtype": "uint8"}
+        with rasterio.open(path, "w", driver="GTiff", photometric="MINISBLACK", **layout) as file:
+            file.colorinterp = [ColorInterp.gray, *[ColorInterp.undefined] * 3]
+            for band, plane in enumerate([*pixels.transpose(2, 0, 1), pixels[..., 0]], 1):
+                file.write(plane, band)
+
+    return change_all_images(root, write)
 
 
 def unreadable(root: Path, number: int = 5) -> str:

@@ -56,6 +56,9 @@ FAULTS: list[tuple[str, Callable[[Path], str], dict]] = [
     ("unreadable_image", seeds.unreadable, {}),
     ("truncated_image", seeds.truncated, {}),
     ("bomb", seeds.bomb, {}),
+    ("several_pages", seeds.stack, {}),
+    ("alpha_is_a_band", seeds.infrared, {}),
+    ("narrow_range", seeds.twelve_bits, {}),
     ("unreadable_mask", seeds.broken_mask, {}),
     ("size_mismatch", seeds.other_size, {}),
     ("exif_mismatch", seeds.exif, {}),
@@ -111,6 +114,7 @@ def test_a_fault_is_found_in_its_file_and_its_fix_works(root, tmp_path, kind, se
         ("too_small", seeds.tiny, "'hp.image_size=[64]'"),
         ("missing_image", seeds.no_image, "add the images, or remove the masks"),
         ("mask_preview", seeds.preview, "remove one"),
+        ("bands", seeds.four_bands, "'dataset.bands=[1,2,3]' states the bands to read"),
     ],
 )
 def test_a_weakness_is_reported_with_the_line_that_helps(root, kind, seed, repair):
@@ -123,7 +127,7 @@ def test_a_weakness_is_reported_with_the_line_that_helps(root, kind, seed, repai
 
 def test_every_kind_of_fault_is_tried():
     tried = {kind for kind, _, _ in FAULTS}
-    tried |= {"rare_class", "too_small", "missing_image", "unknown_colors", "mask_preview"}
+    tried |= {"rare_class", "too_small", "missing_image", "unknown_colors", "mask_preview", "bands"}
     tried.add("passed_over")  # in test_layouts
     assert set(KINDS) == tried
 

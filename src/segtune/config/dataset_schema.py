@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
@@ -23,6 +23,8 @@ MaskId = Annotated[int, Field(ge=0, le=255)]
 StoredId = Annotated[int, Field(ge=-(2**31), le=2**32 - 1)]
 """A value that a mask file stores: also negative, or of 16 or 32 bits."""
 
+ValueRange = Annotated[list[float], Field(min_length=2, max_length=2)]
+Bands = Annotated[list[Count], Field(min_length=1, max_length=3)]
 MaskFormat = Literal["index", "rgb", "rgb_nearest", "binary", "alpha"]
 
 
@@ -150,9 +152,19 @@ class FixesConfig(Settings):
         unrotated: images whose EXIF orientation is ignored.
         formats: image -> format of its mask, where it differs from the other masks.
         lists: split -> names, in place of a list that cannot be used.
-        splits, classes, label_map, mask_format, reduce_zero_label: replaces the value of the
-            dataset.
+        splits, classes, label_map, mask_format, reduce_zero_label, value_range, bands, page:
+            replaces the value of the dataset.
     """
+
+    REPLACED: ClassVar = (
+        "splits",
+        "classes",
+        "mask_format",
+        "reduce_zero_label",
+        "value_range",
+        "bands",
+        "page",
+    )
 
     quarantine: dict[str, list[str]] = {}
     pairs: dict[str, str] = {}
@@ -164,6 +176,9 @@ class FixesConfig(Settings):
     label_map: dict[StoredId, MaskId] = {}
     mask_format: MaskFormat | None = None
     reduce_zero_label: bool | None = None
+    value_range: ValueRange | None = None
+    bands: Bands | None = None
+    page: Count | None = None
 
 
 class TableConfig(Settings):
@@ -219,6 +234,11 @@ class DatasetConfig(Settings):
         street: for the source `street`, the scenes.
         download: where segtune downloads the dataset from.
         licence: licence of the images, for the model card.
+        value_range: [black, white], the values of image files that become 0 and 255; null takes
+            the whole range of their type. For inference the model keeps it, `bands` and `page`.
+        bands: one to three bands of image files, counted from 1, that are read as grey or as red,
+            green and blue; null takes those that a file names.
+        page: page of images and masks that is read, counted from 1.
         tolerance: share of a split's files that may be unreadable. They are left out with a
             warning; a larger share is an error.
     """
@@ -243,6 +263,9 @@ class DatasetConfig(Settings):
     annotations: AnnotationsConfig | None = None
     fixes: FilePath | FixesConfig | None = None
     table: TableConfig | None = None
+    value_range: ValueRange | None = None
+    bands: Bands | None = None
+    page: Count | None = None
     tolerance: Fraction = 0.05
     street: StreetConfig | None = None
     download: DownloadConfig | None = None

@@ -137,7 +137,7 @@ def _with_fixes(config: DatasetConfig) -> DatasetConfig:
         return config
     fixes = config.fixes if isinstance(config.fixes, FixesConfig) else _read_fixes(config)
     update: dict[str, Any] = {"fixes": fixes, "label_map": {**config.label_map, **fixes.label_map}}
-    for key in ("mask_format", "reduce_zero_label", "splits", "classes"):
+    for key in FixesConfig.REPLACED:
         if getattr(fixes, key) is not None:
             update[key] = getattr(fixes, key)
     return config.model_copy(update=update)

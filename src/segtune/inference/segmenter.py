@@ -18,6 +18,7 @@ from torch import Tensor
 
 from segtune.classes import ClassTable
 from segtune.data.reading.images import read_image, resize_image
+from segtune.data.reading.values import Reading
 from segtune.inference.averaging import averaged
 from segtune.inference.decisions import Decided, decide, decided_strips
 from segtune.inference.engines.engine import Eager, make_engine
@@ -62,6 +63,8 @@ class Segmenter(FolderModel):
     """A model, its class table, and the image size that it expects.
 
     Attributes:
+        reading: how the train images were read where their files do not say it: value range, bands
+            and page. Other images, except arrays of bytes, are read in the same way.
         scale: the size to which an image is resized; `image_size` is its main part.
         engine: computes the logits: eager PyTorch in fp32, unless `using` chose another engine.
     """
@@ -80,6 +83,7 @@ class Segmenter(FolderModel):
         self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()
         self.classes, self.image_size, self.info = classes, list(image_size), dict(info)
         self.scale = Scale(tuple(image_size), dict(info.get("dataset", {})).get("metres"))
+        self.reading = Reading.of(dict(info.get("dataset", {})))
         self.engine = Eager(self.model)
 
     def using(self, runtime: str, graphs: bool = False, say: Log = silent) -> "Segmenter":
@@ -119,6 +123,7 @@ class Segmenter(FolderModel):
                 size.
         """
         self.scale = Scale(tuple(self.image_size), dataset.get("metres"))
+        self.reading = Reading.of(dataset)
         self.info = {
             **training_info(template, self.model.preprocessing, dataset, metrics),
             "image_size": self.image_size,
@@ -151,7 +156,8 @@ class Segmenter(FolderModel):
         """
         if metres is None and isinstance(image, str | Path):
             metres = self.pixel_metres(Path(image))
-        pixels = read_image(image)
+        is_of_bytes = str(getattr(image, "dtype", "")).endswith("uint8")
+        pixels = read_image(image, reading=None if is_of_bytes else self.reading)
         size = (pixels.shape[0], pixels.shape[1])
         if tiling is None and self.fits_in_one_piece(size, metres):
             mask, confidence = self.segment_batch([pixels], tta, metres)[0]

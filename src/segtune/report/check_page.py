@@ -155,7 +155,7 @@ def _overlay(audit: Audit, row: PairFacts) -> Picture | None:
     """Return the image under its mask; None if one of them cannot be read."""
     assert row.mask is not None
     try:
-        image = read_image(row.image)
+        image = read_image(row.image, reading=audit.source.reading)
         mask_format = audit.source.fixes.formats.get(audit.source.short(row.image))
         mask = audit.source.masks.read(read_bytes(row.mask), str(row.mask), mask_format)
     except DataError:
@@ -210,7 +210,8 @@ def _stretched(mask: NDArray[np.uint8], largest: int) -> NDArray[np.uint8]:
 
 
 def _disputed_picture(row: LabelIssue, source: Source) -> Picture:
-    image, mask = read_image(row.image), source.masks.read(read_bytes(row.mask), str(row.mask))
+    image = read_image(row.image, reading=source.reading)
+    mask = source.masks.read(read_bytes(row.mask), str(row.mask))
     pixels = np.concatenate([image, draw_overlay(image, mask, source.classes)], axis=1)
     height = round(pixels.shape[0] * 2 * _WIDTH / pixels.shape[1])
     caption = f"{row.split}: {row.name}: margin {row.margin:.3f}"

@@ -1,6 +1,7 @@
 """The end of a training: the best weights become a segmenter, which is measured and saved."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from safetensors.torch import load_file
 
@@ -88,9 +89,10 @@ def _record_best(run: ActiveRun, result: RunResult, best_epoch: int) -> None:
     run.writer.metrics(metrics, run.components.num_epochs)
 
 
-def _dataset_facts(components: RunComponents) -> Mapping[str, str | float]:
+def _dataset_facts(components: RunComponents) -> Mapping[str, Any]:
     """The dataset as the segmenter records it; `metres` is the size of a pixel, if it is known."""
-    facts: dict[str, str | float] = {
+    facts: dict[str, Any] = {
+        **components.source.reading.to_json(),
         "name": components.source.name,
         "train": components.train.fingerprint,
         "val": components.val.fingerprint,

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from segtune.data.reading.images import read_image, resize_mask, stored_size, target_size
 from segtune.data.reading.mask_values import mask_values
+from segtune.data.reading.questions import NARROW, Question, open_question, value_bits
+from segtune.data.reading.rasters import opened_raster
 from segtune.data.source.files import read_bytes
 from segtune.data.source.layout import Source
 from segtune.errors import DataError
@@ -21,6 +23,7 @@ from segtune.errors import DataError
 Color = tuple[int, int, int]
 Hashes = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
+_BLANK = 8  # levels that a tile without data spans at most in each channel
 _VALUES_NOTED = 1024  # stored ids of a mask, the smallest
 _COLORS_NOTED = 64  # colours of a mask, the most frequent
 
@@ -33,6 +36,10 @@ class PairFacts:
         name: of the image within its split.
         image_fault, mask_fault: why the file cannot be read.
         class_fault: why the mask's values are no class ids.
+        question: choice that the image's file leaves open.
+        brightest: highest level of the image, 0..255.
+        bits: of a value of the file, where the image is nearly black; else 0.
+        unread_bands: text on bands that are not read.
         size: (H, W) of the image after its EXIF orientation; `stored` before it.
         mask_size: (H, W).
         encoding: format of the mask's file, as PNG or JPEG.
@@ -46,6 +53,7 @@ class PairFacts:
             image size.
         digest: sha256 of the image's bytes.
         hashes: perceptual hashes of the image and of the mirrored image; see `perceptual_hash`.
+            None for an image of one colour: two of them are no leak.
     """
 
     name: str
@@ -55,6 +63,10 @@ class PairFacts:
     image_fault: str | None = None
     mask_fault: str | None = None
     class_fault: str | None = None
+    question: Question | None = None
+    brightest: int = 0
+    bits: int = 0
+    unread_bands: str = ""
     size: tuple[int, int] | None = None
     stored: tuple[int, int] | None = None
     orientation: int = 1
@@ -92,7 +104,9 @@ def examine_all(
 def examine(facts: PairFacts, source: Source, image_size: Sequence[int]) -> None:
     """Read both files of a pair and fill in its facts."""
     try:
-        _examine_image(facts, upright=source.short(facts.image) not in source.fixes.unrotated)
+        _examine_image(
+            facts, source, upright=source.short(facts.image) not in source.fixes.unrotated
+        )
     except DataError as error:
         facts.image_fault = str(error)
     if facts.mask is None:
@@ -115,14 +129,22 @@ def examine(facts: PairFacts, source: Source, image_size: Sequence[int]) -> None
     facts.small_counts = np.bincount(small.ravel(), minlength=256)[:num_classes]
 
 
-def _examine_image(facts: PairFacts, upright: bool) -> None:
-    data = read_bytes(facts.image)
+def _examine_image(facts: PairFacts, source: Source, upright: bool) -> None:
+    data, name, reading = read_bytes(facts.image), str(facts.image), source.reading
     facts.digest = hashlib.sha256(data).digest()
     height, width, orientation = stored_size(data, str(facts.image))
     facts.orientation, facts.stored = orientation if upright else 1, (height, width)
-    pixels = read_image(data, name=str(facts.image), upright=upright)
+    facts.question = open_question(data, name, reading)
+    pixels = read_image(data, name=name, upright=upright, reading=reading)
+    facts.brightest = int(pixels.max())
+    if facts.brightest < NARROW and reading.value_range is None:
+        facts.bits = value_bits(data, name)
+    if reading.bands is None:
+        with opened_raster(data, name) as raster:
+            facts.unread_bands = raster.unread_bands if raster is not None else ""
     facts.size = (pixels.shape[0], pixels.shape[1])
-    facts.hashes = perceptual_hash(pixels)
+    if np.ptp(pixels.reshape(-1, 3), axis=0).max() > _BLANK:
+        facts.hashes = perceptual_hash(pixels)
 
 
 def perceptual_hash(image: NDArray[np.uint8]) -> Hashes:
@@ -145,7 +167,7 @@ def _signs(terms: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _examine_mask(facts: PairFacts, data: bytes, source: Source) -> None:
-    mask = mask_values(data, str(facts.mask))
+    mask = mask_values(data, str(facts.mask), source.config.page)
     pixels = mask.pixels
     facts.encoding = mask.encoding
     facts.mask_size = (pixels.shape[0], pixels.shape[1])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from segtune.classes import IGNORE_INDEX
 from segtune.data.audit.examine import PairFacts
 from segtune.data.audit.findings import Finding, merge
+from segtune.data.reading.questions import NARROW, narrow_range
 from segtune.data.source.layout import Source
 
 BLENDED = 0.12
@@ -43,6 +44,25 @@ def check_files(source: Source, pairs: Sequence[PairFacts]) -> list[Finding]:
         details = [detail for _, detail in rows]
         files = [source.short(_faulty_file(pair, kind)) for pair in faulty]
         findings.append(Finding(kind, files, details, _repair(fixes), fixes))
+    return [*findings, *_values_and_bands(source, pairs)]
+
+
+def _values_and_bands(source: Source, pairs: Sequence[PairFacts]) -> list[Finding]:
+    """Images that use a small part of their range, and bands that are not read."""
+    findings = []
+    deep = [pair for pair in pairs if pair.bits > 8]
+    if deep and all(pair.brightest < NARROW for pair in pairs):
+        brightest, bits = max(pair.brightest for pair in deep), deep[0].bits
+        fixes = {"value_range": narrow_range(brightest, bits)}
+        files = [source.short(pair.image) for pair in deep]
+        details = [f"'{file}': {bits} bits" for file in files]
+        findings.append(Finding("narrow_range", files, details, _repair(fixes), fixes))
+    more = [pair for pair in pairs if pair.unread_bands]
+    if more:
+        files = [source.short(pair.image) for pair in more]
+        details = [f"'{source.short(pair.image)}': {pair.unread_bands}" for pair in more]
+        repair = "'dataset.bands=[1,2,3]' states the bands to read"
+        findings.append(Finding("bands", files, details, repair))
     return findings
 
 
@@ -77,6 +97,8 @@ def _fault_of(source: Source, pair: PairFacts, stored: _StoredIds) -> tuple[str,
         elif " claims " in pair.image_fault:
             kind = "bomb"
         return kind, pair.image_fault
+    if pair.question is not None:
+        return pair.question
     if pair.mask is None:
         return None  # the check of names reports it
     if pair.mask_fault is not None:
@@ -170,6 +192,9 @@ def _repair(fixes: Mapping[str, Any]) -> str:
     """The config line of a fix that is one line, else what `--fix` does."""
     if set(fixes) == {"label_map"}:
         return f"'dataset.label_map={fixes['label_map']}'"
+    if len(fixes) == 1 and set(fixes) <= {"value_range", "bands", "page"}:
+        (key, value), *_ = fixes.items()
+        return f"'dataset.{key}={value}'".replace(", ", ",")
     if len(fixes) == 1 and set(fixes) <= {"mask_format", "reduce_zero_label"}:
         return " ".join(f"dataset.{key}={str(value).lower()}" for key, value in fixes.items())
     return "--fix " + " and ".join(_FIX_WORDS[key] for key in fixes if key in _FIX_WORDS)
@@ -307,7 +332,17 @@ def _nearest_color(case: _Case) -> Fixes:
     return _read_as(case, "rgb_nearest")
 
 
+def _first_bands(_: _Case) -> Fixes:
+    return {"bands": [1, 2, 3]}
+
+
+def _first_page(_: _Case) -> Fixes:
+    return {"page": 1}
+
+
 _FIXES: dict[str, Callable[[_Case], Fixes]] = {
+    "alpha_is_a_band": _first_bands,
+    "several_pages": _first_page,
     "exif_mismatch": _unrotated,
     "unknown_ids": _ignored,
     "unknown_colors": _nearest_color,

@@ -32,6 +32,18 @@ KINDS = {
         "images that claim more pixels than memory holds",
         "training would run out of memory",
     ),
+    "several_pages": FaultKind("error", "images of several pages, of which one is read", _STOPS),
+    "alpha_is_a_band": FaultKind(
+        "error",
+        "images whose band of opacity holds data",
+        "training would stop at it: the band would whiten the image",
+    ),
+    "narrow_range": FaultKind(
+        "error",
+        "images of more than 8 bits that use a small part of their range",
+        "training would stop at it: all images would be nearly black",
+    ),
+    "bands": FaultKind("warning", "images with more bands than are read", "the others are lost"),
     "unreadable_mask": FaultKind("error", "masks that cannot be read", _LEFT_OUT),
     "size_mismatch": FaultKind(
         "error",

@@ -21,6 +21,7 @@ from segtune.config.commands import command
 from segtune.config.dataset_schema import CacheConfig
 from segtune.data.batches.decoded import Array, Decoded, Packed, PairReader, Streamed
 from segtune.data.reading.images import read_image, resize_image, resize_mask, target_size
+from segtune.data.reading.questions import NARROW, narrow_range, open_question, value_bits
 from segtune.data.source.files import cache_dir, digests, read_bytes
 from segtune.data.source.layout import Source
 from segtune.data.source.pairs import Pair
@@ -121,7 +122,11 @@ class _Decoding:
         Raises:
             DataError: one does not decode, or their sizes differ.
         """
-        image = read_image(read_bytes(pair.image), upright=pair.upright, name=str(pair.image))
+        data, name, reading = read_bytes(pair.image), str(pair.image), self.source.reading
+        question = open_question(data, name, reading)
+        if question is not None:
+            raise DataError(question.message)
+        image = read_image(data, upright=pair.upright, name=name, reading=reading)
         mask = _read_mask(self.source, pair)
         if image.shape[:2] != mask.shape:
             raise DataError(
@@ -141,6 +146,25 @@ class _Decoding:
             return self.read(pair)
         except DataError as error:
             return error
+
+    def check_range(self, brightest: int) -> None:
+        """Check that images of more than 8 bits are not all nearly black.
+
+        Raises:
+            DataError: they use a small part of the range of their type.
+        """
+        if brightest >= NARROW or not self.pairs or self.source.reading.value_range is not None:
+            return
+        path = self.pairs[0].image
+        bits = value_bits(read_bytes(path), str(path))
+        if bits > 8:
+            black, white = narrow_range(brightest, bits)
+            raise DataError(
+                f"dataset '{self.source.name}': the images of split '{self.split}' have {bits} "
+                f"bits, but use {brightest + 1} of 256 levels. Say which values are black and "
+                f"white: 'dataset.value_range=[{black},{white}]'. "
+                f"To see more: {command('check', dataset=self.source.config)}"
+            )
 
     def check_tolerance(self, left_out: dict[str, str], last: DataError) -> None:
         """Check that no more pairs are left out than the dataset tolerates, and that one is left.
@@ -229,6 +253,7 @@ def _decode_all(
     total, num_classes = len(decoding.pairs), len(decoding.source.classes)
     index: dict[str, Any] = {"kept": [], "images": [], "masks": [], "left_out": {}}
     counts: list[list[int]] = []
+    brightest = 0
     started = time.monotonic()
     with ProgressReporter(say) as report:
         for number, result in enumerate(_decoded_ahead(decoding)):
@@ -240,11 +265,13 @@ def _decode_all(
                 decoding.check_tolerance(index["left_out"], result)
                 continue
             image, mask = result
+            brightest = max(brightest, int(image.max()))
             index["kept"].append(number)
             index["images"].append(list(image.shape))
             index["masks"].append(list(mask.shape))
             counts.append(np.bincount(mask.ravel(), minlength=256)[:num_classes].tolist())
             writer.add(result)
+    decoding.check_range(brightest)
     return index, counts
 
 

@@ -65,6 +65,24 @@ def open_image(
     return image
 
 
+def turn_to_page(image: Image.Image, name: str, page: int | None) -> None:
+    """Turn an open file to a page, from 1; a file of one page stays as it is.
+
+    Raises:
+        DataError: the file has several pages, but not this one, or it is damaged.
+    """
+    if page is None or page == 1:
+        return
+    try:
+        pages = int(getattr(image, "n_frames", 1))
+        if pages > 1 and page <= pages:
+            image.seek(page - 1)
+    except Exception as error:  # a broken file raises errors of any type
+        raise DataError(f"page {page} of '{name}' cannot be read: {error}") from None
+    if 1 < pages < page:
+        raise DataError(f"'{name}' has {pages} pages; dataset.page={page} asks for another.")
+
+
 def check_size(height: int, width: int, name: str, max_pixels: int) -> None:
     """Refuse an image with more pixels than are decoded.
 

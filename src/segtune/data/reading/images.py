@@ -16,10 +16,18 @@ from segtune.data.reading.decoding import (
     decode_file,
     open_image,
     orientation_of,
+    turn_to_page,
 )
 from segtune.data.reading.mask_values import mask_values, refuse_hidden_object
 from segtune.data.reading.rasters import opened_raster
-from segtune.data.reading.values import ValueRange, on_white, to_bytes
+from segtune.data.reading.values import (
+    Reading,
+    ValueRange,
+    check_bands,
+    on_white,
+    padded_bands,
+    to_bytes,
+)
 from segtune.errors import DataError
 
 IMAGE_SUFFIXES = (
@@ -35,6 +43,7 @@ def read_image(
     upright: bool = True,
     name: str = "",
     value_range: ValueRange | None = None,
+    reading: Reading | None = None,
 ) -> NDArray[np.uint8]:
     """Read an image as training and inference see it: (H, W, 3) uint8 RGB.
 
@@ -51,6 +60,7 @@ def read_image(
         name: of an image that is given as bytes, for messages.
         value_range: the values of an array, tensor or TIFF that become 0 and 255. Other integer
             types, and floats of another range, need it.
+        reading: how a file is read that does not say it itself; it replaces `value_range`.
 
     Raises:
         DataError: no image, a truncated or too large one, an array of another shape, a type with
@@ -61,16 +71,18 @@ def read_image(
     >>> read_image(np.array([[0, 2048, 4095]]), value_range=(0, 4095))[0, :, 0].tolist()
     [0, 128, 255]
     """
+    reading = reading or Reading(value_range)
     if isinstance(source, Image.Image):
-        return _pil_to_rgb(decode(source, "image"), "image", source.format, value_range)
+        return _pil_to_rgb(decode(source, "image"), "image", source.format, reading)
     if isinstance(source, str | Path | bytes | bytearray):
         name = name or ("image bytes" if isinstance(source, bytes | bytearray) else str(source))
-        with opened_raster(source, name, upright, value_range) as raster:
+        with opened_raster(source, name, upright, reading) as raster:
             if raster is not None:
                 check_size(*raster.size, name, max_pixels)
                 return raster.read_all()
         with open_image(source, name, max_pixels) as image:
-            return _pil_to_rgb(decode(image, name, upright), name, image.format, value_range)
+            turn_to_page(image, name, reading.page)
+            return _pil_to_rgb(decode(image, name, upright), name, image.format, reading)
     if hasattr(source, "detach"):
         source = source.detach().cpu()
         if source.is_floating_point():
@@ -78,7 +90,7 @@ def read_image(
         source = source.numpy()
         if source.ndim == 3 and source.shape[0] in (1, 3, 4):
             source = source.transpose(1, 2, 0)
-    return _array_to_rgb(np.asarray(source), "the array", value_range)
+    return _array_to_rgb(np.asarray(source), "the array", reading.value_range)
 
 
 def stored_size(source: str | Path | bytes | bytearray, name: str) -> tuple[int, int, int]:
@@ -87,7 +99,8 @@ def stored_size(source: str | Path | bytes | bytearray, name: str) -> tuple[int,
     Raises:
         DataError: see `read_image`.
     """
-    with opened_raster(source, name, upright=False) as raster:
+    any_band = Reading(bands=(1,))  # all bands have one size
+    with opened_raster(source, name, upright=False, reading=any_band) as raster:
         if raster is not None:
             return (*raster.size, raster.orientation)
     with open_image(source, name) as image:
@@ -171,7 +184,7 @@ def target_size(height: int, width: int, image_size: Sequence[int]) -> tuple[int
 
 
 def _pil_to_rgb(
-    image: Image.Image, name: str, file_format: str | None, value_range: ValueRange | None = None
+    image: Image.Image, name: str, file_format: str | None, reading: Reading
 ) -> NDArray[np.uint8]:
     """(H, W, 3) RGB.
 
@@ -183,12 +196,17 @@ def _pil_to_rgb(
             values = np.array(image)
             if image.mode == "I" and file_format in ("PNG", "PPM"):
                 values = values.astype(np.uint16)  # Pillow holds 16 bits in mode I
-            return _array_to_rgb(values, f"'{name}'", value_range)
-        if value_range is not None:
+            return _array_to_rgb(values, f"'{name}'", reading.value_range)
+        if reading.value_range is not None:
             raise DataError(
                 f"'{name}' is decoded to 8 bits (Pillow's mode {image.mode}); value_range is for "
                 "arrays, tensors and TIFFs. Leave it out, or decode the file to an array first."
             )
+        if reading.bands is not None and image.mode in ("L", "LA", "RGB", "RGBA"):
+            channels = np.atleast_3d(np.array(image))
+            check_bands(reading.bands, channels.shape[2], name)
+            chosen = channels[..., [band - 1 for band in reading.bands]]
+            return _array_to_rgb(padded_bands(chosen, axis=2), f"'{name}'")
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             layer = np.array(image.convert("RGBA"))
             return on_white(layer[..., :3], layer[..., 3])

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segtune.data.reading.decoding import decode, open_image
+from segtune.data.reading.decoding import decode, open_image, turn_to_page
 from segtune.errors import DataError
 
 _TIFF_BITS = 258
@@ -31,16 +31,20 @@ class MaskValues(NamedTuple):
     encoding: str
 
 
-def mask_values(source: str | Path | bytes, name: str) -> MaskValues:
+def mask_values(source: str | Path | bytes, name: str, page: int | None = None) -> MaskValues:
     """Read the values of a mask file; from a palette file its indices.
 
     A grey file of 2 or 4 bits gives its numbers, not their grey levels. Colours with equal
     channels give that channel.
 
+    Args:
+        page: the page, from 1, that is read of a file with several.
+
     Raises:
         DataError: the file cannot be read, or holds NaN, infinite or fractional numbers.
     """
     with open_image(source, name) as image:
+        turn_to_page(image, name, page)
         encoding, bits = str(image.format), _stored_bits(image)
         has_alpha = image.mode in ("LA", "PA", "RGBA")
         decoded = decode(image, name, upright=False)

@@ -46,7 +46,7 @@ class MaskReader:
         form = form or self.config.mask_format
         if form.startswith("rgb"):
             return self._by_color(read_colors(data, name), name, exact=form == "rgb")
-        mask = mask_values(data, name)
+        mask = mask_values(data, name, self.config.page)
         if form in ("binary", "alpha"):
             is_object = opaque(mask, name) if form == "alpha" else object_pixels(mask, name)
             return self._of_two_classes(is_object, name)

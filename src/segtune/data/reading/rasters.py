@@ -4,6 +4,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,7 +17,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
-from segtune.data.reading.values import ValueRange, on_white, to_bytes
+from segtune.data.reading.values import Reading, check_bands, on_white, padded_bands, to_bytes
 from segtune.errors import DataError
 
 # most images have no place on a map; at import, since catch_warnings is not safe in threads
@@ -25,6 +26,8 @@ warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _STRIP = 2**23  # values that are read at a time
 _CACHE_MB = 96
+_SUBFILE, _WIDTH, _HEIGHT, _REDUCED = 254, 256, 257, 1
+_MOST_PAGES = 10_000  # more are not counted
 _EXTRA_SAMPLES, _ORIENTATION, _ASSOCIATED = 338, 274, 1
 _COLORS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 TURNS = {
@@ -54,13 +57,17 @@ class Raster:
         tags: dict[int, Any],
         name: str,
         upright: bool,
-        value_range: ValueRange | None,
+        reading: Reading,
     ) -> None:
-        self._file, self._name, self._value_range = file, name, value_range
+        self._file, self._name, self._value_range = file, name, reading.value_range
         self.orientation = _orientation(tags)
         self._turn = TURNS[self.orientation if upright else 1]
         self._premultiplied = _ASSOCIATED in np.atleast_1d(tags.get(_EXTRA_SAMPLES, 0))
-        self._bands, self._opacity = _bands_of(file.colorinterp, name)
+        if reading.bands is None:
+            self._bands, self._opacity = _bands_of(file.colorinterp, name)
+        else:
+            check_bands(reading.bands, int(file.count), name)
+            self._bands, self._opacity = list(reading.bands), None
         structure = file.tags(ns="IMAGE_STRUCTURE")
         has_palette = file.colorinterp[0] == ColorInterp.palette
         self._palette = _palette(file) if has_palette else None
@@ -97,6 +104,24 @@ class Raster:
         """Read the whole image, (H, W, 3) RGB."""
         return self.read(0, 0, *self.size)
 
+    @property
+    def bits(self) -> int:
+        """Bits of a value, used ones where the file says how many these are."""
+        return self._bits or 8 * np.dtype(self._file.dtypes[self._bands[0] - 1]).itemsize
+
+    @property
+    def unread_bands(self) -> str:
+        """The number of bands and those that are read; empty where all are."""
+        read = [*self._bands, *([self._opacity] if self._opacity else [])]
+        if self._file.count == len(read) or self._palette is not None:
+            return ""
+        shown = ", ".join(str(band) for band in self._bands)
+        return f"{self._file.count} bands, of which {shown} are read"
+
+    def opacity(self) -> NDArray[Any] | None:
+        """The opacity band, (H, W) as stored; None without one."""
+        return None if self._opacity is None else np.asarray(self._file.read(self._opacity))
+
     def _read_stored(self, top: int, left: int, bottom: int, right: int) -> NDArray[np.uint8]:
         """Read a window as stored, strip by strip: only one strip of raw values is in memory."""
         pixels = np.empty((bottom - top, right - left, 3), np.uint8)
@@ -123,7 +148,7 @@ class Raster:
         levels = to_bytes(values[:number], name, self._value_range, self._bits)
         if self._inverted:
             levels = 255 - levels
-        rgb = np.ascontiguousarray(np.moveaxis(levels, 0, 2))
+        rgb = np.ascontiguousarray(np.moveaxis(padded_bands(levels, axis=0), 0, 2))
         if number == 1:
             rgb = np.repeat(rgb, 3, axis=2)
         if not self._opacity:
@@ -137,7 +162,7 @@ def opened_raster(
     source: str | Path | bytes | bytearray,
     name: str = "",
     upright: bool = True,
-    value_range: ValueRange | None = None,
+    reading: Reading | None = None,
 ) -> Iterator[Raster | None]:
     """Open a TIFF; None for other files, and for colours that Pillow converts.
 
@@ -147,6 +172,7 @@ def opened_raster(
         DataError: the file does not say what its bands show.
     """
     name = name or str(source)
+    reading = reading or Reading()
     tags = _tags(source)
     if tags is None:
         yield None
@@ -160,19 +186,56 @@ def opened_raster(
         )
         stack.enter_context(environment)
         try:
-            file = stack.enter_context(_open(source, stack))
+            file = stack.enter_context(_open(source, stack, reading.page))
         except RasterioError:
             file = None  # Pillow's message says what is wrong
         if file is None or _is_for_pillow(file):
             yield None
         else:
-            yield Raster(file, tags, name, upright, value_range)
+            yield Raster(file, tags, name, upright, reading)
 
 
-def _open(source: str | Path | bytes | bytearray, stack: ExitStack) -> Any:
+def page_count(source: str | Path | bytes | bytearray) -> int:
+    """Pages of a TIFF that have the first page's size, without overviews; 1 for other files."""
+    count, first = 0, None
+    try:
+        with _opened(source) as file:
+            for directory in islice(_directories(file), _MOST_PAGES):
+                size = directory.get(_WIDTH), directory.get(_HEIGHT)
+                first = first or size
+                is_page = not int(directory.get(_SUBFILE, 0)) & _REDUCED
+                count += is_page and size == first
+    except Exception:  # a broken file raises errors of any type; its decoder explains them
+        return max(1, count)
+    return max(1, count)
+
+
+def _directories(file: BinaryIO) -> Iterator[TiffImagePlugin.ImageFileDirectory_v2]:
+    """The tags of each page of an open TIFF; none of another file."""
+    if file.read(4) not in _MAGIC:
+        return
+    file.seek(0)
+    header = file.read(8)
+    header += file.read(8) if header[2:3] == b"+" or header[3:4] == b"+" else b""
+    place = TiffImagePlugin.ImageFileDirectory_v2(header).next
+    while place:
+        file.seek(place)
+        directory = TiffImagePlugin.ImageFileDirectory_v2(header)
+        directory.load(file)
+        yield directory
+        place = directory.next
+
+
+def _open(source: str | Path | bytes | bytearray, stack: ExitStack, page: int | None) -> Any:
+    page = page if page and page_count(source) > 1 else 1
     if isinstance(source, bytes | bytearray):
-        return stack.enter_context(MemoryFile(bytes(source))).open(driver="GTiff")
-    return rasterio.open(source, driver="GTiff")
+        memory = stack.enter_context(MemoryFile(bytes(source)))
+        if page == 1:
+            return memory.open(driver="GTiff")
+        return rasterio.open(f"GTIFF_DIR:{page}:{memory.name}", driver="GTiff")
+    if page == 1:
+        return rasterio.open(source, driver="GTiff")
+    return rasterio.open(f"GTIFF_DIR:{page}:{source}", driver="GTiff")
 
 
 def _is_for_pillow(file: Any) -> bool:
@@ -187,14 +250,9 @@ def _tags(source: str | Path | bytes | bytearray) -> dict[int, Any] | None:
     """Orientation and extra samples of a TIFF's first page; None for another file."""
     try:
         with _opened(source) as file:
-            if file.read(4) not in _MAGIC:
+            directory = next(_directories(file), None)
+            if directory is None:
                 return None
-            file.seek(0)
-            header = file.read(8)
-            header += file.read(8) if header[2:3] == b"+" or header[3:4] == b"+" else b""
-            directory = TiffImagePlugin.ImageFileDirectory_v2(header)
-            file.seek(directory.next)
-            directory.load(file)
             return {
                 tag: directory[tag] for tag in (_ORIENTATION, _EXTRA_SAMPLES) if tag in directory
             }
@@ -229,7 +287,8 @@ def _bands_of(interpretation: tuple[Any, ...], name: str) -> tuple[list[int], in
         f"'{name}' has {len(interpretation)} bands, and nothing in it says which are red, green "
         "and blue. Write those three to a file of their own (gdal_translate -b RED -b GREEN "
         "-b BLUE IN OUT), or name them in this one (gdal_edit.py -colorinterp_4 red "
-        "-colorinterp_3 green -colorinterp_2 blue FILE)."
+        "-colorinterp_3 green -colorinterp_2 blue FILE). For a dataset: "
+        "'dataset.bands=[RED,GREEN,BLUE]', counted from 1."
     )
 
 

@@ -3,6 +3,8 @@
 The values of a single image never decide, so that all images of a dataset are treated alike.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,40 @@ from segtune.errors import DataError
 
 ValueRange = tuple[float, float]
 """(black, white): the values that become 0 and 255."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the image files of a dataset are read, where they do not say it themselves.
+
+    Attributes:
+        value_range: see `read_image`.
+        bands: numbers, from 1, of the bands shown as grey, or as red, green and blue.
+        page: number, from 1, of the page that is read.
+    """
+
+    value_range: ValueRange | None = None
+    bands: tuple[int, ...] | None = None
+    page: int | None = None
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> "Reading":
+        """From a description, as of a segmenter, which may hold other facts as well."""
+        stated, bands = facts.get("value_range"), facts.get("bands")
+        value_range = None if stated is None else (float(stated[0]), float(stated[1]))
+        return cls(value_range, None if bands is None else tuple(bands), facts.get("page"))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: what is stated."""
+        facts: dict[str, Any] = {}
+        if self.value_range is not None:
+            facts["value_range"] = list(self.value_range)
+        if self.bands is not None:
+            facts["bands"] = list(self.bands)
+        if self.page is not None:
+            facts["page"] = self.page
+        return facts
+
 
 _STRIP = 2**20  # pixels that are composited at a time
 _OVERSHOOT = 0.1  # resampling with a cubic kernel exceeds the range of its input by about as much
@@ -57,7 +93,8 @@ def to_bytes(
 
 _REMEDY = (
     "Convert it (a file: gdal_translate -ot Byte -scale BLACK WHITE 0 255 IN OUT; an array of "
-    "0..255: image.astype(numpy.uint8)), or pass value_range=(BLACK, WHITE) to segtune.read_image."
+    "0..255: image.astype(numpy.uint8)), or pass value_range=(BLACK, WHITE) to segtune.read_image; "
+    "for a dataset: 'dataset.value_range=[BLACK,WHITE]'."
 )
 
 
@@ -121,3 +158,23 @@ def on_white(
         else:
             result[strip] = (colors * alpha + 255 * white + 127) // 255
     return result
+
+
+def check_bands(bands: tuple[int, ...], number: int, name: str) -> None:
+    """Check that an image has the bands that are asked for.
+
+    Raises:
+        DataError: it has fewer.
+    """
+    if max(bands) > number:
+        raise DataError(
+            f"'{name}' has {number} bands; dataset.bands={list(bands)} asks for band {max(bands)}."
+        )
+
+
+def padded_bands(values: NDArray[Any], axis: int) -> NDArray[Any]:
+    """Values of one to three bands; two get a third of zeros."""
+    if values.shape[axis] != 2:
+        return values
+    third = np.zeros_like(values.take([0], axis=axis))
+    return np.concatenate([values, third], axis=axis)

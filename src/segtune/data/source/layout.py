@@ -12,6 +12,7 @@ from segtune.config.commands import command
 from segtune.config.dataset_schema import DatasetConfig, FixesConfig, MaskFormat
 from segtune.data.reading.images import IMAGE_SUFFIXES, MASK_SUFFIXES
 from segtune.data.reading.masks import MaskReader
+from segtune.data.reading.values import Reading
 from segtune.data.source.files import digests, walk
 from segtune.data.source.lists import read_list, resolve_names
 from segtune.data.source.pairs import Pair, class_presence
@@ -49,6 +50,11 @@ class Source:
     def masks(self) -> MaskReader:
         """Turns mask files into class ids."""
         return MaskReader(self.config, self.classes)
+
+    @cached_property
+    def reading(self) -> Reading:
+        """How image files are read that do not say it themselves."""
+        return Reading.of(self.config.model_dump(include={"value_range", "bands", "page"}))
 
     def folder(self, pattern: str, split: str) -> Path:
         """A split's folder or file for a pattern of the config, as `images/{split}`."""
@@ -210,6 +216,8 @@ class Source:
             config.reduce_zero_label,
             config.mask_format,
         ]
+        if self.reading != Reading():
+            facts.append(self.reading.to_json())
         if config.mask_format.startswith("rgb"):
             facts += [self.classes.palette, config.ignore_colors]
         fixes = (sorted(self.fixes.unrotated), sorted(self.fixes.formats.items()))

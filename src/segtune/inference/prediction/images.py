@@ -58,7 +58,10 @@ class ImagePrediction:
     def _decode(self, item: Input) -> Decoded:
         options, segmenter = self.context.options, self.context.segmenter
         try:
-            pixels = large_size(item.path) or read_image(item.path, options.max_pixels)
+            reading = segmenter.reading
+            pixels = large_size(item.path, reading) or read_image(
+                item.path, options.max_pixels, reading=reading
+            )
             place = georeference(item.path)
         except DataError as error:
             return item, error, None

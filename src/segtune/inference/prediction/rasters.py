@@ -22,6 +22,7 @@ from shapely.geometry import mapping, shape
 from segtune.classes import IGNORE_INDEX, ClassTable
 from segtune.data.reading.images import target_size
 from segtune.data.reading.rasters import opened_raster
+from segtune.data.reading.values import Reading
 from segtune.errors import DataError
 from segtune.inference.media.georeference import Georeference
 from segtune.inference.options import Options
@@ -39,10 +40,10 @@ _OVERVIEW = 2048  # pixels of the shorter side of the overlay
 _CACHE_MB = 96
 
 
-def large_size(path: Path) -> tuple[int, int] | None:
+def large_size(path: Path, reading: Reading | None = None) -> tuple[int, int] | None:
     """Return (height, width) of a TIFF with more than MAX_WHOLE pixels; None for other files."""
     try:
-        with opened_raster(path) as raster:
+        with opened_raster(path, reading=reading) as raster:
             if raster is not None and raster.size[0] * raster.size[1] > MAX_WHOLE:
                 return raster.size
     except DataError:
@@ -70,7 +71,7 @@ def segment_large(
         DataError: a window that cannot be read.
     """
     try:
-        with opened_raster(path) as raster:
+        with opened_raster(path, reading=segmenter.reading) as raster:
             if raster is None:
                 raise DataError(f"'{path}' is no TIFF that can be read in windows.")
             pixels, confidence = np.zeros(256), np.zeros(256)  # of each class: number, sum
