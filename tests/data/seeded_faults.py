@@ -95,6 +95,19 @@ def twelve_bits(root: Path) -> str:
     return change_all_images(root, write)
 
 
+def blank(root: Path, grey: int, noise: int) -> None:
+    """Tiles without data in both splits; equal ones, or with noise of so many levels."""
+    rng = np.random.default_rng(0)
+    for path in sorted((root / "images").rglob("*.png"))[::4]:
+        tile = grey + rng.integers(-noise, noise + 1, (*SIZE, 3))
+        Image.fromarray(tile.clip(0, 255).astype(np.uint8)).save(path)
+
+
+def other_suffix(root: Path) -> str:
+    (root / "images/train/photo.heic").write_bytes(b"ftypheic")
+    return "images/train/photo.heic"
+
+
 def infrared(root: Path) -> str:
     """A fourth band of data that the file calls opacity, as GDAL writes it."""
 

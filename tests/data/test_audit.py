@@ -13,6 +13,7 @@ from segtune.config.dataset_schema import DatasetConfig, SplitsConfig
 from segtune.data.audit import Audit, audit, write_fixes
 from segtune.data.audit.findings import KINDS
 from segtune.data.batches.cache import load_split
+from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.source.layout import Source
 from segtune.data.sources import open_source
 from tests.data import seeded_faults as seeds
@@ -115,6 +116,12 @@ def test_a_fault_is_found_in_its_file_and_its_fix_works(root, tmp_path, kind, se
         ("missing_image", seeds.no_image, "add the images, or remove the masks"),
         ("mask_preview", seeds.preview, "remove one"),
         ("bands", seeds.four_bands, "'dataset.bands=[1,2,3]' states the bands to read"),
+        (
+            "passed_over",
+            seeds.other_suffix,
+            f"convert them (1 .heic); read are {', '.join(IMAGE_SUFFIXES)}, and .gif for masks. "
+            "Masks should be PNG",
+        ),
     ],
 )
 def test_a_weakness_is_reported_with_the_line_that_helps(root, kind, seed, repair):
@@ -221,6 +228,13 @@ def test_twenty_faults_in_one_dataset_are_each_found_in_their_file_and_fixed_tog
     source = fixed(root, result, tmp_path / "fixes.yaml")
     assert kinds(source) == ["missing_image"]  # a warning, which needs no fix
     assert len(load_split(source, "train", [60])) >= 44
+
+
+@pytest.mark.parametrize("grey", [0, 128, 255])
+@pytest.mark.parametrize("noise", [0, 3])
+def test_blank_tiles_in_two_splits_are_no_duplicates(root, grey, noise):
+    seeds.blank(root, grey, noise)
+    assert check(root).findings == []
 
 
 def test_tolerance_decides_between_refusing_and_leaving_out(root):

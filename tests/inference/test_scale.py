@@ -16,6 +16,7 @@ from rasterio.transform import from_origin
 from torch import nn
 
 from segtune.data.reading.images import resize_image
+from segtune.data.reading.values import Reading
 from segtune.errors import DataError
 from segtune.inference import segmenter
 from segtune.inference.media.georeference import georeference
@@ -334,6 +335,22 @@ def test_a_strongly_shrunk_map_is_reported(tmp_path, side, warns):
         say=messages.append,
     )
     assert sum("shrunk to 64 x 64" in line for line in messages) == warns
+
+
+@pytest.mark.parametrize(("pages", "stated", "warnings"), [(1, None, 0), (5, None, 1), (5, 1, 0)])
+def test_pages_that_are_not_segmented_are_reported_once(tmp_path, pages, stated, warnings):
+    (tmp_path / "in").mkdir()
+    for name in ("a.tif", "b.tif"):
+        page = Image.fromarray(np.zeros((64, 64, 3), np.uint8))
+        more = [page] * (pages - 1)
+        page.save(tmp_path / "in" / name, save_all=True, append_images=more)
+    model, messages = equivariant((64,)), []
+    model.reading = Reading(page=stated)
+    request = PredictionRequest(
+        [str(tmp_path / "in")], tmp_path / "out", options=Options(runtime="eager")
+    )
+    predict(model, request, say=messages.append)
+    assert sum("first of its 5 pages" in line for line in messages) == warnings
 
 
 def test_only_training_images_of_one_resolution_have_common_metres(tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segtune.data.reading.images import read_image
+from segtune.data.reading.rasters import page_count
 from segtune.errors import DataError
 from segtune.inference.media.georeference import Georeference, georeference
 from segtune.inference.media.inputs import Input
@@ -35,6 +36,7 @@ class ImagePrediction:
     def __init__(self, context: PredictionContext) -> None:
         self.context = context
         self._warned_sizes: set[tuple[int, int]] = set()
+        self._warned_of_pages = False
 
     def run(self, inputs: Sequence[Input], on_image: OnImage) -> None:
         """Segment all images; `on_image` is called for each one, in order, in this thread."""
@@ -45,6 +47,7 @@ class ImagePrediction:
                 if isinstance(pixels, DataError):
                     behind.submit(lambda *outcome: outcome, item, pixels)
                     continue
+                self._warn_of_pages(item)
                 self._warn_of_scale(item, _size(pixels), place)
                 if isinstance(pixels, tuple):
                     behind.submit(self._segment_large, item, place)
@@ -71,6 +74,18 @@ class ImagePrediction:
         except DataError as error:
             return item, DataError(f"'{item.name}': {error}"), None
         return item, pixels, place
+
+    def _warn_of_pages(self, item: Input) -> None:
+        """Warn of the first image with several pages, where the model states no page."""
+        if self._warned_of_pages or self.context.segmenter.reading.page is not None:
+            return
+        pages = page_count(item.path)
+        if pages > 1:
+            self._warned_of_pages = True  # once for a folder of stacks
+            self.context.say(
+                f"{item.name}: only the first of its {pages} pages is segmented. Write each page "
+                "to a file of its own to segment all."
+            )
 
     def _warn_of_scale(
         self, item: Input, size: tuple[int, int], place: Georeference | None
