@@ -21,6 +21,7 @@ from segtune.data.formats import (
     label_studio,
     labelme,
     manifest,
+    roboflow_masks,
     voc,
     yolo,
 )
@@ -49,6 +50,7 @@ FORMATS = {
     "cvat": AnnotationFormat(cvat.find_files, cvat.read),
     "voc": AnnotationFormat(voc.find_files, voc.read),
     "yolo": AnnotationFormat(yolo.find_files, yolo.read),
+    "roboflow_masks": AnnotationFormat(roboflow_masks.find_files, roboflow_masks.read),
     "instances": AnnotationFormat(instances.find_files, instances.read),
     "manifest": AnnotationFormat(manifest.find_files, manifest.read),
 }
