@@ -12,7 +12,7 @@ from segtune.classes import ClassTable
 from segtune.config.dataset_schema import DatasetConfig
 from segtune.data.audit.examine import blend_of
 from segtune.data.formats.instances import _named_classes
-from segtune.data.reading.images import read_mask
+from segtune.data.reading.images import read_colors, read_mask
 from segtune.data.reading.mask_values import mask_values, object_pixels
 from segtune.data.reading.masks import MaskReader
 from segtune.errors import DataError
@@ -162,3 +162,49 @@ def test_outlines_of_a_known_class_are_no_blend_of_both_sides():
 )
 def test_mask_files_that_are_called_as_classes_keep_them(files, classes):
     assert _named_classes(files) == classes
+
+
+def array_file(values: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, np.uint16, np.float32, bool])
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 1), (1, 2, 3)])
+def test_arrays_hold_ids(kind, shape):
+    ids = np.array([[0, 1, 1], [1, 0, 1]])
+    data = array_file(ids.astype(kind).reshape(shape))
+    assert read_mask(data, "a.npy").tolist() == ids.tolist()
+    assert mask_values(array_file(np.asfortranarray(ids)), "a.npy").pixels.tolist() == ids.tolist()
+
+
+def test_arrays_of_colors_are_read_by_the_class_table():
+    colors = np.random.default_rng(0).integers(0, 255, (4, 5, 3), np.uint8)
+    np.testing.assert_array_equal(read_colors(array_file(colors), "a.npy"), colors)
+    with pytest.raises(DataError, match="array of int64, .*mask_format=index"):
+        read_colors(array_file(np.zeros((2, 2), np.int64)), "a.npy")
+
+
+SMALL, HUGE = b"(4, 4), }        ", b"(99999, 99999), }"  # in headers of one length
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (array_file(np.zeros((4, 5, 6))), r"shape \(4, 5, 6\) .*argmax"),
+        (array_file(np.zeros((4, 5, 3), np.float32)), r"shape \(4, 5, 3\)"),
+        (array_file(np.zeros(4)), r"shape \(4,\)"),
+        (array_file(np.zeros((0, 4))), r"shape \(0, 4\)"),
+        (array_file(np.array([[{}]], object)), "type object"),
+        (array_file(np.array([["a"]])), "type <U1"),
+        (array_file(np.zeros((4, 4)))[:-1], "a.npy' cannot be read"),
+        (array_file(np.zeros((4, 4)))[:20], "a.npy' cannot be read"),
+        (array_file(np.array([[0, np.nan]])), "NaN"),
+        (array_file(np.array([[0, 0.5]])), "fractions"),
+        (array_file(np.zeros((4, 4))).replace(SMALL, HUGE), "99999 x 99999 pixels"),
+    ],
+)
+def test_other_arrays_are_refused(data, message):
+    with pytest.raises(DataError, match=message):
+        mask_values(data, "a.npy")

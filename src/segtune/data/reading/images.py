@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segtune.config.defaults import MAX_PIXELS
+from segtune.data.reading.arrays import is_array, read_array
 from segtune.data.reading.decoding import (
     check_size,
     decode,
@@ -34,7 +35,7 @@ IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm"),
 )
-MASK_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
+MASK_SUFFIXES = (*IMAGE_SUFFIXES, ".gif", ".npy")
 
 
 def read_image(
@@ -140,12 +141,23 @@ def read_colors(source: Path | bytes, name: str = "") -> NDArray[np.uint8]:
         DataError: the file cannot be read.
     """
     name = name or str(source)
+    if is_array(source):
+        return _array_to_colors(read_array(source, name), name)
     image = decode_file(source, name, upright=False)
     if image.mode in ("RGBA", "RGB"):
         return np.array(image)[..., :3]
     if image.mode == "P" and "transparency" in image.info:
         del image.info["transparency"]
     return np.array(image.convert("RGB"))
+
+
+def _array_to_colors(pixels: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    if pixels.dtype != np.uint8:
+        raise DataError(
+            f"mask '{name}' is an array of {pixels.dtype}, but dataset.mask_format=rgb needs "
+            "colours of uint8. If it holds ids: dataset.mask_format=index."
+        )
+    return np.repeat(pixels[..., None], 3, 2) if pixels.ndim == 2 else pixels
 
 
 def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from segtune.data.reading.arrays import ARRAY, is_array, read_array
 from segtune.data.reading.decoding import decode, open_image, turn_to_page
 from segtune.errors import DataError
 
@@ -22,7 +23,7 @@ class MaskValues(NamedTuple):
         pixels: (H, W) whole numbers, or (H, W, 3) colours whose channels differ.
         opacity: (H, W) uint8, of a file with an alpha channel.
         palette: flat RGB bytes of a palette file.
-        encoding: Pillow's name of the file's format.
+        encoding: Pillow's name of the file's format, or NPY.
     """
 
     pixels: NDArray[Any]
@@ -43,6 +44,8 @@ def mask_values(source: str | Path | bytes, name: str, page: int | None = None) 
     Raises:
         DataError: the file cannot be read, or holds NaN, infinite or fractional numbers.
     """
+    if is_array(source):
+        return MaskValues(_plain(read_array(source, name), name), None, None, ARRAY)
     with open_image(source, name) as image:
         turn_to_page(image, name, page)
         encoding, bits = str(image.format), _stored_bits(image)
@@ -55,11 +58,7 @@ def mask_values(source: str | Path | bytes, name: str, page: int | None = None) 
     opacity = None
     if has_alpha:
         pixels, opacity = pixels[..., :-1], pixels[..., -1]
-    if pixels.ndim == 3 and (pixels == pixels[..., :1]).all():
-        pixels = pixels[..., 0]
-    if np.issubdtype(pixels.dtype, np.floating):
-        pixels = _whole(pixels, name)
-    return MaskValues(pixels, opacity, palette, encoding)
+    return MaskValues(_plain(pixels, name), opacity, palette, encoding)
 
 
 def refuse_hidden_object(mask: MaskValues, name: str) -> None:
@@ -118,6 +117,13 @@ def object_pixels(mask: MaskValues, name: str) -> NDArray[np.bool_]:
             "dataset.mask_format=index."
         )
     return np.asarray(values >= half, bool)
+
+
+def _plain(pixels: NDArray[Any], name: str) -> NDArray[Any]:
+    """One channel of those that are all equal, and whole numbers."""
+    if pixels.ndim == 3 and (pixels == pixels[..., :1]).all():
+        pixels = pixels[..., 0]
+    return _whole(pixels, name) if np.issubdtype(pixels.dtype, np.floating) else pixels
 
 
 def _whole(pixels: NDArray[Any], name: str) -> NDArray[np.int64]:
