@@ -124,12 +124,14 @@ class AnnotationsConfig(Settings):
         polygons: which pixels belong to a polygon. `coco` takes pixels whose centre is inside, as
             pycocotools does; `outline` also takes pixels that the polygon touches, as Pillow does.
             `auto` takes the rule of the tool that wrote the file: `outline` for LabelMe, and for
-            COCO the rule that agrees with the areas in the file.
+            COCO the rule that made the areas in the file, `coco` where neither did.
         unlabelled: class of the pixels outside all areas.
         crowd: class of the pixels in COCO's crowd areas.
         finer: attribute of an area that holds its finer label; `auto` takes finer, type, subtype,
             subclass or kind.
         relocate: `OLD:NEW` replaces the beginning of absolute paths in the annotations.
+        annotator: Label Studio's id or e-mail of the only annotator whose annotations count; null
+            takes the ground truth of a task, else the last annotation that holds something.
     """
 
     format: str = "auto"
@@ -139,6 +141,7 @@ class AnnotationsConfig(Settings):
     crowd: Literal["class", "ignore"] = "class"
     finer: str = "auto"
     relocate: str | None = None
+    annotator: str | None = None
 
 
 class FixesConfig(Settings):

@@ -7,8 +7,9 @@ of images and masks.
 To add a format, write such a file and add a line to `FORMATS`.
 """
 
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from segtune.classes import ClassTable
@@ -25,7 +26,16 @@ from segtune.data.formats import (
     voc,
     yolo,
 )
-from segtune.data.formats.areas import Annotations, ClassRow, annotation_options
+from segtune.data.formats.areas import (
+    Annotations,
+    ClassRow,
+    LabelledImage,
+    annotation_options,
+)
+from segtune.data.formats.faults import LeftOut
+from segtune.data.formats.merging import merged
+from segtune.data.reading.images import IMAGE_SUFFIXES
+from segtune.data.source.files import walk
 from segtune.errors import ConfigError, DataError, nearest
 
 
@@ -56,6 +66,8 @@ FORMATS = {
 }
 """Name -> format, in the order of detection: the more particular first."""
 
+_FORMATS_OF_MASKS = ("coco_panoptic", "voc", "instances", "manifest")  # whose files are masks too
+
 
 def detect(root: Path) -> str | None:
     """The format of the annotations below a folder; None if there are none of these formats."""
@@ -83,7 +95,40 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     if not FORMATS[name].find_files(root):
         raise DataError(f"'{root}' holds no annotations of the format {name}.")
     annotations = FORMATS[name].read(root, config)
-    return replace(annotations, classes=_configured_classes(annotations.classes, config))
+    left_out = LeftOut()
+    images = merged(annotations.images, left_out)
+    _note_empty(images, root, left_out)
+    if name not in _FORMATS_OF_MASKS:
+        _note_unnamed(images, root, left_out)
+    return Annotations(
+        _configured_classes(annotations.classes, config),
+        images,
+        [*annotations.notes, *left_out.notes()],
+    )
+
+
+def _note_unnamed(images: Sequence[LabelledImage], root: Path, left_out: LeftOut) -> None:
+    """Note the image files that no annotation names."""
+    named = {os.path.normpath(image.image) for image in images}
+    for file in walk(root, IMAGE_SUFFIXES):
+        if os.path.normpath(root / file) not in named:
+            left_out.add("image files have no annotation and were left out", f"'{file}'")
+
+
+def _note_empty(images: Sequence[LabelledImage], root: Path, left_out: LeftOut) -> None:
+    """Note the images without any area.
+
+    Raises:
+        DataError: no image has one.
+    """
+    empty = [image for image in images if image.mask is None and not image.areas]
+    if empty and len(empty) == len(images):
+        raise DataError(
+            f"'{root}': none of its {len(images)} annotated images has a labelled area. Check that "
+            "the labels were exported with the images, as polygons or masks."
+        )
+    for image in empty:
+        left_out.add("images have no area: all their pixels are unlabelled", f"'{image.name}'")
 
 
 def _configured_classes(annotated: Sequence[ClassRow], config: DatasetConfig) -> list[ClassRow]:

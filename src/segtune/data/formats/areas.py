@@ -10,8 +10,13 @@ from numpy.typing import NDArray
 
 from segtune.classes import IGNORE_INDEX
 from segtune.config.dataset_schema import AnnotationsConfig, DatasetConfig
-from segtune.data.formats.shapes import Bits, Draw
+from segtune.data.formats.faults import reading
+from segtune.data.formats.run_lengths import Bits
+from segtune.data.formats.shapes import Draw
 
+NO_AREA = "shapes without an area (points, lines) were left out"
+FEW_POINTS = "polygons of fewer than three points were left out"
+NO_LABEL = "shapes without a label were left out"
 BACKGROUND = ("background", "_background_", "__background__", "bg", "unlabeled", "unlabelled")
 _FINER_ATTRIBUTES = ("finer", "type", "subtype", "subclass", "kind")
 _WITHOUT_AREA = (
@@ -40,8 +45,11 @@ class Area:
 
     Attributes:
         concept: name of the class; None for pixels to be ignored.
-        draw: (height, width) -> (height, width) bool.
+        draw: (height, width) -> (height, width) bool; raises ValueError for a shape that does not
+            fit the image.
         z: higher is on top, where the format has such an order.
+        beneath: only pixels of no other area belong to it.
+        where: file and place in it, for messages.
     """
 
     concept: str | None
@@ -49,6 +57,12 @@ class Area:
     finer: str | None = None
     z: int = 0
     crowd: bool = False
+    beneath: bool = False
+    where: str = ""
+
+
+DrawnArea = tuple[Area, Bits]
+"""An area and its pixels, (H, W) bool."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +119,21 @@ def has_area(shape: str) -> bool:
     return shape not in _WITHOUT_AREA
 
 
-def skipped_note(count: int) -> list[str]:
-    """The note on shapes without an area; empty for none."""
-    return [f"{count} shapes without an area (points, lines) were skipped"] if count else []
+def draw_areas(areas: Sequence[Area], size: tuple[int, int]) -> list[DrawnArea]:
+    """Draw each area on an image of a size (height, width).
+
+    Raises:
+        DataError: a shape does not fit the image.
+    """
+    drawn = []
+    for area in areas:
+        with reading(area.where or f"an area of '{area.concept}'"):
+            drawn.append((area, area.draw(*size)))
+    return drawn
 
 
 def paint(
-    areas: Sequence[Area],
+    drawn: Sequence[DrawnArea],
     size: tuple[int, int],
     classes: Sequence[ClassRow],
     options: AnnotationsConfig,
@@ -124,7 +146,6 @@ def paint(
     ids = {str(row["name"]): index for index, row in enumerate(classes)}
     unlabelled = 0 if options.unlabelled == "background" else IGNORE_INDEX
     mask, finer = np.full(size, unlabelled, np.uint8), np.full(size, IGNORE_INDEX, np.uint8)
-    drawn = [(area, area.draw(*size)) for area in areas]
     for area, bits in _sorted_bottom_first(drawn, options.order):
         if area.concept is None or (area.crowd and options.crowd == "ignore"):
             mask[bits] = finer[bits] = IGNORE_INDEX
@@ -136,14 +157,19 @@ def paint(
     return mask, finer
 
 
-def _sorted_bottom_first(drawn: list[tuple[Area, Bits]], order: str) -> list[tuple[Area, Bits]]:
+def _sorted_bottom_first(drawn: Sequence[DrawnArea], order: str) -> list[DrawnArea]:
+    ordered = _sorted_by(drawn, order)
+    return sorted(ordered, key=lambda pair: not pair[0].beneath)
+
+
+def _sorted_by(drawn: Sequence[DrawnArea], order: str) -> list[DrawnArea]:
     if order == "auto":
         order = "z" if len({area.z for area, _ in drawn}) > 1 else "largest_first"
     if order == "largest_first":
         return sorted(drawn, key=lambda pair: -int(pair[1].sum()))
     if order == "z":
         return sorted(drawn, key=lambda pair: pair[0].z)
-    return drawn[::-1] if order == "file_reversed" else drawn
+    return list(drawn[::-1] if order == "file_reversed" else drawn)
 
 
 def finer_of(attributes: Mapping[str, object], attribute: str) -> str | None:
@@ -170,6 +196,7 @@ def class_rows(
     The background comes first. If the names include none and unlabelled pixels become background,
     it is `added`.
     """
+    names = list(dict.fromkeys(names))
     background = [n for n in names if n.lower() in BACKGROUND][:1]
     others = [n for n in names if n not in background]
     rows: list[dict[str, Any]] = [{"name": n} for n in [*background, *others]]

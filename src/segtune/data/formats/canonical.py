@@ -29,23 +29,27 @@ from segtune.data.formats.areas import (
     ClassRow,
     LabelledImage,
     annotation_options,
+    draw_areas,
     paint,
 )
+from segtune.data.formats.overlaps import Counts, hidden_pixels, no_pixels, overlap_note
 from segtune.data.formats.shapes import oriented
 from segtune.data.reading.images import read_mask, stored_size
 from segtune.data.source.archives import is_archive, unpack
 from segtune.data.source.download import build_folder
 from segtune.data.source.files import cache_dir, walk
+from segtune.data.source.pairs import normal_name
 from segtune.data.source.splits import divide
 from segtune.errors import DataError
 from segtune.runtime.cache_store import CacheStore
 from segtune.runtime.log import Log
 from segtune.runtime.progress import ProgressReporter
 
-_VERSION = 1  # raise it whenever the same annotations give other masks
+_VERSION = 2  # raise it whenever the same annotations give other masks
 _KINDS = ("images", "masks", "finer")
 _UNDIVIDED = ".all"  # folder of images without a split, until they are divided
 _REPORT_EVERY = 20  # images
+_OVERLAP_SAMPLE = 500  # images whose hidden pixels are counted
 
 
 def converted(config: DatasetConfig, root: Path, say: Log) -> Path:
@@ -126,11 +130,17 @@ def write_canonical(
     table = ClassTable.parse(rows, config.ignore)
     writer = _ImageWriter(folder, _as_annotated(classes), config, link)
     presence = np.zeros((len(images), len(table)), bool)
+    hidden = no_pixels(len(table))
+    looked_at = set(range(0, len(images), 1 + len(images) // _OVERLAP_SAMPLE))
     with ProgressReporter(say) as progress, ThreadPoolExecutor() as pool:
-        for index, shown in enumerate(pool.map(writer.write, images)):
+        jobs = [(image, index in looked_at) for index, image in enumerate(images)]
+        for index, (shown, pixels) in enumerate(pool.map(lambda job: writer.write(*job), jobs)):
             presence[index] = shown
+            hidden += pixels
             if (index + 1) % _REPORT_EVERY == 0:
                 progress("images converted", index + 1, len(images))
+    for note in overlap_note(hidden, classes, annotation_options(config).order):
+        say(note)
     if classes[0].get("added") and not presence[:, 0].any():
         # every pixel has a class of the annotations: no background is needed
         table = ClassTable.parse(table.to_json()[1:], config.ignore)
@@ -154,18 +164,34 @@ def _as_annotated(classes: Sequence[ClassRow]) -> list[ClassRow]:
 
 
 def _with_unique_names(images: Sequence[LabelledImage]) -> list[LabelledImage]:
-    """Images whose names are unique within a split; those of a group get a folder of its name."""
+    """Images whose names are unique within a split; those of a group get a folder of its name.
+
+    An image without a split may come into any: its name differs from all others. So do names that
+    clash on file systems without upper case.
+    """
     named = [image if not image.group else _in_group_folder(image) for image in images]
-    totals = Counter((image.split, image.name) for image in named)
-    counts: Counter[tuple[str | None, str]] = Counter()
+    is_undivided = any(image.split is None for image in named)
+    totals = Counter(_clash_key(image, is_undivided) for image in named)
+    taken = set(totals)
+    numbers: Counter[tuple[str | None, str]] = Counter()
     unique = []
     for image in named:
-        key = (image.split, image.name)
+        key = _clash_key(image, is_undivided)
         if totals[key] > 1:
-            counts[key] += 1
-            image = replace(image, name=f"{image.name}_{counts[key]}")
+            numbered = image
+            while True:
+                numbers[key] += 1
+                numbered = replace(image, name=f"{image.name}_{numbers[key]}")
+                if _clash_key(numbered, is_undivided) not in taken:
+                    break
+            image = numbered
+            taken.add(_clash_key(image, is_undivided))
         unique.append(image)
     return unique
+
+
+def _clash_key(image: LabelledImage, is_undivided: bool) -> tuple[str | None, str]:
+    return (None if is_undivided else image.split), normal_name(image.name)
 
 
 def _in_group_folder(image: LabelledImage) -> LabelledImage:
@@ -186,9 +212,13 @@ class _ImageWriter:
     def has_finer(self) -> bool:
         return any(row.get("finer") for row in self.classes)
 
-    def write(self, image: LabelledImage) -> NDArray[np.bool_]:
-        """Write one image; return which classes it shows, (C,)."""
-        mask, finer = self._masks(image)
+    def write(self, image: LabelledImage, with_overlaps: bool) -> tuple[NDArray[np.bool_], Counts]:
+        """Write one image; return which classes it shows, (C,), and how many pixels are hidden.
+
+        Args:
+            with_overlaps: count hidden pixels, which takes time.
+        """
+        mask, finer, hidden = self._masks(image, with_overlaps)
         split = image.split or _UNDIVIDED
         suffix = image.image.suffix.lower()
         target = self.folder / "images" / split / f"{image.name}{suffix}"
@@ -200,10 +230,13 @@ class _ImageWriter:
         _save(self.folder / "masks" / split / f"{image.name}.png", mask)
         if finer is not None and self.has_finer:
             _save(self.folder / "finer" / split / f"{image.name}.png", finer)
-        return np.bincount(mask.ravel(), minlength=256)[: len(self.classes)] > 0
+        return np.bincount(mask.ravel(), minlength=256)[: len(self.classes)] > 0, hidden
 
-    def _masks(self, image: LabelledImage) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-        """Class ids and finer ids of the image as it is shown, upright."""
+    def _masks(
+        self, image: LabelledImage, with_overlaps: bool
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, Counts]:
+        """Class ids and finer ids of the image as it is shown, upright; and hidden pixels."""
+        hidden = no_pixels(len(self.classes))
         source = image.data if image.data is not None else image.image
         height, width, orientation = stored_size(source, str(image.image))
         stored = (height, width)
@@ -218,7 +251,10 @@ class _ImageWriter:
                     f"are for {size[1]} x {size[0]}. Export the annotations of this very image."
                 )
             options = annotation_options(self.config)
-            mask, finer = paint(image.areas, size, self.classes, options)
+            drawn = draw_areas(image.areas, size)
+            mask, finer = paint(drawn, size, self.classes, options)
+            if with_overlaps:
+                hidden = hidden_pixels(drawn, mask, self.classes, options)
             if size != upright:  # drawn on the stored pixels, which EXIF turns
                 mask, finer = oriented(mask, orientation), oriented(finer, orientation)
         if mask.shape != upright:
@@ -226,7 +262,7 @@ class _ImageWriter:
                 f"the mask of '{image.image}' is {mask.shape[1]} x {mask.shape[0]}, the image "
                 f"{upright[1]} x {upright[0]} pixels; both must have one size."
             )
-        return mask, finer
+        return mask, finer, hidden
 
     def _place(self, source: Path, target: Path) -> None:
         """Link the file, or copy it where links are not wanted or not possible."""

@@ -1,14 +1,14 @@
 """COCO: polygons, run lengths and crowds in JSON."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from pycocotools import mask as coco_mask
-
 from segtune.config.dataset_schema import AnnotationsConfig, DatasetConfig
+from segtune.data.formats import shapes
 from segtune.data.formats.areas import (
+    FEW_POINTS,
     Annotations,
     Area,
     LabelledImage,
@@ -17,13 +17,21 @@ from segtune.data.formats.areas import (
     class_rows,
     finer_of,
 )
+from segtune.data.formats.faults import LeftOut, reading
 from segtune.data.formats.finding import FileFinder, folder_split, image_name, json_files, split_in
-from segtune.data.formats.shapes import Bits, Draw, PolygonRule, decode_rle, polygons
+from segtune.data.formats.ids import id_key, id_order, rows_by_id
+from segtune.data.formats.shapes import Draw, PolygonRule
 from segtune.data.source.files import read_json
 from segtune.errors import DataError
 
 _IGNORED = ("__ignore__", "ignore", "void")  # categories of pixels that count nowhere
 _RULE_SAMPLE = 50  # polygons that are drawn to find the file's polygon rule
+_RULE_PIXELS = 10**8  # of an image, as its file states it
+_RULE_ERROR = 0.02  # of the stated areas: a rule that errs more did not make them
+_BOXES = "annotations hold a box but no area; the pixels of the boxes are ignored (255)"
+_HEADINGS = "categories are the supercategory of all others, have no annotation and are no class"
+_NOTHING = "annotations hold neither an area nor a box and were left out"
+_NO_CATEGORIES = "files without categories (captions or the like) were passed over"
 
 
 def find_files(root: Path) -> list[Path]:
@@ -68,131 +76,186 @@ class _CocoFile:
     """One file: categories and images by their ids, and the annotations."""
 
     path: Path
-    categories: dict[Any, str]
-    images: dict[Any, dict[str, Any]]
+    categories: dict[str, str]
+    images: dict[str, dict[str, Any]]
     annotations: list[dict[str, Any]]
+    left_out: LeftOut
 
 
-def _parse(path: Path) -> _CocoFile:
-    content = read_json(path)
+def _parse(path: Path, content: Any, left_out: LeftOut) -> _CocoFile:
     categories = checked_rows(content, "categories", path, ("id", "name"))
     images = checked_rows(content, "images", path, ("id", "file_name"))
+    annotations = checked_rows(content, "annotations", path, ("image_id", "category_id"))
+    by_id = rows_by_id(categories, f"'{path}' categories", "name")
+    names = {key: str(row["name"]) for key, row in by_id.items()}
+    heading = _heading(by_id, annotations)
+    if heading is not None:
+        left_out.add(_HEADINGS, f"'{names.pop(heading)}'")
+    for name, count in Counter(names.values()).items():
+        if count > 1:
+            left_out.add("names are those of several category ids, which become one class", name)
     return _CocoFile(
         path,
-        {row["id"]: str(row["name"]) for row in categories},
-        {row["id"]: row for row in images},
-        checked_rows(content, "annotations", path, ("image_id", "category_id")),
+        names,
+        rows_by_id(images, f"'{path}' images", "file_name"),
+        annotations,
+        left_out,
     )
+
+
+def _heading(
+    categories: dict[str, dict[str, Any]], annotations: list[dict[str, Any]]
+) -> str | None:
+    """The id without annotations whose category heads all others, as Roboflow writes it."""
+    used = {str(row["category_id"]) for row in annotations}
+    for key, row in categories.items():
+        others = [other for other_key, other in categories.items() if other_key != key]
+        heads_all = all(other.get("supercategory") == row["name"] for other in others)
+        if others and heads_all and key not in used:
+            return key
+    return None
 
 
 def read(root: Path, config: DatasetConfig) -> Annotations:
     """Read every image of every file; an image without annotations is all background."""
     options = annotation_options(config)
-    finder = FileFinder(root, options.relocate)
+    finder, left_out = FileFinder(root, options.relocate), LeftOut()
     images: list[LabelledImage] = []
-    category_ids: dict[str, Any] = {}
-    for path in find_files(root):
-        file = _parse(path)
+    category_ids: dict[str, str] = {}
+    for path, content in _with_categories(find_files(root), left_out).items():
+        file = _parse(path, content, left_out)
         category_ids |= {name: category_id for category_id, name in file.categories.items()}
         images += _labelled_images(file, root, finder, _areas_by_image(file, options))
-    names = [n for n in sorted(category_ids, key=category_ids.__getitem__) if n not in _IGNORED]
-    return Annotations(class_rows(names, areas_of(images), options), images)
+    areas = areas_of(images)
+    if areas and all(area.beneath for area in areas):
+        raise DataError(
+            f"'{root}': none of its {len(areas)} annotations holds an area, only boxes "
+            "(segmentation is empty), as a detector needs them. Export polygons or masks."
+        )
+    names = sorted(category_ids, key=lambda name: id_order(category_ids[name]))
+    rows = class_rows([n for n in names if n not in _IGNORED], areas, options)
+    return Annotations(rows, images, left_out.notes())
 
 
-def _areas_by_image(file: _CocoFile, options: AnnotationsConfig) -> dict[Any, list[Area]]:
+def _with_categories(paths: list[Path], left_out: LeftOut) -> dict[Path, Any]:
+    """The content of the files with categories; of all files where none has some."""
+    contents = {path: read_json(path) for path in paths}
+    named = {path: content for path, content in contents.items() if content.get("categories")}
+    for path in contents:
+        if named and path not in named:
+            left_out.add(_NO_CATEGORIES, f"'{path}'")
+    return named or contents
+
+
+def _areas_by_image(file: _CocoFile, options: AnnotationsConfig) -> dict[str, list[Area]]:
     """Image id -> its areas."""
     rule = _polygon_rule(file) if options.polygons == "auto" else options.polygons
-    areas: dict[Any, list[Area]] = {}
+    areas: dict[str, list[Area]] = {}
     for index, row in enumerate(file.annotations):
         where = f"'{file.path}' annotations[{index}]"
-        if row["category_id"] not in file.categories:
+        category = id_key(row["category_id"], f"{where}.category_id")
+        if category not in file.categories:
+            known = ", ".join(sorted(file.categories, key=id_order))
+            raise DataError(f"{where}.category_id is {category}; categories are {known}.")
+        image = id_key(row["image_id"], f"{where}.image_id")
+        if image not in file.images:
             raise DataError(
-                f"{where}.category_id is {row['category_id']}; "
-                f"categories are {sorted(file.categories)}."
+                f"{where}.image_id is {image}, which is none of its {len(file.images)} images."
             )
-        if row["image_id"] not in file.images:
-            raise DataError(
-                f"{where}.image_id is {row['image_id']}, "
-                f"which is none of its {len(file.images)} images."
-            )
-        name = file.categories[row["category_id"]]
-        area = Area(
-            None if name in _IGNORED else name,
-            _shape(row, where, rule),
-            finer_of(row.get("attributes") or {}, options.finer),
-            crowd=bool(row.get("iscrowd")),
-        )
-        areas.setdefault(row["image_id"], []).append(area)
+        with reading(where):
+            area = _area(row, where, rule, file.left_out, options.finer)
+        if area is not None:
+            name = file.categories[category]
+            concept = None if name in _IGNORED or area.beneath else name
+            areas.setdefault(image, []).append(replace(area, concept=concept))
     return areas
 
 
+def _area(
+    row: dict[str, Any], where: str, rule: PolygonRule, left_out: LeftOut, finer: str
+) -> Area | None:
+    """The area of an annotation; where it has just a box, the pixels to be ignored."""
+    draw = _shape(row, where, rule, left_out)
+    if draw is not None:
+        attributes = row.get("attributes") or {}
+        is_crowd = bool(row.get("iscrowd"))
+        return Area(None, draw, finer_of(attributes, finer), crowd=is_crowd, where=where)
+    left, top, width, height = shapes.finite(row.get("bbox") or [0, 0, 0, 0])
+    if not (width and height):
+        if not row.get("segmentation"):  # else its parts are counted
+            left_out.add(_NOTHING, where)
+        return None
+    left_out.add(_BOXES, where)
+    return Area(None, shapes.box(left, top, left + width, top + height), beneath=True, where=where)
+
+
 def _labelled_images(
-    file: _CocoFile, root: Path, finder: FileFinder, areas: dict[Any, list[Area]]
+    file: _CocoFile, root: Path, finder: FileFinder, areas: dict[str, list[Area]]
 ) -> list[LabelledImage]:
     images = []
     file_split = split_in(str(file.path.relative_to(root)))
-    for index, row in enumerate(file.images.values()):
-        where = f"'{file.path}' images[{index}].file_name"
-        image = finder.find(str(row["file_name"]), where, file.path.parent, file_split)
+    for index, (key, row) in enumerate(file.images.items()):
+        where = f"'{file.path}' images[{index}]"
+        place = f"{where}.file_name"
+        image = finder.find(str(row["file_name"]), place, file.path.parent, file_split)
         inside = image.relative_to(root).as_posix() if image.is_relative_to(root) else ""
         has_size = row.get("height") and row.get("width")
-        size = (int(row["height"]), int(row["width"])) if has_size else None
+        with reading(where):
+            size = (int(row["height"]), int(row["width"])) if has_size else None
+        split = file_split or folder_split(inside)
         images.append(
-            LabelledImage(
-                image_name(image, root),
-                image,
-                file_split or folder_split(inside),
-                areas.get(row["id"], []),
-                size,
-            )
+            LabelledImage(image_name(image, root), image, split, areas.get(key, []), size)
         )
     return images
 
 
 def _polygon_rule(file: _CocoFile) -> PolygonRule:
-    """The rule whose polygons come closer to the areas, in pixels, that the file states."""
+    """The rule that made the areas, in pixels, that the file states; COCO's where neither did."""
     errors: dict[PolygonRule, float] = {"coco": 0.0, "outline": 0.0}
-    stated = []
-    for index, row in enumerate(file.annotations):
-        if isinstance(row.get("segmentation"), list) and row.get("area"):
-            stated.append((f"'{file.path}' annotations[{index}]", row))
-    for where, row in stated[:_RULE_SAMPLE]:
-        image = file.images.get(row["image_id"], {})
-        height, width = image.get("height"), image.get("width")
-        if not (height and width and row["segmentation"]):
-            continue
-        for rule in errors:
-            pixels = float(_shape(row, where, rule)(height, width).sum())
-            errors[rule] += abs(pixels - float(row["area"]))
-    return "outline" if errors["outline"] < errors["coco"] else "coco"
+    stated = 0.0
+    polygons = [row for row in file.annotations if isinstance(row.get("segmentation"), list)]
+    for row in [row for row in polygons if row.get("area")][:_RULE_SAMPLE]:
+        image = file.images.get(str(row["image_id"]), {})
+        try:
+            size = int(image["height"]), int(image["width"])
+            area = float(row["area"])
+            if not (0 < min(size) and size[0] * size[1] <= _RULE_PIXELS):
+                continue
+            for rule in errors:
+                draw = _shape(row, "", rule, LeftOut())
+                errors[rule] += abs((draw(*size).sum() if draw else 0.0) - area)
+        except (ValueError, TypeError, KeyError, OverflowError):
+            continue  # reported with its place when it is read
+        stated += area
+    is_outline = errors["outline"] < min(errors["coco"], _RULE_ERROR * stated)
+    return "outline" if is_outline else "coco"
 
 
-def _shape(row: dict[str, Any], where: str, rule: PolygonRule) -> Draw:
-    """The shape of an annotation: polygons, run lengths, or no pixel for a box alone."""
+def _shape(row: dict[str, Any], where: str, rule: PolygonRule, left_out: LeftOut) -> Draw | None:
+    """The shape of an annotation, polygons or run lengths; None for a box alone."""
     shape = row.get("segmentation")
-    if shape is None or shape == []:
-        return lambda height, width: np.zeros((height, width), bool)
-    if isinstance(shape, list) and all(_is_polygon(part) for part in shape):
-        return polygons(shape, rule)
-    if isinstance(shape, dict) and "counts" in shape and len(shape.get("size") or ()) == 2:
-        return _run_lengths(shape, where)
-    raise DataError(
-        f"{where}.segmentation is {str(shape)[:80]}; polygons of at least three points "
-        "[[x, y, x, y, …], …] or run lengths {counts, size} are allowed."
+    if not shape:
+        return None
+    if isinstance(shape, dict) and "counts" in shape:
+        return shapes.run_lengths(shape["counts"], shape.get("size"))
+    if not isinstance(shape, list):
+        raise ValueError(_allowed(shape))
+    parts = [shape] if not isinstance(shape[0], list) else shape
+    if len(parts) > 2 and all(isinstance(part, list) and len(part) == 2 for part in parts):
+        raise ValueError(_allowed(shape))  # points as pairs
+    drawn = []
+    for part in parts:
+        if not isinstance(part, list) or len(part) % 2:
+            raise ValueError(_allowed(shape))
+        if shapes.has_points(part):
+            drawn.append(part)
+        else:
+            left_out.add(FEW_POINTS, where)
+    return shapes.polygons(drawn, rule) if drawn else None
+
+
+def _allowed(shape: object) -> str:
+    return (
+        f"segmentation is {str(shape)[:80]}; polygons of at least three points "
+        "[[x, y, x, y, …], …] or run lengths {counts, size} are allowed"
     )
-
-
-def _is_polygon(part: object) -> bool:
-    return isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0
-
-
-def _run_lengths(shape: dict[str, Any], where: str) -> Draw:
-    def draw(height: int, width: int) -> Bits:
-        if list(shape["size"]) != [height, width]:
-            raise DataError(
-                f"{where}.segmentation.size is {shape['size']}, its image's [{height}, {width}]."
-            )
-        is_compressed = not isinstance(shape["counts"], list)
-        return decode_rle(shape if is_compressed else coco_mask.frPyObjects(shape, height, width))
-
-    return draw

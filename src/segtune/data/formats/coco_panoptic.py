@@ -17,7 +17,9 @@ from segtune.data.formats.areas import (
     class_rows,
 )
 from segtune.data.formats.coco import checked_rows, coco_files
+from segtune.data.formats.faults import reading
 from segtune.data.formats.finding import FileFinder, image_name, split_in
+from segtune.data.formats.ids import id_key, id_order, rows_by_id
 from segtune.data.reading.images import read_colors
 from segtune.data.source.files import read_json
 from segtune.errors import DataError
@@ -33,34 +35,41 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     options = annotation_options(config)
     finder, images = FileFinder(root, options.relocate), []
     contents = {path: read_json(path) for path in find_files(root)}
-    category_ids: dict[str, Any] = {}
-    for path, content in contents.items():
-        categories = checked_rows(content, "categories", path, ("id", "name"))
-        category_ids |= {str(row["name"]): row["id"] for row in categories}
-    classes = class_rows(sorted(category_ids, key=category_ids.__getitem__), [], options)
+    categories = {path: _categories(path, content) for path, content in contents.items()}
+    category_ids: dict[str, str] = {}
+    for by_id in categories.values():
+        category_ids |= {name: key for key, name in by_id.items()}
+    names = sorted(category_ids, key=lambda name: id_order(category_ids[name]))
+    classes = class_rows(names, [], options)
     class_ids = {str(row["name"]): index for index, row in enumerate(classes)}
     for path, content in contents.items():
         split = split_in(str(path.relative_to(root)))
-        by_category = {row["id"]: class_ids[str(row["name"])] for row in content["categories"]}
-        files = {
-            row["id"]: str(row["file_name"])
-            for row in checked_rows(content, "images", path, ("id", "file_name"))
-        }
+        by_category = {key: class_ids[name] for key, name in categories[path].items()}
+        rows = checked_rows(content, "images", path, ("id", "file_name"))
+        image_rows = rows_by_id(rows, f"'{path}' images", "file_name")
+        files = {key: str(row["file_name"]) for key, row in image_rows.items()}
         keys = ("image_id", "file_name", "segments_info")
         for index, row in enumerate(checked_rows(content, "annotations", path, keys)):
             where = f"'{path}' annotations[{index}]"
-            if row["image_id"] not in files:
+            key = id_key(row["image_id"], f"{where}.image_id")
+            if key not in files:
                 raise DataError(
-                    f"{where}.image_id is {row['image_id']}, "
-                    f"which is none of its {len(files)} images."
+                    f"{where}.image_id is {key}, which is none of its {len(files)} images."
                 )
-            image = finder.find(files[row["image_id"]], f"{where}.image", path.parent, split)
+            image = finder.find(files[key], f"{where}.image", path.parent, split)
             png = _find_png(path, root, str(row["file_name"]), where)
             segments = checked_rows(row, "segments_info", path, ("id", "category_id"))
             table = _segment_table(segments, by_category, options, where)
             mask = _SegmentMask(png, table, where)
             images.append(LabelledImage(image_name(image, root), image, split, mask=mask))
     return Annotations(classes, images)
+
+
+def _categories(path: Path, content: Any) -> dict[str, str]:
+    """Category id -> name."""
+    rows = checked_rows(content, "categories", path, ("id", "name"))
+    by_id = rows_by_id(rows, f"'{path}' categories", "name")
+    return {key: str(row["name"]) for key, row in by_id.items()}
 
 
 def _find_png(path: Path, root: Path, name: str, where: str) -> Path:
@@ -74,21 +83,28 @@ def _find_png(path: Path, root: Path, name: str, where: str) -> Path:
 
 def _segment_table(
     segments: list[dict[str, Any]],
-    by_category: Mapping[Any, int],
+    by_category: Mapping[str, int],
     options: AnnotationsConfig,
     where: str,
 ) -> dict[int, int]:
     """Segment id -> class id."""
     table = {0: 0 if options.unlabelled == "background" else IGNORE_INDEX}
     for segment in segments:
-        category = segment["category_id"]
+        category = id_key(segment["category_id"], f"{where}.segments_info category_id")
         if category not in by_category:
             raise DataError(
                 f"{where}.segments_info has the category_id {category}; "
-                f"categories are {sorted(by_category)}."
+                f"categories are {', '.join(sorted(by_category, key=id_order))}."
             )
         is_ignored = segment.get("iscrowd") and options.crowd == "ignore"
-        table[int(segment["id"])] = IGNORE_INDEX if is_ignored else by_category[category]
+        class_id = IGNORE_INDEX if is_ignored else by_category[category]
+        with reading(f"{where}.segments_info"):
+            segment_id = int(segment["id"])
+        if table.setdefault(segment_id, class_id) != class_id:
+            raise DataError(
+                f"{where}.segments_info gives the id {segment_id} to two segments of other "
+                "classes; every id must be unique in an image, and 0 is no segment."
+            )
     return table
 
 

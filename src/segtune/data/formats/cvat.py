@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from segtune.config.dataset_schema import AnnotationsConfig, DatasetConfig
 from segtune.data.formats import shapes
 from segtune.data.formats.areas import (
+    FEW_POINTS,
+    NO_AREA,
+    NO_LABEL,
     Annotations,
     Area,
     LabelledImage,
@@ -16,8 +17,8 @@ from segtune.data.formats.areas import (
     class_rows,
     finer_of,
     has_area,
-    skipped_note,
 )
+from segtune.data.formats.faults import LeftOut, reading
 from segtune.data.formats.finding import FileFinder, folder_split, image_name, split_in
 from segtune.data.formats.shapes import Draw, PolygonRule
 from segtune.data.source.files import walk
@@ -40,21 +41,21 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     finder = FileFinder(root, options.relocate)
     images: list[LabelledImage] = []
     colors: dict[str, list[int] | None] = {}  # class name -> RGB, in the order of the files
-    num_skipped = 0
+    left_out = LeftOut()
     for path in find_files(root):
         tree = _parse(path)
         for name, color in _label_colors(tree).items():
             colors.setdefault(name, color)
         for node in tree.iter("image"):
             where = f"'{path}' image '{node.get('name')}'"
-            areas = _areas(node, where, options)
-            num_skipped += sum(not has_area(shape.tag) and shape.tag != "tag" for shape in node)
+            areas = _areas(node, where, options, left_out)
             file_name = str(node.get("name"))
             split = split_in(node.get("subset") or "")
             split = split or folder_split(file_name)
             split = split or split_in(str(path.relative_to(root)))
             image = finder.find(file_name, f"{where} name", path.parent, split)
-            size = (int(node.get("height") or 0), int(node.get("width") or 0))
+            with reading(where):
+                size = (int(node.get("height") or 0), int(node.get("width") or 0))
             images.append(
                 LabelledImage(
                     image_name(image, root), image, split, areas, size if all(size) else None
@@ -64,7 +65,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     names = [*colors, *sorted({str(area.concept) for area in all_areas} - set(colors))]
     known_colors = {name: color for name, color in colors.items() if color is not None}
     rows = class_rows(names, all_areas, options, known_colors)
-    return Annotations(rows, images, skipped_note(num_skipped))
+    return Annotations(rows, images, left_out.notes())
 
 
 def _parse(path: Path) -> Any:
@@ -91,41 +92,50 @@ def _label_colors(tree: Any) -> dict[str, list[int] | None]:
     return colors
 
 
-def _areas(image: Any, where: str, options: AnnotationsConfig) -> list[Area]:
+def _areas(
+    image: Any, image_where: str, options: AnnotationsConfig, left_out: LeftOut
+) -> list[Area]:
     rule: PolygonRule = "outline" if options.polygons == "outline" else "coco"
     areas = []
-    for index, node in enumerate(shape for shape in image if has_area(shape.tag)):
+    shape_nodes = [node for node in image if node.tag != "tag"]
+    for index, node in enumerate(shape_nodes):
+        where = f"{image_where} shape {index} ({node.tag})"
+        if not has_area(node.tag):
+            left_out.add(NO_AREA, where)
+            continue
+        if not node.get("label"):
+            left_out.add(NO_LABEL, where)
+            continue
+        with reading(where):
+            draw = _shape(node, rule)
+            z_order = int(node.get("z_order") or 0)
+        if draw is None:
+            left_out.add(FEW_POINTS, where)
+            continue
         attributes = {str(a.get("name")): a.text for a in node.iter("attribute")}
-        draw = _shape(node, f"{where}, shape {index}", rule)
         finer = finer_of(attributes, options.finer)
-        areas.append(Area(node.get("label"), draw, finer, z=int(node.get("z_order") or 0)))
+        areas.append(Area(node.get("label"), draw, finer, z=z_order, where=where))
     return areas
 
 
-def _shape(node: Any, where: str, rule: PolygonRule) -> Draw:
-    def number(attribute: str) -> float:
-        return float(node.attrib[attribute])
+def _shape(node: Any, rule: PolygonRule) -> Draw | None:
+    """The shape of a node; None for a polygon of fewer than three points."""
 
-    try:
-        if node.tag == "polygon":
-            points = [float(v) for v in node.attrib["points"].replace(";", ",").split(",")]
-            if len(points) >= 6 and len(points) % 2 == 0:
-                return shapes.polygons([points], rule)
-        if node.tag == "box":
-            return shapes.box(number("xtl"), number("ytl"), number("xbr"), number("ybr"))
-        if node.tag == "ellipse":
-            degrees = float(node.get("rotation") or 0)
-            return shapes.ellipse(number("cx"), number("cy"), number("rx"), number("ry"), degrees)
-        if node.tag == "mask":
-            # runs go row by row; the first is outside the object
-            runs = [int(v) for v in node.attrib["rle"].split(",")]
-            flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-            bits = flat.reshape(int(number("height")), int(number("width")))
-            return shapes.pasted(bits, int(number("left")), int(number("top")))
-    except (KeyError, ValueError) as error:
-        raise DataError(
-            f"{where}, a {node.tag}, cannot be read ({type(error).__name__}: {error})."
-        ) from None
-    raise DataError(
-        f"{where} is a {node.tag}; polygon (of 3 points or more), box, ellipse and mask are read."
-    )
+    def numbers(*attributes: str) -> list[float]:
+        return [float(node.attrib[attribute]) for attribute in attributes]
+
+    degrees = float(node.get("rotation") or 0)
+    if node.tag == "polygon":
+        points = [float(v) for v in node.attrib["points"].replace(";", ",").split(",")]
+        return shapes.polygons([points], rule) if shapes.has_points(points) else None
+    if node.tag == "box":
+        left, top, right, bottom = numbers("xtl", "ytl", "xbr", "ybr")
+        return shapes.turned_box(left, top, right, bottom, degrees)
+    if node.tag == "ellipse":
+        x, y, radius_x, radius_y = numbers("cx", "cy", "rx", "ry")
+        return shapes.ellipse(x, y, radius_x, radius_y, degrees)
+    if node.tag == "mask":
+        # runs go row by row; the first is outside the object
+        runs = [int(v) for v in node.attrib["rle"].split(",")]
+        return shapes.pasted_runs(runs, numbers("left", "top", "width", "height"))
+    raise ValueError("polygon, box, ellipse and mask are read")

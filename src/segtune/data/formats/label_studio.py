@@ -1,15 +1,16 @@
 """Label Studio's JSON: polygons, brushes, rectangles and ellipses, in percent of the image."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from segtune.config.dataset_schema import DatasetConfig
 from segtune.data.formats import shapes
 from segtune.data.formats.areas import (
+    FEW_POINTS,
+    NO_AREA,
+    NO_LABEL,
     Annotations,
     Area,
     LabelledImage,
@@ -18,10 +19,27 @@ from segtune.data.formats.areas import (
     class_rows,
     has_area,
 )
+from segtune.data.formats.faults import LeftOut, reading
 from segtune.data.formats.finding import FileFinder, image_name, json_files, split_in
-from segtune.data.formats.shapes import Bits, Draw, PolygonRule
+from segtune.data.formats.run_lengths import Bits, decode_brush
+from segtune.data.formats.shapes import Draw, PolygonRule
 from segtune.data.source.files import read_json
 from segtune.errors import DataError
+
+_NO_REGION = (
+    "choices",
+    "textarea",
+    "rating",
+    "taxonomy",
+    "number",
+    "datetime",
+    "pairwise",
+    "relation",
+)
+"""Types of results that say something about a region or an image, but are none.
+
+`labels` alone is the label of a region of the same id.
+"""
 
 
 def find_files(root: Path) -> list[Path]:
@@ -35,23 +53,66 @@ def find_files(root: Path) -> list[Path]:
 
 
 def read(root: Path, config: DatasetConfig) -> Annotations:
-    """Read the image of each task, with the last annotation that was not cancelled."""
+    """Read the image of each labelled task, with the one annotation that counts.
+
+    Tasks that were skipped or never labelled are left out: their objects are no background.
+    """
     options = annotation_options(config)
-    finder = FileFinder(root, options.relocate)
+    finder, left_out = FileFinder(root, options.relocate), LeftOut()
     rule: PolygonRule = "outline" if options.polygons == "outline" else "coco"
     images = []
     for path in find_files(root):
         split = split_in(str(path.relative_to(root)))
         for index, task in enumerate(read_json(path)):
             where = f"'{path}' [{index}]"
-            finished = [a for a in task["annotations"] if not a.get("was_cancelled")]
-            results = finished[-1].get("result", []) if finished else []
-            areas, size = _areas(results, where, rule)
-            image = _image_of(task, finder, where, path.parent, split)
+            with reading(where):
+                results = _results(task, where, left_out, options.annotator)
+                if results is None:
+                    continue
+                areas, size = _areas(results, where, rule, left_out)
+                image = _image_of(task, finder, where, path.parent, split)
             images.append(LabelledImage(image_name(image, root), image, split, areas, size))
     all_areas = areas_of(images)
     names = sorted({str(area.concept) for area in all_areas})
-    return Annotations(class_rows(names, all_areas, options), images)
+    return Annotations(class_rows(names, all_areas, options), images, left_out.notes())
+
+
+def _results(
+    task: Mapping[str, Any], where: str, left_out: LeftOut, annotator: str | None
+) -> list[dict[str, Any]] | None:
+    """The results of the annotation that counts; None for a task without one.
+
+    It is the ground truth, else the last one that holds something, else the last.
+
+    Args:
+        annotator: the only one whose annotations count.
+    """
+    annotations = task.get("annotations") or []
+    if annotator is not None:
+        annotations = [a for a in annotations if annotator in _annotator_names(a)]
+    finished = [a for a in annotations if not a.get("was_cancelled")]
+    if not finished:
+        reason = "were skipped" if annotations else "have no annotation"
+        left_out.add(f"tasks {reason} and were left out", where)
+        return None
+    truths = [a for a in finished if a.get("ground_truth")]
+    filled = [a for a in finished if a.get("result")]
+    counted = (truths or filled or finished)[-1]
+    if len(finished) > 1:
+        left_out.add(
+            "tasks have several annotations, of which the ground truth counts, else the last "
+            "that holds something (annotations.annotator=ID chooses one)",
+            where,
+        )
+    return list(counted.get("result") or [])
+
+
+def _annotator_names(annotation: Mapping[str, Any]) -> list[str]:
+    """The id of an annotation's author, and the e-mail where the export holds it."""
+    author = annotation.get("completed_by")
+    if isinstance(author, Mapping):
+        return [str(author.get(key)) for key in ("id", "email")]
+    return [str(author)]
 
 
 def _image_of(
@@ -74,86 +135,79 @@ def _image_of(
 
 
 def _areas(
-    results: list[dict[str, Any]], where: str, rule: PolygonRule
+    results: list[dict[str, Any]], where: str, rule: PolygonRule, left_out: LeftOut
 ) -> tuple[list[Area], tuple[int, int] | None]:
     """The areas of an annotation, and the (height, width) of its image.
 
-    A choice that belongs to a region is the region's finer label.
+    The results of one region share its id. Its label may lie in a result of type `labels`; a choice
+    that belongs to it is its finer label.
     """
-    choices: dict[Any, str] = {}
+    labels: dict[str, str] = {}
+    choices: dict[str, str] = {}
     for row in results:
-        values = row.get("value", {}).get("choices")
-        if row.get("type") == "choices" and values:
-            choices[row.get("parentID") or row.get("id")] = values[0]
+        value = row.get("value") or {}
+        if row.get("type") == "choices" and value.get("choices"):
+            choices[str(row.get("parentID") or row.get("id"))] = str(value["choices"][0])
+        elif value.get("labels"):
+            labels[str(row.get("id"))] = str(value["labels"][0])
     areas, size = [], None
-    for row in results:
-        kind, value = str(row.get("type")), row.get("value", {})
-        if kind.endswith("labels") and has_area(kind) and value.get(kind):
-            draw = _shape(row, where, rule)
+    for index, row in enumerate(results):
+        kind = str(row.get("type")).removesuffix("labels")
+        if not kind or kind in _NO_REGION:
+            continue
+        region = str(row.get("id") or f"[{index}]")
+        place = f"{where} result '{region}' ({kind})"
+        own_labels = (row.get("value") or {}).get(row.get("type"))
+        label = str(own_labels[0]) if own_labels else labels.get(region)
+        reason = _reason_to_leave_out(row, kind, label)
+        if reason is not None:
+            left_out.add(reason, place)
+            continue
+        with reading(place):
+            draw = _shape(row, kind, rule)
             size = (int(row["original_height"]), int(row["original_width"]))
-            areas.append(Area(str(value[kind][0]), draw, choices.get(row.get("id"))))
+        areas.append(Area(label, draw, choices.get(region), where=place))
     return areas, size
 
 
-def _shape(row: Mapping[str, Any], where: str, rule: PolygonRule) -> Draw:
-    kind, value = str(row["type"]), row["value"]
-    where = f"{where} result '{row.get('id')}'"
-    try:
-        # pixels of one percent
-        x_scale, y_scale = row["original_width"] / 100, row["original_height"] / 100
-        degrees = float(value.get("rotation") or 0)
-        if kind == "polygonlabels":
-            points = np.array(value["points"], float) * [x_scale, y_scale]
-            return shapes.polygons([points.ravel().tolist()], rule)
-        if kind == "rectanglelabels":
-            left, top = value["x"] * x_scale, value["y"] * y_scale
-            right, bottom = left + value["width"] * x_scale, top + value["height"] * y_scale
-            return shapes.box(left, top, right, bottom, degrees)
-        if kind == "ellipselabels":
-            center = value["x"] * x_scale, value["y"] * y_scale
-            radii = value["radiusX"] * x_scale, value["radiusY"] * y_scale
-            return shapes.ellipse(*center, *radii, degrees)
-        if kind == "brushlabels":
-            height, width = int(row["original_height"]), int(row["original_width"])
-            return shapes.pasted(_decode_brush(value["rle"], height, width), 0, 0)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise DataError(f"{where} ({kind}) cannot be read ({type(error).__name__}).") from None
-    raise DataError(f"{where} is of type {kind}; polygon, brush, rectangle and ellipse are read.")
+def _reason_to_leave_out(row: Mapping[str, Any], kind: str, label: str | None) -> str | None:
+    """The reason to leave a region out; None for one that covers pixels of a class."""
+    if not has_area(kind) or kind == "keypoint":
+        return NO_AREA
+    if not label:
+        return NO_LABEL
+    few_points = kind == "polygon" and len(row["value"]["points"]) < 3
+    return FEW_POINTS if few_points else None
 
 
-def _decode_brush(packed: list[int], height: int, width: int) -> Bits:
-    """Decode Label Studio's run lengths: a bit stream of an RGBA image, whose alpha is the area.
+def _shape(row: Mapping[str, Any], kind: str, rule: PolygonRule) -> Draw:
+    value = row["value"]
+    height, width = shapes.finite([row["original_height"], row["original_width"]])
+    x_scale, y_scale = width / 100, height / 100  # pixels of one percent
+    degrees = value.get("rotation") or 0
+    if kind == "polygon":
+        points: list[float] = []
+        for x, y in value["points"]:
+            points += [x * x_scale, y * y_scale]
+        return shapes.polygons([points], rule)
+    if kind == "rectangle":
+        left, top = value["x"] * x_scale, value["y"] * y_scale
+        right, bottom = left + value["width"] * x_scale, top + value["height"] * y_scale
+        return shapes.box(left, top, right, bottom, degrees)
+    if kind == "ellipse":
+        center = value["x"] * x_scale, value["y"] * y_scale
+        radii = value["radiusX"] * x_scale, value["radiusY"] * y_scale
+        return shapes.ellipse(*center, *radii, degrees)
+    if kind == "brush":
+        return _Brush(value["rle"])
+    raise ValueError("polygon, brush, rectangle and ellipse are read")
 
-    The stream holds the number of values (32 bits), the size of a value (5), four sizes of run
-    lengths (4 each), and then runs: one bit for "one value repeated", two bits for the size of the
-    run length, the run length, and the values. All sizes and run lengths are stored less one.
 
-    Raises:
-        ValueError: the stream ends early, or codes another number of values.
-    """
-    bits = np.unpackbits(np.array(packed, np.uint8))
-    position = 0
+@dataclass(frozen=True)
+class _Brush:
+    """Draws run lengths, which have the size of the image."""
 
-    def take(count: int) -> int:
-        nonlocal position
-        part = bits[position : position + count]
-        if len(part) < count:
-            raise ValueError("the run lengths end early")
-        position += count
-        return int("".join(map(str, part)), 2)
+    packed: list[Any]
 
-    total, value_bits = take(32), take(5) + 1
-    length_bits = [take(4) + 1 for _ in range(4)]
-    if total != height * width * 4:
-        raise ValueError(f"{total} values for {height} x {width} x 4")
-    values: NDArray[np.int64] = np.zeros(total, np.int64)
-    start = 0
-    while start < total:
-        is_repeated = take(1)
-        end = start + take(length_bits[take(2)]) + 1
-        if is_repeated:
-            values[start:end] = take(value_bits)
-        else:
-            values[start:end] = [take(value_bits) for _ in range(end - start)]
-        start = end
-    return np.asarray(values.reshape(height, width, 4)[..., 3] > 0, bool)
+    def __call__(self, height: int, width: int) -> Bits:
+        return decode_brush(self.packed, height, width)

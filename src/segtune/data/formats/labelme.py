@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ import numpy as np
 from segtune.config.dataset_schema import AnnotationsConfig, DatasetConfig
 from segtune.data.formats import shapes
 from segtune.data.formats.areas import (
+    FEW_POINTS,
+    NO_AREA,
+    NO_LABEL,
     Annotations,
     Area,
     LabelledImage,
@@ -19,14 +22,17 @@ from segtune.data.formats.areas import (
     class_rows,
     finer_of,
     has_area,
-    skipped_note,
 )
+from segtune.data.formats.faults import LeftOut, reading
 from segtune.data.formats.finding import FileFinder, folder_split, image_name, json_files
 from segtune.data.formats.shapes import Draw, PolygonRule
 from segtune.data.reading.images import read_mask
 from segtune.data.source.files import read_json
 from segtune.data.source.text import read_lines
 from segtune.errors import DataError
+
+_POINTS = {"polygon": 3, "rotation": 3, "rectangle": 2, "circle": 2}
+"""Kind of shape -> points that it needs to cover pixels."""
 
 
 def find_files(root: Path) -> list[Path]:
@@ -47,17 +53,31 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     options = annotation_options(config)
     finder = FileFinder(root, options.relocate)
     images: list[LabelledImage] = []
-    num_skipped = 0
-    for path in find_files(root):
+    left_out = LeftOut()
+    paths = find_files(root)
+    for path in paths:
         content = read_json(path)
-        areas = _areas(path, content["shapes"], options)
-        num_skipped += len(content["shapes"]) - len(areas)
-        images.append(_labelled_image(path, content, root, finder, areas))
+        with reading(f"'{path}'"):
+            areas = _areas(path, content["shapes"], options, left_out)
+            images.append(_labelled_image(path, content, root, finder, areas))
+    _refuse_shared_images(images, paths)
     all_areas = areas_of(images)
     listed = [name for name in _labels_txt(root) if name != "__ignore__"]
     others = {area.concept for area in all_areas if area.concept} - set(listed)
     rows = class_rows([*listed, *sorted(others)], all_areas, options)
-    return Annotations(rows, images, skipped_note(num_skipped))
+    return Annotations(rows, images, left_out.notes())
+
+
+def _refuse_shared_images(images: Sequence[LabelledImage], paths: Sequence[Path]) -> None:
+    """Raise DataError where two files name one image: a copied file labels the wrong image."""
+    first_path: dict[Path, Path] = {}
+    for image, path in zip(images, paths, strict=True):
+        first = first_path.setdefault(image.image, path)
+        if first != path:
+            raise DataError(
+                f"'{first}' and '{path}' both name the image '{image.image}' (imagePath); LabelMe "
+                "writes one file for each image. Remove one of them, or correct its imagePath."
+            )
 
 
 def _labels_txt(root: Path) -> list[str]:
@@ -80,59 +100,69 @@ def _labelled_image(
         image = path.with_suffix(".png")
         data = _decode_base64(content["imageData"], f"'{path}' imageData")
     has_size = content.get("imageHeight") and content.get("imageWidth")
+    with reading(f"'{path}' imageHeight, imageWidth"):
+        size = (int(content["imageHeight"]), int(content["imageWidth"])) if has_size else None
     return LabelledImage(
         image_name(path.with_suffix(image.suffix), root),
         image,
         folder_split(path.relative_to(root).as_posix()),
         areas,
-        size=(content["imageHeight"], content["imageWidth"]) if has_size else None,
+        size=size,
         data=data,
     )
 
 
-def _areas(path: Path, rows: list[dict[str, Any]], options: AnnotationsConfig) -> list[Area]:
+def _areas(
+    path: Path, rows: list[dict[str, Any]], options: AnnotationsConfig, left_out: LeftOut
+) -> list[Area]:
     """The shapes that cover pixels; later ones lie on top."""
     rule: PolygonRule = "coco" if options.polygons == "coco" else "outline"
     areas = []
     for index, row in enumerate(rows):
-        draw = _shape(row, f"'{path}' shapes[{index}]", rule)
-        if draw is None:
-            continue
-        flags = [name for name, is_set in (row.get("flags") or {}).items() if is_set is True]
-        finer = finer_of(row.get("attributes") or {}, options.finer)
+        where = f"'{path}' shapes[{index}]"
+        with reading(where):
+            reason = _reason_to_leave_out(row)
+            if reason is not None:
+                left_out.add(reason, where)
+                continue
+            draw = _shape(row, where, rule)
+            flags = [name for name, is_set in (row.get("flags") or {}).items() if is_set is True]
+            finer = finer_of(row.get("attributes") or {}, options.finer)
         if finer is None and len(flags) == 1:
             finer = flags[0]
         concept = None if row["label"] == "__ignore__" else str(row["label"])
-        areas.append(Area(concept, draw, finer, z=index))
+        areas.append(Area(concept, draw, finer, z=index, where=where))
     return areas
 
 
-def _shape(row: Mapping[str, Any], where: str, rule: PolygonRule) -> Draw | None:
-    """The shape of a row; None for one without an area."""
-    try:
-        kind = row.get("shape_type") or "polygon"
-        points = [(float(x), float(y)) for x, y in row["points"]]
-        if not has_area(kind):
-            return None
-        if kind == "polygon" and len(points) >= 3:
-            return shapes.polygons([np.ravel(points).tolist()], rule)
-        if kind == "rectangle":
-            (x1, y1), (x2, y2) = points[0], points[-1] if len(points) == 2 else points[2]
-            return shapes.polygons([[x1, y1, x2, y1, x2, y2, x1, y2]], rule)
-        if kind == "circle":
-            (x, y), (edge_x, edge_y) = points[0], points[1]
-            radius = float(np.hypot(edge_x - x, edge_y - y))
-            return shapes.ellipse(x, y, radius, radius)
-        if kind == "mask":
-            data = _decode_base64(row["mask"], f"{where}.mask")
-            bits = read_mask(data, f"{where}.mask") > 0
-            return shapes.pasted(bits, round(points[0][0]), round(points[0][1]))
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise DataError(f"{where} cannot be read ({type(error).__name__}: {error}).") from None
-    raise DataError(
-        f"{where} is a {kind} of {len(points)} points; "
-        "polygon (3 or more), rectangle, circle and mask are read."
-    )
+def _reason_to_leave_out(row: Mapping[str, Any]) -> str | None:
+    """The reason to leave a shape out; None for one that covers pixels."""
+    kind = row.get("shape_type") or "polygon"
+    if not has_area(kind):
+        return NO_AREA
+    if row.get("label") in (None, ""):
+        return NO_LABEL
+    return FEW_POINTS if len(row["points"]) < _POINTS.get(kind, 1) else None
+
+
+def _shape(row: Mapping[str, Any], where: str, rule: PolygonRule) -> Draw:
+    kind = row.get("shape_type") or "polygon"
+    points = []
+    for x, y in row["points"]:
+        points.append(shapes.finite([x, y]))
+    if kind in ("polygon", "rotation"):
+        return shapes.polygons([np.ravel(points).tolist()], rule)
+    if kind == "rectangle":
+        (x1, y1), (x2, y2) = points[0], points[-1] if len(points) == 2 else points[2]
+        return shapes.polygons([[x1, y1, x2, y1, x2, y2, x1, y2]], rule)
+    if kind == "circle":
+        (x, y), (edge_x, edge_y) = points[0], points[1]
+        return shapes.circle(x, y, float(np.hypot(edge_x - x, edge_y - y)), rule)
+    if kind == "mask":
+        data = _decode_base64(row["mask"], f"{where}.mask")
+        bits = read_mask(data, f"{where}.mask") > 0
+        return shapes.pasted(bits, *points[0])
+    raise ValueError(f"it is a {kind}; polygon, rotation, rectangle, circle and mask are read")
 
 
 def _decode_base64(text: str, where: str) -> bytes:

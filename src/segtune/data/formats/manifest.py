@@ -80,9 +80,8 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         where = f"'{path}' row {number}"
         missing = [key for key in ("image", "mask") if not row.get(key)]
         if missing:
-            raise DataError(
-                f"{where} lacks {', '.join(missing)}; found: {', '.join(row) or 'nothing'}."
-            )
+            columns = ", ".join(map(str, row)) or "nothing"
+            raise DataError(f"{where} lacks {', '.join(missing)}; found: {columns}.")
         image = image_finder.find(str(row["image"]), f"{where}, image,")
         mask = mask_finder.find(str(row["mask"]), f"{where}, mask,")
         images.append(

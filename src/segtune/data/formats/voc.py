@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from segtune.classes import IGNORE_INDEX
 from segtune.config.dataset_schema import DatasetConfig
 from segtune.data.formats.areas import Annotations, LabelledImage, annotation_options
+from segtune.data.formats.faults import reading
 from segtune.data.formats.finding import FileFinder, split_called
 from segtune.data.reading.images import MASK_SUFFIXES, read_colors, read_mask
 from segtune.data.source.files import walk
@@ -70,12 +71,34 @@ def _class_names(top: Path) -> tuple[list[str], dict[str, tuple[int, ...]]]:
     if table.is_file():
         rows = [line.split(":") for line in read_list(table)]
         colored = [row for row in rows if len(row) > 1 and row[1]]
-        colors = {row[0]: tuple(map(int, row[1].split(","))) for row in colored}
-        return list(colors), colors
+        return _names_by_color(colored, table)
     for path in (top / "class_names.txt", top / "labels.txt", top.parent / "labels.txt"):
         if path.is_file():
             return [name for name in read_list(path) if name != "__ignore__"], {}
     return _VOC_CLASSES, {}
+
+
+def _names_by_color(
+    rows: Sequence[Sequence[str]], table: Path
+) -> tuple[list[str], dict[str, tuple[int, ...]]]:
+    """Names and name -> RGB of rows (name, "R,G,B", …).
+
+    Raises:
+        DataError: a colour is none, or two classes share a name or a colour.
+    """
+    colors: dict[str, tuple[int, ...]] = {}
+    for name, text, *_ in rows:
+        with reading(f"'{table}' {name}"):
+            color = tuple(map(int, text.split(",")))
+        if len(color) != 3 or min(color) < 0 or max(color) > 255:
+            raise DataError(f"'{table}' {name} has the colour {text}; R,G,B of 0..255 is allowed.")
+        if name in colors or color in colors.values():
+            raise DataError(
+                f"'{table}' names the class {name} or its colour {text} twice; every class needs "
+                "a name and a colour of its own."
+            )
+        colors[name] = color
+    return list(colors), colors
 
 
 def _splits(top: Path, masks: dict[str, str]) -> tuple[dict[str, str], list[str]]:

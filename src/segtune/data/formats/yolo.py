@@ -1,8 +1,10 @@
 """YOLO-seg: a text file for each image, with one polygon in each line: `class x y x y …`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from segtune.config.dataset_schema import DatasetConfig
@@ -14,8 +16,10 @@ from segtune.data.formats.areas import (
     areas_of,
     class_rows,
 )
+from segtune.data.formats.faults import LeftOut
 from segtune.data.formats.finding import image_name
-from segtune.data.formats.shapes import Bits, Draw, PolygonRule, polygons
+from segtune.data.formats.run_lengths import Bits
+from segtune.data.formats.shapes import Draw, PolygonRule, polygons
 from segtune.data.formats.yolo_images import find_images, label_file, unlabelled_note
 from segtune.data.source.files import read_mapping, walk
 from segtune.data.source.text import read_text
@@ -42,35 +46,81 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     table = find_files(root)
     assert table is not None  # the caller looked
     content = read_mapping(table)
-    listed = content["names"]
-    names = [str(n) for n in (listed.values() if isinstance(listed, dict) else listed)]
+    names = class_names(table)
     rule: PolygonRule = "outline" if options.polygons == "outline" else "coco"
     named = find_images(table, content)
+    left_out, unused = (
+        LeftOut(),
+        {file for file in walk(named.top, (".txt",)) if "/labels/" in f"/{file}"},
+    )
     images: list[LabelledImage] = []
     unlabelled = []
+    image_of: dict[Path, str] = {}  # label file -> its image
     for file, split in named.splits.items():
         image, labels = named.top / file, label_file(named.top, file)
         areas: list[Area] = []
         if labels is None:
             unlabelled.append(file)
+        elif image_of.setdefault(labels, file) != file:
+            raise DataError(
+                f"'{labels}' would be the labels of two images, '{image_of[labels]}' and '{file}'. "
+                "Put labels into folders like those of the images."
+            )
         else:
+            unused.discard(labels.relative_to(named.top).as_posix())
             areas = _read_areas(labels, names, rule)
         images.append(LabelledImage(image_name(image, named.top), image, split, areas))
-    notes = [*named.notes, *unlabelled_note(named.top, unlabelled, len(images))]
+    for file in sorted(unused):
+        left_out.add("label files belong to no image that is read", f"'{file}'")
+    notes = [*named.notes, *unlabelled_note(named.top, unlabelled, len(images)), *left_out.notes()]
     all_areas = areas_of(images)
-    return Annotations(class_rows(names, all_areas, options), images, notes)
+    rows = class_rows(list(names.values()), all_areas, options)
+    return Annotations(rows, images, notes)
 
 
-def _read_areas(path: Path, names: list[str], rule: PolygonRule) -> list[Area]:
+def class_names(table: Path) -> dict[int, str]:
+    """Class number -> name, as written: `no` and `yes` are names here, not booleans.
+
+    Raises:
+        DataError: there are no names, or a number is none or is given twice.
+    """
+    document = yaml.compose(read_text(table), Loader=yaml.BaseLoader)
+    assert isinstance(document, yaml.MappingNode)  # find_files looked
+    (node,) = [value for key, value in document.value if key.value == "names"][-1:]
+    names: dict[int, str] = {}
+    if isinstance(node, yaml.SequenceNode):
+        names = {number: _name(item, table) for number, item in enumerate(node.value)}
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else []:
+        number = str(key.value)
+        if not number.isdecimal() or int(number) in names:
+            fault = "is given twice" if number.isdecimal() else "is no number"
+            raise DataError(
+                f"'{table}' names: {number} {fault}; a list, or one name for each number, is "
+                "allowed, as names: {0: car, 1: tree}."
+            )
+        names[int(number)] = _name(value, table)
+    if not names:
+        raise DataError(f"'{table}' names no classes; write names: [car, tree].")
+    return dict(sorted(names.items()))
+
+
+def _name(node: yaml.Node, table: Path) -> str:
+    if not isinstance(node, yaml.ScalarNode):
+        raise DataError(f"'{table}' names: a list of texts is allowed, as names: [car, tree].")
+    return str(node.value)
+
+
+def _read_areas(path: Path, names: Mapping[int, str], rule: PolygonRule) -> list[Area]:
     areas = []
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
-            class_id, points = _parse_line(line, f"'{path}' line {number}", len(names))
-            areas.append(Area(names[class_id], _polygon(points, rule)))
+            where = f"'{path}' line {number}"
+            class_id, points = _parse_line(line, where, names)
+            areas.append(Area(names[class_id], _polygon(points, rule), where=where))
     return areas
 
 
-def _parse_line(line: str, where: str, num_classes: int) -> tuple[int, NDArray[np.float64]]:
+def _parse_line(line: str, where: str, names: Mapping[int, str]) -> tuple[int, NDArray[np.float64]]:
     """Class id and points (N, 2), as shares of width and height.
 
     Raises:
@@ -83,8 +133,8 @@ def _parse_line(line: str, where: str, num_classes: int) -> tuple[int, NDArray[n
         raise DataError(
             f"{where} is '{line[:40]}'; a class number and coordinates are expected."
         ) from None
-    if not 0 <= class_id < num_classes:
-        raise DataError(f"{where} is of class {class_id}; data.yaml names 0..{num_classes - 1}.")
+    if class_id not in names:
+        raise DataError(f"{where} is of class {class_id}; data.yaml names {_ranges(names)}.")
     if len(values) < 6 or len(values) % 2:
         shape = "a box, not a polygon" if len(values) == 4 else f"{len(values)} numbers"
         raise DataError(
@@ -97,6 +147,14 @@ def _parse_line(line: str, where: str, num_classes: int) -> tuple[int, NDArray[n
             "shares of width and height (0..1) are read."
         )
     return class_id, values.reshape(-1, 2)
+
+
+def _ranges(names: Mapping[int, str]) -> str:
+    """The class numbers, shortened where they have no gap."""
+    numbers = sorted(names)
+    if len(numbers) == numbers[-1] - numbers[0] + 1:
+        return f"{numbers[0]}..{numbers[-1]}"
+    return f"{', '.join(map(str, numbers[:20]))} (with gaps)"
 
 
 def _polygon(points: NDArray[np.float64], rule: PolygonRule) -> Draw:

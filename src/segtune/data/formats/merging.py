@@ -1,0 +1,55 @@
+"""One entry for each image, where several files or rows of the annotations name it."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+
+from segtune.data.formats.areas import LabelledImage, areas_of
+from segtune.data.formats.faults import LeftOut
+from segtune.errors import DataError
+
+_JOINED = "images are named more than once; their areas were joined"
+_REPEATED = "images are named more than once with the same mask and were read once"
+
+
+def merged(images: Sequence[LabelledImage], left_out: LeftOut) -> list[LabelledImage]:
+    """Join the entries of one image file.
+
+    Entries of two splits stay apart: they are a leak, which `segtune check` reports.
+
+    Raises:
+        DataError: an image has two masks, or two sizes.
+    """
+    paths = [os.path.normpath(image.image) for image in images]
+    splits: dict[str, set[str]] = {path: set() for path in paths}
+    for path, image in zip(paths, images, strict=True):
+        if image.split is not None:
+            splits[path].add(image.split)
+    entries: dict[tuple[str, str | None], list[LabelledImage]] = {}
+    for path, image in zip(paths, images, strict=True):
+        named = splits[path]
+        split = image.split or (next(iter(named)) if len(named) == 1 else None)
+        entries.setdefault((path, split), []).append(replace(image, split=split))
+    return [_joined(rows, left_out) for rows in entries.values()]
+
+
+def _joined(rows: list[LabelledImage], left_out: LeftOut) -> LabelledImage:
+    first = rows[0]
+    if len(rows) == 1:
+        return first
+    if any(row.mask is not None for row in rows):
+        if any(row.mask != first.mask for row in rows):
+            raise DataError(
+                f"the annotations name '{first.image}' {len(rows)} times, with masks that are not "
+                "one file; an image has one mask. Remove the rows that do not count."
+            )
+        left_out.add(_REPEATED, f"'{first.image.name}'")
+        return first
+    sizes = {row.size for row in rows if row.size is not None}
+    if len(sizes) > 1:
+        words = " and ".join(f"{width} x {height}" for height, width in sorted(sizes))
+        raise DataError(
+            f"the annotations give '{first.image}' two sizes, {words} pixels. Export them again."
+        )
+    left_out.add(_JOINED, f"'{first.image.name}'")
+    return replace(first, areas=areas_of(rows), size=next(iter(sizes), None))
