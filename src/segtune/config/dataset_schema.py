@@ -129,6 +129,8 @@ class AnnotationsConfig(Settings):
         crowd: class of the pixels in COCO's crowd areas.
         finer: attribute of an area that holds its finer label; `auto` takes finer, type, subtype,
             subclass or kind.
+        label: attribute of an area that holds its class, for VIA; `auto` takes class, label, name,
+            category, type or object, else the only attribute.
         relocate: `OLD:NEW` replaces the beginning of absolute paths in the annotations.
         annotator: Label Studio's id or e-mail of the only annotator whose annotations count; null
             takes the ground truth of a task, else the last annotation that holds something.
@@ -140,6 +142,7 @@ class AnnotationsConfig(Settings):
     unlabelled: Literal["background", "ignore"] = "background"
     crowd: Literal["class", "ignore"] = "class"
     finer: str = "auto"
+    label: str = "auto"
     relocate: str | None = None
     annotator: str | None = None
 

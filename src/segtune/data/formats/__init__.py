@@ -23,6 +23,7 @@ from segtune.data.formats import (
     labelme,
     manifest,
     roboflow_masks,
+    via,
     voc,
     yolo,
 )
@@ -61,6 +62,7 @@ FORMATS = {
     "voc": AnnotationFormat(voc.find_files, voc.read),
     "yolo": AnnotationFormat(yolo.find_files, yolo.read),
     "roboflow_masks": AnnotationFormat(roboflow_masks.find_files, roboflow_masks.read),
+    "via": AnnotationFormat(via.find_files, via.read),
     "instances": AnnotationFormat(instances.find_files, instances.read),
     "manifest": AnnotationFormat(manifest.find_files, manifest.read),
 }
