@@ -23,6 +23,7 @@ from segtune.data.formats import (
     labelme,
     manifest,
     roboflow_masks,
+    supervisely,
     via,
     voc,
     yolo,
@@ -63,6 +64,7 @@ FORMATS = {
     "yolo": AnnotationFormat(yolo.find_files, yolo.read),
     "roboflow_masks": AnnotationFormat(roboflow_masks.find_files, roboflow_masks.read),
     "via": AnnotationFormat(via.find_files, via.read),
+    "supervisely": AnnotationFormat(supervisely.find_files, supervisely.read),
     "instances": AnnotationFormat(instances.find_files, instances.read),
     "manifest": AnnotationFormat(manifest.find_files, manifest.read),
 }
