@@ -19,6 +19,7 @@ from segtune.data.formats import (
     coco_panoptic,
     cvat,
     instances,
+    kaggle_rle,
     label_studio,
     labelme,
     manifest,
@@ -65,6 +66,7 @@ FORMATS = {
     "roboflow_masks": AnnotationFormat(roboflow_masks.find_files, roboflow_masks.read),
     "via": AnnotationFormat(via.find_files, via.read),
     "supervisely": AnnotationFormat(supervisely.find_files, supervisely.read),
+    "kaggle_rle": AnnotationFormat(kaggle_rle.find_files, kaggle_rle.read),
     "instances": AnnotationFormat(instances.find_files, instances.read),
     "manifest": AnnotationFormat(manifest.find_files, manifest.read),
 }

@@ -1,0 +1,227 @@
+"""Run lengths in a CSV table, as in competitions of Kaggle: a line for each object or class.
+
+A cell holds pairs of start and length. Pixels are counted from 1, column by column.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from segtune.config.dataset_schema import DatasetConfig
+from segtune.data.formats.areas import (
+    Annotations,
+    Area,
+    LabelledImage,
+    annotation_options,
+    areas_of,
+    class_rows,
+)
+from segtune.data.formats.faults import reading
+from segtune.data.formats.finding import FileFinder, image_name, split_in
+from segtune.data.formats.run_lengths import Bits
+from segtune.data.formats.shapes import Draw
+from segtune.data.reading.images import IMAGE_SUFFIXES
+from segtune.data.source.files import walk
+from segtune.data.source.text import read_text
+from segtune.errors import DataError
+
+_RUNS = ("encodedpixels", "rle_mask", "rle", "encoding")
+_IMAGES = ("imageid", "image_id", "img", "image", "id", "filename")
+_CLASSES = ("classid", "class_id", "class", "label")
+_IMAGES_WITH_CLASS = ("imageid_classid", "image_label", "imageid_label")
+_EMPTY = ("", "nan", "none", "-1")
+_EXAMPLE = "sample_submission"  # a table of the wanted form, not of labels
+_ONLY_CLASS = "object"
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The columns of a table; `combined` holds image and class, as `a.jpg_3`."""
+
+    runs: str
+    image: str
+    label: str | None
+    combined: bool
+    height: str | None
+    width: str | None
+
+
+@dataclass
+class _TableImage:
+    """The objects of one image."""
+
+    where: str
+    areas: list[Area] = field(default_factory=list)
+    size: tuple[int, int] | None = None
+
+
+def find_files(root: Path) -> list[Path]:
+    """The tables of run lengths below root, without examples of a submission."""
+    return [path for path in _tables(root) if not path.stem.startswith(_EXAMPLE)]
+
+
+def _tables(root: Path) -> list[Path]:
+    tables = []
+    for file in walk(root, (".csv",)):
+        try:
+            with (root / file).open("rb") as opened:
+                head = opened.readline(4096).decode("utf-8-sig", "replace")
+        except OSError:
+            continue
+        if _columns_of(next(csv.reader([head]), [])):
+            tables.append(root / file)
+    return tables
+
+
+def _columns_of(head: Sequence[str]) -> _Columns | None:
+    """The columns of a table by their names; None for another table."""
+    by_name = {name.strip().lower(): name for name in head}
+
+    def first(names: Sequence[str]) -> str | None:
+        return next((by_name[name] for name in names if name in by_name), None)
+
+    runs, combined, image = first(_RUNS), first(_IMAGES_WITH_CLASS), first(_IMAGES)
+    if runs is None or (combined or image) is None:
+        return None
+    return _Columns(
+        runs,
+        str(combined or image),
+        first(_CLASSES),
+        combined is not None,
+        by_name.get("height"),
+        by_name.get("width"),
+    )
+
+
+def read(root: Path, config: DatasetConfig) -> Annotations:
+    """Read every image that a table names; one whose cells are empty is all background.
+
+    Images whose only split is `train` have no split: Kaggle keeps labelled images in `train`, and
+    `test` has no labels.
+    """
+    options = annotation_options(config)
+    finder = FileFinder(root, options.relocate)
+    by_stem = _ImagesByStem(root)
+    listed: list[tuple[Path, _TableImage]] = []
+    for path in find_files(root):
+        for file_name, item in _read_table(path).items():
+            image = by_stem.find(file_name) or finder.find(file_name, item.where, path.parent)
+            listed.append((image, item))
+    images = []
+    for image, item in listed:
+        inside = str(image.relative_to(root)) if image.is_relative_to(root) else ""
+        split = split_in(inside.rpartition("/")[0])
+        name = image_name(image, root)
+        images.append(LabelledImage(name, image, split, item.areas, item.size))
+    if {image.split for image in images} == {"train"}:
+        images = [_without_split(image) for image in images]
+    all_areas = areas_of(images)
+    names = _sorted_names({str(area.concept) for area in all_areas})
+    notes = [f"'{path}' was not read" for path in _tables(root) if path.stem.startswith(_EXAMPLE)]
+    return Annotations(class_rows(names, all_areas, options), images, notes)
+
+
+def _without_split(image: LabelledImage) -> LabelledImage:
+    return LabelledImage(image.name, image.image, None, image.areas, image.size)
+
+
+def _sorted_names(names: set[str]) -> list[str]:
+    """Class names in the order of their numbers, others by name."""
+    return sorted(
+        names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name)
+    )
+
+
+class _ImagesByStem:
+    """The images below a folder by their names without a suffix, as tables of ids use them."""
+
+    def __init__(self, root: Path) -> None:
+        self._files: dict[str, list[Path]] = {}
+        for file in walk(root, IMAGE_SUFFIXES):
+            path = root / file
+            self._files.setdefault(path.stem, []).append(path)
+
+    def find(self, file_name: str) -> Path | None:
+        """The only image of a name without suffix; a folder `masks` does not count."""
+        same_stem = self._files.get(file_name, [])
+        if len(same_stem) > 1:
+            same_stem = [path for path in same_stem if "mask" not in path.parent.name.lower()]
+        return same_stem[0] if len(same_stem) == 1 else None
+
+
+def _read_table(path: Path) -> dict[str, _TableImage]:
+    """Name of an image -> its objects."""
+    rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    columns = _columns_of(rows.fieldnames or ())
+    assert columns is not None  # the caller looked
+    images: dict[str, _TableImage] = {}
+    try:
+        for row in rows:
+            where = f"'{path}' line {rows.line_num}"
+            with reading(where):
+                _add_row(row, columns, where, images)
+    except csv.Error as error:
+        raise DataError(f"'{path}' line {rows.line_num} cannot be read as CSV: {error}") from None
+    return images
+
+
+def _add_row(
+    row: dict[str, str], columns: _Columns, where: str, images: dict[str, _TableImage]
+) -> None:
+    file_name = (row[columns.image] or "").strip()
+    label = (row[columns.label] or "").strip() if columns.label else _ONLY_CLASS
+    if columns.combined:
+        file_name, _, label = file_name.rpartition("_")
+    if not file_name:
+        raise ValueError(f"it names no image in the column {columns.image}")
+    item = images.setdefault(file_name, _TableImage(f"{where}, {columns.image},"))
+    if columns.height and columns.width and row[columns.height] and row[columns.width]:
+        item.size = int(float(row[columns.height])), int(float(row[columns.width]))
+    text = (row[columns.runs] or "").strip()
+    if text.lower() in _EMPTY:
+        return
+    if label.lower() in _EMPTY:
+        raise ValueError(f"it holds run lengths, but no class in the column {columns.label}")
+    if label.endswith(".0") and label[:-2].isdigit():  # as pandas writes integers beside gaps
+        label = label[:-2]
+    item.areas.append(Area(label, _one_based_runs(text), where=where))
+
+
+def _one_based_runs(text: str) -> Draw:
+    """The shape of a cell `start length start length …`.
+
+    Raises:
+        ValueError: the numbers are no such pairs; the drawing raises it where they leave the image.
+    """
+    words = text.split()
+    if len(words) % 2 or not all(word.isdigit() for word in words):
+        raise ValueError(
+            f"it holds '{text[:40]}'; pairs of start and length, whole numbers, are allowed"
+        )
+    numbers = [int(word) for word in words]
+    starts, lengths = numbers[::2], numbers[1::2]
+    end = 1
+    for start, length in zip(starts, lengths, strict=True):
+        if start < end:
+            raise ValueError(
+                f"a run starts at {start}, before pixel {end}. Starts are pixels from 1 on, "
+                "column by column, in ascending order; other run lengths are not read"
+            )
+        end = start + length
+
+    def draw(height: int, width: int) -> Bits:
+        if end - 1 > height * width:
+            raise ValueError(
+                f"its runs end at pixel {end - 1:,}, but the image has {width} x {height} = "
+                f"{height * width:,}"
+            )
+        bits = np.zeros(height * width, bool)
+        for start, length in zip(starts, lengths, strict=True):
+            bits[start - 1 : start - 1 + length] = True
+        return bits.reshape(width, height).T
+
+    return draw
