@@ -15,6 +15,7 @@ from pathlib import Path
 from segtune.classes import ClassTable
 from segtune.config.dataset_schema import DatasetConfig
 from segtune.data.formats import (
+    cityscapes_polygons,
     coco,
     coco_panoptic,
     cvat,
@@ -66,6 +67,9 @@ FORMATS = {
     "roboflow_masks": AnnotationFormat(roboflow_masks.find_files, roboflow_masks.read),
     "via": AnnotationFormat(via.find_files, via.read),
     "supervisely": AnnotationFormat(supervisely.find_files, supervisely.read),
+    "cityscapes_polygons": AnnotationFormat(
+        cityscapes_polygons.find_files, cityscapes_polygons.read
+    ),
     "kaggle_rle": AnnotationFormat(kaggle_rle.find_files, kaggle_rle.read),
     "instances": AnnotationFormat(instances.find_files, instances.read),
     "manifest": AnnotationFormat(manifest.find_files, manifest.read),
