@@ -25,6 +25,7 @@ from segtune.data.formats import (
     labelme,
     manifest,
     roboflow_masks,
+    sa1b,
     supervisely,
     via,
     voc,
@@ -70,6 +71,7 @@ FORMATS = {
     "cityscapes_polygons": AnnotationFormat(
         cityscapes_polygons.find_files, cityscapes_polygons.read
     ),
+    "sa1b": AnnotationFormat(sa1b.find_files, sa1b.read),
     "kaggle_rle": AnnotationFormat(kaggle_rle.find_files, kaggle_rle.read),
     "instances": AnnotationFormat(instances.find_files, instances.read),
     "manifest": AnnotationFormat(manifest.find_files, manifest.read),
