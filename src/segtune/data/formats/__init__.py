@@ -78,7 +78,8 @@ FORMATS = {
 }
 """Name -> format, in the order of detection: the more particular first."""
 
-_FORMATS_OF_MASKS = ("coco_panoptic", "voc", "instances", "manifest")  # whose files are masks too
+# whose masks are files too
+_FORMATS_OF_MASKS = ("coco_panoptic", "voc", "instances", "manifest", "roboflow_masks")
 
 
 def detect(root: Path) -> str | None:

@@ -18,7 +18,7 @@ from segtune.data.formats.areas import (
     class_rows,
 )
 from segtune.data.formats.faults import LeftOut, reading
-from segtune.data.formats.finding import FileFinder, image_name, split_in
+from segtune.data.formats.finding import FileFinder, folder_split, image_name
 from segtune.data.formats.shapes import PolygonRule
 from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.source.files import read_json, walk
@@ -96,7 +96,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         with reading(f"'{path}'"):
             size = int(content["imgHeight"]), int(content["imgWidth"])
             objects = list(content["objects"])
-        split = split_in(str(path.parent.relative_to(root)))
+        split = folder_split(path.relative_to(root).as_posix())
         image = _image_of(path, finder, split)
         areas = _areas(path, objects, options, left_out)
         images.append(LabelledImage(image_name(image, root), image, split, areas, size))

@@ -21,7 +21,7 @@ from segtune.data.formats.areas import (
     class_rows,
 )
 from segtune.data.formats.faults import reading
-from segtune.data.formats.finding import FileFinder, image_name, split_in
+from segtune.data.formats.finding import FileFinder, folder_split, image_name
 from segtune.data.formats.run_lengths import Bits
 from segtune.data.formats.shapes import Draw
 from segtune.data.reading.images import IMAGE_SUFFIXES
@@ -113,8 +113,8 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
             listed.append((image, item))
     images = []
     for image, item in listed:
-        inside = str(image.relative_to(root)) if image.is_relative_to(root) else ""
-        split = split_in(inside.rpartition("/")[0])
+        inside = image.relative_to(root).as_posix() if image.is_relative_to(root) else ""
+        split = folder_split(inside)
         name = image_name(image, root)
         images.append(LabelledImage(name, image, split, item.areas, item.size))
     if {image.split for image in images} == {"train"}:

@@ -13,7 +13,7 @@ from segtune.data.formats.areas import (
     class_rows,
 )
 from segtune.data.formats.faults import reading
-from segtune.data.formats.finding import FileFinder, image_name, json_files, split_in
+from segtune.data.formats.finding import FileFinder, folder_split, image_name, json_files
 from segtune.data.source.files import read_json
 
 _ONLY_CLASS = "object"
@@ -38,7 +38,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     images = []
     for path in find_files(root):
         content = read_json(path)
-        split = split_in(str(path.parent.relative_to(root)))
+        split = folder_split(path.relative_to(root).as_posix())
         row = content["image"]
         image = finder.find(str(row["file_name"]), f"'{path}' image.file_name", path.parent, split)
         areas = []

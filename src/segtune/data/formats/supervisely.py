@@ -25,7 +25,7 @@ from segtune.data.formats.areas import (
     has_area,
 )
 from segtune.data.formats.faults import LeftOut, reading
-from segtune.data.formats.finding import FileFinder, image_name, json_files, split_in
+from segtune.data.formats.finding import FileFinder, folder_split, image_name, json_files
 from segtune.data.formats.run_lengths import Bits
 from segtune.data.formats.shapes import Draw, PolygonRule
 from segtune.data.reading.images import IMAGE_SUFFIXES
@@ -60,7 +60,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
             size = int(content["size"]["height"]), int(content["size"]["width"])
             objects = list(content["objects"])
         # old projects name the file 'photo.json', new ones 'photo.jpg.json'
-        split = split_in(str(path.parent.relative_to(root)))
+        split = folder_split(path.relative_to(root).as_posix())
         image = _image_of(path, finder, split)
         areas = _areas(path, objects, options, left_out)
         images.append(LabelledImage(image_name(image, root), image, split, areas, size))

@@ -26,7 +26,7 @@ from segtune.data.formats.areas import (
     has_area,
 )
 from segtune.data.formats.faults import LeftOut, reading
-from segtune.data.formats.finding import FileFinder, image_name, json_files, split_in
+from segtune.data.formats.finding import FileFinder, folder_split, image_name, json_files, split_in
 from segtune.data.formats.shapes import Draw, PolygonRule
 from segtune.data.source.files import read_json, walk
 from segtune.data.source.text import read_text
@@ -97,10 +97,10 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     for item in listed:
         split = split_in(str(item.path.relative_to(root)))
         image = finder.find(item.file_name, f"{item.where} filename", item.path.parent, split)
-        folder = str(image.relative_to(root).parent) if image.is_relative_to(root) else ""
+        inside = image.relative_to(root).as_posix() if image.is_relative_to(root) else ""
         areas = _areas(item.regions, label, options, left_out)
         name = image_name(image, root)
-        images.append(LabelledImage(name, image, split or split_in(folder), areas))
+        images.append(LabelledImage(name, image, split or folder_split(inside), areas))
     all_areas = areas_of(images)
     names = sorted({str(area.concept) for area in all_areas})
     return Annotations(class_rows(names, all_areas, options), images, left_out.notes())
