@@ -22,14 +22,7 @@ from tests.data.annotation_sets import (
     write_voc_colors,
 )
 from tests.data.imports import assert_equals_truth, import_masks, mask_of
-from tests.data.polygon_sets import (
-    GOOD,
-    annotations_of,
-    coco_of,
-    region,
-    task,
-    write_tasks,
-)
+from tests.data.polygon_sets import GOOD, annotations_of, coco_of
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -115,83 +108,6 @@ def test_every_image_gets_a_name_of_its_own(names, splits):
     assert len(set(keys)) == len(names)
 
 
-YOLO_NAMES = {
-    "list": ("[car, tree]", {0: "car", 1: "tree"}),
-    "mapping out of order": ("{1: tree, 0: car}", {0: "car", 1: "tree"}),
-    "from one": ("{1: car, 2: tree}", {1: "car", 2: "tree"}),
-    "gap": ("{0: car, 5: tree}", {0: "car", 5: "tree"}),
-    "numbers as text": ("{'0': car, '1': tree}", {0: "car", 1: "tree"}),
-    "booleans of YAML": ("[no, yes]", {0: "no", 1: "yes"}),
-    "numbers as names": ("[007, 1e3]", {0: "007", 1: "1e3"}),
-}
-
-
-def write_yolo(root: Path, names: str, numbers: list[int]) -> Path:
-    """A photo for each class number, which shows a square of the class."""
-    for number, path in zip(
-        numbers, save_photos(root / "images" / "train", len(numbers)), strict=True
-    ):
-        text = root / "labels" / "train" / f"{path.stem}.txt"
-        text.parent.mkdir(parents=True, exist_ok=True)
-        text.write_text(f"{number} 0.2 0.2 0.6 0.2 0.6 0.6 0.2 0.6\n")
-    (root / "data.yaml").write_text(f"train: images/train\nnames: {names}\n")
-    return root
-
-
-@pytest.mark.parametrize("form", YOLO_NAMES)
-def test_yolos_class_numbers_are_the_keys_of_its_names(tmp_path, form):
-    text, names = YOLO_NAMES[form]
-    annotations = annotations_of(write_yolo(tmp_path, text, list(names)))
-    assert [image.areas[0].concept for image in annotations.images] == list(names.values())
-    assert [row["name"] for row in annotations.classes] == ["background", *names.values()]
-
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        ("{0: car, 0: tree}", "names: 0 is given twice"),
-        ("{car: 0, tree: 1}", "names: car is no number"),
-        ("{1: car, 2: tree}", r"line 1 is of class 0; data\.yaml names 1\.\.2"),
-        ("{1: car, 5: tree}", r"is of class 0; data\.yaml names 1, 5 \(with gaps\)"),
-        ("[]", "names no classes"),
-    ],
-)
-def test_yolos_names_that_leave_a_number_open_are_refused(tmp_path, names, message):
-    with pytest.raises(DataError, match=message):
-        annotations_of(write_yolo(tmp_path, names, [0]))
-
-
-@pytest.mark.parametrize("label", ["labels/train/photo_0.txt", "labels/photo_0.txt", None])
-def test_yolo_labels_lie_beside_the_images_or_the_set_is_refused(tmp_path, label):
-    root = write_yolo(tmp_path, "[car]", [0])
-    written = root / "labels" / "train" / "photo_0.txt"
-    if label is None:
-        written.rename(root / "labels" / "train" / "other.txt")
-        with pytest.raises(
-            DataError, match="none of its 1 images in folders called images has a label"
-        ):
-            annotations_of(root)
-    else:
-        written.rename(root / label)
-        assert len(annotations_of(root).images[0].areas) == 1
-
-
-def test_a_yolo_label_file_never_labels_two_images(tmp_path):
-    root = write_yolo(tmp_path, "[car]", [0])
-    save_photos(root / "images" / "val", 1)
-    (root / "labels" / "train" / "photo_0.txt").rename(root / "labels" / "photo_0.txt")
-    with pytest.raises(DataError, match=r"labels of two images, .*train.* and .*val"):
-        annotations_of(root)
-
-
-def test_yolo_images_without_labels_and_labels_without_images_are_counted(tmp_path):
-    root = write_yolo(tmp_path, "[car]", [0, 0, 0])
-    (root / "labels" / "train" / "photo_1.txt").rename(root / "labels" / "train" / "lost.txt")
-    notes = " ".join(annotations_of(root).notes)
-    assert "1 images have no label file and become background: 'images/train/photo_1.png'" in notes
-    assert "1 label files belong to no image and were left out: 'labels/train/lost.txt'" in notes
-
-
 @pytest.mark.parametrize("empty", [[], None, [[]]])
 def test_pixels_of_boxes_without_areas_are_ignored_and_told(tmp_path, empty):
     """The object's outline is unknown: neither its class nor background would be right."""
@@ -226,87 +142,6 @@ def test_images_without_any_area_are_counted_and_a_set_of_them_is_refused(tmp_pa
     write_json(tmp_path / "a.json", content)
     with pytest.raises(DataError, match="none of its 2 annotated images has a labelled area"):
         annotations_of(tmp_path)
-
-
-def square(name: str) -> dict[str, Any]:
-    corners = [[20, 20], [60, 20], [60, 60], [20, 60]]
-    return region(name, "polygonlabels", points=corners, polygonlabels=[name])
-
-
-def truth_first(row: dict[str, Any]) -> None:
-    row["annotations"][0]["ground_truth"] = True
-
-
-def cancel_last(row: dict[str, Any]) -> None:
-    row["annotations"][-1]["was_cancelled"] = True
-
-
-LABEL_STUDIO = {
-    "one annotation": ([["a"]], None, "a"),
-    "the last": ([["a"], ["b"]], None, "b"),
-    "the last that holds something": ([["a"], []], None, "a"),
-    "the ground truth": ([["a"], ["b"]], truth_first, "a"),
-    "an empty ground truth": ([[], ["b"]], truth_first, ""),
-    "the last that was not cancelled": ([["a"], ["b"]], cancel_last, "a"),
-    "skipped": ([["a"]], cancel_last, None),
-    "not labelled": ([], None, None),
-    "submitted without a region": ([[]], None, ""),
-}
-
-
-UNAMBIGUOUS = ("one annotation", "the last that was not cancelled")
-
-
-@pytest.mark.parametrize("case", LABEL_STUDIO)
-def test_one_annotation_of_a_task_counts_and_open_tasks_are_left_out(tmp_path, case):
-    """`None` is a task that is left out, "" an image without an object."""
-    annotators, change, expected = LABEL_STUDIO[case]
-    save_photos(tmp_path, 2)
-    row = task("photo_1.png", *[[square(name) for name in names] for names in annotators])
-    if change is not None:
-        change(row)
-    write_tasks(tmp_path, [task("photo_0.png", [square("z")]), row])
-    annotations = annotations_of(tmp_path)
-    concepts = ["".join(str(a.concept) for a in image.areas) for image in annotations.images]
-    assert concepts == ["z", *([] if expected is None else [expected])]
-    assert bool(annotations.notes) == (case not in UNAMBIGUOUS)
-
-
-@pytest.mark.parametrize("annotator", ["1", "a@b.c"])
-def test_an_annotator_can_be_chosen(tmp_path, annotator):
-    save_photos(tmp_path, 1)
-    row = task("photo_0.png", [square("a")], [square("b")])
-    row["annotations"][0]["completed_by"] = 1 if annotator == "1" else {"id": 9, "email": "a@b.c"}
-    write_tasks(tmp_path, [row])
-    annotations = annotations_of(tmp_path, f"dataset.annotations.annotator='{annotator}'")
-    assert annotations.images[0].areas[0].concept == "a"
-
-
-def test_label_studios_regions_get_their_label_from_a_labels_tag(tmp_path):
-    save_photos(tmp_path, 1)
-    corners = [[20, 20], [60, 20], [60, 60], [20, 60]]
-    rows = [
-        region("q", "polygon", points=corners),
-        region("q", "labels", points=corners, labels=["car"]),
-        region("r", "polygon", points=corners),
-        region("k", "keypointlabels", x=1, y=2, keypointlabels=["car"]),
-    ]
-    write_tasks(tmp_path, [task("photo_0.png", rows)])
-    annotations = annotations_of(tmp_path)
-    assert [area.concept for area in annotations.images[0].areas] == ["car"]
-    assert [note.split(":")[0] for note in annotations.notes] == [
-        "1 shapes without a label were left out",
-        "1 shapes without an area (points, lines) were left out",
-    ]
-
-
-def test_label_studios_regions_without_ids_keep_their_own_labels(tmp_path):
-    save_photos(tmp_path, 1)
-    rows = [square("a"), square("b")]
-    for row in rows:
-        del row["id"]
-    write_tasks(tmp_path, [task("photo_0.png", rows)])
-    assert [area.concept for area in annotations_of(tmp_path).images[0].areas] == ["a", "b"]
 
 
 def test_coco_files_of_the_same_photos_are_joined_and_captions_passed_over(tmp_path):

@@ -18,9 +18,10 @@ ImagePair = tuple[PairFacts, PairFacts]
 def check_duplicates(
     source: Source, splits: Sequence[str], facts: Sequence[PairFacts]
 ) -> list[Finding]:
-    """Compare each split with the earlier ones; the fix leaves the image out of the earlier split.
+    """Find images of a split that an earlier split also holds.
 
-    Splits come in the order train, val, test: so train gives up what val or test show.
+    Splits come in the order train, val, test. The fix removes the image from the earlier split, so
+    that val and test stay complete.
     """
     equal: list[ImagePair] = []
     near: list[ImagePair] = []

@@ -7,8 +7,9 @@ from pathlib import Path
 from segtune.data.audit.examine import PairFacts
 from segtune.data.audit.findings import Finding, merge
 from segtune.data.audit.suffixes import suffix_hint
-from segtune.data.source.layout import NamedImage, Source, is_preview
+from segtune.data.source.layout import Source
 from segtune.data.source.lists import NameFinder, read_list
+from segtune.data.source.names import NamedImage, is_preview
 from segtune.data.source.pairs import normal_name
 from segtune.data.source.splits import is_absolute
 

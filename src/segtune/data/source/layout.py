@@ -13,14 +13,12 @@ from segtune.config.dataset_schema import DatasetConfig, FixesConfig, MaskFormat
 from segtune.data.reading.images import IMAGE_SUFFIXES, MASK_SUFFIXES
 from segtune.data.reading.masks import MaskReader
 from segtune.data.reading.values import Reading
-from segtune.data.source.files import digests, walk
+from segtune.data.source.files import digests
 from segtune.data.source.lists import read_list, resolve_names
+from segtune.data.source.names import NamedImage, is_preview, named_files, split_names
 from segtune.data.source.pairs import Pair, class_presence
 from segtune.data.source.splits import divide, group_of
 from segtune.errors import DataError
-
-NamedImage = tuple[str, Path]
-"""An image's name (its path below the folder of images, without suffix) and its file."""
 
 _USUAL_SPLITS = ("train", "val", "test")
 
@@ -85,13 +83,13 @@ class Source:
             lists = self.config.splits.lists
             if lists is None:
                 return [*self._division, *self._kept_splits]
-        split_names = {folder: split for split, folder in self.config.folder_names.items()}
-        names = _names_in_pattern(self.root, lists or self.config.images, of_files=bool(lists))
+        split_of = {folder: split for split, folder in self.config.folder_names.items()}
+        names = split_names(self.root, lists or self.config.images, of_files=bool(lists))
         if lists and self.config.folder_names:
-            names = [name for name in names if name in split_names]  # others are other lists
+            names = [name for name in names if name in split_of]  # others are other lists
         else:
             names = self._without_masks(names)
-        splits = {split_names.get(name, name) for name in names}
+        splits = {split_of.get(name, name) for name in names}
         usual = [split for split in _USUAL_SPLITS if split in splits]
         return usual + sorted(splits.difference(usual))
 
@@ -154,16 +152,13 @@ class Source:
 
         Lossless files come first: a JPEG beside one is taken for a preview.
         """
-        suffix, masks = self.config.mask_suffix, dict[str, list[Path]]()
+        masks: dict[str, list[Path]] = {}
         is_pooled = self._pools_folders and split not in self._kept_splits
         for folder_split in self._pooled_splits if is_pooled else [split]:
             top = self.folder(self.config.masks, folder_split)
-            for file in walk(top, MASK_SUFFIXES):
-                stem = file.rpartition(".")[0]
-                if stem.endswith(suffix):
-                    name = stem.removesuffix(suffix)
-                    key = f"{folder_split}/{name}" if is_pooled else name
-                    masks.setdefault(key, []).append(top / file)
+            for name, file in named_files(top, MASK_SUFFIXES, self.config.mask_suffix):
+                key = f"{folder_split}/{name}" if is_pooled else name
+                masks.setdefault(key, []).append(file)
         for files in masks.values():
             files.sort(key=is_preview)
         return masks
@@ -187,9 +182,9 @@ class Source:
         """
         if self.config.finer is None:
             raise DataError(
-                f"dataset '{self.name}' has no finer masks. Set dataset.finer to the folder of a "
-                "split's under root, as finer/{split}: one per mask, of its name and size, with "
-                "the place of the finer label in its class."
+                f"dataset '{self.name}' has no finer masks. Set dataset.finer to their folder below "
+                "root, as finer/{split}. A finer mask has the name and size of its mask; a pixel "
+                "holds the index of its finer label within its class."
             )
         if self._pools_folders and split not in self._kept_splits:
             split, _, name = name.partition("/")
@@ -306,12 +301,7 @@ class Source:
     def _listing(self, folder: Path, split: str) -> list[NamedImage]:
         if not folder.is_dir():
             raise self._no_split(split, str(folder))
-        suffix, images = self.config.image_suffix, []
-        for file in walk(folder, IMAGE_SUFFIXES):
-            stem = file.rpartition(".")[0]
-            if stem.endswith(suffix):
-                images.append((stem.removesuffix(suffix), folder / file))
-        return images
+        return named_files(folder, IMAGE_SUFFIXES, self.config.image_suffix)
 
     def _no_split(self, split: str, where: str, existing: Sequence[str] = ()) -> DataError:
         config = self.config.splits
@@ -372,27 +362,6 @@ class Source:
         ]
         presence = class_presence(pairs, self.masks, self.table_hash())
         return divide(names, groups, config, presence)
-
-
-def is_preview(file: Path) -> bool:
-    """Whether a mask beside another of its name is a picture of it, with changed values."""
-    return file.suffix.lower() in (".jpg", ".jpeg")
-
-
-def _names_in_pattern(root: Path, pattern: str, of_files: bool) -> list[str]:
-    """The names for which a pattern, as `images/{split}`, is a folder (or file) below root."""
-    before, _, after = pattern.partition("{split}")
-    parent, slash, start = before.rpartition("/")
-    folder = root / (parent + slash)
-    if not folder.is_dir():
-        return []
-    end = after.split("/")[0]
-    names = []
-    for path in folder.iterdir():
-        if path.name.startswith(start) and path.name.endswith(end) and path.name[0] != ".":
-            names.append(path.name[len(start) : len(path.name) - len(end)])
-    paths = {name: root / f"{before}{name}{after}" for name in names if name}
-    return [name for name, p in paths.items() if (p.is_file() if of_files else p.is_dir())]
 
 
 def _refuse_twins(source: Source, split: str, images: Sequence[NamedImage]) -> None:
