@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from segtune.errors import DataError
 from tests.data.annotation_sets import save_photos
 from tests.data.polygon_sets import annotations_of, region, task, write_tasks
 
@@ -87,3 +88,27 @@ def test_label_studios_regions_without_ids_keep_their_own_labels(tmp_path):
         del row["id"]
     write_tasks(tmp_path, [task("photo_0.png", rows)])
     assert [area.concept for area in annotations_of(tmp_path).images[0].areas] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("data", "image"),
+    [
+        ({"note": "site A, 3.5 m above ground", "photo": "photo_1.png"}, "photo_1"),
+        ({"photo": "/data/local-files/?d=set/photo_1.png"}, "photo_1"),
+        ({"photo": "s3://bucket/photo_1.png?X-Amz-Date=2026.1"}, "photo_1"),
+        ({"photo": "/data/upload/3/1a2b3c4d-photo_1.png"}, "photo_1"),
+        ({"preview": "photo_0.png", "image": "photo_1.png"}, "photo_1"),
+        ({"left": "photo_0.png", "right": "photo_1.png"}, "left: photo_0.png, right: photo_1.png"),
+        ({"note": "3.5 m", "photo": "gone.png"}, "gone.png"),
+        ({"number": 3}, "holds no file name"),
+    ],
+)
+def test_the_image_is_the_file_that_a_field_names(tmp_path, data, image):
+    save_photos(tmp_path, 2)
+    row = task("", [square("a") | {"to_name": "image"}])
+    write_tasks(tmp_path, [row | {"data": data}])
+    if image == "photo_1":
+        assert [i.name for i in annotations_of(tmp_path).images] == [image]
+    else:
+        with pytest.raises(DataError, match=image):
+            annotations_of(tmp_path)

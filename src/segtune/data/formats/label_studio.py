@@ -1,6 +1,6 @@
 """Label Studio's JSON: polygons, brushes, rectangles and ellipses, in percent of the image."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from segtune.data.formats.faults import LeftOut, reading
 from segtune.data.formats.finding import FileFinder, image_name, json_files, split_in
 from segtune.data.formats.run_lengths import Bits, decode_brush
 from segtune.data.formats.shapes import Draw, PolygonRule
+from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.source.files import read_json
 from segtune.errors import DataError
 
@@ -70,7 +71,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
                 if results is None:
                     continue
                 areas, size = _areas(results, where, rule, left_out)
-                image = _image_of(task, finder, where, path.parent, split)
+                image = _image_of(task, results, finder, where, path.parent, split)
             images.append(LabelledImage(image_name(image, root), image, split, areas, size))
     all_areas = areas_of(images)
     names = sorted({str(area.concept) for area in all_areas})
@@ -116,22 +117,63 @@ def _annotator_names(annotation: Mapping[str, Any]) -> list[str]:
 
 
 def _image_of(
-    task: Mapping[str, Any], finder: FileFinder, where: str, near: Path, split: str | None
+    task: Mapping[str, Any],
+    results: Sequence[Mapping[str, Any]],
+    finder: FileFinder,
+    where: str,
+    near: Path,
+    split: str | None,
 ) -> Path:
-    """The image of a task; names of uploads begin with a key, as `1a2b3c4d-photo.jpg`."""
-    values = [v for v in task["data"].values() if isinstance(v, str) and "." in v]
-    url = values[0] if values else ""
-    path = url.partition("?d=")[2] or url
+    """The image of a task: the only file that a field of its data names.
+
+    Where fields name several, the one counts that is called as the results' `to_name`.
+
+    Raises:
+        DataError: no field names a file here, or several do and none is called so.
+    """
+    fields = {k: _path_of(v) for k, v in task["data"].items() if isinstance(v, str) and "." in v}
+    images: dict[str, Path] = {}
+    faults: list[DataError] = []
+    for field, named in sorted(fields.items(), key=lambda item: not _is_image(item[1])):
+        for candidate in _candidates(named):
+            try:
+                images[field] = finder.find(candidate, f"{where}.data.{field}", near, split)
+                break
+            except DataError as error:
+                faults.append(error)
+    if len(set(images.values())) == 1:
+        return next(iter(images.values()))
+    if images:
+        labelled = [str(row["to_name"]) for row in results if row.get("to_name") in images]
+        if labelled:
+            return images[labelled[0]]
+        several = ", ".join(f"{field}: {image.name}" for field, image in images.items())
+        raise DataError(
+            f"{where}.data names several images ({several}), and no result says by to_name which "
+            "one is labelled. Remove the other fields."
+        )
+    if faults:
+        raise faults[0]
+    raise DataError(f"{where}.data holds no file name; the name of an image is expected.")
+
+
+def _path_of(text: str) -> str:
+    """The path in a field: local files are served as `/data/local-files/?d=PATH`."""
+    path = text.partition("?d=")[2] or text
+    return path.partition("?")[0] if "://" in path else path
+
+
+def _is_image(path: str) -> bool:
+    return path.lower().endswith(IMAGE_SUFFIXES)
+
+
+def _candidates(path: str) -> list[str]:
+    """The paths that a file may have here; names of uploads begin with a key, `1a2b3c4d-`."""
     file_name = path.rpartition("/")[2]
     candidates = [path.lstrip("/"), file_name]
     if file_name[8:9] == "-":
         candidates.append(file_name.partition("-")[2])
-    for candidate in candidates:
-        try:
-            return finder.find(candidate, f"{where}.data", near, split)
-        except DataError:
-            continue
-    return finder.find(file_name, f"{where}.data", near, split)
+    return candidates
 
 
 def _areas(
