@@ -13,7 +13,7 @@ from segtune.errors import ConfigError
 from segtune.measure.evidence import Evidence
 from segtune.tracking.evidence import evaluate_command, load_evidence
 from segtune.tracking.registry import version_run
-from segtune.tracking.runs import RunRecord, get_run, search_runs, sweep_runs
+from segtune.tracking.runs import STUDY_TAG, RunRecord, confirm_runs, get_run, sweep_runs
 from segtune.tracking.store import Store
 
 # parameters that may differ between the runs of one candidate
@@ -126,7 +126,7 @@ def _runs_of_name(store: Store, name: str) -> tuple[list[RunRecord], str | None]
         return [version_run(store, name)], None
     sweep, _, suffix = name.partition(":")
     if suffix == "confirmed":
-        runs = search_runs(store, {"segtune.confirms": sweep})
+        runs = confirm_runs(store, sweep)
         if not runs:
             confirm = command("confirm", sweep, tracking=store.tracking)
             raise ConfigError(f"{name}: sweep '{sweep}' was not confirmed yet. Run: {confirm}")
@@ -137,7 +137,7 @@ def _runs_of_name(store: Store, name: str) -> tuple[list[RunRecord], str | None]
     run = get_run(store, name)
     if run.tags.get("segtune.kind") == "sweep":
         sweep = run.tags["segtune.sweep"]
-        trials = sweep_runs(store, sweep)
+        trials = sweep_runs(store, sweep, run.tags.get(STUDY_TAG))
         if trials:
             return trials, sweep
     return [run], None
@@ -228,13 +228,16 @@ def _candidates(
 ) -> list[Candidate]:
     """Return the candidates of some runs; their order follows the runs."""
     candidates = []
-    trials_of: dict[str, int] = {}
+    trials_of: dict[tuple[str, str | None], int] = {}
     for group in _grouped(runs):
         first = group[0]
         sweep = first.tags.get("segtune.sweep") or first.tags.get("segtune.confirms")
-        if sweep and sweep not in trials_of:
-            trials_of[sweep] = len(sweep_runs(store, sweep))
-        trials = trials_of[sweep] if sweep else 1
+        trials = 1
+        if sweep:
+            study = first.tags.get(STUDY_TAG)
+            if (sweep, study) not in trials_of:
+                trials_of[sweep, study] = len(sweep_runs(store, sweep, study))
+            trials = trials_of[sweep, study]
         name = first.name
         if len(group) > 1:
             name = first.tags.get("segtune.candidate", first.name)

@@ -17,7 +17,7 @@ from segtune.report.candidates import configuration
 from segtune.report.compare import Report, compare
 from segtune.runtime.log import Log
 from segtune.tracking.recorded import recorded_config
-from segtune.tracking.runs import RunRecord, search_runs, sweep_runs
+from segtune.tracking.runs import STUDY_TAG, RunRecord, confirm_runs, sweep_runs
 from segtune.tracking.store import Store
 
 
@@ -174,7 +174,12 @@ def _train(store: Store, sweep: str, trial: RunRecord, seed: int, say: Log) -> f
     from segtune.training.request import RunRequest
 
     tags = {"segtune.confirms": sweep, "segtune.candidate": trial.name}
-    earlier = [r for r in search_runs(store, tags) if r.params.get("seed") == str(seed)]
+    study = trial.tags.get(STUDY_TAG)
+    earlier = [
+        run
+        for run in confirm_runs(store, sweep, study)
+        if run.tags.get("segtune.candidate") == trial.name and run.params.get("seed") == str(seed)
+    ]
     for run in earlier:
         if run.miou is not None:
             say(f"seed {seed}: trained before, val mIoU {run.miou:.4f}")
@@ -182,6 +187,8 @@ def _train(store: Store, sweep: str, trial: RunRecord, seed: int, say: Log) -> f
     unfinished = [r.id for r in earlier if r.state in ("interrupted", "running")]
     resume = unfinished[0] if unfinished else None
     tags["segtune.kind"] = "confirm"
+    if study is not None:
+        tags[STUDY_TAG] = study
     if "segtune.command" in trial.tags:
         tags["segtune.command"] = f"{trial.tags['segtune.command']} seed={seed}"
     say(f"seed {seed}: resumes run {resume}" if resume else f"seed {seed}")

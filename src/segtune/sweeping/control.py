@@ -61,7 +61,7 @@ def add_worker(name: str, tracking: TrackingConfig, storage: str | None = None) 
         Interrupted: stopped by the user; the worker's trial returned to the queue.
     """
     study = _open(name, tracking.root, storage)
-    parent = sweep_parent(open_store(tracking), name)
+    parent = sweep_parent(open_store(tracking), name, study.id)
     if parent is None:
         start = command("sweep", name, tracking=tracking)
         raise ConfigError(f"sweep '{name}' has no run in this store; start it with: {start}")

@@ -1,7 +1,9 @@
 """The identity of a sweep: the question, the data and the code that must not change on resume."""
 
 import json
+import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -10,11 +12,13 @@ from segtune import __version__
 from segtune.config.keys import flatten
 from segtune.config.renamed import current_key
 from segtune.config.schema import RunConfig
-from segtune.errors import ConfigError
+from segtune.errors import ConfigError, StorageError
+from segtune.runtime.atomic import atomic_file
 from segtune.sweeping.space import Space
 from segtune.sweeping.spec import SweepSpec, with_current_keys
+from segtune.tracking.runs import STUDY_FILE
 
-_IDENTITY, _DRIFT = "identity", "drift"  # user attributes of a study
+_ID, _IDENTITY, _DRIFT = "id", "identity", "drift"  # user attributes of a study
 _DERIVED = ("space", "settings")  # follow from the sweep file and the files that it names
 _SECTIONS = {
     "seed",
@@ -28,6 +32,32 @@ _SECTIONS = {
     "trainer",
     "labeler",
 }
+
+
+def study_id(study: optuna.Study, folder: Path) -> str:
+    """Return the id of a study, which its runs carry; a new study gets one.
+
+    Args:
+        folder: of the sweep. It keeps the id, so that reports find the runs of this study among
+            those of other studies of the same name.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    recorded = study.user_attrs.get(_ID)
+    number = str(recorded or uuid.uuid4().hex)
+    if recorded is None:
+        study.set_user_attr(_ID, number)
+    path = folder / STUDY_FILE
+    try:
+        if not path.is_file() or path.read_text(encoding="utf-8") != number:
+            with atomic_file(path, shared=True) as unfinished:
+                unfinished.write_text(number, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(
+            f"the sweep's folder '{folder}' cannot be written: {error}. Set tracking.root."
+        ) from error
+    return number
 
 
 def check_identity(study: optuna.Study, spec: SweepSpec, facts: Mapping[str, Any]) -> None:

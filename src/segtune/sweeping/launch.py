@@ -20,15 +20,22 @@ from segtune.sweeping.launchers import LAUNCHERS, SweepStopped
 from segtune.sweeping.location import remember, remembered, sweep_folder, without_password
 from segtune.sweeping.panel import live_panel
 from segtune.sweeping.progress import Progress, progress
-from segtune.sweeping.records import Counts, front, load_study
-from segtune.sweeping.run_sync import sync_runs
+from segtune.sweeping.records import FOLDER, Counts, front, load_study
+from segtune.sweeping.run_sync import adopt_runs, sync_runs
 from segtune.sweeping.space import Space
 from segtune.sweeping.space_building import build_space, compose_trial
 from segtune.sweeping.spec import SweepSpec, load_spec
 from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.worker import WorkerTask
 from segtune.tracking.run_writer import RunWriter
-from segtune.tracking.runs import RunRecord, best_run, sweep_parent, sweep_runs
+from segtune.tracking.runs import (
+    STUDY_TAG,
+    RunRecord,
+    best_run,
+    study_of,
+    sweep_parent,
+    sweep_runs,
+)
 from segtune.tracking.store import Store, open_store
 from segtune.training.components import check_start
 from segtune.training.time_budget import best_workers
@@ -89,7 +96,8 @@ def run_sweep(name: str, overrides: list[str], say: Log = silent) -> SweepResult
     # workers on other machines have devices and files of their own
     if spec.launcher == "local" and not study.is_complete():
         _check_start(spec, space)
-    parent = _parent_run(store, spec, space, folder)
+    adopt_runs(store, study)
+    parent = _parent_run(store, study, space)
     # the folder remembers the database's address, which may hold a password
     words = [name, *(o for o in overrides if not o.startswith("sweep.storage="))]
     study.begin(words)
@@ -114,6 +122,7 @@ def located(spec: SweepSpec, folder: Path) -> SweepSpec:
     if spec.storage is None or spec.storage == known:
         return spec.model_copy(update={"storage": known})
     if not _has_begun(folder, spec.name, known):
+        _refuse_foreign_study(spec, folder)
         return spec
     if load_study(folder, spec.name, spec.storage) is None:
         place = f"'{without_password(known)}'" if known else f"the file '{folder / 'journal.log'}'"
@@ -152,6 +161,26 @@ def _has_begun(folder: Path, name: str, url: str | None) -> bool:
     return study is not None and bool(study.get_trials(deepcopy=False))
 
 
+def _refuse_foreign_study(spec: SweepSpec, folder: Path) -> None:
+    """Refuse to continue a study of a shared database that was started under another root.
+
+    Raises:
+        ConfigError: the database holds a study of the sweep's name, and this root does not know it.
+    """
+    if study_of(folder.parent.parent, spec.name) is not None:
+        return
+    study = load_study(folder, spec.name, spec.storage)
+    if study is None:
+        return
+    started_in = study.user_attrs.get(FOLDER, "another folder")
+    raise ConfigError(
+        f"'{without_password(str(spec.storage))}' holds a study '{spec.name}' already, started in "
+        f"'{started_in}'. To start a sweep of your own, give it another name: sweep.name=NAME. "
+        "To add a worker to that one, run this with the same sweep.storage: "
+        f"{command('worker', spec.name)}"
+    )
+
+
 def _check_start(spec: SweepSpec, space: Space) -> None:
     """Check the device and each template's weights once, before each trial fails on them.
 
@@ -177,13 +206,14 @@ def _first_line(spec: SweepSpec, counts: Counts) -> str:
     )
 
 
-def _parent_run(store: Store, spec: SweepSpec, space: Space, folder: Path) -> str:
+def _parent_run(store: Store, study: SweepStudy, space: Space) -> str:
     """Return the id of the run that stands for the sweep; the first launcher creates it."""
-    with FileLock(folder / "parent.lock"):
-        existing = sweep_parent(store, spec.name)
+    spec = study.spec
+    with FileLock(study.folder / "parent.lock"):
+        existing = sweep_parent(store, spec.name, study.id)
         if existing:
             return existing
-        tags = {"segtune.kind": "sweep", "segtune.sweep": spec.name}
+        tags = {"segtune.kind": "sweep", "segtune.sweep": spec.name, STUDY_TAG: study.id}
         params = {
             "n_trials": spec.n_trials,
             "sampler": spec.sampler,
@@ -234,7 +264,7 @@ def _result(store: Store, study: SweepStudy, parent: str, seconds: float) -> Swe
             f"sweep {spec.name}: none of {counts.done} trials finished ({counts.to_json()}). The "
             f"lines above give the reasons, and so does: {study.command('status')}"
         )
-    best = best_run(sweep_runs(store, spec.name))
+    best = best_run(sweep_runs(store, spec.name, study.id))
     writer.metrics({"best/val/miou": best.miou or 0.0}, step=counts.done)
     writer.tags({"segtune.best": best.id})
     writer.data("front.json", front(study.study))

@@ -25,7 +25,7 @@ from segtune.errors import LeaseLost
 from segtune.sweeping.attempts import enqueue_again, requeue, restore
 from segtune.sweeping.budget import Budget, trial_seconds
 from segtune.sweeping.failures import check_repeated_error
-from segtune.sweeping.identity import check_identity, dataset_fingerprint
+from segtune.sweeping.identity import check_identity, dataset_fingerprint, study_id
 from segtune.sweeping.lease import identify, is_over
 from segtune.sweeping.records import (
     ERROR,
@@ -74,6 +74,9 @@ class SweepStudy:
     Args:
         folder: holds the journal file and the locks.
 
+    Attributes:
+        id: of the study. Its runs carry it as a tag, and no other run is ever changed.
+
     Raises:
         StorageError: the storage cannot be read, written or reached.
     """
@@ -94,6 +97,7 @@ class SweepStudy:
                 sampler=build_sampler(spec, 0),
                 pruner=build_pruner(spec),
             )
+            self.id = study_id(self.study, folder)
         self.budget = Budget(self.study, spec.lease)
 
     @property

@@ -21,6 +21,7 @@ from segtune.sweeping.pulse import Pulse
 from segtune.sweeping.records import DIVERGED, ERROR, RUN, plain_params
 from segtune.sweeping.space_building import compose_trial
 from segtune.sweeping.study import Claim, SweepStudy
+from segtune.tracking.runs import STUDY_TAG
 from segtune.training.fit import fit
 from segtune.training.request import RunHooks, RunRequest
 from segtune.training.result import RunResult
@@ -143,7 +144,7 @@ def _fit(leased: _LeasedTrial, parent: str, threads: int, say: Log) -> None:
     say(f"resumes run {claim.run}: {values}" if claim.run else values)
     request = RunRequest(
         name=f"{study.spec.name}-{trial.number}",
-        tags=_tags(claim, study.spec.name, config.trainer.threads),
+        tags=_tags(claim, study, config.trainer.threads),
         parent=parent,
         resume=claim.run,
         restart_if_damaged=True,
@@ -158,7 +159,7 @@ def _fit(leased: _LeasedTrial, parent: str, threads: int, say: Log) -> None:
     fit(config, request, hooks, stop=leased.stop, say=say)
 
 
-def _tags(claim: Claim, sweep: str, threads: int | None) -> dict[str, str]:
+def _tags(claim: Claim, study: SweepStudy, threads: int | None) -> dict[str, str]:
     """Return the MLflow tags of a trial's run.
 
     Args:
@@ -169,7 +170,8 @@ def _tags(claim: Claim, sweep: str, threads: int | None) -> dict[str, str]:
         words.append(f"trainer.threads={threads}")
     tags = {
         "segtune.kind": "trial",
-        "segtune.sweep": sweep,
+        "segtune.sweep": study.spec.name,
+        STUDY_TAG: study.id,
         "segtune.trial": str(claim.trial.number),
         "segtune.command": command("train", *absolute_words(words)),
     }

@@ -10,7 +10,7 @@ from typing import Any
 from segtune.tracking.datasets import entries, reads_in
 from segtune.tracking.registry import CHAMPION
 from segtune.tracking.run_table import run_table
-from segtune.tracking.runs import RunRecord, search_runs
+from segtune.tracking.runs import STUDY_TAG, RunRecord, search_runs
 from segtune.tracking.store import Store
 
 Row = dict[str, Any]
@@ -73,18 +73,17 @@ def list_runs(store: Store) -> list[Row]:
 
 def list_sweeps(store: Store) -> list[Row]:
     """List the sweeps, with the number of their trials by state."""
-    trials: dict[str, list[RunRecord]] = {}
+    trials: dict[tuple[str | None, str | None], list[RunRecord]] = {}
     for run in search_runs(store, {"segtune.kind": "trial"}):
-        trials.setdefault(run.tags.get("segtune.sweep", ""), []).append(run)
+        trials.setdefault(_sweep_key(run), []).append(run)
     rows = []
     for sweep in reversed(search_runs(store, {"segtune.kind": "sweep"})):
-        name = sweep.tags["segtune.sweep"]
-        sweep_trials = trials.get(name, [])
+        sweep_trials = trials.get(_sweep_key(sweep), [])
         states = Counter(r.state for r in sweep_trials)
         mious = [r.miou for r in sweep_trials if r.miou is not None]
         rows.append(
             {
-                "sweep": name,
+                "sweep": sweep.tags["segtune.sweep"],
                 "state": sweep.state,
                 "finished": states["finished"],
                 "pruned": states["pruned"],
@@ -94,6 +93,11 @@ def list_sweeps(store: Store) -> list[Row]:
             }
         )
     return rows
+
+
+def _sweep_key(run: RunRecord) -> tuple[str | None, str | None]:
+    """Return the name and the study of a run's sweep: users of one server may share a name."""
+    return run.tags.get("segtune.sweep"), run.tags.get(STUDY_TAG)
 
 
 def list_models(store: Store) -> list[Row]:

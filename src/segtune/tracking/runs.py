@@ -1,6 +1,7 @@
 """Read runs from the store: their records, metric curves and artifacts."""
 
 import json
+import re
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ from segtune.runtime.retry import is_passing
 from segtune.tracking.names import key_name, legacy_key
 from segtune.tracking.store import Store
 
+STUDY_TAG = "segtune.study"  # id of the study whose sweep a run belongs to
+STUDY_FILE = "study_id"  # in a sweep's folder: the id of its study
 State = Literal["running", "finished", "pruned", "infeasible", "failed", "interrupted"]
 _MOST_CANDIDATES = 8  # runs that the message about an ambiguous id names
 _PAGE_SIZE = 1000  # runs per request
@@ -94,15 +97,61 @@ def delete_run(store: Store, run_id: str) -> None:
     store.client.delete_run(run_id)
 
 
-def sweep_runs(store: Store, sweep: str) -> list[RunRecord]:
-    """Return all trials of a sweep, oldest first."""
-    return search_runs(store, {"segtune.sweep": sweep, "segtune.kind": "trial"})
+def sweep_runs(store: Store, sweep: str, study: str | None = None) -> list[RunRecord]:
+    """Return all trials of a sweep, oldest first.
+
+    Args:
+        study: id of the sweep's study; by default that of the study under the store's root.
+
+    Raises:
+        ConfigError: the store holds several sweeps of that name, and none is under its root.
+    """
+    runs = search_runs(store, {"segtune.sweep": sweep, "segtune.kind": "trial"})
+    return _of_study(store, sweep, runs, study)
 
 
-def sweep_parent(store: Store, sweep: str) -> str | None:
-    """Return the id of the run that represents a sweep; None before the sweep starts."""
+def sweep_parent(store: Store, sweep: str, study: str | None = None) -> str | None:
+    """Return the id of the run that represents a sweep; None before the sweep starts.
+
+    Args and errors are those of `sweep_runs`.
+    """
     parents = search_runs(store, {"segtune.sweep": sweep, "segtune.kind": "sweep"})
+    parents = _of_study(store, sweep, parents, study)
     return parents[0].id if parents else None
+
+
+def confirm_runs(store: Store, sweep: str, study: str | None = None) -> list[RunRecord]:
+    """Return the runs that confirm a sweep's configurations; args and errors as `sweep_runs`."""
+    return _of_study(store, sweep, search_runs(store, {"segtune.confirms": sweep}), study)
+
+
+def _of_study(
+    store: Store, sweep: str, runs: list[RunRecord], study: str | None
+) -> list[RunRecord]:
+    """Leave out the runs of other studies of the same name; several users may share a server."""
+    study = study or study_of(store.root, sweep)
+    studies = {run.tags.get(STUDY_TAG) for run in runs}
+    if study is None and len(studies) > 1:
+        raise ConfigError(
+            f"sweep '{sweep}': '{store.uri}' holds {len(studies)} sweeps of that name, and none of "
+            f"them was started in '{store.root}'. Set tracking.root to the folder of the one that "
+            "you mean, or name runs by their ids."
+        )
+    if study is None:
+        return runs
+    # segtune 0.1.0 set no tag; without a server, the store belongs to one root
+    wanted = {study} if store.is_server else {study, None}
+    return [run for run in runs if run.tags.get(STUDY_TAG) in wanted]
+
+
+def study_of(root: Path, sweep: str) -> str | None:
+    """Return the id of the study of a sweep under a store's root; None if there is none."""
+    if not re.fullmatch(r"\w[\w.-]*", sweep):  # no sweep's name, so no path either
+        return None
+    try:
+        return (root / "sweeps" / sweep / STUDY_FILE).read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
 
 
 def best_run(runs: Sequence[RunRecord]) -> RunRecord:

@@ -14,7 +14,15 @@ from segtune.config.template import parse_template
 from segtune.errors import ConfigError, DataError
 from segtune.tracking.recorded import changed_dataset, recorded_config
 from segtune.tracking.run_writer import RunWriter
-from segtune.tracking.runs import RunRecord, artifact, curve, get_run, search_runs, sweep_parent
+from segtune.tracking.runs import (
+    STUDY_TAG,
+    RunRecord,
+    artifact,
+    curve,
+    get_run,
+    search_runs,
+    sweep_parent,
+)
 from segtune.tracking.store import Store
 from segtune.training.checkpoints import BEST, LAST, read_checkpoint
 
@@ -111,7 +119,7 @@ def _check_state(
     if record.tags.get("segtune.kind") == "trial" and record.state != "finished":
         raise ConfigError(
             f"resume={record.id}: it is a trial of sweep '{sweep}', which resumes it: "
-            + _command_of_sweep(store, str(sweep))
+            + _command_of_sweep(store, str(sweep), record.tags.get(STUDY_TAG))
         )
     if num_epochs is not None and num_epochs <= epochs:
         end = "." if record.state == "finished" else ", or leave hp.num_epochs out to resume it."
@@ -121,9 +129,9 @@ def _check_state(
         )
 
 
-def _command_of_sweep(store: Store, sweep: str) -> str:
+def _command_of_sweep(store: Store, sweep: str, study: str | None) -> str:
     """The command that resumes a sweep, as it runs in the current folder."""
-    parent = sweep_parent(store, sweep)
+    parent = sweep_parent(store, sweep, study)
     recorded = get_run(store, parent).tags.get(COMMAND) if parent else None
     if recorded is None:  # started by segtune 0.1.0; its file may have another name than the sweep
         return "start the sweep again with the command that it was started with."
