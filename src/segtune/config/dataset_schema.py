@@ -212,8 +212,11 @@ class DatasetConfig(Settings):
             `segtune import`, and converts it once into the cache folder; `street` draws the
             built-in scenes.
         root: folder of the pairs; for `street`, folder of the scenes (null: the cache folder).
-        images: folder of a split's images under root; `{split}` stands for the name of the split.
-        masks: folder of a split's masks; each mask has the size and the stem of its image.
+        images: folder of a split's images under root; `{split}` stands for the name of the split,
+            `{folder}` for a folder of any name, which becomes part of the image's name. With
+            `{name}` for the image's name it is a pattern of files: `{split}/{name}_sat.jpg`.
+        masks: folder or pattern of a split's masks; each mask has the size and the name of its
+            image.
         folder_names: split -> text that replaces `{split}` in folders and lists.
         image_suffix: end of every image's stem that its mask lacks, such as `_leftImg8bit`; images
             without it are skipped.

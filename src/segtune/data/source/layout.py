@@ -15,8 +15,16 @@ from segtune.data.reading.masks import MaskReader
 from segtune.data.reading.values import Reading
 from segtune.data.source.files import digests
 from segtune.data.source.lists import read_list, resolve_names
-from segtune.data.source.names import NamedImage, is_preview, named_files, split_names
+from segtune.data.source.names import NamedImage, is_preview
 from segtune.data.source.pairs import Pair, class_presence
+from segtune.data.source.patterns import (
+    SPLIT,
+    fitting_files,
+    is_narrower,
+    of_split,
+    splits_in,
+    top_folder,
+)
 from segtune.data.source.splits import divide, group_of
 from segtune.errors import DataError
 
@@ -56,7 +64,10 @@ class Source:
 
     def folder(self, pattern: str, split: str) -> Path:
         """A split's folder or file for a pattern of the config, as `images/{split}`."""
-        return self.root / pattern.format(split=self.config.folder_names.get(split, split))
+        return self.root / top_folder(self._of_split(pattern, split))
+
+    def _of_split(self, pattern: str, split: str) -> str:
+        return of_split(pattern, self.config.folder_names.get(split, split))
 
     def short(self, path: Path) -> str:
         """A file's path relative to root with `/`; the whole path of a file outside."""
@@ -84,7 +95,7 @@ class Source:
             if lists is None:
                 return [*self._division, *self._kept_splits]
         split_of = {folder: split for split, folder in self.config.folder_names.items()}
-        names = split_names(self.root, lists or self.config.images, of_files=bool(lists))
+        names = splits_in(self.root, lists or self.config.images, of_files=bool(lists))
         if lists and self.config.folder_names:
             names = [name for name in names if name in split_of]  # others are other lists
         else:
@@ -101,9 +112,9 @@ class Source:
         config = self.config
         other_folders: set[str] = set()
         for pattern in filter(None, (config.masks, config.finer)):
-            if pattern != config.images and "{split}" in pattern:
-                other_folders.update(pattern.format(split=name) for name in names)
-        return [name for name in names if config.images.format(split=name) not in other_folders]
+            if pattern != config.images and SPLIT in pattern:
+                other_folders.update(of_split(pattern, name) for name in names)
+        return [name for name in names if of_split(config.images, name) not in other_folders]
 
     def images(self, split: str) -> list[Path]:
         """The split's images, sorted by name.
@@ -152,13 +163,17 @@ class Source:
 
         Lossless files come first: a JPEG beside one is taken for a preview.
         """
-        masks: dict[str, list[Path]] = {}
+        config, masks = self.config, dict[str, list[Path]]()
         is_pooled = self._pools_folders and split not in self._kept_splits
         for folder_split in self._pooled_splits if is_pooled else [split]:
-            top = self.folder(self.config.masks, folder_split)
-            for name, file in named_files(top, MASK_SUFFIXES, self.config.mask_suffix):
-                key = f"{folder_split}/{name}" if is_pooled else name
-                masks.setdefault(key, []).append(file)
+            pattern = self._of_split(config.masks, folder_split)
+            is_mixed = is_narrower(config.images, config.masks)
+            images = {path for _, path in self._listing(folder_split)} if is_mixed else set()
+            files = fitting_files(self.root, pattern, MASK_SUFFIXES, config.mask_suffix)
+            for name, file in files:
+                if file not in images:
+                    key = f"{folder_split}/{name}" if is_pooled else name
+                    masks.setdefault(key, []).append(file)
         for files in masks.values():
             files.sort(key=is_preview)
         return masks
@@ -182,8 +197,8 @@ class Source:
         """
         if self.config.finer is None:
             raise DataError(
-                f"dataset '{self.name}' has no finer masks. Set dataset.finer to their folder below "
-                "root, as finer/{split}. A finer mask has the name and size of its mask; a pixel "
+                f"dataset '{self.name}' has no finer masks. Set dataset.finer to their folder "
+                "below root, as finer/{split}. A finer mask has the name and size of its mask; a pixel "
                 "holds the index of its finer label within its class."
             )
         if self._pools_folders and split not in self._kept_splits:
@@ -265,7 +280,7 @@ class Source:
         left_out = self.quarantine() if is_divided else set()
         images = []
         for split in splits:
-            for name, path in self._listing(self.folder(self.config.images, split), split):
+            for name, path in self._listing(split):
                 if path not in left_out:
                     images.append((f"{split}/{name}" if split else name, path))
         _refuse_twins(self, "+".join(splits) or "all", images)
@@ -290,18 +305,25 @@ class Source:
         return images
 
     def _folder_images(self, split: str) -> list[NamedImage]:
-        if "{split}" not in self.config.images:
+        if SPLIT not in self.config.images:
             raise DataError(
                 f"dataset '{self.name}': dataset.images '{self.config.images}' names no {{split}}. "
                 "Say which image belongs to which split: dataset.splits.val=0.2, or lists: "
                 "'dataset.splits.lists=\"{split}.txt\"'."
             )
-        return self._listing(self.folder(self.config.images, split), split)
+        return self._listing(split)
 
-    def _listing(self, folder: Path, split: str) -> list[NamedImage]:
-        if not folder.is_dir():
-            raise self._no_split(split, str(folder))
-        return named_files(folder, IMAGE_SUFFIXES, self.config.image_suffix)
+    def _listing(self, split: str) -> list[NamedImage]:
+        config = self.config
+        if not self.folder(config.images, split).is_dir():
+            raise self._no_split(split, str(self.folder(config.images, split)))
+        pattern = self._of_split(config.images, split)
+        images = fitting_files(self.root, pattern, IMAGE_SUFFIXES, config.image_suffix)
+        if not is_narrower(config.masks, config.images):
+            return images
+        pattern = self._of_split(config.masks, split)
+        masks = {path for _, path in fitting_files(self.root, pattern, MASK_SUFFIXES)}
+        return [(name, path) for name, path in images if path not in masks]
 
     def _no_split(self, split: str, where: str, existing: Sequence[str] = ()) -> DataError:
         config = self.config.splits
@@ -316,7 +338,7 @@ class Source:
     @property
     def _pools_folders(self) -> bool:
         """Whether the images of several splits' folders are divided anew."""
-        return self.config.splits is not None and "{split}" in self.config.images
+        return self.config.splits is not None and SPLIT in self.config.images
 
     @cached_property
     def _undivided(self) -> "Source":
