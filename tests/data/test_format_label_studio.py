@@ -112,3 +112,11 @@ def test_the_image_is_the_file_that_a_field_names(tmp_path, data, image):
     else:
         with pytest.raises(DataError, match=image):
             annotations_of(tmp_path)
+
+
+@pytest.mark.parametrize(("other", "is_alike"), [("Car ", True), ("c_ar", True), ("cart", False)])
+def test_class_names_that_differ_by_case_or_spaces_are_told(tmp_path, other, is_alike):
+    save_photos(tmp_path, 1)
+    write_tasks(tmp_path, [task("photo_0.png", [square("car"), square(other)])])
+    notes = annotations_of(tmp_path).notes
+    assert any(f"'{other}'" in note and "case or spaces" in note for note in notes) == is_alike

@@ -47,11 +47,20 @@ def test_yolos_class_numbers_are_the_keys_of_its_names(tmp_path, form):
         ("{1: car, 2: tree}", r"line 1 is of class 0; data\.yaml names 1\.\.2"),
         ("{1: car, 5: tree}", r"is of class 0; data\.yaml names 1, 5 \(with gaps\)"),
         ("[]", "names no classes"),
+        ("[car, tree, car]", "0 and 2 are both 'car'"),
+        ("[car]\nkpt_shape: [5, 2]", "of a pose dataset"),
     ],
 )
 def test_yolos_names_that_leave_a_number_open_are_refused(tmp_path, names, message):
     with pytest.raises(DataError, match=message):
         annotations_of(write_yolo(tmp_path, names, [0]))
+
+
+def test_a_class_number_may_be_written_as_a_decimal(tmp_path):
+    root = write_yolo(tmp_path, "[car, tree]", [0])
+    text = root / "labels" / "train" / "photo_0.txt"
+    text.write_text(text.read_text().replace("0 ", "1.0 ", 1))
+    assert annotations_of(root).images[0].areas[0].concept == "tree"
 
 
 @pytest.mark.parametrize("label", ["labels/train/photo_0.txt", "labels/photo_0.txt", None])

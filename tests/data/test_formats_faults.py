@@ -172,6 +172,7 @@ def test_a_faulty_class_table_beside_a_manifest_is_reported_with_its_file(tmp_pa
         ("0 0.5 0.5 0.1 0.1", "a box, not a polygon"),
         ("0 12 14 20 30 5 9", r"shares of width and height"),
         ("car 0.1 0.1", "a class number and coordinates"),
+        ("0,0.1,0.1,0.5,0.5,0.1,0.5", "a class number and coordinates"),
     ],
 )
 def test_a_fault_in_yolo_is_reported_with_file_and_line(tmp_path, text, message):

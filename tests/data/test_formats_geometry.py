@@ -1,6 +1,7 @@
 """Shapes of annotations: no bad number reaches a drawing, and good ones match other decoders."""
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,17 @@ def test_a_polygon_that_leaves_the_image_is_cut_at_its_border(tmp_path, name):
     _, (_, bits) = draw_areas(annotations_of(root).images[0].areas, (H, W))
     assert bits[:20].all()
     assert not bits[22:].any()
+
+
+@pytest.mark.parametrize(
+    "points", ["20,5,20,5;40,20;40,40", "1;2,3;4,5", "1,2;3,4;5,x", "1,2;3,4;"]
+)
+def test_cvats_points_are_pairs_of_numbers(tmp_path, points):
+    root = polygon_set(tmp_path / "set", "cvat", [12, 12, 40, 12, 40, 40])
+    file = next(root.glob("*.xml"))
+    file.write_text(re.sub(r'points="[^"]*"', f'points="{points}"', file.read_text(), count=1))
+    with pytest.raises(DataError, match=r"shape 0 \(polygon\): "):
+        annotations_of(root)
 
 
 @pytest.mark.parametrize("seed", range(6))

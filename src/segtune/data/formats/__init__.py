@@ -8,6 +8,7 @@ To add a format, write such a file and add a line to `FORMATS`.
 """
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +110,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         raise DataError(f"'{root}' holds no annotations of the format {name}.")
     annotations = FORMATS[name].read(root, config)
     left_out = LeftOut()
+    _note_alike(annotations.classes, left_out)
     images = merged(annotations.images, left_out)
     _note_empty(images, root, left_out)
     if name not in _FORMATS_OF_MASKS:
@@ -118,6 +120,20 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         images,
         [*annotations.notes, *left_out.notes()],
     )
+
+
+def _note_alike(classes: Sequence[ClassRow], left_out: LeftOut) -> None:
+    """Note the names of classes that differ by upper case, spaces or separators alone."""
+    alike: dict[str, list[str]] = {}
+    for row in classes:
+        name = str(row["name"])
+        alike.setdefault(re.sub(r"[\W_]+", "", name.casefold()) or name, []).append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            left_out.add(
+                "groups of class names differ by case or spaces alone, and stay separate classes",
+                " and ".join(f"'{name}'" for name in names),
+            )
 
 
 def _note_unnamed(images: Sequence[LabelledImage], root: Path, left_out: LeftOut) -> None:

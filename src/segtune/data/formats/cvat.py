@@ -118,6 +118,21 @@ def _areas(
     return areas
 
 
+def _coordinates(text: str) -> list[float]:
+    """The numbers x, y, x, y, … of a text `x,y;x,y;…`.
+
+    Raises:
+        ValueError: a point has another count of numbers.
+    """
+    numbers: list[float] = []
+    for point in text.split(";"):
+        x, comma, y = point.partition(",")
+        if not comma or "," in y:
+            raise ValueError(f"its point '{point.strip()}' is not two numbers x,y")
+        numbers += [float(x), float(y)]
+    return numbers
+
+
 def _shape(node: Any, rule: PolygonRule) -> Draw | None:
     """The shape of a node; None for a polygon of fewer than three points."""
 
@@ -126,7 +141,7 @@ def _shape(node: Any, rule: PolygonRule) -> Draw | None:
 
     degrees = float(node.get("rotation") or 0)
     if node.tag == "polygon":
-        points = [float(v) for v in node.attrib["points"].replace(";", ",").split(",")]
+        points = _coordinates(node.attrib["points"])
         return shapes.polygons([points], rule) if shapes.has_points(points) else None
     if node.tag == "box":
         left, top, right, bottom = numbers("xtl", "ytl", "xbr", "ybr")

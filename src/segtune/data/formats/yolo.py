@@ -46,13 +46,15 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     table = find_files(root)
     assert table is not None  # the caller looked
     content = read_mapping(table)
+    if "kpt_shape" in content:
+        raise DataError(
+            f"'{table}' is of a pose dataset (kpt_shape); polygons are read (YOLO-seg)."
+        )
     names = class_names(table)
     rule: PolygonRule = "outline" if options.polygons == "outline" else "coco"
     named = find_images(table, content)
-    left_out, unused = (
-        LeftOut(),
-        {file for file in walk(named.top, (".txt",)) if "/labels/" in f"/{file}"},
-    )
+    left_out = LeftOut()
+    unused = {file for file in walk(named.top, (".txt",)) if "/labels/" in f"/{file}"}
     images: list[LabelledImage] = []
     unlabelled = []
     image_of: dict[Path, str] = {}  # label file -> its image
@@ -101,7 +103,20 @@ def class_names(table: Path) -> dict[int, str]:
         names[int(number)] = _name(value, table)
     if not names:
         raise DataError(f"'{table}' names no classes; write names: [car, tree].")
+    if len(set(names.values())) < len(names):
+        raise DataError(
+            f"'{table}' names: {_repeated(names)}; every class needs a name of its own."
+        )
     return dict(sorted(names.items()))
+
+
+def _repeated(names: Mapping[int, str]) -> str:
+    """The numbers that share a name, in words."""
+    numbers: dict[str, list[str]] = {}
+    for number, name in names.items():
+        numbers.setdefault(name, []).append(str(number))
+    shared = {name: of_name for name, of_name in numbers.items() if len(of_name) > 1}
+    return "; ".join(f"{' and '.join(ids)} are both '{name}'" for name, ids in shared.items())
 
 
 def _name(node: yaml.Node, table: Path) -> str:
@@ -128,7 +143,7 @@ def _parse_line(line: str, where: str, names: Mapping[int, str]) -> tuple[int, N
     """
     words = line.split()
     try:
-        class_id, values = int(words[0]), np.array([float(w) for w in words[1:]])
+        class_id, values = int(words[0].removesuffix(".0")), np.array(words[1:], float)
     except ValueError:
         raise DataError(
             f"{where} is '{line[:40]}'; a class number and coordinates are expected."
