@@ -198,8 +198,8 @@ class Source:
         if self.config.finer is None:
             raise DataError(
                 f"dataset '{self.name}' has no finer masks. Set dataset.finer to their folder "
-                "below root, as finer/{split}. A finer mask has the name and size of its mask; a pixel "
-                "holds the index of its finer label within its class."
+                "below root, as finer/{split}. A finer mask has the name and size of its mask; a "
+                "pixel holds the index of its finer label within its class."
             )
         if self._pools_folders and split not in self._kept_splits:
             split, _, name = name.partition("/")
