@@ -95,6 +95,15 @@ def twelve_bits(root: Path) -> str:
     return change_all_images(root, write)
 
 
+def signed(root: Path, number: int = 5) -> str:
+    """Values as CT scans have them."""
+    path = root / "images" / "train" / f"{number:03d}.png"
+    values = read_pixels(path)[..., 0].astype(np.int32) * 8 - 1000
+    Image.fromarray(values).save(path.with_suffix(".tif"))
+    path.unlink()
+    return f"images/train/{number:03d}.tif"
+
+
 def blank(root: Path, grey: int, noise: int) -> None:
     """Tiles without data in both splits; equal ones, or with noise of so many levels."""
     rng = np.random.default_rng(0)
@@ -235,6 +244,17 @@ def palette(root: Path, number: int = 5) -> str:
     indexed = Image.fromarray(np.array([2, 0, 1], np.uint8)[mask], "P")
     indexed.putpalette([*CLASSES[1]["color"], *CLASSES[2]["color"], *CLASSES[0]["color"]])
     indexed.save(mask_path(root, number))
+    return f"masks/train/{number:03d}.png"
+
+
+def own_palettes(root: Path, number: int = 5) -> str:
+    """Palettes that number colours by how often they occur, as an export for each file does."""
+    for path in (root / "masks").rglob("*.png"):
+        order = [1, 0, 2] if path == mask_path(root, number) else [0, 1, 2]
+        indexed = Image.fromarray(np.argsort(order).astype(np.uint8)[read_pixels(path)], "P")
+        colors = [(9, 9, 9), (200, 30, 40), (50, 60, 70)]
+        indexed.putpalette([level for place in order for level in colors[place]])
+        indexed.save(path)
     return f"masks/train/{number:03d}.png"
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from segtune.config.compose import compose
 from segtune.config.dataset_schema import DatasetConfig, SplitsConfig
-from segtune.data.audit import Audit, audit, write_fixes
+from segtune.data.audit import Audit, audit, palettes, write_fixes
 from segtune.data.audit.findings import KINDS
 from segtune.data.batches.cache import load_split
 from segtune.data.reading.images import IMAGE_SUFFIXES
@@ -60,6 +60,7 @@ FAULTS: list[tuple[str, Callable[[Path], str], dict]] = [
     ("several_pages", seeds.stack, {}),
     ("alpha_is_a_band", seeds.infrared, {}),
     ("narrow_range", seeds.twelve_bits, {}),
+    ("unknown_range", seeds.signed, {}),
     ("unreadable_mask", seeds.broken_mask, {}),
     ("size_mismatch", seeds.other_size, {}),
     ("exif_mismatch", seeds.exif, {}),
@@ -111,6 +112,7 @@ def test_a_fault_is_found_in_its_file_and_its_fix_works(root, tmp_path, kind, se
 @pytest.mark.parametrize(
     ("kind", "seed", "repair"),
     [
+        ("mask_palettes_differ", seeds.own_palettes, palettes._REPAIR),
         ("rare_class", seeds.rare, "sampling=rare_crops loss.class_weights=effective"),
         ("too_small", seeds.tiny, "'hp.image_size=[64]'"),
         ("missing_image", seeds.no_image, "add the images, or remove the masks"),
@@ -119,8 +121,8 @@ def test_a_fault_is_found_in_its_file_and_its_fix_works(root, tmp_path, kind, se
         (
             "passed_over",
             seeds.other_suffix,
-            f"convert them (1 .heic); read are {', '.join(IMAGE_SUFFIXES)}, and .gif for masks. "
-            "Masks should be PNG",
+            f"convert them (1 .heic); read are {', '.join(IMAGE_SUFFIXES)}, and .gif and .npy for "
+            "masks. Masks should be PNG",
         ),
     ],
 )
@@ -135,7 +137,7 @@ def test_a_weakness_is_reported_with_the_line_that_helps(root, kind, seed, repai
 def test_every_kind_of_fault_is_tried():
     tried = {kind for kind, _, _ in FAULTS}
     tried |= {"rare_class", "too_small", "missing_image", "unknown_colors", "mask_preview", "bands"}
-    tried.add("passed_over")  # in test_layouts
+    tried |= {"passed_over", "mask_palettes_differ"}
     assert set(KINDS) == tried
 
 

@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -69,6 +70,20 @@ def test_soft_borders_of_a_binary_mask_are_divided_at_half():
 def test_a_mask_of_several_ids_is_no_binary_mask(values):
     with pytest.raises(DataError, match=r"holds the values .*dataset\.mask_format=index"):
         binary(stored(np.array([values], np.uint8)))
+
+
+@pytest.mark.parametrize("value", [100, 128, 200])
+def test_areas_of_a_third_value_are_no_soft_border(value):
+    pixels = np.zeros((60, 80), np.uint8)
+    pixels[10:30, 10:40] = 255
+    expected = pixels > 0
+    soft = cv2.GaussianBlur(pixels, (5, 5), 0)
+    assert (binary(stored(soft))[soft > 200] == 1).all()
+    for quality in (30, 70, 95):
+        assert (binary(stored(pixels, "JPEG", quality=quality)) == expected).mean() > 0.97
+    pixels[40:50, 10:20] = value
+    with pytest.raises(DataError, match=rf"areas of {value} beside 0 and 255 \(100 px\)"):
+        binary(stored(pixels))
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])

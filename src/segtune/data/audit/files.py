@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from segtune.classes import IGNORE_INDEX
 from segtune.data.audit.examine import PairFacts
 from segtune.data.audit.findings import Finding, merge
+from segtune.data.audit.palettes import check_palettes
 from segtune.data.reading.questions import NARROW, narrow_range
 from segtune.data.source.layout import Source
 
@@ -44,7 +45,7 @@ def check_files(source: Source, pairs: Sequence[PairFacts]) -> list[Finding]:
         details = [detail for _, detail in rows]
         files = [source.short(_faulty_file(pair, kind)) for pair in faulty]
         findings.append(Finding(kind, files, details, _repair(fixes), fixes))
-    return [*findings, *_values_and_bands(source, pairs)]
+    return [*findings, *_values_and_bands(source, pairs), *check_palettes(source, pairs)]
 
 
 def _values_and_bands(source: Source, pairs: Sequence[PairFacts]) -> list[Finding]:
@@ -67,7 +68,7 @@ def _values_and_bands(source: Source, pairs: Sequence[PairFacts]) -> list[Findin
 
 
 def _faulty_file(pair: PairFacts, kind: str) -> Path:
-    is_of_mask = kind.startswith(("mask_", "unknown_", "unreadable_mask"))
+    is_of_mask = kind.startswith(("mask_", "unknown_ids", "unknown_colors", "unreadable_mask"))
     return pair.mask if pair.mask and is_of_mask else pair.image
 
 
@@ -96,6 +97,8 @@ def _fault_of(source: Source, pair: PairFacts, stored: _StoredIds) -> tuple[str,
             kind = "unreadable_image"
         elif " claims " in pair.image_fault:
             kind = "bomb"
+        elif "dataset.value_range=" in pair.image_fault:
+            kind = "unknown_range"
         return kind, pair.image_fault
     if pair.question is not None:
         return pair.question

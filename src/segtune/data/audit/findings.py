@@ -33,6 +33,9 @@ KINDS = {
         "training would run out of memory",
     ),
     "several_pages": FaultKind("error", "images of several pages, of which one is read", _STOPS),
+    "unknown_range": FaultKind(
+        "error", "images whose values do not say what is black and white", _STOPS
+    ),
     "alpha_is_a_band": FaultKind(
         "error",
         "images whose band of opacity holds data",
@@ -70,6 +73,11 @@ KINDS = {
     "mask_palette": FaultKind(
         "error",
         "masks whose palette has the classes' colours, but whose indices are other classes",
+        "classes would be mixed up",
+    ),
+    "mask_palettes_differ": FaultKind(
+        "error",
+        "masks whose palettes give one colour several indices",
         "classes would be mixed up",
     ),
     "mask_rgb": FaultKind("error", "masks of colours, where class ids are expected", _STOPS),

@@ -306,12 +306,12 @@ def _divide_into_splits(
     if len(set(groups)) > 1:
         options = config.splits or SplitsConfig(val=0.2, stratify=True)
         splits = divide(names, groups, options, presence[rows])
-        if not config.splits:
-            say(
-                f"{len(undivided)} of {len(images)} images are in no split that annotations or "
-                "folders name: a fifth of them became val "
-                "(dataset.splits.val, .test, .seed)"
-            )
+    if not config.splits:
+        made = ", ".join(f"{len(members)} became {split}" for split, members in splits.items())
+        say(
+            f"{len(undivided)} of {len(images)} images are in no split that annotations or folders "
+            f"name, e.g. '{names[0]}': {made} (dataset.splits.val, .test, .seed)"
+        )
     split_of: dict[str, str] = {}
     for split, members in splits.items():
         split_of |= dict.fromkeys(members, split)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -12,6 +13,8 @@ from segtune.data.reading.decoding import decode, open_image, turn_to_page
 from segtune.errors import DataError
 
 _TIFF_BITS = 258
+_FLAT_SHARE = 1e-3  # of a mask's pixels, whose 3 x 3 neighbours hold one value in between
+_SQUARE = np.ones((3, 3), np.uint8)
 _HALF = 128  # from here on a value of a byte is bright
 _ALPHA_LINE = "dataset.mask_format=alpha reads what is opaque as class 1"
 
@@ -116,7 +119,32 @@ def object_pixels(mask: MaskValues, name: str) -> NDArray[np.bool_]:
             "object is 0 and any other value, or dark and bright. If these are ids of classes: "
             "dataset.mask_format=index."
         )
+    _refuse_third_value(values, (int(present[0]), int(present[-1])), name)
     return np.asarray(values >= half, bool)
+
+
+def _refuse_third_value(values: NDArray[Any], ends: tuple[int, int], name: str) -> None:
+    """Refuse areas of a value in between, which are no soft border: another object, or unclear.
+
+    Args:
+        ends: the lowest and the highest value. JPEG moves values by some levels around them.
+    """
+    margin = (ends[1] - ends[0]) // 16
+    is_between = (values > ends[0] + margin) & (values < ends[1] - margin)
+    if not is_between.any():
+        return
+    wide = values.astype(np.float32)
+    is_flat = is_between & (cv2.erode(wide, _SQUARE) == cv2.dilate(wide, _SQUARE))
+    if is_flat.sum() <= _FLAT_SHARE * values.size:
+        return
+    found, counts = np.unique(values[is_flat], return_counts=True)
+    value = int(found[counts.argmax()])
+    raise DataError(
+        f"mask '{name}' holds areas of {value} beside {ends[0]} and {ends[1]} "
+        f"({int((values == value).sum()):,} px); one object is 0 and any other value. State what "
+        f"each value is, e.g. unclear: dataset.mask_format=index "
+        f"'dataset.label_map={{{ends[1]}: 1, {value}: 255}}'."
+    )
 
 
 def _plain(pixels: NDArray[Any], name: str) -> NDArray[Any]:
