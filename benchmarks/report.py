@@ -22,7 +22,7 @@ from segtune.measure.calibration import Calibration
 from segtune.measure.evidence import Evidence, Origin
 from segtune.measure.statistics import bootstrap
 from segtune.report.compare import compare
-from segtune.sweeping.storage import open_storage
+from segtune.sweeping.engine.storage import open_storage
 from segtune.tracking.datasets import keep_pictures
 from segtune.tracking.run_writer import RunWriter
 from segtune.tracking.store import Store, open_store

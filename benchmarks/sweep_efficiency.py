@@ -26,11 +26,11 @@ import optuna
 
 from segtune.config.compose import compose
 from segtune.runtime.signals import StopRequest
-from segtune.sweeping.dimensions import Dimension
+from segtune.sweeping.dimensions import SweepDimension
+from segtune.sweeping.engine.study import SweepStudy
 from segtune.sweeping.space import Space
 from segtune.sweeping.space_building import build_space
 from segtune.sweeping.spec import SweepSpec
-from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.trial import run_trial
 from segtune.tracking.run_writer import RunWriter
 from segtune.tracking.store import open_store
@@ -133,7 +133,7 @@ class Curve:
         return self.final * share + self.noise[epoch]
 
 
-SPACE = Space((), ("swift",), tuple(Dimension(f"hp.x{n}", f"hp.x{n}") for n in range(4)))
+SPACE = Space((), ("swift",), tuple(SweepDimension(f"hp.x{n}", f"hp.x{n}") for n in range(4)))
 
 
 def scheduling(seeds: int, trials: int) -> None:

@@ -21,13 +21,13 @@ import optuna
 
 from segtune.config.compose import compose
 from segtune.runtime.signals import StopRequest
-from segtune.sweeping.dimensions import Dimension
-from segtune.sweeping.lease import Lease
-from segtune.sweeping.records import OVERRIDES
+from segtune.sweeping.dimensions import SweepDimension
+from segtune.sweeping.engine.lease import Lease
+from segtune.sweeping.engine.records import OVERRIDES
+from segtune.sweeping.engine.study import SweepStudy
 from segtune.sweeping.space import Space
 from segtune.sweeping.space_building import build_space
 from segtune.sweeping.spec import SweepSpec
-from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.worker import WorkerTask, pull_trials
 from segtune.tracking.outbox import Outbox
 from segtune.tracking.run_writer import RunWriter
@@ -157,7 +157,7 @@ def in_parallel(trials: int, data: str, epochs: int) -> None:
 
 
 def in_one_study(trials: int) -> None:
-    space = Space((), ("swift",), tuple(Dimension(f"hp.x{n}", f"hp.x{n}") for n in range(4)))
+    space = Space((), ("swift",), tuple(SweepDimension(f"hp.x{n}", f"hp.x{n}") for n in range(4)))
     with tempfile.TemporaryDirectory() as root:
         spec = SweepSpec(name="large", n_trials=trials + 20, search={"hp.width": {}})
         study = SweepStudy(Path(root), spec)

@@ -14,7 +14,7 @@ import pytest
 from segtune.api.doctor import diagnose
 from segtune.cli.main import main
 from segtune.config.schema import TrackingConfig
-from segtune.sweeping.storage import open_storage
+from segtune.sweeping.engine.storage import open_storage
 from segtune.tracking.run_writer import RunWriter
 from segtune.tracking.runs import get_run
 from segtune.tracking.store import open_store

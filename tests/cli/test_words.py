@@ -12,9 +12,9 @@ from segtune.cli.verbs import VERBS
 from segtune.config.compose import compose
 from segtune.config.conf_files import load_gate
 from segtune.config.keys import leaf_keys, text_kind
-from segtune.config.quoting import quoted, unquoted
 from segtune.config.schema import RunConfig
 from segtune.config.words import read_value, split_word
+from segtune.runtime.quoting import quoted, unquoted
 
 KEYS = [k for k in leaf_keys(RunConfig) if text_kind(RunConfig, k.split("."))]
 OPTIONS = []

@@ -211,7 +211,7 @@ def test_a_command_of_python_m_segtune_runs_as_printed(capsys):
 
 
 def test_stop_and_retry_print_how_the_sweep_was_started(tmp_path, capsys):
-    from segtune.sweeping.study import SweepStudy
+    from segtune.sweeping.engine.study import SweepStudy
     from tests.sweeping.test_study import make_spec
 
     study = SweepStudy(tmp_path / "mlruns" / "sweeps" / "t", make_spec(n_trials=4))

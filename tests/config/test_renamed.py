@@ -10,10 +10,11 @@ from segtune.config.commands import recorded_words
 from segtune.config.compose import compose
 from segtune.config.keys import flatten, validate
 from segtune.config.renamed import RENAMED, current_tree, former_keys
-from segtune.sweeping.records import OVERRIDES, plain_params
+from segtune.sweeping.engine.records import OVERRIDES
+from segtune.sweeping.engine.study import SweepStudy
+from segtune.sweeping.records import plain_params
 from segtune.sweeping.space_building import build_space
 from segtune.sweeping.spec import SweepSpec, load_spec
-from segtune.sweeping.study import SweepStudy
 from segtune.tracking.run_writer import RunWriter
 from segtune.tracking.runs import get_run
 from segtune.tracking.store import open_store

@@ -15,7 +15,8 @@ from optuna.trial import TrialState
 
 from segtune.config.compose import compose
 from segtune.config.schema import TrackingConfig
-from segtune.sweeping.records import RUN, load_study
+from segtune.sweeping.engine.records import RUN
+from segtune.sweeping.records import load_study
 from segtune.tracking.runs import curve, get_run, sweep_runs
 from segtune.tracking.store import open_store
 from segtune.training.fit import fit

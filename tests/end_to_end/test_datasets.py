@@ -21,9 +21,9 @@ from segtune.data.sources import open_source
 from segtune.errors import DataError
 from segtune.report.check_page import write_page
 from segtune.runtime.signals import StopRequest
+from segtune.sweeping.engine.study import SweepStudy
 from segtune.sweeping.space_building import build_space
 from segtune.sweeping.spec import load_spec
-from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.trial import run_trial
 from tests.conftest import SCENES, TINY, tiny_without, write_pairs
 from tests.data.seeded_faults import image_path, mask_path, unknown

@@ -19,8 +19,8 @@ import torch
 import segtune
 from segtune.config.schema import TrackingConfig
 from segtune.data.street.scenes import Scene
+from segtune.sweeping.engine.study import SweepStudy
 from segtune.sweeping.spec import SweepSpec
-from segtune.sweeping.study import SweepStudy
 from segtune.tracking.store import open_store
 from tests.conftest import OPEN_GATE
 from tests.sweeping.test_study import LINE

@@ -12,7 +12,7 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 
 from segtune.config.schema import TrackingConfig
 from segtune.report.compare import compare
-from segtune.sweeping.storage import open_storage
+from segtune.sweeping.engine.storage import open_storage
 from segtune.tracking.store import open_store
 from tests.report.fakes import EVIL, fake_run
 

@@ -9,9 +9,9 @@ import segtune
 from segtune.config.conf_folders import shipped
 from segtune.config.schema import TrackingConfig
 from segtune.report.compare import compare
+from segtune.sweeping.engine.storage import open_storage
 from segtune.sweeping.space_building import build_space, compose_trial
 from segtune.sweeping.spec import load_spec
-from segtune.sweeping.storage import open_storage
 from segtune.tracking.recording import logged_params
 from segtune.tracking.store import open_store
 from tests.conftest import SCENES

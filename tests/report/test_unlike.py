@@ -12,7 +12,7 @@ from segtune.config.schema import TrackingConfig
 from segtune.errors import ConfigError
 from segtune.report.compare import compare
 from segtune.report.sweep_figures import sweep_figures
-from segtune.sweeping.storage import open_storage
+from segtune.sweeping.engine.storage import open_storage
 from segtune.tracking.run_writer import RunWriter
 from segtune.tracking.store import open_store
 from tests.report.fakes import EVIL, fake_run, matrices

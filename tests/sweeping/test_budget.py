@@ -6,8 +6,8 @@ from datetime import datetime
 import optuna
 import pytest
 
-from segtune.sweeping.records import LEASE
-from segtune.sweeping.study import SweepStudy
+from segtune.sweeping.engine.records import LEASE
+from segtune.sweeping.engine.study import SweepStudy
 from tests.sweeping.test_study import LINE, let_run_out, make_spec
 
 
@@ -108,7 +108,7 @@ def trial_between(begin, end, user_attrs):
 
 def test_a_budget_ends_with_whole_trials(tmp_path, monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("segtune.sweeping.study.time.monotonic", clock)
+    monkeypatch.setattr("segtune.sweeping.engine.study.time.monotonic", clock)
     study = open_study(tmp_path, clock, budget="8s")
     study.begin()
     finished = 0

@@ -8,11 +8,12 @@ from optuna.trial import TrialState
 
 from segtune.cli.main import main
 from segtune.sweeping import timing
-from segtune.sweeping.dimensions import Dimension
-from segtune.sweeping.identity import differences
+from segtune.sweeping.dimensions import SweepDimension
+from segtune.sweeping.engine.identity import differences
+from segtune.sweeping.engine.records import ERROR, Counts
+from segtune.sweeping.engine.study import SweepStudy
 from segtune.sweeping.plan import plan_sweep
-from segtune.sweeping.records import ERROR, Counts
-from segtune.sweeping.study import SweepStudy
+from segtune.sweeping.recorded_keys import comparable_identity
 from tests.conftest import SCENES, tiny_without
 from tests.sweeping.test_study import LINE, make_spec
 
@@ -70,7 +71,7 @@ def test_the_printed_command_to_continue_works_in_every_folder(
 
 
 def test_another_store_does_not_change_the_question():
-    recorded = {"overrides": ["seed=1", "tracking.root=runs"]}
+    recorded = comparable_identity({"overrides": ["seed=1", "tracking.root=runs"]})
     assert differences(recorded, {"overrides": ["seed=1"]}) == []
     assert differences(recorded, {"overrides": ["seed=2"]}) == [
         "overrides: ['seed=1'] -> ['seed=2']"
@@ -124,8 +125,10 @@ def test_a_forecast_times_first_and_last_choices_and_names_the_untimed_ones(
     keys, is_partial, monkeypatch
 ):
     sizes = ([256], [384], [512], [1024])
-    dimensions = [Dimension("hp.image_size", "hp.image_size", choices=sizes)]
-    dimensions += [Dimension(f"hp.k{n}", f"hp.k{n}", choices=(0, 1, 2)) for n in range(keys - 1)]
+    dimensions = [SweepDimension("hp.image_size", "hp.image_size", choices=sizes)]
+    dimensions += [
+        SweepDimension(f"hp.k{n}", f"hp.k{n}", choices=(0, 1, 2)) for n in range(keys - 1)
+    ]
     space = SimpleNamespace(templates=["swift"], dimensions_of=lambda _: dimensions)
     monkeypatch.setattr(
         timing, "_seconds", lambda spec, space, values: float(values["hp.image_size"][0])

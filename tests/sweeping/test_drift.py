@@ -7,11 +7,12 @@ import optuna
 import pytest
 
 from segtune.errors import ConfigError
+from segtune.sweeping.engine.records import OVERRIDES
+from segtune.sweeping.engine.study import SweepStudy
 from segtune.sweeping.importance import importance
-from segtune.sweeping.records import OVERRIDES, trial_rows
+from segtune.sweeping.records import trial_rows
 from segtune.sweeping.space_building import build_space
 from segtune.sweeping.spec import SweepSpec
-from segtune.sweeping.study import SweepStudy
 
 CHANGES = {
     "a choice is added": ("hp.width", [16, 24], [16, 24, 32]),

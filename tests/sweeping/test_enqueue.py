@@ -3,10 +3,10 @@
 import pytest
 
 from segtune.errors import ConfigError
-from segtune.sweeping.records import OVERRIDES
+from segtune.sweeping.engine.records import OVERRIDES
+from segtune.sweeping.engine.study import SweepStudy
 from segtune.sweeping.space_building import build_space
 from segtune.sweeping.spec import SweepSpec, load_spec
-from segtune.sweeping.study import SweepStudy
 
 SEARCH = {
     "template": ["swift", "fpn"],

@@ -15,14 +15,14 @@ from segtune.cli.main import main
 from segtune.config.schema import TrackingConfig
 from segtune.errors import ConfigError
 from segtune.report.compare import compare
-from segtune.sweeping.dimensions import Dimension
+from segtune.sweeping.dimensions import SweepDimension
+from segtune.sweeping.engine.storage import StudyStorage
+from segtune.sweeping.engine.study import SweepStudy
 from segtune.sweeping.launch import run_sweep
 from segtune.sweeping.location import remember, remembered
 from segtune.sweeping.plan import plan_sweep
 from segtune.sweeping.records import load_study
 from segtune.sweeping.space import Space
-from segtune.sweeping.storage import StudyStorage
-from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.worker import WorkerTask
 from segtune.tracking.runs import artifact, get_run, sweep_runs
 from segtune.tracking.store import open_store
@@ -31,7 +31,7 @@ from tests.report.fakes import fake_run
 from tests.sweeping.test_study import make_spec
 
 URL = "postgresql://me:secret@host/studies"
-SPACE = Space((), ("swift",), (Dimension("x", "x"), Dimension("y", "y")))
+SPACE = Space((), ("swift",), (SweepDimension("x", "x"), SweepDimension("y", "y")))
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def database(tmp_path, monkeypatch):
             opened[url] = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/{len(opened)}.db")
         return StudyStorage(opened[url], lambda: FileLock(tmp_path / "lock"), lambda: 1e6)
 
-    monkeypatch.setattr("segtune.sweeping.storage._database", open_database)
+    monkeypatch.setattr("segtune.sweeping.engine.storage._database", open_database)
     yield opened
     for storage in opened.values():
         storage.engine.dispose()

@@ -7,11 +7,11 @@ import pytest
 from rich.console import Console
 
 from segtune.config.compose import compose
+from segtune.sweeping.engine.records import Counts
+from segtune.sweeping.engine.study import SweepStudy
 from segtune.sweeping.panel import Panel, live_panel
 from segtune.sweeping.progress import Progress, RunningTrial, progress
 from segtune.sweeping.pulse import Pulse
-from segtune.sweeping.records import Counts
-from segtune.sweeping.study import SweepStudy
 from tests.sweeping.test_study import LINE, make_spec
 
 

@@ -10,8 +10,8 @@ import time
 import pytest
 
 from segtune.errors import ConfigError, StorageError
-from segtune.sweeping.storage import open_storage
-from segtune.sweeping.study import SweepStudy
+from segtune.sweeping.engine.storage import open_storage
+from segtune.sweeping.engine.study import SweepStudy
 from tests.sweeping.test_study import LINE, make_spec
 
 
@@ -48,7 +48,7 @@ def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path):
         """
         import os, sys
         from pathlib import Path
-        from segtune.sweeping.storage import _KernelLock, open_storage
+        from segtune.sweeping.engine.storage import _KernelLock, open_storage
         storage = open_storage(Path(sys.argv[1]), None, "t")
         with storage.exclusive():
             _KernelLock(Path(sys.argv[1]) / "journal.lock").acquire()

@@ -12,16 +12,17 @@ import pytest
 from optuna.trial import TrialState
 
 from segtune.errors import ConfigError, LeaseLost, SegtuneError
-from segtune.sweeping.dimensions import Dimension
+from segtune.sweeping.dimensions import SweepDimension
+from segtune.sweeping.engine.lease import Lease, identify, is_over
+from segtune.sweeping.engine.records import ERROR, LEASE, OVERRIDES, RUN, Counts
+from segtune.sweeping.engine.study import SweepStudy
 from segtune.sweeping.importance import importance
-from segtune.sweeping.lease import Lease, identify, is_over
-from segtune.sweeping.records import ERROR, LEASE, OVERRIDES, RUN, Counts, front
+from segtune.sweeping.records import front
 from segtune.sweeping.space import Space
 from segtune.sweeping.spec import SweepSpec
-from segtune.sweeping.study import SweepStudy
 
-LINE = Space(("fixed=1",), ("swift",), (Dimension("hp.x", "hp.x", low=0.0, high=1.0),))
-FOUR = Space((), ("swift",), (Dimension("hp.n", "hp.n", choices=(1, 2, 3, 4)),))
+LINE = Space(("fixed=1",), ("swift",), (SweepDimension("hp.x", "hp.x", low=0.0, high=1.0),))
+FOUR = Space((), ("swift",), (SweepDimension("hp.n", "hp.n", choices=(1, 2, 3, 4)),))
 
 
 def make_spec(**options):
@@ -40,8 +41,8 @@ WORKER = textwrap.dedent(
     import os, sys, time
     from pathlib import Path
     from segtune.sweeping.spec import SweepSpec
-    from segtune.sweeping.records import RUN
-    from segtune.sweeping.study import SweepStudy
+    from segtune.sweeping.engine.records import RUN
+    from segtune.sweeping.engine.study import SweepStudy
     from tests.sweeping.test_study import LINE
     spec = SweepSpec.model_validate_json(sys.argv[2])
     study = SweepStudy(Path(sys.argv[1]), spec)
@@ -150,8 +151,8 @@ def test_no_configuration_is_handed_out_twice_and_a_finite_space_ends(tmp_path):
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes", "random", "grid", "qmc"])
 def test_every_sampler_fills_the_total_and_does_not_repeat_itself_on_resume(sampler, tmp_path):
-    number = Dimension("hp.n", "hp.n", choices=(1, 2, 3))
-    line = Dimension("hp.x", "hp.x", low=0.0, high=1.0, step=0.125)
+    number = SweepDimension("hp.n", "hp.n", choices=(1, 2, 3))
+    line = SweepDimension("hp.x", "hp.x", low=0.0, high=1.0, step=0.125)
     space = Space((), ("swift",), (number, line))
     seen = []
     for total in (6, 12):
@@ -252,7 +253,7 @@ def test_the_front_holds_the_trials_that_no_other_dominates(tmp_path):
 
 def test_importance_is_highest_for_the_parameter_that_matters(tmp_path):
     study = SweepStudy(tmp_path, make_spec(n_trials=30))
-    space = Space((), ("swift",), tuple(Dimension(n, n) for n in ("x", "y")))
+    space = Space((), ("swift",), tuple(SweepDimension(n, n) for n in ("x", "y")))
     while (claim := study.claim(space)) is not None:
         study.finish(claim.trial, 10 * claim.trial.params["x"] + 0.1 * claim.trial.params["y"])
     shares = importance(study.study)
@@ -288,9 +289,9 @@ def test_a_frozen_worker_that_wakes_after_its_lease_writes_nothing(tmp_path):
         import sys, time
         from pathlib import Path
         from segtune.errors import LeaseLost
-        from segtune.sweeping.lease import Lease, identify, is_over
+        from segtune.sweeping.engine.lease import Lease, identify, is_over
         from segtune.sweeping.spec import SweepSpec
-        from segtune.sweeping.study import SweepStudy
+        from segtune.sweeping.engine.study import SweepStudy
         from tests.sweeping.test_study import LINE
         study = SweepStudy(Path(sys.argv[1]), SweepSpec.model_validate_json(sys.argv[2]))
         claim = study.claim(LINE)

@@ -12,10 +12,10 @@ from segtune.config.commands import recorded_words
 from segtune.config.schema import TrackingConfig
 from segtune.errors import Interrupted, SegtuneError
 from segtune.runtime.signals import StopRequest
-from segtune.sweeping.records import ERROR, OVERRIDES, RUN, Counts
+from segtune.sweeping.engine.records import ERROR, OVERRIDES, RUN, Counts
+from segtune.sweeping.engine.study import SweepStudy
 from segtune.sweeping.space_building import build_space
 from segtune.sweeping.spec import SweepSpec
-from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.trial import run_trial
 from segtune.tracking.runs import get_run, search_runs
 from segtune.tracking.store import open_store

@@ -10,13 +10,13 @@ from optuna.trial import TrialState
 from segtune.config.schema import TrackingConfig
 from segtune.errors import ConfigError
 from segtune.report.candidates import collect
-from segtune.sweeping.dimensions import Dimension
+from segtune.sweeping.dimensions import SweepDimension
+from segtune.sweeping.engine.records import RUN
+from segtune.sweeping.engine.storage import StudyStorage
+from segtune.sweeping.engine.study import SweepStudy
 from segtune.sweeping.launch import _parent_run, located
-from segtune.sweeping.records import RUN
 from segtune.sweeping.run_sync import adopt_runs, sync_runs
 from segtune.sweeping.space import Space
-from segtune.sweeping.storage import StudyStorage
-from segtune.sweeping.study import SweepStudy
 from segtune.tracking.listing import list_sweeps
 from segtune.tracking.run_writer import RunWriter
 from segtune.tracking.runs import STUDY_TAG, best_run, get_run, sweep_parent, sweep_runs
@@ -24,7 +24,7 @@ from segtune.tracking.store import Store, open_store
 from tests.report.fakes import fake_run
 from tests.sweeping.test_study import make_spec
 
-LINE = Space(("fixed=1",), ("swift",), (Dimension("hp.x", "hp.x", low=0.0, high=1.0),))
+LINE = Space(("fixed=1",), ("swift",), (SweepDimension("hp.x", "hp.x", low=0.0, high=1.0),))
 
 
 class User:
@@ -112,7 +112,7 @@ def test_a_study_without_tags_adopts_the_runs_that_its_trials_name(users):
 def test_a_study_of_another_root_in_the_same_database_is_not_continued(tmp_path, monkeypatch):
     database = optuna.storages.InMemoryStorage()
     opened = StudyStorage(database, lambda: FileLock(tmp_path / "lock"), lambda: 1e6)
-    monkeypatch.setattr("segtune.sweeping.storage._database", lambda url, name: opened)
+    monkeypatch.setattr("segtune.sweeping.engine.storage._database", lambda url, name: opened)
     spec = make_spec(storage="postgresql://me:secret@host/studies")
     folder = tmp_path / "a" / "sweeps" / "t"
     assert located(spec, folder).storage == spec.storage

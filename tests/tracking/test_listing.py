@@ -11,8 +11,8 @@ from segtune.api import experiments
 from segtune.cli.main import main
 from segtune.config.schema import GateConfig, TrackingConfig
 from segtune.errors import ConfigError
+from segtune.sweeping.engine.records import Counts
 from segtune.sweeping.launch import SweepResult
-from segtune.sweeping.records import Counts
 from segtune.tracking.datasets import record_read
 from segtune.tracking.promotion import promote
 from segtune.tracking.run_table import run_table

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from segtune.cli.declaration import Option
-from segtune.config.quoting import unquoted
 from segtune.errors import ConfigError, nearest
+from segtune.runtime.quoting import unquoted
 
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segtune.config.conf_folders import conf_dirs
-from segtune.config.quoting import quoted, unquoted
 from segtune.config.renamed import current_word
+from segtune.runtime.quoting import quoted, unquoted
 
 if TYPE_CHECKING:
     from segtune.config.dataset_schema import DatasetConfig

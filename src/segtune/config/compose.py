@@ -11,12 +11,12 @@ from segtune.config.commands import chosen_dataset, command
 from segtune.config.composition import compose_groups, key_files
 from segtune.config.conf_files import load_template, members
 from segtune.config.keys import GROUPS, TextKind, check_key, flatten, text_kind, validate
-from segtune.config.quoting import unquoted
 from segtune.config.renamed import announce, keys_of
 from segtune.config.schema import RunConfig
 from segtune.config.template import Template, parse_template
 from segtune.config.words import Word, assign, read_value, split_word
 from segtune.errors import ConfigError, nearest
+from segtune.runtime.quoting import unquoted
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import Any
 
 from segtune.config.commands import command
 from segtune.config.keys import Model, SettingsT, TextKind, parse_settings, text_kind
-from segtune.config.quoting import quoted, unquoted
 from segtune.config.renamed import current_word
 from segtune.errors import ConfigError
+from segtune.runtime.quoting import quoted, unquoted
 
 _KEY = re.compile(r"[\w/@-]+(\.[\w/@-]+)*")
 

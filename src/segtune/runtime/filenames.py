@@ -1,7 +1,13 @@
-"""Folder names made of names that users choose: readable, portable and unique."""
+"""Names of files and folders that several rooms use.
+
+A folder name made of names that users choose is readable, portable and unique.
+"""
 
 import hashlib
 import re
+
+STUDY_FILE = "study_id"
+"""In a sweep's folder: the id of its study."""
 
 _MAX_LENGTH = 80
 _PLAIN = re.compile(r"[a-z0-9_][a-z0-9_.@-]*")

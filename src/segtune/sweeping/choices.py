@@ -6,7 +6,8 @@ from typing import Any
 from segtune.config.compose import Composed, compose
 from segtune.config.schema import RunConfig
 from segtune.errors import ConfigError
-from segtune.sweeping.dimensions import Dimension, literal, value_in
+from segtune.sweeping.dimensions import SweepDimension, value_in
+from segtune.sweeping.engine.dimensions import literal
 from segtune.sweeping.space import Space
 from segtune.sweeping.spec import SweepSpec
 
@@ -34,7 +35,7 @@ def compose_choices(spec: SweepSpec, space: Space, base: RunConfig) -> None:
 
 
 def _compose_dimension(
-    spec: SweepSpec, dimension: Dimension, overrides: list[str], base: RunConfig
+    spec: SweepSpec, dimension: SweepDimension, overrides: list[str], base: RunConfig
 ) -> None:
     ends = (dimension.low, dimension.high)
     values_composed = []
@@ -75,7 +76,7 @@ def _value_at(config: RunConfig, key: str) -> Any:
     return value
 
 
-def _check_meaning(dimension: Dimension, value: Any, composed: Any) -> None:
+def _check_meaning(dimension: SweepDimension, value: Any, composed: Any) -> None:
     """Check that a trial gets the choice as written, neither converted nor merged."""
     if isinstance(value, bool) and not isinstance(composed, bool):
         raise ConfigError(
@@ -90,7 +91,7 @@ def _check_meaning(dimension: Dimension, value: Any, composed: Any) -> None:
         )
 
 
-def _check_distinct(dimension: Dimension, values: list[Any]) -> None:
+def _check_distinct(dimension: SweepDimension, values: list[Any]) -> None:
     """Check that no choice appears twice, in any form: no configuration is trained twice."""
     texts = [str(choice) for choice in dimension.choices or ()]
     for number, value in enumerate(values):

@@ -6,12 +6,14 @@ import time
 from segtune.config.commands import command
 from segtune.config.schema import TrackingConfig
 from segtune.errors import ConfigError
+from segtune.sweeping.engine.records import SPEC
+from segtune.sweeping.engine.storage import without_password
+from segtune.sweeping.engine.study import SweepStudy
 from segtune.sweeping.launchers import launch_local
-from segtune.sweeping.location import remember, remembered, sweep_folder, without_password
+from segtune.sweeping.location import remember, remembered, sweep_folder
 from segtune.sweeping.progress import Progress, progress
-from segtune.sweeping.records import SPEC, load_study
+from segtune.sweeping.records import load_study
 from segtune.sweeping.spec import SweepSpec
-from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.worker import WorkerTask
 from segtune.tracking.runs import sweep_parent
 from segtune.tracking.store import open_store
@@ -73,11 +75,11 @@ def add_worker(name: str, tracking: TrackingConfig, storage: str | None = None) 
     return sweep_status(name, tracking.root, storage)
 
 
-def _progress(study: SweepStudy) -> Progress:
+def _progress(study: SweepStudy[SweepSpec]) -> Progress:
     return progress(study.study, study.spec.n_trials, study.spec.processes)
 
 
-def _open(name: str, root: str, storage: str | None) -> SweepStudy:
+def _open(name: str, root: str, storage: str | None) -> SweepStudy[SweepSpec]:
     folder = sweep_folder(root, name)
     storage = storage or remembered(folder)
     study = load_study(folder, name, storage)

@@ -5,7 +5,8 @@ from typing import Any
 
 from segtune.config.compose import Composed, compose
 from segtune.errors import ConfigError, nearest
-from segtune.sweeping.dimensions import Dimension, literal, value_in
+from segtune.sweeping.dimensions import SweepDimension, value_in
+from segtune.sweeping.engine.dimensions import literal
 from segtune.sweeping.space import Space
 from segtune.sweeping.spec import SweepSpec
 
@@ -66,7 +67,7 @@ def _values_of(
     return values
 
 
-def _value_of(where: str, dimension: Dimension, written: Any, is_default: bool) -> Any:
+def _value_of(where: str, dimension: SweepDimension, written: Any, is_default: bool) -> Any:
     try:
         return dimension.value_like(written)
     except ValueError:

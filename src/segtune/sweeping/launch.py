@@ -15,17 +15,19 @@ from segtune.config.schema import TrackingConfig
 from segtune.data.sources import open_source
 from segtune.errors import ConfigError, Interrupted, PartialError, SegtuneError
 from segtune.runtime.log import Log, silent
+from segtune.sweeping.engine.records import FOLDER, Counts
+from segtune.sweeping.engine.storage import without_password
+from segtune.sweeping.engine.study import SweepStudy
 from segtune.sweeping.identity import facts_of
 from segtune.sweeping.launchers import LAUNCHERS, SweepStopped
-from segtune.sweeping.location import remember, remembered, sweep_folder, without_password
+from segtune.sweeping.location import remember, remembered, sweep_folder
 from segtune.sweeping.panel import live_panel
 from segtune.sweeping.progress import Progress, progress
-from segtune.sweeping.records import FOLDER, Counts, front, load_study
+from segtune.sweeping.records import front, load_study
 from segtune.sweeping.run_sync import adopt_runs, sync_runs
 from segtune.sweeping.space import Space
 from segtune.sweeping.space_building import build_space, compose_trial
-from segtune.sweeping.spec import SweepSpec, load_spec
-from segtune.sweeping.study import SweepStudy
+from segtune.sweeping.spec import SweepSpec, load_spec, steering_command
 from segtune.sweeping.worker import WorkerTask
 from segtune.tracking.run_writer import RunWriter
 from segtune.tracking.runs import (
@@ -206,7 +208,7 @@ def _first_line(spec: SweepSpec, counts: Counts) -> str:
     )
 
 
-def _parent_run(store: Store, study: SweepStudy, space: Space) -> str:
+def _parent_run(store: Store, study: SweepStudy[SweepSpec], space: Space) -> str:
     """Return the id of the run that stands for the sweep; the first launcher creates it."""
     spec = study.spec
     with FileLock(study.folder / "parent.lock"):
@@ -226,7 +228,9 @@ def _parent_run(store: Store, study: SweepStudy, space: Space) -> str:
         return run.run_id
 
 
-def _run_workers(task: WorkerTask, store: Store, study: SweepStudy, start_command: str) -> None:
+def _run_workers(
+    task: WorkerTask, store: Store, study: SweepStudy[SweepSpec], start_command: str
+) -> None:
     def read_progress() -> Progress:
         return progress(study.study, task.spec.n_trials, task.spec.processes)
 
@@ -255,14 +259,15 @@ def _run_workers(task: WorkerTask, store: Store, study: SweepStudy, start_comman
         )
 
 
-def _result(store: Store, study: SweepStudy, parent: str, seconds: float) -> SweepResult:
+def _result(store: Store, study: SweepStudy[SweepSpec], parent: str, seconds: float) -> SweepResult:
     spec, counts = study.spec, study.counts()
     writer = RunWriter(store, parent)
     if not counts.finished:
         writer.finish("failed")
+        status = steering_command("status", spec.name, study.folder)
         raise SegtuneError(
             f"sweep {spec.name}: none of {counts.done} trials finished ({counts.to_json()}). The "
-            f"lines above give the reasons, and so does: {study.command('status')}"
+            f"lines above give the reasons, and so does: {status}"
         )
     best = best_run(sweep_runs(store, spec.name, study.id))
     writer.metrics({"best/val/miou": best.miou or 0.0}, step=counts.done)

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from segtune.errors import ConfigError, Interrupted, SegtuneError
 from segtune.runtime.signals import StopRequest
-from segtune.sweeping.study import SweepStudy
+from segtune.sweeping.engine.study import SweepStudy
 from segtune.sweeping.worker import WorkerTask, command, start
 
 Launcher = Callable[[WorkerTask, Callable[[], None], IO[str] | None], None]

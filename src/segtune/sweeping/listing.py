@@ -6,8 +6,9 @@ from typing import Any
 
 from segtune.config.conf_folders import shipped
 from segtune.errors import SegtuneError
+from segtune.sweeping.engine.records import SPEC
 from segtune.sweeping.progress import Progress, progress
-from segtune.sweeping.records import SPEC, load_study
+from segtune.sweeping.records import load_study
 
 _WIDTH = 100
 _FILES = ("journal.log", "storage.json", "workers.log")  # of a sweep's folder

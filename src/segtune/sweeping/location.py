@@ -6,7 +6,6 @@ process list.
 
 import json
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from segtune.errors import ConfigError, StorageError
 from segtune.runtime.atomic import atomic_file
@@ -64,14 +63,3 @@ def _read(folder: Path) -> str | None:
     if not path.is_file():
         return None
     return str(json.loads(path.read_text(encoding="utf-8"))["storage"])
-
-
-def without_password(url: str) -> str:
-    """Return a database's URL without its password and its query, fit to be printed.
-
-    >>> without_password("postgresql://me:secret@host:5432/studies")
-    'postgresql://me@host:5432/studies'
-    """
-    parts = urlsplit(url)
-    user, at, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=user.partition(":")[0] + at + host, query=""))

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from segtune.runtime.log import Log, silent
-from segtune.sweeping.budget import trial_seconds
+from segtune.sweeping.engine.budget import trial_seconds
+from segtune.sweeping.engine.study import SweepStudy
 from segtune.sweeping.launch import located, threads_of, with_workers
 from segtune.sweeping.location import sweep_folder
 from segtune.sweeping.records import load_study
 from segtune.sweeping.space import Space
 from segtune.sweeping.space_building import build_space, compose_trial
 from segtune.sweeping.spec import SweepSpec, load_spec
-from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.timing import Timing, format_range, time_choices
 
 
@@ -110,7 +110,7 @@ def plan_sweep(name: str, overrides: list[str], say: Log = silent) -> SweepPlan:
     return SweepPlan(spec.name, space, size, left, spec.processes, timing, budget)
 
 
-def _timing(spec: SweepSpec, space: Space, study: SweepStudy | None, say: Log) -> Timing:
+def _timing(spec: SweepSpec, space: Space, study: SweepStudy[SweepSpec] | None, say: Log) -> Timing:
     """Return the timing of the finished trials; without any, time the choices."""
     durations = trial_seconds(study.study) if study else []
     if not durations:

@@ -11,18 +11,17 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from segtune.config.commands import command, in_folder
-from segtune.sweeping.pulse import read_pulse
-from segtune.sweeping.records import (
+from segtune.sweeping.engine.records import (
     FOLDER,
-    PULSE,
     WORDS,
     Counts,
     count,
     counted_trials,
     last_line,
-    plain_params,
     seconds_of,
 )
+from segtune.sweeping.pulse import PULSE, read_pulse
+from segtune.sweeping.records import plain_params
 
 NUM_EPOCHS = "num_epochs"  # user attribute of a trial
 _MAX_ERRORS = 5  # failed trials in the lines for people

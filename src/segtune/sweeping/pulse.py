@@ -8,8 +8,8 @@ from optuna import Trial
 from optuna.exceptions import UpdateFinishedTrialError
 
 from segtune.config.schema import RunConfig
-from segtune.sweeping.records import PULSE
 
+PULSE = "pulse"  # user attribute of a trial
 _MIN_SHARE = 0.02  # of a trial: before, its remaining time is not estimated
 
 

@@ -4,14 +4,16 @@ from optuna.trial import TrialState
 
 from segtune.errors import StorageError
 from segtune.runtime.retry import with_backoff
-from segtune.sweeping.records import RUN, run_states
-from segtune.sweeping.study import SweepStudy
+from segtune.sweeping.engine.records import RUN
+from segtune.sweeping.engine.study import SweepStudy
+from segtune.sweeping.records import run_states
+from segtune.sweeping.spec import SweepSpec
 from segtune.tracking.run_writer import RunWriter, deliver_outboxes
 from segtune.tracking.runs import STUDY_TAG, delete_run, find_run, record_of, sweep_runs
 from segtune.tracking.store import Store
 
 
-def sync_runs(store: Store, study: SweepStudy) -> None:
+def sync_runs(store: Store, study: SweepStudy[SweepSpec]) -> None:
     """Give each run the state of its trial; delete runs that a killed worker left without a trial.
 
     Raises:
@@ -38,7 +40,7 @@ def sync_runs(store: Store, study: SweepStudy) -> None:
             RunWriter(store, run.id).finish(state)  # type: ignore[arg-type]  # a State
 
 
-def adopt_runs(store: Store, study: SweepStudy) -> None:
+def adopt_runs(store: Store, study: SweepStudy[SweepSpec]) -> None:
     """Give the runs of a study of segtune 0.1.0, which set no tag, the id of the study.
 
     On a server other studies of the same name may have such runs, so only the runs that the

@@ -9,11 +9,12 @@ from segtune.config.keys import alternatives_at
 from segtune.config.schema import RunConfig
 from segtune.config.template import Hyperparameter, Template
 from segtune.errors import ConfigError, nearest
-from segtune.sweeping.dimensions import Dimension, literal
-from segtune.sweeping.ranges import RANGE_KEYS, finite_number, numeric_range
+from segtune.sweeping.dimensions import SweepDimension
+from segtune.sweeping.engine.dimensions import literal
+from segtune.sweeping.engine.ranges import RANGE_KEYS, finite_number, numeric_range
 
 
-def group_dimension(key: str, written: Any) -> Dimension:
+def group_dimension(key: str, written: Any) -> SweepDimension:
     """Return the dimension of a config group: the named members, or all of them.
 
     Raises:
@@ -25,10 +26,10 @@ def group_dimension(key: str, written: Any) -> Dimension:
             raise ConfigError(
                 f"search.{key}: no such {key} '{choice}'; {nearest(choice, members(key))}"
             )
-    return Dimension(key, key, choices=tuple(choices))
+    return SweepDimension(key, key, choices=tuple(choices))
 
 
-def setting_dimension(key: str, written: Any) -> Dimension:
+def setting_dimension(key: str, written: Any) -> SweepDimension:
     """Return the dimension of a setting that no template declares: choices, or a numeric range.
 
     Raises:
@@ -36,7 +37,7 @@ def setting_dimension(key: str, written: Any) -> Dimension:
     """
     is_mapping = isinstance(written, Mapping)
     if isinstance(written, list) or (is_mapping and set(written) == {"choices"}):
-        return Dimension(key, key, choices=tuple(as_list(key, written, [])))
+        return SweepDimension(key, key, choices=tuple(as_list(key, written, [])))
     if not is_mapping or not {"min", "max"} <= set(written) <= set(RANGE_KEYS):
         raise ConfigError(
             f"search.{key}={written!r}: give a list of choices, or min and max (step, log)."
@@ -50,10 +51,12 @@ def setting_dimension(key: str, written: Any) -> Dimension:
         raise ConfigError(
             f"search.{key}: takes whole numbers, and min {low:g}, max {high:g} are not both whole."
         )
-    return numeric_range(Dimension(key, key, low=low, high=high, is_int=is_int), written)
+    return numeric_range(SweepDimension(key, key, low=low, high=high, is_int=is_int), written)
 
 
-def hyperparameter_dimensions(key: str, written: Any, templates: list[Template]) -> list[Dimension]:
+def hyperparameter_dimensions(
+    key: str, written: Any, templates: list[Template]
+) -> list[SweepDimension]:
     """Return the dimensions of a hyperparameter.
 
     Templates that agree on the range share one dimension. Otherwise each template that declares
@@ -70,16 +73,15 @@ def hyperparameter_dimensions(key: str, written: Any, templates: list[Template])
             f"search.{key}: no template of this sweep declares it; {nearest(name, known)}"
         )
     if written and len(declaring) == len(templates):
-        shared = [
-            _dimension(Dimension(key, key), t.hyperparameters[name], written) for t in templates
-        ]
+        dimension = SweepDimension(key, key)
+        shared = [_dimension(dimension, t.hyperparameters[name], written) for t in templates]
         if all(dimension == shared[0] for dimension in shared):
             return shared[:1]
     if len(templates) == 1:
-        return [_dimension(Dimension(key, key), templates[0].hyperparameters[name], written)]
+        return [_dimension(SweepDimension(key, key), templates[0].hyperparameters[name], written)]
     return [
         _dimension(
-            Dimension(key, f"{key}@{template.name}", template.name),
+            SweepDimension(key, f"{key}@{template.name}", template=template.name),
             template.hyperparameters[name],
             written,
         )
@@ -87,7 +89,7 @@ def hyperparameter_dimensions(key: str, written: Any, templates: list[Template])
     ]
 
 
-def _dimension(dimension: Dimension, declared: Hyperparameter, written: Any) -> Dimension:
+def _dimension(dimension: SweepDimension, declared: Hyperparameter, written: Any) -> SweepDimension:
     """Return a dimension with the choices or the range that a line gives it."""
     key = dimension.key
     if isinstance(written, list):
@@ -118,8 +120,8 @@ def _dimension(dimension: Dimension, declared: Hyperparameter, written: Any) -> 
 
 
 def _declared_range(
-    dimension: Dimension, declared: Hyperparameter, fields: Mapping[str, Any]
-) -> Dimension:
+    dimension: SweepDimension, declared: Hyperparameter, fields: Mapping[str, Any]
+) -> SweepDimension:
     """Return a dimension with a numeric range; the template's own range fills missing ends."""
     key, ends = dimension.key, ("min", "max")
     missing = [end for end in ends if end not in fields]

@@ -8,7 +8,9 @@ from typing import Any
 from optuna import Trial
 from optuna.distributions import BaseDistribution
 
-from segtune.sweeping.dimensions import Dimension, literal
+from segtune.config.renamed import current_word
+from segtune.sweeping.dimensions import SweepDimension
+from segtune.sweeping.engine.dimensions import literal
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Space:
 
     fixed: tuple[str, ...]
     templates: tuple[str, ...]
-    dimensions: tuple[Dimension, ...]
+    dimensions: tuple[SweepDimension, ...]
     enqueued: tuple[Mapping[str, Any], ...] = ()
 
     def propose(self, trial: Trial) -> list[str]:
@@ -37,12 +39,16 @@ class Space:
         """Return the overrides of a configuration {param: value}."""
         return self._overrides(lambda dimension: values[dimension.param])
 
+    def current(self, overrides: Iterable[str]) -> list[str]:
+        """Return recorded overrides with the present names of config keys."""
+        return [current_word(word) for word in overrides]
+
     def base_of(self, template: str) -> list[str]:
         """Return the overrides of a template's trials without its searched values."""
         searched = any(dimension.key == "template" for dimension in self.dimensions)
         return [*self.fixed, f"template={template}"] if searched else list(self.fixed)
 
-    def dimensions_of(self, template: str) -> list[Dimension]:
+    def dimensions_of(self, template: str) -> list[SweepDimension]:
         """Return the dimensions that apply to a template."""
         return [d for d in self.dimensions if d.template in (None, template)]
 
@@ -110,7 +116,7 @@ class Space:
                 chosen = dict.fromkeys(template_params, template)
                 yield chosen | dict(zip(params, values, strict=True))
 
-    def _overrides(self, value_of: Callable[[Dimension], Any]) -> list[str]:
+    def _overrides(self, value_of: Callable[[SweepDimension], Any]) -> list[str]:
         """Return the overrides with a value for each dimension that applies to the template.
 
         The template is the first dimension, if it is searched.

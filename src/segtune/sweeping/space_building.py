@@ -13,7 +13,7 @@ from segtune.config.schema import RunConfig
 from segtune.config.template import Template
 from segtune.errors import ConfigError, nearest
 from segtune.sweeping.choices import DEVICE_KEYS, SHARED_SECTIONS, compose_choices
-from segtune.sweeping.dimensions import Dimension
+from segtune.sweeping.dimensions import SweepDimension
 from segtune.sweeping.enqueue import resolve_enqueued
 from segtune.sweeping.search_keys import (
     group_dimension,
@@ -72,7 +72,7 @@ def compose_trial(overrides: list[str], threads: int) -> RunConfig:
 
 def _dimensions_of_key(
     spec: SweepSpec, key: str, written: Any, templates: list[Template]
-) -> list[Dimension]:
+) -> list[SweepDimension]:
     if key in GROUPS:
         return [group_dimension(key, written)]
     if key.startswith("hp."):

@@ -12,10 +12,12 @@ from segtune.config.conf_files import read_yaml
 from segtune.config.conf_folders import shipped
 from segtune.config.dataset_schema import Count, Settings
 from segtune.config.keys import parse_settings
-from segtune.config.renamed import announce, current_key, current_word, keys_of
-from segtune.config.schema import Positive
+from segtune.config.renamed import announce, keys_of
+from segtune.config.schema import Positive, TrackingConfig
 from segtune.config.words import assign, assignments, split_word
 from segtune.errors import ConfigError, nearest
+from segtune.sweeping.engine.storage import shared
+from segtune.sweeping.recorded_keys import comparable_identity, with_current_keys
 
 
 class Constraints(Settings):
@@ -35,21 +37,6 @@ class Constraints(Settings):
     def limits(self) -> dict[str, float]:
         """Return the limits that are set."""
         return {key: limit for key, limit in self.model_dump().items() if limit is not None}
-
-
-def shared(url: str) -> str:
-    """Return the URL of a storage that many machines can share.
-
-    Raises:
-        ValueError: the URL is of another kind.
-    """
-    scheme, separator, address = url.partition("://")
-    if not separator or scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
-        raise ValueError(
-            "only postgresql://USER@HOST/DATABASE is shared by many machines; leave it out for a "
-            "journal file under tracking.root"
-        )
-    return f"postgresql://{address}"
 
 
 class SweepSpec(Settings):
@@ -172,6 +159,18 @@ class SweepSpec(Settings):
         keys = {"search", "overrides", "seed", "sampler", "pruner", "pruner_warmup", "constraints"}
         return self.model_dump(include=keys)
 
+    def comparable(self, identity: Mapping[str, Any]) -> dict[str, Any]:
+        """Return an identity with the present names of config keys, without the tracking store."""
+        return comparable_identity(identity)
+
+    def key(self, name: str) -> str:
+        """Return the name of a setting as the user writes it."""
+        return f"sweep.{name}"
+
+    def retry_command(self, folder: Path) -> str:
+        """Return the command that enqueues the failed trials again."""
+        return steering_command("retry", self.name, folder)
+
 
 _SECONDS = {"h": 3600, "m": 60, "s": 1}
 
@@ -195,24 +194,6 @@ def load_spec(name: str, overrides: Sequence[str] = ()) -> SweepSpec:
     return parse_settings(SweepSpec, data, where=str(path))
 
 
-def with_current_keys(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a sweep's settings, or a study's identity, with the present names of config keys."""
-    current = dict(data)
-    if isinstance(data.get("search"), Mapping):
-        current["search"] = _rename_keys(data["search"])
-    if isinstance(data.get("overrides"), list):
-        words = data["overrides"]
-        current["overrides"] = [current_word(w) if isinstance(w, str) else w for w in words]
-    if isinstance(data.get("enqueue"), list):
-        items = data["enqueue"]
-        current["enqueue"] = [_rename_keys(i) if isinstance(i, Mapping) else i for i in items]
-    return current
-
-
-def _rename_keys(values: Mapping[Any, Any]) -> dict[str, Any]:
-    return {current_key(str(key)): value for key, value in values.items()}
-
-
 def _keys_in(data: Mapping[str, Any]) -> list[str]:
     """Return the config keys that a sweep file names."""
     keys: list[str] = []
@@ -220,6 +201,15 @@ def _keys_in(data: Mapping[str, Any]) -> list[str]:
         if isinstance(item, Mapping):
             keys += [str(key) for key in item]
     return [*keys, *keys_of(data.get("overrides") or [])]
+
+
+def steering_command(verb: str, name: str, folder: Path) -> str:
+    """Return the command that steers a sweep from another shell.
+
+    Args:
+        folder: of the sweep, under the root of its store.
+    """
+    return command(verb, name, tracking=TrackingConfig(root=str(folder.parent.parent)))
 
 
 def find_sweep(name: str) -> Path:

@@ -7,7 +7,8 @@ from typing import Any
 
 from segtune.errors import SegtuneError
 from segtune.runtime.log import Log, silent
-from segtune.sweeping.dimensions import Dimension, literal
+from segtune.sweeping.dimensions import SweepDimension
+from segtune.sweeping.engine.dimensions import literal
 from segtune.sweeping.launch import threads_of
 from segtune.sweeping.space import Space
 from segtune.sweeping.space_building import compose_trial
@@ -141,7 +142,7 @@ def _spread(length: int, most: int) -> list[int]:
     return [(number + 1) * length // count - 1 for number in range(count)]
 
 
-def _costly(space: Space, template: str) -> list[Dimension]:
+def _costly(space: Space, template: str) -> list[SweepDimension]:
     """Return the dimensions that change a step's cost, the costliest first."""
     dimensions = [d for d in space.dimensions_of(template) if _changes_cost(d.key)]
     order = {key: number for number, key in enumerate(_COSTLIEST)}
@@ -159,7 +160,7 @@ def _changes_cost(key: str) -> bool:
     return section != "augment" or not name or "crop" in name
 
 
-def _timed_values(dimension: Dimension) -> Sequence[Any]:
+def _timed_values(dimension: SweepDimension) -> Sequence[Any]:
     """Return the values to time: all choices, or the ends of a range."""
     return dimension.choices if dimension.choices is not None else (dimension.low, dimension.high)
 

@@ -15,12 +15,16 @@ from segtune.errors import DataError, Diverged, Interrupted, LeaseLost, SegtuneE
 from segtune.models.fitting import is_out_of_memory
 from segtune.runtime.log import Log
 from segtune.runtime.signals import StopRequest
-from segtune.sweeping.lease import Lease
+from segtune.sweeping.engine.lease import Lease
+from segtune.sweeping.engine.records import DIVERGED, ERROR, RUN
+from segtune.sweeping.engine.study import Claim, SweepStudy
+from segtune.sweeping.identity import dataset_fingerprint
 from segtune.sweeping.progress import NUM_EPOCHS, short
 from segtune.sweeping.pulse import Pulse
-from segtune.sweeping.records import DIVERGED, ERROR, RUN, plain_params
+from segtune.sweeping.records import plain_params
+from segtune.sweeping.space import Space
 from segtune.sweeping.space_building import compose_trial
-from segtune.sweeping.study import Claim, SweepStudy
+from segtune.sweeping.spec import SweepSpec
 from segtune.tracking.runs import STUDY_TAG
 from segtune.training.fit import fit
 from segtune.training.request import RunHooks, RunRequest
@@ -30,7 +34,12 @@ _TAKEN_OVER = "was taken over by another worker; this one leaves it"
 
 
 def run_trial(
-    study: SweepStudy, claim: Claim, parent: str, threads: int, stop: StopRequest, say: Log
+    study: SweepStudy[SweepSpec],
+    claim: Claim[Space],
+    parent: str,
+    threads: int,
+    stop: StopRequest,
+    say: Log,
 ) -> None:
     """Run a claimed trial to its end, or return it to the queue if `stop` asks for that.
 
@@ -61,7 +70,9 @@ def run_trial(
 class _LeasedTrial:
     """A trial while this process works on it: its lease, and the calls that `fit` makes."""
 
-    def __init__(self, study: SweepStudy, claim: Claim, stop: StopRequest) -> None:
+    def __init__(
+        self, study: SweepStudy[SweepSpec], claim: Claim[Space], stop: StopRequest
+    ) -> None:
         self.study, self.claim, self.stop = study, claim, stop
         self.trial = claim.trial
         self.pulse: Pulse | None = None
@@ -159,7 +170,7 @@ def _fit(leased: _LeasedTrial, parent: str, threads: int, say: Log) -> None:
     fit(config, request, hooks, stop=leased.stop, say=say)
 
 
-def _tags(claim: Claim, study: SweepStudy, threads: int | None) -> dict[str, str]:
+def _tags(claim: Claim[Space], study: SweepStudy[SweepSpec], threads: int | None) -> dict[str, str]:
     """Return the MLflow tags of a trial's run.
 
     Args:
@@ -180,13 +191,13 @@ def _tags(claim: Claim, study: SweepStudy, threads: int | None) -> dict[str, str
     return tags
 
 
-def _check_data(study: SweepStudy, config: RunConfig) -> None:
+def _check_data(study: SweepStudy[SweepSpec], config: RunConfig) -> None:
     """Refuse to compare trials that saw different data.
 
     Raises:
         DataError: the files changed since the sweep was started.
     """
-    at_start = study.dataset
+    at_start = dataset_fingerprint(study.study)
     if at_start is None or config.dataset != compose(study.spec.base).config.dataset:
         return
     now = open_source(config.dataset).fingerprint()
@@ -198,7 +209,7 @@ def _check_data(study: SweepStudy, config: RunConfig) -> None:
         )
 
 
-def _fail(study: SweepStudy, claim: Claim, error: Exception, say: Log) -> None:
+def _fail(study: SweepStudy[SweepSpec], claim: Claim[Space], error: Exception, say: Log) -> None:
     """End a trial that raised; after a lack of memory, enqueue it once with half the batch."""
     reason = str(error) if isinstance(error, SegtuneError) else traceback.format_exc()[-4000:]
     say(f"failed: {reason.strip().splitlines()[-1]}")
@@ -217,7 +228,7 @@ def _fail(study: SweepStudy, claim: Claim, error: Exception, say: Log) -> None:
     study.replace(claim.trial, overrides, params, reason)
 
 
-def _half_batch(claim: Claim) -> tuple[list[str], int] | None:
+def _half_batch(claim: Claim[Space]) -> tuple[list[str], int] | None:
     """Return the overrides and the size of half the batch; None if it cannot be halved again."""
     batch_size = int(compose_trial(claim.overrides, 1).hp["batch_size"])
     if batch_size < 2 or any(o.startswith("++hp.batch_size=") for o in claim.overrides):

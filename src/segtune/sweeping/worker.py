@@ -26,11 +26,11 @@ from segtune.config.compose import compose
 from segtune.errors import Interrupted, SegtuneError
 from segtune.runtime.retry import with_backoff
 from segtune.runtime.signals import StopRequest
+from segtune.sweeping.engine.study import SweepStudy
 from segtune.sweeping.location import remembered
 from segtune.sweeping.space import Space
 from segtune.sweeping.space_building import build_space
 from segtune.sweeping.spec import SweepSpec
-from segtune.sweeping.study import SweepStudy
 from segtune.sweeping.trial import run_trial
 from segtune.tracking.store import open_store
 

@@ -15,12 +15,12 @@ from mlflow.exceptions import MlflowException
 
 from segtune.config.renamed import current_key
 from segtune.errors import ConfigError, StorageError
+from segtune.runtime.filenames import STUDY_FILE
 from segtune.runtime.retry import is_passing
 from segtune.tracking.names import key_name, legacy_key
 from segtune.tracking.store import Store
 
 STUDY_TAG = "segtune.study"  # id of the study whose sweep a run belongs to
-STUDY_FILE = "study_id"  # in a sweep's folder: the id of its study
 State = Literal["running", "finished", "pruned", "infeasible", "failed", "interrupted"]
 _MOST_CANDIDATES = 8  # runs that the message about an ambiguous id names
 _PAGE_SIZE = 1000  # runs per request

@@ -13,8 +13,8 @@ from optuna import Trial
 from optuna.exceptions import UpdateFinishedTrialError
 
 from segtune.errors import LeaseLost
-from segtune.sweeping.records import LEASE
-from segtune.sweeping.storage import StudyStorage
+from segtune.sweeping.engine.records import LEASE
+from segtune.sweeping.engine.storage import StudyStorage
 
 
 def identify() -> dict[str, Any]:

@@ -3,17 +3,18 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from segtune.errors import ConfigError
-from segtune.sweeping.dimensions import TOLERANCE, Dimension
+from segtune.sweeping.engine.dimensions import TOLERANCE, Dimension
 
 RANGE_KEYS = ("min", "max", "step", "log")
+DimensionT = TypeVar("DimensionT", bound=Dimension)
 
 
 def numeric_range(
-    dimension: Dimension, fields: Mapping[str, Any], declared_step: float | None = None
-) -> Dimension:
+    dimension: DimensionT, fields: Mapping[str, Any], declared_step: float | None = None
+) -> DimensionT:
     """Return a dimension with a step and a scale, after its range was checked.
 
     Args:

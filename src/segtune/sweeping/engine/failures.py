@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from optuna.trial import FrozenTrial
 
 from segtune.errors import SegtuneError
-from segtune.sweeping.records import DIVERGED, ERROR, last_line
+from segtune.sweeping.engine.records import DIVERGED, ERROR, last_line
 
 _SAME_ERRORS = 5
 

@@ -8,7 +8,7 @@ the wall clock.
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from segtune.sweeping.records import LEASE, RETRY_OF, counted_trials, seconds_of
+from segtune.sweeping.engine.records import LEASE, RETRY_OF, counted_trials, seconds_of
 
 _SPENT, _LAST = "spent", "last_sign"  # user attributes of a study
 _MIN_GAP = 1.0  # seconds between two signs of life that are written

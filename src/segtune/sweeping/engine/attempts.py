@@ -3,8 +3,8 @@
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from segtune.sweeping.dimensions import draw
-from segtune.sweeping.records import ERROR, OVERRIDES, RETRIED, RETRY_OF, RUN
+from segtune.sweeping.engine.dimensions import draw
+from segtune.sweeping.engine.records import ERROR, OVERRIDES, RETRIED, RETRY_OF, RUN
 
 # user attributes of an attempt: deaths in a row at one epoch, and the last epoch of the one before
 _ATTEMPT, _REACHED = "attempt", "reached"

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from filelock import FileLock
 from optuna.exceptions import StorageInternalError
@@ -19,8 +19,6 @@ from optuna.storages.journal import JournalFileBackend
 
 from segtune.errors import ConfigError, StorageError
 from segtune.runtime.retry import with_backoff
-from segtune.sweeping.location import without_password
-from segtune.sweeping.spec import shared
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,32 @@ def open_storage(folder: Path, url: str | None, name: str) -> StudyStorage:
     return _database(url, name) if url else _journal(folder)
 
 
+def shared(url: str) -> str:
+    """Return the URL of a storage that many machines can share.
+
+    Raises:
+        ValueError: the URL is of another kind.
+    """
+    scheme, separator, address = url.partition("://")
+    if not separator or scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
+        raise ValueError(
+            "only postgresql://USER@HOST/DATABASE is shared by many machines; leave it out for a "
+            "journal file"
+        )
+    return f"postgresql://{address}"
+
+
+def without_password(url: str) -> str:
+    """Return a database's URL without its password and its query, fit to be printed.
+
+    >>> without_password("postgresql://me:secret@host:5432/studies")
+    'postgresql://me@host:5432/studies'
+    """
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=user.partition(":")[0] + at + host, query=""))
+
+
 def _journal(folder: Path) -> StudyStorage:
     path = folder / "journal.log"
     try:
@@ -60,7 +84,7 @@ def _journal(folder: Path) -> StudyStorage:
         storage = JournalStorage(_JournalFile(path))
     except OSError as error:
         raise StorageError(
-            f"the study in '{folder}' cannot be written: {error}. Set tracking.root."
+            f"the study in '{folder}' cannot be written: {error}. Choose another folder."
         ) from None
     except (ValueError, KeyError) as error:
         raise StorageError(f"the study '{path}' cannot be read: {error}.") from None
@@ -150,7 +174,7 @@ def _database(url: str, name: str) -> StudyStorage:
     try:
         url = shared(url)
     except ValueError as error:
-        raise ConfigError(f"sweep.storage='{without_password(url)}': {error}.") from None
+        raise ConfigError(f"storage='{without_password(url)}': {error}.") from None
     host = urlsplit(url).hostname or "the local socket"
     address = url.replace("postgresql://", "postgresql+psycopg://", 1)
     lock_key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
@@ -162,13 +186,13 @@ def _database(url: str, name: str) -> StudyStorage:
             storage = RDBStorage(address, engine_kwargs=options, skip_compatibility_check=False)
     except ModuleNotFoundError:
         raise ConfigError(
-            "sweep.storage: PostgreSQL needs its driver: pip install 'segtune[postgres]'"
+            "a storage in PostgreSQL needs its driver: pip install 'segtune[postgres]'"
         ) from None
     except (SQLAlchemyError, StorageInternalError) as error:
         reason = str(error).splitlines()[0][:200]
         raise StorageError(
             f"the study's database at {host} cannot be reached: {reason}. "
-            "Check sweep.storage, and that the server runs."
+            "Check its address, and that the server runs."
         ) from None
 
     def now() -> float:

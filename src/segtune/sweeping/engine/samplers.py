@@ -7,10 +7,10 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from segtune.sweeping.spec import SweepSpec
+from segtune.sweeping.engine.settings import StudySettings
 
 
-def build_sampler(spec: SweepSpec, asked: int) -> BaseSampler:
+def build_sampler(spec: StudySettings, asked: int) -> BaseSampler:
     """Return the sweep's sampler.
 
     Args:
@@ -46,7 +46,7 @@ def build_sampler(spec: SweepSpec, asked: int) -> BaseSampler:
         return builders[spec.sampler]()
 
 
-def build_pruner(spec: SweepSpec) -> BasePruner:
+def build_pruner(spec: StudySettings) -> BasePruner:
     """Return the sweep's pruner."""
     warmup = spec.pruner_warmup
     median = optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=warmup)

@@ -11,23 +11,20 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from segtune.config.commands import command
-from segtune.config.renamed import current_word
-from segtune.config.schema import TrackingConfig
 from segtune.errors import LeaseLost
-from segtune.sweeping.attempts import enqueue_again, requeue, restore
-from segtune.sweeping.budget import Budget, trial_seconds
-from segtune.sweeping.failures import check_repeated_error
-from segtune.sweeping.identity import check_identity, dataset_fingerprint, study_id
-from segtune.sweeping.lease import identify, is_over
-from segtune.sweeping.records import (
+from segtune.sweeping.engine.attempts import enqueue_again, requeue, restore
+from segtune.sweeping.engine.budget import Budget, trial_seconds
+from segtune.sweeping.engine.failures import check_repeated_error
+from segtune.sweeping.engine.identity import check_identity, study_id
+from segtune.sweeping.engine.lease import identify, is_over
+from segtune.sweeping.engine.records import (
     ERROR,
     FOLDER,
     LEASE,
@@ -42,10 +39,13 @@ from segtune.sweeping.records import (
     count,
     counted_trials,
 )
-from segtune.sweeping.samplers import build_pruner, build_sampler
-from segtune.sweeping.space import Space
-from segtune.sweeping.spec import SweepSpec
-from segtune.sweeping.storage import open_storage
+from segtune.sweeping.engine.samplers import build_pruner, build_sampler
+from segtune.sweeping.engine.settings import StudySettings
+from segtune.sweeping.engine.space import SearchSpace
+from segtune.sweeping.engine.storage import open_storage
+
+SettingsT = TypeVar("SettingsT", bound=StudySettings)
+SpaceT = TypeVar("SpaceT", bound=SearchSpace)
 
 _STOP, _EXHAUSTED = "stop", "exhausted"
 # after so many repeats by the sampler, the space itself is searched for a new configuration
@@ -53,7 +53,7 @@ _MAX_REPEATS = 20
 
 
 @dataclass(frozen=True)
-class Claim:
+class Claim(Generic[SpaceT]):
     """A trial to run.
 
     Attributes:
@@ -65,10 +65,10 @@ class Claim:
     trial: optuna.Trial
     overrides: list[str]
     run: str | None
-    space: Space
+    space: SpaceT
 
 
-class SweepStudy:
+class SweepStudy(Generic[SettingsT]):
     """The study of a sweep, as one process sees it.
 
     Args:
@@ -81,7 +81,7 @@ class SweepStudy:
         StorageError: the storage cannot be read, written or reached.
     """
 
-    def __init__(self, folder: Path, spec: SweepSpec) -> None:
+    def __init__(self, folder: Path, spec: SettingsT) -> None:
         self.folder, self.spec = folder, spec
         self.holder = identify()
         self._claimed_at: dict[int, float] = {}
@@ -100,20 +100,10 @@ class SweepStudy:
             self.id = study_id(self.study, folder)
         self.budget = Budget(self.study, spec.lease)
 
-    @property
-    def dataset(self) -> str | None:
-        """Fingerprint of the dataset at the start; None if no launcher started the study."""
-        return dataset_fingerprint(self.study)
-
     def check_identity(self, facts: Mapping[str, Any]) -> None:
         """Refuse to continue a study whose question, data or code changed; see `identity`."""
         with self.storage.exclusive():
             check_identity(self.study, self.spec, facts)
-
-    def command(self, verb: str) -> str:
-        """Return the command that steers this sweep from another shell."""
-        tracking = TrackingConfig(root=str(self.folder.parent.parent))
-        return command(verb, self.spec.name, tracking=tracking)
 
     def begin(self, words: Sequence[str] = ()) -> None:
         """Start a session: withdraw an earlier stop request, and start to count the budget's time.
@@ -126,12 +116,12 @@ class SweepStudy:
         self.study.set_user_attr(SPEC, self.spec.shareable())
         self.study.set_user_attr(WORDS, list(words) or [self.spec.name])
         self.study.set_user_attr(FOLDER, os.getcwd())  # the words may name paths relative to it
-        if self.spec.budget is not None:
+        if self.spec.budget_seconds is not None:
             with self.storage.exclusive():
                 self._recover()
                 self.budget.begin(self.storage.now())
 
-    def claim(self, space: Space) -> Claim | None:
+    def claim(self, space: SpaceT) -> Claim[SpaceT] | None:
         """Return the next trial to run, or None if no trial is left to start.
 
         Interrupted trials come first. No configuration is handed out twice.
@@ -142,7 +132,8 @@ class SweepStudy:
         with self.storage.exclusive():
             self._recover()
             self._count_time()
-            check_repeated_error(self.counted(), self.spec.name, self.command("retry"))
+            retry = self.spec.retry_command(self.folder)
+            check_repeated_error(self.counted(), self.spec.name, retry)
             counts = self.counts()
             if self.stop_requested():
                 return None
@@ -153,8 +144,8 @@ class SweepStudy:
                 return None
             return self._claim_next(space.recordable(self._recorded_distributions()))
 
-    def _claim_next(self, space: Space) -> Claim | None:
-        tried = self._tried_configurations()
+    def _claim_next(self, space: SpaceT) -> Claim[SpaceT] | None:
+        tried = self._tried_configurations(space)
         for repeats in range(_MAX_REPEATS + 1):
             use_sampler = self.spec.sampler != "grid" and repeats < _MAX_REPEATS
             if not self._has_waiting() and not self._enqueue_next(space, tried, use_sampler):
@@ -163,7 +154,7 @@ class SweepStudy:
             trial = self._start_trial()
             if OVERRIDES in trial.user_attrs:  # an earlier attempt recorded them
                 restore(self.study, trial)
-                overrides = [current_word(word) for word in trial.user_attrs[OVERRIDES]]
+                overrides = space.current(trial.user_attrs[OVERRIDES])
                 return Claim(trial, overrides, trial.user_attrs.get(RUN), space)
             overrides = space.propose(trial)
             if tuple(overrides) not in tried:
@@ -174,7 +165,7 @@ class SweepStudy:
         return None
 
     def _enqueue_next(
-        self, space: Space, tried: Collection[tuple[str, ...]], use_sampler: bool
+        self, space: SearchSpace, tried: Collection[tuple[str, ...]], use_sampler: bool
     ) -> bool:
         """Enqueue the configuration to try next, unless the sampler is to propose it.
 
@@ -295,7 +286,7 @@ class SweepStudy:
 
     def report_alive(self) -> None:
         """Record that a worker of this process is alive; its time counts against the budget."""
-        if self.spec.budget is not None:
+        if self.spec.budget_seconds is not None:
             with self.storage.exclusive():
                 self._count_time()
 
@@ -305,7 +296,7 @@ class SweepStudy:
         return sum(durations) / len(durations) if durations else None
 
     def _count_time(self) -> None:
-        if self.spec.budget is not None:
+        if self.spec.budget_seconds is not None:
             self.budget.sign_of_life(self.storage.now())
 
     def _is_total(self, counts: Counts) -> bool:
@@ -328,12 +319,12 @@ class SweepStudy:
     def _has_waiting(self) -> bool:
         return any(trial.state == TrialState.WAITING for trial in self._trials())
 
-    def _tried_configurations(self) -> set[tuple[str, ...]]:
+    def _tried_configurations(self, space: SearchSpace) -> set[tuple[str, ...]]:
         configurations = set()
         for trial in self._trials():
             words = trial.user_attrs.get(OVERRIDES)
             if words is not None:
-                configurations.add(tuple(current_word(word) for word in words))
+                configurations.add(tuple(space.current(words)))
         return configurations
 
     def _recorded_distributions(self) -> dict[str, list[BaseDistribution]]:

@@ -1,0 +1,39 @@
+"""What earlier sweeps recorded, with the present names of config keys."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from segtune.config.renamed import current_key, current_word
+
+
+def with_current_keys(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a sweep's settings, or a study's identity, with the present names of config keys."""
+    current = dict(data)
+    if isinstance(data.get("search"), Mapping):
+        current["search"] = _rename_keys(data["search"])
+    if isinstance(data.get("overrides"), list):
+        words = data["overrides"]
+        current["overrides"] = [current_word(w) if isinstance(w, str) else w for w in words]
+    if isinstance(data.get("enqueue"), list):
+        items = data["enqueue"]
+        current["enqueue"] = [_rename_keys(i) if isinstance(i, Mapping) else i for i in items]
+    return current
+
+
+def comparable_identity(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a study's identity with the present names of config keys, without the store."""
+    current = with_current_keys(recorded)
+    if recorded.get("overrides"):  # the store changes no result
+        words = current["overrides"]
+        current["overrides"] = [w for w in words if not str(w).startswith("tracking.")]
+    if isinstance(recorded.get("settings"), Mapping):
+        settings = recorded["settings"].items()
+        current["settings"] = {current_key(key): value for key, value in settings}
+    if isinstance(recorded.get("space"), list):
+        parts = [line.partition(": ") for line in recorded["space"]]
+        current["space"] = [f"{current_key(key)}{colon}{text}" for key, colon, text in parts]
+    return current
+
+
+def _rename_keys(values: Mapping[Any, Any]) -> dict[str, Any]:
+    return {current_key(str(key)): value for key, value in values.items()}
