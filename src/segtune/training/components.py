@@ -26,14 +26,12 @@ from segtune.data.sources import open_source, resolved
 from segtune.errors import ConfigError
 from segtune.models.fitting import check_image_size, fitting_parts
 from segtune.models.losses.segmentation import SegmentationLoss
-from segtune.models.pretrained import copy_weights
 from segtune.models.probe import StepFormat
 from segtune.models.tuning import apply_tuning, trainable
 from segtune.runtime.log import Log
 from segtune.tasks.task import Task, task_of
-from segtune.tracking.registry import locate
-from segtune.tracking.store import open_store
 from segtune.training.accumulation import loss_in_parts
+from segtune.training.initial_weights import WORDS, check_weights, find_weights, initial_model
 
 _CHECKED_VAL_SIZES = 4  # at most: each size costs a forward pass, of shapes alone
 
@@ -123,14 +121,15 @@ def prepare(config: RunConfig, say: Log) -> RunComponents:
         DataError: the dataset cannot be used.
     """
     device, task, size = _device(config), task_of(config), config.hp["image_size"]
-    weights = _initial_weights(config, task)
+    weights = find_weights(config, task)
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     source = open_source(config.dataset, say)
     config = _self_contained(config, source)
     classes = task.classes(source)
-    model = _initial_model(config, task, classes, weights, say)
+    model = initial_model(config, task, classes.names, weights, say)
+    apply_tuning(config.tuning, model, str(config.hp.get("pretrained_weights", "none")))
     train = task.load(source, "train", size, cache=config.cache, say=say)
     val = task.load(source, "val", size, stored_masks=True, cache=config.cache, say=say)
     check_learnable(source, train, classes.names)
@@ -153,7 +152,7 @@ def prepare(config: RunConfig, say: Log) -> RunComponents:
 def _self_contained(config: RunConfig, source: Source) -> RunConfig:
     """The config to record: valid in any working folder, and without its class and split files."""
     weights, hp = config.hp.get("pretrained_weights"), dict(config.hp)
-    if isinstance(weights, str) and weights not in ("none", "imagenet") and Path(weights).exists():
+    if isinstance(weights, str) and weights not in WORDS and Path(weights).exists():
         hp["pretrained_weights"] = str(Path(weights).absolute())
     return config.model_copy(update={"dataset": resolved(config.dataset, source), "hp": hp})
 
@@ -231,13 +230,8 @@ def check_start(config: RunConfig, with_weights: bool = True) -> None:
         ConfigError: the device is missing, or the weights cannot be loaded.
     """
     _device(config)
-    task = task_of(config)
-    if not with_weights:
-        return
-    if config.hp.get("pretrained_weights") == "imagenet":
-        task.build(config.template["model"], 2, pretrained=True)
-    else:
-        _initial_weights(config, task)
+    if with_weights:
+        check_weights(config, task_of(config))
 
 
 def _device(config: RunConfig) -> torch.device:
@@ -247,44 +241,6 @@ def _device(config: RunConfig) -> torch.device:
             "trainer.accelerator=gpu: torch finds no CUDA device. Use trainer=cpu or trainer=auto."
         )
     return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def _initial_weights(config: RunConfig, task: Task) -> Path | None:
-    """Locate the file or folder of the initial weights.
-
-    Returns:
-        None for random weights and for those of the model hub.
-
-    Raises:
-        ConfigError: the weights do not exist. This comes before any data is downloaded or read.
-    """
-    weights, dataset = str(config.hp.get("pretrained_weights", "none")), config.dataset
-    if weights in ("none", "imagenet"):
-        root = Path(dataset.root).expanduser() if dataset.root else None
-        is_local = dataset.source == "folder" and root is not None and root.exists()
-        if weights == "imagenet" and dataset.source != "street" and not is_local:
-            task.build(config.template["model"], 2, pretrained=True)
-        return None
-    if weights.startswith(("models:/", "runs:/")):
-        return locate(weights, open_store(config.tracking)).folder
-    path = Path(weights).expanduser()
-    if not path.exists():
-        raise ConfigError(
-            f"hp.pretrained_weights={weights}: no such file or folder. Give a safetensors file, a "
-            "segmenter folder, models:/NAME@champion, runs:/ID, imagenet or none."
-        )
-    return locate(str(path)).folder if path.is_dir() else path
-
-
-def _initial_model(
-    config: RunConfig, task: Task, classes: ClassTable, weights: Path | None, say: Log
-) -> nn.Module:
-    name = str(config.hp.get("pretrained_weights", "none"))
-    model = task.build(config.template["model"], len(classes), pretrained=name == "imagenet")
-    if weights is not None:
-        say(f"took {copy_weights(model, weights, classes.names)} tensors from {name}")
-    apply_tuning(config.tuning, model, name)
-    return model
 
 
 def build_augment(config: RunConfig, train: Decoded, num_classes: int) -> Augment:
