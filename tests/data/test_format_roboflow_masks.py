@@ -61,7 +61,7 @@ def test_an_image_without_a_mask_is_left_out_with_a_word(tmp_path):
     words = []
     result = import_dataset(tmp_path / "set", tmp_path / "out", say=words.append)
     assert sum(result.counts.values()) == 3
-    assert "1 images have no mask and were left out: photo_1.png" in "\n".join(words)
+    assert "1 images have no mask and were left out: 'photo_1.png'" in "\n".join(words)
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ SHAPES = {
     "turned box": lambda value: shapes.turned_box(1, 1, 2, 3, value),
     "ellipse": lambda value: shapes.ellipse(1, 1, value, 3),
     "circle": lambda value: shapes.circle(1, value, 3, "outline"),
-    "small mask": lambda value: shapes.pasted(np.ones((2, 2), bool), value, 1),
+    "small mask": lambda value: shapes.pasted(lambda: np.ones((2, 2), bool), value, 1),
     "runs": lambda value: shapes.pasted_runs([1, 3], [value, 0, 2, 2]),
 }
 

@@ -53,14 +53,17 @@ def test_folders_name_a_split_and_file_names_do_not(path, split):
 def test_no_format_takes_a_split_from_an_images_own_name(word, tmp_path):
     name = f"{word}_0"
     save(tmp_path / "labelme" / f"{name}.png")
-    content = {"imagePath": f"{name}.png", "shapes": []}
+    shape = {"label": "car", "points": [[1, 1], [6, 1], [6, 6]]}
+    content = {"imagePath": f"{name}.png", "shapes": [shape]}
     (tmp_path / "labelme" / f"{name}.json").write_text(json.dumps(content))
     save(tmp_path / "cvat" / "images" / f"{name}.png")
-    node = f'<image name="{name}.png" width="8" height="8"/>'
+    node = '<polygon label="car" points="1,1;6,1;6,6"/>'
+    node = f'<image name="{name}.png" width="8" height="8">{node}</image>'
     (tmp_path / "cvat" / "annotations.xml").write_text(f"<annotations>{node}</annotations>")
     save(tmp_path / "coco" / f"{name}.png")
     rows = [{"id": 1, "file_name": f"{name}.png"}]
-    coco = {"images": rows, "annotations": [], "categories": [{"id": 1, "name": "car"}]}
+    area = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[1, 1, 6, 1, 6, 6]]}
+    coco = {"images": rows, "annotations": [area], "categories": [{"id": 1, "name": "car"}]}
     (tmp_path / "coco" / "a.json").write_text(json.dumps(coco))
     save(tmp_path / "instances" / name / "images" / f"{name}.png")
     save(tmp_path / "instances" / name / "masks" / "1.png")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from segtune.data.formats.yolo_images import find_images, label_file, unlabelled_note
+from segtune.data.formats.yolo_images import find_images, label_file, refuse_unlabelled
 from segtune.errors import DataError
 
 
@@ -96,7 +96,7 @@ def test_labels_lie_mirrored_flat_or_beside(image, labels, tmp_path):
     assert label_file(tmp_path, image) == tmp_path / labels
 
 
-def test_images_without_labels_are_counted_and_refused_if_all_are(tmp_path):
-    assert "1 of 2 images have no label file" in unlabelled_note(tmp_path, ["a.jpg"], 2)[0]
+def test_images_without_labels_are_refused_if_all_are(tmp_path):
+    refuse_unlabelled(tmp_path, ["images/a.jpg"], 2)
     with pytest.raises(DataError, match="none of its 1 images .* labels/a.txt"):
-        unlabelled_note(tmp_path, ["images/a.jpg"], 1)
+        refuse_unlabelled(tmp_path, ["images/a.jpg"], 1)

@@ -20,7 +20,7 @@ from segtune.data.formats.areas import (
     areas_of,
     class_rows,
 )
-from segtune.data.formats.faults import reading
+from segtune.data.formats.faults import LeftOut, reading
 from segtune.data.formats.finding import FileFinder, folder_split, image_name
 from segtune.data.formats.run_lengths import Bits
 from segtune.data.formats.shapes import Draw
@@ -121,8 +121,11 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         images = [_without_split(image) for image in images]
     all_areas = areas_of(images)
     names = _sorted_names({str(area.concept) for area in all_areas})
-    notes = [f"'{path}' was not read" for path in _tables(root) if path.stem.startswith(_EXAMPLE)]
-    return Annotations(class_rows(names, all_areas, options), images, notes)
+    left_out = LeftOut()
+    for path in _tables(root):
+        if path.stem.startswith(_EXAMPLE):
+            left_out.add("tables are examples of a submission and were not read", f"'{path}'")
+    return Annotations(class_rows(names, all_areas, options), images, left_out.notes())
 
 
 def _without_split(image: LabelledImage) -> LabelledImage:

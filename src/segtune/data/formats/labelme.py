@@ -160,8 +160,7 @@ def _shape(row: Mapping[str, Any], where: str, rule: PolygonRule) -> Draw:
         return shapes.circle(x, y, float(np.hypot(edge_x - x, edge_y - y)), rule)
     if kind == "mask":
         data = _decode_base64(row["mask"], f"{where}.mask")
-        bits = read_mask(data, f"{where}.mask") > 0
-        return shapes.pasted(bits, *points[0])
+        return shapes.pasted(lambda: read_mask(data, "mask") > 0, *points[0])
     raise ValueError(f"it is a {kind}; polygon, rotation, rectangle, circle and mask are read")
 
 

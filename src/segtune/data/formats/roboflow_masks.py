@@ -15,6 +15,7 @@ from segtune.data.formats.areas import (
     annotation_options,
     class_rows,
 )
+from segtune.data.formats.faults import LeftOut
 from segtune.data.formats.finding import FileFinder, folder_split, image_name
 from segtune.data.reading.images import IMAGE_SUFFIXES, read_mask
 from segtune.data.source.files import walk
@@ -50,7 +51,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     class_ids = {str(row["name"]): index for index, row in enumerate(classes)}
     finder = FileFinder(root, options.relocate)
     images: list[LabelledImage] = []
-    without_mask: list[str] = []
+    left_out = LeftOut()
     for folder, names in tables.items():
         ids = {value: class_ids[name] for value, name in names.items()}
         files = [file for file in walk(folder, IMAGE_SUFFIXES) if "/" not in file]
@@ -66,18 +67,9 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
             images.append(LabelledImage(name, image, split, mask=reader, group=group))
         for file in files:
             if not file.endswith(_END) and file.rpartition(".")[0] not in masks:
-                without_mask.append((folder / file).relative_to(root).as_posix())
-    return Annotations(classes, images, _notes(without_mask))
-
-
-def _notes(without_mask: list[str]) -> list[str]:
-    if not without_mask:
-        return []
-    more = ", …" if len(without_mask) > 3 else ""
-    return [
-        f"{len(without_mask)} images have no mask and were left out: "
-        f"{', '.join(without_mask[:3])}{more}"
-    ]
+                place = (folder / file).relative_to(root).as_posix()
+                left_out.add("images have no mask and were left out", f"'{place}'")
+    return Annotations(classes, images, left_out.notes())
 
 
 def _class_names(path: Path) -> dict[int, str]:

@@ -154,11 +154,19 @@ def circle(x: float, y: float, radius: float, rule: PolygonRule) -> Draw:
     return with_outline
 
 
-def pasted(bits: Bits, left: float, top: float) -> Draw:
-    """A small mask at a place of the image; the part outside the image is cut off."""
+def pasted(read: Callable[[], Bits], left: float, top: float) -> Draw:
+    """A small mask at a place of the image; the part outside the image is cut off.
+
+    Args:
+        read: returns the mask; called by each drawing, so that not all masks are in memory.
+    """
     column, row = map(round, finite([left, top]))
 
     def draw(height: int, width: int) -> Bits:
+        try:
+            bits = read()
+        except DataError as error:  # its place in the annotations is added where it is drawn
+            raise ValueError(str(error).rstrip(".")) from None
         canvas = np.zeros((height, width), bool)
         y, x = max(row, 0), max(column, 0)
         part = bits[y - row :, x - column :][: max(0, height - y), : max(0, width - x)]
@@ -178,7 +186,7 @@ def pasted_runs(runs: object, box: Sequence[float]) -> Draw:
                 f"its mask is {columns} x {rows} pixels, larger than its image of "
                 f"{width} x {height}"
             )
-        return pasted(fill_runs(runs, rows, columns), left, top)(height, width)
+        return pasted(lambda: fill_runs(runs, rows, columns), left, top)(height, width)
 
     return draw
 

@@ -1,14 +1,12 @@
 """Supervisely: `meta.json`, and `ann/IMAGE.json` beside `img/IMAGE`, with polygons and bitmaps."""
 
 import base64
-import io
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from segtune.config.dataset_schema import AnnotationsConfig, DatasetConfig
 from segtune.data.formats import shapes
@@ -28,6 +26,7 @@ from segtune.data.formats.faults import LeftOut, reading
 from segtune.data.formats.finding import FileFinder, folder_split, image_name, json_files
 from segtune.data.formats.run_lengths import Bits
 from segtune.data.formats.shapes import Draw, PolygonRule
+from segtune.data.reading.decoding import decode_file
 from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.source.files import read_json
 
@@ -123,7 +122,8 @@ def _shape(kind: str, row: Mapping[str, Any], rule: PolygonRule) -> Draw:
         return shapes.polygons([[x1, y1, x2, y1, x2, y2, x1, y2]], rule)
     if kind == "bitmap":
         left, top = row["bitmap"]["origin"]
-        return shapes.pasted(_decode_bitmap(row["bitmap"]["data"]), left, top)
+        data = _unpack(row["bitmap"]["data"])
+        return shapes.pasted(lambda: _decode_bitmap(data), left, top)
     raise ValueError(f"it is a {kind}; polygon, rectangle and bitmap are read")
 
 
@@ -144,14 +144,17 @@ def _flat(points: list[list[float]]) -> list[float]:
     return flat
 
 
-def _decode_bitmap(text: str) -> Bits:
-    """Decode a bitmap: a PNG, packed by zlib, in base64; opaque or bright pixels belong to it."""
+def _unpack(text: str) -> bytes:
+    """The PNG of a bitmap, which is packed by zlib in base64."""
     try:
-        unpacker = zlib.decompressobj()
-        data = unpacker.decompress(base64.b64decode(text), _MOST_BYTES)
-        with Image.open(io.BytesIO(data)) as picture:
-            if "A" in picture.getbands() or "transparency" in picture.info:
-                return np.asarray(picture.convert("RGBA").getchannel("A"), np.uint8) > 0
-            return np.asarray(picture.convert("RGB"), np.uint8).max(2) > 0
-    except (zlib.error, OSError, Image.DecompressionBombError) as error:
+        return zlib.decompressobj().decompress(base64.b64decode(text), _MOST_BYTES)
+    except zlib.error as error:
         raise ValueError(f"its bitmap is no PNG packed by zlib in base64 ({error})") from None
+
+
+def _decode_bitmap(data: bytes) -> Bits:
+    """The pixels of a bitmap: those of its PNG that are opaque, or else bright."""
+    picture = decode_file(data, "bitmap", upright=False)
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        return np.asarray(picture.convert("RGBA").getchannel("A"), np.uint8) > 0
+    return np.asarray(np.asarray(picture.convert("RGB"), np.uint8).max(2) > 0, bool)

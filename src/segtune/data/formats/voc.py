@@ -153,10 +153,10 @@ class _ColorMask:
             ids[is_class], is_known = class_id, is_known | is_class
         if not is_known.all():
             colors, counts = np.unique(pixels[~is_known], axis=0, return_counts=True)
-            color = ",".join(map(str, colors[counts.argmax()].tolist()))
+            most_frequent = ",".join(map(str, colors[counts.argmax()].tolist()))
             raise DataError(
                 f"mask '{self.path}' holds {len(colors)} colours that labelmap.txt does not name, "
-                f"{counts.sum():,} px, most often {color}. Add the class to labelmap.txt, or "
-                f"ignore it: 'dataset.ignore_colors=[[{color}]]'."
+                f"{counts.sum():,} px, most often {most_frequent}. Add the class to labelmap.txt, "
+                f"or ignore it: 'dataset.ignore_colors=[[{most_frequent}]]'."
             )
         return ids

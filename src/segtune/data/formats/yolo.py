@@ -20,7 +20,7 @@ from segtune.data.formats.faults import LeftOut
 from segtune.data.formats.finding import image_name
 from segtune.data.formats.run_lengths import Bits
 from segtune.data.formats.shapes import Draw, PolygonRule, polygons
-from segtune.data.formats.yolo_images import find_images, label_file, unlabelled_note
+from segtune.data.formats.yolo_images import find_images, label_file, refuse_unlabelled
 from segtune.data.source.files import read_mapping, walk
 from segtune.data.source.text import read_text
 from segtune.errors import DataError
@@ -63,6 +63,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         areas: list[Area] = []
         if labels is None:
             unlabelled.append(file)
+            left_out.add("images have no label file and become background", f"'{file}'")
         elif image_of.setdefault(labels, file) != file:
             raise DataError(
                 f"'{labels}' would be the labels of two images, '{image_of[labels]}' and '{file}'. "
@@ -73,11 +74,11 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
             areas = _read_areas(labels, names, rule)
         images.append(LabelledImage(image_name(image, named.top), image, split, areas))
     for file in sorted(unused):
-        left_out.add("label files belong to no image that is read", f"'{file}'")
-    notes = [*named.notes, *unlabelled_note(named.top, unlabelled, len(images)), *left_out.notes()]
+        left_out.add("label files belong to no image and were left out", f"'{file}'")
+    refuse_unlabelled(named.top, unlabelled, len(images))
     all_areas = areas_of(images)
     rows = class_rows(list(names.values()), all_areas, options)
-    return Annotations(rows, images, notes)
+    return Annotations(rows, images, [*named.notes, *left_out.notes()])
 
 
 def class_names(table: Path) -> dict[int, str]:

@@ -79,24 +79,18 @@ def label_file(top: Path, file: str) -> Path | None:
     return next((top / place for place in _label_places(file) if (top / place).is_file()), None)
 
 
-def unlabelled_note(top: Path, unlabelled: Sequence[str], num_images: int) -> list[str]:
-    """The note on images without a label file.
+def refuse_unlabelled(top: Path, unlabelled: Sequence[str], num_images: int) -> None:
+    """Refuse images of which none has a label file.
 
     Raises:
-        DataError: no image has one.
+        DataError: all are unlabelled.
     """
-    if not unlabelled:
-        return []
-    example = unlabelled[0]
-    if len(unlabelled) == num_images:
+    if unlabelled and len(unlabelled) == num_images:
+        example = unlabelled[0]
         raise DataError(
             f"'{top}': none of its {num_images} images has a label file; for '{example}' it would "
             f"be {' or '.join(_label_places(example))}. Put the labels there."
         )
-    return [
-        f"{len(unlabelled)} of {num_images} images have no label file and become background, "
-        f"e.g. '{example}'"
-    ]
 
 
 def _label_places(file: str) -> list[str]:

@@ -45,7 +45,7 @@ def read_array(source: str | Path | bytes | bytearray, name: str) -> NDArray[Any
         raise DataError(f"mask '{name}' cannot be read as a NumPy array: {error}") from None
     if array.ndim == 3 and 1 in (array.shape[0], array.shape[2]):
         array = array[0] if array.shape[0] == 1 else array[..., 0]
-    return array.astype(np.uint8) if array.dtype == bool else array
+    return np.asarray(array, np.uint8 if array.dtype == bool else array.dtype)
 
 
 def _header(file: io.BytesIO) -> tuple[tuple[int, ...], np.dtype[Any]]:

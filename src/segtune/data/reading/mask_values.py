@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from segtune.data.reading.arrays import ARRAY, is_array, read_array
 from segtune.data.reading.decoding import decode, open_image, turn_to_page
@@ -177,5 +177,5 @@ def _stored_bits(image: Image.Image) -> int:
         return int(bits[0] if isinstance(bits, tuple) else bits)
     if image.format != "PNG" or image.mode != "L":
         return 0
-    raw_mode = str(image.tile[0][3]) if getattr(image, "tile", None) else ""
-    return int(raw_mode.partition(";")[2] or 0)
+    tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
+    return int(str(tiles[0].args).partition(";")[2] or 0) if tiles else 0
