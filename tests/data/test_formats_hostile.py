@@ -37,6 +37,16 @@ def write_yolo(root: Path) -> None:
     (root / "data.yaml").write_text("train: images/train\nnames:\n  0: car\n  1: tree\n")
 
 
+def write_cvat_video(root: Path) -> None:
+    save_photos(root, 1)[0].rename(root / "frame_000001.png")
+    box = '<box frame="{}" xtl="1" ytl="1" xbr="{}" ybr="9" rotation="5" outside="0"/>'
+    polygon = '<polygon frame="{}" points="1,1;9,1;9,{}" outside="0"/>'
+    tracks = ""
+    for shape in (box, polygon):
+        tracks += f'<track id="1" label="car">{shape.format(0, 9)}{shape.format(2, 12)}</track>'
+    (root / "a.xml").write_text(f"<annotations>{tracks}</annotations>")
+
+
 def with_polygon(write: Callable[[Path, list[Any]], None]) -> Callable[[Path], None]:
     def write_set(root: Path) -> None:
         save_photos(root, 1)
@@ -50,6 +60,7 @@ SETS: dict[str, Callable[[Path], None]] = {
     **{f"{name}_polygons": with_polygon(write) for name, write in POLYGON_SETS.items()},
     "coco_crowds": write_coco_crowds,
     "voc_colors": write_voc_colors,
+    "cvat_video": write_cvat_video,
     "yolo": write_yolo,
 }
 

@@ -74,7 +74,8 @@ class LabelledImage:
         split: None if the annotations name none.
         size: (height, width) in the annotations; None for the image's own.
         mask: returns class ids and 255, (H, W); an image with a mask has no areas.
-        data: the image's bytes, where the annotations hold them and no file does.
+        data: returns the image's bytes, where no image file holds them; `image` then only gives
+            the name and suffix of the file to write.
     """
 
     name: str
@@ -84,7 +85,7 @@ class LabelledImage:
     size: tuple[int, int] | None = None
     mask: Callable[[], NDArray[np.uint8]] | None = None
     group: str | None = None
-    data: bytes | None = None
+    data: Callable[[], bytes] | None = None
 
 
 @dataclass(frozen=True)

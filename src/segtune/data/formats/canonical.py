@@ -218,13 +218,14 @@ class _ImageWriter:
         Args:
             with_overlaps: count hidden pixels, which takes time.
         """
-        mask, finer, hidden = self._masks(image, with_overlaps)
+        data = image.data() if image.data is not None else None
+        mask, finer, hidden = self._masks(image, data, with_overlaps)
         split = image.split or _UNDIVIDED
         suffix = image.image.suffix.lower()
         target = self.folder / "images" / split / f"{image.name}{suffix}"
         target.parent.mkdir(parents=True, exist_ok=True)
-        if image.data is not None:
-            target.write_bytes(image.data)
+        if data is not None:
+            target.write_bytes(data)
         else:
             self._place(image.image, target)
         _save(self.folder / "masks" / split / f"{image.name}.png", mask)
@@ -233,12 +234,13 @@ class _ImageWriter:
         return np.bincount(mask.ravel(), minlength=256)[: len(self.classes)] > 0, hidden
 
     def _masks(
-        self, image: LabelledImage, with_overlaps: bool
+        self, image: LabelledImage, data: bytes | None, with_overlaps: bool
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, Counts]:
         """Class ids and finer ids of the image as it is shown, upright; and hidden pixels."""
         hidden = no_pixels(len(self.classes))
-        source = image.data if image.data is not None else image.image
-        height, width, orientation = stored_size(source, str(image.image))
+        height, width, orientation = stored_size(
+            image.image if data is None else data, str(image.image)
+        )
         stored = (height, width)
         upright = stored[::-1] if orientation >= 5 else stored
         if image.mask is not None:

@@ -1,7 +1,9 @@
-"""CVAT: "CVAT for images" XML, with polygons, boxes, ellipses and masks."""
+"""CVAT: its XML for images and for video, with polygons, boxes, ellipses and masks."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from xml.etree.ElementTree import Element
 
 from segtune.config.dataset_schema import AnnotationsConfig, DatasetConfig
 from segtune.data.formats import shapes
@@ -18,12 +20,16 @@ from segtune.data.formats.areas import (
     finer_of,
     has_area,
 )
+from segtune.data.formats.cvat_frames import frames_of
+from segtune.data.formats.cvat_tracks import coordinates, shapes_by_frame
 from segtune.data.formats.faults import LeftOut, reading
 from segtune.data.formats.finding import FileFinder, folder_split, image_name, split_in
 from segtune.data.formats.shapes import Draw, PolygonRule
 from segtune.data.source.files import walk
 from segtune.data.source.text import read_xml, xml_tag
 from segtune.errors import DataError
+
+_PARTS = 10  # of a video that is alone
 
 
 def find_files(root: Path) -> list[Path]:
@@ -46,21 +52,12 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         tree = _parse(path)
         for name, color in _label_colors(tree).items():
             colors.setdefault(name, color)
-        for node in tree.iter("image"):
-            where = f"'{path}' image '{node.get('name')}'"
-            areas = _areas(node, where, options, left_out)
-            file_name = str(node.get("name"))
-            split = split_in(node.get("subset") or "")
-            split = split or folder_split(file_name)
-            split = split or split_in(str(path.relative_to(root)))
-            image = finder.find(file_name, f"{where} name", path.parent, split)
-            with reading(where):
-                size = (int(node.get("height") or 0), int(node.get("width") or 0))
-            images.append(
-                LabelledImage(
-                    image_name(image, root), image, split, areas, size if all(size) else None
-                )
-            )
+        if tree.find("track") is not None:
+            images += _frames(tree, path, root, options, left_out)
+        else:
+            images += _images(tree, path, finder, options, left_out)
+    if len({(image.group, image.split) for image in images}) == 1:
+        images = _in_parts(images)
     all_areas = areas_of(images)
     names = [*colors, *sorted({str(area.concept) for area in all_areas} - set(colors))]
     known_colors = {name: color for name, color in colors.items() if color is not None}
@@ -68,21 +65,73 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     return Annotations(rows, images, left_out.notes())
 
 
-def _parse(path: Path) -> Any:
+def _images(
+    tree: Element, path: Path, finder: FileFinder, options: AnnotationsConfig, left_out: LeftOut
+) -> list[LabelledImage]:
+    """The images of a file of the form for images."""
+    images = []
+    for node in tree.iter("image"):
+        where = f"'{path}' image '{node.get('name')}'"
+        areas = _areas(node, where, options, left_out)
+        file_name = str(node.get("name"))
+        split = split_in(node.get("subset") or "")
+        split = split or folder_split(file_name)
+        split = split or split_in(str(path.relative_to(finder.root)))
+        image = finder.find(file_name, f"{where} name", path.parent, split)
+        with reading(where):
+            size = (int(node.get("height") or 0), int(node.get("width") or 0))
+        name = image_name(image, finder.root)
+        images.append(LabelledImage(name, image, split, areas, size if all(size) else None))
+    return images
+
+
+def _frames(
+    tree: Element, path: Path, root: Path, options: AnnotationsConfig, left_out: LeftOut
+) -> list[LabelledImage]:
+    """The frames of a file of the form for video; all of one file are one group."""
+    frames = frames_of(tree, path, root)
+    numbers = [frame.number for frame in frames]
+    shapes_of, without_image = shapes_by_frame(tree, path, numbers)
+    for number in without_image:
+        left_out.add("frames with shapes have no image and were left out", f"'{path}' {number}")
+    split = split_in(path.relative_to(root).as_posix())
+    group = image_name(path, root)
+    with reading(f"'{path}' meta, original_size"):
+        texts = [tree.findtext(f"meta//original_size/{key}") for key in ("height", "width")]
+        size = (int(texts[0]), int(texts[1])) if texts[0] and texts[1] else None
+    images = []
+    for frame in frames:
+        where = f"'{path}' frame {frame.number}"
+        areas = _areas(shapes_of[frame.number], where, options, left_out)
+        name = image_name(frame.image, root)
+        images.append(LabelledImage(name, frame.image, split, areas, size, None, group, frame.data))
+    return images
+
+
+def _in_parts(images: list[LabelledImage]) -> list[LabelledImage]:
+    """The frames of a lone video without a split, in ten groups of frames that follow each other.
+
+    Frames beside each other look alike: divided one by one, val would show images of train.
+    """
+    if images[0].group is None or images[0].split is not None:
+        return images
+    parts = []
+    for index, image in enumerate(images):
+        part = index * _PARTS // len(images)
+        parts.append(replace(image, group=f"{image.group}_part{part}"))
+    return parts
+
+
+def _parse(path: Path) -> Element:
     if b"<!ENTITY" in path.read_bytes():
         raise DataError(
             f"'{path}' defines XML entities, which annotations do not need; "
             "they are not expanded. Remove them."
         )
-    tree = read_xml(path)
-    if tree.find("track") is not None:
-        raise DataError(
-            f"'{path}' is CVAT's form for video, with tracks; export it as 'CVAT for images 1.1'."
-        )
-    return tree
+    return read_xml(path)
 
 
-def _label_colors(tree: Any) -> dict[str, list[int] | None]:
+def _label_colors(tree: Element) -> dict[str, list[int] | None]:
     """Class name -> RGB, or None without a colour; the first of several counts."""
     colors: dict[str, list[int] | None] = {}
     for label in tree.iter("label"):
@@ -93,11 +142,11 @@ def _label_colors(tree: Any) -> dict[str, list[int] | None]:
 
 
 def _areas(
-    image: Any, image_where: str, options: AnnotationsConfig, left_out: LeftOut
+    nodes: Iterable[Element], image_where: str, options: AnnotationsConfig, left_out: LeftOut
 ) -> list[Area]:
     rule: PolygonRule = "outline" if options.polygons == "outline" else "coco"
     areas = []
-    shape_nodes = [node for node in image if node.tag != "tag"]
+    shape_nodes = [node for node in nodes if node.tag != "tag"]
     for index, node in enumerate(shape_nodes):
         where = f"{image_where} shape {index} ({node.tag})"
         if not has_area(node.tag):
@@ -118,22 +167,7 @@ def _areas(
     return areas
 
 
-def _coordinates(text: str) -> list[float]:
-    """The numbers x, y, x, y, … of a text `x,y;x,y;…`.
-
-    Raises:
-        ValueError: a point has another count of numbers.
-    """
-    numbers: list[float] = []
-    for point in text.split(";"):
-        x, comma, y = point.partition(",")
-        if not comma or "," in y:
-            raise ValueError(f"its point '{point.strip()}' is not two numbers x,y")
-        numbers += [float(x), float(y)]
-    return numbers
-
-
-def _shape(node: Any, rule: PolygonRule) -> Draw | None:
+def _shape(node: Element, rule: PolygonRule) -> Draw | None:
     """The shape of a node; None for a polygon of fewer than three points."""
 
     def numbers(*attributes: str) -> list[float]:
@@ -141,7 +175,7 @@ def _shape(node: Any, rule: PolygonRule) -> Draw | None:
 
     degrees = float(node.get("rotation") or 0)
     if node.tag == "polygon":
-        points = _coordinates(node.attrib["points"])
+        points = coordinates(node.attrib["points"])
         return shapes.polygons([points], rule) if shapes.has_points(points) else None
     if node.tag == "box":
         left, top, right, bottom = numbers("xtl", "ytl", "xbr", "ybr")

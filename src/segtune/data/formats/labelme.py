@@ -3,6 +3,7 @@
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def _labelled_image(
         if not content.get("imageData"):
             raise
         image = path.with_suffix(".png")
-        data = _decode_base64(content["imageData"], f"'{path}' imageData")
+        data = partial(_decode_base64, content["imageData"], f"'{path}' imageData")
     has_size = content.get("imageHeight") and content.get("imageWidth")
     with reading(f"'{path}' imageHeight, imageWidth"):
         size = (int(content["imageHeight"]), int(content["imageWidth"])) if has_size else None

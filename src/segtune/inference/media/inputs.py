@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 from PIL import Image, UnidentifiedImageError
 
 from segtune.data.reading.images import IMAGE_SUFFIXES
+from segtune.data.reading.video_frames import VIDEO_SUFFIXES
 from segtune.errors import DataError
-from segtune.inference.media.video import VIDEO_SUFFIXES
 
 STANDARD_INPUT = "-"
 

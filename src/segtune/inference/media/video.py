@@ -12,12 +12,10 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
+from segtune.data.reading.video_frames import upright_frame
 from segtune.errors import DataError
 from segtune.runtime.atomic import atomic_file
 
-VIDEO_SUFFIXES = tuple(
-    ".mp4 .mov .mkv .avi .webm .m4v .mpg .mpeg .ts .mts .wmv .flv .ogv .3gp".split()
-)
 _TOLERANCE = 0.25  # seconds by which a container may overstate the duration
 _MP4_SOUND = ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac")
 _BT709 = 1  # code of ITU-T H.273 for matrix, primaries and transfer function
@@ -99,7 +97,7 @@ class Video:
                     time = float(clock - first_clock)
                     decoded_seconds = max(decoded_seconds, time + self._duration(frame))
                     if self.sample_ms is None or time * 1000 >= due_ms - 1e-6:
-                        yield VideoFrame(number, time, _upright(frame), clock)
+                        yield VideoFrame(number, time, upright_frame(frame), clock)
                         if self.sample_ms:
                             next_ms = (time * 1000 // self.sample_ms + 1) * self.sample_ms
                             due_ms = max(due_ms + self.sample_ms, next_ms)
@@ -252,23 +250,6 @@ class _Sound:
         if self._encoder is not None:
             self._output.mux(self._encoder.encode(None))
         self._input.close()
-
-
-def _upright(frame: Any) -> NDArray[np.uint8]:
-    """Return the frame as players show it: turned and mirrored by its display matrix.
-
-    The matrix (ISO 14496-12, 6.2.2) maps a pixel (x, y) to (a x + c y, b x + d y), up to a shift.
-    """
-    image = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return image
-    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
-    across, down = a, d
-    if abs(b) > abs(a):
-        image, across, down = image.transpose(1, 0, 2), c, b
-    image = image[:, ::-1] if across < 0 else image
-    return np.ascontiguousarray(image[::-1] if down < 0 else image)
 
 
 def _stated_duration(container: Any, stream: Any) -> float | None:
