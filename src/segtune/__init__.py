@@ -26,12 +26,14 @@ __all__ = [
     "import_dataset",
     "list_entries",
     "load",
+    "load_plugins",
     "plan_sweep",
     "predict",
     "promote",
     "promote_workflow",
     "rank_labels",
     "read_image",
+    "register",
     "retry",
     "rollback",
     "status",
@@ -64,12 +66,16 @@ if TYPE_CHECKING:
     from segtune.api.importing import import_dataset
     from segtune.api.prediction import load, predict, promote_workflow, workflow
     from segtune.data.reading.images import read_image
+    from segtune.plugins.loading import load_plugins
+    from segtune.plugins.registry import register
 
 _MODULES = {
     "segtune.api.datasets": ("check", "export", "rank_labels"),
     "segtune.api.importing": ("import_dataset",),
     "segtune.api.prediction": ("load", "predict", "promote_workflow", "workflow"),
     "segtune.data.reading.images": ("read_image",),
+    "segtune.plugins.loading": ("load_plugins",),
+    "segtune.plugins.registry": ("register",),
 }
 """Module -> public functions; `segtune.api.experiments` holds the others."""
 

@@ -41,7 +41,7 @@ def test_a_typo_is_answered_with_the_nearest_name_in_under_two_seconds(override,
         ("trainer.threads=0", "greater than or equal to 1"),
         ("loss.stride=2", "1 or 4"),
         ("scheduler.warmup=1.5", "less than or equal to 1"),
-        ("loss.terms={hinge:1}", "'lovasz'"),
+        ("loss.terms={hinge:1}", "known: .*lovasz"),
         (
             "loss.points=64",
             "points=64 changes the masks term, and terms names cross_entropy, lovasz alone",

@@ -13,7 +13,7 @@ ROOT = Path(segtune.__file__).parent
 # from top to bottom: a room imports only rooms further down
 ROOMS = (
     "__main__ cli api __init__ report sweeping training evaluation tracking tasks inference data "
-    "models measure config runtime classes errors"
+    "models measure config plugins runtime classes errors"
 ).split()
 HEAVY = {
     "mlflow": {"tracking"},
@@ -25,6 +25,7 @@ NO_TORCH = {
     "cli",
     "api",
     "config",
+    "plugins",
     "runtime",
     "classes",
     "errors",

@@ -7,7 +7,7 @@ from timm.models.resnet import BasicBlock
 from segtune.errors import ConfigError
 from segtune.models.build import build
 from segtune.models.networks.swift import Swift
-from segtune.models.networks.table import ARCHITECTURES
+from segtune.plugins.registry import parts
 
 SWIFT = {"architecture": "Swift", "encoder": "narrow_resnet", "width": 16}
 
@@ -119,7 +119,7 @@ ENCODERS = {
 
 
 @pytest.mark.parametrize("size", [(64, 96), (61, 83), (100, 130)])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", sorted(parts("architecture")))
 def test_resized_logits_keep_their_place_at_every_stride(architecture, size):
     """Places replace the logits of the network; each resized logit must name its own centre."""
     for encoder in ENCODERS.get(architecture, ["resnet18", "mobilenetv3_large_100"]):

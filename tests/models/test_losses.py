@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from segmentation_models_pytorch.losses import LovaszLoss
 
 from segtune.config.schema import LossConfig
+from segtune.models.losses.cross_entropy import class_weights
 from segtune.models.losses.lovasz import lovasz_softmax
 from segtune.models.losses.masks import MaskClassificationLoss
-from segtune.models.losses.segmentation import SegmentationLoss, class_weights
+from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.models.networks.network import Masks
 
 LOGITS = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))

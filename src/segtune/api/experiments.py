@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segtune.config.defaults import EXPERIMENT, ROOT
+from segtune.plugins.loading import load_plugins
 from segtune.runtime.log import Log, to_stderr
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def compose(*overrides: str) -> "Composed":
     return compose_run(overrides)
 
 
-def train(*overrides: str, say: Log = to_stderr) -> "RunResult":
+def train(*overrides: str, plugins: Sequence[str] = (), say: Log = to_stderr) -> "RunResult":
     """Fine-tune a segmenter or a labeler.
 
     `train("dataset=street", "template=swift", "hp.num_epochs=5")` starts a new run. With
@@ -59,12 +60,16 @@ def train(*overrides: str, say: Log = to_stderr) -> "RunResult":
 
     A process can train one model at a time: all threads share its random state.
 
+    Args:
+        plugins: files or modules that register parts of your own.
+
     Raises:
         SegtuneError: see `segtune.errors`.
     """
     from segtune.config.commands import absolute_words, command
     from segtune.data.source.places import check_place
 
+    load_plugins(plugins)
     composed = compose(*overrides)
     config, words = composed.config, list(overrides)
     run_id: str | None = None
@@ -105,26 +110,38 @@ def _may_change_on_resume(key: str) -> bool:
     return key in ("resume", "hp.num_epochs") or key.startswith(("tracking", "dataset."))
 
 
-def plan_sweep(name: str, *overrides: str, say: Log = to_stderr) -> "SweepPlan":
+def plan_sweep(
+    name: str, *overrides: str, plugins: Sequence[str] = (), say: Log = to_stderr
+) -> "SweepPlan":
     """Return the space, the forecast and the compute of a sweep, without starting it.
+
+    Args:
+        plugins: files or modules that register parts of your own.
 
     Raises:
         SegtuneError: see `segtune.errors`.
     """
+    load_plugins(plugins)
     _check_sweep(name, overrides)
     from segtune.sweeping.plan import plan_sweep as plan
 
     return plan(name, list(overrides), say)
 
 
-def sweep(name: str, *overrides: str, say: Log = to_stderr) -> "SweepResult":
+def sweep(
+    name: str, *overrides: str, plugins: Sequence[str] = (), say: Log = to_stderr
+) -> "SweepResult":
     """Start, join or resume the sweep of `sweeps/NAME.yaml`.
 
     `sweep("quickstart", "sweep.n_trials=8")` changes a key of the file.
 
+    Args:
+        plugins: files or modules that register parts of your own; all workers load them.
+
     Raises:
         SegtuneError: see `segtune.errors`.
     """
+    load_plugins(plugins)
     _check_sweep(name, overrides)
     from segtune.sweeping.launch import run_sweep
 
@@ -305,6 +322,7 @@ def evaluate(
     *overrides: str,
     split: str = "val",
     purpose: str = "evaluate",
+    plugins: Sequence[str] = (),
     say: Log = to_stderr,
 ) -> "Evidence":
     """Score a segmenter on a split: `evaluate("models:/street@champion", split="test").scores`.
@@ -315,10 +333,12 @@ def evaluate(
 
     Args:
         purpose: reason for reading the split, for the record.
+        plugins: files or modules that register parts of your own.
 
     Raises:
         ConfigError: the dataset has other classes than the segmenter.
     """
+    load_plugins(plugins)
     composed = compose(*overrides)
     from segtune.evaluation.evaluate import evaluate_model
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from segtune.api.experiments import compose, open_root
 from segtune.config.defaults import EXPERIMENT, ROOT
 from segtune.errors import ConfigError
+from segtune.plugins.loading import load_plugins
 from segtune.runtime.log import Log, to_stderr
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def load(
     *,
     device: str | None = None,
     runtime: str = "eager",
+    plugins: Sequence[str] = (),
     root: str = ROOT,
     uri: str | None = None,
 ) -> "Segmenter | RegionLabeler | Workflow":
@@ -36,12 +38,14 @@ def load(
         runtime: engine of a segmenter or of a workflow's segmenter, a name in
             `inference.choices.ENGINES`. `eager` repeats the masks of the reported numbers bit for
             bit; `auto` takes the fastest engine on this machine, as `predict` does.
+        plugins: files or modules that register the model's parts.
 
     Raises:
         ConfigError: no such model; or a runtime that is unknown, not installed, or not for
             labelers.
         DataError: a file that was changed, or that does not belong there.
     """
+    load_plugins(plugins)
     opened = _open(model, device, root, uri)
     if runtime == "eager":
         return opened

@@ -14,6 +14,7 @@ from typing import Any
 from segtune import __version__
 from segtune.cli.hints import verb_hint
 from segtune.cli.parsing import help_text, parse
+from segtune.cli.plugin_words import take_plugins
 from segtune.cli.verbs import VERBS
 from segtune.errors import ConfigError, Interrupted, SegtuneError
 from segtune.runtime.strict_json import to_json
@@ -54,7 +55,7 @@ def _answer(words: list[str], as_json: bool) -> int:
     name = words[0]
     if name not in VERBS:
         raise ConfigError(f"'{name}' is no verb; {verb_hint(name, list(VERBS))}")
-    verb = VERBS[name]
+    verb, words = VERBS[name], take_plugins(words)
     if {"-h", "--help"} & set(words):
         return _print(help_text(name, verb))
     outcome = verb.run(parse(name, verb, words[1:]))

@@ -14,6 +14,14 @@ from segtune.errors import ConfigError, nearest
 
 JSON = Option("json", "print one JSON object at the end", "flag")
 HELP = Option("help", "print this help", "flag")
+PLUGINS = Option(
+    "plugins",
+    "files or modules that register parts of your own, see docs/extending.md",
+    "list",
+    value="FILE.py|package.module",
+    default_text="those of SEGTUNE_PLUGINS and of installed packages",
+    completes="file",
+)
 COMMON = (JSON, HELP)
 
 _DELETION = re.compile(r"~[a-z_]\w*(\.\w+)*")  # Hydra's ~key; a path begins with ~/
@@ -143,6 +151,7 @@ def help_text(name: str, verb: Verb) -> str:
         lines += ["keys:", *_table(keys), ""]
     if verb.passes:
         lines += [_passed_keys(verb), ""]
+    lines += ["your own parts:", *_table([PLUGINS]), ""]
     lines += ["flags:", *_table(flags), "", f"example: {verb.example}"]
     return "\n".join(lines)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from segtune.config.conf_folders import conf_dirs
 from segtune.config.renamed import current_word
+from segtune.plugins.given import GIVEN
 from segtune.runtime.quoting import quoted, unquoted
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def command(
     'promote quickstart model=street'
     """
     parts = [*program(), verb, *words]
+    parts += [word("plugins", ",".join(GIVEN))] if GIVEN else []
     parts += [] if dataset is None else dataset_words(dataset)
     parts += [word(key, value) for key, value in values.items() if value is not None]
     parts += (
@@ -81,13 +83,14 @@ def absolute_words(words: Sequence[str]) -> list[str]:
 def recorded_words(text: str, verb: str) -> list[str]:
     """Return the words after the verb of a recorded command, with the present names of keys.
 
-    A command with another verb has none.
+    A command with another verb has none. Plugins are left out: a record loads no code.
 
     >>> recorded_words("python -m segtune train 'dataset.root=my roads' seed=3", "train")
     ['dataset.root=my roads', 'seed=3']
     """
     parts = shlex.split(text)
-    return [current_word(part) for part in parts[parts.index(verb) + 1 :]] if verb in parts else []
+    words = parts[parts.index(verb) + 1 :] if verb in parts else []
+    return [current_word(text) for text in words if not text.startswith("plugins=")]
 
 
 def in_folder(folder: str, text: str) -> str:

@@ -9,11 +9,12 @@ import yaml
 
 from segtune.config.commands import chosen_dataset, command
 from segtune.config.composition import compose_groups, key_files
-from segtune.config.conf_files import load_template, members
+from segtune.config.conf_files import load_template, members, template_without_file
 from segtune.config.keys import GROUPS, TextKind, check_key, flatten, text_kind, validate
 from segtune.config.renamed import announce, keys_of
 from segtune.config.schema import RunConfig
 from segtune.config.template import Template, parse_template
+from segtune.config.used_parts import with_checked_parts
 from segtune.config.words import Word, assign, read_value, split_word
 from segtune.errors import ConfigError, nearest
 from segtune.runtime.quoting import unquoted
@@ -71,7 +72,7 @@ def compose(overrides: Sequence[str] = ()) -> Composed:
         else:
             check_key(word.key)
             (group_words if word.raw is None else value_words).append(word)
-    values, choices = compose_groups(tuple(map(_hydra_word, group_words)))
+    values, choices = _composed_groups(group_words)
     template = parse_template(values["template"])
     config = _checked_config(values, value_words, template)
     dataset = config.dataset.chosen_by(chosen_dataset(choices["dataset"], overrides))
@@ -87,6 +88,7 @@ def _checked_config(values: dict[str, Any], words: Sequence[Word], template: Tem
     values["hp"] = {name: _escaped(value) for name, value in hyperparameters.items()}
     config = validate(_resolve(values))
     _check_kind(config, template)
+    config = with_checked_parts(config)
     if config.trainer.minutes and any(w.key == "hp.num_epochs" for w in words):
         raise ConfigError(
             f"hp.num_epochs and trainer.minutes={config.trainer.minutes:g} cannot be combined, "
@@ -107,6 +109,17 @@ def _choice(word: Word) -> Word:
             f"To search: {command('sweep', 'NAME')}"
         )
     raise ConfigError(f"{word.key}={name}: no such {word.key}; {nearest(name, members(word.key))}")
+
+
+def _composed_groups(words: Sequence[Word]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Compose the groups; a plugin's template has no file, and replaces the default template."""
+    chosen = [w.value for w in words if w.key == "template" and w.raw is not None]
+    template = template_without_file(chosen[-1]) if chosen else None
+    if template is None:
+        return compose_groups(tuple(map(_hydra_word, words)))
+    others = [word for word in words if word.key != "template"]
+    values, choices = compose_groups(tuple(map(_hydra_word, others)))
+    return {**values, "template": template}, {**choices, "template": template["name"]}
 
 
 def _hydra_word(word: Word) -> str:

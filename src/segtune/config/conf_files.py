@@ -9,6 +9,7 @@ import yaml
 
 from segtune.config.conf_folders import conf_dirs, shipped
 from segtune.config.keys import GROUPS, parse_settings
+from segtune.config.plugin_templates import plugin_templates
 from segtune.config.renamed import announce, current_tree, old_keys
 from segtune.config.schema import GateConfig, RunConfig
 from segtune.config.template import Template, parse_template
@@ -73,10 +74,12 @@ def _group_name(entry: str) -> str:
 
 
 def members(group: str) -> list[str]:
-    """Return the names of a group's members in all config folders."""
+    """Return the names of a group's members in all config folders, and templates of plugins."""
     names: set[str] = set()
     for folder in conf_dirs():
         names |= {path.stem for path in (folder / group).glob("*.yaml")}
+    if group == "template":
+        names |= set(plugin_templates())
     return sorted(names)
 
 
@@ -99,8 +102,15 @@ def load_template(name: str) -> Template:
     Raises:
         ConfigError: no such template (with the nearest name), or a faulty declaration.
     """
-    raw = read_yaml(member_file("template", name))
+    raw = template_without_file(name) or read_yaml(member_file("template", name))
     return parse_template(raw.get("template", raw))
+
+
+def template_without_file(name: str) -> dict[str, Any] | None:
+    """Return the template of a plugin's architecture, if no file of that name replaces it."""
+    if any((folder / "template" / f"{name}.yaml").is_file() for folder in conf_dirs()):
+        return None
+    return plugin_templates().get(name)
 
 
 def load_gate(overrides: Sequence[str] = ()) -> GateConfig:

@@ -122,6 +122,11 @@ def check_key(key: str) -> None:
             "no effect. Runs are stored under tracking.root=DIR; "
             f"to search values: {command('sweep', 'NAME')}"
         )
+    if parts[0] == "plugins":
+        raise ConfigError(
+            f"{key}: plugins are code, and no key of a config names them: give plugins=FILE.py or "
+            "plugins=package.module on the command line, or set SEGTUNE_PLUGINS."
+        )
     if parts[0] not in RunConfig.model_fields:
         known = [*GROUPS, *leaf_keys(RunConfig)]
         raise ConfigError(f"{key}: no such key or group; {alias_hint(key) or nearest(key, known)}")

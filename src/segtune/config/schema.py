@@ -20,9 +20,6 @@ from segtune.config.defaults import EXPERIMENT, ROOT
 
 Positive = Annotated[float, Field(gt=0.0)]
 
-LossName = Literal["cross_entropy", "dice", "focal", "lovasz", "masks"]
-
-
 # option of the loss -> term that it changes
 _TERM_OF = {
     "class_weights": "cross_entropy",
@@ -38,7 +35,8 @@ class LossConfig(Settings):
     """A weighted sum of losses.
 
     Attributes:
-        terms: loss -> weight. `masks` cannot be combined with other terms; it is for query-based
+        terms: loss -> weight: `cross_entropy`, `dice`, `focal`, `lovasz`, `masks`, or a loss of a
+            plugin. `masks` cannot be combined with other terms; it is for query-based
             templates and matches their queries to the classes of an image (`models.losses.masks`).
         ohem_ratio: share of the pixels that the cross-entropy counts, those with the largest loss
             (online hard example mining, Shrivastava et al., 2016).
@@ -53,9 +51,10 @@ class LossConfig(Settings):
             `effective` is (1 - b) / (1 - b ** n) with n = p * 1e5 and b = 0.9999 (Cui et al.,
             2019). The mean weight is 1. The largest weight of `inverse` and `effective` is at most
             10 times the smallest.
+        options: loss of a plugin -> its options, as {tversky: {alpha: 0.7}}.
     """
 
-    terms: Annotated[dict[LossName, Positive], Field(min_length=1)]
+    terms: Annotated[dict[str, Positive], Field(min_length=1)]
     stride: Literal[1, 4] = 1
     class_weights: Literal["none", "enet", "inverse", "effective"] = "none"
     label_smoothing: Fraction = 0.0
@@ -63,6 +62,7 @@ class LossConfig(Settings):
     boundary: Annotated[float, Field(ge=0.0)] = 0.0
     points: Count = 12544
     lovasz_stride: Count = 1
+    options: dict[str, dict[str, Any]] = {}
 
     @model_validator(mode="after")
     def _stands_alone(self) -> "LossConfig":
@@ -298,6 +298,8 @@ class RunConfig(Settings):
         template: architecture with its declared hyperparameters; template=NAME chooses one.
         hp: hyperparameters of the template; segtune templates NAME shows them.
         resume: id of the run to continue from its last checkpoint.
+        plugins: part -> name, version, sha256 and source of the plugin that gave it. segtune records
+            it; nothing is loaded from it.
     """
 
     kind: Literal["segmenter", "labeler"] = "segmenter"
@@ -316,3 +318,4 @@ class RunConfig(Settings):
     trainer: TrainerConfig
     tracking: TrackingConfig
     resume: str | None = None
+    plugins: dict[str, dict[str, str | None]] = {}

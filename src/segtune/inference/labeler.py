@@ -70,13 +70,17 @@ class RegionLabeler(FolderModel):
         return self.model.state_dict(), self.info
 
     def describe(
-        self, template: Mapping[str, Any], dataset: Mapping[str, Any], metrics: Mapping[str, float]
+        self,
+        template: Mapping[str, Any],
+        dataset: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        plugins: Mapping[str, Any] | None = None,
     ) -> None:
         """Set `info`, which `save` writes: how to build the model, and where it comes from."""
         self.info = {
             "kind": self.KIND,
             "concept": self.concept,
-            **training_info(template, self.model.preprocessing, dataset, metrics),
+            **training_info(template, self.model.preprocessing, dataset, metrics, plugins or {}),
             "image_size": self.image_size,
             "min_area": self.min_area,
             "classes": self.classes.to_json(),

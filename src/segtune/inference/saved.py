@@ -13,6 +13,7 @@ from torch import Tensor
 from segtune.errors import DataError
 from segtune.models.folder import read_folder, write_folder
 from segtune.models.preprocessing import Preprocessing
+from segtune.plugins.recorded import require_plugins
 
 Device = str | torch.device | None
 Model = TypeVar("Model", bound="FolderModel")
@@ -81,12 +82,16 @@ class FolderModel(ABC):
 
         Raises:
             DataError: another kind of model, or weights that do not fit the description.
+            ConfigError: the model needs a plugin that is not loaded.
         """
         if saved.kind != cls.KIND:
             hint = ""
             if saved.kind == "labeler" and cls.KIND == "segmenter":
                 hint = " Use it in a workflow (conf/workflow/)."
             raise DataError(f"'{saved.name}' is a {saved.kind}, not a {cls.KIND}.{hint}")
+        require_plugins(
+            saved.info.get("plugins", {}), f"{cls.KIND} '{saved.name}'", groups=("architecture",)
+        )
         torch.empty(0, device=default_device(device))  # a missing GPU is no fault of the folder
         try:
             return cls._build(saved, device)
@@ -112,8 +117,14 @@ def training_info(
     preprocessing: Preprocessing,
     dataset: Mapping[str, Any],
     metrics: Mapping[str, float],
+    plugins: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Describe how to build a trained model and where it comes from."""
+    """Describe how to build a trained model and where it comes from.
+
+    Args:
+        plugins: part -> the plugin that gave it, as a run records them.
+    """
+    recorded = {"plugins": dict(plugins)} if plugins else {}
     return {
         "template": template["name"],
         "model": dict(template["model"]),
@@ -121,6 +132,7 @@ def training_info(
         "dataset": dict(dataset),
         "metrics": dict(metrics),
         "versions": versions(),
+        **recorded,
     }
 
 

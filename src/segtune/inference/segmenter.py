@@ -114,7 +114,11 @@ class Segmenter(FolderModel):
         return self.model.state_dict(), self.info
 
     def describe(
-        self, template: Mapping[str, Any], dataset: Mapping[str, Any], metrics: Mapping[str, float]
+        self,
+        template: Mapping[str, Any],
+        dataset: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        plugins: Mapping[str, Any] | None = None,
     ) -> None:
         """Set `info`, which `save` writes: how to build the model, and where it comes from.
 
@@ -125,7 +129,7 @@ class Segmenter(FolderModel):
         self.scale = Scale(tuple(self.image_size), dataset.get("metres"))
         self.reading = Reading.of(dataset)
         self.info = {
-            **training_info(template, self.model.preprocessing, dataset, metrics),
+            **training_info(template, self.model.preprocessing, dataset, metrics, plugins or {}),
             "image_size": self.image_size,
             "classes": self.classes.to_json(),
         }

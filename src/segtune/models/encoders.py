@@ -1,5 +1,6 @@
 """Encoders of timm and smp: their names, their statistics, and errors while they are built."""
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -8,8 +9,11 @@ import segmentation_models_pytorch as smp
 import timm
 
 from segtune.errors import ConfigError, nearest
-from segtune.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from segtune.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from segtune.models.pretrained import hub_or_cache
+
+LARGEST_STRIDE = 4
+"""The largest stride of a loss: padded sides are multiples of it, so that its grid spans them."""
 
 _PREFIX = re.compile(r"^(tu-|(hf[-_]hub:)?timm/)")
 
@@ -75,6 +79,12 @@ def statistics(encoder: str) -> tuple[Statistics, Statistics]:
     if not config:
         return IMAGENET_MEAN, IMAGENET_STD
     return tuple(config.mean), tuple(config.std)  # type: ignore[return-value]  # of three each
+
+
+def encoder_preprocessing(encoder: str, stride: int) -> Preprocessing:
+    """The preprocessing of an encoder's weights; sides are padded to multiples of its stride."""
+    mean, std = statistics(encoder)
+    return Preprocessing(mean, std, math.lcm(stride, LARGEST_STRIDE))
 
 
 @contextmanager

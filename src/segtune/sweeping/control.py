@@ -6,6 +6,7 @@ import time
 from segtune.config.commands import command
 from segtune.config.schema import TrackingConfig
 from segtune.errors import ConfigError
+from segtune.plugins.loading import needed_plugins
 from segtune.sweeping.engine.records import SPEC
 from segtune.sweeping.engine.storage import without_password
 from segtune.sweeping.engine.study import SweepStudy
@@ -70,7 +71,7 @@ def add_worker(name: str, tracking: TrackingConfig, storage: str | None = None) 
     threads = max(1, (os.cpu_count() or 1) // study.spec.processes)
     remember(study.folder, storage)
     one_worker = study.spec.model_copy(update={"workers": 1})
-    task = WorkerTask(one_worker, study.folder, parent, threads)
+    task = WorkerTask(one_worker, study.folder, parent, threads, tuple(needed_plugins()))
     launch_local(task, label=f"{os.uname().nodename}-{os.getpid()}")
     return sweep_status(name, tracking.root, storage)
 

@@ -14,6 +14,7 @@ from segtune.config.compose import compose
 from segtune.config.schema import TrackingConfig
 from segtune.data.sources import open_source
 from segtune.errors import ConfigError, Interrupted, PartialError, SegtuneError
+from segtune.plugins.loading import needed_plugins
 from segtune.runtime.log import Log, silent
 from segtune.sweeping.engine.records import FOLDER, Counts
 from segtune.sweeping.engine.storage import without_password
@@ -86,7 +87,7 @@ def run_sweep(name: str, overrides: list[str], say: Log = silent) -> SweepResult
     """
     started = time.monotonic()
     spec = with_workers(load_spec(name, overrides), say)
-    space = build_space(spec)
+    space, plugins = build_space(spec), tuple(needed_plugins())
     config = compose(spec.base).config
     store = open_store(config.tracking)
     source = open_source(config.dataset, say)  # here, before several workers prepare it at once
@@ -109,7 +110,7 @@ def run_sweep(name: str, overrides: list[str], say: Log = silent) -> SweepResult
     sync_runs(store, study)
     say(_first_line(spec, study.counts()))
     if not study.is_complete():
-        task = WorkerTask(spec, folder, parent, threads_of(spec))
+        task = WorkerTask(spec, folder, parent, threads_of(spec), plugins)
         _run_workers(task, store, study, start_command)
     return _result(store, study, parent, time.monotonic() - started)
 

@@ -24,6 +24,7 @@ from typing import Any
 
 from segtune.config.compose import compose
 from segtune.errors import Interrupted, SegtuneError
+from segtune.plugins.loading import load_plugins
 from segtune.runtime.retry import with_backoff
 from segtune.runtime.signals import StopRequest
 from segtune.sweeping.engine.study import SweepStudy
@@ -46,26 +47,34 @@ class WorkerTask:
         folder: holds the study's file and its locks.
         parent: id of the run that stands for the sweep.
         threads: CPU threads of a trial.
+        plugins: files and modules to load before the spec is read.
     """
 
     spec: SweepSpec
     folder: Path
     parent: str
     threads: int
+    plugins: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return the task as text."""
         data = {"folder": str(self.folder), "parent": self.parent, "threads": self.threads}
-        return json.dumps(data | {"spec": self.spec.model_dump(mode="json")})
+        spec = self.spec.model_dump(mode="json")
+        return json.dumps({**data, "spec": spec, "plugins": self.plugins})
 
     @classmethod
     def parse(cls, text: str) -> "WorkerTask":
-        """Read the text of `to_json`; a database's URL that it lacks is in the sweep's folder."""
+        """Read the text of `to_json`, and load the plugins that it names.
+
+        A database's URL that it lacks is in the sweep's folder.
+        """
         data: dict[str, Any] = json.loads(text)
+        plugins = tuple(data.get("plugins", ()))
+        load_plugins(plugins)
         spec, folder = SweepSpec.model_validate(data["spec"]), Path(data["folder"])
         if spec.storage is None:
             spec = spec.model_copy(update={"storage": remembered(folder)})
-        return cls(spec, folder, data["parent"], data["threads"])
+        return cls(spec, folder, data["parent"], data["threads"], plugins)
 
 
 Task = WorkerTask  # jobs that 0.1.0 queued on Slurm name the class so

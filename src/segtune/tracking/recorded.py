@@ -11,6 +11,7 @@ from segtune.config.schema import RunConfig
 from segtune.config.words import changed, split_word
 from segtune.data.sources import advice_on_test, open_source
 from segtune.errors import ConfigError, DataError
+from segtune.plugins.recorded import require_plugins
 from segtune.tracking.runs import artifact
 from segtune.tracking.store import Store
 
@@ -27,6 +28,7 @@ def recorded_config(store: Store, run_id: str) -> RunConfig:
             f"run {run_id} in '{store.uri}' recorded no config, so its dataset is unknown."
         )
     config = validate(read_yaml(path))
+    require_plugins(config.plugins, f"run {run_id}")
     location = store.tracking.model_dump(include={"root", "uri", "experiment"})
     tracking = config.tracking.model_copy(update=location)
     dataset = _with_absolute_root(config.dataset, store)

@@ -36,7 +36,7 @@ def save_best_segmenter(run: ActiveRun, training: TrainedEpochs) -> RunResult:
     if offsets:
         _record_offsets(run, offsets)
     metrics, cost = evidence.metrics("val/"), evidence.origin.cost
-    segmenter.describe(config.template, _dataset_facts(components), metrics)
+    segmenter.describe(config.template, _dataset_facts(components), metrics, config.plugins)
     overlays = min(config.tracking.overlays, len(components.val))
     run.say(f"saving: segmenter, evidence and {overlays} overlays")
     run.hooks.check_lease()

@@ -125,9 +125,12 @@ def _show_group(name: str) -> Outcome:
 
 
 def _purpose(group: str, member: str) -> str:
-    """Return the first comment line of a member's file."""
-    from segtune.config.conf_files import member_file
+    """Return the first comment line of a member's file, or the title of a plugin's template."""
+    from segtune.config.conf_files import member_file, template_without_file
 
+    template = template_without_file(member) if group == "template" else None
+    if template is not None:
+        return str(template["title"])
     text = member_file(group, member).read_text(encoding="utf-8", errors="replace")
     for line in text.splitlines():
         if line.startswith("#") and "@package" not in line:

@@ -2,9 +2,29 @@
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from segtune.classes import IGNORE_INDEX
+from segtune.models.losses.context import LossContext
+
+
+class Lovasz(nn.Module):
+    """Lovasz-softmax of every n-th row and column, from a random start."""
+
+    def __init__(self, context: LossContext) -> None:
+        super().__init__()
+        self.every = context.config.lovasz_stride
+
+    def forward(self, logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+        """The loss of logits (B, C, H, W) against ids (B, H, W)."""
+        # at least 1: a labeler's batch may hold no region
+        row, column = (
+            int(torch.randint(max(1, min(self.every, side)), ())) for side in target.shape[1:]
+        )
+        every = self.every
+        return lovasz_softmax(
+            logits[:, :, row::every, column::every], target[:, row::every, column::every]
+        )
 
 
 def lovasz_softmax(logits: Tensor, target: Tensor) -> Tensor:

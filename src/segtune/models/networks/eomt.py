@@ -18,6 +18,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from segtune.errors import ConfigError, nearest
+from segtune.models.encoders import building, encoder_preprocessing, timm_name
 from segtune.models.networks.network import Masks, Network
 
 _POWER = 0.9
@@ -153,6 +154,15 @@ class Eomt(Network):
         allowed = torch.ones(len(masks), 1, length, length, dtype=torch.bool, device=masks.device)
         allowed[:, 0, : self.num_queries, self._first_patch :] = inside | free[..., None]
         return allowed
+
+
+def build_eomt(num_classes: int, encoder: str, pretrained: bool = False, **options: Any) -> Eomt:
+    """Build EoMT with the preprocessing of its encoder."""
+    encoder = timm_name(encoder)
+    with building("eomt", encoder, pretrained):
+        net = Eomt(num_classes, encoder, pretrained=pretrained, **options)
+    net.preprocessing = encoder_preprocessing(encoder, net.patch_size)
+    return net
 
 
 def mask_probability(block: int, num_blocks: int, progress: float) -> float:

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from segtune.models.preprocessing import Preprocessing
+
 
 class Masks(NamedTuple):
     """The predictions of Q queries.
@@ -26,10 +28,12 @@ class Network(nn.Module):
 
     Attributes:
         encoder: the part that pretrained weights fill.
+        preprocessing: the treatment of images that the network needs.
         is_separable: whether `decode(encode(x))` equals `forward(x)`.
     """
 
     encoder: nn.Module
+    preprocessing: Preprocessing = Preprocessing()
     is_separable = False
 
     @property

@@ -1,6 +1,7 @@
 """Architectures of segmentation_models_pytorch (smp) on encoders of timm."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import segmentation_models_pytorch as smp
@@ -8,20 +9,14 @@ import timm
 from torch import Tensor, nn
 
 from segtune.errors import ConfigError, nearest
-from segtune.models.encoders import building, encoder_name
+from segtune.models.encoders import (
+    building,
+    encoder_name,
+    encoder_preprocessing,
+    is_mix_transformer,
+    timm_name,
+)
 from segtune.models.networks.network import Network
-
-SMP: dict[str, Callable[..., nn.Module]] = {
-    "Unet": smp.Unet,
-    "UnetPlusPlus": smp.UnetPlusPlus,
-    "FPN": smp.FPN,
-    "DeepLabV3Plus": smp.DeepLabV3Plus,
-    "UPerNet": smp.UPerNet,
-    "PSPNet": smp.PSPNet,
-    "Linknet": smp.Linknet,
-    "Segformer": smp.Segformer,
-    "DPT": smp.DPT,
-}
 
 
 class SmpNetwork(Network):
@@ -72,16 +67,22 @@ class Dpt(SmpNetwork):
 
 
 def build_smp(
-    architecture: str, num_classes: int, encoder: str, pretrained: bool, options: dict[str, Any]
+    architecture: Callable[..., nn.Module],
+    num_classes: int,
+    encoder: str,
+    pretrained: bool = False,
+    **options: Any,
 ) -> SmpNetwork:
-    """Build an smp architecture.
+    """Build an smp architecture with the preprocessing of its encoder.
 
     Raises:
         ConfigError: an encoder that this architecture cannot take, or weights that cannot be
             loaded.
     """
+    if not is_mix_transformer(encoder):
+        encoder = timm_name(encoder)
     name = encoder_name(encoder)
-    is_dpt = architecture == "DPT"
+    is_dpt = architecture is smp.DPT
     if is_dpt:
         options = {"dynamic_img_size": True, **options}
         if not name.startswith("tu-vit"):
@@ -90,14 +91,26 @@ def build_smp(
     weights: bool | str | None = None
     if pretrained:
         weights = True if name.startswith("tu-") else "imagenet"
-    with building(architecture.lower(), encoder, pretrained):
-        model: Any = SMP[architecture](
+    with building(architecture.__name__.lower(), encoder, pretrained):
+        model: Any = architecture(
             encoder_name=name, encoder_weights=weights, classes=num_classes, **options
         )
     if is_dpt:
         _check_patches(encoder, int(model.encoder.output_stride))
-        return Dpt(model)
-    return SmpNetwork(model)
+    net = Dpt(model) if is_dpt else SmpNetwork(model)
+    net.preprocessing = encoder_preprocessing(encoder, net.stride)
+    return net
+
+
+unet = partial(build_smp, smp.Unet)
+unet_plus_plus = partial(build_smp, smp.UnetPlusPlus)
+fpn = partial(build_smp, smp.FPN)
+deeplab_v3_plus = partial(build_smp, smp.DeepLabV3Plus)
+upernet = partial(build_smp, smp.UPerNet)
+pspnet = partial(build_smp, smp.PSPNet)
+linknet = partial(build_smp, smp.Linknet)
+segformer = partial(build_smp, smp.Segformer)
+dpt = partial(build_smp, smp.DPT)
 
 
 def _check_patches(encoder: str, patch: int) -> None:

@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
+from segtune.errors import ConfigError
 from segtune.models.networks.network import Network
+from segtune.models.preprocessing import Preprocessing
 
 
 class PyramidPooling(nn.Module):
@@ -65,6 +67,7 @@ class Swift(Network):
     """
 
     is_separable = True
+    preprocessing: Preprocessing = Preprocessing(multiple=4)
 
     def __init__(
         self,
@@ -113,6 +116,22 @@ class Swift(Network):
             top = smooth(doubled + lateral(skip))
         logits: Tensor = self.head(top)
         return logits
+
+
+def build_swift(
+    num_classes: int, encoder: str = "", pretrained: bool = False, **options: Any
+) -> Swift:
+    """Build Swift, which has an encoder of its own: `encoder` is not read.
+
+    Raises:
+        ConfigError: pretrained weights, of which there are none.
+    """
+    if pretrained:
+        raise ConfigError(
+            "hp.pretrained_weights=imagenet: swift has no ImageNet weights; use none, a file or "
+            "models:/…"
+        )
+    return Swift(num_classes, **options)
 
 
 def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int) -> nn.Sequential:

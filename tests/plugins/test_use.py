@@ -1,0 +1,184 @@
+"""A plugin's model and loss in training, prediction, a sweep and a command."""
+
+import hashlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+
+import segtune
+from segtune.cli.main import main
+from segtune.config.compose import compose
+from segtune.errors import ConfigError
+from segtune.models.build import build
+from segtune.models.losses.segmentation import SegmentationLoss
+from segtune.plugins import registry
+from segtune.plugins.given import GIVEN
+from segtune.plugins.loading import load_plugins
+from tests.conftest import SCENES
+
+RUN = [
+    *SCENES,
+    "template=TinyNet",
+    "loss.terms={tversky: 1.0}",
+    "trainer=debug",
+    "hp.image_size=[64]",
+    "hp.batch_size=3",
+    "hp.num_epochs=1",
+]
+
+
+def forget() -> None:
+    """Forget all plugins, as a new process has none."""
+    for key in [k for k, part in registry._parts.items() if part.plugin is not None]:
+        del registry._parts[key]
+    sys.modules.pop("mylab", None)
+    GIVEN.clear()
+
+
+def test_a_run_records_its_plugin_and_says_what_is_missing_without_it(mylab, tmp_path):
+    store = f"tracking.root={tmp_path}/store"
+    words = [*RUN, "hp.width=8", "loss.options.tversky.alpha=0.6", store]
+    result = segtune.train(*words, plugins=[str(mylab)], say=lambda _: None)
+    segmenter = segtune.load(result.segmenter)
+    record = segmenter.info["plugins"]["architecture/TinyNet"]
+    assert record["name"] == "mylab"
+    assert record["sha256"] == hashlib.sha256(mylab.read_bytes()).hexdigest()
+    assert segmenter.info["model"] == {"architecture": "TinyNet", "width": 8}
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    assert segmenter.segment(image).mask.shape == (64, 96)
+    forget()
+    message = r"needs the architecture 'TinyNet' of plugin 'mylab'.*plugins=.*mylab.py"
+    with pytest.raises(ConfigError, match=message):
+        segtune.load(result.segmenter)
+    assert "mylab" not in sys.modules, "a model imports nothing"
+    with pytest.raises(ConfigError, match=f"run {result.run_id} needs the architecture"):
+        segtune.train(f"resume={result.run_id}", store)
+    assert "mylab" not in sys.modules, "a recorded run imports nothing"
+    again = segtune.load(result.segmenter, plugins=[str(mylab)])
+    np.testing.assert_array_equal(again.segment(image).mask, segmenter.segment(image).mask)
+
+
+def test_the_options_of_parts_are_typed_settings(mylab):
+    load_plugins([str(mylab)])
+    config = compose([*RUN]).config
+    assert config.hp["width"] == 16
+    assert config.loss.options == {"tversky": {"alpha": 0.3}}, "recorded with their defaults"
+    for word, message in (
+        ("hp.width=2", r"hp.width=2: allowed is 4..64"),
+        ("loss.options.tversky.alpha=2", r"loss.options.tversky: alpha=2: .*less than or equal"),
+        ("loss.options.tversky.alhpa=1", r"alhpa: .*no such option; did you mean 'alpha'"),
+        ("loss.options.dice.x=1", r"loss.options.dice: the terms name no such loss"),
+        ("loss.terms={tverski: 1}", r"loss.terms=tverski: no such loss; did you mean 'tversky'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            compose([*RUN, word])
+
+
+def test_a_part_without_its_plugin_is_explained():
+    with pytest.raises(ConfigError, match=r"no such loss.*plugins=FILE.py.*SEGTUNE_PLUGINS"):
+        compose(["loss.terms={tversky: 1.0}"])
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("return nn.Conv2d(3, 2, 1)", r"returns \(1, 2, 64, 64\) .* expected are logits \(1, 4"),
+        ("return nn.Identity()", r"returns \(1, 3, 64, 64\)"),
+        ("return nn.Conv2d(4, num_classes, 1)", r"cannot process an image .* RuntimeError"),
+        ("return 3", "returns a int; expected is a torch module"),
+        ("return nn.Upsample(scale_factor=9)", r"returns \(1, 3, 576, 576\)"),
+    ],
+)
+def test_an_architecture_with_the_wrong_output_is_refused(write_plugin, body, message):
+    text = f"from torch import nn\n@segtune.register('architecture', 'Net')\ndef net(num_classes):\n    {body}"
+    load_plugins([str(write_plugin(text))])
+    with pytest.raises(ConfigError, match=message):
+        build({"architecture": "Net"}, 4)
+
+
+def test_a_loss_that_is_no_scalar_is_refused(write_plugin):
+    text = "@segtune.register('loss', 'raw')\ndef raw(logits, mask, ignore_index): return logits"
+    load_plugins([str(write_plugin(text))])
+    import torch
+
+    from segtune.config.schema import LossConfig
+
+    loss = SegmentationLoss(LossConfig(terms={"raw": 1.0}), [0.5, 0.5])
+    with pytest.raises(ConfigError, match=r"loss 'raw' returns \(1, 2, 4, 4\)"):
+        loss(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.uint8))
+
+
+def test_every_verb_takes_plugins_and_printed_commands_repeat_them(mylab, capsys):
+    assert main(["templates", f"plugins={mylab}"]) == 0
+    assert "TinyNet" in capsys.readouterr().out
+    from segtune.config.commands import command
+
+    assert f"plugins={mylab}" in command("compare", "x")
+    assert main(["templates", "plugins=gone.py"]) == 2
+    assert "gone.py: no such file" in capsys.readouterr().err
+    assert main(["templates", "plugins="]) == 2
+
+
+CANARY = "from pathlib import Path\nPath('{}').touch()\n"
+
+
+@pytest.fixture
+def canary(tmp_path):
+    """A plugin that leaves a file when it is imported."""
+    sign = tmp_path / "sign"
+    (tmp_path / "evil.py").write_text(CANARY.format(sign))
+    yield sign
+    assert not sign.exists(), "the plugin was imported"
+    load_plugins([str(tmp_path / "evil.py")])
+    assert sign.exists(), "the canary lives"
+
+
+@pytest.mark.parametrize(
+    "plugins", ["evil.py", ["evil.py"], {"loss/dice": {"name": "evil", "source": "evil.py"}}]
+)
+def test_a_conf_folder_beside_the_data_loads_no_plugin(canary, tmp_path, plugins):
+    conf = tmp_path / "conf" / "trainer"
+    conf.mkdir(parents=True)
+    (conf / "mine.yaml").write_text(
+        "# @package _global_\n" + yaml.safe_dump({"plugins": plugins, "trainer": {}})
+    )
+    if isinstance(plugins, dict):  # the form of a record: it is read, and replaced
+        assert compose(["trainer=mine"]).config.plugins == {}
+        return
+    with pytest.raises(ConfigError, match="plugins"):
+        compose(["trainer=mine"])
+
+
+@pytest.mark.parametrize(
+    "word", ["plugins=evil.py", "+plugins=evil.py", "plugins.a.source=evil.py"]
+)
+def test_an_override_in_a_sweep_file_loads_no_plugin(canary, tmp_path, word):
+    (tmp_path / "sweeps").mkdir()
+    sweep = {"n_trials": 1, "overrides": [word], "search": {"hp.width": [16]}}
+    (tmp_path / "sweeps/mine.yaml").write_text(yaml.safe_dump(sweep))
+    with pytest.raises(ConfigError, match="plugins are code, and no key of a config names them"):
+        segtune.plan_sweep("mine")
+
+
+def test_a_dataset_file_loads_no_plugin(canary, tmp_path):
+    (tmp_path / "roads").mkdir()
+    (tmp_path / "roads/classes.yaml").write_text("plugins: evil.py\nclasses: [a, b]\n")
+    with pytest.raises(segtune.errors.SegtuneError):
+        segtune.train("dataset=folder", "dataset.root=roads", say=lambda _: None)
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_the_workers_of_a_sweep_load_the_plugin(mylab, tmp_path):
+    (tmp_path / "sweeps").mkdir()
+    search = {"hp.width": [4, 8, 12], "loss.options.tversky.alpha": [0.3, 0.7]}
+    sweep = {"n_trials": 4, "workers": 2, "overrides": RUN, "search": search}
+    (tmp_path / "sweeps/widths.yaml").write_text(yaml.safe_dump(sweep))
+    command = [sys.executable, "-m", "segtune", "sweep", "widths", f"plugins={mylab}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "4 finished, 0 pruned, 0 failed" in done.stdout
+    assert f"plugins={mylab}" in done.stdout
