@@ -12,14 +12,16 @@ import segtune
 ROOT = Path(segtune.__file__).parent
 # from top to bottom: a room imports only rooms further down
 ROOMS = (
-    "__main__ cli api __init__ report sweeping training evaluation tracking tasks inference data "
-    "models measure config plugins runtime classes errors"
+    "__main__ cli api __init__ serving report sweeping training evaluation tracking tasks "
+    "inference data models measure config plugins runtime classes errors"
 ).split()
 HEAVY = {
     "mlflow": {"tracking"},
     "optuna": {"sweeping"},
     "hydra": {"config"},
     "pytorch_lightning": {"training", "data"},
+    "fastapi": {"serving"},
+    "uvicorn": {"serving"},
 }
 NO_TORCH = {
     "cli",

@@ -8,6 +8,7 @@ from segtune.cli.verbs import (
     diagnosing,
     finding,
     predicting,
+    serving,
     sweeps,
     training,
 )
@@ -20,5 +21,6 @@ VERBS: dict[str, Verb] = {
     **sweeps.VERBS,
     **comparing.VERBS,
     **predicting.VERBS,
+    **serving.VERBS,
     **diagnosing.VERBS,
 }

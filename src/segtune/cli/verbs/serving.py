@@ -1,0 +1,59 @@
+"""serve: answer HTTP requests with a segmenter."""
+
+import os
+from pathlib import Path
+
+from segtune.cli.declaration import STORE, Call, Option, Outcome, Verb, store_options
+from segtune.errors import ConfigError
+
+
+def _serve(call: Call) -> Outcome:
+    if "model" not in call.options:
+        raise ConfigError("serve needs model=URI, e.g. model=models:/street@champion.")
+    from segtune.api.serving import serve
+    from segtune.serving.settings import TOKEN_VARIABLE, ServerSettings
+
+    values = call.given(*(option.name for option in _LIMITS))
+    if "jobs" in values:
+        values["jobs"] = Path(values["jobs"])
+    settings = ServerSettings(**values, token=os.environ.get(TOKEN_VARIABLE))
+    serve(call.options["model"], settings, **call.given("runtime"), **store_options(call))
+    return Outcome({}, ["the server has ended"])
+
+
+_SETTINGS = "segtune.serving.settings:ServerSettings"
+_LIMITS = (
+    Option("host", "address; any but loopback needs a token in SEGTUNE_TOKEN", "text", _SETTINGS),
+    Option("port", "port; 0 takes a free one", "integer", _SETTINGS),
+    Option("queue", "requests in progress at a time; more are refused", "integer", _SETTINGS),
+    Option("deadline", "seconds until an answer", "number", _SETTINGS, above=0),
+    Option("max_body_mb", "refuse larger request bodies", "number", _SETTINGS, above=0),
+    Option("max_pixels", "refuse larger images", "integer", _SETTINGS, above=0),
+    Option("poll", "seconds between two looks for a new champion; 0 never", "number", _SETTINGS),
+    Option("jobs", "folder of the jobs", "path", _SETTINGS, "DIR", completes="file"),
+    Option("jobs_gb", "size of that folder", "number", _SETTINGS, above=0),
+)
+
+VERBS = {
+    "serve": Verb(
+        _serve,
+        "Answer HTTP requests: a page for people, an API for programs.",
+        "segtune serve model=models:/street@champion",
+        options=(
+            Option(
+                "model",
+                "segmenter or workflow: models:/NAME@champion, runs:/ID, a run's id, or a folder",
+                value="URI",
+                completes="model",
+            ),
+            Option(
+                "runtime",
+                "engine that computes; auto takes the fastest one",
+                "text",
+                "segtune.inference.options:Options",
+            ),
+            *_LIMITS,
+            *STORE,
+        ),
+    ),
+}

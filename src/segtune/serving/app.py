@@ -1,0 +1,274 @@
+"""The HTTP application: its routes, and what every request passes through."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import FileResponse, JSONResponse
+
+import segtune
+from segtune.data.reading.images import read_image
+from segtune.errors import ConfigError, DataError
+from segtune.inference.regions.writers import to_clarifai
+from segtune.serving import hosted
+from segtune.serving.answers import Answer, answer, chosen
+from segtune.serving.bodies import parse_json, read_body, save_body, upload_of
+from segtune.serving.computing import ComputeThreads, SegmentedImage
+from segtune.serving.counters import Counters
+from segtune.serving.gate import Gate, GateMiddleware
+from segtune.serving.jobs import Job, JobStore
+from segtune.serving.predictor import SlotPredictor, options_for, parse_options
+from segtune.serving.problems import Problem
+from segtune.serving.served import ModelSlot
+from segtune.serving.settings import ServerSettings
+
+_PAGE = Path(__file__).with_name("page")
+_HOSTED_PATHS = (
+    "/v2/models/{model_id}/outputs",
+    "/v2/models/{model_id}/versions/{version_id}/outputs",
+    "/v2/users/{user_id}/apps/{app_id}/models/{model_id}/outputs",
+    "/v2/users/{user_id}/apps/{app_id}/models/{model_id}/versions/{version_id}/outputs",
+)
+_BINARY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "application/json": {
+                "schema": {"type": "object", "properties": {"image": {"type": "string"}}}
+            },
+        },
+    }
+}
+_JOB_BODIES = 10  # a job's upload may be so many times as large as a request's body
+
+
+class Server:
+    """The parts that the routes share: model, threads, jobs, limits and counters."""
+
+    def __init__(self, slot: ModelSlot, settings: ServerSettings) -> None:
+        self.slot, self.settings = slot, settings
+        self.counters = Counters()
+        self.predictor = SlotPredictor(slot, settings.max_pixels)
+        self.gate = Gate(settings, self.counters)
+        self.is_ready = False
+
+    @asynccontextmanager
+    async def running(self, _: FastAPI) -> AsyncIterator[None]:
+        """Start the threads and the jobs, and end them after the last request."""
+        settings = self.settings
+        self.threads = ComputeThreads()
+        self.jobs = JobStore(settings.jobs, settings.jobs_gb * 1e9, self.predictor)
+        polling = asyncio.create_task(self._poll()) if settings.poll else None
+        self.is_ready = True
+        try:
+            yield
+        finally:
+            self.is_ready = False
+            if polling:
+                polling.cancel()
+            await asyncio.to_thread(self.jobs.close)
+            await asyncio.to_thread(self.threads.close)
+
+    async def reload(self) -> bool:
+        """Take a new champion; return whether there was one."""
+        is_new = await asyncio.to_thread(self.slot.refresh)
+        if is_new:
+            self.counters.replaced.inc()
+        return is_new
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.poll)
+            await self.reload()
+
+    async def segment(
+        self, request: Request, data: bytes, options: dict[str, Any]
+    ) -> SegmentedImage:
+        """Decode and segment an image within the deadline, or until the client is gone.
+
+        Raises:
+            Problem: see `Gate.while_connected`.
+            DataError: no image.
+        """
+        served, counters = self.slot.current, self.counters
+        settings = options_for(served, options, self.settings.max_pixels)
+
+        def decode() -> Any:
+            with counters.stage("decode"):
+                limit, reading = settings.max_pixels, served.segmenter.reading
+                return read_image(data, limit, name="the image", reading=reading)
+
+        async def work() -> SegmentedImage:
+            async with self.gate.decoded:
+                pixels = await self.threads.run(decode)
+                with counters.stage("segment"):
+                    return await self.threads.segment(served, pixels, settings)
+
+        return await self.gate.while_connected(request, work())
+
+
+def create_app(slot: ModelSlot, settings: ServerSettings) -> FastAPI:
+    """Build the application that `segtune serve` runs."""
+    server = Server(slot, settings)
+    app = FastAPI(
+        title="segtune",
+        version=segtune.__version__,
+        summary="A segmenter over HTTP: images in, labelled regions out.",
+        lifespan=server.running,
+        docs_url=None,  # these pages load scripts of other hosts
+        redoc_url=None,
+    )
+    app.add_middleware(GateMiddleware, gate=server.gate)
+    app.exception_handler(Problem)(_on_problem)
+    _add_operation(app, server)
+    _add_segment(app, server)
+    _add_hosted(app, server)
+    _add_jobs(app, server)
+    return app
+
+
+async def _on_problem(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Problem)
+    headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
+    return JSONResponse({"error": str(error)}, error.status, headers)
+
+
+def _add_operation(app: FastAPI, server: Server) -> None:
+    """Add the page and what operators ask for."""
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(_PAGE / "index.html")
+
+    @app.get("/page/{name}", include_in_schema=False)
+    async def part_of_page(name: str) -> FileResponse:
+        if name not in ("page.js", "page.css"):
+            raise Problem(404, f"there is no page part '{name[:40]}'.")
+        return FileResponse(_PAGE / name)
+
+    @app.get("/healthz", summary="Whether the process answers.")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", summary="Whether images are taken.")
+    async def ready() -> JSONResponse:
+        state = {"ready": server.is_ready, "fault": server.slot.fault}
+        return JSONResponse(state, 200 if server.is_ready else 503)
+
+    @app.get("/metrics", summary="Counters, as Prometheus reads them.")
+    async def metrics() -> Response:
+        return Response(server.counters.text(), media_type="text/plain; version=0.0.4")
+
+    @app.get("/v1/models", summary="The model that is served.")
+    async def models() -> dict[str, Any]:
+        return {"models": [server.slot.current.describe()], "fault": server.slot.fault}
+
+    @app.post("/v1/reload", summary="Take the new champion now.")
+    async def reload() -> dict[str, Any]:
+        is_new = await server.reload()
+        return {
+            "replaced": is_new,
+            "version": server.slot.current.version,
+            "fault": server.slot.fault,
+        }
+
+
+def _add_segment(app: FastAPI, server: Server) -> None:
+    @app.post(
+        "/v1/segment",
+        summary="Segment one image.",
+        description="The form of the answer follows `formats` (several give a ZIP), else `Accept`.",
+        openapi_extra=_BINARY,
+    )
+    async def segment(request: Request) -> Response:
+        query = dict(request.query_params)
+        try:
+            formats = chosen(query.pop("formats", ""), request.headers.get("accept", ""))
+            options = parse_options(query)
+            with server.counters.stage("read"):
+                body = await read_body(request, server.settings.max_body, server.settings.deadline)
+            upload = upload_of(body, request.headers.get("content-type", ""))
+            image = await server.segment(request, upload.data, options)
+            encoded = await server.threads.run(_encode, server, image, formats, upload.name)
+        except (ConfigError, DataError) as error:
+            raise Problem(400 if isinstance(error, ConfigError) else 422, str(error)) from None
+        headers = {"X-Segtune-Model": image.served.version}
+        return Response(encoded.body, headers=headers, media_type=encoded.media_type)
+
+
+def _encode(server: Server, image: SegmentedImage, formats: list[str], name: str) -> Answer:
+    with server.counters.stage("encode"):
+        return answer(image, formats, name)
+
+
+def _add_hosted(app: FastAPI, server: Server) -> None:
+    async def output_of(request: Request, item: hosted.HostedInput) -> dict[str, Any] | Problem:
+        try:
+            if item.kind == "video":
+                work = asyncio.to_thread(server.predictor.video_frames, item.data, item.sample_ms)
+                return await server.gate.while_connected(request, work)
+            image = await server.segment(request, item.data, {})
+            regions = await server.threads.run(to_clarifai, image.regions)
+            return {"regions": regions}
+        except (ConfigError, DataError) as error:
+            return Problem(422, str(error))
+
+    async def outputs(request: Request, model_id: str) -> JSONResponse:
+        served = server.slot.current
+        try:
+            body = await read_body(request, server.settings.max_body, server.settings.deadline)
+            inputs = hosted.inputs_of(parse_json(body))
+        except Problem as problem:
+            return JSONResponse(hosted.refusal(problem), problem.status)
+        data: list[dict[str, Any] | Problem] = []
+        for item in inputs:
+            data.append(item if isinstance(item, Problem) else await output_of(request, item))
+        status, content = hosted.response(served, model_id, data)
+        return JSONResponse(content, status)
+
+    for path in _HOSTED_PATHS:
+        app.post(path, summary="Segment images or videos, as the hosted segmenter does.")(outputs)
+
+
+def _add_jobs(app: FastAPI, server: Server) -> None:
+    @app.post("/v1/jobs", status_code=202, summary="Send a video or a large image.")
+    async def create(request: Request) -> JSONResponse:
+        query = dict(request.query_params)
+        name = query.pop("name", "upload.mp4").replace("\\", "/").rpartition("/")[2][:200]
+        try:
+            options = parse_options(query)
+            options_for(server.slot.current, options, server.settings.max_pixels)
+        except ConfigError as error:
+            raise Problem(400, str(error)) from None
+        job, path = await asyncio.to_thread(server.jobs.reserve, name, options)
+        try:
+            await save_body(request, path, _JOB_BODIES * server.settings.max_body)
+        except BaseException:  # refused, or the client is gone
+            server.jobs.discard(job)
+            raise
+        server.jobs.start(job)
+        return JSONResponse(asdict(job), 202, {"Location": f"/v1/jobs/{job.id}"})
+
+    @app.get("/v1/jobs", summary="All jobs, the newest first.")
+    def list_jobs() -> dict[str, Any]:
+        return {"jobs": [asdict(job) for job in server.jobs.all()]}
+
+    @app.get("/v1/jobs/{job_id}", summary="State and progress of a job; its files when it is done.")
+    def show(job_id: str) -> dict[str, Any]:
+        job: Job = server.jobs.get(job_id)
+        files = server.jobs.files(job_id) if job.state == "done" else []
+        return {**asdict(job), "files": files}
+
+    @app.get("/v1/jobs/{job_id}/files/{name:path}", summary="One file of a finished job.")
+    def file(job_id: str, name: str) -> FileResponse:
+        return FileResponse(server.jobs.file(job_id, name))
+
+    @app.delete("/v1/jobs/{job_id}", status_code=204, summary="Stop a job and remove its files.")
+    def delete(job_id: str) -> Response:
+        server.jobs.delete(job_id)
+        return Response(status_code=204)

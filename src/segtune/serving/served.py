@@ -1,0 +1,98 @@
+"""The model that is served, and its replacement by a new champion without losing a request."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from segtune.errors import SegtuneError
+from segtune.inference.regions.regions import SCHEMA_VERSION
+from segtune.inference.segmenter import Segmenter
+from segtune.inference.workflow.workflow import Workflow
+from segtune.runtime.log import Log
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """One version of a model, ready to compute.
+
+    Attributes:
+        uri: the name that the server was given, as `models:/street@champion`.
+        version: where the name leads now, as `models:/street/3`; a folder's own path.
+        segmenter: with the engine that computes here.
+        workflow: None for a bare segmenter.
+        manifest: sha256 of the model folder's manifest, if it is known.
+    """
+
+    uri: str
+    version: str
+    segmenter: Segmenter
+    workflow: Workflow | None = None
+    manifest: str | None = None
+
+    @property
+    def model(self) -> Segmenter | Workflow:
+        """The workflow, or the segmenter where there is none."""
+        return self.workflow or self.segmenter
+
+    def head(self) -> dict[str, Any]:
+        """The members of an answer that are the same for every image; as in `regions.json`."""
+        classes = self.model.classes.to_json()
+        return {"schema_version": SCHEMA_VERSION, "model": self.version, "classes": classes}
+
+    def describe(self) -> dict[str, Any]:
+        """What is served, for clients and pages."""
+        info: Mapping[str, Any] = self.segmenter.info
+        return {
+            "uri": self.uri,
+            "version": self.version,
+            "workflow": self.workflow.name if self.workflow else None,
+            "template": info.get("template"),
+            "image_size": list(self.segmenter.image_size),
+            "classes": self.model.classes.to_json(),
+            "metrics": dict(info.get("metrics", {})),
+            "dataset": dict(info.get("dataset", {})).get("name"),
+            "device": str(self.segmenter.device),
+            "engine": self.segmenter.engine.name,
+        }
+
+
+Locate = Callable[[], tuple[str, str | None]]
+"""Returns the version and the manifest's hash to which the served name leads now."""
+
+Open = Callable[[], ServedModel]
+"""Opens the model to which the served name leads now, and warms it up."""
+
+
+class ModelSlot:
+    """The served model. A new version is opened beside the old one and then takes its place.
+
+    Requests keep the version that they began with.
+    """
+
+    def __init__(self, open_model: Open, locate: Locate, say: Log) -> None:
+        self._open, self._locate, self._say = open_model, locate, say
+        self._lock = threading.Lock()
+        self.current = open_model()
+        self.fault: str | None = None
+
+    def refresh(self) -> bool:
+        """Take the version to which the name leads now; return whether it is another one.
+
+        A version that cannot be opened is told once, and the old one stays.
+        """
+        with self._lock:
+            try:
+                version, manifest = self._locate()
+                if (version, manifest) == (self.current.version, self.current.manifest):
+                    self.fault = None
+                    return False
+                served = self._open()
+            except (SegtuneError, OSError) as error:
+                if str(error) != self.fault:
+                    self.fault = str(error)
+                    self._say(f"{self.current.version} is still served: {error}")
+                return False
+            self._say(f"{served.version} replaces {self.current.version}")
+            self.current, self.fault = served, None
+            return True

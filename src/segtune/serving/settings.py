@@ -1,0 +1,72 @@
+"""The limits of a server, and the place that it listens at."""
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+from segtune.config.defaults import MAX_PIXELS
+from segtune.errors import ConfigError
+
+TOKEN_VARIABLE = "SEGTUNE_TOKEN"
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """Where a server listens, and how much it takes on.
+
+    Attributes:
+        host: address; anything but loopback needs a token.
+        port: 0 takes a free one.
+        token: clients send it as `Authorization: Bearer TOKEN`; None asks for none.
+        max_body_mb: larger request bodies are refused (413). Jobs take ten times as much.
+        max_pixels: images whose header claims more are refused (422).
+        queue: requests that wait or are computed at a time; more are refused (429).
+        deadline: seconds until an answer; then the request is given up (504).
+        poll: seconds between two looks at the registry for a new champion; 0 never looks.
+        jobs: folder of the jobs.
+        jobs_gb: size of that folder; more jobs are refused (429) until old ones are deleted.
+
+    Raises:
+        ConfigError: a number out of range, or an address beyond loopback without a token.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token: str | None = None
+    max_body_mb: float = 20.0
+    max_pixels: int = MAX_PIXELS
+    queue: int = 32
+    deadline: float = 60.0
+    poll: float = 30.0
+    jobs: Path = Path("jobs")
+    jobs_gb: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Check the numbers and the token."""
+        for name in ("max_body_mb", "max_pixels", "queue", "deadline", "jobs_gb"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name}={getattr(self, name)}: more than 0 is expected.")
+        if not 0 <= self.port <= 65535:
+            raise ConfigError(f"port={self.port}: 0..65535 is allowed.")
+        if self.poll < 0:
+            raise ConfigError(f"poll={self.poll}: seconds, 0 or more, are expected.")
+        if not self.token and not self.is_loopback:
+            raise ConfigError(
+                f"host={self.host} is reached from other machines: set a token that clients must "
+                f"send, {TOKEN_VARIABLE}=…, or serve on host=127.0.0.1."
+            )
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches the address."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def max_body(self) -> int:
+        """Bytes of a request's body."""
+        return int(self.max_body_mb * 1e6)

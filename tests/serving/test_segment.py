@@ -1,0 +1,278 @@
+"""Images over HTTP: every form of the answer, every way to send one, and what is refused."""
+
+import base64
+import io
+import json
+import random
+import threading
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from segtune.errors import ConfigError
+from segtune.inference.regions.regions import Region, find_regions
+from segtune.serving.served import ModelSlot
+from segtune.serving.settings import ServerSettings
+from tests.serving.server import picture, png, running, served, slot
+
+PIXELS = picture()
+BODY = png(PIXELS)
+FORM = (
+    b'--x\r\nContent-Disposition: form-data; name="f"; filename="../../etc/a.png"\r\n\r\n'
+    + BODY
+    + b"\r\n--x--\r\n"
+)
+AS_JSON = json.dumps({"image": base64.b64encode(BODY).decode()}).encode()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return slot()
+
+
+@pytest.fixture(scope="module")
+def client(model, tmp_path_factory):
+    with running(model, tmp_path_factory.mktemp("server")) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def expected(model):
+    return model.current.segmenter.segment(PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (BODY, "image/png"),
+        (BODY, "application/octet-stream"),
+        (FORM, "multipart/form-data; boundary=x"),
+        (AS_JSON, "application/json"),
+    ],
+)
+def test_each_way_to_send_an_image_gives_its_mask(client, expected, body, content_type):
+    reply = client("POST", "/v1/segment?formats=masks", body, content_type=content_type)
+    assert reply.status == 200
+    assert reply.headers["x-segtune-model"] == "v1"
+    mask = np.array(Image.open(io.BytesIO(reply.body)))
+    np.testing.assert_array_equal(mask, expected.mask)
+
+
+def test_the_regions_are_those_of_the_segmenter(client, expected, model):
+    answer = client("POST", "/v1/segment?regions=components&min_area=3", BODY).json
+    rows = answer["images"][0]["regions"]
+    wanted = find_regions(
+        expected.mask, expected.confidence, model.current.segmenter.classes, "components", 3
+    )
+    assert [Region.from_json(row) for row in rows] == wanted
+    assert answer["schema_version"] == 2
+    assert "polygons" not in rows[0]
+    assert (
+        "polygons"
+        in client("POST", "/v1/segment?formats=regions", BODY).json["images"][0]["regions"][0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("*/*", "application/json"),
+        ("image/png", "image/png"),
+        ("text/html, image/jpeg;q=0.8", "image/jpeg"),
+        ("application/geo+json", "application/geo+json"),
+        ("application/vnd.coco+json", "application/vnd.coco+json"),
+        ("application/zip", "application/zip"),
+    ],
+)
+def test_accept_chooses_the_form(client, accept, media_type):
+    reply = client("POST", "/v1/segment", BODY, accept=accept)
+    assert (reply.status, reply.headers["content-type"].split(";")[0]) == (200, media_type)
+
+
+def test_several_forms_come_as_an_archive(client, expected):
+    reply = client("POST", "/v1/segment?formats=masks,overlays,yolo,coco,clarifai,geojson", BODY)
+    with zipfile.ZipFile(io.BytesIO(reply.body)) as archive:
+        names = set(archive.namelist())
+        overlay = Image.open(io.BytesIO(archive.read("overlays.jpg")))
+    assert names == {
+        *("masks.png", "overlays.jpg", "yolo.txt", "coco.json", "clarifai.json", "geojson.geojson")
+    }
+    difference = np.abs(np.asarray(overlay, int) - expected.overlay().astype(int))
+    assert difference.mean() < 25  # JPEG of noise
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "words"),
+    [
+        ("/v1/segment", b"", 400, "body is empty"),
+        ("/v1/segment", b"no image", 422, "none of the known image formats"),
+        ("/v1/segment", BODY[: len(BODY) // 2], 422, "did not decode whole"),
+        ("/v1/segment", BODY * 80, 413, "larger than 0.5 MB"),
+        ("/v1/segment?formats=tiff", BODY, 400, "rle, regions, masks"),
+        ("/v1/segment?formats=edited", BODY, 400, "no workflow with edits"),
+        ("/v1/segment?tta=twice", BODY, 400, "none, flip, scales"),
+        ("/v1/segment?min_area=0", BODY, 400, "at least 1"),
+        ("/v1/segment?source=/etc/passwd", BODY, 400, "source: unknown"),
+        ("/v1/segment?tile=-3", BODY, 400, "tile"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_with_its_reason(tmp_path, path, body, status, words):
+    with running(slot(), tmp_path, max_body_mb=0.5) as client:
+        reply = client("POST", path, body)
+        assert (reply.status, words in reply.json["error"]) == (status, True), reply
+        assert client("GET", "/healthz").status == 200
+
+
+def test_an_image_of_too_many_pixels_is_not_decoded(tmp_path):
+    bomb = png(np.zeros((400, 400, 3), np.uint8))
+    with running(slot(), tmp_path, max_pixels=10_000) as client:
+        reply = client("POST", "/v1/segment", bomb)
+    assert reply.status == 422
+    assert "400 x 400 pixels; at most 10,000" in reply.json["error"]
+
+
+@pytest.mark.parametrize(
+    ("authorization", "status"), [("Bearer s", 200), ("Key s", 200), ("", 401)]
+)
+def test_a_token_opens_all_but_the_page(tmp_path, authorization, status):
+    with running(slot(), tmp_path, token="s") as client:
+        assert client("POST", "/v1/segment", BODY, authorization=authorization).status == status
+        assert client("GET", "/v1/models", authorization=authorization).status == status
+        assert client("GET", "/metrics").status == 401
+        assert client("GET", "/").status == client("GET", "/healthz").status == 200
+
+
+def test_an_address_beyond_loopback_needs_a_token():
+    with pytest.raises(ConfigError, match="SEGTUNE_TOKEN"):
+        ServerSettings(host="0.0.0.0")
+    assert ServerSettings(host="0.0.0.0", token="s").host == "0.0.0.0"
+    assert ServerSettings(host="::1").is_loopback
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "evil.example"}, 403),
+        ({"origin": "http://evil.example"}, 403),
+        ({"host": "127.0.0.1:9", "origin": "http://127.0.0.1:9"}, 200),
+    ],
+)
+def test_pages_of_other_sites_do_not_reach_a_server_on_loopback(client, headers, status):
+    assert client("POST", "/v1/segment", BODY, **headers).status == status
+
+
+def test_requests_beyond_the_queue_are_asked_to_come_again(tmp_path, monkeypatch):
+    go = threading.Event()
+    model = slot()
+    segment = model.current.segmenter.segment
+    monkeypatch.setattr(
+        model.current.segmenter, "segment", lambda *a, **k: go.wait(20) and segment(*a, **k)
+    )
+    with running(model, tmp_path, queue=4) as client, ThreadPoolExecutor(12) as pool:
+        replies = [pool.submit(client, "POST", "/v1/segment", BODY) for _ in range(12)]
+        while sum(reply.done() for reply in replies) < 8:
+            assert client("GET", "/healthz").status == 200  # answered beside the full queue
+        go.set()
+        statuses = sorted(reply.result().status for reply in replies)
+        assert statuses == [200] * 4 + [429] * 8
+        refused = next(r.result() for r in replies if r.result().status == 429)
+        assert refused.headers["retry-after"] == "1"
+        text = client("GET", "/metrics").body.decode()
+        assert 'segtune_requests_total{route="other",status="429"} 8.0' in text
+
+
+def test_an_answer_that_takes_too_long_is_given_up(tmp_path, monkeypatch):
+    go = threading.Event()
+    model = slot()
+    monkeypatch.setattr(model.current.segmenter, "segment", lambda *a, **k: go.wait(20))
+    with running(model, tmp_path, deadline=0.2) as client:
+        reply = client("POST", "/v1/segment", BODY)
+        go.set()
+    assert (reply.status, reply.headers["retry-after"]) == (504, "5")
+
+
+def test_a_new_champion_replaces_the_old_one_without_a_failed_request(tmp_path):
+    versions = [served("v1", seed=1), served("v2", seed=2)]
+    chosen = [versions[0]]
+    model = ModelSlot(
+        lambda: chosen[0], lambda: (chosen[0].version, chosen[0].manifest), lambda line: None
+    )
+    with running(model, tmp_path, queue=64) as client, ThreadPoolExecutor(4) as pool:
+        replies = [pool.submit(client, "POST", "/v1/segment", BODY) for _ in range(30)]
+        chosen[0] = versions[1]
+        assert client("POST", "/v1/reload", b"").json["replaced"]
+        replies += [pool.submit(client, "POST", "/v1/segment", BODY) for _ in range(30)]
+        answers = [reply.result() for reply in replies]
+        assert {answer.status for answer in answers} == {200}
+        assert {a.json["model"] for a in answers[30:]} == {"v2"}
+        assert not client("POST", "/v1/reload", b"").json["replaced"]
+
+
+def test_a_champion_that_cannot_be_opened_is_told_and_the_old_one_stays():
+    lines: list[str] = []
+    first = served()
+    model = ModelSlot(lambda: first, lambda: ("v1", "v1"), lines.append)
+
+    def broken():
+        raise ConfigError("the registry does not answer")
+
+    model._locate = broken
+    assert not model.refresh()
+    assert not model.refresh()
+    assert model.current is first
+    assert lines == ["v1 is still served: the registry does not answer"]
+
+
+def test_the_hosted_segmenters_clients_get_regions(client, expected):
+    image = {"data": {"image": {"base64": base64.b64encode(BODY).decode()}}}
+    url = {"data": {"image": {"url": "file:///etc/passwd"}}}
+    for path in ("/v2/models/m/outputs", "/v2/users/u/apps/a/models/m/versions/1/outputs"):
+        answer = client("POST", path, json.dumps({"inputs": [image]}).encode()).json
+        assert answer["status"]["code"] == 10000
+        output = answer["outputs"][0]
+        covered = np.zeros(expected.mask.shape, int)
+        for region in output["data"]["regions"]:
+            encoded = base64.b64decode(region["region_info"]["mask"]["image"]["base64"])
+            bits = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE) > 0
+            name = region["data"]["concepts"][0]["name"]
+            np.testing.assert_array_equal(
+                bits, expected.mask == ["background", "road", "car"].index(name)
+            )
+            covered += bits
+        assert (covered == 1).all()
+    mixed = client("POST", "/v2/models/m/outputs", json.dumps({"inputs": [image, url]}).encode())
+    assert (mixed.status, mixed.json["status"]["code"]) == (207, 10010)
+    assert "never a URL" in mixed.json["outputs"][1]["status"]["details"]
+    assert client("POST", "/v2/models/m/outputs", b"[]").status == 400
+
+
+def hostile_bodies(number: int) -> list[tuple[bytes, str]]:
+    """Mutations of good requests: cut, joined, overwritten, and of other types."""
+    rng = random.Random(0)
+    good = [
+        (BODY, "image/png"),
+        (FORM, "multipart/form-data; boundary=x"),
+        (AS_JSON, "application/json"),
+    ]
+    bodies = []
+    for _ in range(number):
+        body, content_type = rng.choice(good)
+        data = bytearray(body)
+        for _ in range(rng.randrange(1, 20)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        data = data[: rng.randrange(len(data))] if rng.random() < 0.3 else data
+        bodies.append(
+            (bytes(data), rng.choice([content_type, content_type, "text/plain", "x" * 900]))
+        )
+    return bodies
+
+
+@pytest.mark.parametrize("path", ["/v1/segment", "/v2/models/m/outputs"])
+def test_hostile_bodies_are_answered_without_a_fault_of_the_server(client, path):
+    for body, content_type in hostile_bodies(100):
+        assert client("POST", path, body, content_type=content_type).status in (200, 207, 400, 422)
+    assert client("POST", "/v1/segment", BODY).status == 200
