@@ -158,8 +158,8 @@ class FixesConfig(Settings):
         unrotated: images whose EXIF orientation is ignored.
         formats: image -> format of its mask, where it differs from the other masks.
         lists: split -> names, in place of a list that cannot be used.
-        splits, classes, label_map, mask_format, reduce_zero_label, value_range, bands, page:
-            replaces the value of the dataset.
+        splits, classes, label_map, mask_format: replaces the value of the dataset.
+        reduce_zero_label, value_range, bands, page: replaces the value of the dataset.
     """
 
     REPLACED: ClassVar = (
