@@ -47,6 +47,14 @@ def write_cvat_video(root: Path) -> None:
     (root / "a.xml").write_text(f"<annotations>{tracks}</annotations>")
 
 
+def write_label_studio_min(root: Path) -> None:
+    save_photos(root, 1)
+    shape = {"x": 1, "y": 1, "width": 9, "height": 9, "original_width": W, "original_height": H}
+    values = [{**shape, "rectanglelabels": ["car"]}, {**shape, "choices": ["van"]}]
+    record = {"image": "photo_0.png", "id": 1, "tag": values, "annotation_id": 2}
+    (root / "min.json").write_text(json.dumps([record]))
+
+
 def with_polygon(write: Callable[[Path, list[Any]], None]) -> Callable[[Path], None]:
     def write_set(root: Path) -> None:
         save_photos(root, 1)
@@ -61,6 +69,7 @@ SETS: dict[str, Callable[[Path], None]] = {
     "coco_crowds": write_coco_crowds,
     "voc_colors": write_voc_colors,
     "cvat_video": write_cvat_video,
+    "label_studio_min": write_label_studio_min,
     "yolo": write_yolo,
 }
 

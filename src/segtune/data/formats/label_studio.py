@@ -1,4 +1,7 @@
-"""Label Studio's JSON: polygons, brushes, rectangles and ellipses, in percent of the image."""
+"""Label Studio's JSON: polygons, brushes, rectangles and ellipses, in percent of the image.
+
+Both exports are read, JSON and JSON-MIN.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +24,7 @@ from segtune.data.formats.areas import (
 )
 from segtune.data.formats.faults import LeftOut, reading
 from segtune.data.formats.finding import FileFinder, image_name, json_files, split_in
+from segtune.data.formats.label_studio_min import full_tasks, is_min
 from segtune.data.formats.run_lengths import Bits, decode_brush
 from segtune.data.formats.shapes import Draw, PolygonRule
 from segtune.data.reading.images import IMAGE_SUFFIXES
@@ -48,7 +52,8 @@ def find_files(root: Path) -> list[Path]:
 
     def is_format(content: Any) -> bool:
         first = content[0] if isinstance(content, list) and content else None
-        return isinstance(first, dict) and "data" in first and "annotations" in first
+        is_full = isinstance(first, dict) and "data" in first and "annotations" in first
+        return is_full or is_min(content)
 
     return json_files(root, is_format)
 
@@ -64,7 +69,10 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     images = []
     for path in find_files(root):
         split = split_in(str(path.relative_to(root)))
-        for index, task in enumerate(read_json(path)):
+        content = read_json(path)
+        with reading(f"'{path}'"):
+            tasks = full_tasks(content) if is_min(content) else list(enumerate(content))
+        for index, task in tasks:
             where = f"'{path}' [{index}]"
             with reading(where):
                 results = _results(task, where, left_out, options.annotator)
