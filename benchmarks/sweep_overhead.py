@@ -28,7 +28,7 @@ from segtune.sweeping.engine.study import SweepStudy
 from segtune.sweeping.space import Space
 from segtune.sweeping.space_building import build_space
 from segtune.sweeping.spec import SweepSpec
-from segtune.sweeping.worker import WorkerTask, pull_trials
+from segtune.sweeping.worker import WorkerTask, pull
 from segtune.tracking.outbox import Outbox
 from segtune.tracking.run_writer import RunWriter
 from segtune.tracking.store import open_store
@@ -116,7 +116,7 @@ def between_trials(trials: int, data: str, epochs: int) -> None:
         watch = Watch()
         watch.install()
         task = WorkerTask(spec, Path(root) / "sweeps" / "overhead", parent.run_id, 1)
-        pull_trials(task, build_space(spec), StopRequest(), "benchmark")
+        pull(task, build_space(spec), StopRequest(), "benchmark")
     following = watch.first_steps[1:]
     gaps = [step - end for end, step in zip(watch.ended, following, strict=False)]
     share = [100 * seconds / 60 for seconds in watch.call_seconds[1:-1]]

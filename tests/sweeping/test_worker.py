@@ -9,10 +9,14 @@ import threading
 import time
 from types import SimpleNamespace
 
+import pytest
+
 from segtune.errors import ConfigError, Interrupted
 from segtune.runtime.signals import StopRequest
 from segtune.sweeping import worker
-from segtune.sweeping.worker import WorkerTask, _wait, start
+from segtune.sweeping.engine import children
+from segtune.sweeping.engine.children import supervise
+from segtune.sweeping.worker import WorkerTask, start
 from tests.sweeping.test_study import make_spec
 
 
@@ -22,12 +26,13 @@ def test_a_worker_gets_the_process_id_of_its_launcher_and_its_task():
         assert process.stdout.read().decode().split(maxsplit=1) == [str(os.getpid()), "a task\n"]
 
 
-def test_a_worker_ends_if_its_launcher_is_gone_at_the_first_look():
-    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
-    child.start()
-    stop = StopRequest()
-    assert _wait(child, stop, launcher=2**22 + 1) < 0  # no process has such an id
-    assert stop.requested and not child.is_alive()
+def test_a_worker_ends_if_its_launcher_is_gone():
+    stop, looks = StopRequest(), iter([False])
+    code = supervise(
+        1, lambda _: lambda on_claim: time.sleep(60), stop, print, lambda: next(looks, True)
+    )
+    assert code == Interrupted.exit_code and stop.requested
+    assert not multiprocessing.active_children()
 
 
 def test_a_stop_before_the_child_listens_is_not_lost(monkeypatch):
@@ -35,24 +40,49 @@ def test_a_stop_before_the_child_listens_is_not_lost(monkeypatch):
         os.kill(os.getpid(), signal.SIGTERM)  # the child has no handler of its own yet
         return threading.Thread(*args, **options)
 
-    def pull(task, space, stop, label, on_claim):
+    def pull(on_claim):
         if stop.requested:
             raise Interrupted("stopped")
 
-    monkeypatch.setattr(worker, "threading", SimpleNamespace(Thread=first_thread))
-    monkeypatch.setattr(worker, "build_space", lambda spec: None)
-    monkeypatch.setattr(worker, "pull_trials", pull)
-    stop, task = StopRequest(), SimpleNamespace(spec=None)
+    monkeypatch.setattr(children, "threading", SimpleNamespace(Thread=first_thread))
+    stop = StopRequest()
     with stop.listening():
-        code = worker.supervise(task, "w", os.getppid(), stop)
+        code = supervise(1, lambda _: pull, stop, print)
     assert code == Interrupted.exit_code  # 0 if the child had lost the signal
 
 
-def test_no_child_is_started_for_a_launcher_that_is_gone(monkeypatch):
-    monkeypatch.setattr(worker, "build_space", lambda spec: None)
-    monkeypatch.setattr(worker, "_wait", None)  # calling it would fail
-    code = worker.supervise(SimpleNamespace(spec=None), "w", 2**22 + 1, StopRequest())
+def test_no_child_is_started_for_a_launcher_that_is_gone():
+    code = supervise(1, None, StopRequest(), print, lambda: True)  # calling None would fail
     assert code == Interrupted.exit_code
+
+
+def test_a_fault_of_every_trial_ends_all_children_with_its_exit_code(tmp_path, capfd):
+    def work(number):
+        def pull(on_claim):
+            if number == 1:
+                raise ConfigError("no such key")
+            time.sleep(60)
+
+        return pull
+
+    assert supervise(3, work, StopRequest(), print) == ConfigError.exit_code
+    assert capfd.readouterr().err == "ConfigError: no such key\n"
+
+
+@pytest.mark.parametrize(("claims", "lives", "code"), [(True, 30, 0), (False, 20, 1)])
+def test_a_child_that_dies_is_replaced_unless_it_never_claims(claims, lives, code, tmp_path):
+    def pull(on_claim):
+        with (tmp_path / "lives").open("a") as file:
+            file.write("x")
+        if len((tmp_path / "lives").read_text()) == 30:
+            return
+        if claims:
+            on_claim()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    lines = []
+    assert supervise(1, lambda _: pull, StopRequest(), lines.append) == code
+    assert len((tmp_path / "lives").read_text()) == lives and "SIGKILL" in lines[0]
 
 
 def test_a_space_that_cannot_be_built_ends_a_worker_with_one_message(tmp_path, monkeypatch, capsys):

@@ -1,21 +1,21 @@
 """Run one trial: fine-tune its configuration under a lease, and record the result in the study."""
 
 import traceback
-import warnings
 from collections.abc import Mapping
+from functools import partial
 
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from segtune.config.commands import absolute_words, command
 from segtune.config.compose import compose
 from segtune.config.schema import RunConfig
 from segtune.data.sources import open_source
-from segtune.errors import DataError, Diverged, Interrupted, LeaseLost, SegtuneError, StorageError
+from segtune.errors import DataError, Diverged, Interrupted, SegtuneError, StorageError
 from segtune.models.fitting import is_out_of_memory
 from segtune.runtime.log import Log
 from segtune.runtime.signals import StopRequest
 from segtune.sweeping.engine.lease import Lease
+from segtune.sweeping.engine.pulling import report, run_leased
 from segtune.sweeping.engine.records import DIVERGED, ERROR, RUN
 from segtune.sweeping.engine.study import Claim, SweepStudy
 from segtune.sweeping.identity import dataset_fingerprint
@@ -29,8 +29,6 @@ from segtune.tracking.runs import STUDY_TAG
 from segtune.training.fit import fit
 from segtune.training.request import RunHooks, RunRequest
 from segtune.training.result import RunResult
-
-_TAKEN_OVER = "was taken over by another worker; this one leaves it"
 
 
 def run_trial(
@@ -52,19 +50,15 @@ def run_trial(
         DataError: no trial can use the dataset.
         StorageError: a store cannot be reached.
     """
-    try:
-        with _LeasedTrial(study, claim, stop) as leased:
-            try:
-                _fit(leased, parent, threads, say)
-            except (Interrupted, DataError, StorageError):
-                study.release(claim.trial)
-                raise
-            except (LeaseLost, UpdateFinishedTrialError):
-                raise
-            except Exception as error:  # a fault of one trial must not end the sweep
-                _fail(study, claim, error, say)
-    except (LeaseLost, UpdateFinishedTrialError):
-        say(_TAKEN_OVER)
+    run_leased(
+        study,
+        claim.trial,
+        partial(_LeasedTrial, study, claim, stop),
+        lambda leased: _fit(leased, parent, threads, say),
+        lambda error: _fail(study, claim, error, say),
+        say,
+        released_on=(Interrupted, DataError, StorageError),
+    )
 
 
 class _LeasedTrial:
@@ -106,13 +100,7 @@ class _LeasedTrial:
     def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Report a validation; return whether to prune the trial."""
         self.lease.check()
-        try:
-            with warnings.catch_warnings():
-                # a resumed trial repeats the epoch that its killed worker had reported
-                warnings.filterwarnings("ignore", message="The reported value is ignored")
-                self.trial.report(metrics["val/miou"], epoch)
-        except UpdateFinishedTrialError:
-            raise LeaseLost(_TAKEN_OVER) from None
+        report(self.trial, metrics["val/miou"], epoch)
         if self.pulse:
             self.pulse.validated(epoch)
         self._follow_stop_request()

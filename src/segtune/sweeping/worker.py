@@ -1,42 +1,33 @@
 """A worker of a sweep: a small supervisor with one warm child that runs trial after trial.
 
-The supervisor loads the libraries and forks. A child that dies (killed, out of memory, a crash in
-native code) costs the trial's current epoch, and the supervisor replaces it at once. The libraries
-and the decoded dataset stay in the child's memory between trials.
+The supervisor loads the libraries and forks; see `engine.children`.
 """
 
 import contextlib
 import json
-import multiprocessing
 import os
-import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.process import BaseProcess
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
 from segtune.config.compose import compose
-from segtune.errors import Interrupted, SegtuneError
+from segtune.errors import SegtuneError
 from segtune.plugins.loading import load_plugins
 from segtune.runtime.retry import with_backoff
 from segtune.runtime.signals import StopRequest
-from segtune.sweeping.engine.study import SweepStudy
+from segtune.sweeping.engine.children import print_error, supervise
+from segtune.sweeping.engine.pulling import pull_trials
+from segtune.sweeping.engine.study import Claim, SweepStudy
 from segtune.sweeping.location import remembered
 from segtune.sweeping.space import Space
 from segtune.sweeping.space_building import build_space
 from segtune.sweeping.spec import SweepSpec
 from segtune.sweeping.trial import run_trial
 from segtune.tracking.store import open_store
-
-# a child that dies so many times in a row before it claims a trial is not replaced any more
-_MAX_EARLY_DEATHS = 20
 
 
 @dataclass(frozen=True)
@@ -101,7 +92,7 @@ def start(words: list[str], text: str, **options: Any) -> subprocess.Popen[bytes
     return process
 
 
-def pull_trials(
+def pull(
     task: WorkerTask,
     space: Space,
     stop: StopRequest,
@@ -122,109 +113,16 @@ def pull_trials(
     study = SweepStudy(task.folder, task.spec)
     tracking = compose(task.spec.base).config.tracking
     with_backoff(lambda: open_store(tracking), lambda line: _print(label, line))
-    while not stop.requested:
-        claim = study.claim(space)
-        if claim is None:
-            if study.stop_requested():
-                break
-            if study.counts().running == 0:
-                return
-            time.sleep(0.5)  # a trial of another worker may return to the queue
-            continue
-        on_claim()
+
+    def run(claim: Claim[Space]) -> None:
         say = partial(_print, f"{label} trial {claim.trial.number}")
         run_trial(study, claim, task.parent, task.threads, stop, say)
-    raise Interrupted(f"sweep {task.spec.name} was stopped.")
 
-
-def supervise(task: WorkerTask, label: str, launcher: int, stop: StopRequest) -> int:
-    """Keep one child at work until no trial is left to start, or until the launcher is gone.
-
-    Args:
-        launcher: process id of the launcher.
-
-    Returns:
-        The exit code of the worker.
-    """
-    # a forked child is warm at once; where a fork is unsafe, each child loads the libraries
-    context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    early_deaths = 0
-    space = build_space(task.spec)  # once for all children
-    while True:
-        # a signal that comes during the fork sets this flag, and no child hears it
-        if stop.requested or os.getppid() != launcher:
-            return Interrupted.exit_code
-        has_claimed = context.Event()
-        args = (task, space, label, has_claimed, os.getpid(), stop)
-        child: BaseProcess = context.Process(target=_run_child, args=args)
-        child.start()
-        code = _wait(child, stop, launcher)
-        if code >= 0 or stop.requested:
-            return Interrupted.exit_code if code < 0 else code
-        early_deaths = 0 if has_claimed.is_set() else early_deaths + 1
-        if early_deaths == _MAX_EARLY_DEATHS:
-            _print(label, f"died {_MAX_EARLY_DEATHS} times in a row before its first trial")
-            return 1
-        name = signal.Signals(-code).name
-        _print(label, f"its process died ({name}); another one resumes its trial")
-
-
-def _run_child(
-    task: WorkerTask,
-    space: Space,
-    label: str,
-    has_claimed: Event,
-    supervisor: int,
-    stop: StopRequest,
-) -> None:
-    """Run trials in the child; end it with an exit code of the command line.
-
-    Args:
-        stop: the supervisor's. The fork inherits its handler, which hears a signal that comes
-            before the child has its own handler.
-    """
-    threading.Thread(target=_stop_when_orphaned, args=(stop, supervisor), daemon=True).start()
-    with stop.listening():
-        try:
-            pull_trials(task, space, stop, label, has_claimed.set)
-        except (Interrupted, KeyboardInterrupt):
-            sys.exit(Interrupted.exit_code)
-        except SegtuneError as error:
-            sys.exit(_print_error(error))
-
-
-def _wait(child: BaseProcess, stop: StopRequest, launcher: int) -> int:
-    """Return the child's exit code after it ended; pass a stop request on to it."""
-    is_passed_on = False
-    try:
-        while child.is_alive():
-            if os.getppid() != launcher:  # the launcher was killed
-                stop.requested = True
-            if stop.requested and not is_passed_on:
-                is_passed_on = True
-                child.terminate()
-            child.join(0.1)
-    except KeyboardInterrupt:  # the second Ctrl-C
-        child.kill()
-        child.join()
-    return child.exitcode or 0
-
-
-def _stop_when_orphaned(stop: StopRequest, parent: int) -> None:
-    """Request a stop when the supervisor is gone, so that the child ends after its step."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    stop.requested = True
+    pull_trials(study, space, run, stop, on_claim)
 
 
 def _print(label: str, line: str) -> None:
     print(f"[{label}] {line}", file=sys.stderr, flush=True)
-
-
-def _print_error(error: SegtuneError) -> int:
-    """Print an error as the command line does; return its exit code."""
-    print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-    return error.exit_code
 
 
 def main(text: str, label: str, launcher: int) -> int:
@@ -237,9 +135,13 @@ def main(text: str, label: str, launcher: int) -> int:
     stop = StopRequest()
     with stop.listening():
         try:
-            return supervise(WorkerTask.parse(text), label, launcher, stop)
+            task = WorkerTask.parse(text)
+            space = build_space(task.spec)  # once for all children
+            work = partial(pull, task, space, stop, label)
+            say = partial(_print, label)
+            return supervise(1, lambda _: work, stop, say, lambda: os.getppid() != launcher)
         except SegtuneError as error:  # this machine may lack a file of the launcher's
-            return _print_error(error)
+            return print_error(error)
 
 
 if __name__ == "__main__":

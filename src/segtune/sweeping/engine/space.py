@@ -1,7 +1,7 @@
 """What a study asks of a search space."""
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 from optuna import Trial
 from optuna.distributions import BaseDistribution
@@ -27,3 +27,6 @@ class SearchSpace(Protocol):
 
     def current(self, overrides: Iterable[str]) -> list[str]:
         """Return recorded overrides in their present form."""
+
+
+SpaceT = TypeVar("SpaceT", bound=SearchSpace)

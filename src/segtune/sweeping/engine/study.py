@@ -41,11 +41,10 @@ from segtune.sweeping.engine.records import (
 )
 from segtune.sweeping.engine.samplers import build_pruner, build_sampler
 from segtune.sweeping.engine.settings import StudySettings
-from segtune.sweeping.engine.space import SearchSpace
+from segtune.sweeping.engine.space import SearchSpace, SpaceT
 from segtune.sweeping.engine.storage import open_storage
 
 SettingsT = TypeVar("SettingsT", bound=StudySettings)
-SpaceT = TypeVar("SpaceT", bound=SearchSpace)
 
 _STOP, _EXHAUSTED = "stop", "exhausted"
 # after so many repeats by the sampler, the space itself is searched for a new configuration

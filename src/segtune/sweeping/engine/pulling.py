@@ -1,0 +1,97 @@
+"""Pull trials: claim one, run it under its lease, and claim the next until none is left."""
+
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+
+from segtune.errors import Interrupted, LeaseLost, StorageError
+from segtune.runtime.log import Log
+from segtune.runtime.signals import StopRequest
+from segtune.sweeping.engine.space import SpaceT
+from segtune.sweeping.engine.study import Claim, SweepStudy
+
+LeaseT = TypeVar("LeaseT")
+TAKEN_OVER = "was taken over by another worker; this one leaves it"
+
+
+def pull_trials(
+    study: SweepStudy[Any],
+    space: SpaceT,
+    run: Callable[[Claim[SpaceT]], None],
+    stop: StopRequest,
+    on_claim: Callable[[], None] = lambda: None,
+) -> None:
+    """Claim and run trials until no trial is left to start.
+
+    Args:
+        run: runs a claimed trial to its end.
+        on_claim: called after each claim.
+
+    Raises:
+        Interrupted: asked to stop; the running trial returned to the queue.
+    """
+    while not stop.requested:
+        claim = study.claim(space)
+        if claim is None:
+            if study.stop_requested():
+                break
+            if study.counts().running == 0:
+                return
+            time.sleep(0.5)  # a trial of another worker may return to the queue
+            continue
+        on_claim()
+        run(claim)
+    raise Interrupted(f"sweep {study.spec.name} was stopped.")
+
+
+def run_leased(
+    study: SweepStudy[Any],
+    trial: optuna.Trial,
+    take: Callable[[], AbstractContextManager[LeaseT]],
+    work: Callable[[LeaseT], None],
+    fail: Callable[[Exception], None],
+    say: Log,
+    released_on: tuple[type[BaseException], ...] = (Interrupted, StorageError),
+) -> None:
+    """Work on a trial while its lease is renewed.
+
+    Args:
+        take: takes the lease, which is renewed until the block ends.
+        work: runs the trial and records its end.
+        fail: records that the trial ended with an error.
+        released_on: errors that are no fault of the trial: it returns to the queue, and they are
+            raised again.
+    """
+    try:
+        with take() as lease:
+            try:
+                work(lease)
+            except released_on:
+                study.release(trial)
+                raise
+            except (LeaseLost, UpdateFinishedTrialError):
+                raise
+            except Exception as error:  # a fault of one trial must not end the sweep
+                fail(error)
+    except (LeaseLost, UpdateFinishedTrialError):
+        say(TAKEN_OVER)
+
+
+def report(trial: optuna.Trial, value: float, step: int) -> None:
+    """Report a value of a trial at a step.
+
+    Raises:
+        LeaseLost: another worker ended the trial.
+    """
+    try:
+        with warnings.catch_warnings():
+            # a resumed trial repeats the step that its killed worker had reported
+            warnings.filterwarnings("ignore", message="The reported value is ignored")
+            trial.report(value, step)
+    except UpdateFinishedTrialError:
+        raise LeaseLost(TAKEN_OVER) from None
