@@ -16,6 +16,7 @@ from segtune.config.renamed import announce, keys_of
 from segtune.config.schema import Positive, TrackingConfig
 from segtune.config.words import assign, assignments, split_word
 from segtune.errors import ConfigError, nearest
+from segtune.sweeping.engine.settings import Direction
 from segtune.sweeping.engine.storage import shared
 from segtune.sweeping.recorded_keys import comparable_identity, with_current_keys
 
@@ -128,6 +129,16 @@ class SweepSpec(Settings):
         if self.n_trials is None and self.budget is None:
             raise ValueError("give n_trials, or a budget as 45m")
         return self
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """The direction of the objective, mIoU."""
+        return ("maximize",)
+
+    @property
+    def sampler_options(self) -> Mapping[str, Any]:
+        """A sweep file has no options of the sampler."""
+        return {}
 
     @property
     def processes(self) -> int:

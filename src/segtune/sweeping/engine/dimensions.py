@@ -40,10 +40,7 @@ class Dimension:
 
     def suggest(self, trial: Trial) -> Any:
         """Return the value that the sampler proposes."""
-        value = draw(trial, self.param, self.distribution)
-        if self.choices is None:
-            return value
-        return self.choices[[str(choice) for choice in self.choices].index(value)]
+        return self.from_param(draw(trial, self.param, self.distribution))
 
     @property
     def distribution(self) -> BaseDistribution:
@@ -123,6 +120,12 @@ class Dimension:
     def as_param(self, value: Any) -> Any:
         """Return a value in the form that the study records."""
         return str(value) if self.choices is not None else value
+
+    def from_param(self, recorded: Any) -> Any:
+        """Return the value that the study records as `recorded`; itself if it has no such value."""
+        if self.choices is None:
+            return recorded
+        return next((c for c in self.choices if str(c) == recorded), recorded)
 
     def known_params(self) -> list[str]:
         """Return the names under which a study may have recorded the dimension."""

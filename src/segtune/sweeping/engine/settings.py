@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
+
+Direction = Literal["minimize", "maximize"]
 
 
 class StudySettings(Protocol):
@@ -15,9 +17,13 @@ class StudySettings(Protocol):
     @property
     def budget_seconds(self) -> float | None: ...
     @property
+    def directions(self) -> tuple[Direction, ...]: ...
+    @property
     def seed(self) -> int: ...
     @property
     def sampler(self) -> str: ...
+    @property
+    def sampler_options(self) -> Mapping[str, Any]: ...
     @property
     def pruner(self) -> str: ...
     @property

@@ -91,7 +91,7 @@ class SweepStudy(Generic[SettingsT]):
             self.study = optuna.create_study(
                 study_name=spec.name,
                 storage=self.storage.optuna,
-                direction="maximize",
+                directions=list(spec.directions),
                 load_if_exists=True,
                 sampler=build_sampler(spec, 0),
                 pruner=build_pruner(spec),
@@ -190,9 +190,12 @@ class SweepStudy(Generic[SettingsT]):
         return trial
 
     def finish(
-        self, trial: optuna.Trial, value: float | None = None, state: TrialState | None = None
+        self,
+        trial: optuna.Trial,
+        value: float | Sequence[float] | None = None,
+        state: TrialState | None = None,
     ) -> None:
-        """End a trial.
+        """End a trial, with a value for each direction if it finished.
 
         Raises:
             LeaseLost: another worker took the trial over.
