@@ -6,6 +6,7 @@ from pycocotools import mask as coco
 
 from segtune.classes import ClassTable
 from segtune.inference.regions.regions import find_regions
+from segtune.inference.regions.runs import Runs, sums
 
 CLASSES = ClassTable.parse(["road", "car", "sky"])
 MASK = np.array([[0, 0, 1, 1], [0, 1, 1, 255], [1, 0, 0, 2]], np.uint8)
@@ -49,3 +50,17 @@ def test_regions_come_largest_first_and_ignored_pixels_belong_to_none():
 def test_another_split_is_refused():
     with pytest.raises(ValueError, match="'concept' and 'components'"):
         find_regions(MASK, CONFIDENCE, CLASSES, "instances")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (13, 17), (64, 48)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+def test_runs_are_those_of_pycocotools(size, dtype):
+    rng = np.random.default_rng(size[0])
+    numbers = rng.integers(0, 4, size).astype(dtype)
+    values = rng.random(size, dtype=np.float32)
+    runs, present = Runs.of(numbers), np.unique(numbers).tolist()
+    for number, rle in zip(present, runs.encoded(present), strict=True):
+        assert rle == coco.encode(np.asfortranarray((numbers == number).astype(np.uint8)))
+        assert runs.pixels[number] == (numbers == number).sum()
+        expected = values[numbers == number].sum(dtype=np.float64)
+        assert sums(numbers, values, 4)[number] == pytest.approx(expected, rel=1e-12)

@@ -10,6 +10,7 @@ from segtune.serving.app import create_app
 from segtune.serving.served import ModelSlot
 from segtune.serving.settings import ServerSettings
 
+_BACKLOG = 2048  # connections that wait to be taken
 _HEADER_BYTES = 32_768
 _IDLE_SECONDS = 20  # until a connection without a request is closed
 
@@ -38,10 +39,12 @@ def serve(slot: ModelSlot, settings: ServerSettings, say: Log) -> None:
 
 def _listen(settings: ServerSettings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listening = socket.socket(family)
+    # asyncio turns off Nagle's delay of 40 ms on sockets that name their protocol
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((settings.host, settings.port))
+        listening.listen(_BACKLOG)  # from now on clients wait; none is refused
     except OSError as error:
         listening.close()
         raise ConfigError(

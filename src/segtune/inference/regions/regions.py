@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,10 +21,10 @@ from segtune.classes import IGNORE_INDEX, ClassTable
 from segtune.errors import DataError
 from segtune.inference.choices import SPLITS
 from segtune.inference.regions.polygons import TOLERANCE, polygons_of, to_polygons, to_rings
+from segtune.inference.regions.runs import Rle, Runs, sums
 
 SCHEMA_VERSION = 2
 SCHEMA = Path(__file__).with_name("regions.schema.json")
-_COUNT_BLOCK = 2**22  # pixels that are counted at a time
 
 
 @dataclass(frozen=True)
@@ -140,67 +140,46 @@ def find_regions(
     """
     if split not in SPLITS:
         raise ValueError(f"split={split!r}: allowed are 'concept' and 'components'.")
-    numbers, areas = _numbered_areas(mask, split, min_area)
-    if not areas:
+    numbers, concepts = _numbered_areas(mask, split, min_area)
+    runs = Runs.of(numbers)
+    pixels = runs.pixels[1:].tolist()
+    if not pixels:
         return []
-    order = sorted(range(len(areas)), key=lambda n: (-areas[n].pixels, areas[n].concept))
-    rank = np.zeros(len(areas) + 1, np.uint8 if len(areas) < 256 else np.int32)
-    rank[np.array(order) + 1] = np.arange(1, len(areas) + 1)
-    # row by row, since NumPy makes 8 bytes of each index
-    numbers = np.stack([rank[row] for row in numbers])
-    confidence_sums = _sums(numbers, confidence, len(areas) + 1)[1:]
-    columns_first = np.asfortranarray(numbers)  # the order of run lengths
+    order = sorted(range(len(pixels)), key=lambda n: (-pixels[n], concepts[n]))
     outlines = _Outlines(numbers)
+    confidence_sums = sums(numbers, confidence, len(pixels) + 1)
+    encoded = runs.encoded([index + 1 for index in order])
     regions = []
-    for number, index in enumerate(order):
-        pixels = (columns_first == number + 1).view(np.uint8)
-        region = _region(number, areas[index], pixels, float(confidence_sums[number]), classes)
-        regions.append(replace(region, outline=partial(outlines.polygons, number)))
+    for number, (index, rle) in enumerate(zip(order, encoded, strict=True)):
+        confidence_sum = float(confidence_sums[index + 1])
+        region = _region(number, concepts[index], pixels[index], rle, confidence_sum, classes)
+        regions.append(replace(region, outline=partial(outlines.polygons, index)))
     return regions
-
-
-class _Area(NamedTuple):
-    concept: int
-    pixels: int
-
-
-def _sums(numbers: NDArray[Any], values: NDArray[np.float32], length: int) -> NDArray[np.float64]:
-    """Return the sum of the values (H, W) per number.
-
-    It takes a few rows at a time, since NumPy makes 16 bytes of each pixel to count it.
-    """
-    total = np.zeros(length)
-    step = max(1, _COUNT_BLOCK // numbers.shape[1])
-    for start in range(0, len(numbers), step):
-        rows = slice(start, start + step)
-        total += np.bincount(numbers[rows].ravel(), values[rows].ravel(), length)
-    return total
 
 
 def _numbered_areas(
     mask: NDArray[np.uint8], split: str, min_area: int
-) -> tuple[NDArray[np.int32], list[_Area]]:
-    """Number the areas of a mask from 1; return the numbers (H, W), 0 elsewhere, and the areas."""
-    counts = np.zeros(256, np.int64)
-    for row in mask:
-        counts += np.bincount(row, minlength=256)
-    concepts = [int(c) for c in np.flatnonzero(counts) if c != IGNORE_INDEX]
+) -> tuple[NDArray[Any], list[int]]:
+    """Number the areas of a mask from 1; return the numbers (H, W), 0 elsewhere, and concepts."""
+    mask = np.ascontiguousarray(mask)
+    histogram = cv2.calcHist([mask], [0], None, [256], [0, 256])
+    present = [int(c) for c in np.flatnonzero(histogram) if c != IGNORE_INDEX]
     if split == "concept":
-        lookup = np.zeros(256, np.int32)
-        lookup[concepts] = np.arange(1, len(concepts) + 1)
-        return lookup[mask], [_Area(c, int(counts[c])) for c in concepts]
-    numbers, areas = np.zeros(mask.shape, np.int32), list[_Area]()
-    for concept in concepts:
+        lookup = np.zeros(256, np.uint8)
+        lookup[present] = np.arange(1, len(present) + 1)
+        return np.asarray(cv2.LUT(mask, lookup)), present
+    numbers, concepts = np.zeros(mask.shape, np.int32), list[int]()
+    for concept in present:
         count, labels, stats, _ = cv2.connectedComponentsWithStats(
             (mask == concept).astype(np.uint8), connectivity=8
         )
-        pixels = stats[:, cv2.CC_STAT_AREA].tolist()
-        large = [n for n in range(1, count) if pixels[n] >= min_area]
+        areas = stats[:, cv2.CC_STAT_AREA].tolist()
+        large = [n for n in range(1, count) if areas[n] >= min_area]
         lookup = np.zeros(count, np.int32)
-        lookup[large] = len(areas) + np.arange(1, len(large) + 1)
+        lookup[large] = len(concepts) + np.arange(1, len(large) + 1)
         numbers += lookup[labels]  # areas share no pixel
-        areas += [_Area(concept, pixels[n]) for n in large]
-    return numbers, areas
+        concepts += [concept] * len(large)
+    return numbers, concepts
 
 
 class _Outlines:
@@ -231,8 +210,9 @@ def describe_area(
         confidence: (H, W) in [0, 1].
     """
     confidence_sum = float(confidence[area].sum(dtype=np.float64))
-    size = _Area(concept, int(area.sum()))
-    return _region(number, size, area.astype(np.uint8), confidence_sum, classes)
+    pixels = area.astype(np.uint8)
+    rle = coco_mask.encode(np.asfortranarray(pixels))
+    return _region(number, concept, int(pixels.sum()), rle, confidence_sum, classes)
 
 
 def paint(regions: Iterable[Region], height: int, width: int) -> NDArray[np.uint8]:
@@ -269,20 +249,21 @@ def read_document(path: Path) -> dict[str, Any]:
 
 def _region(
     number: int,
-    area: _Area,
-    pixels: NDArray[np.uint8],
+    concept: int,
+    pixels: int,
+    rle: Rle,
     confidence_sum: float,
     classes: ClassTable,
 ) -> Region:
-    """Return a region of the pixels (H, W) that are 1."""
-    rle = coco_mask.encode(np.asfortranarray(pixels))
+    """Return a region of so many pixels; `rle` has its counts as bytes."""
     x, y, width, height = (int(v) for v in coco_mask.toBbox(rle))
+    size = [int(s) for s in rle["size"]]
     return Region(
         id=number,
-        concept_id=area.concept,
-        concept=classes.names[area.concept],
-        area_share=area.pixels / pixels.size,
-        mean_confidence=confidence_sum / area.pixels,
+        concept_id=concept,
+        concept=classes.names[concept],
+        area_share=pixels / (size[0] * size[1]),
+        mean_confidence=confidence_sum / pixels,
         box=(x, y, width, height),
-        rle={"size": [int(s) for s in rle["size"]], "counts": rle["counts"].decode("ascii")},
+        rle={"size": size, "counts": rle["counts"].decode("ascii")},
     )

@@ -1,0 +1,197 @@
+"""Measure what HTTP costs: one client, many clients, large images, and a flood.
+
+    python benchmarks/serve.py MODEL [--requests 2000] [--clients 16] [--flood 400]
+
+MODEL is a folder, `runs:/ID` or `models:/NAME@champion`. Images are street scenes of 480x360 as
+JPEG. The server is a process of its own. Targets: at most 5 ms more than `segment` of the same
+bytes in process; run lengths of a 4,000 x 4,000 image in at most 10 % of its segmentation; 16
+clients at 0.95 of `predict` on a folder; of a flood, each answer 200 or 429, sampled masks equal to
+those in process, and less than 2 % more memory over its last 80 %.
+"""
+
+import argparse
+import http.client
+import io
+import json
+import queue
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import psutil
+from PIL import Image
+
+import segtune
+from segtune.data.street.scenes import Scene
+from segtune.inference.regions.regions import find_regions
+from segtune.inference.segmenter import Segmenter
+from segtune.runtime.log import silent
+
+HEIGHT, WIDTH, LARGE = 360, 480, 4000
+_IMAGES = 64
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Milliseconds of one call."""
+    started = time.perf_counter()
+    work()
+    return 1e3 * (time.perf_counter() - started)
+
+
+def post(connection: http.client.HTTPConnection, body: bytes, query: str = "") -> tuple[int, bytes]:
+    """One request on a connection that stays open."""
+    connection.request("POST", f"/v1/segment{query}", body)
+    response = connection.getresponse()
+    return response.status, response.read()
+
+
+@contextmanager
+def serving(model: str, folder: Path) -> Iterator[tuple[int, psutil.Process]]:
+    """A server in a process of its own: its port and process."""
+    words = [sys.executable, "-m", "segtune", "serve", f"model={model}", "port=0"]
+    words += [f"jobs={folder / 'jobs'}", "poll=0"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        line = next(line for line in process.stderr if "http://" in line)
+        threading.Thread(target=process.stderr.read, daemon=True).start()
+        yield int(line.rpartition(":")[2].split()[0]), psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def run_lengths(segmenter: Segmenter, pixels: np.ndarray) -> tuple[float, float]:
+    """Milliseconds of segmenting an image, and of its answer as run lengths."""
+    result = segmenter.segment(pixels)
+
+    def answer() -> None:
+        regions = find_regions(result.mask, result.confidence, result.classes)
+        json.dumps([region.to_json(polygons=False) for region in regions])
+
+    forward = min(timed(lambda: segmenter.segment(pixels)) for _ in range(3))
+    return forward, min(timed(answer) for _ in range(3))
+
+
+def overhead(segmenter: Segmenter, port: int, bodies: Sequence[bytes]) -> list[float]:
+    """Milliseconds that HTTP takes more than the same bytes in process, in turns."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+
+    def here(body: bytes) -> None:
+        result = segmenter.segment(body)
+        json.dumps([region.to_json(polygons=False) for region in result.regions])
+
+    differences = []
+    for body in (*bodies[:5], *bodies):  # the first ones warm up
+        over_http = timed(partial(post, connection, body))
+        differences.append(over_http - timed(partial(here, body)))
+    return differences[5:]
+
+
+def flood(
+    port: int, bodies: Sequence[bytes], total: int, clients: int, query: str
+) -> Iterator[tuple[int, int, bytes]]:
+    """Answers (number of the image, status, body) to so many requests, some at a time."""
+    waiting: queue.Queue[int] = queue.Queue()
+    answers: queue.Queue[tuple[int, int, bytes]] = queue.Queue()
+    for number in range(total):
+        waiting.put(number % len(bodies))
+
+    def client() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        while True:
+            try:
+                number = waiting.get_nowait()
+            except queue.Empty:
+                return
+            answers.put((number, *post(connection, bodies[number], query)))
+
+    for _ in range(clients):
+        threading.Thread(target=client, daemon=True).start()
+    for _ in range(total):
+        yield answers.get(timeout=120)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--flood", type=int, default=400)
+    arguments = parser.parse_args()
+    segmenter = segtune.load(arguments.model, runtime="auto")
+    assert isinstance(segmenter, Segmenter)
+    scenes = [Scene(70_000 + n).render(HEIGHT, WIDTH).image for n in range(_IMAGES)]
+    bodies = [cv2.imencode(".jpg", scene[..., ::-1])[1].tobytes() for scene in scenes]
+    large = cv2.resize(scenes[0], (LARGE, LARGE), interpolation=cv2.INTER_CUBIC)
+    forward, answer = run_lengths(segmenter, large)
+    print(
+        f"{LARGE} x {LARGE}: segment {forward:.0f} ms, run lengths {answer:.0f} ms: "
+        f"{answer / forward:.1%}"
+    )
+    masks = {}
+    for number in range(0, _IMAGES, 4):
+        masks[number] = segmenter.segment(bodies[number]).mask
+    with (
+        tempfile.TemporaryDirectory() as name,
+        serving(arguments.model, Path(name)) as (port, process),
+    ):
+        folder = Path(name)
+        extra = overhead(segmenter, port, bodies)
+        print(f"one client: {statistics.median(extra):.1f} ms more than in process")
+        (folder / "images").mkdir()
+        for number in range(4 * _IMAGES):
+            (folder / "images" / f"{number}.jpg").write_bytes(bodies[number % _IMAGES])
+        ratios = []
+        for turn in range(3):
+            output = folder / f"out{turn}"
+
+            def direct(output: Path = output) -> None:
+                segtune.predict(
+                    arguments.model,
+                    folder / "images",
+                    output,
+                    formats=("masks",),
+                    say=silent,
+                )
+
+            in_process = timed(direct)
+            over_http = timed(
+                lambda: list(flood(port, bodies, 4 * _IMAGES, arguments.clients, "?formats=masks"))
+            )
+            ratios.append(in_process / over_http)
+        print(f"{arguments.clients} clients: {statistics.median(ratios):.2f} of predict's rate")
+        statuses: Counter[int] = Counter()
+        compared = differing = 0
+        memory = 0
+        for count, (number, status, body) in enumerate(
+            flood(port, bodies, arguments.requests, arguments.flood, "?formats=masks")
+        ):
+            statuses[status] += 1
+            if status == 200 and number in masks and compared < 100:
+                compared += 1
+                differing += not np.array_equal(
+                    np.array(Image.open(io.BytesIO(body))), masks[number]
+                )
+            if count == arguments.requests // 5:
+                memory = process.memory_info().rss
+        growth = process.memory_info().rss / memory - 1
+        print(
+            f"{arguments.requests} requests, {arguments.flood} at a time: {dict(statuses)}; "
+            f"{differing} of {compared} masks differ; memory {growth:+.1%}"
+        )
+    return int(bool(set(statuses) - {200, 429} or differing))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
