@@ -50,6 +50,14 @@ def test_a_wheel_works_outside_the_checkout(tmp_path):
     ask = [str(python), "-c", "import segtune; print(segtune.__file__)"]
     where = subprocess.run(ask, cwd=empty, capture_output=True, text=True, env=environment)
     assert str(tmp_path) in where.stdout
+    find = (
+        "from hydra.core.plugins import Plugins; from hydra.plugins.sweeper import Sweeper;"
+        "print([c.__name__ for c in Plugins.instance().discover(Sweeper)])"
+    )
+    found = subprocess.run(
+        [str(python), "-c", find], cwd=empty, capture_output=True, text=True, env=environment
+    )
+    assert "SegtuneSweeper" in found.stdout, found.stderr
     assert "segformer" in segtune("templates").stdout
     done = segtune("train", *TINY, "hp.num_epochs=1", "--json")
     assert done.returncode == 0, done.stderr

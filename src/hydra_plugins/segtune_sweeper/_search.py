@@ -74,6 +74,8 @@ def search(app: Application, given: Mapping[str, Any], arguments: list[str]) -> 
     _compose_choices(app, space)
     settings = _settings(app, given, space)
     sweep_dir = _sweep_dir(Path(settings.folder), str(config.hydra.sweep.dir))
+    sweep_dir.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, sweep_dir / "multirun.yaml")
     objective = partial(_run_trial, app, sweep_dir)
     facts = {"config": _flat(OmegaConf.to_container(_without_hydra(config), resolve=False))}
     log.info("Study: %s, directions: %s", settings.name, list(settings.directions))
@@ -232,6 +234,5 @@ def _write_results(sweep_dir: Path, result: SearchResult, directions: int) -> No
     if directions > 1:
         front = [{"params": dict(t.params), "values": list(t.values)} for t in result.front]
         found = {"solutions": front}
-    sweep_dir.mkdir(parents=True, exist_ok=True)
     results = OmegaConf.create({"name": "segtune", **found})
     OmegaConf.save(results, sweep_dir / "optimization_results.yaml")

@@ -11,12 +11,12 @@ from typing import Any
 from optuna.exceptions import TrialPruned
 from optuna.trial import TrialState
 
-from segtune.errors import ConfigError, Interrupted, SegtuneError
+from segtune.errors import ConfigError, Diverged, Interrupted, SegtuneError
 from segtune.runtime.log import Log
 from segtune.runtime.signals import StopRequest
 from segtune.sweeping.engine.lease import Lease
 from segtune.sweeping.engine.pulling import run_leased
-from segtune.sweeping.engine.records import ERROR, RUN
+from segtune.sweeping.engine.records import DIVERGED, ERROR, RUN
 from segtune.sweeping.engine.running import Trial, running
 from segtune.sweeping.engine.search_settings import SearchSettings
 from segtune.sweeping.engine.space import FlatSpace
@@ -106,6 +106,7 @@ def checked_values(returned: Any, count: int) -> list[float]:
 
     Raises:
         ConfigError: it is something else.
+        Diverged: a number is not finite.
     """
     values = list(returned) if isinstance(returned, tuple | list) else [returned]
     if len(values) != count:
@@ -122,7 +123,7 @@ def checked_values(returned: Any, count: int) -> list[float]:
                 f"the function returned {value!r}; return the objective, a number."
             ) from None
         if not math.isfinite(numbers[-1]):
-            raise ConfigError(f"the function returned {value}, which is not finite.")
+            raise Diverged(f"the function returned {value}, which is not finite.")
     return numbers
 
 
@@ -132,6 +133,7 @@ def _fail(
     reason = str(error) if isinstance(error, SegtuneError) else traceback.format_exc()[-4000:]
     say(f"failed: {reason.strip().splitlines()[-1]}")
     claim.trial.set_user_attr(ERROR, reason)
+    claim.trial.set_user_attr(DIVERGED, isinstance(error, Diverged))
     study.finish(claim.trial, state=TrialState.FAIL)
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from segtune.errors import Interrupted, PartialError, SegtuneError
+from segtune.errors import ConfigError, Interrupted, PartialError, SegtuneError
 from segtune.runtime.log import Log, to_stderr
 from segtune.runtime.signals import StopRequest
 from segtune.sweeping.engine.children import supervise
@@ -138,6 +139,7 @@ def _work(
             if settings.workers == 0:
                 _pull(study, space, objective, stop, say, lambda: None)
                 return
+            _check_cuda()
             pull = partial(_pull_in_child, study.folder, settings, space, objective, stop, say)
             code = supervise(settings.workers, lambda _: pull, stop, say)
     except Interrupted:
@@ -151,6 +153,20 @@ def _work(
         )
     if code:
         raise SearchStopped(code)
+
+
+def _check_cuda() -> None:
+    """Refuse to fork a process that uses a GPU: CUDA fails in the children.
+
+    Raises:
+        ConfigError: CUDA is in use in this process.
+    """
+    torch = sys.modules.get("torch")  # no import: a function may need no torch
+    if torch is not None and torch.cuda.is_initialized():
+        raise ConfigError(
+            "CUDA is in use in this process, and works in no process that is forked from it. Use "
+            "the GPU only inside the objective, or set the number of workers to 0."
+        )
 
 
 def _pull_in_child(  # the arguments of `_pull`, and what only a child needs
@@ -185,16 +201,19 @@ def _pull(
 
 def _result(study: SweepStudy[SearchSettings], space: FlatSpace) -> SearchResult:
     settings, counts = study.spec, study.counts()
+    frozen = [trial for trial in study.counted() if trial.state.is_finished()]
     if not counts.finished:
+        failed = [trial for trial in frozen if trial.state == TrialState.FAIL]
+        error = f" The last error: {last_line(failed[-1])}" if failed else ""
         raise SegtuneError(
             f"sweep {settings.name}: none of {counts.done} trials finished ({counts.to_json()})."
+            f"{error}"
         )
     if not study.is_complete():
         raise PartialError(
             f"sweep {settings.name} ended with {counts.done} trials of {settings.n_trials}: its "
             "workers died too often."
         )
-    frozen = [trial for trial in study.counted() if trial.state.is_finished()]
     trials = {trial.number: _trial_result(study, space, trial) for trial in frozen}
     front = [trials[trial.number] for trial in _best(study)]
     sign = -1 if settings.directions[0] == "maximize" else 1
