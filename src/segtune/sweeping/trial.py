@@ -71,9 +71,7 @@ class _LeasedTrial:
         self.trial = claim.trial
         self.pulse: Pulse | None = None
         self.num_epochs = 0
-        self.lease = Lease(
-            study.storage, claim.trial, study.holder, study.spec.lease, self._on_renewal
-        )
+        self.lease = Lease(claim.trial, study.holder, study.spec.lease, self._on_renewal)
 
     def __enter__(self) -> "_LeasedTrial":
         self.lease.__enter__()

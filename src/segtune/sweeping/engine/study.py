@@ -23,7 +23,7 @@ from segtune.sweeping.engine.attempts import enqueue_again, requeue, restore
 from segtune.sweeping.engine.budget import Budget, trial_seconds
 from segtune.sweeping.engine.failures import check_repeated_error
 from segtune.sweeping.engine.identity import check_identity, study_id
-from segtune.sweeping.engine.lease import identify, is_over
+from segtune.sweeping.engine.lease import LeaseWatch, identify, new_lease
 from segtune.sweeping.engine.records import (
     ERROR,
     FOLDER,
@@ -98,6 +98,7 @@ class SweepStudy(Generic[SettingsT]):
             )
             self.id = study_id(self.study, folder)
         self.budget = Budget(self.study, spec.lease)
+        self._watch = LeaseWatch(spec.lease)
 
     def check_identity(self, facts: Mapping[str, Any]) -> None:
         """Refuse to continue a study whose question, data or code changed; see `identity`."""
@@ -185,8 +186,7 @@ class SweepStudy(Generic[SettingsT]):
         self.study.sampler = build_sampler(self.spec, len(self._trials()))
         trial = self.study.ask()
         self._claimed_at[trial.number] = time.monotonic()
-        expires = self.storage.now() + self.spec.lease
-        trial.set_user_attr(LEASE, {**self.holder, "expires": expires})
+        trial.set_user_attr(LEASE, new_lease(self.holder))
         return trial
 
     def finish(
@@ -259,9 +259,8 @@ class SweepStudy(Generic[SettingsT]):
             self._recover()
 
     def _recover(self) -> None:
-        now = self.storage.now()
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if is_over(trial.user_attrs.get(LEASE), now):
+            if self._watch.is_over(trial.number, trial.user_attrs.get(LEASE)):
                 requeue(self.study, trial, self.spec.max_retries, worker_died=True)
 
     def counts(self) -> Counts:
