@@ -18,7 +18,7 @@ def test_auto_takes_the_number_of_workers_that_finishes_most_trials(monkeypatch,
 
     # a step of 100 ms on four threads, 170 on two, 300 on one
     costs = {4: 0.1, 2: 0.17, 1: 0.3}
-    monkeypatch.setattr("segtune.training.time_budget.os.cpu_count", lambda: 4)
+    monkeypatch.setattr("segtune.training.time_budget.available_processors", lambda: 4)
     monkeypatch.setattr(
         "segtune.training.time_budget.measure_timing",
         lambda _: RunTiming(0.0, costs[torch.get_num_threads()], 0.0, 0.0, 1),

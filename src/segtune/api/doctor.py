@@ -91,9 +91,11 @@ def diagnose(
 def _machine() -> Iterator[Finding]:
     import torch
 
+    from segtune.runtime.processors import available_processors
+
     python = f"Python {platform.python_version()} ({sys.executable})"
     yield Finding("segtune", "ok", f"{__version__} on {python}")
-    threads = f"{torch.get_num_threads()} threads, {os.cpu_count()} cores"
+    threads = f"{torch.get_num_threads()} threads, {available_processors()} processors"
     yield Finding("torch", "ok", f"{torch.__version__}, {threads}")
     yield _device()
     for extra, modules in _EXTRAS.items():

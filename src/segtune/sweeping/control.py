@@ -7,6 +7,7 @@ from segtune.config.commands import command
 from segtune.config.schema import TrackingConfig
 from segtune.errors import ConfigError
 from segtune.plugins.loading import needed_plugins
+from segtune.runtime.processors import available_processors
 from segtune.sweeping.engine.records import SPEC
 from segtune.sweeping.engine.storage import without_password
 from segtune.sweeping.engine.study import SweepStudy
@@ -68,7 +69,7 @@ def add_worker(name: str, tracking: TrackingConfig, storage: str | None = None) 
     if parent is None:
         start = command("sweep", name, tracking=tracking)
         raise ConfigError(f"sweep '{name}' has no run in this store; start it with: {start}")
-    threads = max(1, (os.cpu_count() or 1) // study.spec.processes)
+    threads = max(1, available_processors() // study.spec.processes)
     remember(study.folder, storage)
     one_worker = study.spec.model_copy(update={"workers": 1})
     task = WorkerTask(one_worker, study.folder, parent, threads, tuple(needed_plugins()))

@@ -16,6 +16,7 @@ from segtune.data.sources import open_source
 from segtune.errors import ConfigError, Interrupted, PartialError, SegtuneError
 from segtune.plugins.loading import needed_plugins
 from segtune.runtime.log import Log, silent
+from segtune.runtime.processors import available_processors
 from segtune.sweeping.engine.records import FOLDER, Counts
 from segtune.sweeping.engine.storage import without_password
 from segtune.sweeping.engine.study import SweepStudy
@@ -144,7 +145,7 @@ def with_workers(spec: SweepSpec, say: Log) -> SweepSpec:
         return spec
     if spec.launcher != "local":
         raise ConfigError("sweep.workers=auto is for this machine; give Slurm and Ray a number.")
-    number, reason = best_workers(compose_trial(spec.base, os.cpu_count() or 1))
+    number, reason = best_workers(compose_trial(spec.base, available_processors()))
     say(f"sweep.workers=auto: {number} ({reason})")
     return spec.model_copy(update={"workers": number})
 
@@ -153,7 +154,7 @@ def threads_of(spec: SweepSpec) -> int:
     """Return the number of CPU threads of one trial."""
     if spec.launcher != "local":
         return spec.cpus
-    return max(1, (os.cpu_count() or 1) // spec.processes)
+    return max(1, available_processors() // spec.processes)
 
 
 def _has_begun(folder: Path, name: str, url: str | None) -> bool:

@@ -1,7 +1,6 @@
 """Forecast the duration of runs, and fit epochs and workers to a time and a machine."""
 
 import math
-import os
 import time
 from dataclasses import replace
 
@@ -11,6 +10,7 @@ from segtune.config.schema import RunConfig
 from segtune.runtime.exclusive import only_training
 from segtune.runtime.log import Log, silent
 from segtune.runtime.memory import kept_memory
+from segtune.runtime.processors import available_processors
 from segtune.training.components import RunComponents, prepare
 from segtune.training.run_timing import PATIENCE, RunTiming, measure_timing
 
@@ -109,7 +109,7 @@ def best_workers(config: RunConfig) -> tuple[int, str]:
     On a CPU, a step is timed with each number of threads; the workers share the threads. On a GPU,
     the memory of a step decides.
     """
-    cores = os.cpu_count() or 1
+    cores = available_processors()
     threads_before = torch.get_num_threads()  # `prepare` sets them, too
     trainer = config.trainer.model_copy(update={"threads": cores})
     components = prepare(config.model_copy(update={"trainer": trainer}), silent)

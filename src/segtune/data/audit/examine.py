@@ -1,7 +1,6 @@
 """Read one image and its mask, once, and note the facts that the check needs."""
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from segtune.data.reading.rasters import opened_raster
 from segtune.data.source.files import read_bytes
 from segtune.data.source.layout import Source
 from segtune.errors import DataError
+from segtune.runtime.processors import available_processors
 
 Color = tuple[int, int, int]
 Hashes = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -95,7 +95,7 @@ def examine_all(
     Args:
         progress: called with the number of examined pairs and of all.
     """
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(available_processors()) as pool:
         examined = pool.map(lambda facts: examine(facts, source, image_size), pairs)
         for index, _ in enumerate(examined):
             progress(index + 1, len(pairs))

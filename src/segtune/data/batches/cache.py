@@ -7,7 +7,6 @@ decoded again. Processes that map the same files share one copy in memory.
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,6 +27,7 @@ from segtune.data.source.pairs import Pair
 from segtune.errors import DataError
 from segtune.runtime.cache_store import CacheStore, StaleEntry
 from segtune.runtime.log import Log, silent
+from segtune.runtime.processors import available_processors
 from segtune.runtime.progress import ProgressReporter
 
 _VERSION = 2  # raise it if the same files decode to other arrays
@@ -277,7 +277,7 @@ def _decode_all(
 
 def _decoded_ahead(decoding: _Decoding) -> Iterator[tuple[Array, Array] | DataError]:
     """Decoded pairs in order, some ahead of time: decoders release the interpreter's lock."""
-    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max(2, available_processors())) as pool:
         pending: list[Future[tuple[Array, Array] | DataError]] = []
         try:
             for pair in decoding.pairs:

@@ -43,6 +43,7 @@ from segtune.data.source.splits import divide
 from segtune.errors import DataError
 from segtune.runtime.cache_store import CacheStore
 from segtune.runtime.log import Log
+from segtune.runtime.processors import available_processors
 from segtune.runtime.progress import ProgressReporter
 
 _VERSION = 2  # raise it whenever the same annotations give other masks
@@ -132,7 +133,7 @@ def write_canonical(
     presence = np.zeros((len(images), len(table)), bool)
     hidden = no_pixels(len(table))
     looked_at = set(range(0, len(images), 1 + len(images) // _OVERLAP_SAMPLE))
-    with ProgressReporter(say) as progress, ThreadPoolExecutor() as pool:
+    with ProgressReporter(say) as progress, ThreadPoolExecutor(available_processors()) as pool:
         jobs = [(image, index in looked_at) for index, image in enumerate(images)]
         for index, (shown, pixels) in enumerate(pool.map(lambda job: writer.write(*job), jobs)):
             presence[index] = shown

@@ -16,6 +16,7 @@ import yaml
 
 from segtune.data.source.text import read_text
 from segtune.errors import DataError
+from segtune.runtime.processors import available_processors
 
 _BATCH = 20_000  # files that are looked up, hashed and stored together
 _QUERY_ROWS = 500  # paths in one query
@@ -133,7 +134,7 @@ def digests(paths: Sequence[Path]) -> list[bytes]:
         DataError: a file cannot be read.
     """
     hashes: list[bytes] = []
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(available_processors()) as pool:
         for start in range(0, len(paths), _BATCH):
             hashes += _batch_digests(paths[start : start + _BATCH], pool)
     return hashes

@@ -14,6 +14,7 @@ from segtune.config.dataset_schema import MaskFormat
 from segtune.data.reading.masks import MaskReader
 from segtune.data.source.files import cache_dir, digests, read_bytes
 from segtune.runtime.cache_store import CacheStore
+from segtune.runtime.processors import available_processors
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def class_presence(
         return np.bincount(ids.ravel(), minlength=256)[: len(reader.classes)] > 0
 
     def build(folder: Path) -> None:
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(available_processors()) as pool:
             np.save(folder / "presence.npy", np.array(list(pool.map(shown, pairs))))
 
     return CacheStore(cache_dir() / "presence").open(

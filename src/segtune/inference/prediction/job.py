@@ -28,6 +28,7 @@ from segtune.inference.prediction.written import Record
 from segtune.inference.segmenter import Segmenter
 from segtune.inference.workflow.workflow import Workflow
 from segtune.runtime.log import Log, silent
+from segtune.runtime.processors import available_processors
 from segtune.runtime.signals import StopRequest
 
 _MANY = 500  # images and frames for which tracing a graph, which takes seconds, can pay
@@ -55,7 +56,8 @@ def predict(
     options, output = request.options, request.output
     with (
         opened(request.sources) as inputs,
-        threads(torch.get_num_threads() - 1),  # decoding and writing take one core
+        # decoding and writing take one processor
+        threads(min(torch.get_num_threads(), available_processors()) - 1),
     ):
         try:
             _prepare(output, request.overwrite, {i.path.resolve() for i in inputs})
