@@ -30,6 +30,19 @@ def atomic_file(target: Path, shared: bool = False) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
+def to_disk(path: Path) -> None:
+    """Wait until a file or a folder is on the disk, so that a loss of power leaves it whole.
+
+    Raises:
+        OSError: the disk is full or broken.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def atomic_folder(target: Path, overwrite: bool) -> Iterator[Path]:
     """Give a folder beside `target` to fill; it becomes `target` when the block succeeds.

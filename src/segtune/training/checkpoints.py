@@ -1,7 +1,12 @@
-"""The files from which a run is resumed: `last.ckpt` and `best.safetensors` in its folder."""
+"""The files from which a run is resumed, in its folder.
 
-import pickle
+`last.ckpt` is the newest checkpoint, `previous.ckpt` the one before it, for the case that the
+newest one is damaged. `best.safetensors` holds the weights of the best epoch so far.
+"""
+
+import io
 import time
+import zipfile
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -13,10 +18,12 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from safetensors import SafetensorError, safe_open
 
 from segtune.errors import DataError
+from segtune.runtime.atomic import atomic_file, to_disk
 from segtune.runtime.log import Log
 from segtune.runtime.retry import with_backoff
 
 LAST = "last.ckpt"
+PREVIOUS = "previous.ckpt"
 BEST = "best.safetensors"
 _KEYS = {"state_dict", "optimizer_states", "lr_schedulers", "loops", "epoch", "global_step"}
 
@@ -49,7 +56,7 @@ class CheckpointWriter(TorchCheckpointIO):
 
         def write() -> None:
             write_started = time.monotonic()
-            super(CheckpointWriter, self).save_checkpoint(copied, path, storage_options)
+            _write(copied, Path(path))
             self.seconds = copy_seconds + time.monotonic() - write_started
 
         self._pending = self._thread.submit(with_backoff, write)  # the disk may be full for a while
@@ -66,8 +73,36 @@ class CheckpointWriter(TorchCheckpointIO):
         self._thread.shutdown()
 
 
+def _write(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint, and keep the one before; a kill leaves at least one that is complete."""
+    content = io.BytesIO()  # torch's own writer hides which error a full disk raises
+    torch.save(checkpoint, content)
+    with atomic_file(path, shared=True) as unfinished:
+        unfinished.write_bytes(content.getbuffer())
+        to_disk(unfinished)
+        if path.exists():
+            path.replace(path.with_name(PREVIOUS))
+    to_disk(path.parent)
+
+
+def saved_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a run's folder, the newest first."""
+    return [path for path in (folder / LAST, folder / PREVIOUS) if path.exists()]
+
+
+def remove_checkpoints(folder: Path, all_of_them: bool) -> None:
+    """Remove what a finished run no longer needs, and files that a kill left unfinished.
+
+    Args:
+        all_of_them: nobody can extend the run, so it needs no checkpoint at all.
+    """
+    names = (PREVIOUS, LAST, BEST) if all_of_them else (PREVIOUS,)
+    for path in [*(folder / name for name in names), *folder.glob(".*.part")]:
+        path.unlink(missing_ok=True)
+
+
 def usable_checkpoint(folder: Path, model: torch.nn.Module, restart: bool, say: Log) -> Path | None:
-    """Find the checkpoint from which a resumed run continues.
+    """Find the checkpoint from which a resumed run continues; it becomes `last.ckpt`.
 
     Args:
         folder: the run's folder.
@@ -79,40 +114,67 @@ def usable_checkpoint(folder: Path, model: torch.nn.Module, restart: bool, say: 
     Raises:
         DataError: the checkpoint is damaged, or belongs to another model.
     """
-    path = folder / LAST
-    if not path.exists():
+    paths, errors = saved_checkpoints(folder), []
+    for path in paths:
+        try:
+            check_fits(read_checkpoint(path), model, path)
+        except DataError as error:
+            errors.append(error)
+            continue
+        if path.name != LAST:
+            reason = errors[0] if errors else f"'{folder / LAST}' is missing."
+            say(f"run {folder.name} continues from the checkpoint before its last one: {reason}")
+            path.replace(folder / LAST)
+        return folder / LAST
+    if not errors:
         say(f"run {folder.name} has no checkpoint here: it starts again at epoch 1")
         return None
-    try:
-        check_fits(read_checkpoint(folder), model, path)
-    except DataError as error:
-        if not restart:
-            raise
-        say(f"run {folder.name} starts again at epoch 1: {error}")
+    if not restart:
+        raise errors[0]
+    say(f"run {folder.name} starts again at epoch 1: {errors[0]}")
+    for path in paths:
         path.unlink()
-        return None
-    return path
+    return None
 
 
-def read_checkpoint(folder: Path) -> dict[str, Any]:
-    """Read the checkpoint in a run's folder; the tensors stay on disk, mapped into memory.
+def check_resumable(folder: Path) -> None:
+    """Check that one of the checkpoints in a run's folder can be read.
+
+    Raises:
+        DataError: none can.
+    """
+    errors = []
+    for path in saved_checkpoints(folder):
+        try:
+            read_checkpoint(path)
+            return
+        except DataError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint; the tensors stay on disk, mapped into memory.
 
     Raises:
         DataError: the checkpoint, or the best weights beside it, cannot be read.
     """
-    path = folder / LAST
     try:
+        with zipfile.ZipFile(path) as archive:  # torch itself compares no checksums
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"the checksum of {damaged} in it differs")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged file may raise anything
         raise DataError(_unusable(path, _first_line(error))) from None
     if not isinstance(checkpoint, dict) or not set(checkpoint) >= _KEYS:
         raise DataError(_unusable(path, "parts of it are missing"))
     if checkpoint["epoch"] >= 0 and _follows_validation(checkpoint):
         try:
-            with safe_open(folder / BEST, "pt"):
+            with safe_open(path.with_name(BEST), "pt"):
                 pass
         except (OSError, SafetensorError) as error:
-            raise DataError(_unusable(folder / BEST, _first_line(error))) from None
+            raise DataError(_unusable(path.with_name(BEST), _first_line(error))) from None
     return checkpoint
 
 

@@ -24,7 +24,12 @@ from segtune.tracking.runs import (
     sweep_parent,
 )
 from segtune.tracking.store import Store
-from segtune.training.checkpoints import BEST, LAST, read_checkpoint
+from segtune.training.checkpoints import (
+    BEST,
+    LAST,
+    check_resumable,
+    saved_checkpoints,
+)
 
 COMMAND = "segtune.command"  # tag: the command that trains a run, or resumes a sweep
 
@@ -48,8 +53,8 @@ def resumable(
     config = config.model_copy(update={"dataset": changed_dataset(config.dataset, words)})
     _check_state(store, record, config, num_epochs)
     folder = store.root / "runs" / record.id
-    if (folder / LAST).exists():
-        read_checkpoint(folder)
+    if saved_checkpoints(folder):
+        check_resumable(folder)
     elif num_epochs is not None or record.metrics.get("epoch") is not None:
         raise DataError(
             f"resume={record.id}: its checkpoint '{folder / LAST}' is missing. "
@@ -209,7 +214,8 @@ def lock_run(store: Store, run_id: str) -> Iterator[None]:
 def copy_progress(store: Store, earlier: RunRecord, writer: RunWriter) -> None:
     """Copy checkpoint, best weights and metrics of an earlier run to the run that extends it."""
     folder = store.root / "runs" / earlier.id
-    shutil.copyfile(folder / LAST, writer.folder / LAST)
+    for path in saved_checkpoints(folder) or [folder / LAST]:
+        shutil.copyfile(path, writer.folder / path.name)
     if (folder / BEST).exists():  # a run has none before its first validation
         shutil.copyfile(folder / BEST, writer.folder / BEST)
     metrics_by_step: dict[int, dict[str, float]] = {}
