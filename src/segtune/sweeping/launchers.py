@@ -141,12 +141,12 @@ def launch_slurm(
         SweepStopped: a worker met a fault of every trial.
     """
     # submitit writes tasks to files: workers read the database's URL from the sweep's folder
-    task = replace(task, spec=task.spec.model_copy(update={"storage": None}))
+    sent = replace(task, spec=task.spec.model_copy(update={"storage": None}))
     executor = _slurm_executor(task)
     from segtune.sweeping.slurm_worker import SlurmWorker
 
     def submit(number: int) -> Any:
-        return executor.submit(SlurmWorker(task, f"worker {number}"))
+        return executor.submit(SlurmWorker(sent, f"worker {number}"))
 
     with executor.batch():
         jobs = {number: submit(number) for number in range(task.spec.processes)}
@@ -159,7 +159,7 @@ def launch_slurm(
                 continue
             del jobs[number]
             code = _KILLED if job.exception() else _check_code(job.result())
-            if code == _KILLED and lost_jobs < _MAX_LOST_JOBS:
+            if _is_lost(code, task) and lost_jobs < _MAX_LOST_JOBS:
                 lost_jobs += 1
                 jobs[number] = submit(number)
         return bool(jobs)
@@ -245,7 +245,7 @@ def _pull_on_ray(task: WorkerTask, ray: Any, tick: Callable[[], None]) -> None:
         nonlocal running, lost_jobs
         ended, running = ray.wait(running, timeout=0)
         for code in ray.get(ended):
-            if _check_code(code) == _KILLED and lost_jobs < _MAX_LOST_JOBS:
+            if _is_lost(_check_code(code), task) and lost_jobs < _MAX_LOST_JOBS:
                 lost_jobs += 1
                 running.append(submit(f"worker again {lost_jobs}"))
         return bool(running)
@@ -275,6 +275,13 @@ def _wait_for_remote(
             time.sleep(0.2)
     if stop.requested:
         raise Interrupted("stopped.")
+
+
+def _is_lost(code: int, task: WorkerTask) -> bool:
+    """Return whether a worker on another machine was killed, or ended by a signal there."""
+    if code == Interrupted.exit_code:
+        return not SweepStudy(task.folder, task.spec).stop_requested()
+    return code == _KILLED
 
 
 def _check_code(code: int) -> int:

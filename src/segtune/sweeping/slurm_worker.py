@@ -1,5 +1,8 @@
 """A worker as a Slurm job through submitit."""
 
+import contextlib
+import os
+import signal
 import subprocess
 
 from submitit.core.utils import DelayedSubmission
@@ -21,8 +24,14 @@ class SlurmWorker(Checkpointable):
         return self._process.wait()
 
     def checkpoint(self) -> DelayedSubmission:
-        """Return the trial to the queue and submit the worker again; submitit calls this."""
+        """Return the trial to the queue and submit the worker again; submitit calls this.
+
+        It does so in a signal handler, while `__call__` waits for the process and holds the lock of
+        the Popen object. The methods of that object would wait for the lock forever.
+        """
         if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
+            # both errors: the worker has ended
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(self._process.pid, signal.SIGTERM)
+                os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         return DelayedSubmission(SlurmWorker(self.task, self.label))
