@@ -227,32 +227,22 @@ def test_early_stopping_ends_a_run_that_no_longer_improves(tmp_path):
     assert len(values) < 30 and values.index(max(values)) == len(values) - 3
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("parts", [1, pytest.param(2, marks=pytest.mark.ci)])
-def test_two_processes_train_one_model(parts, tmp_path):
-    words = at(
-        tmp_path,
-        "hp.batch_size=2",
-        f"trainer.accumulate={parts}",
-        "trainer=ddp",
-        "trainer.accelerator=cpu",
-        "trainer.workers=0",
-        "trainer.precision=fp32",
-        "trainer.ema_decay=0.9",
-    )
-    command = [
-        sys.executable,
-        "-m",
-        "segtune",
-        "train",
-        *words,
-        "trainer.channels_last=false",
-        "--json",
-    ]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=200, env=os.environ.copy()
-    )
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)  # one object: the second process prints nothing
-    assert done.stderr.count("epoch 2/2") == 1
-    assert 0 <= result["metrics"]["val/miou"] <= 1
+def test_under_slurm_a_signal_interrupts_and_a_foreign_checkpoint_is_not_read(
+    tmp_path, monkeypatch
+):
+    slurm = {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "a", "SLURM_JOB_ID": "7", "LOCAL_RANK": "1"}
+    for name, value in slurm.items():
+        monkeypatch.setenv(name, value)
+    foreign = Path("hpc_ckpt_1.ckpt")  # Lightning would start from it, in any working folder
+    foreign.write_bytes(b"of another run")
+
+    def preempt(epoch, metrics):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return False
+
+    config = compose(at(tmp_path, "hp.num_epochs=3")).config
+    with pytest.raises(Interrupted, match="Go on from its last checkpoint"):
+        fit(config, hooks=RunHooks(on_epoch=preempt))
+    assert sorted(Path.cwd().glob("*.ckpt")) == [foreign.absolute()]
+    assert not list((tmp_path / "runs").rglob("hpc_ckpt*"))
+    assert segtune.train("resume=last", f"tracking.root={tmp_path}", **QUIET).state == "finished"

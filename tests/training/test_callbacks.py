@@ -7,6 +7,13 @@ from segtune.training.callbacks import EpochLogger
 from segtune.training.lightning_module import FineTuning
 
 
+def trainer_in(epoch: int, epochs: int) -> SimpleNamespace:
+    alone = SimpleNamespace(broadcast=lambda decision: decision)
+    return SimpleNamespace(
+        current_epoch=epoch, max_epochs=epochs, is_global_zero=True, strategy=alone
+    )
+
+
 class Trained(FineTuning):
     """A module with a loss and nothing else."""
 
@@ -22,9 +29,7 @@ def test_the_time_left_follows_the_work_of_the_epochs_to_come(monkeypatch):
     epoch_logger = EpochLogger(("road",), lines.append, lambda *_: None, [1, 1, 4, 4])
     for epoch in (0, 1):
         now[0] += 20.0
-        epoch_logger.on_train_epoch_end(
-            SimpleNamespace(current_epoch=epoch, max_epochs=4, is_global_zero=True), Trained()
-        )
+        epoch_logger.on_train_epoch_end(trainer_in(epoch, 4), Trained())
     assert lines == [
         "epoch 1/4  loss 0.5000  20 s, 180 s to go",
         "epoch 2/4  loss 0.5000  40 s, 160 s to go",
@@ -39,9 +44,7 @@ def test_the_time_left_is_right_if_small_crops_take_as_long_as_large_ones(
     epoch_logger = EpochLogger(("road",), lines.append, lambda *_: None, [1, 1, 4, 4, 4, 4, 4, 4])
     for epoch in range(6):
         now[0] += 20.0
-        epoch_logger.on_train_epoch_end(
-            SimpleNamespace(current_epoch=epoch, max_epochs=8, is_global_zero=True), Trained()
-        )
+        epoch_logger.on_train_epoch_end(trainer_in(epoch, 8), Trained())
     assert lines[-1] == "epoch 6/8  loss 0.5000  120 s, 40 s to go"
 
 
@@ -51,9 +54,7 @@ def test_the_time_left_includes_the_time_after_the_last_epoch(monkeypatch):
     epoch_logger = EpochLogger(("road",), lines.append, lambda *_: None, [1, 1], ending=30.0)
     for epoch in (0, 1):
         now[0] += 20.0
-        epoch_logger.on_train_epoch_end(
-            SimpleNamespace(current_epoch=epoch, max_epochs=2, is_global_zero=True), Trained()
-        )
+        epoch_logger.on_train_epoch_end(trainer_in(epoch, 2), Trained())
     assert lines == [
         "epoch 1/2  loss 0.5000  20 s, 50 s to go",
         "epoch 2/2  loss 0.5000  40 s, 30 s to go",

@@ -86,6 +86,8 @@ def train(*overrides: str, plugins: Sequence[str] = (), say: Log = to_stderr) ->
 def _resumed(composed: "Composed") -> "tuple[str, RunConfig, list[str]]":
     """Return the id and the config of the run to resume, and words that train the same config."""
     from segtune.errors import ConfigError
+    from segtune.tracking.recorded import recorded_config
+    from segtune.training.ranks import decisions, rank
     from segtune.training.resuming import resumable, words_of_resumed
 
     resume, tracking = composed.config.resume, composed.config.tracking
@@ -101,6 +103,9 @@ def _resumed(composed: "Composed") -> "tuple[str, RunConfig, list[str]]":
             "is now."
         )
     store = open_root(tracking.root, tracking.uri, tracking.experiment)
+    if rank():  # the first process checked the run, and may have begun another that extends it
+        run_id = decisions().run_id
+        return run_id, recorded_config(store, run_id), []
     epochs = int(composed.config.hp["num_epochs"]) if extends else None
     record, config = resumable(store, resume, epochs, data_words)
     return record.id, config, [*words_of_resumed(record, epochs, tracking), *data_words]

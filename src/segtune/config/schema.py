@@ -181,8 +181,9 @@ class TrainerConfig(Settings):
 
     Attributes:
         accelerator: `auto` takes a GPU if there is one.
-        devices: number of GPUs of one training.
-        strategy: `ddp` trains on several devices; each takes a share of the batch.
+        devices: number of GPUs of one training (with accelerator=cpu, of processes).
+        strategy: `ddp` trains on several devices. Each takes an equal share of hp.batch_size, so
+            that learning rate, updates and schedule are those of one device.
         compile: compile the training step with torch.compile.
         gradient_clip: largest norm of the gradient; null for no limit.
         precision: `auto` measures bf16 against fp32 once for this model and device, and remembers

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request to stop after the current step."""
+"""Ctrl-C, SIGTERM and Slurm's signals as a request to stop after the current step."""
 
 import signal
 import threading
@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""Ctrl-C, the end of a service, and the two with which Slurm announces that a job must end."""
+
 
 class StopRequest:
-    """A request to stop, made by Ctrl-C or SIGTERM.
+    """A request to stop, made by one of SIGNALS.
 
     The first signal asks the run to end after the current step. A second one ends it at once.
     """
@@ -16,19 +19,29 @@ class StopRequest:
     def __init__(self) -> None:
         self.requested = False
         self._at_once = False
+        self._is_listening = False
 
     @contextmanager
     def listening(self) -> Iterator["StopRequest"]:
-        """Catch both signals while the block runs; this works in the main thread alone."""
+        """Catch the signals while the block runs; this works in the main thread alone."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        previous = {number: signal.getsignal(number) for number in SIGNALS}
+        was_listening, self._is_listening = self._is_listening, True
+        self.take_over()
         try:
             yield self
         finally:
+            self._is_listening = was_listening
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+    def take_over(self) -> None:
+        """Catch the signals again after other code took them; does nothing outside `listening`."""
+        if self._is_listening:
+            for number in SIGNALS:
+                signal.signal(number, self._on_signal)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ from segtune.runtime.signals import StopRequest
 from segtune.training.accumulation import seed_device
 from segtune.training.checkpoints import BEST, LAST, CheckpointWriter
 from segtune.training.lightning_module import FineTuning
+from segtune.training.ranks import decided_by_first, ignore_signals, rank
 from segtune.training.request import LeaseCheck, OnEpoch
 
 _MAX_SILENCE = 15.0
@@ -63,6 +64,13 @@ class BestAndLastCheckpoint(pl.Callback):
         """Take the state from a checkpoint."""
         self.best_miou, self.best_epoch = state_dict["best_miou"], state_dict["best_epoch"]
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the signals back from Lightning, whose handler may block a distributed run."""
+        if rank():
+            ignore_signals()
+        else:
+            self.stop.take_over()
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Make Lightning validate the last epoch, whatever `val_every` is."""
         if trainer.current_epoch + 1 == trainer.max_epochs:
@@ -107,7 +115,8 @@ class BestAndLastCheckpoint(pl.Callback):
         """Write a checkpoint after the last epoch, and before it when one is due."""
         is_last = trainer.current_epoch + 1 == trainer.max_epochs
         allowed_seconds = self.share * (time.monotonic() - self._saved_at)
-        if is_last or self.checkpoints.seconds <= allowed_seconds:
+        is_due = is_last or self.checkpoints.seconds <= allowed_seconds
+        if decided_by_first(trainer, is_due):  # a save ends when all processes have come to it
             self.check_lease()
             trainer.save_checkpoint(self.last)
             self._saved_at = time.monotonic()
@@ -167,17 +176,23 @@ class EpochLogger(pl.Callback):
         self._lr = max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the epoch.
+        """Log the epoch, and end the training if `on_epoch` asks for that.
 
         Raises:
             Diverged: the loss is not finite.
         """
         assert isinstance(pl_module, FineTuning)
-        epoch, scores, loss = trainer.current_epoch, pl_module.scores, pl_module.train_loss
+        loss = pl_module.train_loss  # of all processes
+        is_over = trainer.is_global_zero and self._log_epoch(trainer, pl_module, loss)
+        if decided_by_first(trainer, is_over):
+            self.pruned = True
+            trainer.should_stop = True
+
+    def _log_epoch(self, trainer: pl.Trainer, module: FineTuning, loss: float) -> bool:
+        """Record and print the epoch; return whether `on_epoch` ends the training."""
+        epoch, scores = trainer.current_epoch, module.scores
         if self._first_epoch is None:
             self._first_epoch = epoch
-        if not trainer.is_global_zero:
-            return
         elapsed = time.monotonic() - self._started
         clock = f"{elapsed:.0f} s, {self._seconds_left(epoch, elapsed):.0f} s to go"
         epoch_and_loss = f"epoch {epoch + 1}/{trainer.max_epochs or 0}  loss {loss:.4f}"
@@ -186,16 +201,14 @@ class EpochLogger(pl.Callback):
             self.record(metrics, epoch)
             if time.monotonic() - self._said_at > _MAX_SILENCE:
                 self._say(f"{epoch_and_loss}  {clock}")
-            return
-        pl_module.scores = None
+            return False
+        module.scores = None
         metrics |= scores.named(self.names, unit=self.unit) | {"epoch": float(epoch)}
         self.record(metrics, epoch)
         self.best = max(self.best, scores.miou)
         miou = f"val mIoU {scores.miou:.4f} (best {self.best:.4f})"
         self._say(f"{epoch_and_loss}  {miou}  {clock}")
-        if self.on_epoch(epoch, metrics):
-            self.pruned = True
-            trainer.should_stop = True
+        return self.on_epoch(epoch, metrics)
 
     def _seconds_left(self, epoch: int, elapsed: float) -> float:
         """Seconds from the end of this epoch to the end of the run.

@@ -1,7 +1,6 @@
 """The objects of one run, built from its checked config: data, model and step format."""
 
 import copy
-import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +28,7 @@ from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.models.probe import StepFormat
 from segtune.models.tuning import apply_tuning, trainable
 from segtune.runtime.log import Log
+from segtune.runtime.processors import available_processors
 from segtune.tasks.task import Task, task_of
 from segtune.training.accumulation import loss_in_parts
 from segtune.training.initial_weights import WORDS, check_weights, find_weights, initial_model
@@ -42,7 +42,7 @@ class RunComponents:
 
     Attributes:
         model: the initial model. Training, probes and measurements work on copies of it.
-        parts: number of equal parts into which a step splits its batch.
+        parts: number of equal parts into which a step splits its device's images.
     """
 
     config: RunConfig
@@ -67,9 +67,14 @@ class RunComponents:
         return int(self.config.hp["batch_size"])
 
     @property
+    def device_batch(self) -> int:
+        """Images of an update that one device takes."""
+        return self.batch_size // self.config.trainer.devices
+
+    @property
     def step_size(self) -> int:
-        """Images that go through the model at once: one part of a batch."""
-        return self.batch_size // self.parts
+        """Images that go through the model at once: one part of a device's images."""
+        return self.device_batch // self.parts
 
     @property
     def lr(self) -> float:
@@ -88,7 +93,7 @@ class RunComponents:
         workers = self.config.trainer.workers
         if workers != "auto":
             return workers
-        cores = self.config.trainer.threads or os.cpu_count() or 1
+        cores = self.config.trainer.threads or available_processors()
         return min(8, max(1, cores - 1)) if self.device.type == "cuda" else 0
 
     @cached_property
@@ -122,8 +127,9 @@ def prepare(config: RunConfig, say: Log) -> RunComponents:
     """
     device, task, size = _device(config), task_of(config), config.hp["image_size"]
     weights = find_weights(config, task)
-    if config.trainer.threads:
-        torch.set_num_threads(config.trainer.threads)
+    # torch itself would take all processors of the machine, whatever a container's quota is
+    own_choice = min(torch.get_num_threads(), available_processors())
+    torch.set_num_threads(config.trainer.threads or own_choice)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     source = open_source(config.dataset, say)
     config = _self_contained(config, source)
@@ -134,10 +140,11 @@ def prepare(config: RunConfig, say: Log) -> RunComponents:
     val = task.load(source, "val", size, stored_masks=True, cache=config.cache, say=say)
     check_learnable(source, train, classes.names)
     check_countable(source, "val", val, classes.names)
+    _check_devices(config, len(train), len(val))
     _say_data(source, classes, train, val, say)
     height, width = build_augment(config, train, len(classes)).size(config.hp["num_epochs"])
     _check_sizes(config, model, (height, width), val)
-    batch_shape = (config.hp["batch_size"], 3, height, width)
+    batch_shape = (config.hp["batch_size"] // config.trainer.devices, 3, height, width)
     step_format = task.step_format(config, len(classes), batch_shape, device)
     say(
         f"{config.template['name']} on {source.name}: {len(train)} train and {len(val)} val "
@@ -165,6 +172,24 @@ def _say_data(source: Source, classes: ClassTable, train: Decoded, val: Decoded,
         say(line)
 
 
+def _check_devices(config: RunConfig, train_images: int, val_images: int) -> None:
+    """Check that each device has an equal share of a batch, and images of both splits."""
+    devices, batch_size = config.trainer.devices, int(config.hp["batch_size"])
+    if batch_size % devices:
+        raise ConfigError(
+            f"hp.batch_size={batch_size} counts the images of all devices, and "
+            f"trainer.devices={devices} does not divide it. The nearest that can be divided: "
+            f"{max(1, round(batch_size / devices)) * devices}."
+        )
+    fewest = min(train_images, val_images)
+    if fewest < devices:
+        raise ConfigError(
+            f"trainer.devices={devices}: the train split has {train_images} images and the val "
+            f"split {val_images}, so some devices would have none. Set trainer.devices={fewest}, "
+            "or fewer."
+        )
+
+
 def _check_sizes(
     config: RunConfig, model: nn.Module, train_size: tuple[int, int], val: Decoded
 ) -> None:
@@ -187,13 +212,13 @@ def choose_parts(components: RunComponents, say: Log) -> int:
         ConfigError: the configured number does not divide the batch.
         OutOfMemory: not even single images fit.
     """
-    configured, batch = components.config.trainer.accumulate, components.batch_size
+    configured, batch = components.config.trainer.accumulate, components.device_batch
     divisors = [number for number in range(1, batch + 1) if batch % number == 0]
     if configured != "auto":
         if batch % configured:
             raise ConfigError(
-                f"trainer.accumulate={configured} does not divide hp.batch_size={batch}; allowed: "
-                f"{', '.join(map(str, divisors))}."
+                f"trainer.accumulate={configured} does not divide the {batch} images of a batch on "
+                f"one device; allowed: {', '.join(map(str, divisors))}."
             )
         return configured
     parts = fitting_parts(lambda number: try_step(replace(components, parts=number)), divisors)
@@ -207,7 +232,7 @@ def choose_parts(components: RunComponents, say: Log) -> int:
 
 def try_step(components: RunComponents) -> None:
     """Run the largest batch forward and backward on a copy of the model; its errors propagate."""
-    device, batch_size = components.device, components.batch_size
+    device, batch_size = components.device, components.device_batch
     model = components.training_copy()
     loss = SegmentationLoss(components.config.loss, components.class_shares).to(device)
     size = components.batch_shape[2:]

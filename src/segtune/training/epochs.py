@@ -23,7 +23,13 @@ from segtune.training.checkpoints import CheckpointWriter, usable_checkpoint
 from segtune.training.components import RunComponents, try_step
 from segtune.training.feature_cache import FeatureViews, encoded_views
 from segtune.training.lightning_module import FineTuning, UpdateSettings
-from segtune.training.opening import rank
+from segtune.training.ranks import (
+    Decisions,
+    OwnProcesses,
+    decisions,
+    rank,
+    with_followers,
+)
 from segtune.training.request import RunRequest
 from segtune.training.run_timing import ending_seconds
 
@@ -71,14 +77,24 @@ def train_epochs(run: ActiveRun, request: RunRequest) -> TrainedEpochs:
         run.folder, run.stop, CheckpointWriter(), run.hooks.check_lease
     )
     epoch_logger = _epoch_logger(run, views is not None)
-    trainer = _trainer(components, _callbacks(run, epoch_logger, best_and_last), best_and_last)
-    checkpoint = None
-    if request.resume:
-        checkpoint = usable_checkpoint(run.folder, module, request.restart_if_damaged, run.say)
-    _fit(trainer, module, _data(components, views), checkpoint, components)
+    trainer = _trainer(run, _callbacks(run, epoch_logger, best_and_last), best_and_last)
+    choices = _choices(run, module, request)
+    with with_followers(trainer, choices):
+        _fit(trainer, module, _data(components, views), choices.checkpoint, components)
     return TrainedEpochs(
         best_and_last.best, best_and_last.best_miou, best_and_last.best_epoch, epoch_logger.pruned
     )
+
+
+def _choices(run: ActiveRun, module: FineTuning, request: RunRequest) -> Decisions:
+    """The choices of the first process, the checkpoint to start from among them."""
+    if rank():
+        return decisions()
+    checkpoint = None
+    if request.resume:
+        checkpoint = usable_checkpoint(run.folder, module, request.restart_if_damaged, run.say)
+    path = None if checkpoint is None else str(checkpoint)
+    return Decisions.of(run.components, run.writer.run_id, path)
 
 
 def _module(components: RunComponents) -> FineTuning:
@@ -105,7 +121,7 @@ def _data(
     components: RunComponents, views: tuple[FeatureViews, FeatureViews] | None
 ) -> SegmentationData:
     options = LoaderOptions(
-        components.batch_size,
+        components.device_batch,
         components.config.seed,
         components.workers,
         components.step_size,
@@ -155,9 +171,9 @@ def _callbacks(
 
 
 def _trainer(
-    components: RunComponents, callbacks: list[pl.Callback], best_and_last: BestAndLastCheckpoint
+    run: ActiveRun, callbacks: list[pl.Callback], best_and_last: BestAndLastCheckpoint
 ) -> pl.Trainer:
-    config = components.config.trainer
+    components, config = run.components, run.components.config.trainer
     # deterministic mode fills new memory, which nobody reads before a write: 5 % of a CPU's step
     # (LOG.md)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property of its own class
@@ -172,7 +188,9 @@ def _trainer(
         gradient_clip_val=config.gradient_clip,
         num_sanity_val_steps=0,
         callbacks=callbacks,
-        plugins=[best_and_last.checkpoints],
+        plugins=[best_and_last.checkpoints, OwnProcesses()],
+        sync_batchnorm=config.devices > 1 and components.device.type == "cuda",
+        default_root_dir=run.folder,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -201,7 +219,7 @@ def _fit(
     trainer: pl.Trainer,
     module: FineTuning,
     data: SegmentationData,
-    checkpoint: Path | None,
+    checkpoint: str | None,
     components: RunComponents,
 ) -> None:
     """Run Lightning's loop; turn two errors of torch into messages that name the fix."""
@@ -219,21 +237,21 @@ def _fit(
                 raise
             raise ConfigError(
                 f"hp.batch_size={components.batch_size}: {components.config.template['name']} "
-                "normalises over the batch and needs at least 2 images in each. Raise "
+                "normalises over the images of a step on a device, and needs at least 2. Raise "
                 "hp.batch_size."
             ) from None
 
 
 def _largest_fitting_batch(components: RunComponents) -> str:
     """The message for a step that does not fit into memory: which batch size does."""
-    batch_size = components.batch_size
-    larger = range(components.parts + 1, batch_size + 1)
-    divisors = [number for number in larger if batch_size % number == 0]
+    batch_size, on_device = components.batch_size, components.device_batch
+    larger = range(components.parts + 1, on_device + 1)
+    divisors = [number for number in larger if on_device % number == 0]
     parts = fitting_parts(lambda number: try_step(replace(components, parts=number)), divisors)
     height, width = components.batch_shape[2:]
     return (
-        f"out of memory: a step of hp.batch_size={batch_size} images of {width}x{height} does not "
-        f"fit into the memory of {device_name(components.device)}; steps of {batch_size // parts} "
+        f"out of memory: a step of {on_device} images of {width}x{height} does not fit into the "
+        f"memory of {device_name(components.device)}; steps of {on_device // parts} "
         f"fit. Set trainer.accumulate={parts}, which keeps batch and lr, or "
         f"hp.batch_size={batch_size // parts}."
     )

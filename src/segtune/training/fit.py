@@ -3,11 +3,11 @@
 import copy
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 
 from segtune.config.commands import command
 from segtune.config.schema import RunConfig
-from segtune.errors import Interrupted, LeaseLost
+from segtune.errors import Interrupted, LeaseLost, SegtuneError
 from segtune.models.cost import measure_cost
 from segtune.runtime.exclusive import only_training
 from segtune.runtime.log import Log, silent
@@ -19,10 +19,11 @@ from segtune.tracking.store import open_store
 from segtune.training.active_run import ActiveRun
 from segtune.training.best_segmenter import save_best_segmenter
 from segtune.training.callbacks import StopTraining
-from segtune.training.checkpoints import BEST, LAST
+from segtune.training.checkpoints import remove_checkpoints
 from segtune.training.components import RunComponents, prepare
 from segtune.training.epochs import train_epochs
-from segtune.training.opening import check_data, open_run, rank
+from segtune.training.opening import check_data, open_run
+from segtune.training.ranks import check_start_of_processes, decisions, follow_first_process, rank
 from segtune.training.request import RunHooks, RunRequest
 from segtune.training.result import RunResult
 from segtune.training.resuming import with_recorded_epochs
@@ -55,9 +56,13 @@ def fit(
     """
     started = time.monotonic()
     request, hooks, stop = request or RunRequest(), hooks or RunHooks(), stop or StopRequest()
-    say = say if rank() == 0 else silent
+    check_start_of_processes()
     store = open_store(config.tracking)  # first: without a store all other work would be lost
-    config = with_recorded_epochs(store, config, request.resume, request.parent)
+    if rank():
+        follow_first_process()
+        config, say = decisions().applied_to(config), silent
+    else:
+        config = with_recorded_epochs(store, config, request.resume, request.parent)
     components = within_minutes(prepare(config, say), started, say)
     if request.same_data_as:
         check_data(components, get_run(store, request.same_data_as))
@@ -66,7 +71,7 @@ def fit(
         run = ActiveRun(components, writer, hooks, stop, say, started)
         hooks.on_start(writer.run_id)
         try:
-            with stop.listening():
+            with stop.listening() if rank() == 0 else nullcontext():
                 result = _train(run, request)
                 _finish(run, request, result)
                 return result
@@ -113,9 +118,7 @@ def _finish(run: ActiveRun, request: RunRequest, result: RunResult) -> None:
     run.hooks.commit(result)
     run.writer.finish(result.state)
     # the trials of a sweep are never extended, and there may be hundreds of them
-    if request.parent is not None or result.state != "finished":
-        for file in (BEST, LAST):
-            (run.folder / file).unlink(missing_ok=True)
+    remove_checkpoints(run.folder, request.parent is not None or result.state != "finished")
     run.say(result.summary)
 
 
@@ -125,6 +128,10 @@ def _record_failure(run: ActiveRun, error: BaseException) -> None:
     Raises:
         Interrupted: in place of the error, if somebody asked the run to stop.
     """
+    if rank():
+        if isinstance(error, SegtuneError):  # the first process raises it, too, and reports it
+            raise SystemExit(1) from None
+        return
     # a signal between two steps ends Lightning's loop with SystemExit
     signalled = run.stop.requested and isinstance(error, SystemExit)
     if signalled or isinstance(error, StopTraining | KeyboardInterrupt):
@@ -135,6 +142,5 @@ def _record_failure(run: ActiveRun, error: BaseException) -> None:
         raise Interrupted(
             f"run {run_id} was stopped. Go on from its last checkpoint: {resume}"
         ) from None
-    if rank() == 0:  # the other processes of a distributed run end with SystemExit, always
-        run.hooks.check_lease()
-        run.writer.finish("failed")
+    run.hooks.check_lease()
+    run.writer.finish("failed")

@@ -4,6 +4,7 @@ The task decides which loss a batch has, and which predictions are counted (`seg
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytorch_lightning as pl
@@ -124,12 +125,12 @@ class FineTuning(pl.LightningModule):
 
     @property
     def train_loss(self) -> float:
-        """Mean loss of the epoch so far.
+        """Mean loss of the epoch so far, over all processes; each of them must ask for it.
 
         Raises:
             Diverged: the loss is not finite.
         """
-        return self._losses.mean()
+        return self._losses.mean(lambda total: self.trainer.strategy.reduce(total))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count the predictions of a batch."""
@@ -191,10 +192,10 @@ class _EpochLosses:
         self._last_finite = torch.where(is_finite, loss, self._last_finite)
         self._rates.append(lr)
 
-    def mean(self) -> float:
+    def mean(self, over_processes: Callable[[Tensor], Tensor]) -> float:
         if self._sum is None:
             return 0.0
-        total, finite_steps = float(self._sum), int(self._finite_steps)
+        total, finite_steps = float(over_processes(self._sum.clone())), int(self._finite_steps)
         if not math.isfinite(total):
             raise Diverged(
                 f"the loss became {total} at step {self._first_step + finite_steps + 1} at lr "

@@ -1,6 +1,5 @@
 """Open the run that a training writes to: a new run, a resumed one, or one that extends another."""
 
-import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -17,15 +16,9 @@ from segtune.tracking.run_writer import RunWriter
 from segtune.tracking.runs import RunRecord, get_run
 from segtune.tracking.store import Store
 from segtune.training.components import RunComponents
+from segtune.training.ranks import decisions, rank
 from segtune.training.request import RunRequest
 from segtune.training.resuming import copy_progress, lock_run
-
-_RANK_RUN = "SEGTUNE_RUN_ID"  # passes the run's id to the other processes of a distributed run
-
-
-def rank() -> int:
-    """The number of this process in a distributed run on this machine; 0 if it is alone."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def open_run(
@@ -41,7 +34,7 @@ def open_run(
         DataError: the train or val split has changed since the run began.
     """
     if rank():
-        return RunWriter(store, os.environ[_RANK_RUN])
+        return RunWriter(store, decisions().run_id)
     earlier = get_run(store, request.resume) if request.resume else None
     if earlier is None:
         writer = _create_run(store, components, request, locks)
@@ -56,8 +49,6 @@ def open_run(
         else:
             writer = _extend_run(store, components, request, earlier, locks, say)
     writer.folder.mkdir(parents=True, exist_ok=True)
-    os.environ[_RANK_RUN] = writer.run_id
-    locks.callback(os.environ.pop, _RANK_RUN, None)
     return writer
 
 

@@ -85,7 +85,7 @@ class _StepTimer:
             components.step_format.bf16,
         )
         self.views = TrainViews(components.train, components.augment, config.seed)
-        self.indices = [n % len(components.train) for n in range(components.batch_size)]
+        self.indices = [n % len(components.train) for n in range(components.device_batch)]
 
     def step_seconds(self, epoch: int) -> float:
         """Run one step with the crops of an epoch; return its duration in seconds.
@@ -120,7 +120,8 @@ class _StepTimer:
         self.model.eval()
         with torch.inference_mode():
             seconds = _warm_seconds(lambda: self.model(image), device)
-        return len(components.val) * seconds / batch_size
+        images = len(components.val) / components.config.trainer.devices
+        return images * seconds / batch_size
 
 
 def ending_seconds(components: RunComponents) -> float:
