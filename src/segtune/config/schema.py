@@ -192,7 +192,7 @@ class TrainerConfig(Settings):
         threads: CPU threads; null leaves the choice to torch.
         workers: processes that prepare batches. `auto` is 0 on a CPU, where the cache in memory is
             fastest without them. On a GPU it is the number of threads minus 1 (of cores if threads
-            is null), and at most 8.
+            is null), and at most 8. Fewer start if the shared memory has no room for their batches.
         deterministic: on a GPU, use only operations that give the same bits each time, where such
             operations exist. On a CPU all operations do.
         ema_decay: decay of the exponential moving average of the weights; null for none. Validation

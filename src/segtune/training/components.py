@@ -16,9 +16,11 @@ from segtune.config.dataset_schema import SamplingConfig
 from segtune.config.schema import RunConfig
 from segtune.data.audit.classes import training_warnings
 from segtune.data.batches.cache import duplicates_in_train
+from segtune.data.batches.datamodule import val_batch_size
 from segtune.data.batches.decoded import Decoded, shapes_of
 from segtune.data.batches.learnable import check_countable, check_learnable
 from segtune.data.batches.sampling import Sampling
+from segtune.data.batches.shared_memory import fitting_processes
 from segtune.data.batches.transforms import Augment
 from segtune.data.source.layout import Source
 from segtune.data.sources import open_source, resolved
@@ -33,6 +35,7 @@ from segtune.tasks.task import Task, task_of
 from segtune.training.accumulation import loss_in_parts
 from segtune.training.initial_weights import WORDS, check_weights, find_weights, initial_model
 
+_BYTES_OF_PIXEL = 4  # three bands and a mask
 _CHECKED_VAL_SIZES = 4  # at most: each size costs a forward pass, of shapes alone
 
 
@@ -88,13 +91,25 @@ class RunComponents:
         return self.step_size, 3, height, width
 
     @property
-    def workers(self) -> int:
-        """Number of processes that make batches ahead; 0 makes them in this process."""
+    def wanted_workers(self) -> int:
+        """The configured number of processes that make batches ahead."""
         workers = self.config.trainer.workers
         if workers != "auto":
             return workers
         cores = self.config.trainer.threads or available_processors()
         return min(8, max(1, cores - 1)) if self.device.type == "cuda" else 0
+
+    @cached_property
+    def workers(self) -> int:
+        """Number of processes that make batches ahead; 0 makes them in this process.
+
+        It is smaller than the configured one if the shared memory has no room for their batches.
+        """
+        devices, (_, _, height, width) = self.config.trainer.devices, self.batch_shape
+        val_pixels = max(shape[0] * shape[1] for shape in shapes_of(self.val.images))
+        val_images = val_batch_size(self.step_size, self.device)
+        pixels = self.device_batch * height * width + val_images * val_pixels
+        return fitting_processes(self.wanted_workers, _BYTES_OF_PIXEL * pixels * devices)
 
     @cached_property
     def val_size(self) -> tuple[int, int]:

@@ -12,6 +12,7 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping
 
 from segtune.data.batches.datamodule import LoaderOptions, SegmentationData
+from segtune.data.batches.shared_memory import shared_memory_mb
 from segtune.errors import ConfigError, OutOfMemory
 from segtune.models.cost import device_name
 from segtune.models.fitting import fitting_parts, is_out_of_memory
@@ -78,6 +79,11 @@ def train_epochs(run: ActiveRun, request: RunRequest) -> TrainedEpochs:
     )
     epoch_logger = _epoch_logger(run, views is not None)
     trainer = _trainer(run, _callbacks(run, epoch_logger, best_and_last), best_and_last)
+    if components.workers < components.wanted_workers:
+        run.say(
+            f"{components.workers} of {components.wanted_workers} processes prepare batches: the "
+            f"shared memory has {shared_memory_mb()} MB (docker run --shm-size=1g gives more)"
+        )
     choices = _choices(run, module, request)
     with with_followers(trainer, choices):
         _fit(trainer, module, _data(components, views), choices.checkpoint, components)
@@ -222,13 +228,14 @@ def _fit(
     checkpoint: str | None,
     components: RunComponents,
 ) -> None:
-    """Run Lightning's loop; turn two errors of torch into messages that name the fix."""
+    """Run Lightning's loop; turn errors of torch into messages that name the fix."""
     with warnings.catch_warnings():
         for text in _EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message=text)
         try:
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except (MemoryError, RuntimeError) as error:
+            _check_loaders(error, components.workers)
             if not is_out_of_memory(error):
                 raise
             raise OutOfMemory(_largest_fitting_batch(components)) from None
@@ -240,6 +247,17 @@ def _fit(
                 "normalises over the images of a step on a device, and needs at least 2. Raise "
                 "hp.batch_size."
             ) from None
+
+
+def _check_loaders(error: BaseException, workers: int) -> None:
+    """Raise a clear error if a process that prepares batches died or hangs."""
+    text = str(error)
+    if "DataLoader" in text and any(word in text for word in ("timed out", "exited", "killed")):
+        raise ConfigError(
+            f"trainer.workers={workers}: a process that prepares batches died or gave no batch "
+            f"({text.splitlines()[0]}). The shared memory has {shared_memory_mb()} MB. Set "
+            "trainer.workers=0, or give the container more memory: docker run --shm-size=1g"
+        ) from None
 
 
 def _largest_fitting_batch(components: RunComponents) -> str:

@@ -19,6 +19,8 @@ from segtune.data.batches.transforms import Augment
 
 Batch = dict[str, torch.Tensor]
 
+_TIMEOUT = 600  # seconds after which a process that makes no batch is taken for hanging
+
 Draw = tuple[int, int, int]
 """Epoch, index of an image, and how often the epoch has drawn that image before."""
 
@@ -156,6 +158,7 @@ class SegmentationData(pl.LightningDataModule):
             num_workers=workers,
             worker_init_fn=_use_one_thread,
             persistent_workers=workers > 0,
+            timeout=_TIMEOUT if workers else 0,
             pin_memory=device.type == "cuda",
             **batching,
         )
