@@ -52,6 +52,7 @@ def write_page(audit: Audit, folder: Path) -> Path:
         notes=_notes(audit),
         figures=[_class_shares(audit), _image_sizes(audit)],
         samples=_samples(audit),
+        classes=audit.source.classes.to_json(),
         suspects=_suspects(audit),
         plotly=plotly_script(),
     )
@@ -99,7 +100,7 @@ def _class_shares(audit: Audit) -> Figure:
         shares = (100 * counts / max(1, counts.sum())).tolist()
         figure.add_bar(x=list(names), y=shares, name=split, marker_color=color)
     figure.update_layout(barmode="group", height=380)
-    figure.update_yaxes(type="log", dtick=1)
+    figure.update_yaxes(type="log", dtick=1, ticksuffix=" %")
     first = audit.splits[0]
     counts = audit.counts(first)
     low, high = int(counts.argmin()), int(counts.argmax())
@@ -110,7 +111,7 @@ def _class_shares(audit: Audit) -> Figure:
         f"fewest ({shares[low]:.3g} %)."
     )
     title = "Class shares (% of the pixels)"
-    return finished("shares", title, caption, figure, y="% of the pixels")
+    return finished("shares", title, caption, figure, y="share, logarithmic axis")
 
 
 def _image_sizes(audit: Audit) -> Figure:
@@ -129,12 +130,14 @@ def _image_sizes(audit: Audit) -> Figure:
         },
     )
     figure.update_layout(height=340, showlegend=False)
+    figure.update_xaxes(rangemode="tozero", tickformat="d")
+    figure.update_yaxes(rangemode="tozero", tickformat="d")
     most_frequent = "none"
     if rows:
         height, width, n = rows[0]
         most_frequent = f"{width} x {height} ({n} images)"
     caption = (
-        f"{len(sizes)} sizes of images (width, height, in pixels). "
+        f"{len(sizes)} {'size' if len(sizes) == 1 else 'sizes'} of images. "
         f"The most frequent size: {most_frequent}."
     )
     return finished("sizes", "Image sizes (pixels)", caption, figure, x="width", y="height")
