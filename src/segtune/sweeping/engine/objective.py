@@ -48,7 +48,7 @@ def run_objective(
     run_leased(
         study,
         claim.trial,
-        partial(Lease, study.storage, claim.trial, study.holder, study.spec.lease, renewed),
+        partial(Lease, claim.trial, study.holder, study.spec.lease, renewed),
         lambda lease: _work(study, claim, objective, stop, lease, say),
         lambda error: _fail(study, claim, error, say),
         say,

@@ -1,5 +1,6 @@
 """Pull trials: claim one, run it under its lease, and claim the next until none is left."""
 
+import gc
 import time
 import warnings
 from collections.abc import Callable
@@ -46,6 +47,8 @@ def pull_trials(
             continue
         on_claim()
         run(claim)
+        del claim
+        gc.collect()  # a trial's objects refer to each other: its mapped files would stay open
     raise Interrupted(f"sweep {study.spec.name} was stopped.")
 
 
