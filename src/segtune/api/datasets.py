@@ -63,6 +63,7 @@ class Check:
         lines = [f"{source.name}: {counts} images in {source.root}"]
         for finding in self.audit.findings:
             lines += finding.lines()
+        lines += [f"note: {note}" for note in self.audit.notes]
         if self.fixes:
             lines.append(f"fixes: add {shlex.quote(self._fixes_word)}")
         lines.append(self._verdict())

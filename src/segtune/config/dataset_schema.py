@@ -19,6 +19,11 @@ CLASSES_FILE = "classes.yaml"
 Keys of the config come before it.
 """
 
+NOTES_FILE = "import_notes.txt"
+"""File under the root of converted annotations: a line for each note on shapes that were left out,
+or that others hide.
+"""
+
 MaskId = Annotated[int, Field(ge=0, le=255)]
 StoredId = Annotated[int, Field(ge=-(2**31), le=2**32 - 1)]
 """A value that a mask file stores: also negative, or of 16 or 32 bits."""
@@ -248,8 +253,8 @@ class DatasetConfig(Settings):
         bands: one to three bands of image files, counted from 1, that are read as grey or as red,
             green and blue; null takes those that a file names.
         page: page of images and masks that is read, counted from 1.
-        tolerance: share of a split's files that may be unreadable. They are left out with a
-            warning; a larger share is an error.
+        tolerance: share of a split's files, and of the shapes in annotations, that may be
+            unreadable. They are left out with a warning; a larger share is an error.
     """
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]

@@ -49,7 +49,7 @@ def write_page(audit: Audit, folder: Path) -> Path:
         "check.html.j2",
         facts=facts,
         name=folder.name,
-        notes=_notes(audit),
+        notes=[*_notes(audit), *audit.notes],
         figures=[_class_shares(audit), _image_sizes(audit)],
         samples=_samples(audit),
         classes=audit.source.classes.to_json(),

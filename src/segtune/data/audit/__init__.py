@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from segtune.config.dataset_schema import NOTES_FILE
 from segtune.data.audit.classes import check_classes
 from segtune.data.audit.duplicates import check_duplicates
 from segtune.data.audit.examine import PairFacts, examine_all
@@ -18,6 +19,7 @@ from segtune.data.audit.findings import Finding, merge
 from segtune.data.audit.names import check_names
 from segtune.data.audit.suffixes import no_image, passed_over
 from segtune.data.source.layout import Source
+from segtune.data.source.text import read_lines
 from segtune.errors import DataError
 from segtune.runtime.log import Log, silent
 from segtune.runtime.progress import ProgressReporter
@@ -34,6 +36,7 @@ class Audit:
         facts: of every pair.
         findings: errors first.
         image_size: at which small classes were counted.
+        notes: on shapes that were left out, or that others hide, when annotations were converted.
     """
 
     source: Source
@@ -41,6 +44,7 @@ class Audit:
     facts: Sequence[PairFacts]
     findings: Sequence[Finding]
     image_size: Sequence[int]
+    notes: Sequence[str] = ()
 
     @property
     def bad(self) -> float:
@@ -84,6 +88,7 @@ class Audit:
                 for split in self.splits
             },
             "findings": [finding.to_json() for finding in self.findings],
+            "notes": list(self.notes),
             "bad": round(self.bad, 4),
             "refused": self.refused,
         }
@@ -116,7 +121,9 @@ def audit(source: Source, image_size: Sequence[int], say: Log = silent) -> Audit
     if len(good) > len(pairs) / 2:  # else all classes are probably read wrongly
         findings += check_classes(source, splits, good, image_size)
     findings.sort(key=lambda finding: finding.severity != "error")
-    return Audit(source, splits, pairs, findings, image_size)
+    path = source.root / NOTES_FILE
+    notes = read_lines(path) if path.is_file() else []
+    return Audit(source, splits, pairs, findings, image_size, notes)
 
 
 def write_fixes(audit: Audit, path: Path) -> None:

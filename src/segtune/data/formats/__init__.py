@@ -38,7 +38,7 @@ from segtune.data.formats.areas import (
     LabelledImage,
     annotation_options,
 )
-from segtune.data.formats.faults import LeftOut
+from segtune.data.formats.faults import LeftOut, refuse_bad_shapes
 from segtune.data.formats.merging import merged
 from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.source.files import walk
@@ -109,6 +109,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     if not FORMATS[name].find_files(root):
         raise DataError(f"'{root}' holds no annotations of the format {name}.")
     annotations = FORMATS[name].read(root, config)
+    refuse_bad_shapes(annotations.bad_shapes, annotations.num_shapes, config.tolerance)
     left_out = LeftOut()
     _note_alike(annotations.classes, left_out)
     images = merged(annotations.images, left_out)
@@ -119,6 +120,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         _configured_classes(annotations.classes, config),
         images,
         [*annotations.notes, *left_out.notes()],
+        annotations.bad_shapes,
     )
 
 

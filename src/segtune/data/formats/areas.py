@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from segtune.classes import IGNORE_INDEX
 from segtune.config.dataset_schema import AnnotationsConfig, DatasetConfig
-from segtune.data.formats.faults import reading
+from segtune.data.formats.faults import LeftOut, reading
 from segtune.data.formats.run_lengths import Bits
 from segtune.data.formats.shapes import Draw
 
@@ -95,11 +95,18 @@ class Annotations:
     Attributes:
         classes: rows of a class table; images with areas need a background for unlabelled pixels.
         notes: messages for the user, such as shapes that were skipped.
+        bad_shapes: the message on each shape that cannot be read, and is left out.
     """
 
     classes: Sequence[ClassRow]
     images: Sequence[LabelledImage]
     notes: Sequence[str] = ()
+    bad_shapes: Sequence[str] = ()
+
+    @property
+    def num_shapes(self) -> int:
+        """Areas and bad shapes."""
+        return sum(len(image.areas) for image in self.images) + len(self.bad_shapes)
 
 
 def annotation_options(config: DatasetConfig) -> AnnotationsConfig:
@@ -120,15 +127,21 @@ def has_area(shape: str) -> bool:
     return shape not in _WITHOUT_AREA
 
 
-def draw_areas(areas: Sequence[Area], size: tuple[int, int]) -> list[DrawnArea]:
+def draw_areas(
+    areas: Sequence[Area], size: tuple[int, int], left_out: LeftOut | None = None
+) -> list[DrawnArea]:
     """Draw each area on an image of a size (height, width).
 
+    Args:
+        left_out: takes the shapes that do not fit the image.
+
     Raises:
-        DataError: a shape does not fit the image.
+        DataError: a shape does not fit the image, and `left_out` is not given.
     """
     drawn = []
+    guard = reading if left_out is None else left_out.bad_shape
     for area in areas:
-        with reading(area.where or f"an area of '{area.concept}'"):
+        with guard(area.where or f"an area of '{area.concept}'"):
             drawn.append((area, area.draw(*size)))
     return drawn
 

@@ -7,34 +7,31 @@ A folder of this layout holds `images/SPLIT/NAME` (the images' own bytes), `mask
 
 import hashlib
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from PIL import Image
 
 from segtune.classes import IGNORE_INDEX, ClassTable
-from segtune.config.dataset_schema import CLASSES_FILE, DatasetConfig, SplitsConfig
+from segtune.config.dataset_schema import CLASSES_FILE, NOTES_FILE, DatasetConfig, SplitsConfig
 from segtune.data.formats import read
 from segtune.data.formats.areas import (
     Annotations,
     ClassRow,
     LabelledImage,
     annotation_options,
-    draw_areas,
-    paint,
 )
-from segtune.data.formats.overlaps import Counts, hidden_pixels, no_pixels, overlap_note
-from segtune.data.formats.shapes import oriented
-from segtune.data.reading.images import read_mask, stored_size
+from segtune.data.formats.faults import bad_shapes_note, refuse_bad_shapes
+from segtune.data.formats.image_writer import UNDIVIDED, ImageWriter, save_mask
+from segtune.data.formats.overlaps import no_pixels, overlap_note
+from segtune.data.reading.images import read_mask
 from segtune.data.source.archives import is_archive, unpack
 from segtune.data.source.download import build_folder
 from segtune.data.source.files import cache_dir, walk
@@ -46,9 +43,8 @@ from segtune.runtime.log import Log
 from segtune.runtime.processors import available_processors
 from segtune.runtime.progress import ProgressReporter
 
-_VERSION = 2  # raise it whenever the same annotations give other masks
+_VERSION = 3  # raise it whenever the same annotations give other masks
 _KINDS = ("images", "masks", "finer")
-_UNDIVIDED = ".all"  # folder of images without a split, until they are divided
 _REPORT_EVERY = 20  # images
 _OVERLAP_SAMPLE = 500  # images whose hidden pixels are counted
 
@@ -108,8 +104,6 @@ def _convert_into(
         root = unpacked
         unpack(source, unpacked)
     annotations = read(root, config)
-    for note in annotations.notes:
-        say(note)
     counts = write_canonical(annotations, folder, config, say, link and root == source)
     shutil.rmtree(unpacked, ignore_errors=True)
     return counts
@@ -121,6 +115,10 @@ def write_canonical(
     """Write images, masks and `classes.yaml`; return the number of images by split.
 
     Images without a split are divided as `dataset.splits` says; without it, a fifth becomes val.
+    Notes, such as on shapes that are left out, go to `say` and into `NOTES_FILE`.
+
+    Raises:
+        DataError: there is no image, or more shapes are bad than `dataset.tolerance` allows.
     """
     if not annotations.images:
         raise DataError("the annotations name no image.")
@@ -129,19 +127,13 @@ def write_canonical(
     keys = ("name", "color", "finer")
     rows = [{k: row[k] for k in keys if k in row} for row in classes]
     table = ClassTable.parse(rows, config.ignore)
-    writer = _ImageWriter(folder, _as_annotated(classes), config, link)
-    presence = np.zeros((len(images), len(table)), bool)
-    hidden = no_pixels(len(table))
-    looked_at = set(range(0, len(images), 1 + len(images) // _OVERLAP_SAMPLE))
-    with ProgressReporter(say) as progress, ThreadPoolExecutor(available_processors()) as pool:
-        jobs = [(image, index in looked_at) for index, image in enumerate(images)]
-        for index, (shown, pixels) in enumerate(pool.map(lambda job: writer.write(*job), jobs)):
-            presence[index] = shown
-            hidden += pixels
-            if (index + 1) % _REPORT_EVERY == 0:
-                progress("images converted", index + 1, len(images))
-    for note in overlap_note(hidden, classes, annotation_options(config).order):
+    writer = ImageWriter(folder, _as_annotated(classes), config, link)
+    presence, notes = _write_images(writer, images, annotations, say)
+    for note in notes:
         say(note)
+    if notes:
+        text = "\n".join(" ".join(note.split()) for note in notes)
+        (folder / NOTES_FILE).write_text(f"{text}\n", encoding="utf-8")
     if classes[0].get("added") and not presence[:, 0].any():
         # every pixel has a class of the annotations: no background is needed
         table = ClassTable.parse(table.to_json()[1:], config.ignore)
@@ -157,6 +149,29 @@ def write_canonical(
     text = yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)
     (folder / CLASSES_FILE).write_text(head + text, encoding="utf-8")
     return counts
+
+
+def _write_images(
+    writer: ImageWriter, images: Sequence[LabelledImage], annotations: Annotations, say: Log
+) -> tuple[NDArray[np.bool_], list[str]]:
+    """Write all images; return which classes each shows, (N, C), and the notes for the user."""
+    total, tolerance = annotations.num_shapes, writer.config.tolerance
+    presence = np.zeros((len(images), len(writer.classes)), bool)
+    hidden = no_pixels(len(writer.classes))
+    bad_shapes = list(annotations.bad_shapes)
+    looked_at = set(range(0, len(images), 1 + len(images) // _OVERLAP_SAMPLE))
+    jobs = [(image, index in looked_at) for index, image in enumerate(images)]
+    with ProgressReporter(say) as progress, ThreadPoolExecutor(available_processors()) as pool:
+        for index, image in enumerate(pool.map(lambda job: writer.write(*job), jobs)):
+            presence[index] = image.shown
+            hidden += image.hidden
+            bad_shapes += image.bad_shapes
+            refuse_bad_shapes(bad_shapes, total, tolerance)
+            if (index + 1) % _REPORT_EVERY == 0:
+                progress("images converted", index + 1, len(images))
+    order = annotation_options(writer.config).order
+    notes = [*annotations.notes, *bad_shapes_note(bad_shapes, total, tolerance)]
+    return presence, [*notes, *overlap_note(hidden, annotations.classes, order)]
 
 
 def _as_annotated(classes: Sequence[ClassRow]) -> list[ClassRow]:
@@ -200,94 +215,11 @@ def _in_group_folder(image: LabelledImage) -> LabelledImage:
     return replace(image, name=f"{folder}/{image.name.rpartition('/')[2]}")
 
 
-@dataclass(frozen=True)
-class _ImageWriter:
-    """Writes images with their masks into the canonical layout."""
-
-    folder: Path
-    classes: Sequence[ClassRow]
-    config: DatasetConfig
-    link: bool
-
-    @property
-    def has_finer(self) -> bool:
-        return any(row.get("finer") for row in self.classes)
-
-    def write(self, image: LabelledImage, with_overlaps: bool) -> tuple[NDArray[np.bool_], Counts]:
-        """Write one image; return which classes it shows, (C,), and how many pixels are hidden.
-
-        Args:
-            with_overlaps: count hidden pixels, which takes time.
-        """
-        data = image.data() if image.data is not None else None
-        mask, finer, hidden = self._masks(image, data, with_overlaps)
-        split = image.split or _UNDIVIDED
-        suffix = image.image.suffix.lower()
-        target = self.folder / "images" / split / f"{image.name}{suffix}"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if data is not None:
-            target.write_bytes(data)
-        else:
-            self._place(image.image, target)
-        _save(self.folder / "masks" / split / f"{image.name}.png", mask)
-        if finer is not None and self.has_finer:
-            _save(self.folder / "finer" / split / f"{image.name}.png", finer)
-        return np.bincount(mask.ravel(), minlength=256)[: len(self.classes)] > 0, hidden
-
-    def _masks(
-        self, image: LabelledImage, data: bytes | None, with_overlaps: bool
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, Counts]:
-        """Class ids and finer ids of the image as it is shown, upright; and hidden pixels."""
-        hidden = no_pixels(len(self.classes))
-        height, width, orientation = stored_size(
-            image.image if data is None else data, str(image.image)
-        )
-        stored = (height, width)
-        upright = stored[::-1] if orientation >= 5 else stored
-        if image.mask is not None:
-            mask, finer = image.mask(), None
-        else:
-            size = image.size or upright
-            if size not in (upright, stored):
-                raise DataError(
-                    f"'{image.image}' is {upright[1]} x {upright[0]} pixels, but its annotations "
-                    f"are for {size[1]} x {size[0]}. Export the annotations of this very image."
-                )
-            options = annotation_options(self.config)
-            drawn = draw_areas(image.areas, size)
-            mask, finer = paint(drawn, size, self.classes, options)
-            if with_overlaps:
-                hidden = hidden_pixels(drawn, mask, self.classes, options)
-            if size != upright:  # drawn on the stored pixels, which EXIF turns
-                mask, finer = oriented(mask, orientation), oriented(finer, orientation)
-        if mask.shape != upright:
-            raise DataError(
-                f"the mask of '{image.image}' is {mask.shape[1]} x {mask.shape[0]}, the image "
-                f"{upright[1]} x {upright[0]} pixels; both must have one size."
-            )
-        return mask, finer, hidden
-
-    def _place(self, source: Path, target: Path) -> None:
-        """Link the file, or copy it where links are not wanted or not possible."""
-        if self.link:
-            try:
-                os.symlink(source.absolute(), target)
-                return
-            except OSError:
-                pass  # a file system without links
-        shutil.copyfile(source, target)
-
-
-def _save(path: Path, mask: NDArray[np.uint8]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(mask).save(path)
-
-
 def _lower_ids(folder: Path) -> None:
     """Lower every class id by one."""
     for path in folder.rglob("*.png"):
         mask = read_mask(path)
-        _save(path, np.where(mask == IGNORE_INDEX, mask, mask - 1).astype(np.uint8))
+        save_mask(path, np.where(mask == IGNORE_INDEX, mask, mask - 1).astype(np.uint8))
 
 
 def _divide_into_splits(
@@ -322,14 +254,14 @@ def _divide_into_splits(
     for image in undivided:
         _move_into_split(folder, image, split_of[image.name])
     for kind in _KINDS:
-        shutil.rmtree(folder / kind / _UNDIVIDED, ignore_errors=True)
+        shutil.rmtree(folder / kind / UNDIVIDED, ignore_errors=True)
     return counts
 
 
 def _move_into_split(folder: Path, image: LabelledImage, split: str) -> None:
     for kind in _KINDS:
         suffix = image.image.suffix.lower() if kind == "images" else ".png"
-        path = folder / kind / _UNDIVIDED / f"{image.name}{suffix}"
+        path = folder / kind / UNDIVIDED / f"{image.name}{suffix}"
         if path.exists() or path.is_symlink():
             target = folder / kind / split / f"{image.name}{suffix}"
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -107,7 +107,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     else:
         colors = {name: color for name, color in _CLASSES.items() if name in labels}
         rows = class_rows(sorted(labels), [], options, colors)
-    return Annotations(rows, images, left_out.notes())
+    return Annotations(rows, images, left_out.notes(), left_out.bad_shapes)
 
 
 def _image_of(path: Path, finder: FileFinder, split: str | None) -> Path:
@@ -131,7 +131,7 @@ def _areas(
     areas = []
     for index, row in enumerate(objects):
         where = f"'{path}' objects[{index}]"
-        with reading(where):
+        with left_out.bad_shape(where):
             points = [value for point in row["polygon"] for value in point]
             if row.get("deleted"):
                 left_out.add(_DELETED, where)

@@ -134,7 +134,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         )
     names = sorted(category_ids, key=lambda name: id_order(category_ids[name]))
     rows = class_rows([n for n in names if n not in _IGNORED], areas, options)
-    return Annotations(rows, images, left_out.notes())
+    return Annotations(rows, images, left_out.notes(), left_out.bad_shapes)
 
 
 def _with_categories(paths: list[Path], left_out: LeftOut) -> dict[Path, Any]:
@@ -162,12 +162,13 @@ def _areas_by_image(file: _CocoFile, options: AnnotationsConfig) -> dict[str, li
             raise DataError(
                 f"{where}.image_id is {image}, which is none of its {len(file.images)} images."
             )
-        with reading(where):
-            area = _area(row, where, rule, file.left_out, options.finer)
-        if area is not None:
-            name = file.categories[category]
-            concept = None if name in _IGNORED or area.beneath else name
-            areas.setdefault(image, []).append(replace(area, concept=concept))
+        shape = f"{where} (id {str(row['id'])[:40]})" if "id" in row else where
+        with file.left_out.bad_shape(shape):
+            area = _area(row, shape, rule, file.left_out, options.finer)
+            if area is not None:
+                name = file.categories[category]
+                concept = None if name in _IGNORED or area.beneath else name
+                areas.setdefault(image, []).append(replace(area, concept=concept))
     return areas
 
 

@@ -62,7 +62,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     names = [*colors, *sorted({str(area.concept) for area in all_areas} - set(colors))]
     known_colors = {name: color for name, color in colors.items() if color is not None}
     rows = class_rows(names, all_areas, options, known_colors)
-    return Annotations(rows, images, left_out.notes())
+    return Annotations(rows, images, left_out.notes(), left_out.bad_shapes)
 
 
 def _images(
@@ -155,15 +155,15 @@ def _areas(
         if not node.get("label"):
             left_out.add(NO_LABEL, where)
             continue
-        with reading(where):
-            draw = _shape(node, rule)
-            z_order = int(node.get("z_order") or 0)
-        if draw is None:
-            left_out.add(FEW_POINTS, where)
-            continue
         attributes = {str(a.get("name")): a.text for a in node.iter("attribute")}
         finer = finer_of(attributes, options.finer)
-        areas.append(Area(node.get("label"), draw, finer, z=z_order, where=where))
+        with left_out.bad_shape(where):
+            draw = _shape(node, rule)
+            if draw is None:
+                left_out.add(FEW_POINTS, where)
+                continue
+            z_order = int(node.get("z_order") or 0)
+            areas.append(Area(node.get("label"), draw, finer, z=z_order, where=where))
     return areas
 
 

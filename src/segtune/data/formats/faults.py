@@ -1,6 +1,6 @@
 """Annotations that cannot be read, and those that are left out: each with its place."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from segtune.errors import DataError
@@ -28,10 +28,28 @@ def reading(where: str) -> Iterator[None]:
 
 
 class LeftOut:
-    """What a reader leaves out, with its places."""
+    """What a reader leaves out, with its places.
+
+    Attributes:
+        bad_shapes: the message on each shape that cannot be read.
+    """
 
     def __init__(self) -> None:
         self._places: dict[str, list[str]] = {}
+        self.bad_shapes: list[str] = []
+
+    @contextmanager
+    def bad_shape(self, where: str) -> Iterator[None]:
+        """Leave out a shape that the block cannot read; see `refuse_bad_shapes`.
+
+        Args:
+            where: file and place in it, with the shape's id.
+        """
+        try:
+            with reading(where):
+                yield
+        except DataError as error:
+            self.bad_shapes.append(str(error))
 
     def add(self, reason: str, where: str) -> None:
         """Note one place.
@@ -48,3 +66,33 @@ class LeftOut:
             more = ", …" if len(places) > _EXAMPLES else ""
             lines.append(f"{len(places)} {reason}: {', '.join(places[:_EXAMPLES])}{more}")
         return lines
+
+
+def refuse_bad_shapes(bad_shapes: Sequence[str], total: int, tolerance: float) -> None:
+    """Refuse annotations of which more shapes are bad than may be left out.
+
+    Args:
+        bad_shapes: the message on each.
+        total: shapes of the dataset, with the bad ones.
+        tolerance: `dataset.tolerance`, share of the shapes that may be left out.
+
+    Raises:
+        DataError: there are more.
+    """
+    allowed = int(total * tolerance)
+    if len(bad_shapes) > allowed:
+        raise DataError(
+            f"{' '.join(bad_shapes[:_EXAMPLES])} Of {total:,} shapes, {len(bad_shapes):,} or more "
+            f"cannot be read; dataset.tolerance={tolerance:g} leaves out {allowed:,} at most."
+        )
+
+
+def bad_shapes_note(bad_shapes: Sequence[str], total: int, tolerance: float) -> list[str]:
+    """The note on shapes that are left out; empty if there are none."""
+    if not bad_shapes:
+        return []
+    more = " …" if len(bad_shapes) > _EXAMPLES else ""
+    return [
+        f"{len(bad_shapes):,} of {total:,} shapes cannot be read and were left out "
+        f"(dataset.tolerance={tolerance:g}): {' '.join(bad_shapes[:_EXAMPLES])}{more}"
+    ]

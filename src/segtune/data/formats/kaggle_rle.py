@@ -106,9 +106,10 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     options = annotation_options(config)
     finder = FileFinder(root, options.relocate)
     by_stem = _ImagesByStem(root)
+    left_out = LeftOut()
     listed: list[tuple[Path, _TableImage]] = []
     for path in find_files(root):
-        for file_name, item in _read_table(path).items():
+        for file_name, item in _read_table(path, left_out).items():
             image = by_stem.find(file_name) or finder.find(file_name, item.where, path.parent)
             listed.append((image, item))
     images = []
@@ -121,11 +122,11 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         images = [_without_split(image) for image in images]
     all_areas = areas_of(images)
     names = _sorted_names({str(area.concept) for area in all_areas})
-    left_out = LeftOut()
     for path in _tables(root):
         if path.stem.startswith(_EXAMPLE):
             left_out.add("tables are examples of a submission and were not read", f"'{path}'")
-    return Annotations(class_rows(names, all_areas, options), images, left_out.notes())
+    rows = class_rows(names, all_areas, options)
+    return Annotations(rows, images, left_out.notes(), left_out.bad_shapes)
 
 
 def _without_split(image: LabelledImage) -> LabelledImage:
@@ -156,7 +157,7 @@ class _ImagesByStem:
         return same_stem[0] if len(same_stem) == 1 else None
 
 
-def _read_table(path: Path) -> dict[str, _TableImage]:
+def _read_table(path: Path, left_out: LeftOut) -> dict[str, _TableImage]:
     """Name of an image -> its objects."""
     rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
     columns = _columns_of(rows.fieldnames or ())
@@ -166,14 +167,18 @@ def _read_table(path: Path) -> dict[str, _TableImage]:
         for row in rows:
             where = f"'{path}' line {rows.line_num}"
             with reading(where):
-                _add_row(row, columns, where, images)
+                _add_row(row, columns, where, images, left_out)
     except csv.Error as error:
         raise DataError(f"'{path}' line {rows.line_num} cannot be read as CSV: {error}") from None
     return images
 
 
 def _add_row(
-    row: dict[str, str], columns: _Columns, where: str, images: dict[str, _TableImage]
+    row: dict[str, str],
+    columns: _Columns,
+    where: str,
+    images: dict[str, _TableImage],
+    left_out: LeftOut,
 ) -> None:
     file_name = (row[columns.image] or "").strip()
     label = (row[columns.label] or "").strip() if columns.label else _ONLY_CLASS
@@ -191,7 +196,8 @@ def _add_row(
         raise ValueError(f"it holds run lengths, but no class in the column {columns.label}")
     if label.endswith(".0") and label[:-2].isdigit():  # as pandas writes integers beside gaps
         label = label[:-2]
-    item.areas.append(Area(label, _one_based_runs(text), where=where))
+    with left_out.bad_shape(where):
+        item.areas.append(Area(label, _one_based_runs(text), where=where))
 
 
 def _one_based_runs(text: str) -> Draw:

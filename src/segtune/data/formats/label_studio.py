@@ -83,7 +83,8 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
             images.append(LabelledImage(image_name(image, root), image, split, areas, size))
     all_areas = areas_of(images)
     names = sorted({str(area.concept) for area in all_areas})
-    return Annotations(class_rows(names, all_areas, options), images, left_out.notes())
+    rows = class_rows(names, all_areas, options)
+    return Annotations(rows, images, left_out.notes(), left_out.bad_shapes)
 
 
 def _results(
@@ -209,14 +210,14 @@ def _areas(
         place = f"{where} result '{region}' ({kind})"
         own_labels = (row.get("value") or {}).get(row.get("type"))
         label = str(own_labels[0]) if own_labels else labels.get(region)
-        reason = _reason_to_leave_out(row, kind, label)
-        if reason is not None:
-            left_out.add(reason, place)
-            continue
-        with reading(place):
+        with left_out.bad_shape(place):
+            reason = _reason_to_leave_out(row, kind, label)
+            if reason is not None:
+                left_out.add(reason, place)
+                continue
             draw = _shape(row, kind, rule)
             size = (int(row["original_height"]), int(row["original_width"]))
-        areas.append(Area(label, draw, choices.get(region), where=place))
+            areas.append(Area(label, draw, choices.get(region), where=place))
     return areas, size
 
 

@@ -66,7 +66,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     listed = [name for name in _labels_txt(root) if name != "__ignore__"]
     others = {area.concept for area in all_areas if area.concept} - set(listed)
     rows = class_rows([*listed, *sorted(others)], all_areas, options)
-    return Annotations(rows, images, left_out.notes())
+    return Annotations(rows, images, left_out.notes(), left_out.bad_shapes)
 
 
 def _refuse_shared_images(images: Sequence[LabelledImage], paths: Sequence[Path]) -> None:
@@ -121,7 +121,7 @@ def _areas(
     areas = []
     for index, row in enumerate(rows):
         where = f"'{path}' shapes[{index}]"
-        with reading(where):
+        with left_out.bad_shape(where):
             reason = _reason_to_leave_out(row)
             if reason is not None:
                 left_out.add(reason, where)
@@ -129,10 +129,10 @@ def _areas(
             draw = _shape(row, where, rule)
             flags = [name for name, is_set in (row.get("flags") or {}).items() if is_set is True]
             finer = finer_of(row.get("attributes") or {}, options.finer)
-        if finer is None and len(flags) == 1:
-            finer = flags[0]
-        concept = None if row["label"] == "__ignore__" else str(row["label"])
-        areas.append(Area(concept, draw, finer, z=index, where=where))
+            if finer is None and len(flags) == 1:
+                finer = flags[0]
+            concept = None if row["label"] == "__ignore__" else str(row["label"])
+            areas.append(Area(concept, draw, finer, z=index, where=where))
     return areas
 
 

@@ -72,9 +72,10 @@ def overlap_note(counts: Counts, classes: Sequence[ClassRow], order: str) -> lis
         return []
     names = [f"{shares[0, c]:.0%} of '{classes[c]['name']}'" for c in hidden[:5]]
     more = f" and of {len(hidden) - 5} classes more" if len(hidden) > 5 else ""
-    text = f"other areas are painted over {', '.join(names)}{more} (annotations.order={order})"
+    text = f"other areas are painted over {', '.join(names)}{more}"
+    text += f" (dataset.annotations.order={order})"
     best = int(shares[1:].max(1).argmin())
     if shares[1 + best].max() < shares[0].max():
         worst = shares[1 + best].max()
-        text += f"; annotations.order={_ORDERS[best]} hides at most {worst:.0%} of a class"
+        text += f"; dataset.annotations.order={_ORDERS[best]} hides at most {worst:.0%} of a class"
     return [text]

@@ -12,7 +12,7 @@ from segtune.data.formats.areas import (
     annotation_options,
     class_rows,
 )
-from segtune.data.formats.faults import reading
+from segtune.data.formats.faults import LeftOut, reading
 from segtune.data.formats.finding import FileFinder, folder_split, image_name, json_files
 from segtune.data.source.files import read_json
 
@@ -35,7 +35,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     """Read every image that has a file; its objects become one class, `object`."""
     options = annotation_options(config)
     finder = FileFinder(root, options.relocate)
-    images = []
+    images, left_out = [], LeftOut()
     for path in find_files(root):
         content = read_json(path)
         split = folder_split(path.relative_to(root).as_posix())
@@ -44,14 +44,15 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         areas = []
         for index, annotation in enumerate(content["annotations"]):
             where = f"'{path}' annotations[{index}] (id {_id_of(annotation)})"
-            with reading(where):
+            with left_out.bad_shape(where):
                 stored = annotation["segmentation"]
                 draw = shapes.run_lengths(stored["counts"], stored["size"])
                 areas.append(Area(_ONLY_CLASS, draw, where=where))
         with reading(f"'{path}' image"):
             size = int(row["height"]), int(row["width"])
         images.append(LabelledImage(image_name(image, root), image, split, areas, size))
-    return Annotations(class_rows([_ONLY_CLASS], [], options), images)
+    rows = class_rows([_ONLY_CLASS], [], options)
+    return Annotations(rows, images, left_out.notes(), left_out.bad_shapes)
 
 
 def _id_of(annotation: object) -> object:

@@ -67,7 +67,8 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     colors = _meta_colors(root)
     names = [*colors, *sorted({str(area.concept) for area in all_areas} - set(colors))]
     known = {name: color for name, color in colors.items() if color is not None}
-    return Annotations(class_rows(names, all_areas, options, known), images, left_out.notes())
+    rows = class_rows(names, all_areas, options, known)
+    return Annotations(rows, images, left_out.notes(), left_out.bad_shapes)
 
 
 def _image_of(path: Path, finder: FileFinder, split: str | None) -> Path:
@@ -100,7 +101,7 @@ def _areas(
     areas = []
     for index, row in enumerate(objects):
         where = f"'{path}' objects[{index}]"
-        with reading(where):
+        with left_out.bad_shape(where):
             kind = str(row["geometryType"])
             if not has_area(kind) or kind in _WITHOUT_AREA:
                 left_out.add(NO_AREA, where)

@@ -103,7 +103,8 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         images.append(LabelledImage(name, image, split or folder_split(inside), areas))
     all_areas = areas_of(images)
     names = sorted({str(area.concept) for area in all_areas})
-    return Annotations(class_rows(names, all_areas, options), images, left_out.notes())
+    rows = class_rows(names, all_areas, options)
+    return Annotations(rows, images, left_out.notes(), left_out.bad_shapes)
 
 
 def _json_images(path: Path) -> list[_Image]:
@@ -179,7 +180,7 @@ def _areas(
     rule: PolygonRule = "outline" if options.polygons == "outline" else "coco"
     areas = []
     for region in regions:
-        with reading(region.where):
+        with left_out.bad_shape(region.where):
             kind = str(region.shape["name"])
             concept = _ONLY_CLASS if label is None else _chosen(region.attributes.get(label))
             if not has_area(kind):

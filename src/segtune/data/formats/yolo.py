@@ -25,6 +25,7 @@ from segtune.data.source.files import read_mapping, walk
 from segtune.data.source.text import read_text
 from segtune.errors import DataError
 
+_MOST_DIGITS = 9  # of a class number
 _TABLES_READ = 20  # YAML files that are tried
 
 
@@ -71,14 +72,14 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
             )
         else:
             unused.discard(labels.relative_to(named.top).as_posix())
-            areas = _read_areas(labels, names, rule)
+            areas = _read_areas(labels, names, rule, left_out)
         images.append(LabelledImage(image_name(image, named.top), image, split, areas))
     for file in sorted(unused):
         left_out.add("label files belong to no image and were left out", f"'{file}'")
     refuse_unlabelled(named.top, unlabelled, len(images))
     all_areas = areas_of(images)
     rows = class_rows(list(names.values()), all_areas, options)
-    return Annotations(rows, images, [*named.notes, *left_out.notes()])
+    return Annotations(rows, images, [*named.notes, *left_out.notes()], left_out.bad_shapes)
 
 
 def class_names(table: Path) -> dict[int, str]:
@@ -126,31 +127,47 @@ def _name(node: yaml.Node, table: Path) -> str:
     return str(node.value)
 
 
-def _read_areas(path: Path, names: Mapping[int, str], rule: PolygonRule) -> list[Area]:
+def _read_areas(
+    path: Path, names: Mapping[int, str], rule: PolygonRule, left_out: LeftOut
+) -> list[Area]:
     areas = []
     for number, line in enumerate(read_text(path).split("\n"), 1):
-        if line.strip():
-            where = f"'{path}' line {number}"
-            class_id, points = _parse_line(line, where, names)
+        if not line.strip():
+            continue
+        where = f"'{path}' line {number}"
+        class_id = _class_of(line, where, names)
+        with left_out.bad_shape(where):
+            points = _points_of(line, where)
             areas.append(Area(names[class_id], _polygon(points, rule), where=where))
     return areas
 
 
-def _parse_line(line: str, where: str, names: Mapping[int, str]) -> tuple[int, NDArray[np.float64]]:
-    """Class id and points (N, 2), as shares of width and height.
+def _class_of(line: str, where: str, names: Mapping[int, str]) -> int:
+    """The class number that a line begins with.
+
+    Raises:
+        DataError: it is none of the dataset.
+    """
+    word = line.split()[0].removesuffix(".0")
+    if not word.isdecimal() or len(word) > _MOST_DIGITS:
+        raise DataError(f"{where} is '{line[:40]}'; a class number and coordinates are expected.")
+    if int(word) not in names:
+        raise DataError(f"{where} is of class {int(word)}; data.yaml names {_ranges(names)}.")
+    return int(word)
+
+
+def _points_of(line: str, where: str) -> NDArray[np.float64]:
+    """Points (N, 2) of a line, as shares of width and height.
 
     Raises:
         DataError: another number of values, or values out of range.
     """
-    words = line.split()
     try:
-        class_id, values = int(words[0].removesuffix(".0")), np.array(words[1:], float)
+        values = np.array(line.split()[1:], float)
     except ValueError:
         raise DataError(
             f"{where} is '{line[:40]}'; a class number and coordinates are expected."
         ) from None
-    if class_id not in names:
-        raise DataError(f"{where} is of class {class_id}; data.yaml names {_ranges(names)}.")
     if len(values) < 6 or len(values) % 2:
         shape = "a box, not a polygon" if len(values) == 4 else f"{len(values)} numbers"
         raise DataError(
@@ -162,7 +179,7 @@ def _parse_line(line: str, where: str, names: Mapping[int, str]) -> tuple[int, N
             f"{where} holds {values.min():.4g}..{values.max():.4g}; "
             "shares of width and height (0..1) are read."
         )
-    return class_id, values.reshape(-1, 2)
+    return values.reshape(-1, 2)
 
 
 def _ranges(names: Mapping[int, str]) -> str:
