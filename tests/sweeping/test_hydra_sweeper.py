@@ -195,53 +195,67 @@ def test_the_plugin_leaves_other_applications_alone(sphere):
     assert not (ROOT / "src" / "hydra_plugins" / "__init__.py").exists()  # a namespace package
 
 
-def survive(folder: Path, kills: int, n_trials: int, seconds: float) -> None:
-    """Run the example to its end while its processes are killed.
+def trained_epochs(folder: Path) -> list[int]:
+    """The epochs that the checkpoint of each trial holds."""
+    states = sorted(folder.glob("multirun/studies/chaos/trials/*/state.json"))
+    return [json.loads(path.read_text())["epoch"] for path in states]
+
+
+def kill_one(launcher: subprocess.Popen[bytes], is_launcher: bool, dice: random.Random) -> bool:
+    """Kill the launcher or one of its workers; return whether one was running."""
+    try:
+        process = psutil.Process(launcher.pid)
+        target = process if is_launcher else dice.choice(process.children())
+        target.kill()
+    except (psutil.NoSuchProcess, IndexError):
+        return False
+    return True
+
+
+def survive(folder: Path, kills: int, n_trials: int, epochs: int) -> None:
+    """Run the example to its end while its processes are killed after an epoch.
 
     Every fifth kill ends the launcher; the same command is then given again.
     """
     shutil.copytree(EXAMPLE, folder, dirs_exist_ok=True)
-    words = [f"hydra.sweeper.n_trials={n_trials}", "hydra.sweeper.study_name=chaos", "epochs=4"]
+    words = ["seconds_per_epoch=0.05", f"epochs={epochs}", "hydra.sweeper.study_name=chaos"]
     words += ["hydra.sweeper.max_retries=100", "hydra.sweeper.pruner=none"]
-    command = [sys.executable, "train.py", "-m", *words, f"seconds_per_epoch={seconds}"]
-    dice, left, seen, launcher = random.Random(5), kills, -1, None
+    words += [f"hydra.sweeper.n_trials={n_trials}"]
+    command = [sys.executable, "train.py", "-m", *words]
+    dice, left, seen, launcher = random.Random(5), kills, 0, None
     with (folder / "out").open("w") as out:
         while launcher is None or launcher.poll() != 0:
             if launcher is None or launcher.poll() is not None:
                 if launcher is not None:
                     assert launcher.returncode == -signal.SIGKILL, (folder / "out").read_text()
                 launcher = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out)
-            progress = (folder / "out").read_text().count("ed: lr=")  # started or resumed
-            children = psutil.Process(launcher.pid).children()
-            if left and progress > seen and children:
-                target = launcher if left % 5 == 1 else dice.choice(children)
-                target.kill()
-                left, seen = left - 1, progress
-            time.sleep(dice.uniform(0.02, 2 * seconds))
+            trained = sum(trained_epochs(folder))
+            if left and trained > seen and kill_one(launcher, left % 5 == 1, dice):
+                left, seen = left - 1, trained
+            time.sleep(dice.uniform(0.02, 0.1))
     assert not left, f"over before the last {left} kills"
     study = load_study(folder / "multirun" / "studies" / "chaos", "chaos")
     trials = study.get_trials(deepcopy=False)
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     assert len(complete) == n_trials and all(trial.state.is_finished() for trial in trials)
     assert len({tuple(trial.user_attrs[OVERRIDES]) for trial in complete}) == n_trials
-    states = sorted(folder.glob("multirun/studies/chaos/trials/*/state.json"))
-    assert [json.loads(path.read_text())["epoch"] for path in states] == [4] * n_trials
+    assert trained_epochs(folder) == [epochs] * n_trials
     assert "resumed" in (folder / "out").read_text()
 
 
-def test_six_trials_with_four_kills_end_as_six(tmp_path):
-    survive(tmp_path, kills=4, n_trials=6, seconds=0.05)
+def test_four_trials_with_four_kills_end_as_four(tmp_path):
+    survive(tmp_path, kills=4, n_trials=4, epochs=6)
 
 
 @pytest.mark.slow
 @pytest.mark.ci
 def test_twenty_trials_with_fifteen_kills_end_as_exactly_twenty(tmp_path):
-    survive(tmp_path, kills=15, n_trials=20, seconds=0.1)
+    survive(tmp_path, kills=15, n_trials=20, epochs=6)
 
 
 @pytest.mark.slow
 def test_forty_trials_with_a_hundred_kills_end_as_exactly_forty(tmp_path):
-    survive(tmp_path, kills=100, n_trials=40, seconds=0.2)
+    survive(tmp_path, kills=100, n_trials=40, epochs=12)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from hydra.core.utils import JobStatus, configure_log, run_job, setup_globals
 from hydra.errors import HydraException
 from hydra.types import HydraContext, TaskFunction
@@ -97,8 +98,7 @@ def _check_launcher(target: str) -> None:
 
 def _settings(app: Application, settings: Mapping[str, Any], space: FlatSpace) -> SweeperSettings:
     given = {name: _container(value) for name, value in settings.items()}
-    options = dict(given["sampler"] or {})
-    sampler = {key: value for key, value in options.items() if value is not None}
+    sampler, options = _sampler_of(given["sampler"])
     words = [dimension.describe() for dimension in space.dimensions]
     digest = hashlib.sha256(json.dumps([words, list(space.fixed)]).encode()).hexdigest()
     name = given["study_name"] or f"{app.config.hydra.job.name}-{digest[:8]}"
@@ -113,9 +113,9 @@ def _settings(app: Application, settings: Mapping[str, Any], space: FlatSpace) -
         workers=given["n_jobs"],
         name=name,
         overrides=space.fixed,
-        sampler=_sampler_name(str(sampler.pop("_target_", "tpe"))),
-        seed=sampler.pop("seed", 0),
-        sampler_options=sampler,
+        sampler=sampler,
+        seed=options.pop("seed", 0),
+        sampler_options=options,
         pruner=given["pruner"],
         pruner_warmup=given["pruner_warmup"],
         max_retries=given["max_retries"],
@@ -126,14 +126,22 @@ def _settings(app: Application, settings: Mapping[str, Any], space: FlatSpace) -
     )
 
 
-def _sampler_name(target: str) -> str:
-    """Return segtune's name of one of Optuna's samplers.
+def _sampler_of(written: Any) -> tuple[str, dict[str, Any]]:
+    """Return segtune's name of a sampler, and its options.
 
-    >>> _sampler_name("optuna.samplers.CmaEsSampler"), _sampler_name("optuna.samplers.TPESampler")
-    ('cmaes', 'tpe')
+    Args:
+        written: a name, or a member of `hydra/sweeper/sampler`, which names Optuna's class.
+
+    >>> _sampler_of({"_target_": "optuna.samplers.CmaEsSampler", "seed": 1, "sigma0": None})
+    ('cmaes', {'seed': 1})
+    >>> _sampler_of("random")
+    ('random', {})
     """
+    node = dict(written) if isinstance(written, dict) else {"_target_": written or "tpe"}
+    target = str(node.pop("_target_", "tpe"))
     name = target.rpartition(".")[2].removesuffix("Sampler").lower()
-    return "tpe" if name == "motpe" else name
+    options = {str(key): value for key, value in node.items() if value is not None}
+    return "tpe" if name == "motpe" else name, options
 
 
 def _container(value: Any) -> Any:
@@ -165,16 +173,16 @@ def _sweep_dir(folder: Path, configured: str) -> Path:
         StorageError: the study's folder cannot be written.
     """
     path = folder / _PLACE_FILE
-    if path.is_file():
-        return Path(json.loads(path.read_text(encoding="utf-8"))["sweep_dir"])
-    sweep_dir = Path(configured).absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path, shared=True) as unfinished:
-            unfinished.write_text(json.dumps({"sweep_dir": str(sweep_dir)}), encoding="utf-8")
+        with FileLock(path.with_suffix(".lock")):  # two commands may start the study together
+            if not path.is_file():
+                place = {"sweep_dir": str(Path(configured).absolute())}
+                with atomic_file(path, shared=True) as unfinished:
+                    unfinished.write_text(json.dumps(place), encoding="utf-8")
+            return Path(json.loads(path.read_text(encoding="utf-8"))["sweep_dir"])
     except OSError as error:
         raise StorageError(f"hydra.sweeper.folder '{folder}' cannot be written: {error}.") from None
-    return sweep_dir
 
 
 def _compose_choices(app: Application, space: FlatSpace) -> None:
