@@ -65,6 +65,40 @@ def test_an_archive_of_annotations_is_imported(tmp_path, kind):
     assert_equals_truth(import_masks(archive, tmp_path / "out"))
 
 
+def test_a_zip_with_a_password_is_refused(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr("a.json", "{}")
+    data = bytearray(path.read_bytes())
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # local and central header
+        data[data.index(mark) + offset] |= 1
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="needs a password"):
+        import_dataset(path, tmp_path / "out")
+
+
+def test_a_zip_whose_names_are_in_no_stated_encoding_is_refused(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr("ü.json", "{}")
+    path.write_bytes(path.read_bytes().replace("ü".encode(), b"\xbc\xaf"))
+    with pytest.raises(DataError, match="names in UTF-8"):
+        import_dataset(path, tmp_path / "out")
+
+
+def test_an_image_beside_the_folder_is_written_inside_the_output(tmp_path):
+    root = tmp_path / "set"
+    root.mkdir()
+    content = coco_content(tmp_path / "beside")
+    for row in content["images"]:
+        row["file_name"] = f"../beside/{row['file_name']}"
+    (root / "a.json").write_text(json.dumps(content))
+    import_dataset(root, tmp_path / "out")
+    masks = sorted(path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*.png"))
+    assert {path.parts[1] for path in masks} <= {"train", "val"}
+    assert {path.name for path in tmp_path.iterdir()} == {"set", "beside", "out"}
+
+
 def test_a_cut_archive_is_refused(tmp_path):
     archive = pack("zip", tmp_path / "a.zip", {"a.txt": b"1" * 1000})
     archive.write_bytes(archive.read_bytes()[:60])

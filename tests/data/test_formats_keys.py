@@ -212,8 +212,10 @@ def entry(
     ],
 )
 def test_entries_of_an_image_are_joined_unless_their_splits_differ(splits, joined):
-    images = merged([entry(split) for split in splits], LeftOut())
+    left_out = LeftOut()
+    images = merged([entry(split) for split in splits], left_out)
     assert [image.split for image in images] == joined
+    assert any("'a.png' (train, val)" in note for note in left_out.notes()) == (len(joined) == 2)
     assert sum(len(image.areas) for image in images) == 2
 
 

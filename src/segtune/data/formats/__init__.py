@@ -110,6 +110,11 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         raise DataError(f"'{root}' holds no annotations of the format {name}.")
     annotations = FORMATS[name].read(root, config)
     refuse_bad_shapes(annotations.bad_shapes, annotations.num_shapes, config.tolerance)
+    if not annotations.images:
+        raise DataError(
+            f"'{root}': its annotations of the format {name} label no image. "
+            + "; ".join(annotations.notes)
+        )
     left_out = LeftOut()
     _note_alike(annotations.classes, left_out)
     images = merged(annotations.images, left_out)

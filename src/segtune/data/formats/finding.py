@@ -1,6 +1,7 @@
 """Find annotation files, and the image files that annotations name."""
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -250,11 +251,15 @@ def _in_any_encoding(path: Path) -> Any:
 def image_name(path: Path, root: Path) -> str:
     """An image's name in a dataset: its path below root without suffix.
 
-    Folders that name a split, or nothing in particular as `images`, are left out.
+    Folders that name a split, or nothing in particular as `images`, are left out, and of an image
+    outside of root all of them: a name never leads out of the dataset.
 
     >>> image_name(Path("/set/images/train2017/day/a.png"), Path("/set"))
     'day/a'
+    >>> image_name(Path("/set/../other/a.png"), Path("/set"))
+    'a'
     """
+    path, root = Path(os.path.normpath(path)), Path(os.path.normpath(root))
     inside = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
     folders = [
         part

@@ -9,6 +9,9 @@ from segtune.data.formats.faults import LeftOut
 from segtune.errors import DataError
 
 _JOINED = "images are named more than once; their areas were joined"
+_IN_SPLITS = (
+    "images are named in several splits and belong to each: the score counts learned images"
+)
 _REPEATED = "images are named more than once with the same mask and were read once"
 
 
@@ -25,6 +28,9 @@ def merged(images: Sequence[LabelledImage], left_out: LeftOut) -> list[LabelledI
     for path, image in zip(paths, images, strict=True):
         if image.split is not None:
             splits[path].add(image.split)
+    for path, named in splits.items():
+        if len(named) > 1:
+            left_out.add(_IN_SPLITS, f"'{os.path.basename(path)}' ({', '.join(sorted(named))})")
     entries: dict[tuple[str, str | None], list[LabelledImage]] = {}
     for path, image in zip(paths, images, strict=True):
         named = splits[path]

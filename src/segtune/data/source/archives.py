@@ -16,6 +16,7 @@ from segtune.errors import DataError
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _OTHER_ARCHIVES = (".rar", ".7z", ".gz", ".bz2", ".xz", ".zst", ".lz4", ".cab", ".iso", ".dmg")
 _UTF_8_NAMES = 0x800  # flag of a zip's member
+_ENCRYPTED = 0x1
 _FAULTS = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -72,14 +73,22 @@ def unpack(
             _unpack_zip(archive, folder, name, is_wanted)
         else:
             _unpack_tar(archive, folder, name, is_wanted)
+    except UnicodeDecodeError:
+        raise DataError(
+            f"'{name}' names its files in an encoding that it does not state. Unpack it, and give "
+            "the folder, or pack it again with names in UTF-8."
+        ) from None
     except _FAULTS as error:
-        raise DataError(f"'{name}' is no archive that can be unpacked whole ({error}).") from None
+        fault = str(error).strip().splitlines()[0].rstrip(":") if str(error).strip() else "damaged"
+        raise DataError(f"'{name}' is no archive that can be unpacked whole ({fault}).") from None
 
 
 def _unpack_zip(archive: Path, folder: Path, name: str, is_wanted: Callable[[str], bool]) -> None:
     with zipfile.ZipFile(archive) as packed:
         members = [(m, _zip_name(m)) for m in packed.infolist()]
         members = [(member, path) for member, path in members if is_wanted(path)]
+        if any(member.flag_bits & _ENCRYPTED for member, _ in members):
+            raise DataError(f"'{name}' needs a password. Unpack it, and give the folder.")
         for member, path in members:
             _check(name, path, is_special=stat.S_ISLNK(member.external_attr >> 16))
         for member, path in members:
