@@ -1,7 +1,8 @@
 """Composition of a run: overrides in, a checked `RunConfig` out, with the origin of each value."""
 
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,11 +83,17 @@ def compose(overrides: Sequence[str] = ()) -> Composed:
 
 def _checked_config(values: dict[str, Any], words: Sequence[Word], template: Template) -> RunConfig:
     """Apply the words to composed values, and check the result."""
+    from omegaconf import OmegaConf
+
     read_words = [replace(w, value=read_value(w, _text_kind(w, template))) for w in words]
-    values = _with_values(values, read_words)
-    hyperparameters = template.resolve(_resolved_hp(values, template))
-    values["hp"] = {name: _escaped(value) for name, value in hyperparameters.items()}
-    config = validate(_resolve(values))
+    with _clear_errors():
+        tree = OmegaConf.create(values)  # once: it takes a third of the time of a composition
+        for word in read_words:
+            assign(tree, word)
+        hyperparameters = template.resolve(_resolved_hp(tree.hp, template))
+        tree.hp = {name: _escaped(value) for name, value in hyperparameters.items()}
+        resolved = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
+    config = validate(typing.cast(dict[str, Any], resolved))
     _check_kind(config, template)
     config = with_checked_parts(config)
     if config.trainer.minutes and any(w.key == "hp.num_epochs" for w in words):
@@ -155,38 +162,23 @@ def _check_kind(config: RunConfig, template: Template) -> None:
         )
 
 
-def _with_values(values: dict[str, Any], words: Sequence[Word]) -> dict[str, Any]:
+def _resolved_hp(hp: Any, template: Template) -> dict[str, Any]:
+    """Return the chosen hyperparameters; interpolations (`${oc.env:EPOCHS}`) become values.
+
+    Args:
+        hp: the section `hp` of the whole OmegaConf tree.
+    """
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
-    config = OmegaConf.create(values)
-    try:
-        for word in words:
-            assign(config, word)
-        changed = OmegaConf.to_container(config, resolve=False)
-    except OmegaConfBaseException as error:
-        raise ConfigError(_reason(error)) from None
-    return typing.cast(dict[str, Any], changed)
-
-
-def _resolved_hp(values: Mapping[str, Any], template: Template) -> dict[str, Any]:
-    """Return the chosen hyperparameters; interpolations (`${oc.env:EPOCHS}`) become values."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        config = OmegaConf.create(dict(values))
-        resolved = OmegaConf.to_container(config.hp, resolve=True)
-        assert isinstance(resolved, dict)
-        for name, value in values["hp"].items():
-            declared = template.hyperparameters.get(name)
-            is_interpolated = isinstance(value, str) and "${" in value
-            if is_interpolated and declared is not None and not declared.is_text:
-                text = resolved[name]
-                if isinstance(text, str):  # an environment variable is text: read it as YAML
-                    resolved[name] = OmegaConf.create(f"value: {text}").value
-    except (OmegaConfBaseException, yaml.YAMLError) as error:
-        raise ConfigError(_reason(error)) from None
+    chosen = typing.cast(dict[str, Any], OmegaConf.to_container(hp, resolve=False))
+    resolved = typing.cast(dict[str, Any], OmegaConf.to_container(hp, resolve=True))
+    for name, value in chosen.items():
+        declared = template.hyperparameters.get(name)
+        is_interpolated = isinstance(value, str) and "${" in value
+        if is_interpolated and declared is not None and not declared.is_text:
+            text = resolved[name]
+            if isinstance(text, str):  # an environment variable is text: read it as YAML
+                resolved[name] = OmegaConf.create(f"value: {text}").value
     return {str(name): value for name, value in resolved.items()}
 
 
@@ -195,20 +187,18 @@ def _escaped(value: Any) -> Any:
     return value.replace("${", "\\${") if isinstance(value, str) else value
 
 
-def _resolve(values: dict[str, Any]) -> dict[str, Any]:
-    from omegaconf import OmegaConf
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """Raise OmegaConf's errors as ConfigError."""
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-    config = OmegaConf.create(values)
     try:
-        resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        yield
     except MissingMandatoryValue as error:
-        raise ConfigError(
-            f"{error.full_key} has no value: give it, as {error.full_key}=…"
-        ) from None
-    except OmegaConfBaseException as error:
+        key = error.full_key
+        raise ConfigError(f"{key} has no value: give it, as {key}=…") from None
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError(_reason(error)) from None
-    return typing.cast(dict[str, Any], resolved)
 
 
 def _reason(error: Any) -> str:
