@@ -17,6 +17,7 @@ from segtune.config.words import read_value, split_word
 from segtune.runtime.quoting import quoted, unquoted
 
 KEYS = [k for k in leaf_keys(RunConfig) if text_kind(RunConfig, k.split("."))]
+KEY_OF_KIND = {text_kind(RunConfig, key.split(".")): key for key in KEYS}
 OPTIONS = []
 for verb_name, verb in VERBS.items():
     texts = [o for o in verb.options if o.kind in ("text", "path") and not o.choices]
@@ -63,9 +64,7 @@ def test_hyperparameters_and_gates_that_are_text_take_it_too(path):
 @settings(max_examples=300, deadline=None)
 def test_a_printed_word_is_read_back_whatever_it_holds(value):
     """As `shlex.join` prints `key=value`: plain where that is read back, else in quotes."""
-    for key in KEYS:
-        kind = text_kind(RunConfig, key.split("."))
-        assert kind is not None
+    for kind, key in KEY_OF_KIND.items():
         plain = (
             unquoted(value) == value
             and "${" not in value

@@ -202,12 +202,12 @@ def test_the_program_is_printed_as_it_was_called(tmp_path, monkeypatch):
 
 
 def test_a_command_of_python_m_segtune_runs_as_printed(capsys):
-    first = [sys.executable, "-m", "segtune", "status", "nothing", "--json"]
+    first = [sys.executable, "-m", "segtune", "train", "seed=1,2"]
     result = subprocess.run(first, capture_output=True, text=True)
-    printed = result.stderr.split("Start it with: ")[1].splitlines()[0]
-    assert printed == shlex.join([sys.executable, "-m", "segtune", "sweep", "nothing"])
-    assert main(["sweep", "nothing"]) == 2  # the printed words, without a second process
-    assert "sweep 'nothing' is not in sweeps/" in capsys.readouterr().err
+    printed = result.stderr.split("To search: ")[1].splitlines()[0]
+    assert printed == shlex.join([sys.executable, "-m", "segtune", "sweep", "NAME"])
+    assert main(["sweep", "NAME"]) == 2  # the printed words, without a second process
+    assert "sweep 'NAME' is not in sweeps/" in capsys.readouterr().err
 
 
 def test_stop_and_retry_print_how_the_sweep_was_started(tmp_path, capsys):

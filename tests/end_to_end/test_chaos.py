@@ -153,7 +153,7 @@ EIGHT = ["trial", "supervisor", "trial", "launcher", "trial", "trial", "supervis
 @pytest.mark.parametrize(
     ("n_trials", "targets"),
     [
-        pytest.param(4, ["supervisor", "trial", "trial", "trial"], id="four"),
+        pytest.param(2, ["trial", "supervisor"], id="two"),
         pytest.param(8, EIGHT, marks=(pytest.mark.slow, pytest.mark.ci), id="eight"),
         pytest.param(60, ["any"] * 100, marks=pytest.mark.slow, id="hundred"),
     ],

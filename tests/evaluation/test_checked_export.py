@@ -10,13 +10,24 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 import segtune
 from segtune.cli.main import main
 from segtune.errors import ConfigError, DataError
-from segtune.inference.engines.graphs import FORMATS, Runtime, pool_by_sums, to_onnx
+from segtune.inference.engines.graphs import (
+    FORMATS,
+    Runtime,
+    pool_by_sums,
+    to_int8,
+    to_onnx,
+    to_openvino,
+)
 from segtune.inference.segmenter import Segmenter
 from segtune.models.build import build
+from segtune.models.networks.network import Network
+from segtune.models.preprocessing import Preprocessing
+from segtune.models.segmentation_model import SegmentationModel
 from tests.conftest import SCENES
 
 onnx = pytest.importorskip("onnx", reason="needs the extra: pip install 'segtune[export]'")
@@ -33,6 +44,58 @@ def test_pooling_by_sums_equals_torchs(height, width, rows, columns):
     )
 
 
+class Small(Network):
+    """A quarter of the resolution, with pooled context."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(3, 8, 7, 4, 3), nn.ReLU(), nn.Conv2d(8, 8, 3, 1, 1))
+        self.head = nn.Conv2d(8, 5, 1)
+
+    def forward(self, x):
+        features = self.encoder(x)
+        context = F.adaptive_avg_pool2d(features, (2, 3))
+        return self.head(features + F.interpolate(context, features.shape[-2:]))
+
+
+@pytest.fixture(scope="module")
+def small():
+    torch.manual_seed(0)
+    return SegmentationModel(Small(), Preprocessing()).eval()
+
+
+@pytest.fixture(scope="module")
+def traced(small, tmp_path_factory):
+    path = tmp_path_factory.mktemp("graph") / "model.onnx"
+    assert to_onnx(small, path, (64, 96))
+    return path
+
+
+SHAPES = ((2, 3, 50, 70), (1, 3, 64, 96), (3, 3, 97, 33))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_graph_agrees_with_its_model_at_sizes_other_than_the_traced_one(
+    format, small, traced, tmp_path
+):
+    batches = [np.random.default_rng(0).integers(0, 256, s, dtype=np.uint8) for s in SHAPES]
+    path = traced
+    if format == "openvino":
+        to_openvino(traced, path := tmp_path / "model.xml")
+    elif format == "int8":
+        images = [image.transpose(1, 2, 0) for image in batches[0]]
+        to_int8(traced, path := tmp_path / "int8.onnx", images)
+        assert sorted(quantised(path)) == [False, True, True]  # not the one of the image itself
+    runtime = Runtime(path)
+    for images in batches:
+        with torch.inference_mode():
+            expected = small(torch.from_numpy(images)).argmax(1).numpy()
+        agreement = np.mean(runtime.masks(images) == expected)
+        assert agreement >= (0.95 if format == "int8" else 0.999)
+
+
+@pytest.mark.slow
+@pytest.mark.ci
 def test_an_export_agrees_with_its_segmenter_at_sizes_other_than_the_traced_one(
     tiny_run, store_root, tmp_path, monkeypatch
 ):
@@ -75,7 +138,7 @@ def check_agreement(format, run, store_root, output):
     assert record["opset"] == 18 and len(record["classes"]) == 10
     segmenter = Segmenter.load(run.segmenter)
     runtime = Runtime(output / ("model.xml" if format == "openvino" else "model.onnx"))
-    for shape in ((2, 3, 50, 70), (1, 3, 64, 96), (3, 3, 97, 33)):
+    for shape in SHAPES:
         images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         with torch.inference_mode():
             expected = segmenter.model(torch.from_numpy(images)).argmax(1).numpy()

@@ -118,28 +118,30 @@ ENCODERS = {
 }
 
 
-@pytest.mark.parametrize("size", [(64, 96), (61, 83), (100, 130)])
 @pytest.mark.parametrize("architecture", sorted(parts("architecture")))
-def test_resized_logits_keep_their_place_at_every_stride(architecture, size):
+def test_resized_logits_keep_their_place_at_every_stride(architecture):
     """Places replace the logits of the network; each resized logit must name its own centre."""
     for encoder in ENCODERS.get(architecture, ["resnet18", "mobilenetv3_large_100"]):
         more = {"num_queries": 2, "num_blocks": 1} if architecture == "Eomt" else {}
-        model = (
-            build({"architecture": architecture, "encoder": encoder, **more}, 2).to("meta").eval()
-        )
-        own = model.coarse(torch.zeros(1, 3, *size, dtype=torch.uint8, device="meta")).shape[-2:]
-        cell = [side / cells for side, cells in zip(model.padded(size), own, strict=True)]
-        y, x = (step * (torch.arange(cells) + 0.5) for step, cells in zip(cell, own, strict=True))
-        places = torch.stack(torch.meshgrid(y, x, indexing="ij"))[None]
-        for stride in (1, 4):
-            resized = model.at_size(places, size, stride)[0]
-            assert resized.shape[1:] == (-(-size[0] // stride), -(-size[1] // stride))
-            for axis, (values, step) in enumerate(zip(resized, cell, strict=True)):
-                centres = stride * (torch.arange(values.shape[axis]) + 0.5)
-                # at the border the nearest cell is not interpolated
-                inside = (centres > step) & (centres < size[axis] - step)
-                along = values.movedim(axis, 0)[inside]
-                expected = centres[inside, None].expand_as(along)
-                torch.testing.assert_close(
-                    along, expected, atol=1e-3, rtol=0, msg=f"{encoder} at stride {stride}"
-                )
+        model = build({"architecture": architecture, "encoder": encoder, **more}, 2)
+        model = model.to("meta").eval()
+        for size in ((64, 96), (61, 83), (100, 130)):
+            for stride in (1, 4):
+                check_places(model, size, stride)
+
+
+def check_places(model, size, stride):
+    logits = model.coarse(torch.zeros(1, 3, *size, dtype=torch.uint8, device="meta"))
+    cells = logits.shape[-2:]
+    steps = [side / count for side, count in zip(model.padded(size), cells, strict=True)]
+    y, x = (step * (torch.arange(count) + 0.5) for step, count in zip(steps, cells, strict=True))
+    places = torch.stack(torch.meshgrid(y, x, indexing="ij"))[None]
+    resized = model.at_size(places, size, stride)[0]
+    assert resized.shape[1:] == (-(-size[0] // stride), -(-size[1] // stride))
+    for axis, (values, step) in enumerate(zip(resized, steps, strict=True)):
+        centres = stride * (torch.arange(values.shape[axis]) + 0.5)
+        # at the border the nearest cell is not interpolated
+        inside = (centres > step) & (centres < size[axis] - step)
+        along = values.movedim(axis, 0)[inside]
+        expected = centres[inside, None].expand_as(along)
+        torch.testing.assert_close(along, expected, atol=1e-3, rtol=0, msg=f"{size}, {stride}")

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import optuna
 import pytest
@@ -44,9 +45,9 @@ PROBE = """<script>addEventListener('load', () => setTimeout(() => document.titl
 </script></body>"""
 
 
-@pytest.fixture
-def report(tmp_path):
-    store = open_store(TrackingConfig(root=str(tmp_path / "a store")))
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    store = open_store(TrackingConfig(root=str(tmp_path_factory.mktemp("report") / "a store")))
     storage = open_storage(store.root / "sweeps" / "s", None, "s").optuna
     study = optuna.create_study(study_name="s", direction="maximize", storage=storage)
     space = {
@@ -62,19 +63,20 @@ def report(tmp_path):
     return compare(store, ["s"])
 
 
-def browse(report, *options):
+def browse(page, *options):
     """Return chromium's process: its output, and its log on standard error."""
     words = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", *options]
     words += ["--virtual-time-budget=15000", "--enable-logging=stderr"]
-    words += [f"--user-data-dir={report.html.parent / 'profile'}", report.html.as_uri()]
+    words += [f"--user-data-dir={Path('profile').absolute()}", page.absolute().as_uri()]
     return subprocess.run(words, capture_output=True, text=True, timeout=180, check=True)
 
 
 # 500: a headless chromium has no narrower window
 @pytest.mark.parametrize("width", [1280, 500])
 def test_it_opens_from_disk_without_errors_requests_or_foreign_scripts(report, width):
-    report.html.write_text(report.html.read_text().replace("</body>", PROBE))
-    process = browse(report, "--dump-dom", f"--window-size={width},900")
+    page = Path("page.html")
+    page.write_text(report.html.read_text().replace("</body>", PROBE))
+    process = browse(page, "--dump-dom", f"--window-size={width},900")
     assert [line for line in process.stderr.splitlines() if "CONSOLE" in line] == []
     title = re.search(r"<title>(.*?)</title>", process.stdout)[1]
     probe = json.loads(html.unescape(title))
@@ -102,6 +104,6 @@ def test_every_figure_has_a_title_with_its_unit_and_a_caption(report):
 
 
 def test_the_page_prints_to_pdf(report):
-    path = report.html.parent / "report.pdf"
-    browse(report, f"--print-to-pdf={path}")
+    path = Path("report.pdf").absolute()
+    browse(report.html, f"--print-to-pdf={path}")
     assert path.read_bytes()[:5] == b"%PDF-" and path.stat().st_size > 50_000

@@ -4,6 +4,8 @@ import json
 import multiprocessing
 import shlex
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -152,6 +154,17 @@ def _promote(root, run_id, start):
     promote(store, run, "raced", GATE)
 
 
+def test_three_threads_that_promote_one_run_make_one_version(store):
+    run = contender(store, "a1")
+    start = threading.Barrier(3)
+    with ThreadPoolExecutor() as pool:
+        threads = [pool.submit(_promote, str(store.root), run.id, start) for _ in range(3)]
+    assert [thread.exception() for thread in threads] == [None] * 3
+    assert [v.version for v in store.client.search_model_versions("name = 'raced'")] == [1]
+
+
+@pytest.mark.slow
+@pytest.mark.ci
 def test_three_processes_that_promote_one_run_make_one_version(store):
     run = contender(store, "a1")
     context = multiprocessing.get_context("forkserver")  # imports once, not three times
