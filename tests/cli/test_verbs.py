@@ -108,8 +108,8 @@ def test_the_library_knows_the_choices_that_are_declared():
 
     assert set(choices.AVERAGES) == set(AVERAGES)
     assert VERBS["predict"].option("tta").choices == choices.AVERAGES
-    assert VERBS["predict"].option("formats").choices == choices.FORMATS
-    assert VERBS["export"].option("format").choices == tuple(graphs.FORMATS)
+    assert VERBS["predict"].option("formats").choices == choices.OUTPUT_FORMATS
+    assert VERBS["export"].option("format").choices == tuple(graphs.EXPORT_FORMATS)
 
 
 DECLARED = [(name, option) for name, option in OPTIONS if option.sets]

@@ -16,7 +16,7 @@ import segtune
 from segtune.cli.main import main
 from segtune.errors import ConfigError, DataError
 from segtune.inference.engines.graphs import (
-    FORMATS,
+    EXPORT_FORMATS,
     Runtime,
     pool_by_sums,
     to_int8,
@@ -74,7 +74,7 @@ def traced(small, tmp_path_factory):
 SHAPES = ((2, 3, 50, 70), (1, 3, 64, 96), (3, 3, 97, 33))
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", EXPORT_FORMATS)
 def test_a_graph_agrees_with_its_model_at_sizes_other_than_the_traced_one(
     format, small, traced, tmp_path
 ):
@@ -105,7 +105,7 @@ def test_an_export_agrees_with_its_segmenter_at_sizes_other_than_the_traced_one(
         "segtune.evaluation.checked_export.to_onnx",
         lambda model, to, size: bool(shutil.copy(traced, to)),
     )
-    for format in FORMATS:
+    for format in EXPORT_FORMATS:
         check_agreement(format, tiny_run, store_root, tmp_path / f"an export as {format}")
     int8 = quantised(tmp_path / "an export as int8" / "model.onnx")
     # all convolutions but the first, which sees the image itself

@@ -168,6 +168,6 @@ def test_a_loaded_segmenter_computes_in_eager_by_default(tiny_run, store_root):
 
 def test_a_runtime_that_is_not_installed_names_the_extra(trained, monkeypatch):
     missing = graphs.ExportFormat(("no_such_library",), 0.999)
-    monkeypatch.setitem(graphs.FORMATS, "onnx", missing)
+    monkeypatch.setitem(graphs.EXPORT_FORMATS, "onnx", missing)
     with pytest.raises(ConfigError, match=r"pip install 'segtune\[export\]'"):
         make_engine(trained.model, "onnx", (64, 96))

@@ -22,7 +22,7 @@ from segtune.data.sources import open_source
 from segtune.errors import ConfigError, DataError, StorageError
 from segtune.evaluation.evaluate import check_classes
 from segtune.inference.engines.graphs import (
-    FORMATS,
+    EXPORT_FORMATS,
     OPSET,
     Runtime,
     check_installed,
@@ -51,7 +51,7 @@ class ExportRequest:
         format: onnx, openvino or int8 (calibrated on train images).
         output: folder of the export.
         images: highest number of images to calibrate on, and to compare on.
-        min_agreement: lowest share of pixels of the same class; by default see `FORMATS`.
+        min_agreement: lowest share of pixels of the same class; by default see `EXPORT_FORMATS`.
         overwrite: replace an earlier export.
     """
 
@@ -315,7 +315,7 @@ def _resized(ids: NDArray[np.uint8], truth: torch.Tensor) -> torch.Tensor:
 def _check_agreement(exported: Exported, request: ExportRequest) -> None:
     least = request.min_agreement
     if least is None:
-        least = FORMATS[request.format].least_agreement
+        least = EXPORT_FORMATS[request.format].least_agreement
     if exported.agreement < least:
         raise DataError(
             f"the {request.format} export of {request.model} agrees with it on "

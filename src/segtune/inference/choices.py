@@ -9,7 +9,7 @@ Smoothing = Literal["none", "exponential", "flow"]
 Engine = Literal["auto", "eager", "bf16", "onnx", "openvino"]
 
 SPLITS: tuple[str, ...] = get_args(Split)
-FORMATS: tuple[str, ...] = get_args(Output)
+OUTPUT_FORMATS: tuple[str, ...] = get_args(Output)
 """Files that `predict` can write."""
 AVERAGES: tuple[str, ...] = get_args(Average)
 SMOOTHINGS: tuple[str, ...] = get_args(Smoothing)

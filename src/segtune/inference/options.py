@@ -9,7 +9,7 @@ from segtune.errors import ConfigError, nearest
 from segtune.inference.choices import (
     AVERAGES,
     ENGINES,
-    FORMATS,
+    OUTPUT_FORMATS,
     SMOOTHINGS,
     SPLITS,
     Average,
@@ -30,7 +30,8 @@ class Options:
     Attributes:
         split: `concept` or `components`; see `find_regions`.
         min_area: components of fewer pixels are ignored.
-        formats: names in FORMATS. regions.json is always written; `regions` adds polygons to it.
+        formats: names in OUTPUT_FORMATS. regions.json is always written; `regions` adds polygons to
+            it.
         tile: side of the tiles; every image is then segmented in tiles without resizing it. With
             None, only images that are too large are tiled.
         overlap: fraction of a tile's side that it shares with the next tile.
@@ -62,7 +63,7 @@ class Options:
         _check_name("smooth", self.smooth, SMOOTHINGS)
         _check_name("runtime", self.runtime, ENGINES)
         for name in self.formats:
-            _check_name("formats", name, FORMATS)
+            _check_name("formats", name, OUTPUT_FORMATS)
         for key, number in (("min_area", self.min_area), ("max_pixels", self.max_pixels)):
             if number < 1:
                 raise ConfigError(f"{key}={number}: at least 1 is expected.")

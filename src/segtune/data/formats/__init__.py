@@ -4,7 +4,7 @@ Each file has two functions: `find_files` finds its annotations below a folder, 
 the images with their labels. `segtune.data.formats.canonical` writes what `read` returns as folders
 of images and masks.
 
-To add a format, write such a file and add a line to `FORMATS`.
+To add a format, write such a file and add a line to `ANNOTATION_FORMATS`.
 """
 
 import os
@@ -58,7 +58,7 @@ class AnnotationFormat:
     read: Callable[[Path, DatasetConfig], Annotations]
 
 
-FORMATS = {
+ANNOTATION_FORMATS = {
     "coco_panoptic": AnnotationFormat(coco_panoptic.find_files, coco_panoptic.read),
     "coco": AnnotationFormat(coco.find_files, coco.read),
     "label_studio": AnnotationFormat(label_studio.find_files, label_studio.read),
@@ -85,7 +85,7 @@ _FORMATS_OF_MASKS = ("coco_panoptic", "voc", "instances", "manifest", "roboflow_
 
 def detect(root: Path) -> str | None:
     """The format of the annotations below a folder; None if there are none of these formats."""
-    return next((name for name, fmt in FORMATS.items() if fmt.find_files(root)), None)
+    return next((name for name, fmt in ANNOTATION_FORMATS.items() if fmt.find_files(root)), None)
 
 
 def read(root: Path, config: DatasetConfig) -> Annotations:
@@ -101,14 +101,14 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         name = detect(root)
     if name is None:
         raise DataError(
-            f"'{root}' holds no annotations of a known format: {', '.join(FORMATS)}. "
+            f"'{root}' holds no annotations of a known format: {', '.join(ANNOTATION_FORMATS)}. "
             "Name the format: format=NAME"
         )
-    if name not in FORMATS:
-        raise ConfigError(f"annotations.format={name}: {nearest(name, FORMATS)}")
-    if not FORMATS[name].find_files(root):
+    if name not in ANNOTATION_FORMATS:
+        raise ConfigError(f"annotations.format={name}: {nearest(name, ANNOTATION_FORMATS)}")
+    if not ANNOTATION_FORMATS[name].find_files(root):
         raise DataError(f"'{root}' holds no annotations of the format {name}.")
-    annotations = FORMATS[name].read(root, config)
+    annotations = ANNOTATION_FORMATS[name].read(root, config)
     refuse_bad_shapes(annotations.bad_shapes, annotations.num_shapes, config.tolerance)
     if not annotations.images:
         raise DataError(

@@ -13,7 +13,7 @@ from segtune.config.defaults import MAX_PIXELS
 from segtune.data.reading.jpeg import decode_jpeg
 from segtune.errors import DataError
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM")
+PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM")
 """The formats that are decoded. Others are not tried: EPS, for example, starts an interpreter."""
 
 _ORIENTATION = 0x0112
@@ -52,7 +52,7 @@ def open_image(
     """
     file = io.BytesIO(source) if isinstance(source, bytes | bytearray) else source
     try:
-        image = Image.open(file, formats=FORMATS)
+        image = Image.open(file, formats=PILLOW_FORMATS)
     except FileNotFoundError:
         raise DataError(f"'{name}': no such file.") from None
     except Exception as error:  # decoders raise errors of any type

@@ -41,7 +41,7 @@ class ExportFormat:
     least_agreement: float
 
 
-FORMATS = {
+EXPORT_FORMATS = {
     "onnx": ExportFormat(("onnx", "onnxscript", "onnxruntime"), 0.999),
     "openvino": ExportFormat(("onnx", "onnxscript", "openvino"), 0.999),
     "int8": ExportFormat(("onnx", "onnxscript", "onnxruntime"), 0.95),
@@ -78,9 +78,9 @@ def check_installed(form: str) -> None:
     Raises:
         ConfigError: with the nearest format, or the extra to install.
     """
-    if form not in FORMATS:
-        raise ConfigError(f"format={form}: {nearest(form, FORMATS)}")
-    for name in FORMATS[form].libraries:
+    if form not in EXPORT_FORMATS:
+        raise ConfigError(f"format={form}: {nearest(form, EXPORT_FORMATS)}")
+    for name in EXPORT_FORMATS[form].libraries:
         try:
             importlib.import_module(name)
         except ImportError:
@@ -89,7 +89,8 @@ def check_installed(form: str) -> None:
 
 def is_installed(form: str) -> bool:
     """Whether the libraries of a format are installed; loads none of them."""
-    return all(importlib.util.find_spec(name) is not None for name in FORMATS[form].libraries)
+    libraries = EXPORT_FORMATS[form].libraries
+    return all(importlib.util.find_spec(name) is not None for name in libraries)
 
 
 def to_onnx(
