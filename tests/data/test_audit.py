@@ -250,7 +250,7 @@ def open_member(*overrides: str) -> Source:
 
 
 SOME_SCENES = "dataset.street={train:40,val:12,test:12,clips:0}"
-ALL_SCENES = pytest.param([], marks=(pytest.mark.slow, pytest.mark.ci), id="all scenes")
+ALL_SCENES = pytest.param([], marks=pytest.mark.slow, id="all scenes")
 
 
 @pytest.mark.parametrize("overrides", [pytest.param([SOME_SCENES], id="some scenes"), ALL_SCENES])
@@ -258,5 +258,7 @@ def test_nothing_is_found_in_the_street_scenes(overrides):
     assert audit(open_member("dataset=street", *overrides), [192]).findings == []
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_nothing_is_found_in_camvid(camvid):
     assert audit(open_member("dataset=camvid"), [360]).findings == []

@@ -154,7 +154,7 @@ EIGHT = ["trial", "supervisor", "trial", "launcher", "trial", "trial", "supervis
     ("n_trials", "targets"),
     [
         pytest.param(2, ["trial", "supervisor"], id="two"),
-        pytest.param(8, EIGHT, marks=(pytest.mark.slow, pytest.mark.ci), id="eight"),
+        pytest.param(8, EIGHT, marks=pytest.mark.slow, id="eight"),
         pytest.param(60, ["any"] * 100, marks=pytest.mark.slow, id="hundred"),
     ],
 )
@@ -167,15 +167,15 @@ def test_a_sweep_survives_kills(tmp_path, n_trials, targets):
 def test_a_sweep_on_postgresql_and_an_mlflow_server_survives_kills(
     tmp_path, postgresql, mlflow_server
 ):
-    survive(tmp_path, 8, ["any"] * 5, f"tracking.uri={mlflow_server.uri}", storage=postgresql)
+    survive(tmp_path, 4, ["any"] * 3, f"tracking.uri={mlflow_server.uri}", storage=postgresql)
 
 
 @pytest.mark.services
 @pytest.mark.timeout(600)
 def test_a_sweep_through_submitit_survives_kills(tmp_path, postgresql):
     pytest.importorskip("submitit", reason="needs submitit: pip install 'segtune[slurm]'")
-    targets, options = ["any"] * 4, {"launcher": "slurm", "slurm": {"cluster": "local"}}
-    survive(tmp_path, 6, targets, storage=postgresql, **options)
+    targets, options = ["any"] * 3, {"launcher": "slurm", "slurm": {"cluster": "local"}}
+    survive(tmp_path, 4, targets, storage=postgresql, **options)
 
 
 @pytest.mark.services
