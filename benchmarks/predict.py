@@ -151,7 +151,7 @@ def measure_video(
 
 def print_row(name: str, count: int, pairs: list[tuple[float, float]]) -> None:
     """Print one line of the table from (seconds alone, seconds of predict) of each round."""
-    alone, ours = (statistics.median(p[n] for p in pairs) for n in (0, 1))
+    alone, ours = map(statistics.median, zip(*pairs, strict=True))
     ratio = statistics.median(a / o for a, o in pairs)
     print(f"| {name} | {count / alone:.1f} | {count / ours:.1f} | {ratio:.2f} | 0.9 |", flush=True)
 

@@ -211,7 +211,7 @@ def on_cpu(rounds: int) -> None:
     # time belongs to fit
     starts = [sum(map(sum, pairs[:2])) for pairs in epochs.values()]
     later_steps = list(itertools.chain.from_iterable(pairs[2:] for pairs in epochs.values()))
-    fit_step, bare_step = (statistics.median(p[i] for p in later_steps) for i in range(2))
+    fit_step, bare_step = map(statistics.median, zip(*later_steps, strict=True))
     epoch_cost = statistics.fmean(starts) - 2 * (fit_step + bare_step)
     ratios = [ours / bare for ours, bare in later_steps]
     interval = bootstrap((ratios,), np.median, n_resamples=2000, method="percentile")
@@ -259,7 +259,7 @@ def side_by_side(config: RunConfig, rounds: int) -> tuple[float, float, list[flo
         else:
             ours, bare = through_fit(config), bare_loop(config, compiled)
         pairs.append((bare, ours))
-    bare, ours = (statistics.median(p[i] for p in pairs) for i in range(2))
+    bare, ours = map(statistics.median, zip(*pairs, strict=True))
     return bare, ours, [b / a for a, b in pairs]
 
 

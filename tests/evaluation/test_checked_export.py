@@ -115,7 +115,7 @@ def test_an_export_agrees_with_its_segmenter_at_sizes_other_than_the_traced_one(
 
 
 def quantised(path):
-    """Whether the weights of each convolution of a graph are int8."""
+    """For each convolution of a graph, true if its weights are int8."""
     nodes = onnx.load(path).graph.node
     made_by = {output: node.op_type for node in nodes for output in node.output}
     return [made_by.get(n.input[1]) == "DequantizeLinear" for n in nodes if n.op_type == "Conv"]

@@ -105,8 +105,8 @@ def copy_matching(
 
 def _class_tensors(model: nn.Module) -> set[str]:
     """Names of the tensors that have one row per class."""
-    layers: Sequence[nn.Module] = getattr(model, "class_layers", ())
-    names = [n for n, module in model.named_modules() if any(module is m for m in layers)]
+    layers = set(getattr(model, "class_layers", ()))  # modules are equal only to themselves
+    names = [name for name, module in model.named_modules() if module in layers]
     return {f"{n}.weight" for n in names} | {f"{n}.bias" for n in names}
 
 

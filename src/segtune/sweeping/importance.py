@@ -4,6 +4,7 @@ Trials from before a change of the search space count as well.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import optuna
@@ -26,7 +27,7 @@ def importance(study: optuna.Study | None) -> Mapping[str, float]:
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(trials) < _MIN_TRIALS:
         return {}
-    names = {name for trial in trials for name in trial.params}
+    names = set(chain.from_iterable(trial.params for trial in trials))
     if any(name != plain_param(name) for name in names):
         study = _in_one_space(trials)
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)

@@ -44,8 +44,12 @@ def front(study: optuna.Study) -> list[dict[str, Any]]:
         | t.user_attrs.get("cost", {})
         for t in finished
     ]
-    best = [row for row in rows if not any(_dominates(other, row) for other in rows)]
+    best = [row for row in rows if not _is_dominated(row, rows)]
     return sorted(best, key=lambda row: -row["miou"])
+
+
+def _is_dominated(row: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
+    return any(_dominates(other, row) for other in rows)
 
 
 def _dominates(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from segtune.config.conf_files import members
@@ -68,7 +69,7 @@ def hyperparameter_dimensions(
     name = key.removeprefix("hp.")
     declaring = [template for template in templates if name in template.hyperparameters]
     if not declaring:
-        known = [h for template in templates for h in template.hyperparameters]
+        known = list(chain.from_iterable(template.hyperparameters for template in templates))
         raise ConfigError(
             f"search.{key}: no template of this sweep declares it; {nearest(name, known)}"
         )

@@ -24,20 +24,19 @@ def check_classes(
     Args:
         image_size: at which `small_counts` were taken.
     """
-    by_split = {split: [p for p in pairs if p.split == split] for split in splits}
     num_classes = len(source.classes)
-    counts = {
-        split: np.array([pair.counts for pair in rows]).reshape(-1, num_classes)
-        for split, rows in by_split.items()
-    }
+    counts = {}
+    for split in splits:
+        rows = [pair.counts for pair in pairs if pair.split == split]
+        counts[split] = np.array(rows).reshape(-1, num_classes)
     if not len(counts.get("train", ())):
         return
     table = _ClassCounts(source, counts)
     yield from table.empty_in_train()
     yield from table.rare_in_train()
     yield from table.absent_from_val()
-    small = np.array([pair.small_counts for pair in by_split["train"]]).reshape(-1, num_classes)
-    yield from table.too_small(small, image_size)
+    small_rows = [pair.small_counts for pair in pairs if pair.split == "train"]
+    yield from table.too_small(np.array(small_rows).reshape(-1, num_classes), image_size)
 
 
 @dataclass(frozen=True)

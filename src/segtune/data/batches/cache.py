@@ -299,7 +299,8 @@ def _open(decoding: _Decoding, folder: Path, fingerprint: str, max_bytes: float)
     """
     index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
     pairs = [decoding.pairs[i] for i in index["kept"]]
-    image_shapes, mask_shapes = ([tuple(s) for s in index[key]] for key in ("images", "masks"))
+    image_shapes = [tuple(shape) for shape in index["images"]]
+    mask_shapes = [tuple(shape) for shape in index["masks"]]
     images: Sequence[Array]
     masks: Sequence[Array]
     if (folder / _MASKS).is_file():

@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -124,9 +124,7 @@ def write_canonical(
         raise DataError("the annotations name no image.")
     images = _with_unique_names(annotations.images)
     classes = annotations.classes
-    keys = ("name", "color", "finer")
-    rows = [{k: row[k] for k in keys if k in row} for row in classes]
-    table = ClassTable.parse(rows, config.ignore)
+    table = ClassTable.parse([_declared(row) for row in classes], config.ignore)
     writer = ImageWriter(folder, _as_annotated(classes), config, link)
     presence, notes = _write_images(writer, images, annotations, say)
     for note in notes:
@@ -177,6 +175,11 @@ def _write_images(
 def _as_annotated(classes: Sequence[ClassRow]) -> list[ClassRow]:
     """Class rows with the names that the annotations use."""
     return [{**row, "name": row.get("annotated_as", row["name"])} for row in classes]
+
+
+def _declared(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a class's row that `classes.yaml` declares."""
+    return {key: row[key] for key in ("name", "color", "finer") if key in row}
 
 
 def _with_unique_names(images: Sequence[LabelledImage]) -> list[LabelledImage]:

@@ -1,6 +1,7 @@
 """Cityscapes polygons (Cordts et al., 2016): `CITY_…_gtFine_polygons.json` for each image."""
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def _areas(
     for index, row in enumerate(objects):
         where = f"'{path}' objects[{index}]"
         with left_out.bad_shape(where):
-            points = [value for point in row["polygon"] for value in point]
+            points = list(chain.from_iterable(row["polygon"]))
             if row.get("deleted"):
                 left_out.add(_DELETED, where)
             elif not shapes.has_points(points):

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +217,7 @@ def _shape(kind: str, shape: Mapping[str, Any], rule: PolygonRule) -> Draw:
     """The shape of a region, in pixels; an ellipse is turned by `theta`, in radians."""
     if kind == "polygon":
         pairs = zip(shape["all_points_x"], shape["all_points_y"], strict=True)
-        return shapes.polygons([[value for pair in pairs for value in pair]], rule)
+        return shapes.polygons([list(chain.from_iterable(pairs))], rule)
     if kind == "rect":
         left, top, width, height = shapes.finite(
             [shape[key] for key in ("x", "y", "width", "height")]
