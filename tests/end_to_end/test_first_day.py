@@ -128,7 +128,7 @@ def test_each_step_runs_the_command_that_the_previous_step_printed(tmp_path, mon
 
     words = following(terminal.printed, "train")
     message = interrupted(*words, *SETTINGS, "hp.num_epochs=12", until="epoch 2/12")
-    resume = following(message.replace("Go on from its last checkpoint: ", "next: "), "train")
+    resume = following(message.replace("Continue from its last checkpoint: ", "next: "), "train")
     assert any(word.startswith("resume=") for word in resume)
     text = terminal.run(*resume)
     assert "finished" in text

@@ -163,7 +163,7 @@ def test_ctrl_c_while_measuring_stops_and_the_resumed_run_trains_nothing_again(
 
 def words_to_resume(message: str) -> list[str]:
     """The words behind the program in the command that resumes a run, as a shell reads them."""
-    printed = message.split("Go on from its last checkpoint: ")[1]
+    printed = message.split("Continue from its last checkpoint: ")[1]
     return shlex.split(printed)[len(program()) :]
 
 

@@ -1,8 +1,7 @@
 """Region labeling as a task: data, loss, predictions and evidence, region by region."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,10 +20,8 @@ from segtune.inference.labeler import RegionLabeler
 from segtune.measure.evidence import Evidence
 from segtune.models.labeler import RegionModel, build_labeler
 from segtune.models.losses.segmentation import SegmentationLoss
-from segtune.models.probe import StepFormat
 from segtune.tasks.evidence import SplitFacts, collect_evidence, draw_overlays
 from segtune.tasks.region_evidence import compare_regions
-from segtune.tasks.step_format import step_format
 
 
 def _at_cells(mask: Tensor, size: Sequence[int], stride: int) -> Tensor:
@@ -52,6 +49,7 @@ class RegionLabeling:
     concept: str
     min_area: int
     unit = "region"
+    build = staticmethod(build_labeler)
 
     def classes(self, source: Source) -> ClassTable:
         """The finer labels of the class."""
@@ -74,22 +72,9 @@ class RegionLabeling:
             source, split, self.concept, image_size, self.min_area, stored_masks, **options
         )
 
-    def build(
-        self, model: Mapping[str, Any], num_classes: int, pretrained: bool = False
-    ) -> nn.Module:
-        """Build the model, see `models.labeler`."""
-        return build_labeler(model, num_classes, pretrained)
-
-    def step_format(
-        self,
-        config: RunConfig,
-        num_classes: int,
-        shape: tuple[int, int, int, int],
-        device: torch.device,
-    ) -> StepFormat:
-        """Choose precision and memory format for batches of a shape (B, 3, H, W)."""
-        make = partial(build_labeler, config.template["model"], num_classes)
-        return step_format(config, make, shape, None, device)
+    def loss_stride(self, config: RunConfig) -> int | None:
+        """None: the outputs, one for each region and cell, have no stride."""
+        return None
 
     def collate(self, batch: Batch) -> Batch:
         """Add the numbered regions of the masks, and their labels."""
@@ -118,13 +103,13 @@ class RegionLabeling:
     def take_rows(self, batch: Batch, rows: slice) -> Batch:
         """Some images of a batch, with the labels of their regions."""
         regions = batch["regions"][rows]
-        before = int(batch["regions"][: rows.start].max()) if rows.start else 0
-        last = max(before, int(regions.max()))
+        skipped = int(batch["regions"][: rows.start].max()) if rows.start else 0
+        last = max(skipped, int(regions.max()))
         return {
             "image": batch["image"][rows],
             "mask": batch["mask"][rows],
             "regions": regions,
-            "labels": batch["labels"][before:last],
+            "labels": batch["labels"][skipped:last],
         }
 
     def predict_ids(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

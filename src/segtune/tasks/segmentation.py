@@ -1,7 +1,6 @@
 """Semantic segmentation as a task: data, loss, predictions and evidence, pixel by pixel."""
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,11 +21,9 @@ from segtune.measure.evidence import Evidence
 from segtune.models.build import build
 from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.models.offsets import MAX_IMAGES, offset_classes
-from segtune.models.probe import StepFormat
 from segtune.models.segmentation_model import SegmentationModel
 from segtune.tasks.evidence import SplitFacts, collect_evidence, draw_overlays
 from segtune.tasks.pixel_evidence import compare_pixels
-from segtune.tasks.step_format import step_format
 
 _BATCH = 8  # images that are evaluated at once
 
@@ -35,6 +32,7 @@ class Segmentation:
     """Semantic segmentation: the model gives every pixel a class."""
 
     unit = "pixel"
+    build = staticmethod(build)
 
     def classes(self, source: Source) -> ClassTable:
         """The classes of the dataset."""
@@ -55,22 +53,9 @@ class Segmentation:
         """
         return load_split(source, split, image_size, stored_masks, **options)
 
-    def build(
-        self, model: Mapping[str, Any], num_classes: int, pretrained: bool = False
-    ) -> nn.Module:
-        """Build the model, see `models.build`."""
-        return build(model, num_classes, pretrained)
-
-    def step_format(
-        self,
-        config: RunConfig,
-        num_classes: int,
-        shape: tuple[int, int, int, int],
-        device: torch.device,
-    ) -> StepFormat:
-        """Choose precision and memory format for batches of a shape (B, 3, H, W)."""
-        make = partial(build, config.template["model"], num_classes)
-        return step_format(config, make, shape, config.loss.stride, device)
+    def loss_stride(self, config: RunConfig) -> int:
+        """The stride at which the loss compares logits and masks."""
+        return config.loss.stride
 
     def collate(self, batch: Batch) -> Batch:
         """Return the batch: the loss needs image and mask alone."""

@@ -1,20 +1,20 @@
 """The precision and memory layout of training steps, for every task."""
 
-from collections.abc import Callable
+from functools import partial
 
 import torch
-from torch import nn
 
 from segtune.config.schema import RunConfig
 from segtune.data.source.files import cache_dir
 from segtune.models.probe import StepFormat, fastest_format
+from segtune.tasks.task import Task
 
 
 def step_format(
+    task: Task,
     config: RunConfig,
-    make_model: Callable[[], nn.Module],
+    num_classes: int,
     shape: tuple[int, int, int, int],
-    stride: int | None,
     device: torch.device,
 ) -> StepFormat:
     """Choose the fastest precision and memory layout that the config allows.
@@ -23,13 +23,12 @@ def step_format(
 
     Args:
         shape: (B, 3, H, W) of a training batch.
-        stride: stride of the loss; None for models whose outputs have no stride.
     """
     trainer = config.trainer
     return fastest_format(
-        make_model,
+        partial(task.build, config.template["model"], num_classes),
         shape,
-        stride,
+        task.loss_stride(config),
         device,
         keep=cache_dir() / "step_formats.json",
         bf16=None if trainer.precision == "auto" else trainer.precision == "bf16",

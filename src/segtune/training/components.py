@@ -31,6 +31,7 @@ from segtune.models.probe import StepFormat
 from segtune.models.tuning import apply_tuning, trainable
 from segtune.runtime.log import Log
 from segtune.runtime.processors import available_processors
+from segtune.tasks.step_format import step_format
 from segtune.tasks.task import Task, task_of
 from segtune.training.accumulation import loss_in_parts
 from segtune.training.initial_weights import WORDS, check_weights, find_weights, initial_model
@@ -160,13 +161,13 @@ def prepare(config: RunConfig, say: Log) -> RunComponents:
     height, width = build_augment(config, train, len(classes)).size(config.hp["num_epochs"])
     _check_sizes(config, model, (height, width), val)
     batch_shape = (config.hp["batch_size"] // config.trainer.devices, 3, height, width)
-    step_format = task.step_format(config, len(classes), batch_shape, device)
+    chosen_format = step_format(task, config, len(classes), batch_shape, device)
     say(
         f"{config.template['name']} on {source.name}: {len(train)} train and {len(val)} val "
-        f"images, {_parameters(model)}, {device.type}, {step_format}"
+        f"images, {_parameters(model)}, {device.type}, {chosen_format}"
     )
     components = RunComponents(
-        config, task, source, classes, train, val, model, step_format, device
+        config, task, source, classes, train, val, model, chosen_format, device
     )
     return replace(components, parts=choose_parts(components, say))
 

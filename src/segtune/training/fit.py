@@ -140,7 +140,7 @@ def _record_failure(run: ActiveRun, error: BaseException) -> None:
         run_id = run.writer.run_id
         resume = command("train", tracking=run.components.config.tracking, resume=run_id)
         raise Interrupted(
-            f"run {run_id} was stopped. Go on from its last checkpoint: {resume}"
+            f"run {run_id} was stopped. Continue from its last checkpoint: {resume}"
         ) from None
     run.hooks.check_lease()
     run.writer.finish("failed")
