@@ -17,7 +17,7 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window
 from shapely.geometry import shape
 
-from segtune.inference.media.georeference import georeference
+from segtune.inference.media.georeference import read_georeference
 from segtune.inference.options import Options
 from segtune.inference.prediction import rasters
 from segtune.inference.prediction.job import predict
@@ -65,7 +65,7 @@ def test_windows_of_a_file_give_the_same_as_the_image_in_memory(
         tmp_path / "a b.tif", image.astype(dtype) * scale, transform=place, crs="EPSG:32633"
     )
     assert rasters.large_size(path) == (600, 700)
-    lies = georeference(path)
+    lies = read_georeference(path)
     mask_file = tmp_path / "out" / "mask.tif"
     size, regions, overlay = rasters.segment_large(
         segmenter, path, mask_file, Options(tile=128, overlap=0.25), lies
@@ -127,11 +127,14 @@ def test_small_broken_and_other_files_are_not_read_in_windows(small_limit, tmp_p
     assert rasters.large_size(tiff(tmp_path / "small.tif", np.zeros((20, 30, 3), np.uint8))) is None
     for name in ("broken.tif", "x.png"):
         (tmp_path / name).write_bytes(b"II*\0 nothing")
-        assert rasters.large_size(tmp_path / name) is None and georeference(tmp_path / name) is None
+        assert (
+            rasters.large_size(tmp_path / name) is None
+            and read_georeference(tmp_path / name) is None
+        )
     Image.fromarray(np.zeros((200, 300, 3), np.uint8)).convert("CMYK").save(tmp_path / "cmyk.tif")
     assert rasters.large_size(tmp_path / "cmyk.tif") is None
     floats = tiff(tmp_path / "float.tif", np.zeros((200, 300, 1), np.float32))
-    assert rasters.large_size(floats) == (200, 300) and georeference(floats) is None
+    assert rasters.large_size(floats) == (200, 300) and read_georeference(floats) is None
 
 
 @pytest.mark.slow

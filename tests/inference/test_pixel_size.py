@@ -80,15 +80,15 @@ def test_train_images_of_one_objective_give_a_common_size_and_others_do_not(tmp_
 def test_a_micrograph_is_seen_at_the_micrometres_of_the_training_images(tmp_path):
     segmenter = equivariant((64,), metres=1e-6)
 
-    def look(micrometres: float) -> tuple[int, int]:
+    def input_size(micrometres: float) -> tuple[int, int]:
         description = ome(f"{micrometres}", f"{micrometres}")
         path = tiff(tmp_path / f"{micrometres}.tif", description, side=96)
         assert segmenter.segment(path).mask.shape == (96, 96)
-        return segmenter.scale.look((96, 96), segmenter.pixel_metres(path))
+        return segmenter.scale.input_size((96, 96), segmenter.pixel_metres(path))
 
-    assert look(0.5) == (48, 48) and look(2.0) == (192, 192)
+    assert input_size(0.5) == (48, 48) and input_size(2.0) == (192, 192)
     with pytest.raises(DataError, match=r"its pixels are 10 µm wide.*trained on pixels of 1 µm"):
-        look(10.0)
+        input_size(10.0)
     photo = tmp_path / "photo.png"
     Image.new("RGB", (100, 200)).save(photo)
-    assert segmenter.scale.look((200, 100), segmenter.pixel_metres(photo)) == (128, 64)
+    assert segmenter.scale.input_size((200, 100), segmenter.pixel_metres(photo)) == (128, 64)

@@ -19,7 +19,7 @@ from segtune.data.reading.images import resize_image
 from segtune.data.reading.values import Reading
 from segtune.errors import DataError
 from segtune.inference import segmenter
-from segtune.inference.media.georeference import georeference
+from segtune.inference.media.georeference import read_georeference
 from segtune.inference.media.pixel_size import common_metres
 from segtune.inference.options import Options
 from segtune.inference.prediction import rasters
@@ -183,7 +183,7 @@ def test_tiles_at_the_trained_scale_equal_the_whole_image(monkeypatch, size, buf
     )
     seen = equivariant((400,))
     whole = seen.segment(image)
-    monkeypatch.setattr(segmenter, "MAX_LOOK", 1000)
+    monkeypatch.setattr(segmenter, "MAX_INPUT_PIXELS", 1000)
     monkeypatch.setattr("segtune.inference.tiling._BUFFER", buffer)
     monkeypatch.setattr(Tiling, "tile", 96)
     seen.image_size = [96]  # the side of the tiles, not the scale
@@ -279,7 +279,7 @@ def test_a_map_is_seen_at_the_metres_of_the_training_images(small_limits, tmp_pa
         bands = np.moveaxis(resize_image(ground, *size), 2, 0)
         place = {"transform": from_origin(500_000, 4_000_000, metres, metres), "crs": "EPSG:32633"}
         path = colors(tmp_path / f"{metres}.tif", bands, **place)
-        rasters.segment_large(seen, path, tmp_path / "mask.tif", Options(), georeference(path))
+        rasters.segment_large(seen, path, tmp_path / "mask.tif", Options(), read_georeference(path))
         with rasterio.open(tmp_path / "mask.tif") as mask:
             masks[metres] = mask.read(1)
         np.testing.assert_array_equal(seen.segment(path).mask, masks[metres])
@@ -289,7 +289,7 @@ def test_a_map_is_seen_at_the_metres_of_the_training_images(small_limits, tmp_pa
     coarse = masks[2.0]
     for metres, step in ((0.5, 4), (1.0, 2)):
         assert np.mean(masks[metres][step // 2 :: step, step // 2 :: step] == coarse) > 0.9
-    assert equivariant((64,)).scale == Scale((64,)) and seen.scale.look((600, 800), 0.5) == (
+    assert equivariant((64,)).scale == Scale((64,)) and seen.scale.input_size((600, 800), 0.5) == (
         150,
         200,
     )

@@ -30,20 +30,21 @@ Decided = tuple[NDArray[np.uint8], NDArray[np.float32]]
 class Rectangle:
     """A rectangle of an image whose logits are known in part.
 
-    The logits of the whole image have the size `look`. The known part starts at `origin` in them.
+    The logits of the whole image have the size `input_size`. The known part starts at `origin` in
+    them.
 
     Attributes:
         rows: first row of the rectangle in the image, and the end.
         columns: first column, and the end.
         origin: (top, left).
-        look: (height, width).
-        steps: pixels of `look` per pixel of the image, down and across.
+        input_size: (height, width).
+        steps: pixels of `input_size` per pixel of the image, down and across.
     """
 
     rows: tuple[int, int]
     columns: tuple[int, int]
     origin: tuple[int, int]
-    look: tuple[int, int]
+    input_size: tuple[int, int]
     steps: tuple[float, float]
 
 
@@ -152,7 +153,7 @@ def _neighbours(logits: Tensor, rectangle: Rectangle, axis: int) -> tuple[Tensor
     first, end = (rectangle.rows, rectangle.columns)[axis]
     pixels = torch.arange(first, end, dtype=torch.float64)
     positions = (pixels + 0.5) * rectangle.steps[axis] - 0.5
-    positions = positions.clamp_(0, rectangle.look[axis] - 1) - rectangle.origin[axis]
+    positions = positions.clamp_(0, rectangle.input_size[axis] - 1) - rectangle.origin[axis]
     last_line = logits.shape[1 + axis] - 1
     positions = positions.clamp_(0, last_line)
     low = positions.long()

@@ -21,7 +21,7 @@ from segtune.inference.decisions import Rectangle, decided_rectangle
 from segtune.inference.media.pixel_size import length_text
 from segtune.inference.tiling import Part, ReadWindow
 
-MAX_LOOK = 2**23
+MAX_INPUT_PIXELS = 2**23
 """Pixels that a model segments in one piece; larger images are tiled."""
 
 MAX_ENLARGEMENT = 4
@@ -45,14 +45,16 @@ class Scale:
         metres: physical size of a pixel that the model sees; None where the training images state
             none.
 
-    >>> Scale((360,)).look((7200, 9600)), Scale((360,), metres=2.0).look((7200, 9600), metres=0.5)
-    ((360, 480), (1800, 2400))
+    >>> Scale((360,)).input_size((7200, 9600))
+    (360, 480)
+    >>> Scale((360,), metres=2.0).input_size((7200, 9600), metres=0.5)
+    (1800, 2400)
     """
 
     image_size: tuple[int, ...]
     metres: float | None = None
 
-    def look(self, size: Size, metres: float | None = None) -> Size:
+    def input_size(self, size: Size, metres: float | None = None) -> Size:
         """Return the (height, width) to which an image is resized.
 
         Args:
@@ -191,12 +193,12 @@ def _nonzero_block(weights: csr_matrix, start: int, stop: int) -> tuple[csr_matr
     return csr_matrix((rows.data, rows.indices - first, rows.indptr), shape), first, end
 
 
-def at_size(parts: Iterator[Part], look: Size, size: Size) -> Iterator[Piece]:
-    """Decide each pixel of an image of `size` once, from parts of its logits at the size `look`.
+def at_size(parts: Iterator[Part], input_size: Size, size: Size) -> Iterator[Piece]:
+    """Decide each pixel of an image of `size` once, from parts of its logits at `input_size`.
 
     Logits are interpolated as in the whole image: the last line of a part waits for the next part.
     """
-    steps = look[0] / size[0], look[1] / size[1]
+    steps = input_size[0] / size[0], input_size[1] / size[1]
     last_line: torch.Tensor | None = None
     first_row = 0
     for part in parts:
@@ -207,11 +209,13 @@ def at_size(parts: Iterator[Part], look: Size, size: Size) -> Iterator[Piece]:
             logits, top = torch.cat([last_line, logits], 1), top - 1
         bottom = part.top + part.logits.shape[1]
         end_row = size[0]
-        if bottom != look[0]:
+        if bottom != input_size[0]:
             end_row = min(size[0], math.floor((bottom - 0.5) / steps[0] - 0.5) + 1)
         end_row = max(first_row, end_row)
         left, right = (round(edge / steps[1]) for edge in part.columns)
-        rectangle = Rectangle((first_row, end_row), (left, right), (top, part.left), look, steps)
+        rectangle = Rectangle(
+            (first_row, end_row), (left, right), (top, part.left), input_size, steps
+        )
         for row, ids, confidence in decided_rectangle(logits, rectangle):
             yield Piece(row, left, ids, confidence)
         last_line, first_row = part.logits[:, -1:], end_row

@@ -27,7 +27,7 @@ from segtune.inference.media.pixel_size import pixel_metres
 from segtune.inference.regions.overlay import draw_overlay
 from segtune.inference.regions.regions import Region, find_regions
 from segtune.inference.saved import Device, FolderModel, SavedModel, default_device, training_info
-from segtune.inference.scale import MAX_LOOK, Piece, Scale, at_size, resized
+from segtune.inference.scale import MAX_INPUT_PIXELS, Piece, Scale, at_size, resized
 from segtune.inference.tiling import Part, ReadWindow, TileGrid, Tiling, blended, windows_of
 from segtune.models.build import build
 from segtune.models.segmentation_model import SegmentationModel
@@ -144,8 +144,8 @@ class Segmenter(FolderModel):
     ) -> Segmentation:
         """Label every pixel of one image.
 
-        The image is resized to the scale of the training images (see `Scale`). Above MAX_LOOK
-        pixels it is segmented in tiles.
+        The image is resized to the scale of the training images (see `Scale`). Above
+        MAX_INPUT_PIXELS pixels it is segmented in tiles.
 
         Args:
             image: path, bytes, PIL image, array or tensor; see `read_image`.
@@ -173,14 +173,14 @@ class Segmenter(FolderModel):
             confidence[piece.top : bottom, piece.left : right] = piece.confidence
         return Segmentation(pixels, mask, confidence, self.classes)
 
-    def pixel_metres(self, path: Path, place: Georeference | None = None) -> float | None:
+    def pixel_metres(self, path: Path, georeference: Georeference | None = None) -> float | None:
         """Return the metres of a pixel of an image file; None where this scale is not in metres."""
-        return None if self.scale.metres is None else pixel_metres(path, place)
+        return None if self.scale.metres is None else pixel_metres(path, georeference)
 
     def fits_in_one_piece(self, size: tuple[int, int], metres: float | None = None) -> bool:
         """Whether an image (height, width) is segmented whole, not in tiles."""
-        height, width = self.scale.look(size, metres)
-        return len(self.image_size) == 2 or height * width <= MAX_LOOK
+        height, width = self.scale.input_size(size, metres)
+        return len(self.image_size) == 2 or height * width <= MAX_INPUT_PIXELS
 
     def pieces(
         self,
@@ -194,16 +194,18 @@ class Segmenter(FolderModel):
 
         The pieces together are the result of `segment`.
         """
-        look = size if tiling else self.scale.look(size, metres)
-        view = resized(read, size, look)
+        input_size = size if tiling else self.scale.input_size(size, metres)
+        view = resized(read, size, input_size)
         if tiling is None and self.fits_in_one_piece(size, metres):
-            logits = self._logits_of_window(view(0, 0, *look), tta)
+            logits = self._logits_of_window(view(0, 0, *input_size), tta)
             with torch.inference_mode():
                 for rows, ids, confidence in decided_strips(logits, size):
                     yield Piece(rows.start, 0, ids, confidence)
             return
         side = Tiling.tile if len(self.image_size) == 2 else max(Tiling.tile, self.image_size[0])
-        yield from at_size(self.parts(view, look, tiling or Tiling(side), tta), look, size)
+        yield from at_size(
+            self.parts(view, input_size, tiling or Tiling(side), tta), input_size, size
+        )
 
     def parts(
         self, read: ReadWindow, size: tuple[int, int], tiling: Tiling, tta: str = "none"
@@ -226,8 +228,8 @@ class Segmenter(FolderModel):
             numbers_by_size.setdefault((image.shape[0], image.shape[1]), []).append(number)
         results: dict[int, Decided] = {}
         for size, numbers in numbers_by_size.items():
-            look = self.scale.look(size, metres)
-            stack = np.stack([resize_image(images[n], *look) for n in numbers])
+            input_size = self.scale.input_size(size, metres)
+            stack = np.stack([resize_image(images[n], *input_size) for n in numbers])
             batch = torch.from_numpy(stack).permute(0, 3, 1, 2)
             results.update(zip(numbers, self.decide(batch, size, tta), strict=True))
         return [results[number] for number in range(len(images))]

@@ -83,7 +83,7 @@ class Georeference:
             target.crs = self.system
 
 
-def georeference(path: Path) -> Georeference | None:
+def read_georeference(path: Path) -> Georeference | None:
     """Read the georeference in an image file or the world file beside it; None without one."""
     try:
         # GDAL then asks for the names of world files, and does not list a folder of thousands
@@ -104,7 +104,9 @@ def georeference(path: Path) -> Georeference | None:
         return None  # the decoder reports the error
 
 
-def _oriented(place: Georeference, height: int, width: int, orientation: int) -> Georeference:
+def _oriented(
+    georeference: Georeference, height: int, width: int, orientation: int
+) -> Georeference:
     """Convert a georeference from the stored pixels to those in EXIF's orientation."""
     is_transposed, is_mirrored, is_flipped = TURNS[orientation]
     if is_transposed:
@@ -118,12 +120,12 @@ def _oriented(place: Georeference, height: int, width: int, orientation: int) ->
         -1 if is_flipped else 1,
         height * is_flipped,
     )
-    if not place.points:
-        return Georeference(place.transform @ to_stored, place.system)
+    if not georeference.points:
+        return Georeference(georeference.transform @ to_stored, georeference.system)
     from_stored, points = ~to_stored, []
-    for point in place.points:
+    for point in georeference.points:
         column, row = from_stored @ (point.col, point.row)
         points.append(
             GroundControlPoint(row, column, point.x, point.y, point.z, point.id, point.info)
         )
-    return Georeference(place.transform, place.system, tuple(points))
+    return Georeference(georeference.transform, georeference.system, tuple(points))

@@ -25,12 +25,12 @@ class Input:
     """A file to predict.
 
     Attributes:
-        place: its path below each folder of the output, without suffix.
+        output_stem: its path below each folder of the output, without suffix.
         name: its name in results and messages.
     """
 
     path: Path
-    place: Path
+    output_stem: Path
     name: str
     video: bool
 
@@ -57,7 +57,7 @@ def opened(sources: Sequence[str]) -> Iterator[list[Input]]:
             )
         others = [s for s in sources if s != STANDARD_INPUT]
         first = Input(path, Path("stdin"), "stdin", not _is_image(path))
-        yield _with_unique_places([first, *(find_inputs(others) if others else [])])
+        yield _with_unique_stems([first, *(find_inputs(others) if others else [])])
 
 
 def find_inputs(sources: Sequence[str]) -> list[Input]:
@@ -78,7 +78,7 @@ def find_inputs(sources: Sequence[str]) -> list[Input]:
             if not matches:
                 raise DataError(f"source '{source}': no such file, and no file matches it.")
             inputs += [_input(m, Path(m.name)) for m in sorted(map(Path, matches))]
-    return _with_unique_places(inputs)
+    return _with_unique_stems(inputs)
 
 
 def _inputs_in(folder: Path) -> list[Input]:
@@ -89,12 +89,12 @@ def _inputs_in(folder: Path) -> list[Input]:
     return [_input(p, p.relative_to(folder)) for p in paths if p.is_file()]
 
 
-def _input(path: Path, place: Path) -> Input:
+def _input(path: Path, stem: Path) -> Input:
     suffix = path.suffix.lower()
     is_video = suffix in VIDEO_SUFFIXES
     if not is_video and suffix not in IMAGE_SUFFIXES:
         is_video = not _is_image(path)
-    return Input(path, place.with_suffix(""), str(path), is_video)
+    return Input(path, stem.with_suffix(""), str(path), is_video)
 
 
 def _is_image(path: Path) -> bool:
@@ -107,20 +107,20 @@ def _is_image(path: Path) -> bool:
         return True  # a damaged image: the decoder reports the error
 
 
-def _with_unique_places(inputs: list[Input]) -> list[Input]:
-    """Give each input a place of its own.
+def _with_unique_stems(inputs: list[Input]) -> list[Input]:
+    """Give each input an output stem of its own.
 
-    Inputs that share a place add their suffix to it (a.jpg beside a.png), then a number.
+    Inputs that share a stem add their suffix to it (a.jpg beside a.png), then a number.
     """
-    shared = Counter(i.place for i in inputs)
+    shared = Counter(i.output_stem for i in inputs)
     used: Counter[Path] = Counter()
     unique = []
     for item in inputs:
-        place = item.place
-        if shared[place] > 1:
-            place = place.with_name(item.path.name.replace(".", "_"))
-        used[place] += 1
-        if used[place] > 1:
-            place = place.with_name(f"{place.name}_{used[place]}")
-        unique.append(replace(item, place=place))
+        stem = item.output_stem
+        if shared[stem] > 1:
+            stem = stem.with_name(item.path.name.replace(".", "_"))
+        used[stem] += 1
+        if used[stem] > 1:
+            stem = stem.with_name(f"{stem.name}_{used[stem]}")
+        unique.append(replace(item, output_stem=stem))
     return unique

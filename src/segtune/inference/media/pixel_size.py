@@ -10,7 +10,7 @@ import rasterio
 from rasterio.errors import RasterioError
 
 from segtune.data.reading.images import stored_size
-from segtune.inference.media.georeference import Georeference, georeference
+from segtune.inference.media.georeference import Georeference, read_georeference
 
 _TOLERANCE = 0.02  # pixel sizes whose ratio is within it count as equal
 _SAMPLED = 64  # train images whose pixel size is read, at most
@@ -18,7 +18,7 @@ _UNITS = {"nm": 1e-9, "um": 1e-6, "micron": 1e-6, "mm": 1e-3, "cm": 1e-2, "m": 1
 _DEFAULT_OME_UNIT = "um"  # OME schema 2016-06: the default of PhysicalSizeXUnit
 
 
-def pixel_metres(path: Path, place: Georeference | None = None) -> float | None:
+def pixel_metres(path: Path, georeference: Georeference | None = None) -> float | None:
     """Metres of a pixel's side: the geometric mean of its width and height.
 
     A georeference counts first. Without one, a TIFF may state the size in OME-XML
@@ -26,14 +26,14 @@ def pixel_metres(path: Path, place: Georeference | None = None) -> float | None:
     tags). The plain resolution of a TIFF, PNG or JPEG is a print size and does not count.
 
     Args:
-        place: the georeference of the file, where the caller has read it already.
+        georeference: the georeference of the file, where the caller has read it already.
 
     Returns:
         None where the file states no physical size.
     """
-    place = place or georeference(path)
-    if place is not None:
-        return place.metres
+    georeference = georeference or read_georeference(path)
+    if georeference is not None:
+        return georeference.metres
     if path.suffix.lower() not in (".tif", ".tiff"):
         return None
     try:

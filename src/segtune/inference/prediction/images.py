@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from segtune.data.reading.images import read_image
 from segtune.data.reading.rasters import page_count
 from segtune.errors import DataError
-from segtune.inference.media.georeference import Georeference, georeference
+from segtune.inference.media.georeference import Georeference, read_georeference
 from segtune.inference.media.inputs import Input
 from segtune.inference.prediction.context import PredictionContext
 from segtune.inference.prediction.pipeline import Behind, mapped
@@ -42,21 +42,21 @@ class ImagePrediction:
         """Segment all images; `on_image` is called for each one, in order, in this thread."""
         options, segmenter = self.context.options, self.context.segmenter
         with Behind(on_image) as behind:
-            for item, pixels, place in mapped(self._decode, inputs):
+            for item, pixels, georeference in mapped(self._decode, inputs):
                 self.context.check_stop()
                 if isinstance(pixels, DataError):
                     behind.submit(lambda *outcome: outcome, item, pixels)
                     continue
                 self._warn_of_pages(item)
-                self._warn_of_scale(item, _size(pixels), place)
+                self._warn_of_scale(item, _size(pixels), georeference)
                 if isinstance(pixels, tuple):
-                    behind.submit(self._segment_large, item, place)
+                    behind.submit(self._segment_large, item, georeference)
                     continue
-                metres = segmenter.pixel_metres(item.path, place)
+                metres = segmenter.pixel_metres(item.path, georeference)
                 segmentation = segmenter.segment(
                     pixels, tiling=options.tiling, tta=options.tta, metres=metres
                 )
-                behind.submit(self._write, item, segmentation, place)
+                behind.submit(self._write, item, segmentation, georeference)
 
     def _decode(self, item: Input) -> Decoded:
         options, segmenter = self.context.options, self.context.segmenter
@@ -65,15 +65,17 @@ class ImagePrediction:
             pixels = large_size(item.path, reading) or read_image(
                 item.path, options.max_pixels, reading=reading
             )
-            place = georeference(item.path)
+            georeference = read_georeference(item.path)
         except DataError as error:
             return item, error, None
         try:
             if options.tiling is None:  # raises if the image is too coarse for the model
-                segmenter.scale.look(_size(pixels), segmenter.pixel_metres(item.path, place))
+                segmenter.scale.input_size(
+                    _size(pixels), segmenter.pixel_metres(item.path, georeference)
+                )
         except DataError as error:
             return item, DataError(f"'{item.name}': {error}"), None
-        return item, pixels, place
+        return item, pixels, georeference
 
     def _warn_of_pages(self, item: Input) -> None:
         """Warn of the first image with several pages, where the model states no page."""
@@ -88,44 +90,44 @@ class ImagePrediction:
             )
 
     def _warn_of_scale(
-        self, item: Input, size: tuple[int, int], place: Georeference | None
+        self, item: Input, size: tuple[int, int], georeference: Georeference | None
     ) -> None:
         """Warn of a map that is shrunk to a small picture because its resolution is unknown."""
-        if place is None or self.context.options.tiling or size in self._warned_sizes:
+        if georeference is None or self.context.options.tiling or size in self._warned_sizes:
             return
         scale = self.context.segmenter.scale
-        if place.metres is not None and scale.metres is not None:
+        if georeference.metres is not None and scale.metres is not None:
             return
-        look = scale.look(size)
-        if 4 * min(look) < min(size):
+        input_size = scale.input_size(size)
+        if 4 * min(input_size) < min(size):
             self._warned_sizes.add(size)  # once for a folder of equal tiles
             self.context.say(
-                f"{item.name}: {size[1]} x {size[0]} pixels are shrunk to {look[1]} x {look[0]}, "
-                "the size of the training images, because their resolution is unknown. tile=512 "
-                "keeps the pixels as they are."
+                f"{item.name}: {size[1]} x {size[0]} pixels are shrunk to "
+                f"{input_size[1]} x {input_size[0]}, the size of the training images, because "
+                "their resolution is unknown. tile=512 keeps the pixels as they are."
             )
 
     def _write(
-        self, item: Input, segmentation: Segmentation, place: Georeference | None
+        self, item: Input, segmentation: Segmentation, georeference: Georeference | None
     ) -> tuple[Input, Row | DataError]:
         context, writer = self.context, self.context.writer
         try:
             regions = context.find_regions(segmentation)
         except DataError as error:
             return item, error
-        writer.picture(item.place, segmentation, place)
-        writer.shapes(item.place, regions, place)
-        writer.clarifai_image(item.place, item.name, regions)
+        writer.picture(item.output_stem, segmentation, georeference)
+        writer.shapes(item.output_stem, regions, georeference)
+        writer.clarifai_image(item.output_stem, item.name, regions)
         polygons = "regions" in context.options.formats
         row = _row(item, segmentation.mask.shape, [r.to_json(polygons) for r in regions])
         edited = context.workflow.edit(segmentation, regions) if context.workflow else None
         if edited:
-            writer.edited(item.place, edited.picture)
+            writer.edited(item.output_stem, edited.picture)
             row["facts"] = edited.facts
         return item, row
 
     def _segment_large(
-        self, item: Input, place: Georeference | None
+        self, item: Input, georeference: Georeference | None
     ) -> tuple[Input, Row | DataError]:
         """Segment an image in windows: a GeoTIFF mask, a small overlay, one region per class."""
         context, writer, formats = self.context, self.context.writer, self.context.options.formats
@@ -139,16 +141,16 @@ class ImagePrediction:
         is_mask_wanted = "masks" in formats
         mask: Path = writer.output / _MASK
         if is_mask_wanted:
-            mask = writer.path("masks", item.place, ".tif")
+            mask = writer.path("masks", item.output_stem, ".tif")
         try:
             size, regions, overlay = segment_large(
-                context.segmenter, item.path, mask, context.options, place
+                context.segmenter, item.path, mask, context.options, georeference
             )
             if "overlays" in formats:
-                write_jpeg(writer.path("overlays", item.place, ".jpg"), overlay)
+                write_jpeg(writer.path("overlays", item.output_stem, ".jpg"), overlay)
             if "geojson" in formats:
-                features = geojson_of(mask, context.segmenter.classes, place)
-                writer.large_geojson(item.place, features, place)
+                features = geojson_of(mask, context.segmenter.classes, georeference)
+                writer.large_geojson(item.output_stem, features, georeference)
         except DataError as error:
             return item, error
         finally:
@@ -175,7 +177,7 @@ def _size(pixels: NDArray[np.uint8] | tuple[int, int]) -> tuple[int, int]:
 def _row(item: Input, size: Sequence[int], regions: list[dict[str, Any]]) -> Row:
     return {
         "file": item.name,
-        "place": item.place.as_posix(),
+        "place": item.output_stem.as_posix(),
         "width": size[1],
         "height": size[0],
         "regions": regions,

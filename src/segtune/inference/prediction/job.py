@@ -176,21 +176,21 @@ class _Job:
 
     def _finished_before(self, log: Journal, stamps: Mapping[str, list[int]]) -> set[str]:
         """Return the names of finished inputs; remove the outputs of inputs that have changed."""
-        names, current_places, old_places, changed = set(), set(), set(), []
+        names, current_stems, old_stems, changed = set(), set(), set(), []
         for line in log.latest():
-            place = line["row"]["place"]
+            stem = line["row"]["place"]
             if _is_current(line, stamps):
                 names.add(line["name"])
-                current_places.add(place)
+                current_stems.add(stem)
                 self._count(line["row"])
                 continue
-            old_places.add(place)
+            old_stems.add(stem)
             if line["stamp"]:
-                changed.append({"name": line["name"], "stamp": [], "row": {"place": place}})
+                changed.append({"name": line["name"], "stamp": [], "row": {"place": stem}})
         for line in changed:  # a file that gets its earlier content again has no outputs now
             log.add(line)
         inputs = {i.path.resolve() for i in self.inputs}
-        self.context.writer.record.remove_of(old_places - current_places, inputs)
+        self.context.writer.record.remove_of(old_stems - current_stems, inputs)
         return names
 
     def _predict_images(self, inputs: list[Input], log: Journal, number_finished: int) -> None:

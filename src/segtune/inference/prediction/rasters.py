@@ -56,12 +56,12 @@ def segment_large(
     path: Path,
     mask_file: Path,
     options: Options,
-    place: Georeference | None = None,
+    georeference: Georeference | None = None,
 ) -> tuple[tuple[int, int], list[Region], NDArray[np.uint8]]:
     """Segment a TIFF of any size into a mask file.
 
     Args:
-        place: the georeference of the image, which the mask gets, too.
+        georeference: the georeference of the image, which the mask gets, too.
 
     Returns:
         (height, width), a region per class, and an overlay of at most 2048 pixels on its shorter
@@ -75,8 +75,8 @@ def segment_large(
             if raster is None:
                 raise DataError(f"'{path}' is no TIFF that can be read in windows.")
             pixels, confidence = np.zeros(256), np.zeros(256)  # of each class: number, sum
-            metres = segmenter.pixel_metres(path, place)
-            with new_mask(mask_file, raster.size, place) as (unfinished, target):
+            metres = segmenter.pixel_metres(path, georeference)
+            with new_mask(mask_file, raster.size, georeference) as (unfinished, target):
                 for piece in segmenter.pieces(
                     raster.read, raster.size, options.tiling, options.tta, metres
                 ):
@@ -94,15 +94,15 @@ def segment_large(
         raise DataError(f"'{path}' cannot be read to its end: {error}") from None
 
 
-def write_mask(mask_file: Path, mask: NDArray[np.uint8], place: Georeference) -> None:
+def write_mask(mask_file: Path, mask: NDArray[np.uint8], georeference: Georeference) -> None:
     """Write the mask of a map as a GeoTIFF."""
-    with new_mask(mask_file, mask.shape, place) as (_, target):
+    with new_mask(mask_file, mask.shape, georeference) as (_, target):
         target.write(mask, 1)
 
 
 @contextmanager
 def new_mask(
-    mask_file: Path, size: Sequence[int], place: Georeference | None
+    mask_file: Path, size: Sequence[int], georeference: Georeference | None
 ) -> Iterator[tuple[Path, Any]]:
     """Open a tiled GeoTIFF for writing; it gets its name when the block succeeds."""
     layout: dict[str, Any] = {"tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK}
@@ -113,13 +113,13 @@ def new_mask(
         rasterio.Env(GDAL_CACHEMAX=_CACHE_MB),
         rasterio.open(unfinished, "w", driver="GTiff", **layout) as target,
     ):
-        if place:
-            place.mark(target)
+        if georeference:
+            georeference.mark(target)
         yield unfinished, target
 
 
 def geojson_of(
-    mask_file: Path, classes: ClassTable, place: Georeference | None = None
+    mask_file: Path, classes: ClassTable, georeference: Georeference | None = None
 ) -> Iterator[dict[str, Any]]:
     """Yield a GeoJSON feature per connected area of a mask file.
 
@@ -131,8 +131,8 @@ def geojson_of(
             class_id = int(value)
             if class_id == IGNORE_INDEX:
                 continue
-            if place and place.points:
-                geometry = mapping(place.onto_map(shape(geometry)))
+            if georeference and georeference.points:
+                geometry = mapping(georeference.onto_map(shape(geometry)))
             properties = {"concept": classes.names[class_id], "concept_id": class_id}
             yield {"type": "Feature", "geometry": geometry, "properties": properties}
 

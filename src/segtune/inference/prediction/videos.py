@@ -73,11 +73,11 @@ class _VideoPrediction:
                 count, size, seconds = count + 1, frame.image.shape[:2], frame.time
                 number = frame.number + 1
                 context.progress(
-                    f"frames of {item.place.name}", number, max(video.expected, number)
+                    f"frames of {item.output_stem.name}", number, max(video.expected, number)
                 )
         row = {
             "file": item.name,
-            "place": item.place.as_posix(),
+            "place": item.output_stem.as_posix(),
             "width": size[1],
             "height": size[0],
             "frames": count,
@@ -91,12 +91,12 @@ class _VideoPrediction:
             row["flicker"] = {"before": before.share, "after": after.share}
         if video.partial:
             context.say(f"{item.name}: partial, {video.partial}")
-        context.writer.clarifai_video(item.place, item.name, lines)
+        context.writer.clarifai_video(item.output_stem, item.name, lines)
         return row
 
     def _frames_file(self) -> Path:
-        writer, place = self.context.writer, self.item.place
-        path = writer.output / "regions" / place.parent / f"{place.name}.jsonl"
+        writer, stem = self.context.writer, self.item.output_stem
+        path = writer.output / "regions" / stem.parent / f"{stem.name}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         return writer.record.add(path)
 
@@ -115,10 +115,10 @@ class _VideoPrediction:
     def _open_videos(self, stack: ExitStack) -> None:
         writer, workflow = self.context.writer, self.context.workflow
         if "overlays" in writer.formats:
-            path = writer.path("overlays", self.item.place, ".mp4")
+            path = writer.path("overlays", self.item.output_stem, ".mp4")
             self.overlay = stack.enter_context(overlay_video(path, self.video))
         if workflow and workflow.config.edits:
-            path = writer.path("edited", self.item.place, ".mp4")
+            path = writer.path("edited", self.item.output_stem, ".mp4")
             self.edited = stack.enter_context(overlay_video(path, self.video))
 
     def _segment(self, image: NDArray[np.uint8]) -> Segmentation:
@@ -137,9 +137,9 @@ class _VideoPrediction:
         """Write the outputs of a frame; return its line."""
         writer = self.context.writer
         regions = self.tracker.update(self.context.find_regions(segmentation))
-        place = self._place(frame)
-        writer.mask(place, segmentation.mask)
-        writer.shapes(place, regions)
+        stem = self._frame_stem(frame)
+        writer.mask(stem, segmentation.mask)
+        writer.shapes(stem, regions)
         row: dict[str, Any] = {
             "number": frame.number,
             "time": round(frame.time, 6),
@@ -177,11 +177,11 @@ class _VideoPrediction:
             self._edit(frame, Segmentation(frame.image, mask, unknown, classes), regions)
 
     def _stored_mask(self, frame: VideoFrame, regions: list[Region]) -> NDArray[np.uint8]:
-        path = self.context.writer.locate("masks", self._place(frame), ".png")
+        path = self.context.writer.locate("masks", self._frame_stem(frame), ".png")
         return read_mask(path) if path.is_file() else paint(regions, *frame.image.shape[:2])
 
-    def _place(self, frame: VideoFrame) -> Path:
-        return self.item.place / f"{frame.number:06d}"
+    def _frame_stem(self, frame: VideoFrame) -> Path:
+        return self.item.output_stem / f"{frame.number:06d}"
 
 
 class _StoredFrames:

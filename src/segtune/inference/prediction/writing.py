@@ -39,74 +39,74 @@ class Writer:
         self.output, self.formats, self.classes = output, formats, classes
         self.record = Record(output)
 
-    def locate(self, folder: str, place: Path, suffix: str) -> Path:
+    def locate(self, folder: str, stem: Path, suffix: str) -> Path:
         """Return the path of an output, for reading.
 
         Args:
             folder: a name in FOLDERS.
-            place: the place of the input in the output; see `Input`.
+            stem: output_stem of the input; see `Input`.
         """
-        target = self.output / folder / place
+        target = self.output / folder / stem
         return target.with_name(target.name + suffix)
 
-    def path(self, folder: str, place: Path, suffix: str) -> Path:
+    def path(self, folder: str, stem: Path, suffix: str) -> Path:
         """Return the path of an output, for writing, and record it."""
-        return self.record.add(self.locate(folder, place, suffix))
+        return self.record.add(self.locate(folder, stem, suffix))
 
     def picture(
-        self, place: Path, segmentation: Segmentation, georeference: Georeference | None = None
+        self, stem: Path, segmentation: Segmentation, georeference: Georeference | None = None
     ) -> None:
         """Write the mask and the overlay."""
-        self.mask(place, segmentation.mask, georeference)
+        self.mask(stem, segmentation.mask, georeference)
         if "overlays" in self.formats:
-            write_jpeg(self.path("overlays", place, ".jpg"), segmentation.overlay())
+            write_jpeg(self.path("overlays", stem, ".jpg"), segmentation.overlay())
 
-    def edited(self, place: Path, picture: NDArray[np.uint8]) -> None:
+    def edited(self, stem: Path, picture: NDArray[np.uint8]) -> None:
         """Write the picture that a workflow's edits made."""
-        write_png(self.path("edited", place, ".png"), picture)
+        write_png(self.path("edited", stem, ".png"), picture)
 
     def mask(
-        self, place: Path, mask: NDArray[np.uint8], georeference: Georeference | None = None
+        self, stem: Path, mask: NDArray[np.uint8], georeference: Georeference | None = None
     ) -> None:
         """Write the mask as an index PNG, or as a GeoTIFF if the image is a map."""
         if "masks" not in self.formats:
             return
         if georeference:
-            write_mask(self.path("masks", place, ".tif"), mask, georeference)
+            write_mask(self.path("masks", stem, ".tif"), mask, georeference)
         else:
-            write_png(self.path("masks", place, ".png"), mask)
+            write_png(self.path("masks", stem, ".png"), mask)
 
     def shapes(
-        self, place: Path, regions: Sequence[Region], georeference: Georeference | None = None
+        self, stem: Path, regions: Sequence[Region], georeference: Georeference | None = None
     ) -> None:
         """Write the outlines as GeoJSON and YOLO-seg."""
         if "geojson" in self.formats:
-            write_json(self.path("geojson", place, ".geojson"), to_geojson(regions, georeference))
+            write_json(self.path("geojson", stem, ".geojson"), to_geojson(regions, georeference))
         if "yolo" in self.formats:
-            write_text(self.path("yolo", place, ".txt"), to_yolo(regions))
+            write_text(self.path("yolo", stem, ".txt"), to_yolo(regions))
 
     def large_geojson(
-        self, place: Path, features: Iterable[Mapping[str, Any]], georeference: Georeference | None
+        self, stem: Path, features: Iterable[Mapping[str, Any]], georeference: Georeference | None
     ) -> None:
         """Write GeoJSON features one by one; together they may not fit into memory."""
         head = {"type": "FeatureCollection"} | crs_of(georeference)
-        with text_file(self.path("geojson", place, ".geojson")) as file:
+        with text_file(self.path("geojson", stem, ".geojson")) as file:
             file.write(json.dumps(head)[:-1] + ', "features": [')
             for number, feature in enumerate(features):
                 file.write((",\n" if number else "\n") + json.dumps(feature))
             file.write("\n]}\n")
 
-    def clarifai_image(self, place: Path, name: str, regions: Sequence[Region]) -> None:
+    def clarifai_image(self, stem: Path, name: str, regions: Sequence[Region]) -> None:
         """Write the answer of Clarifai's API for an image."""
         if "clarifai" in self.formats:
-            write_json(self.path("clarifai", place, ".json"), clarifai_image(name, regions))
+            write_json(self.path("clarifai", stem, ".json"), clarifai_image(name, regions))
 
-    def clarifai_video(self, place: Path, name: str, frames_file: Path) -> None:
+    def clarifai_video(self, stem: Path, name: str, frames_file: Path) -> None:
         """Write the answer of Clarifai's API for a video, frame by frame from its file of lines."""
         if "clarifai" not in self.formats:
             return
         before, after = clarifai_video(name)
-        with text_file(self.path("clarifai", place, ".json")) as file:
+        with text_file(self.path("clarifai", stem, ".json")) as file:
             file.write(before)
             for number, row in enumerate(frames_of(frames_file)):
                 regions = [Region.from_json(r) for r in row["regions"]]

@@ -43,21 +43,21 @@ class Record:
                 self._remove(path, inputs)
         self.end()
 
-    def remove_of(self, places: Collection[str], inputs: Collection[Path]) -> None:
+    def remove_of(self, stems: Collection[str], inputs: Collection[Path]) -> None:
         """Remove the outputs of changed or missing inputs.
 
         Args:
-            places: the places of these inputs in the output; see `Input`.
+            stems: the stems of these inputs in the output; see `Input`.
             inputs: resolved paths that stay, because they are about to be read.
         """
-        removed = set(places)
+        removed = set(stems)
         if not removed:
             return
         for path in self._files():
             _, _, name = path.relative_to(self.output).as_posix().partition("/")
-            place = re.sub(r"\.[a-z0-9]+$", "", name)
-            place_of_video = re.sub(r"/\d{6,}$", "", place)
-            if place in removed or place_of_video in removed:
+            stem = re.sub(r"\.[a-z0-9]+$", "", name)
+            stem_of_video = re.sub(r"/\d{6,}$", "", stem)
+            if stem in removed or stem_of_video in removed:
                 self._remove(path, inputs)
 
     def names(self) -> list[str]:

@@ -65,17 +65,21 @@ def _annotation(annotation_id: int, image_id: int, region: Region) -> dict[str, 
     return annotation
 
 
-def to_geojson(regions: Iterable[Region], place: Georeference | None = None) -> dict[str, Any]:
+def to_geojson(
+    regions: Iterable[Region], georeference: Georeference | None = None
+) -> dict[str, Any]:
     """Return a FeatureCollection with a MultiPolygon per region (RFC 7946).
 
     Args:
-        place: the georeference of the image. Coordinates are those of the map, and `crs` names
-            their system as in the older GeoJSON of 2008, which GIS programs still read. With None,
-            coordinates are pixels, y down.
+        georeference: of the image. Coordinates are those of the map, and `crs` names their system
+            as in the older GeoJSON of 2008, which GIS programs still read. With None, coordinates
+            are pixels, y down.
     """
     features = []
     for region in regions:
-        polygons = [place.onto_map(p) for p in region.polygons] if place else region.polygons
+        polygons = (
+            [georeference.onto_map(p) for p in region.polygons] if georeference else region.polygons
+        )
         coordinates = [mapping(p)["coordinates"] for p in polygons]
         properties = region.to_json(polygons=False)
         for key in ("rle", "id", "concept"):
@@ -93,12 +97,12 @@ def to_geojson(regions: Iterable[Region], place: Georeference | None = None) -> 
                 "properties": properties,
             }
         )
-    return {"type": "FeatureCollection", "features": features, **crs_of(place)}
+    return {"type": "FeatureCollection", "features": features, **crs_of(georeference)}
 
 
-def crs_of(place: Georeference | None) -> dict[str, Any]:
+def crs_of(georeference: Georeference | None) -> dict[str, Any]:
     """Return the member of a FeatureCollection that names its coordinate system, if known."""
-    crs = place.crs if place else None
+    crs = georeference.crs if georeference else None
     return {"crs": {"type": "name", "properties": {"name": crs}}} if crs else {}
 
 
