@@ -51,10 +51,10 @@ def candidates(words: Sequence[str], verbs: dict[str, Verb]) -> list[str]:
 
     An error gives no candidates: a shell has no place to show it.
     """
-    *before, current = words or [""]
-    if not before:
+    *earlier, current = words or [""]
+    if not earlier:
         return _beginning(current, [*verbs, "--help", "--version"])
-    verb = verbs.get(before[0])
+    verb = verbs.get(earlier[0])
     if verb is None:
         return []
     try:

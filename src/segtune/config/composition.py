@@ -97,12 +97,12 @@ def _version_base() -> Iterator[None]:
     """Take Hydra's behaviour of version 1.3, whichever one the calling application chose."""
     from hydra import version
 
-    before = version.VersionBase.instance().version_base
+    chosen = version.VersionBase.instance().version_base
     version.setbase("1.3")
     try:
         yield
     finally:
-        version.VersionBase.instance().version_base = before
+        version.VersionBase.instance().version_base = chosen
 
 
 def key_files(choices: Mapping[str, str]) -> dict[str, str]:

@@ -133,7 +133,7 @@ def _argmax(strip: Tensor, spare: Tensor) -> Tensor:
 def _interpolated(logits: Tensor, rectangle: Rectangle) -> Iterator[tuple[int, Tensor]]:
     """Yield the first row and the base-2 logits (h, C, W) of strips of a rectangle."""
     above, below, down = _neighbours(logits, rectangle, axis=0)
-    before, after, across = _neighbours(logits, rectangle, axis=1)
+    left, right, across = _neighbours(logits, rectangle, axis=1)
     limit = _STRIP if logits.device.type == "cpu" else _DEVICE_STRIP
     (first_row, end_row), (first_column, end_column) = rectangle.rows, rectangle.columns
     step = max(1, limit // (len(logits) * max(1, end_column - first_column)))
@@ -142,7 +142,7 @@ def _interpolated(logits: Tensor, rectangle: Rectangle) -> Iterator[tuple[int, T
         rows = slice(start, min(start + step, height))
         first, end = int(above[rows][0]), int(below[rows][-1]) + 1
         lines = logits[:, first:end].transpose(0, 1).float() * _LOG2_E
-        wide = lines.index_select(2, before).lerp_(lines.index_select(2, after), across)
+        wide = lines.index_select(2, left).lerp_(lines.index_select(2, right), across)
         upper = wide.index_select(0, above[rows] - first)
         lower = wide.index_select(0, below[rows] - first)
         yield first_row + start, upper.lerp_(lower, down[rows, None, None])

@@ -100,10 +100,10 @@ class Flicker:
         """Take the next frame; `grid` holds its pixels' positions in the previous frame."""
         ids = logits.max(1, keepdim=True).indices.float()
         assert self._previous is not None
-        before = F.grid_sample(
+        moved = F.grid_sample(
             self._previous, grid, mode="nearest", padding_mode="border", align_corners=False
         )
-        self.changed += float(((before != ids)[0, 0] * is_visible).sum())
+        self.changed += float(((moved != ids)[0, 0] * is_visible).sum())
         self.counted += float(is_visible.sum())
         self._previous = ids
 

@@ -99,14 +99,14 @@ def best_offsets(logits: Tensor, target: Tensor, half: Tensor) -> Tensor:
     logits, num_classes = logits.clone(), logits.shape[1]
     offsets = torch.zeros(num_classes)
     for _ in range(_ROUNDS):
-        before = offsets.clone()
+        previous = offsets.clone()
         for c in range(num_classes):
             class_logits = logits[:, c].clone()
             logits[:, c] = -torch.inf
             step = _best_step(c, class_logits, logits, target, half)
             logits[:, c] = class_logits + step
             offsets[c] += step
-        if torch.equal(offsets, before):
+        if torch.equal(offsets, previous):
             break
     return offsets - offsets.mean()  # a constant on all classes decides nothing
 

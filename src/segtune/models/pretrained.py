@@ -25,16 +25,16 @@ def hub_or_cache() -> Iterator[None]:
     Without this the hub's client retries for a minute before it reports a missing network.
     """
     hub = huggingface_hub.constants
-    before = hub.HF_HUB_OFFLINE
+    was_offline = hub.HF_HUB_OFFLINE
     try:
-        if not before:
+        if not was_offline:
             get_session().head(hub.ENDPOINT, timeout=5)
     except Exception:  # no name, no route, no answer, a proxy that refuses: any of its own kind
         hub.HF_HUB_OFFLINE = True
     try:
         yield
     finally:
-        hub.HF_HUB_OFFLINE = before
+        hub.HF_HUB_OFFLINE = was_offline
 
 
 def copy_weights(model: nn.Module, path: Path, class_names: Sequence[str]) -> int:

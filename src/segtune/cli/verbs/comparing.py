@@ -88,9 +88,9 @@ def _rollback(call: Call) -> Outcome:
     from segtune.api import experiments
 
     model = call.options["model"]
-    now, before = experiments.rollback(model, **store_options(call))
-    line = f"models:/{model}@champion is version {now} again; it was version {before}"
-    return Outcome({"model": model, "version": now, "before": before}, [line])
+    champion, replaced = experiments.rollback(model, **store_options(call))
+    line = f"models:/{model}@champion is version {champion} again; it was version {replaced}"
+    return Outcome({"model": model, "version": champion, "before": replaced}, [line])
 
 
 def _confirm(call: Call) -> Outcome:

@@ -229,12 +229,12 @@ def _convolutions_of_the_image(source: Path) -> list[str]:
 @contextmanager
 def _without_warnings() -> Iterator[None]:
     """Silence the log while the block runs: the quantizer gives advice that does not apply."""
-    before = logging.root.manager.disable
+    level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         yield
     finally:
-        logging.disable(before)
+        logging.disable(level)
 
 
 class Runtime:

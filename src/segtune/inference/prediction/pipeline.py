@@ -59,12 +59,12 @@ def ahead(items: Iterator[T], depth: int = 4) -> Iterator[T]:
 @contextmanager
 def threads(number: int) -> Iterator[None]:
     """Let torch compute with this number of threads, at least one, while the block runs."""
-    before = torch.get_num_threads()
+    previous = torch.get_num_threads()
     torch.set_num_threads(max(1, number))
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(previous)
 
 
 def mapped(

@@ -105,14 +105,14 @@ class Writer:
         """Write the answer of Clarifai's API for a video, frame by frame from its file of lines."""
         if "clarifai" not in self.formats:
             return
-        before, after = clarifai_video(name)
+        head, tail = clarifai_video(name)
         with text_file(self.path("clarifai", stem, ".json")) as file:
-            file.write(before)
+            file.write(head)
             for number, row in enumerate(frames_of(frames_file)):
                 regions = [Region.from_json(r) for r in row["regions"]]
                 frame = clarifai_frame(row["number"], row["time"], regions)
                 file.write((", " if number else "") + json.dumps(frame, ensure_ascii=False))
-            file.write(after)
+            file.write(tail)
 
     def write_summaries(
         self,
