@@ -17,7 +17,7 @@ from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.source.layout import Source
 from segtune.data.sources import open_source
 from tests.data import seeded_faults as seeds
-from tests.data.seeded_faults import CLASSES, draw, mask_path, read_pixels, scene
+from tests.data.drawn_scenes import CLASSES, draw, mask_path, read_pixels, scene
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from segtune.data.source.layout import Source
 from segtune.data.sources import open_source
 from segtune.errors import DataError
 from tests.data import seeded_faults as seeds
-from tests.data.seeded_faults import CLASSES, draw
+from tests.data.drawn_scenes import CLASSES, draw
 
 BANDS = np.random.default_rng(0).integers(0, 3000, (5, 6, 8), dtype=np.uint16)
 

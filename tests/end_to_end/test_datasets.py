@@ -26,7 +26,8 @@ from segtune.sweeping.space_building import build_space
 from segtune.sweeping.spec import load_spec
 from segtune.sweeping.trial import run_trial
 from tests.conftest import SCENES, TINY, tiny_without, write_pairs
-from tests.data.seeded_faults import image_path, mask_path, unknown
+from tests.data.drawn_scenes import image_path, mask_path
+from tests.data.seeded_faults import unknown
 from tests.data.test_audit import open_roads
 from tests.data.test_audit import root as root  # the fixture of clean pairs
 
