@@ -1,4 +1,4 @@
-"""The images of an epoch and the places of their crops, for classes of unequal frequency."""
+"""The images of an epoch and the positions of their crops, for classes of unequal frequency."""
 
 from dataclasses import dataclass
 from functools import cached_property

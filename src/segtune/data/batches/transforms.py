@@ -28,7 +28,7 @@ class Augment:
         config: the random changes and their ranges.
         full_size: (height, width) of a view without crops.
         num_epochs: of the run, over which crops grow.
-        sampling: of the places of crops; None for any place.
+        sampling: of the positions of crops; None for any position.
     """
 
     config: AugmentConfig
@@ -142,8 +142,8 @@ class View:
             return mask
         view = self._warp(mask, cv2.INTER_NEAREST, IGNORE_INDEX)
         for axis in (0, 1):
-            place, last_place = self._places(axis), mask.shape[axis] - 1
-            is_inside = (place >= -_TOLERANCE) & (place <= last_place + _TOLERANCE)
+            positions, last = self._positions(axis), mask.shape[axis] - 1
+            is_inside = (positions >= -_TOLERANCE) & (positions <= last + _TOLERANCE)
             inside = np.flatnonzero(is_inside)
             first, end = (inside[0], inside[-1] + 1) if len(inside) else (0, 0)
             along_axis = view if axis == 0 else view.T
@@ -161,7 +161,7 @@ class View:
             step, corner = -step, corner + self.size[1] / self.zoom
         return step, corner + 0.5 * step - 0.5  # pixel centres lie at 0.5
 
-    def _places(self, axis: int) -> NDArray[np.float64]:
+    def _positions(self, axis: int) -> NDArray[np.float64]:
         """Place in the image of each row (axis 0) or column (axis 1) of the view."""
         step, start = self._affine(axis)
         return np.asarray(step * np.arange(self.size[axis]) + start, np.float64)

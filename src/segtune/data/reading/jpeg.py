@@ -54,21 +54,21 @@ def _parts(data: bytes) -> tuple[bytes, bytes]:
     Raises:
         IndexError: the header has no scan behind it.
     """
-    head, place = b"\xff\xd8", 2
+    head, offset = b"\xff\xd8", 2
     while True:
-        place = data.find(b"\xff", place)  # bytes between segments are skipped
-        while place >= 0 and data[place] == 0xFF:
-            place += 1
-        if place < 0:
+        offset = data.find(b"\xff", offset)  # bytes between segments are skipped
+        while offset >= 0 and data[offset] == 0xFF:
+            offset += 1
+        if offset < 0:
             raise IndexError
-        marker, length = data[place], int.from_bytes(data[place + 1 : place + 3], "big")
-        segment = data[place + 1 : place + 1 + length]
+        marker, length = data[offset], int.from_bytes(data[offset + 1 : offset + 3], "big")
+        segment = data[offset + 1 : offset + 1 + length]
         if marker == _SCAN:
-            return head, data[place - 1 :]
+            return head, data[offset - 1 :]
         if marker == _APP0 and segment[2:6] == b"JFIF":
             segment = segment[:7] + b"\1\1" + segment[9:]
         is_metadata = _APP0 < marker < _APP0 + 16 and marker != _ADOBE
         if marker not in (0, _START, _END):
             if not is_metadata and marker != _COMMENT:
                 head += bytes([0xFF, marker]) + segment
-            place += 1 + length
+            offset += 1 + length

@@ -217,13 +217,13 @@ def _directories(file: BinaryIO) -> Iterator[TiffImagePlugin.ImageFileDirectory_
     file.seek(0)
     header = file.read(8)
     header += file.read(8) if header[2:3] == b"+" or header[3:4] == b"+" else b""
-    place = TiffImagePlugin.ImageFileDirectory_v2(header).next
-    while place:
-        file.seek(place)
+    offset = TiffImagePlugin.ImageFileDirectory_v2(header).next
+    while offset:
+        file.seek(offset)
         directory = TiffImagePlugin.ImageFileDirectory_v2(header)
         directory.load(file)
         yield directory
-        place = directory.next
+        offset = directory.next
 
 
 def _open(source: str | Path | bytes | bytearray, stack: ExitStack, page: int | None) -> Any:
