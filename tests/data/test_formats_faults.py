@@ -125,11 +125,11 @@ COCO_FAULTS = {
     ),
     "polygon of 1.5 points": (
         lambda content: content["annotations"][2].update(segmentation=[[1, 2, 3]]),
-        r"annotations\[2\]: segmentation is",
+        r"annotations\[2\] \(id 2\): segmentation is",
     ),
     "polygon of 1.5 points with an area": (
         lambda content: content["annotations"][2].update(segmentation=[[1, 2, 3]], area=9),
-        r"a\.json' annotations\[2\]: segmentation is",
+        r"a\.json' annotations\[2\] \(id 2\): segmentation is",
     ),
     "image without an id": (
         lambda content: content["images"][0].pop("id"),
