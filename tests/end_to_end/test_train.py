@@ -246,7 +246,7 @@ def test_under_slurm_a_signal_interrupts_and_a_foreign_checkpoint_is_not_read(
         return False
 
     config = compose(at(tmp_path, "hp.num_epochs=3")).config
-    with pytest.raises(Interrupted, match="Go on from its last checkpoint"):
+    with pytest.raises(Interrupted, match="Continue from its last checkpoint"):
         fit(config, hooks=RunHooks(on_epoch=preempt))
     assert sorted(Path.cwd().glob("*.ckpt")) == [foreign.absolute()]
     assert not list((tmp_path / "runs").rglob("hpc_ckpt*"))

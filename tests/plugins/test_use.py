@@ -93,7 +93,8 @@ def test_a_part_without_its_plugin_is_explained():
     ],
 )
 def test_an_architecture_with_the_wrong_output_is_refused(write_plugin, body, message):
-    text = f"from torch import nn\n@segtune.register('architecture', 'Net')\ndef net(num_classes):\n    {body}"
+    head = "from torch import nn\n@segtune.register('architecture', 'Net')\ndef net(num_classes):\n"
+    text = f"{head}    {body}"
     load_plugins([str(write_plugin(text))])
     with pytest.raises(ConfigError, match=message):
         build({"architecture": "Net"}, 4)

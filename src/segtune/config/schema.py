@@ -299,8 +299,8 @@ class RunConfig(Settings):
         template: architecture with its declared hyperparameters; template=NAME chooses one.
         hp: hyperparameters of the template; segtune templates NAME shows them.
         resume: id of the run to continue from its last checkpoint.
-        plugins: part -> name, version, sha256 and source of the plugin that gave it. segtune records
-            it; nothing is loaded from it.
+        plugins: part -> name, version, sha256 and source of the plugin that gave it. segtune
+            records it; nothing is loaded from it.
     """
 
     kind: Literal["segmenter", "labeler"] = "segmenter"
