@@ -249,5 +249,5 @@ def test_classes_that_other_areas_cover_are_told_with_the_order_that_shows_them(
     lines: list[str] = []
     import_dataset(tmp_path / "set", tmp_path / "out", say=lines.append)
     (note,) = [line for line in lines if "painted over" in line]
-    assert "100% of 'small' (annotations.order=auto)" in note
-    assert "annotations.order=largest_first hides at most 8% of a class" in note
+    assert "100% of 'small' (dataset.annotations.order=auto)" in note
+    assert "dataset.annotations.order=largest_first hides at most 8% of a class" in note

@@ -10,9 +10,9 @@ from segtune.api.datasets import check
 from segtune.api.importing import import_dataset
 from segtune.data.formats.areas import Annotations, draw_areas
 from segtune.data.formats.faults import LeftOut, refuse_bad_shapes
+from segtune.data.reading.images import read_mask
 from segtune.errors import DataError
 from tests.data.annotation_sets import H, W
-from tests.data.imports import mask_of
 from tests.data.polygon_sets import annotations_of
 from tests.data.shape_sets import SHAPE_SETS
 
@@ -67,7 +67,8 @@ def test_the_count_and_the_first_bad_shapes_are_told_by_import_and_check(tmp_pat
     assert note in checked.audit.notes
     assert f"note: {note}" in checked.lines()
     assert "annotations[0] (id 100)" in (tmp_path / "page" / "index.html").read_text()
-    assert (mask_of(tmp_path / "out", "train/day") == 1).sum() == 0  # no car is left there
+    (mask,) = (tmp_path / "out" / "masks").rglob("day.png")
+    assert (read_mask(mask) == 1).sum() == 0  # no car is left there
 
 
 @pytest.mark.parametrize(
