@@ -139,7 +139,7 @@ def _failure(title: str, error: BaseException, places: Sequence[str]) -> BaseExc
         where = f" ({error.filename}, line {error.lineno})"
     else:
         frames = traceback.extract_tb(error.__traceback__)
-        inside = [f for f in frames if any(f.filename.startswith(place) for place in places)]
+        inside = [frame for frame in frames if frame.filename.startswith(tuple(places))]
         if inside:
             where = f" ({inside[-1].filename}, line {inside[-1].lineno})"
     if isinstance(error, ConfigError):
