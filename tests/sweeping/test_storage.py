@@ -48,10 +48,11 @@ def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path):
         """
         import os, sys
         from pathlib import Path
-        from segtune.sweeping.engine.storage import _KernelLock, open_storage
+        from segtune.sweeping.engine.locks import ProcessLock
+        from segtune.sweeping.engine.storage import open_storage
         storage = open_storage(Path(sys.argv[1]), None, "t")
         with storage.exclusive():
-            _KernelLock(Path(sys.argv[1]) / "journal.lock").acquire()
+            ProcessLock(Path(sys.argv[1]) / "journal.lock").acquire()
             os.kill(os.getpid(), 9)
         """
     )

@@ -5,9 +5,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from segtune.runtime.atomic import atomic_file
+from segtune.sweeping.engine.locks import ProcessLock
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def repair_journal(damage: Damage) -> Path:
     trials, so the later lines are dropped as well.
     """
     copy = damage.path.with_name(f"{damage.path.name}.damaged")
-    with FileLock(damage.path.with_suffix(".lock")):
+    with ProcessLock(damage.path.with_suffix(".lock")):
         shutil.copyfile(damage.path, copy)
         lines = damage.path.read_bytes().split(b"\n")[: damage.line - 1]
         with atomic_file(damage.path) as unfinished:

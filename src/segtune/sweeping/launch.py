@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from segtune.config.commands import command, in_folder
 from segtune.config.compose import compose
 from segtune.config.schema import TrackingConfig
@@ -17,6 +15,7 @@ from segtune.errors import ConfigError, Interrupted, PartialError, SegtuneError
 from segtune.plugins.loading import needed_plugins
 from segtune.runtime.log import Log, silent
 from segtune.runtime.processors import available_processors
+from segtune.sweeping.engine.locks import ProcessLock
 from segtune.sweeping.engine.records import FOLDER, Counts
 from segtune.sweeping.engine.storage import without_password
 from segtune.sweeping.engine.study import SweepStudy
@@ -213,7 +212,7 @@ def _first_line(spec: SweepSpec, counts: Counts) -> str:
 def _parent_run(store: Store, study: SweepStudy[SweepSpec], space: Space) -> str:
     """Return the id of the run that stands for the sweep; the first launcher creates it."""
     spec = study.spec
-    with FileLock(study.folder / "parent.lock"):
+    with ProcessLock(study.folder / "parent.lock"):
         existing = sweep_parent(store, spec.name, study.id)
         if existing:
             return existing

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import IO, Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
-from filelock import FileLock
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 
 from segtune.errors import ConfigError, StorageError
 from segtune.runtime.retry import with_backoff
+from segtune.sweeping.engine.locks import ProcessLock
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class StudyStorage:
     Attributes:
         exclusive: returns a lock over all processes that use the study. The lock of a process
             that dies is released.
-        now: returns the seconds of the clock that all leases are compared with.
+        now: returns the seconds of the clock by which the time of a budget is counted.
     """
 
     optuna: BaseStorage
@@ -88,31 +88,15 @@ def _journal(folder: Path) -> StudyStorage:
         ) from None
     except (ValueError, KeyError) as error:
         raise StorageError(f"the study '{path}' cannot be read: {error}.") from None
-    return StudyStorage(_patient(storage), lambda: FileLock(folder / "claim.lock"), time.time)
-
-
-class _KernelLock:
-    """A lock that the kernel releases when its holder is killed.
-
-    Optuna's own lock stays for another 30 seconds.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._lock = FileLock(path)
-
-    def acquire(self) -> bool:
-        self._lock.acquire()
-        return True
-
-    def release(self) -> None:
-        self._lock.release()
+    return StudyStorage(_patient(storage), lambda: ProcessLock(folder / "claim.lock"), time.time)
 
 
 class _JournalFile(JournalFileBackend):
     """Optuna's journal with atomic appends: an incomplete line would make the file unreadable."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.lock = path, _KernelLock(path.with_suffix(".lock"))
+        # Optuna's own lock stays for another 30 seconds when its holder is killed
+        self.path, self.lock = path, ProcessLock(path.with_suffix(".lock"))
         lock: Any = self.lock
         super().__init__(str(path), lock_obj=lock)
 
