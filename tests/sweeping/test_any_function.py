@@ -223,3 +223,21 @@ def test_another_space_in_the_same_folder_is_refused(tmp_path):
 def test_a_wrong_search_is_refused_before_it_starts(space, options, message, tmp_path):
     with pytest.raises(ConfigError, match=message):
         search(tmp_path / "s", square, space, **options)
+
+
+@pytest.mark.services
+def test_two_processes_share_a_study_in_postgresql(postgresql, tmp_path):
+    code = (
+        "import os, sys, signal; from segtune import sweeping;"
+        "f = lambda t: os.kill(os.getpid(), 9) if t.number == 1 and not t.resumed and not"
+        " (t.checkpoint / 'a').touch() else t.params['x'] ** 2;"
+        "s = sweeping.SearchSettings(folder=sys.argv[1], n_trials=12, storage=sys.argv[2]);"
+        "sweeping.run(f, {'x': {'min': -5.0, 'max': 5.0}}, s)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path), postgresql]
+    processes = [subprocess.Popen(command) for _ in range(2)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    result, _ = search(tmp_path, square, n_trials=12, storage=postgresql, pruner="median")
+    assert result.counts.finished == 12 and len({t.overrides for t in result.trials}) == 12
+    assert [trial.number for trial in result.trials] == list(range(12))
+    assert not (tmp_path / "journal.log").exists()
