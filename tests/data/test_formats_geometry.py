@@ -9,11 +9,12 @@ import pytest
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
+from segtune.api.importing import import_dataset
 from segtune.data.formats import shapes
 from segtune.data.formats.areas import draw_areas
 from segtune.data.formats.run_lengths import decode_brush, decode_coco, fill_runs
 from segtune.errors import DataError
-from tests.data.annotation_sets import H, W, encode_brush, save_photos
+from tests.data.annotation_sets import H, W, coco_content, encode_brush, save_photos
 from tests.data.polygon_sets import (
     GOOD,
     POLYGON_SETS,
@@ -65,6 +66,25 @@ def test_cvats_points_are_pairs_of_numbers(tmp_path, points):
     file.write_text(re.sub(r'points="[^"]*"', f'points="{points}"', file.read_text(), count=1))
     with pytest.raises(DataError, match=r"shape 0 \(polygon\): "):
         annotations_of(root)
+
+
+@pytest.mark.parametrize("name", POLYGON_SETS)
+@pytest.mark.parametrize("place", ["shares", "outside"])
+def test_a_polygon_of_no_pixels_is_told(tmp_path, name, place):
+    points = [0.2, 0.2, 0.8, 0.2, 0.8, 0.8] if place == "shares" else [900, 9, 950, 9, 950, 40]
+    root = polygon_set(tmp_path / "set", name, points)
+    lines: list[str] = []
+    import_dataset(root, tmp_path / "out", say=lines.append)
+    assert any("1 of 2 shapes cover one pixel or none" in line for line in lines)
+
+
+def test_a_set_of_shares_is_refused(tmp_path):
+    content = coco_content(tmp_path)
+    for row in content["annotations"]:
+        row["segmentation"] = [[0.2, 0.2, 0.6, 0.2, 0.6, 0.6]]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"all 8 shapes cover one pixel or none.*0\.\.1"):
+        import_dataset(tmp_path, tmp_path / "out")
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -133,7 +133,7 @@ def draw_areas(
     """Draw each area on an image of a size (height, width).
 
     Args:
-        left_out: takes the shapes that do not fit the image.
+        left_out: takes the shapes that do not fit the image, and notes those of one pixel or none.
 
     Raises:
         DataError: a shape does not fit the image, and `left_out` is not given.
@@ -141,8 +141,12 @@ def draw_areas(
     drawn = []
     guard = reading if left_out is None else left_out.bad_shape
     for area in areas:
-        with guard(area.where or f"an area of '{area.concept}'"):
-            drawn.append((area, area.draw(*size)))
+        where = area.where or f"an area of '{area.concept}'"
+        with guard(where):
+            bits = area.draw(*size)
+            drawn.append((area, bits))
+            if left_out is not None and np.count_nonzero(bits) <= 1:
+                left_out.specks.append(where)
     return drawn
 
 

@@ -28,7 +28,7 @@ from segtune.data.formats.areas import (
     LabelledImage,
     annotation_options,
 )
-from segtune.data.formats.faults import bad_shapes_note, refuse_bad_shapes
+from segtune.data.formats.faults import bad_shapes_note, refuse_bad_shapes, specks_note
 from segtune.data.formats.image_writer import UNDIVIDED, ImageWriter, save_mask
 from segtune.data.formats.overlaps import no_pixels, overlap_note
 from segtune.data.reading.images import read_mask
@@ -156,7 +156,7 @@ def _write_images(
     total, tolerance = annotations.num_shapes, writer.config.tolerance
     presence = np.zeros((len(images), len(writer.classes)), bool)
     hidden = no_pixels(len(writer.classes))
-    bad_shapes = list(annotations.bad_shapes)
+    bad_shapes, specks = list(annotations.bad_shapes), list[str]()
     looked_at = set(range(0, len(images), 1 + len(images) // _OVERLAP_SAMPLE))
     jobs = [(image, index in looked_at) for index, image in enumerate(images)]
     with ProgressReporter(say) as progress, ThreadPoolExecutor(available_processors()) as pool:
@@ -164,11 +164,13 @@ def _write_images(
             presence[index] = image.shown
             hidden += image.hidden
             bad_shapes += image.bad_shapes
+            specks += image.specks
             refuse_bad_shapes(bad_shapes, total, tolerance)
             if (index + 1) % _REPORT_EVERY == 0:
                 progress("images converted", index + 1, len(images))
     order = annotation_options(writer.config).order
     notes = [*annotations.notes, *bad_shapes_note(bad_shapes, total, tolerance)]
+    notes += specks_note(specks, total)
     return presence, [*notes, *overlap_note(hidden, annotations.classes, order)]
 
 

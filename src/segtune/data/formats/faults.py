@@ -32,11 +32,13 @@ class LeftOut:
 
     Attributes:
         bad_shapes: the message on each shape that cannot be read.
+        specks: the place of each shape that covers one pixel or none.
     """
 
     def __init__(self) -> None:
         self._places: dict[str, list[str]] = {}
         self.bad_shapes: list[str] = []
+        self.specks: list[str] = []
 
     @contextmanager
     def bad_shape(self, where: str) -> Iterator[None]:
@@ -96,3 +98,20 @@ def bad_shapes_note(bad_shapes: Sequence[str], total: int, tolerance: float) -> 
         f"{len(bad_shapes):,} of {total:,} shapes cannot be read and were left out "
         f"(dataset.tolerance={tolerance:g}): {' '.join(bad_shapes[:_EXAMPLES])}{more}"
     ]
+
+
+def specks_note(specks: Sequence[str], total: int) -> list[str]:
+    """The note on shapes of one pixel or none; empty if there are none.
+
+    Raises:
+        DataError: no shape is larger.
+    """
+    if not specks:
+        return []
+    places = ", ".join(specks[:_EXAMPLES]) + (", …" if len(specks) > _EXAMPLES else "")
+    if len(specks) == total:
+        raise DataError(
+            f"all {total:,} shapes cover one pixel or none: {places}. Are their points shares of "
+            "the image's size (0..1)? Pixels are expected. Export them in pixels."
+        )
+    return [f"{len(specks):,} of {total:,} shapes cover one pixel or none: {places}"]

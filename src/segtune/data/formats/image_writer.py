@@ -36,11 +36,13 @@ class Written:
         shown: which classes it shows, (C,).
         hidden: how many pixels are hidden.
         bad_shapes: the message on each shape that was left out.
+        specks: the place of each shape that covers one pixel or none.
     """
 
     shown: NDArray[np.bool_]
     hidden: Counts
     bad_shapes: Sequence[str]
+    specks: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class ImageWriter:
         if finer is not None and self.has_finer:
             save_mask(self.folder / "finer" / split / f"{image.name}.png", finer)
         shown = np.bincount(mask.ravel(), minlength=256)[: len(self.classes)] > 0
-        return Written(shown, hidden, left_out.bad_shapes)
+        return Written(shown, hidden, left_out.bad_shapes, left_out.specks)
 
     def _masks(
         self, image: LabelledImage, data: bytes | None, with_overlaps: bool, left_out: LeftOut
