@@ -73,14 +73,18 @@ class DownloadConfig(Settings):
     """The source of a public dataset, and the content that must arrive.
 
     Attributes:
-        url: address of the archive.
-        paths: folder inside the archive -> folder under the dataset's root.
+        url: address of the archive, http:// or https://.
+        paths: folder inside the archive -> folder under the dataset's root. Both are relative.
         fingerprints: split -> sha256 of its files' names and bytes; other splits are not checked.
+        sha256: of the archive. This or a fingerprint is required.
+        max_gb: largest size of the archive, and of its wanted files together, in GB.
     """
 
     url: str
     paths: dict[str, str]
     fingerprints: dict[str, str] = {}
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    max_gb: Annotated[float, Field(gt=0)] = 20.0
 
 
 class SplitsConfig(Settings):

@@ -1,11 +1,13 @@
 """Unpack untrusted archives: only plain files, and only inside the folder."""
 
+import math
 import shutil
 import stat
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -17,6 +19,8 @@ ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".ta
 _OTHER_ARCHIVES = (".rar", ".7z", ".gz", ".bz2", ".xz", ".zst", ".lz4", ".cab", ".iso", ".dmg")
 _UTF_8_NAMES = 0x800  # flag of a zip's member
 _ENCRYPTED = 0x1
+_MAX_RATIO, _ALWAYS_ALLOWED = 100, 200_000_000  # size of the files by that of the archive; bytes
+_MAX_MEMBERS = 5_000_000
 _FAULTS = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -56,23 +60,27 @@ def unpack(
     folder: Path,
     name: str = "",
     is_wanted: Callable[[str], bool] = lambda member: True,
+    max_bytes: float = math.inf,
 ) -> None:
     """Unpack a zip or tar into an empty folder.
 
     Args:
         name: the archive's name in messages, if it is not its path.
         is_wanted: which members to unpack; the others are not checked.
+        max_bytes: size of all unpacked files together.
 
     Raises:
         DataError: the file is no archive, or damaged; or a member is absolute, climbs out with
-            `..`, or is a link or a device: then nothing is unpacked.
+            `..`, or is a link or a device; or its files are larger than `max_bytes`, than the free
+            space, or 100 times the archive: then nothing is unpacked.
     """
     name = name or str(archive)
+    check_size = partial(_check_size, archive, folder, name, max_bytes)
     try:
         if zipfile.is_zipfile(archive):
-            _unpack_zip(archive, folder, name, is_wanted)
+            _unpack_zip(archive, folder, name, is_wanted, check_size)
         else:
-            _unpack_tar(archive, folder, name, is_wanted)
+            _unpack_tar(archive, folder, name, is_wanted, check_size)
     except UnicodeDecodeError:
         raise DataError(
             f"'{name}' names its files in an encoding that it does not state. Unpack it, and give "
@@ -83,7 +91,35 @@ def unpack(
         raise DataError(f"'{name}' is no archive that can be unpacked whole ({fault}).") from None
 
 
-def _unpack_zip(archive: Path, folder: Path, name: str, is_wanted: Callable[[str], bool]) -> None:
+def _check_size(
+    archive: Path, folder: Path, name: str, max_bytes: float, sizes: Sequence[int]
+) -> None:
+    """Refuse files that would fill the disk; a small archive can hold gigabytes of zeros."""
+    total, packed = sum(sizes), archive.stat().st_size
+    free = shutil.disk_usage(folder.parent).free
+    fault = ""
+    if total > max_bytes:
+        fault = f"the limit is {max_bytes / 1e6:,.0f} MB"
+    elif total > free:
+        fault = f"only {free / 1e6:,.0f} MB are free"
+    elif total > _ALWAYS_ALLOWED and total > _MAX_RATIO * packed:
+        fault = f"that is more than {_MAX_RATIO} times its own {packed / 1e6:,.1f} MB"
+    elif len(sizes) > _MAX_MEMBERS:
+        fault = f"and {len(sizes):,} files; at most {_MAX_MEMBERS:,} are read"
+    if fault:
+        raise DataError(
+            f"'{name}' unpacks to {total / 1e6:,.0f} MB: {fault}. Nothing was unpacked. If you "
+            "trust it, unpack it yourself, and give the folder."
+        )
+
+
+def _unpack_zip(
+    archive: Path,
+    folder: Path,
+    name: str,
+    is_wanted: Callable[[str], bool],
+    check_size: Callable[[Sequence[int]], None],
+) -> None:
     with zipfile.ZipFile(archive) as packed:
         members = [(m, _zip_name(m)) for m in packed.infolist()]
         members = [(member, path) for member, path in members if is_wanted(path)]
@@ -91,6 +127,7 @@ def _unpack_zip(archive: Path, folder: Path, name: str, is_wanted: Callable[[str
             raise DataError(f"'{name}' needs a password. Unpack it, and give the folder.")
         for member, path in members:
             _check(name, path, is_special=stat.S_ISLNK(member.external_attr >> 16))
+        check_size([member.file_size for member, _ in members])
         for member, path in members:
             if not path.endswith("/"):
                 with packed.open(member) as content:
@@ -109,9 +146,21 @@ def _zip_name(member: zipfile.ZipInfo) -> str:
     return path.replace("\\", "/")
 
 
-def _unpack_tar(archive: Path, folder: Path, name: str, is_wanted: Callable[[str], bool]) -> None:
+def _unpack_tar(
+    archive: Path,
+    folder: Path,
+    name: str,
+    is_wanted: Callable[[str], bool],
+    check_size: Callable[[Sequence[int]], None],
+) -> None:
     with tarfile.open(archive) as packed:
-        members = [m for m in packed.getmembers() if is_wanted(m.name)]
+        members = []
+        for member in packed:  # one by one: the list itself may be the bomb
+            if is_wanted(member.name):
+                members.append(member)
+            if len(members) > _MAX_MEMBERS:
+                break
+        check_size([member.size for member in members])
         for member in members:
             _check(name, member.name, is_special=not (member.isfile() or member.isdir()))
         for member in members:

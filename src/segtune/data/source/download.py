@@ -6,7 +6,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
 from segtune.config.dataset_schema import DownloadConfig
 from segtune.data.source.archives import unpack
@@ -18,23 +19,32 @@ from segtune.runtime.log import Log
 def download(name: str, config: DownloadConfig, root: Path, say: Log) -> None:
     """Download the archive, keep the folders named in `paths`, and verify their content.
 
+    The config may come from somebody else: it can only write new files inside the root.
+
     Raises:
-        DataError: the archive cannot be downloaded, is not safe, or has unexpected content.
+        DataError: the config or the archive is not safe, the archive cannot be downloaded, or has
+            unexpected content.
     """
+    _check(name, config)
+    limit = int(config.max_gb * 1e9)
 
     def build(folder: Path) -> None:
         archive, unpacked = folder / "archive.zip", folder / ".unpacked"
         say(f"downloading {config.url}")
         try:
-            with urllib.request.urlopen(config.url, timeout=60) as reply, archive.open("wb") as out:
-                shutil.copyfileobj(reply, out)
+            digest = _fetch(config.url, archive, limit)
         except (urllib.error.URLError, OSError) as error:
             raise DataError(
                 f"dataset '{name}': dataset.root '{root}' does not exist, and {config.url} cannot "
                 f"be fetched ({error}). Put the data there by hand, or set dataset.root (or "
                 "SEGTUNE_DATA) to where it is."
             ) from None
-        unpack(archive, unpacked, config.url, lambda member: _is_wanted(member, config))
+        if config.sha256 is not None and digest != config.sha256:
+            raise DataError(
+                f"dataset '{name}': {config.url} has the sha256 {digest}, expected "
+                f"{config.sha256}: the source has changed. Nothing was kept."
+            )
+        unpack(archive, unpacked, config.url, lambda member: _is_wanted(member, config), limit)
         archive.unlink()
         for inside, target in config.paths.items():
             for top in unpacked.rglob(inside):
@@ -43,6 +53,63 @@ def download(name: str, config: DownloadConfig, root: Path, say: Log) -> None:
         _verify(name, config, folder)
 
     build_folder(root, build)
+
+
+def _check(name: str, config: DownloadConfig) -> None:
+    """Refuse a config that could read or write anything outside the dataset's root.
+
+    Raises:
+        DataError: names the key and the value.
+    """
+    fault = ""
+    if urlsplit(config.url).scheme not in ("http", "https"):
+        fault = f"url='{config.url}' is no address of a web server; http:// and https:// are"
+    for inside, target in config.paths.items():
+        for path in (inside, target):
+            if not _is_inside(path):
+                fault = f"paths names '{path}'; only relative folders without `..` are"
+    if not config.fingerprints and config.sha256 is None:
+        fault = "neither sha256 nor fingerprints say which content is expected; one of them is"
+    if fault:
+        raise DataError(
+            f"dataset '{name}': dataset.download.{fault} allowed. Nothing was downloaded. Correct "
+            "the dataset's file, or put the data into dataset.root by hand."
+        )
+
+
+def _is_inside(path: str) -> bool:
+    """Whether a path names a folder below another one; the characters of patterns are refused."""
+    parts = PurePosixPath(path).parts
+    is_plain = not set("\\*?[]:") & set(path)
+    return is_plain and bool(parts) and not path.startswith("/") and ".." not in parts
+
+
+def _fetch(url: str, target: Path, limit: int) -> str:
+    """Write a file of a web server; return its sha256.
+
+    Raises:
+        OSError: it cannot be fetched, or is larger than `limit` bytes.
+    """
+    opener = urllib.request.OpenerDirector()  # knows neither file:// nor ftp://, also after a move
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPRedirectHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPErrorProcessor,
+        urllib.request.UnknownHandler,
+    ):
+        opener.add_handler(handler())
+    total, digest = 0, hashlib.sha256()
+    with opener.open(url, timeout=60) as reply, target.open("wb") as file:
+        while block := reply.read(1 << 20):
+            total += len(block)
+            if total > limit:
+                raise OSError(f"it has more than {limit / 1e9:g} GB, see dataset.download.max_gb")
+            digest.update(block)
+            file.write(block)
+    return digest.hexdigest()
 
 
 def _is_wanted(member: str, config: DownloadConfig) -> bool:
