@@ -49,6 +49,7 @@ def _first_bytes(path: Path) -> bytes:
 
 def _check_root_file(path: Path) -> None:
     data = read_yaml(path)
+    _refuse_searchpath(path, data)
     groups: set[str] = set()
     for entry in data.get("defaults") or []:
         if isinstance(entry, dict):
@@ -66,6 +67,22 @@ def _check_root_file(path: Path) -> None:
         "another project, set SEGTUNE_CONF=FOLDER to your segtune configs, or SEGTUNE_CONF= "
         f"(empty) for none. If it is yours, give it all groups of {shipped('conf')}/config.yaml."
     )
+
+
+def _refuse_searchpath(path: Path, data: dict[str, Any]) -> None:
+    """Refuse more folders of configs: a package among them would be imported, which runs its code.
+
+    Raises:
+        ConfigError: the file extends Hydra's search path.
+    """
+    hydra = data.get("hydra")
+    if any(str(key).startswith("hydra.") for key in data) or (
+        isinstance(hydra, dict) and "searchpath" in hydra
+    ):
+        raise ConfigError(
+            f"{path}: hydra.searchpath is not allowed in a conf folder. Put the files into this "
+            "folder, or set SEGTUNE_CONF=FOLDER to the folder that holds them."
+        )
 
 
 def _group_name(entry: str) -> str:

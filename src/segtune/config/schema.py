@@ -238,6 +238,8 @@ class TrackingConfig(Settings):
         uri: address of an MLflow server, in place of the sqlite file under root.
         overlays: number of validation images that are drawn with their prediction after a run.
         system_metrics: log the load of CPU, memory, disk and GPU every ten seconds of a training.
+        git_diff: record the uncommitted changes of tracked files with each run. Untracked files
+            are never recorded.
     """
 
     root: FilePath = ROOT
@@ -245,6 +247,7 @@ class TrackingConfig(Settings):
     experiment: Annotated[str, Field(min_length=1)] = EXPERIMENT
     overlays: Annotated[int, Field(ge=0, le=64)] = 6
     system_metrics: bool = False
+    git_diff: bool = True
 
 
 class GateConfig(Settings):

@@ -103,7 +103,8 @@ def _create_run(
     store: Store, components: RunComponents, request: RunRequest, locks: ExitStack
 ) -> RunWriter:
     """Create a run, lock its folder, and record config, classes, environment and Git state."""
-    config, git = components.config, git_state()
+    config = components.config
+    git = git_state(config.tracking.git_diff)
     writer = RunWriter.create(
         store,
         request.name or f"{config.template['name']}-{config.dataset.name}",
@@ -119,7 +120,7 @@ def _create_run(
     writer.data("classes.json", components.classes.to_json())
     machine = {"threads": torch.get_num_threads(), "device": device_name(components.device)}
     writer.data("environment.json", environment() | machine)
-    if git:
+    if "diff" in git:
         writer.text("git.diff", f"# commit {git['commit']}\n{git['diff']}")
     return writer
 
@@ -134,5 +135,6 @@ def _tags(components: RunComponents, git: Mapping[str, str] | None) -> dict[str,
     }
     if git:
         tags["mlflow.source.git.commit"] = git["commit"]
+    if git and "diff" in git:
         tags["segtune.git.dirty"] = str(bool(git["diff"])).lower()
     return tags
