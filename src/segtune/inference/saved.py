@@ -10,7 +10,8 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from segtune.errors import DataError
+from segtune.errors import DataError, SegtuneError
+from segtune.inference.description import check_description
 from segtune.models.folder import read_folder, write_folder
 from segtune.models.preprocessing import Preprocessing
 from segtune.plugins.recorded import require_plugins
@@ -89,17 +90,19 @@ class FolderModel(ABC):
             if saved.kind == "labeler" and cls.KIND == "segmenter":
                 hint = " Use it in a workflow (conf/workflow/)."
             raise DataError(f"'{saved.name}' is a {saved.kind}, not a {cls.KIND}.{hint}")
+        check_description(cls.KIND, saved.info, saved.tensors, saved.name)
         require_plugins(
             saved.info.get("plugins", {}), f"{cls.KIND} '{saved.name}'", groups=("architecture",)
         )
         torch.empty(0, device=default_device(device))  # a missing GPU is no fault of the folder
         try:
             return cls._build(saved, device)
-        except torch.OutOfMemoryError:
+        except (SegtuneError, torch.OutOfMemoryError):
             raise
-        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        except Exception as error:  # a wrong description raises errors of any type
             raise DataError(
-                f"{cls.KIND} '{saved.name}': the description does not fit the weights ({error})."
+                f"{cls.KIND} '{saved.name}': the description does not fit the weights "
+                f"({type(error).__name__}: {error})."
             ) from None
 
     def save(self, folder: Path) -> str:

@@ -6,10 +6,13 @@ byte, a missing file or an additional file is refused.
 
 import hashlib
 import json
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -19,6 +22,7 @@ from segtune.runtime.atomic import atomic_folder
 
 WEIGHTS, DESCRIPTION, MANIFEST = "model.safetensors", "segmenter.json", "manifest.json"
 SCHEMA_VERSION = 1
+_LARGEST_JSON = 1 << 26  # bytes
 
 
 def write_folder(
@@ -61,30 +65,50 @@ def read_folder(
             added.
     """
     manifest = _read_json(folder / MANIFEST)
+    _check_version(folder, manifest, MANIFEST)
     if manifest_hash and file_hash(folder / MANIFEST) != manifest_hash:
         raise DataError(
             f"segmenter '{folder}': {MANIFEST} is not the one that was registered. Register the "
             "segmenter again."
         )
-    version = manifest.get("schema_version")
+    _check_files(folder, manifest.get("sha256"))
+    description = _read_json(folder / DESCRIPTION)
+    _check_version(folder, description, DESCRIPTION)
+    try:
+        tensors = load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+        raise DataError(f"segmenter '{folder}': {WEIGHTS} cannot be read: {error}") from None
+    broken = [name for name, tensor in tensors.items() if not _is_finite(tensor)]
+    if broken:
+        raise DataError(
+            f"segmenter '{folder}': {len(broken)} of {len(tensors)} tensors hold NaN or infinity, "
+            f"as '{broken[0]}', so it cannot answer; it is not loaded. Train it again."
+        )
+    return description, tensors
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+
+
+def _check_version(folder: Path, content: Mapping[str, Any], name: str) -> None:
+    """Raise DataError for a file of another version of the format."""
+    version = content.get("schema_version")
     if version != SCHEMA_VERSION:
         raise DataError(
-            f"segmenter '{folder}' has schema version {version!r}; this segtune reads "
+            f"segmenter '{folder}': {name} has schema version {version!r}; this segtune reads "
             f"{SCHEMA_VERSION}. Install the segtune that wrote it."
         )
-    _check_files(folder, manifest.get("sha256") or {})
-    try:
-        return _read_json(folder / DESCRIPTION), load_file(folder / WEIGHTS)
-    except SafetensorError as error:
-        raise DataError(f"segmenter '{folder}': {WEIGHTS} cannot be read: {error}") from None
 
 
-def _check_files(folder: Path, hashes: Mapping[str, str]) -> None:
+def _check_files(folder: Path, hashes: Any) -> None:
     """Check that a folder holds the files of its manifest, unchanged, and no others.
 
     Raises:
         DataError: it does not.
     """
+    if not isinstance(hashes, dict):
+        raise DataError(f"segmenter '{folder}': {MANIFEST} names no files with their sha256.")
     names = {p.name for p in folder.iterdir()} - {MANIFEST}
     additional = sorted(names - set(hashes))
     missing = sorted({*hashes, WEIGHTS, DESCRIPTION} - names)
@@ -99,11 +123,27 @@ def _check_files(folder: Path, hashes: Mapping[str, str]) -> None:
             f"{DESCRIPTION}, {MANIFEST}."
         )
     for name, digest in hashes.items():
-        if file_hash(folder / name) != digest:
+        if _hash_of_regular(folder / name) != digest:
             raise DataError(
                 f"segmenter '{folder}': {name} was changed after it was saved (sha256 differs); it "
                 "is not loaded."
             )
+
+
+def _hash_of_regular(path: Path) -> str:
+    """Return the sha256 of a file.
+
+    Raises:
+        DataError: it is a folder, pipe or device, which may never end, or cannot be read.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise DataError(
+                f"segmenter '{path.parent}': {path.name} is no regular file; it is not loaded."
+            )
+        return file_hash(path)
+    except OSError as error:
+        raise DataError(f"segmenter '{path.parent}': {path.name} cannot be read: {error}") from None
 
 
 def is_segmenter(folder: Path) -> bool:
@@ -127,8 +167,11 @@ def state_hash(module: nn.Module) -> str:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
+        facts = os.stat(path)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > _LARGEST_JSON:
+            raise ValueError("no regular file, or larger than 64 MB")
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"'{path.parent}' is not a segmenter: {path.name} cannot be read ({error})."
         ) from None
