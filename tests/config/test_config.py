@@ -206,3 +206,27 @@ def test_a_broken_file_of_the_user_is_named(content, message, tmp_path):
     (tmp_path / "conf" / "loss" / "mine.yaml").write_bytes(content)
     with pytest.raises(ConfigError, match=message):
         compose(["loss=mine"])
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["${oc.env:AWS_SECRET_ACCESS_KEY}", "x/${oc.env:MY_TOKEN,none}", "${oc.env:${name}}"],
+)
+@pytest.mark.parametrize("group", ["tracking", "dataset"])
+def test_a_conf_folder_reads_no_secret_of_the_environment(group, value, tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
+    key = {"tracking": "experiment", "dataset": "name"}[group]
+    (tmp_path / "conf" / group).mkdir(parents=True)
+    (tmp_path / "conf" / group / "mine.yaml").write_text(f"{key}: {value}\n")
+    with pytest.raises(ConfigError, match=f"{group}.{key} .* environment variable") as error:
+        compose([f"{group}=mine"])
+    assert "hidden" not in str(error.value)
+
+
+def test_a_conf_folder_adds_no_package_to_the_search_path(tmp_path):
+    (tmp_path / "conf").mkdir()
+    root = (shipped("conf") / "config.yaml").read_text()
+    text = root + "\nhydra:\n  searchpath: ['pkg://evil']\n"
+    (tmp_path / "conf" / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"hydra\.searchpath is not allowed"):
+        compose()

@@ -14,6 +14,7 @@ import yaml
 
 from segtune.config.conf_files import check_user_conf, read_yaml
 from segtune.config.conf_folders import conf_dirs
+from segtune.config.environment import refuse_secrets
 from segtune.config.keys import GROUPS, flatten
 from segtune.config.renamed import (
     announce,
@@ -37,6 +38,7 @@ def compose_groups(overrides: tuple[str, ...]) -> tuple[dict[str, Any], dict[str
         ConfigError: a file that Hydra cannot read or compose.
     """
     values, choices = _hydra_compose(overrides, _conf_state())
+    refuse_secrets(values, " and ".join(str(folder) for folder in conf_dirs()))
     announce(old_keys(values))
     return current_references(current_tree(values)), dict(choices)
 

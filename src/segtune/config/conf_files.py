@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from segtune.config.conf_folders import conf_dirs, shipped
+from segtune.config.environment import refuse_secrets
 from segtune.config.keys import GROUPS, parse_settings
 from segtune.config.plugin_templates import plugin_templates
 from segtune.config.renamed import announce, current_tree, old_keys
@@ -162,7 +163,9 @@ def load_member(
     path = member_file(group, name)
     words = [w for w in assignments(model, overrides, prefix=group) if w.path]
     try:
-        values = OmegaConf.create(_current_member(group, path))
+        content = _current_member(group, path)
+        refuse_secrets(content, str(path))
+        values = OmegaConf.create(content)
         for word in words:  # keys may go through lists: edits.0.camera.height
             assign(values, word)
         return typing.cast(dict[str, Any], OmegaConf.to_container(values, resolve=True))

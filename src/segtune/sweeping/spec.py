@@ -11,6 +11,7 @@ from segtune.config.commands import command
 from segtune.config.conf_files import read_yaml
 from segtune.config.conf_folders import shipped
 from segtune.config.dataset_schema import Count, Settings
+from segtune.config.environment import refuse_secrets
 from segtune.config.keys import parse_settings
 from segtune.config.renamed import announce, keys_of
 from segtune.config.schema import Positive, TrackingConfig
@@ -197,6 +198,7 @@ def load_spec(name: str, overrides: Sequence[str] = ()) -> SweepSpec:
     """
     path = find_sweep(name)
     data: dict[str, Any] = {"name": path.stem, **read_yaml(path)}
+    refuse_secrets(data, str(path))
     of_sweep = [o for o in overrides if split_word(o).path[0] == "sweep"]
     of_trials = [o for o in overrides if o not in of_sweep]
     data = _with_overrides(data, of_sweep)
