@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from segtune.cli.main import _json
+from segtune.cli.main import _json, main
 from segtune.config.schema import TrackingConfig
 from segtune.data.source.files import cache_dir
 from segtune.errors import ConfigError, StorageError
@@ -46,7 +46,7 @@ def test_a_user_without_a_home_has_a_cache_among_the_temporary_files(monkeypatch
 
 def test_a_store_whose_path_is_too_long_is_refused_at_once(tmp_path):
     root = tmp_path.joinpath(*["d" * 50] * 23)
-    with pytest.raises(StorageError, match="cannot be written: .*Set tracking.root"):
+    with pytest.raises(StorageError, match=r"cannot be used: .*set tracking\.root"):
         open_store(TrackingConfig(root=str(root)))
 
 
@@ -77,3 +77,13 @@ def test_an_unknown_encoder_is_refused_with_the_nearest(name, message):
         return
     with pytest.raises(ConfigError, match=message):
         timm_name(name)
+
+
+def test_a_full_disk_is_a_storage_error_and_no_fault_of_ours(monkeypatch, capsys):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys.modules["segtune.cli.main"], "_answer", fail)
+    assert main(["list", "--json"]) == 5
+    output = capsys.readouterr()
+    assert "Traceback" not in output.err and json.loads(output.out)["exit_code"] == 5

@@ -32,6 +32,20 @@ def refuse(folder: Path) -> None:
     pytest.fail("built again")
 
 
+def test_an_entry_is_built_when_a_full_disk_has_space_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("segtune.runtime.retry._sleep", lambda seconds: None)
+    attempts = []
+
+    def build(folder: Path) -> None:
+        attempts.append(sorted(folder.iterdir()))
+        write(folder)
+        if len(attempts) < 3:
+            raise OSError(28, "No space left on device")
+
+    assert CacheStore(tmp_path).open("k", build, read) == BYTES
+    assert attempts == [[], [], []]  # each begins with an empty folder
+
+
 @pytest.mark.parametrize("limit", [None, 1e9])
 @pytest.mark.parametrize("damage", ["missing", "cut", "longer", "no contents", "half removed"])
 def test_a_damaged_entry_is_built_again(tmp_path, damage, limit):

@@ -18,7 +18,7 @@ from segtune.report.compare import compare
 from segtune.sweeping.dimensions import SweepDimension
 from segtune.sweeping.engine.storage import StudyStorage
 from segtune.sweeping.engine.study import SweepStudy
-from segtune.sweeping.launch import run_sweep
+from segtune.sweeping.launch import located, run_sweep
 from segtune.sweeping.location import remember, remembered
 from segtune.sweeping.plan import plan_sweep
 from segtune.sweeping.records import load_study
@@ -91,6 +91,16 @@ def test_every_verb_finds_the_study_by_its_name(study, capsys):
     assert json.loads(capsys.readouterr().out)["trials"]["finished"] == 12
     assert main(["retry", "s"]) == 0 and main(["stop", "s"]) == 0
     assert not (study.folder / "journal.log").exists()
+
+
+def test_the_address_may_come_from_the_environment(tmp_path, database, monkeypatch):
+    monkeypatch.setenv("SEGTUNE_STORAGE", URL)
+    folder = tmp_path / "mlruns" / "sweeps" / "s"
+    assert located(make_spec(name="s"), folder).storage == URL
+    given = make_spec(name="s", storage="postgresql://me@other/studies")
+    assert located(given, folder).storage == given.storage
+    SweepStudy(folder.parent / "local", make_spec(name="local")).begin()
+    assert located(make_spec(name="local"), folder.parent / "local").storage is None
 
 
 def test_only_the_owner_reads_the_address(study, tmp_path, monkeypatch):

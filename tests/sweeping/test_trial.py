@@ -6,11 +6,13 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
+from safetensors import SafetensorError
 
 import segtune
 from segtune.config.commands import recorded_words
 from segtune.config.schema import TrackingConfig
-from segtune.errors import Interrupted, SegtuneError
+from segtune.errors import Interrupted, SegtuneError, StorageError
+from segtune.runtime.retry import is_passing
 from segtune.runtime.signals import StopRequest
 from segtune.sweeping.engine.records import ERROR, OVERRIDES, RUN, Counts
 from segtune.sweeping.engine.study import SweepStudy
@@ -121,6 +123,30 @@ def test_out_of_memory_is_retried_once_with_half_the_batch_and_the_same_lr_per_i
     assert "hp.batch_size" not in second.params  # half the batch is not among the choices
     assert second.params["hp.width"] == "16"
     assert "can't allocate memory" in second.user_attrs[ERROR]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SafetensorError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        ),
+        OSError(28, "No space left on device"),
+        RuntimeError("[enforce fail at inline_container.cc:603] . PytorchStreamWriter failed"),
+        RuntimeError("unable to write to file: No space left on device (28)"),
+    ],
+)
+def test_a_full_disk_is_no_fault_of_the_trial(error, tmp_path, monkeypatch):
+    def fit(config, request, hooks, **_):
+        hooks.on_start("a" * 32)
+        raise error
+
+    monkeypatch.setattr("segtune.sweeping.trial.fit", fit)
+    sweep = Sweep(tmp_path)
+    with pytest.raises(StorageError) as raised:
+        sweep.run()
+    assert is_passing(raised.value) and sweep.study.counts() == Counts(waiting=1)
+    assert sweep.study.claim(sweep.space).run == "a" * 32
 
 
 def test_a_diverged_trial_fails_with_its_step_and_is_not_registered(tmp_path):

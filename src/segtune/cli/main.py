@@ -16,7 +16,7 @@ from segtune.cli.hints import verb_hint
 from segtune.cli.parsing import help_text, parse
 from segtune.cli.plugin_words import take_plugins
 from segtune.cli.verbs import VERBS
-from segtune.errors import ConfigError, Interrupted, SegtuneError
+from segtune.errors import ConfigError, Interrupted, SegtuneError, StorageError
 from segtune.runtime.strict_json import to_json
 
 
@@ -37,6 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("Interrupted", "stopped.", Interrupted.exit_code, as_json)
     except Exception as error:
+        from segtune.runtime.retry import is_passing, reason_of  # needs libraries
+
+        if is_passing(error):
+            message = f"{reason_of(error)}. Run the command again when the disk or server is back."
+            return _fail(StorageError.__name__, message, StorageError.exit_code, as_json)
         traceback.print_exc()
         reason = f"{type(error).__name__}: {error}"
         message = f"{reason}. This is a fault of segtune's; please report it."

@@ -23,7 +23,7 @@ from segtune.measure.evidence import Evidence
 from segtune.models.cost import device_name, latency, measure_cost
 from segtune.models.folder import MANIFEST, WEIGHTS, file_hash
 from segtune.runtime.log import Log, silent
-from segtune.runtime.retry import is_passing
+from segtune.runtime.retry import is_passing, with_backoff
 from segtune.tasks.evidence import SplitFacts, shown_images, shrink
 from segtune.tasks.task import Task, task_of_model
 from segtune.tracking.datasets import keep_pictures, record_read
@@ -157,7 +157,7 @@ def save_evidence(run: RunWriter, evidence: Evidence, data: Decoded) -> None:
     origin = evidence.origin
     name = f"{origin.split.replace('/', '_')}-{origin.fingerprint[:12]}"
     folder = run.folder / "evidence" / file_name(name)
-    evidence.save(folder)
+    with_backoff(lambda: evidence.save(folder))  # the disk may be full for a while
     run.folder_artifact(folder, f"evidence/{folder.name}")
     run.tags({f"segtune.evidence.{origin.split}": folder.name})
 

@@ -19,6 +19,7 @@ from typing import TypeVar
 from filelock import FileLock, Timeout
 
 from segtune.errors import DataError
+from segtune.runtime.retry import is_passing, with_backoff
 
 T = TypeVar("T")
 
@@ -63,7 +64,7 @@ class CacheStore:
             if _is_complete(folder):
                 with suppress(OSError, ValueError, KeyError, EOFError):
                     return _read(folder, read)
-            self._build(folder, build)
+            with_backoff(lambda: self._build(folder, build))  # the disk may be full for a while
             return _read(folder, read)
 
     def _lock(self, folder: Path) -> AbstractContextManager[object]:
@@ -80,6 +81,8 @@ class CacheStore:
         try:
             unfinished.mkdir()
         except OSError as error:
+            if is_passing(error):
+                raise
             raise _not_writable(folder, error) from None
         try:
             build(unfinished)

@@ -5,9 +5,18 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """Ctrl-C, the end of a service, and the two with which Slurm announces that a job must end."""
+
+_HEARD: list["StopRequest"] = []
+"""The requests of this process that may be made now, the innermost last."""
+
+
+def is_stop_requested() -> bool:
+    """Whether somebody asked this process to stop; long waits look at it."""
+    return any(request.requested for request in _HEARD)
 
 
 class StopRequest:
@@ -24,15 +33,17 @@ class StopRequest:
     @contextmanager
     def listening(self) -> Iterator["StopRequest"]:
         """Catch the signals while the block runs; this works in the main thread alone."""
-        if threading.current_thread() is not threading.main_thread():
-            yield self
-            return
-        previous = {number: signal.getsignal(number) for number in SIGNALS}
-        was_listening, self._is_listening = self._is_listening, True
-        self.take_over()
+        _HEARD.append(self)
+        previous: dict[int, Any] = {}
+        was_listening = self._is_listening
+        if threading.current_thread() is threading.main_thread():
+            previous = {number: signal.getsignal(number) for number in SIGNALS}
+            self._is_listening = True
+            self.take_over()
         try:
             yield self
         finally:
+            _HEARD.remove(self)
             self._is_listening = was_listening
             for number, handler in previous.items():
                 signal.signal(number, handler)

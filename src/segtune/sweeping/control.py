@@ -3,16 +3,18 @@
 import os
 import time
 
+from optuna import Study
+
 from segtune.config.commands import command
 from segtune.config.schema import TrackingConfig
 from segtune.errors import ConfigError
 from segtune.plugins.loading import needed_plugins
+from segtune.runtime.addresses import without_password
 from segtune.runtime.processors import available_processors
 from segtune.sweeping.engine.records import SPEC
-from segtune.sweeping.engine.storage import without_password
 from segtune.sweeping.engine.study import SweepStudy
 from segtune.sweeping.launchers import launch_local
-from segtune.sweeping.location import remember, remembered, sweep_folder
+from segtune.sweeping.location import address, remember, sweep_folder
 from segtune.sweeping.progress import Progress, progress
 from segtune.sweeping.records import load_study
 from segtune.sweeping.spec import SweepSpec
@@ -22,12 +24,13 @@ from segtune.tracking.store import open_store
 
 
 def sweep_status(name: str, root: str, storage: str | None = None) -> Progress:
-    """Return the progress of a sweep.
+    """Return the progress of a sweep; reading needs no right to write.
 
     Raises:
         ConfigError: the sweep was never started in this store.
     """
-    return _progress(_open(name, root, storage))
+    study, spec = _read(name, root, storage)
+    return progress(study, spec.n_trials, spec.processes)
 
 
 def stop_sweep(name: str, root: str, storage: str | None = None, wait: float = 0.0) -> Progress:
@@ -82,8 +85,13 @@ def _progress(study: SweepStudy[SweepSpec]) -> Progress:
 
 
 def _open(name: str, root: str, storage: str | None) -> SweepStudy[SweepSpec]:
+    _, spec = _read(name, root, storage)
+    return SweepStudy(sweep_folder(root, name), spec)
+
+
+def _read(name: str, root: str, storage: str | None) -> tuple[Study, SweepSpec]:
     folder = sweep_folder(root, name)
-    storage = storage or remembered(folder)
+    storage = storage or address(folder)
     study = load_study(folder, name, storage)
     if study is None or SPEC not in study.user_attrs:
         where = f"'{without_password(storage)}'" if storage else f"'{root}'"
@@ -92,5 +100,4 @@ def _open(name: str, root: str, storage: str | None) -> SweepStudy[SweepSpec]:
             f"sweep '{name}' was never started in {where}. Start it with: {start}\n"
             "Or name its store with tracking.root=, or its database with sweep.storage="
         )
-    spec = SweepSpec.model_validate({**study.user_attrs[SPEC], "storage": storage})
-    return SweepStudy(folder, spec)
+    return study, SweepSpec.model_validate({**study.user_attrs[SPEC], "storage": storage})

@@ -13,15 +13,17 @@ from segtune.config.schema import TrackingConfig
 from segtune.data.sources import open_source
 from segtune.errors import ConfigError, Interrupted, PartialError, SegtuneError
 from segtune.plugins.loading import needed_plugins
-from segtune.runtime.log import Log, silent
+from segtune.runtime.addresses import without_password
+from segtune.runtime.log import Log, silent, to_stderr
 from segtune.runtime.processors import available_processors
+from segtune.runtime.retry import is_passing, reason_of
+from segtune.runtime.signals import StopRequest
 from segtune.sweeping.engine.locks import ProcessLock
 from segtune.sweeping.engine.records import FOLDER, Counts
-from segtune.sweeping.engine.storage import without_password
 from segtune.sweeping.engine.study import SweepStudy
 from segtune.sweeping.identity import facts_of
 from segtune.sweeping.launchers import LAUNCHERS, SweepStopped
-from segtune.sweeping.location import remember, remembered, sweep_folder
+from segtune.sweeping.location import address, remember, remembered, sweep_folder
 from segtune.sweeping.panel import live_panel
 from segtune.sweeping.progress import Progress, progress
 from segtune.sweeping.records import front, load_study
@@ -122,6 +124,8 @@ def located(spec: SweepSpec, folder: Path) -> SweepSpec:
         ConfigError: the study was started in another place.
     """
     known = remembered(folder)
+    if spec.storage is None:
+        spec = spec.model_copy(update={"storage": address(folder)})
     if spec.storage is None or spec.storage == known:
         return spec.model_copy(update={"storage": known})
     if not _has_begun(folder, spec.name, known):
@@ -235,7 +239,7 @@ def _run_workers(
     def read_progress() -> Progress:
         return progress(study.study, task.spec.n_trials, task.spec.processes)
 
-    interrupted, launch = False, LAUNCHERS[task.spec.launcher]
+    stop, launch = StopRequest(), LAUNCHERS[task.spec.launcher]
     has_panel, lines_file = sys.stderr.isatty(), task.folder / "workers.log"
     try:
         if has_panel:
@@ -244,20 +248,32 @@ def _run_workers(
         else:
             launch(task, lambda: None, None)
     except Interrupted:
-        interrupted = True
+        stop.requested = True
     except SweepStopped:
+        stop.requested = True
         if has_panel:  # the workers' lines, and with them the reason, went to the file
             lines = lines_file.read_text(encoding="utf-8").splitlines()
             print("\n".join(lines[-3:]), file=sys.stderr)
         raise
     finally:
-        study.recover()
-        sync_runs(store, study)
-    if interrupted or study.stop_requested():
+        _settle(store, study, stop)
+    if stop.requested or study.stop_requested():
         raise Interrupted(
             f"sweep {task.spec.name} was stopped with {study.counts().to_json()}. Continue with: "
             f"{start_command}"
         )
+
+
+def _settle(store: Store, study: SweepStudy[SweepSpec], stop: StopRequest) -> None:
+    """Return unfinished trials to the queue and sync the runs; a stop does not wait for a store."""
+    try:
+        with stop.listening():  # long waits look at the request
+            study.recover()
+            sync_runs(store, study)
+    except Exception as error:
+        if not stop.requested or not is_passing(error):
+            raise
+        to_stderr(f"{reason_of(error)}. The next start of the sweep puts its runs in order.")
 
 
 def _result(store: Store, study: SweepStudy[SweepSpec], parent: str, seconds: float) -> SweepResult:

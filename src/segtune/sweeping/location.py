@@ -5,6 +5,7 @@ process list.
 """
 
 import json
+import os
 from pathlib import Path
 
 from segtune.errors import ConfigError, StorageError
@@ -56,6 +57,20 @@ def remembered(folder: Path) -> str | None:
             f"'{folder / _FILE}' cannot be read. Give the study's address again: "
             "sweep.storage=postgresql://USER@HOST/DATABASE"
         ) from None
+
+
+def address(folder: Path) -> str | None:
+    """Return the URL of a study's database: of the folder, else SEGTUNE_STORAGE; None for a file.
+
+    The variable keeps a password off the command line. A study that has a file stays in its file.
+
+    Raises:
+        ConfigError: see `remembered`.
+    """
+    known = remembered(folder)
+    if known is not None or (folder / "journal.log").is_file():
+        return known
+    return os.environ.get("SEGTUNE_STORAGE") or None
 
 
 def _read(folder: Path) -> str | None:

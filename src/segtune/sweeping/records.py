@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from segtune.sweeping.dimensions import plain_param
 from segtune.sweeping.engine.records import RETRIED, RUN, counted_trials
 from segtune.sweeping.engine.storage import open_storage
-from segtune.sweeping.location import remembered
+from segtune.sweeping.location import address
 
 
 def run_states(study: optuna.Study) -> dict[str, str]:
@@ -71,7 +71,7 @@ def load_study(folder: Path, name: str, storage: str | None = None) -> optuna.St
         ConfigError: only another user may read the URL.
         StorageError: the storage cannot be read or reached.
     """
-    storage = storage or remembered(folder)
+    storage = storage or address(folder)
     if storage is None and not (folder / "journal.log").is_file():
         return None
     opened = open_storage(folder, storage, name)

@@ -24,7 +24,7 @@ def sync_runs(store: Store, study: SweepStudy[SweepSpec]) -> None:
     except ConnectionError as error:
         raise StorageError(
             f"{error}. They are kept, and sent when you run the same command again."
-        ) from None
+        ) from error
     # the runs are read before the trials: a run that a worker creates in between is not touched
     runs = sweep_runs(store, study.spec.name, study.id)
     running = [trial for trial in study.counted() if trial.state == TrialState.RUNNING]
@@ -63,5 +63,5 @@ def _deliver(store: Store) -> None:
     waiting = deliver_outboxes(store)
     if waiting:
         raise ConnectionError(
-            f"the tracking server '{store.uri}' is away, and {waiting} runs wait to be sent"
+            f"the tracking server '{store.address}' is away, and {waiting} runs wait to be sent"
         )

@@ -48,7 +48,7 @@ def run_trial(
     Raises:
         Interrupted: asked to stop; the trial returned to the queue.
         DataError: no trial can use the dataset.
-        StorageError: a store cannot be reached.
+        StorageError: a store, a server or a disk cannot be used; the trial returned to the queue.
     """
     run_leased(
         study,

@@ -73,7 +73,8 @@ Task = WorkerTask  # jobs that 0.1.0 queued on Slurm name the class so
 
 def command(task: WorkerTask, label: str) -> list[str]:
     """Return the command that starts a worker; `start` sends the task to its standard input."""
-    return [sys.executable, "-m", "segtune.sweeping.worker", label, str(task.folder)]
+    # -P: a file such as tenacity.py in the working folder is data, not a library
+    return [sys.executable, "-P", "-m", "segtune.sweeping.worker", label, str(task.folder)]
 
 
 def start(words: list[str], text: str, **options: Any) -> subprocess.Popen[bytes]:
@@ -84,7 +85,10 @@ def start(words: list[str], text: str, **options: Any) -> subprocess.Popen[bytes
         text: the task. It may hold a password, and any user can read a command's words.
         options: of `subprocess.Popen`.
     """
-    process = subprocess.Popen([*words, str(os.getpid())], stdin=subprocess.PIPE, **options)
+    safe = os.environ | {"PYTHONSAFEPATH": "1"}  # for the processes that the worker starts
+    process = subprocess.Popen(
+        [*words, str(os.getpid())], stdin=subprocess.PIPE, env=safe, **options
+    )
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError):  # the caller sees that the worker died
         process.stdin.write(text.encode())

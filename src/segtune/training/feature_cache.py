@@ -8,6 +8,7 @@ on the same weights maps these files into its memory.
 import copy
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -218,9 +219,9 @@ class _FeatureFiles:
         self.levels: list[Any] = []
         for number, (level, is_used) in enumerate(zip(features, used, strict=True)):
             shape = (rows if is_used else 1, *level.shape[1:])
-            self.levels.append(open_memmap(folder / f"{number}.npy", "w+", np.uint16, shape))
+            self.levels.append(_new_array(folder / f"{number}.npy", np.uint16, shape))
         shape = (rows, *masks.shape[1:])
-        self.masks = open_memmap(folder / "mask.npy", "w+", np.uint8, shape)
+        self.masks = _new_array(folder / "mask.npy", np.uint8, shape)
 
     def append(self, features: Sequence[Tensor], masks: NDArray[np.uint8]) -> None:
         rows = slice(self.written, self.written + len(masks))
@@ -236,6 +237,18 @@ class _FeatureFiles:
             array.flush()
         index = {"levels": len(self.levels), "size": self.size}
         (self.folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+def _new_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> Any:
+    """Return a new array in a file whose space is reserved.
+
+    A full disk is an error here; at a later write into the mapped file it would end the process.
+    """
+    array = open_memmap(path, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate"):  # Linux
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def _levels_read(

@@ -18,6 +18,7 @@ from typing import Any
 
 from segtune.errors import Interrupted, SegtuneError
 from segtune.runtime.log import Log
+from segtune.runtime.retry import is_passing, lasting
 from segtune.runtime.signals import StopRequest
 
 Work = Callable[[Callable[[], None]], None]
@@ -154,6 +155,11 @@ def _run_child(work: Work, has_claimed: Event, parent: int, stop: StopRequest) -
             sys.exit(Interrupted.exit_code)
         except SegtuneError as error:
             sys.exit(print_error(error))
+        except Exception as error:
+            if not is_passing(error):
+                raise
+            # the study is out of reach, for too long or at a stop request
+            sys.exit(Interrupted.exit_code if stop.requested else print_error(lasting(error)))
 
 
 def _stop_when_orphaned(parent: int, stop: StopRequest) -> None:

@@ -12,6 +12,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 
 from segtune.errors import Interrupted, LeaseLost, StorageError
 from segtune.runtime.log import Log
+from segtune.runtime.retry import Outage, is_passing, reason_of
 from segtune.runtime.signals import StopRequest
 from segtune.sweeping.engine.space import SpaceT
 from segtune.sweeping.engine.study import Claim, SweepStudy
@@ -35,7 +36,9 @@ def pull_trials(
 
     Raises:
         Interrupted: asked to stop; the running trial returned to the queue.
+        StorageError: a store, a server or a disk cannot be used, or not for too long.
     """
+    outage = Outage()
     while not stop.requested:
         claim = study.claim(space)
         if claim is None:
@@ -46,7 +49,11 @@ def pull_trials(
             time.sleep(0.5)  # a trial of another worker may return to the queue
             continue
         on_claim()
-        run(claim)
+        try:
+            run(claim)
+            outage.end()
+        except StorageError as error:
+            outage.wait(error, stop)
         del claim
         gc.collect()  # a trial's objects refer to each other: its mapped files would stay open
     raise Interrupted(f"sweep {study.spec.name} was stopped.")
@@ -69,6 +76,9 @@ def run_leased(
         fail: records that the trial ended with an error.
         released_on: errors that are no fault of the trial: it returns to the queue, and they are
             raised again.
+
+    Raises:
+        StorageError: also in place of an error that passes by itself, see `is_passing`.
     """
     try:
         with take() as lease:
@@ -80,6 +90,9 @@ def run_leased(
             except (LeaseLost, UpdateFinishedTrialError):
                 raise
             except Exception as error:  # a fault of one trial must not end the sweep
+                if is_passing(error):  # a full disk or a server that is away is none
+                    study.release(trial)
+                    raise StorageError(f"trial {trial.number}: {reason_of(error)}") from error
                 fail(error)
     except (LeaseLost, UpdateFinishedTrialError):
         say(TAKEN_OVER)

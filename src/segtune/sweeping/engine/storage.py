@@ -2,21 +2,22 @@
 
 import hashlib
 import json
-import os
 import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any, cast
+from urllib.parse import urlsplit
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 
 from segtune.errors import ConfigError, StorageError
+from segtune.runtime.addresses import without_password
+from segtune.runtime.lines import append_whole
 from segtune.runtime.retry import with_backoff
 from segtune.sweeping.engine.locks import ProcessLock
 
@@ -66,17 +67,6 @@ def shared(url: str) -> str:
     return f"postgresql://{address}"
 
 
-def without_password(url: str) -> str:
-    """Return a database's URL without its password and its query, fit to be printed.
-
-    >>> without_password("postgresql://me:secret@host:5432/studies")
-    'postgresql://me@host:5432/studies'
-    """
-    parts = urlsplit(url)
-    user, at, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=user.partition(":")[0] + at + host, query=""))
-
-
 def _journal(folder: Path) -> StudyStorage:
     path = folder / "journal.log"
     try:
@@ -106,32 +96,9 @@ class _JournalFile(JournalFileBackend):
         text = "".join(lines).encode()
         self.lock.acquire()
         try:
-            with self.path.open("r+b") as file:
-                size = _end_of_last_line(file)
-                try:
-                    file.seek(size)
-                    file.write(text)
-                    file.flush()
-                    os.fsync(file.fileno())
-                except OSError:
-                    os.truncate(self.path, size)
-                    raise
+            append_whole(self.path, text)
         finally:
             self.lock.release()
-
-
-def _end_of_last_line(file: IO[bytes]) -> int:
-    """Return the end of the last complete line, in bytes.
-
-    A process that is killed while it writes leaves an incomplete line behind.
-    """
-    end = file.seek(0, os.SEEK_END)
-    while end:
-        file.seek(end - 1)
-        if file.read(1) == b"\n":
-            break
-        end -= 1
-    return end
 
 
 class _Patient:
