@@ -104,7 +104,10 @@ def test_held_back_metrics_are_sent(store):
     with run._outbox.path.open("a") as file:
         file.write('{"metrics": {"val')
     assert diagnose(str(store.root)).exit_code == 4
-    assert states(diagnose(str(store.root), fix=True), "outboxes") == ["fixed", "fixed"]
+    assert states(diagnose(str(store.root), fix=True), "outboxes") == ["fixed"]
+    run._outbox._keep({"metrics": "none"})
+    assert states(diagnose(str(store.root), fix=True), "outboxes") == ["fixed", "warn"]
+    assert diagnose(str(store.root)).exit_code == 4
 
 
 @pytest.mark.parametrize("others", [0, 1])

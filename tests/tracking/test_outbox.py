@@ -1,9 +1,18 @@
 """Messages that cannot be sent to the tracking server arrive later, once and in order."""
 
+import errno
+import json
+import resource
+from pathlib import Path
+
+import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
 
 from segtune.config.schema import TrackingConfig
+from segtune.errors import StorageError
+from segtune.runtime import lines
+from segtune.tracking import outbox
 from segtune.tracking.outbox import Outbox
 from segtune.tracking.run_writer import RunWriter, deliver_outboxes
 from segtune.tracking.runs import curve, get_run
@@ -11,19 +20,161 @@ from segtune.tracking.store import open_store
 
 
 class Server:
-    """Receives messages while it is available."""
+    """Receives messages while it is available; the same message twice is one message."""
 
     def __init__(self):
-        self.away, self.received = False, []
+        self.away, self.received, self.refused = False, [], set()
 
     def deliver(self, message):
         if self.away:
             raise ConnectionError("connection refused")
-        self.received.append(message["n"])
+        if message["n"] in self.refused:
+            raise ValueError(f"no {message['n']}")
+        if message["n"] not in self.received:
+            self.received.append(message["n"])
+
+
+class Killed(BaseException):
+    """Stands for the end of the process at this point."""
+
+
+class Faults:
+    """Kills the process, or fills the disk, at a random point of its work on an outbox."""
+
+    POINTS = ("before delivery", "after delivery", "half a line", "whole line", "before removal")
+
+    def __init__(self, monkeypatch, server, rng):
+        self.server, self.rng, self.point, self.is_disk_full = server, rng, None, False
+        self.append, self.unlink = lines.append_whole, Path.unlink
+        monkeypatch.setattr(outbox, "append_whole", self.append_with_faults)
+        monkeypatch.setattr(Path, "unlink", lambda path, **o: self.unlink_with_faults(path, **o))
+        monkeypatch.setattr("segtune.runtime.retry._sleep", lambda seconds: None)
+
+    def kill_at(self, *points):
+        if self.point in points:
+            self.point = None
+            raise Killed
+
+    def deliver(self, message):
+        self.kill_at("before delivery")
+        self.server.deliver(message)
+        self.kill_at("after delivery")
+
+    def append_with_faults(self, path, text):
+        if self.is_disk_full:
+            self.is_disk_full = False
+            raise OSError(errno.ENOSPC, "No space left on device")
+        if self.point == "half a line":
+            with path.open("ab") as file:
+                file.write(text[: int(self.rng.integers(len(text)))])
+        self.kill_at("half a line")
+        self.append(path, text)
+        self.kill_at("whole line")
+
+    def unlink_with_faults(self, path, missing_ok=False):
+        if path.name == "outbox.jsonl":
+            self.kill_at("before removal")
+        self.unlink(path, missing_ok)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_each_message_arrives_once_and_in_order_whatever_happens(seed, tmp_path, monkeypatch):
+    rng, server = np.random.default_rng(seed), Server()
+    faults = Faults(monkeypatch, server, rng)
+    monkeypatch.setattr(outbox, "_FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(outbox, "_PAUSE_SHARE", 0)
+    path, told = tmp_path / "run" / "outbox.jsonl", []
+    box, kept = Outbox(path, faults.deliver, told.append), []
+    for number in range(60):
+        if rng.random() < 0.3:
+            server.away = not server.away
+        if rng.random() < 0.15:
+            server.refused.add(number)
+        faults.is_disk_full = rng.random() < 0.1
+        faults.point = rng.choice(Faults.POINTS) if rng.random() < 0.3 else None
+        try:
+            box.send({"n": number})
+            kept.append(number)
+        except Killed:
+            box = Outbox(path, faults.deliver, told.append)  # the next process
+        except ValueError:  # refused at once: the caller knows it
+            pass
+    server.away, faults.point = False, None
+    assert box.flush() and not path.exists()
+    aside = []
+    if box.refused.exists():
+        aside = [json.loads(row) for row in box.refused.read_text().splitlines()]
+    refused = [json.loads(row["message"])["n"] for row in aside]
+    assert len(told) == len(refused) == len(set(refused)) and set(refused) <= server.refused
+    assert set(kept) == (set(server.received) | set(refused)) & set(kept)
+    assert server.received == sorted(server.received)  # in the order of their sending
+
+
+def test_a_failed_write_leaves_the_complete_lines(tmp_path):
+    path = tmp_path / "lines"
+    path.write_bytes(b"one\n" + b"half")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            lines.append_whole(path, b"x" * 100 + b"\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == b"one\n"
+    lines.append_whole(path, b"two\n")
+    assert path.read_bytes() == b"one\ntwo\n"
+
+
+@pytest.mark.parametrize(
+    "line", [b"{half", b"[]", b"\xff\xfe", b'{"metrics": 3}', b'{"folder": "x"}']
+)
+def test_a_damaged_or_refused_message_does_not_block_the_others(line, tmp_path, capsys):
+    store = open_store(TrackingConfig(root=str(tmp_path)))
+    run = RunWriter.create(store, "r", {}, {})
+    path = run.folder / "outbox.jsonl"
+    path.parent.mkdir(parents=True)
+    good = json.dumps({"metrics": {"val/miou": 0.4}, "step": 0, "time": 1}).encode()
+    path.write_bytes(line + b"\n" + good + b"\n" + b'{"metrics"')
+    assert deliver_outboxes(store) == 0 and not path.exists()
+    assert curve(store, run.run_id, "val/miou") == [(0, 0.4)]
+    assert "cannot be recorded" in capsys.readouterr().err
+    assert len((run.folder / "outbox.refused.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_message_is_kept_if_the_store_fails_for_good(tmp_path):
+    def fail(message):
+        raise StorageError("the database was deleted")
+
+    box = Outbox(tmp_path / "outbox.jsonl", fail)
+    with pytest.raises(StorageError):
+        box.send({"n": 0})
+    server = Server()
+    assert Outbox(box.path, server.deliver).flush() and server.received == [0]
+
+
+def test_a_server_that_never_answers_costs_a_twentieth_of_the_time(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(outbox.time, "monotonic", lambda: clock[0])
+
+    def hang(message):
+        clock[0] += 40.0
+        raise ConnectionError("timed out")
+
+    box, hours = Outbox(tmp_path / "outbox.jsonl", hang), 4
+    attempts = 0
+    while clock[0] < hours * 3600:
+        before = clock[0]
+        box.send({"n": 0})
+        attempts += clock[0] > before
+        clock[0] += 10.0  # an epoch
+    assert attempts * 40.0 < 0.06 * hours * 3600
+    clock[0] += 900.0
+    assert Outbox(box.path, lambda message: None).flush()
 
 
 def test_waiting_messages_are_delivered_once_and_in_order(tmp_path, monkeypatch):
-    monkeypatch.setattr("segtune.tracking.outbox._PAUSE", 0.0)
+    monkeypatch.setattr(outbox, "_FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(outbox, "_PAUSE_SHARE", 0)
     server = Server()
     box = Outbox(tmp_path / "run" / "outbox.jsonl", server.deliver)
     box.send({"n": 0})

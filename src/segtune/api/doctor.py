@@ -157,7 +157,8 @@ def _write_fault(folder: Path) -> str:
 
 def _store(config: TrackingConfig, fix: bool) -> Iterator[Finding]:
     root = Path(os.path.expanduser(config.root)).absolute()
-    if config.uri is None and not (root / "mlflow.db").is_file():
+    has_files = any((root / name).exists() for name in ("mlflow.db", "artifacts"))
+    if config.uri is None and not has_files:
         reason = _write_fault(root)
         if not reason:
             yield Finding("store", "ok", f"{root}: none yet, the first run creates it")
@@ -172,7 +173,7 @@ def _store(config: TrackingConfig, fix: bool) -> Iterator[Finding]:
     except SegtuneError as error:
         yield Finding("store", "FAIL", str(error), exit_code=StorageError.exit_code)
         return
-    yield Finding("store", "ok", f"{store.uri} opens")
+    yield Finding("store", "ok", f"{store.address} opens")
     yield _disk("store disk", root)
     yield from _journals(root, fix)
     yield from _outboxes(store, fix)
@@ -194,31 +195,28 @@ def _journals(root: Path, fix: bool) -> Iterator[Finding]:
 
 
 def _outboxes(store: Any, fix: bool) -> Iterator[Finding]:
-    from segtune.tracking.health import broken_outboxes, outbox_files, undeliverable
+    from segtune.tracking.health import outbox_files, refused_files, undeliverable
     from segtune.tracking.run_writer import deliver_outboxes
 
-    for path in broken_outboxes(store.root):
-        remedy = "doctor --fix removes the lines that cannot be read"
-        yield _repaired("outboxes", f"{path}: damaged", remedy, fix, partial(_mended, path))
-    if broken_outboxes(store.root):
-        return
     lost = undeliverable(store)
     for path, reason in lost.items():
         text = f"metrics of run {path.parent.name} were not sent before the run was deleted"
         remedy = f"Delete {path} to give them up, or: {reason}"
         yield Finding("outboxes", "warn", text, remedy, PartialError.exit_code)
     waiting = [path for path in outbox_files(store.root) if path not in lost]
-    if not waiting:
-        if not lost:
-            yield Finding("outboxes", "ok", "no metrics wait for the tracking server")
-        return
     left = deliver_outboxes(store) if fix else len(waiting)
-    if left:
+    if not waiting and not lost:
+        yield Finding("outboxes", "ok", "no metrics wait for the tracking server")
+    elif left:
         text = f"metrics of {left} runs wait for the tracking server"
         remedy = "doctor --fix sends them, and so does the next sweep"
         yield Finding("outboxes", "warn", text, remedy, PartialError.exit_code)
-    else:
+    elif waiting:
         yield Finding("outboxes", "fixed", f"the waiting metrics of {len(waiting)} runs were sent")
+    for path in refused_files(store.root):
+        text = f"{path} holds messages of run {path.parent.name} that could not be recorded"
+        remedy = "Each line has the reason; delete the file when you do not need them"
+        yield Finding("outboxes", "warn", text, remedy, PartialError.exit_code)
 
 
 def _strays(store: Any, fix: bool) -> Iterator[Finding]:
@@ -260,12 +258,6 @@ def _cut(damage: Any) -> str:
     from segtune.sweeping.health import repair_journal
 
     return f"cut; a copy of the whole file: {repair_journal(damage)}"
-
-
-def _mended(path: Path) -> str:
-    from segtune.tracking.health import mend_outbox
-
-    return f"{mend_outbox(path)} lines removed"
 
 
 def _ended(store: Any, run: Any) -> str:

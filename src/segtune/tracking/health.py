@@ -1,6 +1,5 @@
 """Find and repair damage after a crash: waiting messages, stray runs, broken checkpoints."""
 
-import json
 import time
 import zipfile
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from segtune.errors import ConfigError
-from segtune.tracking.outbox import Outbox
 from segtune.tracking.run_writer import LOCKED_KINDS, OUTBOX, WRITER_LOCK, RunWriter
 from segtune.tracking.runs import RunRecord, get_run, search_runs
 from segtune.tracking.store import Store
@@ -22,9 +20,9 @@ def outbox_files(root: Path) -> list[Path]:
     return sorted((root / "runs").glob(f"*/{OUTBOX}"))
 
 
-def broken_outboxes(root: Path) -> list[Path]:
-    """Return the outboxes with an unreadable line; it blocks all messages after it."""
-    return [path for path in outbox_files(root) if not _is_readable(path)]
+def refused_files(root: Path) -> list[Path]:
+    """Return the files of messages that the tracking server refused."""
+    return sorted((root / "runs").glob("*/outbox.refused.jsonl"))
 
 
 def undeliverable(store: Store) -> dict[Path, str]:
@@ -36,20 +34,6 @@ def undeliverable(store: Store) -> dict[Path, str]:
         except ConfigError as error:
             messages[path] = str(error)
     return messages
-
-
-def mend_outbox(path: Path) -> int:
-    """Remove the unreadable lines from an outbox; return their number."""
-    with FileLock(f"{path}.lock"):
-        lines = path.read_bytes().splitlines()
-        messages = []
-        for line in lines:
-            try:
-                messages.append(json.loads(line))
-            except ValueError:
-                continue
-        Outbox(path, lambda message: None).rewrite(messages)
-    return len(lines) - len(messages)
 
 
 def stray_runs(store: Store) -> list[RunRecord]:
@@ -77,13 +61,6 @@ def broken_checkpoints(root: Path) -> list[Path]:
     """Return truncated checkpoints: a complete one is a zip archive with its index at the end."""
     checkpoints = sorted((root / "runs").glob("*/last.ckpt"))
     return [path for path in checkpoints if not zipfile.is_zipfile(path)]
-
-
-def _is_readable(path: Path) -> bool:
-    try:
-        return all(isinstance(json.loads(line), dict) for line in path.read_bytes().splitlines())
-    except ValueError:
-        return False
 
 
 def _has_writer(folder: Path) -> bool:

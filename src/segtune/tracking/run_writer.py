@@ -15,9 +15,10 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
-from segtune.errors import ConfigError
+from segtune.errors import ConfigError, DataError
 from segtune.runtime.retry import is_passing, with_backoff
 from segtune.runtime.strict_json import to_json
+from segtune.tracking.client import without_secrets
 from segtune.tracking.inputs import log_inputs
 from segtune.tracking.names import key_name
 from segtune.tracking.outbox import Message, Outbox
@@ -65,7 +66,9 @@ class RunWriter:
             parent: id of the run under which MLflow lists this one.
         """
         client = store.client
-        run_tags = {"segtune.state": "running"} | {key_name(k): v for k, v in tags.items()}
+        run_tags = {"segtune.state": "running"}
+        for key, value in tags.items():
+            run_tags[key_name(key)] = without_secrets(value, store.uri)
         if parent:
             run_tags[_PARENT_TAG] = parent
         run_tags |= {"mlflow.source.name": _source(tags), "mlflow.source.type": "LOCAL"}
@@ -113,7 +116,8 @@ class RunWriter:
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags."""
-        self._outbox.send({"tags": {key_name(k): str(v) for k, v in values.items()}})
+        tags = {key_name(k): self._without_secrets(str(v)) for k, v in values.items()}
+        self._outbox.send({"tags": tags})
 
     def inputs(self, datasets: Sequence[Mapping[str, Any]]) -> None:
         """Log the datasets of the run; each has name, digest, source, context and profile."""
@@ -128,7 +132,11 @@ class RunWriter:
 
     def text(self, name: str, text: str) -> None:
         """Save a text artifact."""
-        self._outbox.send({"text": text, "name": name})
+        self._outbox.send({"text": self._without_secrets(text), "name": name})
+
+    def _without_secrets(self, text: str) -> str:
+        """Remove the password of the server's address from a text that others may read."""
+        return without_secrets(text, self.store.uri)
 
     def image(self, name: str, pixels: NDArray[np.uint8]) -> None:
         """Save a PNG artifact of RGB pixels, (H, W, 3)."""
@@ -137,7 +145,8 @@ class RunWriter:
 
     def folder_artifact(self, folder: Path, name: str) -> None:
         """Save a folder's files as artifacts."""
-        self._outbox.send({"folder": str(folder), "name": name})
+        inside = folder.relative_to(self.folder) if folder.is_relative_to(self.folder) else folder
+        self._outbox.send({"folder": str(inside), "name": name})
 
     def finish(self, state: State) -> None:
         """End the run; the tag `segtune.state` holds the exact state, for example "pruned"."""
@@ -172,7 +181,7 @@ class RunWriter:
         elif "state" in message:
             self._send_state(message["state"], message.get("time"))
         elif "folder" in message:
-            client.log_artifacts(run_id, message["folder"], message["name"])
+            self._send_folder(self.folder / message["folder"], message["name"])
         elif "text" in message:
             client.log_text(run_id, message["text"], message["name"])
         else:
@@ -187,6 +196,11 @@ class RunWriter:
         # last: a sweep reads this tag, so it must not be set before the run has ended
         client.set_tag(run_id, "segtune.state", state)
 
+    def _send_folder(self, folder: Path, name: str) -> None:
+        if not folder.is_dir():  # no fault of the store, so other messages can be sent
+            raise DataError(f"the folder '{folder}' is gone, so its files cannot be saved.")
+        self.store.client.log_artifacts(self.run_id, str(folder), name)
+
     def _send_png(self, encoded: str, name: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / Path(name).name
@@ -196,14 +210,14 @@ class RunWriter:
 
 def deliver_outboxes(store: Store) -> int:
     """Send the waiting messages of all runs; return the number of runs that still have some."""
-    waiting = 0
-    for path in (store.root / "runs").glob(f"*/{OUTBOX}"):
+    paths = list((store.root / "runs").glob(f"*/{OUTBOX}"))
+    for number, path in enumerate(paths):
         try:
             if not RunWriter(store, path.parent.name).deliver_outbox():
-                waiting += 1
+                return len(paths) - number  # the server is away for the others, too
         except ConfigError:  # the run was deleted: its messages wait until it is restored
             continue
-    return waiting
+    return 0
 
 
 def _source(tags: Mapping[str, str]) -> str:
