@@ -12,6 +12,7 @@ import pytest
 import segtune
 from segtune.config.schema import GateConfig, TrackingConfig
 from segtune.errors import ConfigError, StorageError
+from segtune.measure.evidence import Evidence
 from segtune.report.compare import compare
 from segtune.tracking.datasets import reads_of_test, record_read
 from segtune.tracking.evidence import load_evidence
@@ -90,10 +91,16 @@ def test_a_champion_outlives_its_run_and_is_compared_by_its_copy(store, removal)
     assert locate("models:/m", store).pinned == "models:/m/1"
 
 
-def test_new_evidence_of_a_version_without_its_run_is_saved_with_the_version(store):
+def copied(evidence, folder):
+    """Evidence reads its masks from its folder when they are needed: give it one that stays."""
+    evidence.save(folder / "evidence")
+    return Evidence.load(folder / "evidence")
+
+
+def test_new_evidence_of_a_version_without_its_run_is_saved_with_the_version(store, tmp_path):
     first = contender(store, "champion1", 0.80)
     promote(store, first, "m", GATE)
-    evidence = load_evidence(store, first, "test")
+    evidence = copied(load_evidence(store, first, "test"), tmp_path)
     remove(store, first.id, "gc")
     version = champion_of(store, "m")
     other = with_split(evidence, "night/val")
@@ -103,10 +110,10 @@ def test_new_evidence_of_a_version_without_its_run_is_saved_with_the_version(sto
 
 
 @pytest.mark.parametrize("removal", ["deleted", "gc"])
-def test_a_promotion_keeps_the_evidence_that_was_saved_with_a_version(store, removal):
+def test_a_promotion_keeps_the_evidence_that_was_saved_with_a_version(store, removal, tmp_path):
     first = contender(store, "champion1", 0.80)
     assert promote(store, first, "m", GATE).moved
-    evidence = load_evidence(store, first, "test")
+    evidence = copied(load_evidence(store, first, "test"), tmp_path)
     remove(store, first.id, removal)
     other = with_split(evidence, "night/val")
     assert add_evidence(store, champion_of(store, "m"), other)

@@ -119,7 +119,8 @@ def confirm(store: Store, sweep: str, top: int, seeds: int, say: Log) -> Confirm
     ranked = _ranked(trials)[:top]
     if not ranked:
         raise ConfigError(
-            f"sweep '{sweep}' has no finished trial in '{store.uri}', so nothing can be confirmed."
+            f"sweep '{sweep}' has no finished trial in '{store.address}', so nothing can be "
+            "confirmed."
         )
     for trial, _ in ranked:
         check_place(recorded_config(store, trial.id).dataset)

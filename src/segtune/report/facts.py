@@ -45,7 +45,7 @@ def gather(
         "segtune": __version__,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "compared": list(names),
-        "store": store.uri,
+        "store": store.address,
         "candidates": [],
         "others": [_other_row(r, comparison) for r in comparison.others],
         "verdict": [],

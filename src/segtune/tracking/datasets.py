@@ -64,8 +64,8 @@ def record_read(
         with_backoff(set_tag, patience=30.0)
     except Exception as error:
         raise StorageError(
-            f"the read of {dataset}'s {split} split cannot be recorded in '{store.uri}' ({error}), "
-            "so nothing was measured."
+            f"the read of {dataset}'s {split} split cannot be recorded in '{store.address}' "
+            f"({error}), so nothing was measured."
         ) from error
 
 

@@ -25,7 +25,7 @@ def recorded_config(store: Store, run_id: str) -> RunConfig:
     path = artifact(store, run_id, "config.yaml")
     if path is None:
         raise ConfigError(
-            f"run {run_id} in '{store.uri}' recorded no config, so its dataset is unknown."
+            f"run {run_id} in '{store.address}' recorded no config, so its dataset is unknown."
         )
     config = validate(read_yaml(path))
     require_plugins(config.plugins, f"run {run_id}")

@@ -8,9 +8,9 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from segtune.config.commands import command
-from segtune.errors import ConfigError, DataError, StorageError
+from segtune.errors import ConfigError, DataError
 from segtune.models.folder import MANIFEST, file_hash, is_segmenter
-from segtune.runtime.retry import is_passing
+from segtune.tracking.client import is_absent
 from segtune.tracking.runs import RunRecord, artifact, find_run, get_run, is_id_prefix, quoted
 from segtune.tracking.store import Store
 from segtune.tracking.versions import (
@@ -175,7 +175,7 @@ def _find_version(store: Store, uri: str) -> tuple[ModelVersion, str]:
     version, note = None, ""
     if alias:
         version = _version_by_alias(store, name, alias)
-    elif number.isdigit():
+    elif number.isdigit() and len(number) < 10:  # databases hold no larger one
         version = _version_by_number(store, name, number)
     elif not number:
         version, note = champion_of(store, name), "the champion"
@@ -185,7 +185,7 @@ def _find_version(store: Store, uri: str) -> tuple[ModelVersion, str]:
         return version, f"{uri} is version {version.version}, {note}" if note else ""
     registered = [m.name for m in store.client.search_registered_models()]
     raise ConfigError(
-        f"{uri}: no such registered segmenter in '{store.uri}'; "
+        f"{uri}: no such registered segmenter in '{store.address}'; "
         f"registered: {', '.join(registered) or 'none'}. "
         "Write models:/NAME, models:/NAME@champion or models:/NAME/VERSION, or register one: "
         f"{command('promote', 'RUN', model='NAME', tracking=store.tracking)}"
@@ -196,22 +196,18 @@ def _version_by_alias(store: Store, model: str, alias: str) -> ModelVersion | No
     try:
         return store.client.get_model_version_by_alias(model, alias)
     except MlflowException as error:
-        _raise_if_unreachable(store, error)
-        return None
+        if is_absent(error):
+            return None
+        raise
 
 
 def _version_by_number(store: Store, name: str, number: str) -> ModelVersion | None:
     try:
         return store.client.get_model_version(name, number)
     except MlflowException as error:
-        _raise_if_unreachable(store, error)
-        return None
-
-
-def _raise_if_unreachable(store: Store, error: MlflowException) -> None:
-    """Raise StorageError for an unreachable server, which does not mean that nothing exists."""
-    if is_passing(error):
-        raise StorageError(f"the registry '{store.uri}' cannot be read ({error}).") from error
+        if is_absent(error):
+            return None
+        raise
 
 
 def _is_run_id(uri: str) -> bool:

@@ -7,6 +7,7 @@ import sys
 
 from mlflow.exceptions import MlflowException
 
+from segtune.errors import StorageError
 from segtune.tracking.store import Store
 
 _VIEW_KEY = "segtune"  # names the shared view in the address
@@ -31,7 +32,7 @@ def run_table(store: Store, port: int = 5000) -> tuple[str, str]:
     """
     try:
         _share_view(store)
-    except (MlflowException, OSError):  # a finished result must still be printed
+    except (MlflowException, StorageError, OSError):  # a finished result must still be printed
         return "", ""
     page = (
         f"#/experiments/{store.experiment_id}/runs"

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import mlflow.artifacts
 from mlflow.entities import LifecycleStage, Metric, Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from segtune.config.renamed import current_key
-from segtune.errors import ConfigError, StorageError
+from segtune.errors import ConfigError
 from segtune.runtime.filenames import STUDY_FILE
-from segtune.runtime.retry import is_passing
+from segtune.tracking.client import is_absent
+from segtune.tracking.files import fetch
 from segtune.tracking.names import key_name, legacy_key
 from segtune.tracking.store import Store
 
@@ -133,9 +133,9 @@ def _of_study(
     studies = {run.tags.get(STUDY_TAG) for run in runs}
     if study is None and len(studies) > 1:
         raise ConfigError(
-            f"sweep '{sweep}': '{store.uri}' holds {len(studies)} sweeps of that name, and none of "
-            f"them was started in '{store.root}'. Set tracking.root to the folder of the one that "
-            "you mean, or name runs by their ids."
+            f"sweep '{sweep}': '{store.address}' holds {len(studies)} sweeps of that name, and "
+            f"none of them was started in '{store.root}'. Set tracking.root to the folder of the "
+            "one that you mean, or name runs by their ids."
         )
     if study is None:
         return runs
@@ -220,8 +220,8 @@ def curve(store: Store, run_id: str, metric: str, as_key: bool = False) -> list[
     key = metric if as_key else key_name(metric)
     try:
         rows = store.client.get_metric_history(run_id, key) or _legacy_rows(store, run_id, metric)
-    except MlflowException:
-        if find_run(store, run_id) is not None:
+    except MlflowException as error:
+        if not is_absent(error) or find_run(store, run_id) is not None:
             raise
         return []  # a registered version whose run was removed
     latest = {m.step: m.value for m in sorted(rows, key=lambda m: m.timestamp)}
@@ -229,14 +229,13 @@ def curve(store: Store, run_id: str, metric: str, as_key: bool = False) -> list[
 
 
 def artifact(store: Store, run_id: str, name: str) -> Path | None:
-    """Return the local path of a run's artifact; None if the run has no such artifact."""
-    try:
-        path = mlflow.artifacts.download_artifacts(
-            run_id=run_id, artifact_path=name, tracking_uri=store.uri
-        )
-    except (MlflowException, OSError):
-        return None
-    return Path(path)
+    """Return the local path of a run's artifact; None only if the run has no such artifact.
+
+    Raises:
+        StorageError: the store cannot be read.
+    """
+    run = find_run(store, run_id)
+    return None if run is None else fetch(store, run.info.artifact_uri, name)
 
 
 def find_run(store: Store, run_id: str) -> Run | None:
@@ -248,9 +247,9 @@ def find_run(store: Store, run_id: str) -> Run | None:
     try:
         return store.client.get_run(run_id)
     except MlflowException as error:
-        if is_passing(error):
-            raise StorageError(f"the store '{store.uri}' cannot be read ({error}).") from error
-        return None
+        if is_absent(error):
+            return None
+        raise
 
 
 def active_run(store: Store, run_id: str) -> Run:
@@ -263,11 +262,11 @@ def active_run(store: Store, run_id: str) -> Run:
     run = find_run(store, run_id)
     if run is None:
         raise ConfigError(
-            f"run '{run_id}' is not in the store '{store.uri}'. Check the id, or set "
+            f"run '{run_id}' is not in the store '{store.address}'. Check the id, or set "
             "tracking.root. `mlflow gc` removes deleted runs for good."
         )
     if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
-        uri = shlex.quote(store.uri)
+        uri = shlex.quote(store.address)
         restore = f"MLFLOW_TRACKING_URI={uri} mlflow runs restore --run-id {run_id}"
         raise ConfigError(
             f"run '{run_id}' ({run.info.run_name}) was deleted in MLflow. "

@@ -6,7 +6,8 @@ import shlex
 import shutil
 import sqlite3
 import tempfile
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,11 @@ from mlflow.version import VERSION
 from segtune.config.schema import TrackingConfig
 from segtune.data.source.files import cache_dir
 from segtune.errors import StorageError
+from segtune.runtime.addresses import without_password
+from segtune.runtime.log import to_stderr
+from segtune.runtime.retry import reason_of
+from segtune.tracking.client import StoreClient, without_secrets
+from segtune.tracking.relocation import ARTIFACTS, follow
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # segtune reports progress
 # standard output is for results
@@ -41,9 +47,14 @@ class Store:
 
     root: Path
     uri: str
-    client: MlflowClient
+    client: StoreClient
     experiment_id: str
     experiment: str
+
+    @property
+    def address(self) -> str:
+        """The URI without a password, for messages and reports."""
+        return without_password(self.uri)
 
     @property
     def is_server(self) -> bool:
@@ -71,32 +82,52 @@ def open_store(config: TrackingConfig) -> Store:
     root = Path(os.path.expanduser(config.root)).absolute()
     uri = config.uri or _sqlite_uri(root)
     key = (os.getpid(), root, uri, config.experiment)
-    if key in _OPEN_STORES and (config.uri or (root / "mlflow.db").is_file()):
+    if key in _OPEN_STORES and _OPEN_STORES[key].client.is_current:
         return _OPEN_STORES[key]
     try:
         root.mkdir(parents=True, exist_ok=True)
         # MLflow's first migration fails if two processes run it at once
-        with FileLock(root / ".store.lock", timeout=120):
+        with _lock(root):
             if not config.uri:
                 _prepare_database(root)
-            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-            location = None if config.uri else (root / "artifacts").as_uri()
+            client = StoreClient(uri, None if config.uri else root / "mlflow.db")
+            location = None if config.uri else (root / ARTIFACTS).as_uri()
             experiment_id = _get_or_create_experiment(client, config.experiment, uri, location)
-    except (OSError, sqlite3.DatabaseError) as error:
+    except sqlite3.DatabaseError as error:
+        raise StorageError(
+            f"the store's database '{root / 'mlflow.db'}' cannot be used: {error}. If it is "
+            "damaged, restore it from a copy; or set tracking.root to another folder."
+        ) from error
+    except OSError as error:
         raise StorageError(
             f"the store '{root}' cannot be written: {error}. "
             "Set tracking.root to a folder that can be written."
-        ) from None
+        ) from error
     except StorageError:
         raise
     except Exception as error:  # MLflow passes on the errors of its database layer
-        reason = str(error).splitlines()[0][:200]
+        reason = f"{type(error).__name__}: {without_secrets(reason_of(error), uri)}"
         raise StorageError(
-            f"the store '{uri}' cannot be opened ({type(error).__name__}: {reason}). "
+            f"the store '{without_password(uri)}' cannot be opened ({reason}). "
             "Check tracking.uri, and that tracking.root can be written."
         ) from error
     _OPEN_STORES[key] = Store(root, uri, client, experiment_id, config.experiment)
     return _OPEN_STORES[key]
+
+
+@contextmanager
+def _lock(root: Path) -> Iterator[None]:
+    """Lock the opening of a store; a store that exists can be read without the right to write."""
+    lock = FileLock(root / ".store.lock", timeout=120)
+    try:
+        lock.acquire()
+    except OSError:
+        if not (root / "mlflow.db").is_file():
+            raise
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def bookkeeping_experiment(store: Store, create: bool = False) -> str | None:
@@ -110,7 +141,7 @@ def bookkeeping_experiment(store: Store, create: bool = False) -> str | None:
     if key not in _BOOKKEEPING_IDS:
         if not create and store.client.get_experiment_by_name(name) is None:
             return None
-        location = None if store.is_server else (store.root / "artifacts").as_uri()
+        location = None if store.is_server else (store.root / ARTIFACTS).as_uri()
         _BOOKKEEPING_IDS[key] = _get_or_create_experiment(store.client, name, store.uri, location)
     return _BOOKKEEPING_IDS[key]
 
@@ -123,10 +154,12 @@ def refuse_deleted(experiment: Experiment, uri: str) -> None:
     """
     if experiment.lifecycle_stage == LifecycleStage.ACTIVE:
         return
-    restore = f"MLFLOW_TRACKING_URI={shlex.quote(uri)} mlflow experiments restore --experiment-id "
+    address = without_password(uri)
+    restore = f"MLFLOW_TRACKING_URI={shlex.quote(address)} mlflow experiments restore"
+    restore += " --experiment-id "
     raise StorageError(
-        f"the experiment '{experiment.name}' of '{uri}' was deleted in MLflow, together with its "
-        f"runs. Restore all of them with: {restore}{experiment.experiment_id}. "
+        f"the experiment '{experiment.name}' of '{address}' was deleted in MLflow, together with "
+        f"its runs. Restore all of them with: {restore}{experiment.experiment_id}. "
         "Or use another experiment: tracking.experiment=NAME."
     )
 
@@ -145,8 +178,16 @@ def _prepare_database(root: Path) -> None:
     Raises:
         OSError: the file cannot be written.
         sqlite3.DatabaseError: SQLite cannot open the file.
+        StorageError: the file is missing, although there are runs.
     """
     path = root / "mlflow.db"
+    is_lost = not path.exists() or path.stat().st_size == 0
+    runs = list((root / ARTIFACTS).glob(f"*/{ARTIFACTS}")) if is_lost else []
+    if runs:
+        raise StorageError(
+            f"the store '{root}' holds the files of {len(runs)} runs, but its database 'mlflow.db' "
+            "is missing or empty. Put it back from a copy, or start a new store: tracking.root=DIR."
+        )
     empty = None if path.exists() else _empty_database()
     if empty is not None:
         shutil.copyfile(empty, root / "new.db")
@@ -157,6 +198,9 @@ def _prepare_database(root: Path) -> None:
         except sqlite3.OperationalError as error:
             if "locked" not in str(error):  # a lock is temporary
                 raise
+            return
+    for earlier in follow(root):
+        to_stderr(f"the store '{root}' was in '{earlier}' before: its runs are read from here now")
 
 
 def _empty_database() -> Path | None:
@@ -189,7 +233,7 @@ def _create_empty_database(path: Path) -> None:
 
 
 def _get_or_create_experiment(
-    client: MlflowClient, name: str, uri: str, location: str | None
+    client: StoreClient, name: str, uri: str, location: str | None
 ) -> str:
     """Return the id of an experiment.
 

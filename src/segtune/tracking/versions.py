@@ -15,7 +15,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import mlflow.artifacts
 import mlflow.pyfunc
 from mlflow.entities import LoggedModelStatus, Metric
 from mlflow.entities.model_registry import ModelVersion
@@ -23,9 +22,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
-from segtune.errors import ConfigError, StorageError
+from segtune.errors import ConfigError
 from segtune.measure.evidence import Evidence
-from segtune.runtime.retry import is_passing
+from segtune.tracking.files import fetch
 from segtune.tracking.names import file_name, key_name
 from segtune.tracking.runs import RunRecord, artifact, find_run, record_of
 from segtune.tracking.store import Store
@@ -141,20 +140,20 @@ def version_files(store: Store, version: ModelVersion) -> Path:
         StorageError: the store cannot be reached.
     """
     uri = f"models:/{version.name}/{version.version}"
+    folder = None
     try:
         source = store.client.get_model_version_download_uri(version.name, version.version)
-        path = mlflow.artifacts.download_artifacts(artifact_uri=source, tracking_uri=store.uri)
-    except (MlflowException, OSError) as error:
-        if is_passing(error):
-            raise StorageError(f"{uri}: its files cannot be read ({error}).") from error
+        folder = fetch(store, source)
+        reason = f"there are none in '{source}'"
+    except MlflowException as error:
         reason = str(error)
+    if folder is None:
         if find_run(store, str(version.run_id)) is None:
             reason = f"its run {version.run_id} was removed together with its files"
         raise ConfigError(
             f"{uri}: its files cannot be read ({reason}). "
             "Register another run, or choose another version."
-        ) from None
-    folder = Path(path)
+        )
     if not (folder / "artifacts" / "segmenter").is_dir():
         raise ConfigError(f"{uri}: '{folder}' has lost its segmenter. Choose another version.")
     return folder

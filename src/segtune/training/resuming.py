@@ -94,7 +94,8 @@ def _newest(store: Store) -> str:
     runs = search_runs(store, {"segtune.kind": "run"})
     if not runs:
         raise ConfigError(
-            f"resume=last: there is no run in '{store.uri}'. Start one: segtune train dataset=NAME."
+            f"resume=last: there is no run in '{store.address}'. Start one: "
+            "segtune train dataset=NAME."
         )
     return runs[-1].id
 
