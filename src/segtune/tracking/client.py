@@ -99,8 +99,11 @@ def store_error(uri: str, error: Exception) -> Exception:
     concerns_store = names & {"MlflowException", "OSError", "SQLAlchemyError"}
     if not concerns_store or (is_answer and not is_damage(error)):
         return error
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:_REASON_LENGTH]
-    if is_damage(error):
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    reason = next((line for line in lines if "Error)" in line), lines[0])[:_REASON_LENGTH]
+    if "readonly database" in reason:
+        advice = "Check that you may write its file, or set tracking.root to another folder"
+    elif is_damage(error):
         advice = "Its database is damaged or of another version: restore it from a copy"
     elif is_passing(error):
         advice = "Run the command again when it answers"
