@@ -37,6 +37,15 @@ def test_status_prints_the_progress(study, capsys):
     assert state["best"] == {"trial": 0, "val/miou": 0.5} and state["n_trials"] == 4
 
 
+def test_status_writes_nothing(study, tmp_path):
+    def state():
+        return {path: path.stat().st_mtime_ns for path in (tmp_path / "mlruns").rglob("*")}
+
+    before = state()
+    assert main(["status", "t"]) == 0 and main(["status"]) == 0
+    assert state() == before
+
+
 def test_stop_keeps_workers_from_claiming_until_the_next_start(study, capsys):
     assert main(["stop", "t"]) == 0 and "segtune sweep t" in capsys.readouterr().out
     assert study.claim(LINE) is None

@@ -77,6 +77,20 @@ def test_an_experiment_that_the_user_put_elsewhere_stays_there(filled, tmp_path)
     assert moved.client.get_experiment_by_name("own").artifact_location == own
 
 
+def test_a_store_opens_without_the_right_to_write_to_its_folder(filled, monkeypatch):
+    root, run = filled
+    files = sorted(path for path in root.rglob("*"))
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    _OPEN_STORES.clear()
+    assert get_run(opened(root), run.id).id == run.id
+    assert artifact(opened(root), run.id, "config.yaml") is not None
+    assert sorted(path for path in root.rglob("*")) == files
+
+
 @pytest.mark.parametrize("fault", ["deleted", "replaced", "garbage"])
 def test_a_database_that_is_lost_in_use_is_a_storage_error_at_once(fault, tmp_path):
     store = opened(tmp_path / "s")

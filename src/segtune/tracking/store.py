@@ -201,8 +201,12 @@ def _prepare_database(root: Path) -> None:
             if "locked" not in str(error):  # a lock is temporary
                 raise
             return
-    for earlier in follow(root):
-        to_stderr(f"the store '{root}' was in '{earlier}' before: its runs are read from here now")
+    try:
+        for earlier in follow(root):
+            to_stderr(f"the store '{root}' was in '{earlier}' before: its runs are read here now")
+    except sqlite3.OperationalError as error:
+        if "readonly" not in str(error):  # else what can be read is still read
+            raise
 
 
 def _empty_database() -> Path | None:
