@@ -30,7 +30,7 @@ def test_a_fault_of_all_trials_of_a_template_is_reported_at_once(
 
     if torch.cuda.is_available() and "trainer.accelerator=gpu" in words:
         pytest.skip("there is a GPU")
-    monkeypatch.setattr("segtune.tasks.segmentation.build", build)
+    monkeypatch.setattr("segtune.tasks.segmentation.Segmentation.build", staticmethod(build))
     path = tmp_path / "s.yaml"
     path.write_text(SWEEP)
     with pytest.raises(ConfigError, match=message):
