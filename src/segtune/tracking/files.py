@@ -26,7 +26,9 @@ def fetch(store: Store, uri: str, name: str = "") -> Path | None:
         # MLflow's own function for artifacts of runs hides every error
         repository = get_artifact_repository(uri, tracking_uri=store.uri)
         try:
-            return Path(repository.download_artifacts(name))
+            # MLflow declares no types here
+            path = repository.download_artifacts(name)  # type: ignore[no-untyped-call]
+            return Path(path)
         except Exception:
             if _is_listed(repository, name):
                 raise

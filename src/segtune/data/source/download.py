@@ -91,16 +91,17 @@ def _fetch(url: str, target: Path, limit: int) -> str:
         OSError: it cannot be fetched, or is larger than `limit` bytes.
     """
     opener = urllib.request.OpenerDirector()  # knows neither file:// nor ftp://, also after a move
-    for handler in (
-        urllib.request.ProxyHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
-        urllib.request.HTTPRedirectHandler,
-        urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPErrorProcessor,
-        urllib.request.UnknownHandler,
-    ):
-        opener.add_handler(handler())
+    handlers: list[urllib.request.BaseHandler] = [
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPRedirectHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        urllib.request.UnknownHandler(),
+    ]
+    for handler in handlers:
+        opener.add_handler(handler)
     total, digest = 0, hashlib.sha256()
     with opener.open(url, timeout=60) as reply, target.open("wb") as file:
         while block := reply.read(1 << 20):
