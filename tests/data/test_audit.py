@@ -121,8 +121,8 @@ def test_a_fault_is_found_in_its_file_and_its_fix_works(root, tmp_path, kind, se
         (
             "passed_over",
             seeds.other_suffix,
-            f"convert them (1 .heic); read are {', '.join(IMAGE_SUFFIXES)}, and .gif and .npy for "
-            "masks. Masks should be PNG",
+            f"convert them (1 .heic); read are {', '.join(IMAGE_SUFFIXES)}, and .gif, .npy and "
+            ".mat for masks. Masks should be PNG",
         ),
     ],
 )

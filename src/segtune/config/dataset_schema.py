@@ -257,6 +257,8 @@ class DatasetConfig(Settings):
         bands: one to three bands of image files, counted from 1, that are read as grey or as red,
             green and blue; null takes those that a file names.
         page: page of images and masks that is read, counted from 1.
+        mask_variable: array that is read of a mask in a MATLAB file (`.mat`) with several, as `S`
+            or `GTcls.Segmentation`.
         tolerance: share of a split's files, and of the shapes in annotations, that may be
             unreadable. They are left out with a warning; a larger share is an error.
     """
@@ -284,6 +286,7 @@ class DatasetConfig(Settings):
     value_range: ValueRange | None = None
     bands: Bands | None = None
     page: Count | None = None
+    mask_variable: str | None = None
     tolerance: Fraction = 0.05
     street: StreetConfig | None = None
     download: DownloadConfig | None = None

@@ -167,7 +167,8 @@ def _signs(terms: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _examine_mask(facts: PairFacts, data: bytes, source: Source) -> None:
-    mask = mask_values(data, str(facts.mask), source.config.page)
+    config = source.config
+    mask = mask_values(data, str(facts.mask), config.page, config.mask_variable)
     pixels = mask.pixels
     facts.encoding = mask.encoding
     facts.mask_size = (pixels.shape[0], pixels.shape[1])

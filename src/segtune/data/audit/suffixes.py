@@ -28,8 +28,8 @@ def passed_over(source: Source, splits: Sequence[str]) -> list[Finding]:
     counts = Counter(PurePosixPath(file).suffix.lower() or "none" for file in files)
     kinds = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common())
     repair = (
-        f"convert them ({kinds}); read are {', '.join(IMAGE_SUFFIXES)}, and .gif and "
-        ".npy for masks. Masks should be PNG"
+        f"convert them ({kinds}); read are {', '.join(IMAGE_SUFFIXES)}, and .gif, "
+        ".npy and .mat for masks. Masks should be PNG"
     )
     return [Finding("passed_over", files, [f"'{file}'" for file in files], repair)]
 

@@ -1,4 +1,4 @@
-"""Masks as NumPy arrays (`.npy`)."""
+"""Masks as arrays: of NumPy (`.npy`) or in files of MATLAB (`.mat`)."""
 
 import io
 from pathlib import Path
@@ -9,20 +9,22 @@ from numpy.typing import NDArray
 
 from segtune.config.defaults import MAX_PIXELS
 from segtune.data.reading.decoding import check_size
+from segtune.data.reading.matlab import is_matlab, read_matlab
 from segtune.errors import DataError
 
-ARRAY = "NPY"
 _MAGIC = b"\x93NUMPY"
 
 
 def is_array(source: str | Path | bytes | bytearray) -> bool:
-    """Whether a file, or the bytes of one, is a NumPy array."""
+    """Whether a file, or the bytes of one, is an array of NumPy or MATLAB."""
     if isinstance(source, bytes | bytearray):
-        return source[: len(_MAGIC)] == _MAGIC
-    return Path(source).suffix.lower() == ".npy"
+        return source.startswith(_MAGIC) or is_matlab(source)
+    return Path(source).suffix.lower() in (".npy", ".mat")
 
 
-def read_array(source: str | Path | bytes | bytearray, name: str) -> NDArray[Any]:
+def read_array(
+    source: str | Path | bytes | bytearray, name: str, variable: str | None = None
+) -> NDArray[Any]:
     """Read the array of a mask: (H, W) numbers, or (H, W, 3) colours of uint8.
 
     An axis of length 1 before or behind the pixels is dropped; False and True become 0 and 1.
@@ -30,22 +32,34 @@ def read_array(source: str | Path | bytes | bytearray, name: str) -> NDArray[Any
 
     Args:
         name: of the mask, for messages.
+        variable: the array of a MATLAB file that holds several.
 
     Raises:
         DataError: the file cannot be read, is cut off, or is no such array.
     """
     try:
         data = source if isinstance(source, bytes | bytearray) else Path(source).read_bytes()
+    except OSError as error:
+        raise DataError(f"mask '{name}' cannot be read: {error.strerror or error}") from None
+    if is_matlab(data) or name.lower().endswith(".mat"):
+        array = read_matlab(data, name, variable)
+        _check(array.shape, array.dtype, name)
+    else:
+        array = _load_numpy(data, name)
+    if array.ndim == 3 and 1 in (array.shape[0], array.shape[2]):
+        array = array[0] if array.shape[0] == 1 else array[..., 0]
+    return np.asarray(array, np.uint8 if array.dtype == bool else array.dtype)
+
+
+def _load_numpy(data: bytes | bytearray, name: str) -> NDArray[Any]:
+    try:
         shape, kind = _header(io.BytesIO(data))
         _check(shape, kind, name)
-        array = np.load(io.BytesIO(data), allow_pickle=False)
+        return np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
     except DataError:
         raise
     except Exception as error:  # headers are parsed as Python, which raises errors of many types
         raise DataError(f"mask '{name}' cannot be read as a NumPy array: {error}") from None
-    if array.ndim == 3 and 1 in (array.shape[0], array.shape[2]):
-        array = array[0] if array.shape[0] == 1 else array[..., 0]
-    return np.asarray(array, np.uint8 if array.dtype == bool else array.dtype)
 
 
 def _header(file: io.BytesIO) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -35,7 +35,7 @@ IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm"),
 )
-MASK_SUFFIXES = (*IMAGE_SUFFIXES, ".gif", ".npy")
+MASK_SUFFIXES = (*IMAGE_SUFFIXES, ".gif", ".npy", ".mat")
 
 
 def read_image(
@@ -134,15 +134,20 @@ def read_mask(source: Path | bytes, name: str = "") -> NDArray[np.uint8]:
     )
 
 
-def read_colors(source: Path | bytes, name: str = "") -> NDArray[np.uint8]:
+def read_colors(
+    source: Path | bytes, name: str = "", variable: str | None = None
+) -> NDArray[np.uint8]:
     """Read the colours of a mask file, (H, W, 3) uint8; transparency is ignored.
+
+    Args:
+        variable: the array that is read of a MATLAB file with several.
 
     Raises:
         DataError: the file cannot be read.
     """
     name = name or str(source)
     if is_array(source):
-        return _array_to_colors(read_array(source, name), name)
+        return _array_to_colors(read_array(source, name, variable), name)
     image = decode_file(source, name, upright=False)
     if image.mode in ("RGBA", "RGB"):
         return np.array(image)[..., :3]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from segtune.data.reading.arrays import ARRAY, is_array, read_array
+from segtune.data.reading.arrays import is_array, read_array
 from segtune.data.reading.decoding import decode, open_image, turn_to_page
 from segtune.errors import DataError
 
@@ -26,7 +26,7 @@ class MaskValues(NamedTuple):
         pixels: (H, W) whole numbers, or (H, W, 3) colours whose channels differ.
         opacity: (H, W) uint8, of a file with an alpha channel.
         palette: flat RGB bytes of a palette file.
-        encoding: Pillow's name of the file's format, or NPY.
+        encoding: Pillow's name of the file's format, or ARRAY.
     """
 
     pixels: NDArray[Any]
@@ -35,7 +35,9 @@ class MaskValues(NamedTuple):
     encoding: str
 
 
-def mask_values(source: str | Path | bytes, name: str, page: int | None = None) -> MaskValues:
+def mask_values(
+    source: str | Path | bytes, name: str, page: int | None = None, variable: str | None = None
+) -> MaskValues:
     """Read the values of a mask file; from a palette file its indices.
 
     A grey file of 2 or 4 bits gives its numbers, not their grey levels. Colours with equal
@@ -43,12 +45,13 @@ def mask_values(source: str | Path | bytes, name: str, page: int | None = None) 
 
     Args:
         page: the page, from 1, that is read of a file with several.
+        variable: the array that is read of a MATLAB file with several.
 
     Raises:
         DataError: the file cannot be read, or holds NaN, infinite or fractional numbers.
     """
     if is_array(source):
-        return MaskValues(_plain(read_array(source, name), name), None, None, ARRAY)
+        return MaskValues(_plain(read_array(source, name, variable), name), None, None, "ARRAY")
     with open_image(source, name) as image:
         turn_to_page(image, name, page)
         encoding, bits = str(image.format), _stored_bits(image)

@@ -45,8 +45,9 @@ class MaskReader:
         """
         form = form or self.config.mask_format
         if form.startswith("rgb"):
-            return self._by_color(read_colors(data, name), name, exact=form == "rgb")
-        mask = mask_values(data, name, self.config.page)
+            colors = read_colors(data, name, self.config.mask_variable)
+            return self._by_color(colors, name, exact=form == "rgb")
+        mask = mask_values(data, name, self.config.page, self.config.mask_variable)
         if form in ("binary", "alpha"):
             is_object = opaque(mask, name) if form == "alpha" else object_pixels(mask, name)
             return self._of_two_classes(is_object, name)

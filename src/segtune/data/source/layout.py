@@ -228,6 +228,8 @@ class Source:
         ]
         if self.reading != Reading():
             facts.append(self.reading.to_json())
+        if config.mask_variable is not None:
+            facts.append(config.mask_variable)
         if config.mask_format.startswith("rgb"):
             facts += [self.classes.palette, config.ignore_colors]
         fixes = (sorted(self.fixes.unrotated), sorted(self.fixes.formats.items()))
