@@ -24,6 +24,7 @@ _EXTRAS = {
     "postgres": ("psycopg",),
     "slurm": ("submitit",),
     "ray": ("ray",),
+    "hf": ("pyarrow",),
     "dashboard": ("optuna_dashboard",),
 }
 _LITTLE_DISK = 2e9

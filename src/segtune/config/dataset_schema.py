@@ -138,8 +138,8 @@ class AnnotationsConfig(Settings):
         crowd: class of the pixels in COCO's crowd areas.
         finer: attribute of an area that holds its finer label; `auto` takes finer, type, subtype,
             subclass or kind.
-        label: attribute of an area that holds its class, for VIA; `auto` takes class, label, name,
-            category, type or object, else the only attribute.
+        label: for `huggingface` the column of masks; for VIA the attribute of an area that holds
+            its class: `auto` takes class, label, name, category, type or object, else the only one.
         relocate: `OLD:NEW` replaces the beginning of absolute paths in the annotations.
         annotator: Label Studio's id or e-mail of the only annotator whose annotations count; null
             takes the ground truth of a task, else the last annotation that holds something.

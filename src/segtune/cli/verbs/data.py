@@ -46,7 +46,7 @@ _ANNOTATIONS = (
     Option("unlabelled", "class of the pixels outside all areas", "text", _AREAS),
     Option("crowd", "class of the pixels in COCO's crowd areas", "text", _AREAS),
     Option("finer", "attribute of an area that holds its finer label", "text", _AREAS),
-    Option("label", "attribute of an area that holds its class (VIA)", value="NAME"),
+    Option("label", "attribute with an area's class (VIA); column of masks", value="NAME"),
     Option("relocate", "OLD:NEW replaces the beginning of absolute paths", value="OLD:NEW"),
     Option("annotator", "Label Studio's annotator whose annotations count", value="ID"),
 )

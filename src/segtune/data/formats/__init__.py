@@ -17,14 +17,17 @@ from segtune.classes import ClassTable
 from segtune.config.dataset_schema import DatasetConfig
 from segtune.data.formats import (
     cityscapes_polygons,
+    class_masks,
     coco,
     coco_panoptic,
     cvat,
+    huggingface,
     instances,
     kaggle_rle,
     label_studio,
     labelme,
     manifest,
+    oxford_pets,
     roboflow_masks,
     sa1b,
     supervisely,
@@ -76,11 +79,17 @@ ANNOTATION_FORMATS = {
     "kaggle_rle": AnnotationFormat(kaggle_rle.find_files, kaggle_rle.read),
     "instances": AnnotationFormat(instances.find_files, instances.read),
     "manifest": AnnotationFormat(manifest.find_files, manifest.read),
+    "oxford_pets": AnnotationFormat(oxford_pets.find_files, oxford_pets.read),
+    "huggingface": AnnotationFormat(huggingface.find_files, huggingface.read),
+    "class_masks": AnnotationFormat(class_masks.find_files, class_masks.read),
 }
 """Name -> format, in the order of detection: the more particular first."""
 
 # whose masks are files too
-_FORMATS_OF_MASKS = ("coco_panoptic", "voc", "instances", "manifest", "roboflow_masks")
+_FORMATS_OF_MASKS = (
+    *("coco_panoptic", "voc", "instances", "manifest", "roboflow_masks", "oxford_pets"),
+    *("huggingface", "class_masks"),
+)
 
 
 def detect(root: Path) -> str | None:

@@ -1,12 +1,7 @@
 """Roboflow's "PNG mask semantic": `NAME_mask.png` beside `NAME.jpg`, with a `_classes.csv`."""
 
 import csv
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from segtune.config.dataset_schema import DatasetConfig
 from segtune.data.formats.areas import (
@@ -17,7 +12,8 @@ from segtune.data.formats.areas import (
 )
 from segtune.data.formats.faults import LeftOut
 from segtune.data.formats.finding import FileFinder, folder_split, image_name
-from segtune.data.reading.images import IMAGE_SUFFIXES, read_mask
+from segtune.data.formats.value_masks import ValueMask
+from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.source.files import walk
 from segtune.data.source.text import read_text
 from segtune.errors import DataError
@@ -54,6 +50,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     left_out = LeftOut()
     for folder, names in tables.items():
         ids = {value: class_ids[name] for value, name in names.items()}
+        allowed = f"'{folder / _TABLE}' does not name it. Add a line 'VALUE, NAME'."
         files = [file for file in walk(folder, IMAGE_SUFFIXES) if "/" not in file]
         masks = {file.removesuffix(_END) for file in files if file.endswith(_END)}
         for stem in sorted(masks):
@@ -62,7 +59,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
             image = finder.find_stem(path, f"the image of '{mask}'")
             split = folder_split(path)
             group = stem.partition(".rf.")[0] if split is None and ".rf." in stem else None
-            reader = _ValueMask(mask, ids)
+            reader = ValueMask(mask, ids, allowed)
             name = image_name(image, root)
             images.append(LabelledImage(name, image, split, mask=reader, group=group))
         for file in files:
@@ -97,23 +94,3 @@ def _class_names(path: Path) -> dict[int, str]:
             )
         names[value] = name
     return names
-
-
-@dataclass(frozen=True)
-class _ValueMask:
-    """Reads a mask and gives its values the ids of the classes."""
-
-    path: Path
-    ids: Mapping[int, int]
-
-    def __call__(self) -> NDArray[np.uint8]:
-        stored = read_mask(self.path)
-        values, indices, counts = np.unique(stored, return_inverse=True, return_counts=True)
-        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-            if value not in self.ids:
-                raise DataError(
-                    f"mask '{self.path}' holds the value {value} ({count:,} px), which "
-                    f"'{self.path.parent / _TABLE}' does not name. Add a line '{value}, NAME'."
-                )
-        table = np.array([self.ids[value] for value in values.tolist()], np.uint8)
-        return np.asarray(table[indices].reshape(stored.shape))

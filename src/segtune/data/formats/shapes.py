@@ -191,20 +191,25 @@ def pasted_runs(runs: object, box: Sequence[float]) -> Draw:
     return draw
 
 
-def object_mask(path: Path) -> Draw:
+def object_mask(path: Path, may_be_smaller: bool = False) -> Draw:
     """A mask file of one object: see `object_pixels`.
 
     The drawing raises DataError where the file has another size than the image.
+
+    Args:
+        may_be_smaller: also take a file whose height and width are the image's divided by one whole
+            number; each of its pixels becomes a square.
     """
 
     def draw(height: int, width: int) -> Bits:
         bits = object_pixels(mask_values(path.read_bytes(), str(path)), str(path))
-        if bits.shape != (height, width):
+        times = max(1, height // bits.shape[0]) if may_be_smaller else 1
+        if (bits.shape[0] * times, bits.shape[1] * times) != (height, width):
             raise DataError(
                 f"mask '{path}' is {bits.shape[1]} x {bits.shape[0]}, its image {width} x {height} "
                 "pixels; both must have one size."
             )
-        return bits
+        return bits if times == 1 else bits.repeat(times, 0).repeat(times, 1)
 
     return draw
 
