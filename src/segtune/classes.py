@@ -13,6 +13,11 @@ IGNORE_INDEX = 255
 MAX_CLASSES = 180
 """The confusion matrix counts in int16: (C + 1) * C must stay under 32768."""
 
+CLASS_LIMIT = (
+    f"at most {MAX_CLASSES} are supported, since masks hold ids of 8 bits and pairs of ids are "
+    "counted in 16 bits"
+)
+
 _KEYS = {"name", "color", "finer"}
 
 
@@ -57,8 +62,9 @@ class ClassTable:
             )
         if len(entries) > MAX_CLASSES:
             raise ConfigError(
-                f"dataset.classes lists {len(entries)} classes; at most {MAX_CLASSES} can be "
-                "counted."
+                f"dataset.classes lists {len(entries)} classes; {CLASS_LIMIT}. List those that "
+                "matter, and map the ids of the others to one of them or to 255, "
+                "dataset.label_map={200: 255}."
             )
         classes = tuple(_parse_class(index, entry) for index, entry in enumerate(entries))
         names = [c.name for c in classes]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segtune.classes import ClassTable
+from segtune.classes import CLASS_LIMIT, MAX_CLASSES, ClassTable
 from segtune.config.dataset_schema import DatasetConfig
 from segtune.data.formats import (
     cityscapes_polygons,
@@ -40,6 +40,7 @@ from segtune.data.formats.areas import (
     ClassRow,
     LabelledImage,
     annotation_options,
+    areas_of,
 )
 from segtune.data.formats.faults import LeftOut, refuse_bad_shapes
 from segtune.data.formats.merging import merged
@@ -124,6 +125,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
             f"'{root}': its annotations of the format {name} label no image. "
             + "; ".join(annotations.notes)
         )
+    _refuse_too_many(annotations, root)
     left_out = LeftOut()
     _note_alike(annotations.classes, left_out)
     images = merged(annotations.images, left_out)
@@ -136,6 +138,18 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         [*annotations.notes, *left_out.notes()],
         annotations.bad_shapes,
     )
+
+
+def _refuse_too_many(annotations: Annotations, root: Path) -> None:
+    """Raise DataError where there are more classes than segtune supports."""
+    total = len(annotations.classes)
+    if total > MAX_CLASSES:
+        used = len({area.concept for area in areas_of(annotations.images)})
+        shown = f", of which {used} have an area" if used else ""
+        raise DataError(
+            f"the annotations of '{root}' name {total} classes{shown}; {CLASS_LIMIT}. Merge "
+            "classes in the annotations, or remove those that do not matter."
+        )
 
 
 def _note_alike(classes: Sequence[ClassRow], left_out: LeftOut) -> None:

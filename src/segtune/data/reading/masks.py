@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segtune.classes import IGNORE_INDEX, ClassTable
+from segtune.classes import CLASS_LIMIT, IGNORE_INDEX, MAX_CLASSES, ClassTable
 from segtune.config.commands import command
 from segtune.config.dataset_schema import DatasetConfig, MaskFormat
 from segtune.data.reading.images import read_colors
@@ -149,9 +149,12 @@ class MaskReader:
         is_range = known == list(range(known[0], known[-1] + 1))
         allowed = f"{known[0]}..{known[-1]}" if is_range else f"{known}"
         ignored = ", ".join(str(i) for i in self.classes.ignore)
+        add = "Add a class, or map it:"
+        if values.max() >= MAX_CLASSES and not hint:
+            add = f"Of classes, {CLASS_LIMIT}. Map it:"
         return (
             f"mask '{name}' holds label {labels}, but dataset '{self.config.name}' names {allowed} "
-            f"and ignores {ignored}. Add a class, or map it: "
+            f"and ignores {ignored}. {add} "
             f"dataset.label_map={{{values[0]}: 255}}.{hint} "
             f"To see all of it: {command('check', dataset=self.config)}"
         )
