@@ -88,8 +88,9 @@ def keys(words: list[str]) -> list[str]:
     return [word.split("=")[0] for word in words] + extra
 
 
-@pytest.mark.ci
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.ci), signal.SIGUSR1]
+)
 def test_a_signal_interrupts_both_processes_and_the_run_can_be_extended(tmp_path, number):
     process = start(tmp_path, *TWO, "hp.num_epochs=60")
     while "epoch 3/" not in (line := process.stderr.readline()):
