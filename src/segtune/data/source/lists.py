@@ -1,8 +1,10 @@
 """Split lists: files with the name of an image in each line."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from functools import cached_property
+from pathlib import Path
 from typing import NoReturn
 
 from segtune.data.source.splits import is_absolute
@@ -93,14 +95,18 @@ class NameFinder:
     def __init__(self, files: Mapping[str, str]) -> None:
         self._by_end: dict[str, list[str]] = {}
         for name, file in files.items():
-            for end in {name, file, PurePosixPath(file).name, PurePosixPath(name).name}:
+            for end in {name, file, file.rpartition("/")[2], name.rpartition("/")[2]}:
                 self._by_end.setdefault(end, []).append(name)
         for name, file in files.items():  # a whole path comes before the end of a longer one
             self._by_end[name] = self._by_end[file] = [name]
-        self._by_lower_end: dict[str, list[str]] = {}
+
+    @cached_property
+    def _by_lower_end(self) -> dict[str, list[str]]:
+        """The same in lower case; made for the first line that needs it, since it takes time."""
+        ends: dict[str, dict[str, None]] = {}
         for end, names in self._by_end.items():
-            known = self._by_lower_end.setdefault(end.casefold(), [])
-            known += [name for name in names if name not in known]
+            ends.setdefault(end.casefold(), {}).update(dict.fromkeys(names))
+        return {end: list(names) for end, names in ends.items()}
 
     def find(self, line: str) -> list[str]:
         """The images that a line means: one, none or several.
@@ -141,7 +147,7 @@ class NameFinder:
 
 def _ends(text: str) -> list[str]:
     """The path and its ends, the longest first; none of an absolute path of another machine."""
-    if is_absolute(text) and not Path(text).exists():
+    if is_absolute(text) and not os.path.exists(text):
         return []
     parts = [part for part in text.split("/") if part]
     return ["/".join(parts[start:]) for start in range(len(parts))]
@@ -153,7 +159,7 @@ def _plain(line: str) -> str:
 
 def _refuse(line: str, matches: Sequence[str], num_images: int, path: Path) -> NoReturn:
     parts = [part for part in _plain(line).split("/") if part]
-    if is_absolute(line) and not Path(line).exists():
+    if is_absolute(line) and not os.path.exists(line):
         raise DataError(
             f"'{path}' names '{line}', an absolute path that does not exist here. Lists name "
             "images relative to dataset.images. Write what follows the folder of images, "
