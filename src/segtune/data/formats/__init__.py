@@ -45,7 +45,7 @@ from segtune.data.formats.areas import (
 from segtune.data.formats.faults import LeftOut, refuse_bad_shapes
 from segtune.data.formats.merging import merged
 from segtune.data.reading.images import IMAGE_SUFFIXES
-from segtune.data.source.files import walk
+from segtune.data.source.files import json_parsed_once, walk
 from segtune.errors import ConfigError, DataError, nearest
 
 
@@ -95,7 +95,9 @@ _FORMATS_OF_MASKS = (
 
 def detect(root: Path) -> str | None:
     """The format of the annotations below a folder; None if there are none of these formats."""
-    return next((name for name, fmt in ANNOTATION_FORMATS.items() if fmt.find_files(root)), None)
+    with json_parsed_once():
+        found = (name for name, fmt in ANNOTATION_FORMATS.items() if fmt.find_files(root))
+        return next(found, None)
 
 
 def read(root: Path, config: DatasetConfig) -> Annotations:
@@ -106,19 +108,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         DataError: there are no annotations, they cannot be read, or they name images that do not
             exist.
     """
-    name: str | None = annotation_options(config).format
-    if name == "auto":
-        name = detect(root)
-    if name is None:
-        raise DataError(
-            f"'{root}' holds no annotations of a known format: {', '.join(ANNOTATION_FORMATS)}. "
-            "Name the format: format=NAME"
-        )
-    if name not in ANNOTATION_FORMATS:
-        raise ConfigError(f"annotations.format={name}: {nearest(name, ANNOTATION_FORMATS)}")
-    if not ANNOTATION_FORMATS[name].find_files(root):
-        raise DataError(f"'{root}' holds no annotations of the format {name}.")
-    annotations = ANNOTATION_FORMATS[name].read(root, config)
+    annotations, name = _read(root, config)
     refuse_bad_shapes(annotations.bad_shapes, annotations.num_shapes, config.tolerance)
     if not annotations.images:
         raise DataError(
@@ -150,6 +140,24 @@ def _refuse_too_many(annotations: Annotations, root: Path) -> None:
             f"the annotations of '{root}' name {total} classes{shown}; {CLASS_LIMIT}. Merge "
             "classes in the annotations, or remove those that do not matter."
         )
+
+
+def _read(root: Path, config: DatasetConfig) -> tuple[Annotations, str]:
+    """What the reader of the format returns, and the format's name."""
+    name: str | None = annotation_options(config).format
+    with json_parsed_once():
+        if name == "auto":
+            name = detect(root)
+        if name is None:
+            raise DataError(
+                f"'{root}' holds no annotations of a known format: "
+                f"{', '.join(ANNOTATION_FORMATS)}. Name the format: format=NAME"
+            )
+        if name not in ANNOTATION_FORMATS:
+            raise ConfigError(f"annotations.format={name}: {nearest(name, ANNOTATION_FORMATS)}")
+        if not ANNOTATION_FORMATS[name].find_files(root):
+            raise DataError(f"'{root}' holds no annotations of the format {name}.")
+        return ANNOTATION_FORMATS[name].read(root, config), name
 
 
 def _note_alike(classes: Sequence[ClassRow], left_out: LeftOut) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from segtune.config.commands import word
 from segtune.data.reading.images import IMAGE_SUFFIXES
-from segtune.data.source.files import read_json, walk
+from segtune.data.source.files import json_sketch, read_json, walk
 from segtune.data.source.pairs import normal_name
 from segtune.data.source.splits import is_absolute
 from segtune.errors import DataError
@@ -132,7 +132,7 @@ class FileFinder:
         for candidate in paths:
             starts = [Path()] if is_absolute(candidate) else [near or self.root, self.root]
             for start in starts:
-                if _is_file(start / candidate):
+                if os.path.isfile(start / candidate):
                     return start / candidate
         if not is_absolute(text) or path != text.replace("\\", "/"):  # or relocated
             return self._by_longest_end(paths, text, where, split)
@@ -207,13 +207,6 @@ def _name_key(path: str, whole: bool = False) -> str:
     return re.sub(r"\.(jpeg|jpe)$", ".jpg", key)
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that is too long, or holds a null
-        return False
-
-
 def _several(where: str, text: str, matches: Sequence[str]) -> DataError:
     return DataError(
         f"{where} is '{text}', which more than one file could be: {', '.join(matches[:3])}."
@@ -223,22 +216,25 @@ def _several(where: str, text: str, matches: Sequence[str]) -> DataError:
 def json_files(root: Path, is_format: Callable[[Any], bool]) -> list[Path]:
     """The JSON files below root whose content is of a format; files that are no JSON are skipped.
 
+    Args:
+        is_format: judges the beginning of the content: see `sketch`.
+
     A file in an encoding that is not read is judged by its keys, which are ASCII: reading it then
     names the encoding.
     """
     files = []
     for file in walk(root, (".json",)):
-        try:
-            content = read_json(root / file)
-        except DataError:
-            content = _in_any_encoding(root / file)
-        if is_format(content):
+        if is_format(json_sketch(root / file, _in_any_encoding)):
             files.append(root / file)
     return files
 
 
 def _in_any_encoding(path: Path) -> Any:
     """The content of a JSON file whose text may be wrong; None for a file that is no JSON."""
+    try:
+        return read_json(path)
+    except DataError:
+        pass
     # in GBK, a backslash may be half of a character; as Latin-1 it would escape what follows
     for encoding in ("gb18030", "latin-1"):
         try:

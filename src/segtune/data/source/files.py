@@ -5,9 +5,11 @@ import json
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,9 @@ from segtune.runtime.processors import available_processors
 
 _BATCH = 20_000  # files that are looked up, hashed and stored together
 _QUERY_ROWS = 500  # paths in one query
+_KEPT_CHARACTERS = 5 * 10**7  # of parsed JSON, which takes about ten times as many bytes
+_SKETCHED_KEYS = 50  # of a mapping, and characters of a text, in a sketch
+_SKETCHED_ITEMS = (50, 20, 5, 2, 2)
 
 
 def cache_dir() -> Path:
@@ -97,15 +102,84 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
+    """Read a JSON file; within `json_parsed_once` nobody may change what it returns.
 
     Raises:
         DataError: it cannot be read.
     """
+    parsed = _PARSED.get()
+    if parsed is not None and path in parsed.contents:
+        return parsed.contents[path]
+    text = read_text(path)
     try:
-        return json.loads(read_text(path))
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise _unreadable(path, error, " as JSON") from None
+    if parsed is not None and parsed.characters + len(text) <= _KEPT_CHARACTERS:
+        parsed.contents[path] = content
+        parsed.characters += len(text)
+    return content
+
+
+def json_sketch(path: Path, read: Callable[[Path], Any] = read_json) -> Any:
+    """The beginning of a JSON file's content, by which its format is known: see `sketch`.
+
+    Args:
+        read: parses the file; within `json_parsed_once` called once for each file.
+    """
+    parsed = _PARSED.get()
+    if parsed is not None and path in parsed.sketches:
+        return parsed.sketches[path]
+    beginning = sketch(read(path))
+    if parsed is not None:
+        parsed.sketches[path] = beginning
+    return beginning
+
+
+def sketch(content: Any, limits: Sequence[int] = _SKETCHED_ITEMS) -> Any:
+    """The first entries of each list and mapping, and of those inside.
+
+    Args:
+        limits: how many items of a list are kept, for each level; deeper ones are left out.
+
+    >>> sketch({"a": [1, [2, [3]]]}, limits=[9, 9, 1])
+    {'a': [1, [2]]}
+    """
+    limit, deeper = (limits[0], limits[1:]) if limits else (0, ())
+    if isinstance(content, dict):
+        keys = list(content)[:_SKETCHED_KEYS] if limit else []
+        return {key: sketch(content[key], deeper) for key in keys}
+    if isinstance(content, list):
+        return [sketch(item, deeper) for item in content[:limit]]
+    return content[:_SKETCHED_KEYS] if isinstance(content, str) else content
+
+
+@dataclass
+class _Parsed:
+    """JSON files that were parsed, and how many characters they have together."""
+
+    contents: dict[Path, Any] = field(default_factory=dict)
+    sketches: dict[Path, Any] = field(default_factory=dict)
+    characters: int = 0
+
+
+_PARSED: ContextVar[_Parsed | None] = ContextVar("_PARSED", default=None)
+
+
+@contextmanager
+def json_parsed_once() -> Iterator[None]:
+    """Keep the JSON files that are read in the block, so that each format need not parse them.
+
+    Of large sets only the beginning of each file is kept.
+    """
+    if _PARSED.get() is not None:
+        yield
+        return
+    token = _PARSED.set(_Parsed())
+    try:
+        yield
+    finally:
+        _PARSED.reset(token)
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -116,7 +190,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """
     try:
         content = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date of month 13
         raise _unreadable(path, error, " as YAML") from None
     if not isinstance(content, dict):
         raise DataError(f"'{path}' holds {type(content).__name__}; a mapping of keys is expected.")
