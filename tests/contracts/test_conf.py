@@ -6,7 +6,7 @@ from segtune.config.compose import compose
 from segtune.config.conf_files import members
 from segtune.config.conf_folders import shipped
 from segtune.config.keys import GROUPS
-from segtune.data.formats import ANNOTATION_FORMATS
+from segtune.data.formats import formats
 from segtune.sweeping.space_building import build_space
 from segtune.sweeping.spec import load_spec
 
@@ -14,7 +14,7 @@ MEMBERS = [(g, m) for g in GROUPS for m in members(g)]
 SWEEPS = sorted(p.stem for p in shipped("sweeps").glob("*.yaml"))
 NEEDED = {
     ("dataset", "folder"): ["dataset.root=x", "dataset.classes=[a,b]"],
-    **{("dataset", name): ["dataset.root=x"] for name in ANNOTATION_FORMATS},
+    **{("dataset", name): ["dataset.root=x"] for name in formats()},
     ("loss", "masks"): ["template=eomt"],
     ("kind", "labeler"): ["labeler.concept=car"],
     ("template", "mask_pool"): ["kind=labeler", "labeler.concept=car"],

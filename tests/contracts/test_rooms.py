@@ -12,7 +12,7 @@ import segtune
 ROOT = Path(segtune.__file__).parent
 # from top to bottom: a room imports only rooms further down
 ROOMS = (
-    "__main__ cli api __init__ serving report sweeping training evaluation tracking tasks "
+    "__main__ cli api __init__ serving testing report sweeping training evaluation tracking tasks "
     "inference data models measure config plugins runtime classes errors"
 ).split()
 HEAVY = {

@@ -13,7 +13,8 @@ import segtune
 from segtune.config.schema import OptimizerConfig, SchedulerConfig
 from segtune.models.build import build
 from segtune.models.optim.muon import QUINTIC, gram_newton_schulz
-from segtune.models.optim.optimizer import build_optimizer, lr_factor
+from segtune.models.optim.optimizer import build_optimizer
+from segtune.models.optim.schedule import lr_factor
 from tests.conftest import TINY
 
 

@@ -1,12 +1,20 @@
 """The examples of docs/extending.md: each registers a part, and a training uses it."""
 
+import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
+from PIL import Image
 
 import segtune
+from segtune.config.dataset_schema import DatasetConfig
+from segtune.data.formats import read
+from segtune.plugins.groups import GROUPS
 from segtune.plugins.loading import load_plugins
+from segtune.plugins.registry import find
 from tests.conftest import TINY
 
 PAGE = (Path(__file__).parents[2] / "docs/extending.md").read_text(encoding="utf-8")
@@ -15,22 +23,88 @@ EXAMPLES = dict(
 )
 TRAINED_WITH = {
     "Architecture": ["template=TwoLayers"],
+    "Optimizer": ["optimizer.name=rmsprop", "optimizer.options.alpha=0.9"],
+    "Scheduler": ["scheduler.name=steps", "scheduler.options.count=4"],
+    "Augmentation": ["augment.parts={cutout: {side: 24}}"],
+    "Metric": [],
+    "Callback": ["trainer.callbacks={count_steps: {every: 1}}"],
+    "Logger": ["tracking.loggers={csv: {separator: ';'}}"],
     "Loss": ["loss.terms={cross_entropy: 1, squared: 0.5}", "loss.options.squared.power=3"],
 }
 USABLE_BY_ALL = [w for w in TINY if not w.startswith(("template", "hp.width", "hp.num_epochs"))]
 
 
+def load(title: str, folder: Path) -> None:
+    """Load the example of a group."""
+    path = folder / "page_example.py"
+    path.write_text(EXAMPLES[title], encoding="utf-8")
+    load_plugins([str(path)])
+
+
 def test_no_example_is_long():
     assert EXAMPLES
     assert all(len(code.splitlines()) <= 30 for code in EXAMPLES.values())
-    assert set(TRAINED_WITH) <= set(EXAMPLES)
+    shown = {title.lower() for title in EXAMPLES}
+    assert set(GROUPS) <= shown, "each group has an example, and each example is run below"
 
 
 @pytest.mark.parametrize("title", TRAINED_WITH)
-def test_the_example_of_a_group_trains(title, tmp_path):
-    path = tmp_path / "page_example.py"
-    path.write_text(EXAMPLES[title], encoding="utf-8")
-    load_plugins([str(path)])
+def test_the_example_of_a_group_trains(title, tmp_path, capsys):
+    load(title, tmp_path)
     words = [*USABLE_BY_ALL, "hp.num_epochs=1", *TRAINED_WITH[title]]
     result = segtune.train(*words, f"tracking.root={tmp_path}/store", say=lambda _: None)
     assert result.state == "finished"
+    if title == "Metric":
+        assert 0 <= result.metrics["val/worst_recall"] <= result.metrics["val/mean_dice"]
+    if title == "Callback":
+        assert "step 2\n" in capsys.readouterr().out
+    if title == "Logger":
+        rows = (result.folder / "metrics.csv").read_text().splitlines()
+        assert f"1;best/val/miou;{result.miou}" in rows
+
+
+def test_the_example_of_a_reader_reads(tmp_path):
+    load("Reader", tmp_path)
+    root = tmp_path / "photos"
+    root.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(root / name)
+    discs = {"a.png": [["ball", 20, 15, 6]], "b.png": [["moon", 5, 5, 3], ["ball", 30, 30, 4]]}
+    (root / "discs.json").write_text(json.dumps(discs))
+    config = DatasetConfig(name="discs", source="annotations", root=str(root), annotations={})
+    annotations = read(root, config)
+    assert {"ball", "moon"} <= {row["name"] for row in annotations.classes}
+    drawn = annotations.images[0].areas[0].draw((40, 50))
+    assert drawn[15, 20] and drawn[15, 26] and not drawn[15, 28]
+
+
+def test_the_examples_of_a_writer_and_an_engine_predict(tmp_path, tiny_run):
+    load("Writer", tmp_path)
+    photo = tmp_path / "photo.png"
+    Image.fromarray(np.full((64, 96, 3), 90, np.uint8)).save(photo)
+    segtune.predict(tiny_run.segmenter, photo, tmp_path / "out", formats=("areas",), say=print)
+    rows = (tmp_path / "out/areas/photo.csv").read_text().splitlines()
+    shares = [float(row.rpartition(",")[2]) for row in rows]
+    assert abs(sum(shares) - 1) < 0.01
+    (tmp_path / "engine").mkdir()
+    path = tmp_path / "engine" / "engine_example.py"
+    path.write_text(EXAMPLES["Engine"], encoding="utf-8")
+    eager = segtune.load(tiny_run.segmenter)
+    compiled = segtune.load(tiny_run.segmenter, runtime="compiled", plugins=[str(path)])
+    np.testing.assert_array_equal(compiled.segment(photo).mask, eager.segment(photo).mask)
+
+
+def test_the_example_of_a_launcher_has_the_form_of_one(tmp_path):
+    load("Launcher", tmp_path)
+    (option,) = find("launcher", "plain").parameters()
+    assert (option.name, option.default) == ("niceness", 10)
+
+
+@pytest.mark.slow
+def test_the_example_of_a_launcher_runs_a_sweep(tmp_path):
+    load("Launcher", tmp_path)
+    (tmp_path / "sweeps").mkdir()
+    sweep = {"n_trials": 2, "workers": 2, "overrides": TINY, "search": {"seed": [1, 2]}}
+    (tmp_path / "sweeps/two.yaml").write_text(yaml.safe_dump(sweep))
+    words = ["sweep.launcher=plain", "sweep.launcher_options.niceness=5"]
+    assert segtune.sweep("two", *words, say=print).counts.finished == 2

@@ -17,7 +17,7 @@ from segtune.config.commands import command, in_folder, recorded_words
 from segtune.config.compose import compose
 from segtune.config.schema import RunConfig, TrackingConfig
 from segtune.errors import ConfigError, DataError, Interrupted, SegtuneError
-from segtune.models.optim.optimizer import lr_factor
+from segtune.models.optim.schedule import lr_factor
 from segtune.runtime.signals import StopRequest
 from segtune.tracking.registry import locate
 from segtune.tracking.run_writer import RunWriter

@@ -176,10 +176,10 @@ def rank_labels(
 
 def _check_folder(config: "RunConfig") -> Path:
     """Return the folder of a dataset's pages, named after the dataset, or after its root."""
-    from segtune.data.formats import ANNOTATION_FORMATS
+    from segtune.data.formats import formats
 
     name = config.dataset.name
-    if name in ("folder", *ANNOTATION_FORMATS) and config.dataset.root:
+    if name in ("folder", *formats()) and config.dataset.root:
         name = Path(config.dataset.root).name
     return Path(config.tracking.root) / "checks" / name
 

@@ -85,7 +85,7 @@ def import_dataset(
         output: folder to write.
         overrides: `dataset.KEY=VALUE`, as `dataset.annotations.order=file` or
             `dataset.splits.val=0.1`.
-        format: one of `segtune.data.formats.ANNOTATION_FORMATS`, or a dataset with the same folders
+        format: one of `segtune.data.formats.formats`, or a dataset with the same folders
             (cityscapes, ade20k, camvid, folder); `auto` looks at the files.
         overwrite: replace an earlier import.
 
@@ -162,14 +162,13 @@ def _find_format(root: Path, format: str) -> tuple[Path, str]:
     The folder is the one given, or the only one in it, as many archives have it.
     """
     from segtune.config.conf_files import members
-    from segtune.data.formats import ANNOTATION_FORMATS
+    from segtune.data.formats import formats
     from segtune.data.formats.contents import contents
     from segtune.data.source.archives import archives_in
 
-    layouts = [m for m in members("dataset") if m not in ANNOTATION_FORMATS and m != "street"]
-    if format != "auto" and format not in ANNOTATION_FORMATS and format not in layouts:
-        known = [*ANNOTATION_FORMATS, *layouts, "auto"]
-        raise ConfigError(f"format={format}: {nearest(format, known)}")
+    layouts = [m for m in members("dataset") if m not in formats() and m != "street"]
+    if format != "auto" and format not in formats() and format not in layouts:
+        raise ConfigError(f"format={format}: {nearest(format, [*formats(), *layouts, 'auto'])}")
     for folder in _only_folders(root):
         name = _format_in(folder, format)
         if name is not None:
@@ -183,9 +182,9 @@ def _find_format(root: Path, format: str) -> tuple[Path, str]:
             "Unpack them, and give the folder of all."
         )
     raise DataError(
-        f"'{root}' holds no annotations of a known format: {', '.join(ANNOTATION_FORMATS)}, and no "
-        f"folders like those of {', '.join(layouts)}. It holds {contents(root)}. Name the format "
-        "with format=NAME, or give the folder that holds both images and labels."
+        f"'{root}' holds no annotations of a known format: {', '.join(formats())}, and no folders "
+        f"like those of {', '.join(layouts)}. It holds {contents(root)}. Name the format with "
+        "format=NAME, or give the folder that holds both images and labels."
     )
 
 
@@ -203,10 +202,10 @@ def _only_folders(root: Path) -> list[Path]:
 
 def _format_in(root: Path, format: str) -> str | None:
     """Return the format that the files in a folder have, if a user named it or none; else None."""
-    from segtune.data.formats import ANNOTATION_FORMATS, detect
+    from segtune.data.formats import detect, formats
 
-    if format in ANNOTATION_FORMATS:
-        return format if ANNOTATION_FORMATS[format].find_files(root) else None
+    if format in formats():
+        return format if formats()[format].find_files(root) else None
     detected = detect(root) if format == "auto" else None
     if detected:
         return detected
@@ -221,14 +220,14 @@ def _convert(
 ) -> Counter[str]:
     """Write the dataset in the canonical layout; return the number of images by split."""
     from segtune.config.compose import compose
-    from segtune.data.formats import ANNOTATION_FORMATS
+    from segtune.data.formats import formats
     from segtune.data.formats.canonical import convert
     from segtune.data.formats.contents import contents
     from segtune.data.source.download import build_folder
     from segtune.data.sources import open_source
 
     root_word = word("dataset.root", str(root))
-    if name in ANNOTATION_FORMATS:
+    if name in formats():
         words = ["dataset=coco", root_word, f"dataset.annotations.format={name}"]
         return convert(compose([*words, *overrides]).config.dataset, root, target, say)
     words = [f"dataset={name}", root_word, *overrides]

@@ -33,6 +33,7 @@ class Option:
         above: numbers must be greater.
         required: the verb cannot run without it.
         completes: values that the shell offers: `file`, or a kind of name.
+        group: parts of this group that plugins registered are allowed beside the choices.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Option:
     above: float | None = None
     required: bool = False
     completes: str = ""
+    group: str = ""
 
     @property
     def parameter(self) -> inspect.Parameter | None:

@@ -53,6 +53,10 @@ def _items(text: str) -> list[str]:
 
 def _check_choice(option: Option, text: str) -> str:
     choices = option.choices
+    if option.group and text not in choices:
+        from segtune.plugins.registry import parts
+
+        choices = tuple(dict.fromkeys((*choices, *parts(option.group))))
     if choices and text not in choices:
         allowed = ", ".join(choices)
         raise ConfigError(f"{option.name}={text}: {nearest(text, choices)} (allowed: {allowed})")

@@ -20,6 +20,9 @@ from segtune.config.defaults import EXPERIMENT, ROOT
 
 Positive = Annotated[float, Field(gt=0.0)]
 
+PartOptions = dict[str, dict[str, Any]]
+"""Name of a registered part -> its options; {} for its defaults."""
+
 # option of the loss -> term that it changes
 _TERM_OF = {
     "class_weights": "cross_entropy",
@@ -62,7 +65,7 @@ class LossConfig(Settings):
     boundary: Annotated[float, Field(ge=0.0)] = 0.0
     points: Count = 12544
     lovasz_stride: Count = 1
-    options: dict[str, dict[str, Any]] = {}
+    options: PartOptions = {}
 
     @model_validator(mode="after")
     def _stands_alone(self) -> "LossConfig":
@@ -89,20 +92,22 @@ class OptimizerConfig(Settings):
     """The update rule. The learning rate is hp.batch_size * hp.per_item_lrate.
 
     Attributes:
-        name: `adamw`, `sgd` (with Nesterov momentum), or `muon` (orthogonalised updates of
-            matrices).
+        name: `adamw`, `sgd` (with Nesterov momentum), `muon` (orthogonalised updates of
+            matrices), or an optimizer of a plugin.
         weight_decay: share of a weight that one step at learning rate 1 removes.
         momentum: momentum of `sgd` and `muon`.
         fallback_lr_scale: for `muon`, the AdamW learning rate of norms, biases and the head, as a
             fraction of the learning rate.
         ns_steps: for `muon`, the number of Newton-Schulz iterations.
+        options: of the optimizer of a plugin.
     """
 
-    name: Literal["adamw", "sgd", "muon"]
+    name: str
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     momentum: Fraction = 0.9
     fallback_lr_scale: Positive = 1.0
     ns_steps: Count = 5
+    options: dict[str, Any] = {}
 
 
 class TuningConfig(Settings):
@@ -142,16 +147,18 @@ class SchedulerConfig(Settings):
     """The learning rate over the run: a linear warm-up, then the decay to `final` * lr.
 
     Attributes:
-        name: the decay: `constant`, `poly` ((1 - progress) ** power) or `cosine`.
+        name: the decay: `constant`, `poly` ((1 - progress) ** power), `cosine`, or one of a plugin.
         warmup: share of the steps during which the learning rate rises.
         power: exponent of `poly`.
         final: fraction of the learning rate at the end.
+        options: of the decay of a plugin.
     """
 
-    name: Literal["constant", "poly", "cosine"]
+    name: str
     warmup: Fraction = 0.05
     power: Positive = 0.9
     final: Fraction = 0.0
+    options: dict[str, Any] = {}
 
 
 class AugmentConfig(Settings):
@@ -165,6 +172,7 @@ class AugmentConfig(Settings):
         crop_size: side of the square training crops, in pixels; null takes whole images.
         crop_start: side of the first crops; the crops grow to crop_size in steps of 32.
         crop_growth: share of the epochs during which the crops grow.
+        parts: augmentations of plugins in their order, after all others: name -> options.
     """
 
     scale: tuple[Positive, Positive] = (1.0, 1.0)
@@ -174,6 +182,7 @@ class AugmentConfig(Settings):
     crop_size: Annotated[int, Field(ge=32, le=4096, multiple_of=32)] | None = None
     crop_start: Annotated[int, Field(ge=32, le=4096, multiple_of=32)] | None = None
     crop_growth: Fraction = 0.6
+    parts: PartOptions = {}
 
 
 class TrainerConfig(Settings):
@@ -208,6 +217,7 @@ class TrainerConfig(Settings):
         accumulate: number of parts into which a batch is split (gradient accumulation). The number
             of updates, the schedule and the learning rate stay the same. `auto` takes the fewest
             parts that fit into memory.
+        callbacks: Lightning callbacks of plugins: name -> options.
     """
 
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
@@ -227,6 +237,7 @@ class TrainerConfig(Settings):
     minutes: Positive | None = None
     class_offsets: bool = True
     accumulate: Literal["auto"] | Count = 1
+    callbacks: PartOptions = {}
 
 
 class TrackingConfig(Settings):
@@ -240,6 +251,8 @@ class TrackingConfig(Settings):
         system_metrics: log the load of CPU, memory, disk and GPU every ten seconds of a training.
         git_diff: record the uncommitted changes of tracked files with each run. Untracked files
             are never recorded.
+        loggers: further loggers, beside MLflow: `tensorboard`, `wandb`, or one of a plugin, each
+            with its options, as {tensorboard: {}}.
     """
 
     root: FilePath = ROOT
@@ -248,6 +261,7 @@ class TrackingConfig(Settings):
     overlays: Annotated[int, Field(ge=0, le=64)] = 6
     system_metrics: bool = False
     git_diff: bool = True
+    loggers: PartOptions = {}
 
 
 class GateConfig(Settings):
@@ -266,6 +280,8 @@ class GateConfig(Settings):
             for segmenters that have an export.
         provenance: require dataset fingerprints and the code version on record.
         untouched: require that only versions of this model were measured on the split before.
+        metrics: metric, as `iou/road` or one of a plugin -> the least that passes; the most for a
+            metric of which less is better.
     """
 
     split: Annotated[str, Field(min_length=1)] = "auto"
@@ -278,6 +294,7 @@ class GateConfig(Settings):
     min_export_agreement: Fraction | None = 0.999
     provenance: bool = True
     untouched: bool = True
+    metrics: dict[str, float] = {}
 
 
 class LabelerConfig(Settings):

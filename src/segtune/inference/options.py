@@ -18,6 +18,7 @@ from segtune.inference.choices import (
     Smoothing,
     Split,
 )
+from segtune.plugins.registry import parts
 
 if TYPE_CHECKING:
     from segtune.inference.tiling import Tiling
@@ -30,8 +31,8 @@ class Options:
     Attributes:
         split: `concept` or `components`; see `find_regions`.
         min_area: components of fewer pixels are ignored.
-        formats: names in OUTPUT_FORMATS. regions.json is always written; `regions` adds polygons to
-            it.
+        formats: names in OUTPUT_FORMATS, or writers of plugins. regions.json is always written;
+            `regions` adds polygons to it.
         tile: side of the tiles; every image is then segmented in tiles without resizing it. With
             None, only images that are too large are tiled.
         overlap: fraction of a tile's side that it shares with the next tile.
@@ -39,7 +40,7 @@ class Options:
         sample_ms: of a video, take one frame per so many milliseconds; None takes every frame.
         smooth: for videos, a name in SMOOTHINGS.
         max_pixels: images whose header claims more pixels are refused.
-        runtime: a name in ENGINES.
+        runtime: a name in ENGINES, or an engine of a plugin.
 
     Raises:
         ConfigError: an unknown name, or a number outside its range.
@@ -61,9 +62,9 @@ class Options:
         _check_name("regions", self.split, SPLITS)
         _check_name("tta", self.tta, AVERAGES)
         _check_name("smooth", self.smooth, SMOOTHINGS)
-        _check_name("runtime", self.runtime, ENGINES)
+        _check_name("runtime", self.runtime, (*ENGINES, *parts("engine")))
         for name in self.formats:
-            _check_name("formats", name, OUTPUT_FORMATS)
+            _check_name("formats", name, (*OUTPUT_FORMATS, *parts("writer")))
         for key, number in (("min_area", self.min_area), ("max_pixels", self.max_pixels)):
             if number < 1:
                 raise ConfigError(f"{key}={number}: at least 1 is expected.")
@@ -84,4 +85,5 @@ class Options:
 
 def _check_name(key: str, name: str, allowed: Collection[str]) -> None:
     if name not in allowed:
-        raise ConfigError(f"{key}={name}: {nearest(name, allowed)} (allowed: {', '.join(allowed)})")
+        names = ", ".join(dict.fromkeys(allowed))
+        raise ConfigError(f"{key}={name}: {nearest(name, allowed)} (allowed: {names})")

@@ -22,6 +22,7 @@ from segtune.measure.boundary import boundary_iou
 from segtune.measure.calibration import Calibration
 from segtune.measure.metrics import Scores, mean_of, score
 from segtune.measure.statistics import Interval, bootstrap
+from segtune.measure.table import metrics_of, plugin_metrics
 from segtune.runtime.strict_json import to_json
 
 SCHEMA_VERSION = 1
@@ -83,10 +84,25 @@ class Evidence:
     disputed: NDArray[np.float64]
     masks: Mapping[str, NDArray[np.uint8]]
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes in the order of their ids."""
+        return self.origin.classes
+
+    @property
+    def unit(self) -> str:
+        """The thing that the matrices count, `pixel` or `region`."""
+        return self.origin.unit
+
+    @cached_property
+    def matrix(self) -> NDArray[np.int64]:
+        """Confusion matrix of the whole split, (C, C)."""
+        return np.asarray(self.matrices.sum(0))
+
     @cached_property
     def scores(self) -> Scores:
         """Scores of the whole split."""
-        return score(torch.from_numpy(self.matrices.sum(0)))
+        return score(torch.from_numpy(self.matrix))
 
     @cached_property
     def boundary_iou(self) -> tuple[float | None, ...]:
@@ -114,14 +130,8 @@ class Evidence:
         return np.asarray(iou.sum(1) / np.maximum((union > 0).sum(1), 1))
 
     def metrics(self, prefix: str = "") -> dict[str, float]:
-        """Figures by the name that they are logged under, without absent classes.
-
-        Regions have no boundary IoU.
-        """
-        figures = self.scores.named(self.origin.classes, prefix, self.origin.unit)
-        if self.origin.unit == "pixel":
-            figures[f"{prefix}boundary_iou"] = mean_of(self.boundary_iou)
-        return figures | {f"{prefix}ece": self.calibration.error}
+        """Figures of all registered metrics by the name that they are logged under."""
+        return metrics_of(self, prefix)
 
     def lines(self) -> list[str]:
         """The figures as lines of a terminal: a summary, a table of classes, a note."""
@@ -141,6 +151,7 @@ class Evidence:
             ", ".join(figures) + f"; {images}",
             f"  {'class':<20} IoU     boundary IoU",
             *(f"  {n:<20} {_figure(iou):<7} {_figure(boundary)}" for n, iou, boundary in rows),
+            *(f"{name} {value:.4g}" for name, value in plugin_metrics(self).items()),
             note,
         ]
 

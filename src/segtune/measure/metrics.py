@@ -1,6 +1,5 @@
 """The confusion matrix over a whole split, and the accuracy figures that come from it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,24 +99,6 @@ class Scores:
     dice: PerClass
     precision: PerClass
     recall: PerClass
-
-    def named(
-        self, names: Sequence[str], prefix: str = "val/", unit: str = "pixel"
-    ) -> dict[str, float]:
-        """Figures by the name that they are logged under, without absent classes.
-
-        Args:
-            names: of the classes.
-            unit: the thing that the matrix counts, `pixel` or `region`.
-        """
-        means = {
-            f"{prefix}miou": self.miou,
-            f"{prefix}{unit}_accuracy": self.pixel_accuracy,
-            f"{prefix}mean_dice": self.mean_dice,
-            f"{prefix}fwiou": self.fwiou,
-        }
-        pairs = zip(names, self.iou, strict=True)
-        return means | {f"{prefix}iou/{n}": v for n, v in pairs if v is not None}
 
 
 def score(matrix: Tensor) -> Scores:

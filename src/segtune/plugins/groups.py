@@ -13,12 +13,14 @@ class Group:
             the part's options.
         given_to_class: the same number for the constructor of a class.
         context: keyword arguments that segtune gives to parts that declare them.
+        methods: functions that the part itself must have; it is then never called.
     """
 
     form: str
     given: int
     given_to_class: int = 0
     context: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
 
 
 GROUPS: dict[str, Group] = {
@@ -26,5 +28,21 @@ GROUPS: dict[str, Group] = {
         "factory(num_classes, **options) -> torch.nn.Module", 1, 1, ("pretrained",)
     ),
     "loss": Group("loss(logits, mask, ignore_index) -> scalar", 3, 0, ("context",)),
+    "optimizer": Group(
+        "factory(params, lr, **options) -> torch.optim.Optimizer", 2, 2, ("context",)
+    ),
+    "scheduler": Group("decay(progress, **options) -> factor", 1, 0, ("context",)),
+    "augmentation": Group("change(image, mask, rng, **options) -> (image, mask)", 3),
+    "metric": Group("metric(evidence) -> number, class -> number, or None", 1),
+    "callback": Group("factory(**options) -> pytorch_lightning.Callback", 0),
+    "logger": Group("factory(run, **options) -> segtune.training.loggers.RunLogger", 1, 1),
+    "reader": Group(
+        "class with the static methods find_files(folder) and read(folder, config)",
+        0,
+        methods=("find_files", "read"),
+    ),
+    "writer": Group("text(image, regions, **options) -> str", 2),
+    "engine": Group("factory(model, size, **options) -> segtune.inference.engines.Eager", 2, 2),
+    "launcher": Group("launch(task, tick, log)", 3),
 }
 """Name of a group -> its contract."""

@@ -9,9 +9,12 @@ from segtune.plugins.groups import GROUPS
 from segtune.plugins.registry import parts
 from segtune.runtime.log import to_stderr
 
+_NEEDED = tuple(set(GROUPS) - {"metric"})
+"""Groups whose parts a run needs to continue; a metric of a plugin is left out without it."""
+
 
 def require_plugins(
-    recorded: Mapping[str, Mapping[str, Any]], owner: str, groups: Collection[str] = tuple(GROUPS)
+    recorded: Mapping[str, Mapping[str, Any]], owner: str, groups: Collection[str] = _NEEDED
 ) -> None:
     """Check that the recorded parts are registered; nothing that the record names is loaded.
 

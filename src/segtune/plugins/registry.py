@@ -43,11 +43,12 @@ class Part:
         return f"{self.group}/{self.name}"
 
     def load(self) -> Callable[..., Any]:
-        """Return the function or class."""
+        """Return the function or class; of a target `module:`, the module."""
         if not isinstance(self.target, str):
             return self.target  # type: ignore[no-any-return]  # any callable
         module, _, name = self.target.partition(":")
-        return getattr(import_module(module), name)  # type: ignore[no-any-return]
+        loaded: Any = import_module(module)
+        return getattr(loaded, name) if name else loaded
 
     def parameters(self) -> list[inspect.Parameter]:
         """Return the parameters that are options: those that segtune does not give."""
@@ -56,6 +57,16 @@ class Part:
     def declares(self, name: str) -> bool:
         """Return whether the part takes a keyword argument of the context, such as `pretrained`."""
         return name in _split(self.group, self.load())[2]
+
+
+def built(part: Part, *given: Any, context: Any = None, **options: Any) -> Any:
+    """Call a part with what segtune gives it and its options.
+
+    Args:
+        context: facts of the run, for parts that declare a parameter `context`.
+    """
+    more = {"context": context} if part.declares("context") else {}
+    return part.load()(*given, **more, **options)
 
 
 _parts: dict[tuple[str, str], Part] = {}
@@ -174,6 +185,10 @@ def _check_signature(part: Part) -> None:
     where, form = f"register('{part.group}', '{part.name}')", GROUPS[part.group].form
     if not callable(part.target):
         raise ConfigError(f"{where}: {part.target!r} is no function or class; expected is {form}.")
+    methods = GROUPS[part.group].methods
+    missing = [name for name in methods if not callable(getattr(part.target, name, None))]
+    if missing:
+        raise ConfigError(f"{where}: it has no {' and no '.join(missing)}; expected is a {form}.")
     given, options, _ = _split(part.group, part.target)
     number = _given(part.group, part.target)
     if given < number:
@@ -182,7 +197,7 @@ def _check_signature(part: Part) -> None:
             f"{where}: {name} takes {given} of the {number} arguments that segtune gives; "
             f"expected is {form}."
         )
-    for parameter in options:
+    for parameter in options if not methods else ():
         if parameter.default is parameter.empty and parameter.kind != parameter.VAR_KEYWORD:
             raise ConfigError(
                 f"{where}: its option '{parameter.name}' has no default. The options of a part are "

@@ -14,6 +14,7 @@ from segtune import __version__
 from segtune.measure.evidence import Evidence
 from segtune.measure.metrics import mean_of
 from segtune.measure.statistics import RESAMPLES, Draws, Interval, bootstrap, holm
+from segtune.measure.table import plugin_metrics
 from segtune.models.folder import DESCRIPTION
 from segtune.report.candidates import Candidate, Comparison
 from segtune.report.phrasing import verdict_words
@@ -92,6 +93,15 @@ def _differences(
     return rows
 
 
+def _plugin_metrics(evidence: Sequence[Evidence]) -> dict[str, float]:
+    """Return the means, over the runs, of the metrics that plugins registered."""
+    values: dict[str, list[float]] = {}
+    for one in evidence:
+        for name, value in plugin_metrics(one).items():
+            values.setdefault(name, []).append(value)
+    return {name: sum(numbers) / len(numbers) for name, numbers in values.items()}
+
+
 def _candidate_row(
     candidate: Candidate, interval: Interval | None, difference: Mapping[str, Any] | None
 ) -> dict[str, Any]:
@@ -114,6 +124,7 @@ def _candidate_row(
         "mean_dice": _mean([s.mean_dice for s in scores]),
         "pixel_accuracy": _mean([s.pixel_accuracy for s in scores]),
         "fwiou": _mean([s.fwiou for s in scores]),
+        "more_metrics": _plugin_metrics(evidence),
         "cost": dict(origin.cost),
         "device": origin.device,
         "seconds": float(np.mean([_seconds(r) for r in candidate.runs])),

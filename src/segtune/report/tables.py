@@ -17,6 +17,7 @@ _COSTS = ("params_m", "gflops", "latency_ms", "latency_p95_ms", "size_mb")
 def runs_csv(facts: Mapping[str, Any]) -> str:
     """Return a CSV table with a row for each run; accuracies are in [0, 1]."""
     classes = [c["name"] for c in facts.get("split", {}).get("classes", [])]
+    more: list[str] = sorted(set().union(*(c["more_metrics"] for c in facts["candidates"])))
     params: list[str] = sorted(set().union(*(c["params"] for c in facts["candidates"])))
     buffer = io.StringIO()
     writer = csv.writer(buffer)
@@ -24,6 +25,7 @@ def runs_csv(facts: Mapping[str, Any]) -> str:
         ["candidate", "run", "seed", "miou", "low", "high"]
         + [*_FIGURES, *_COSTS, "device", "seconds", "trials"]
         + [f"iou/{name}" for name in classes]
+        + more
         + params
     )
     for row in facts["candidates"]:
@@ -36,6 +38,7 @@ def runs_csv(facts: Mapping[str, Any]) -> str:
                 + [row["cost"].get(key, "") for key in _COSTS]
                 + [row["device"], run["seconds"], row["trials"]]
                 + [row["iou"][name] for name in classes]
+                + [row["more_metrics"].get(name, "") for name in more]
                 + [row["params"].get(key, "") for key in params]
             )
     return buffer.getvalue()

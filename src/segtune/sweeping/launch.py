@@ -4,15 +4,18 @@ import os
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from segtune.config.commands import command, in_folder
 from segtune.config.compose import compose
+from segtune.config.part_options import checked_options
 from segtune.config.schema import TrackingConfig
 from segtune.data.sources import open_source
 from segtune.errors import ConfigError, Interrupted, PartialError, SegtuneError
 from segtune.plugins.loading import needed_plugins
+from segtune.plugins.registry import find
 from segtune.runtime.addresses import without_password
 from segtune.runtime.log import Log, silent, to_stderr
 from segtune.runtime.processors import available_processors
@@ -22,7 +25,7 @@ from segtune.sweeping.engine.locks import ProcessLock
 from segtune.sweeping.engine.records import FOLDER, Counts
 from segtune.sweeping.engine.study import SweepStudy
 from segtune.sweeping.identity import facts_of
-from segtune.sweeping.launchers import LAUNCHERS, SweepStopped
+from segtune.sweeping.launchers import Launcher, SweepStopped
 from segtune.sweeping.location import address, remember, remembered, sweep_folder
 from segtune.sweeping.panel import live_panel
 from segtune.sweeping.progress import Progress, progress
@@ -233,13 +236,24 @@ def _parent_run(store: Store, study: SweepStudy[SweepSpec], space: Space) -> str
         return run.run_id
 
 
+def _launcher(spec: SweepSpec) -> Launcher:
+    """Return the launcher with its options.
+
+    Raises:
+        ConfigError: no such launcher, or an option that it does not take.
+    """
+    part = find("launcher", spec.launcher, "sweep.launcher")
+    options = checked_options(part, spec.launcher_options, "sweep.launcher_options")
+    return partial(part.load(), **options)
+
+
 def _run_workers(
     task: WorkerTask, store: Store, study: SweepStudy[SweepSpec], start_command: str
 ) -> None:
     def read_progress() -> Progress:
         return progress(study.study, task.spec.n_trials, task.spec.processes)
 
-    stop, launch = StopRequest(), LAUNCHERS[task.spec.launcher]
+    stop, launch = StopRequest(), _launcher(task.spec)
     has_panel, lines_file = sys.stderr.isatty(), task.folder / "workers.log"
     try:
         if has_panel:

@@ -293,7 +293,3 @@ def _check_code(code: int) -> int:
     if code in _FATAL:
         raise SweepStopped(code)
     return _KILLED if code < 0 else code
-
-
-LAUNCHERS: dict[str, Launcher] = {"local": launch_local, "slurm": launch_slurm, "ray": launch_ray}
-"""By the name in `sweep.launcher`."""

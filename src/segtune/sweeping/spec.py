@@ -17,6 +17,7 @@ from segtune.config.renamed import announce, keys_of
 from segtune.config.schema import Positive, TrackingConfig
 from segtune.config.words import assign, assignments, split_word
 from segtune.errors import ConfigError, nearest
+from segtune.plugins.registry import find
 from segtune.sweeping.engine.settings import Direction
 from segtune.sweeping.engine.storage import shared
 from segtune.sweeping.recorded_keys import comparable_identity, with_current_keys
@@ -66,7 +67,9 @@ class SweepSpec(Settings):
             records the change.
         constraints: limits on the built model; a trial beyond one of them ends before it trains.
         storage: `postgresql://…`, for workers on several machines; by default a file.
-        launcher: starts the workers: on this machine, through Slurm, or on a Ray cluster.
+        launcher: starts the workers: `local` on this machine, `slurm`, `ray` on a Ray cluster, or a
+            launcher of a plugin.
+        launcher_options: of the launcher of a plugin.
         cpus: of each worker, for Slurm and Ray.
         gpus: of each worker, for Slurm and Ray.
         slurm: parameters of submitit, as `slurm_partition` or `timeout_min`.
@@ -94,7 +97,8 @@ class SweepSpec(Settings):
     allow_drift: bool = False
     constraints: Constraints = Constraints()
     storage: Annotated[str, AfterValidator(shared)] | None = None
-    launcher: Literal["local", "slurm", "ray"] = "local"
+    launcher: str = "local"
+    launcher_options: dict[str, Any] = {}
     cpus: Count = 1
     gpus: Annotated[float, Field(ge=0)] = 0
     slurm: dict[str, Any] = {}
@@ -204,7 +208,9 @@ def load_spec(name: str, overrides: Sequence[str] = ()) -> SweepSpec:
     data = _with_overrides(data, of_sweep)
     data["overrides"] = [*(data.get("overrides") or []), *of_trials]
     announce(_keys_in(data))
-    return parse_settings(SweepSpec, data, where=str(path))
+    spec = parse_settings(SweepSpec, data, where=str(path))
+    find("launcher", spec.launcher, "sweep.launcher")
+    return spec
 
 
 def _keys_in(data: Mapping[str, Any]) -> list[str]:

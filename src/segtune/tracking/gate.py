@@ -6,8 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from segtune.config.schema import GateConfig
+from segtune.errors import nearest
 from segtune.measure.evidence import Evidence
 from segtune.measure.statistics import bootstrap
+from segtune.measure.table import direction
 from segtune.tracking.datasets import reads
 from segtune.tracking.evidence import evaluate_command, load_evidence
 from segtune.tracking.recorded import advice_on_test_split
@@ -98,6 +100,7 @@ def judge(
         _evidence(store, contender, evidence, gate),
         *_comparison(store, contender.run, evidence, champion, gate, champion_lost),
         *_limits(evidence, gate),
+        *_metric_limits(evidence, gate),
         _exports(store, contender.run, gate),
         _provenance(contender.run, gate),
         _untouched(store, contender, evidence, gate),
@@ -209,6 +212,20 @@ def _limits(evidence: Evidence | None, gate: GateConfig) -> Iterator[Verdict]:
             device = f" on {evidence.origin.device}" if key == "latency_ms" and evidence else ""
             figure = f"{figures[key]:.4g}{device}, at most {limit:g}"
             yield Verdict(rule, figure, figures[key] <= limit)
+
+
+def _metric_limits(evidence: Evidence | None, gate: GateConfig) -> Iterator[Verdict]:
+    """Yield the verdicts of the limits on metrics; the direction says on which side they lie."""
+    figures = {} if evidence is None else evidence.metrics()
+    for name, limit in gate.metrics.items():
+        rule, is_upper = f"metrics.{name}", direction(name) == "minimize"
+        if name not in figures:
+            known = nearest(name, figures) if figures else "there is no evidence"
+            yield Verdict(rule, f"not measured; {known}", False)
+            continue
+        value, side = figures[name], "at most" if is_upper else "at least"
+        passed = value <= limit if is_upper else value >= limit
+        yield Verdict(rule, f"{value:.4g}, {side} {limit:g}", passed)
 
 
 def _exports(store: Store, run: RunRecord, gate: GateConfig) -> Verdict:

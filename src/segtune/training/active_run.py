@@ -10,6 +10,7 @@ from segtune.runtime.signals import StopRequest
 from segtune.tracking.run_writer import RunWriter
 from segtune.tracking.runs import State
 from segtune.training.components import RunComponents
+from segtune.training.loggers import Loggers
 from segtune.training.request import RunHooks
 from segtune.training.result import RunResult
 
@@ -20,6 +21,7 @@ class ActiveRun:
 
     Attributes:
         started: `time.monotonic()` when the run began.
+        loggers: that receive the metrics of each epoch, beside MLflow.
     """
 
     components: RunComponents
@@ -28,6 +30,7 @@ class ActiveRun:
     stop: StopRequest
     say: Log
     started: float
+    loggers: Loggers
 
     @property
     def folder(self) -> Path:
@@ -57,3 +60,4 @@ class ActiveRun:
         """Store the metrics of an epoch, unless another worker has taken the run over."""
         self.hooks.check_lease()
         self.writer.metrics(metrics, epoch)
+        self.loggers.metrics(metrics, epoch)

@@ -86,7 +86,7 @@ def _record_best(run: ActiveRun, result: RunResult, best_epoch: int) -> None:
     metrics: dict[str, float] = {"best/epoch": best_epoch, "seconds": result.seconds}
     metrics |= {f"best/{name}": value for name, value in result.metrics.items()}
     metrics |= {f"cost/{name}": value for name, value in result.cost.items()}
-    run.writer.metrics(metrics, run.components.num_epochs)
+    run.record_metrics(metrics, run.components.num_epochs)
 
 
 def _dataset_facts(components: RunComponents) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import pytorch_lightning as pl
 from safetensors.torch import save_file
 
+from segtune.measure.table import EpochCounts, metrics_of
 from segtune.models.tuning import merged_state
 from segtune.runtime.atomic import atomic_file
 from segtune.runtime.log import Log
@@ -203,7 +204,9 @@ class EpochLogger(pl.Callback):
                 self._say(f"{epoch_and_loss}  {clock}")
             return False
         module.scores = None
-        metrics |= scores.named(self.names, unit=self.unit) | {"epoch": float(epoch)}
+        assert module.matrix is not None
+        counts = EpochCounts(module.matrix.cpu().numpy(), self.names, self.unit)
+        metrics |= metrics_of(counts, "val/", each_epoch=True) | {"epoch": float(epoch)}
         self.record(metrics, epoch)
         self.best = max(self.best, scores.miou)
         miou = f"val mIoU {scores.miou:.4f} (best {self.best:.4f})"

@@ -11,12 +11,14 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping
 
+from segtune.config.schema import RunConfig
 from segtune.data.batches.datamodule import LoaderOptions, SegmentationData
 from segtune.data.batches.shared_memory import shared_memory_mb
 from segtune.errors import ConfigError, OutOfMemory
 from segtune.models.cost import device_name
 from segtune.models.fitting import fitting_parts, is_out_of_memory
 from segtune.models.losses.segmentation import SegmentationLoss
+from segtune.plugins.registry import find
 from segtune.tracking.recording import system_monitor
 from segtune.training.active_run import ActiveRun
 from segtune.training.callbacks import BestAndLastCheckpoint, EpochLogger, Monitored
@@ -173,6 +175,24 @@ def _callbacks(
         )
     if config.tracking.system_metrics:
         callbacks.append(Monitored(system_monitor(run.writer)))
+    return [*callbacks, *_plugin_callbacks(config)]
+
+
+def _plugin_callbacks(config: RunConfig) -> list[pl.Callback]:
+    """The callbacks of plugins.
+
+    Raises:
+        ConfigError: a factory returns something else.
+    """
+    callbacks = []
+    for name, options in config.trainer.callbacks.items():
+        callback = find("callback", name, "trainer.callbacks").load()(**options)
+        if not isinstance(callback, pl.Callback):
+            raise ConfigError(
+                f"callback '{name}' returns a {type(callback).__name__}; expected is a "
+                "pytorch_lightning.Callback."
+            )
+        callbacks.append(callback)
     return callbacks
 
 

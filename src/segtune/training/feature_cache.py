@@ -103,6 +103,7 @@ def encoded_views(components: RunComponents, say: Log) -> tuple[FeatureViews, Fe
         components.train.fingerprint,
         views,
         augment.config.model_dump(mode="json"),
+        components.config.plugins,
         *encoder_facts,
         components.config.sampling.model_dump(mode="json"),
     ]

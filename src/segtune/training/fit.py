@@ -22,6 +22,7 @@ from segtune.training.callbacks import StopTraining
 from segtune.training.checkpoints import remove_checkpoints
 from segtune.training.components import RunComponents, prepare
 from segtune.training.epochs import train_epochs
+from segtune.training.loggers import LoggedRun, Loggers
 from segtune.training.opening import check_data, open_run
 from segtune.training.ranks import check_start_of_processes, decisions, follow_first_process, rank
 from segtune.training.request import RunHooks, RunRequest
@@ -68,9 +69,11 @@ def fit(
         check_data(components, get_run(store, request.same_data_as))
     with ExitStack() as locks:
         writer = open_run(store, components, request, locks, say)
-        run = ActiveRun(components, writer, hooks, stop, say, started)
+        loggers = _loggers(writer, components, say)
+        run = ActiveRun(components, writer, hooks, stop, say, started, loggers)
         hooks.on_start(writer.run_id)
         try:
+            loggers.open()
             with stop.listening() if rank() == 0 else nullcontext():
                 result = _train(run, request)
                 _finish(run, request, result)
@@ -80,6 +83,14 @@ def fit(
         except BaseException as error:
             _record_failure(run, error)
             raise
+
+
+def _loggers(writer: RunWriter, components: RunComponents, say: Log) -> Loggers:
+    """The loggers of a run; the first of several processes logs."""
+    config = components.config
+    name = f"{config.template['name']}-{config.dataset.name}-{writer.run_id[:8]}"
+    run = LoggedRun(writer.run_id, name, writer.folder, config.model_dump(mode="json"))
+    return Loggers({} if rank() else config.tracking.loggers, run, say)
 
 
 def _train(run: ActiveRun, request: RunRequest) -> RunResult:
@@ -116,6 +127,7 @@ def _finish(run: ActiveRun, request: RunRequest, result: RunResult) -> None:
     """Mark the run finished; remove the checkpoints of a run that nobody can extend."""
     run.hooks.check_lease()
     run.hooks.commit(result)
+    run.loggers.finish(result.state)
     run.writer.finish(result.state)
     # the trials of a sweep are never extended, and there may be hundreds of them
     remove_checkpoints(run.folder, request.parent is not None or result.state != "finished")
@@ -136,6 +148,7 @@ def _record_failure(run: ActiveRun, error: BaseException) -> None:
     signalled = run.stop.requested and isinstance(error, SystemExit)
     if signalled or isinstance(error, StopTraining | KeyboardInterrupt):
         run.hooks.check_lease()
+        run.loggers.finish("interrupted")
         run.writer.finish("interrupted")
         run_id = run.writer.run_id
         resume = command("train", tracking=run.components.config.tracking, resume=run_id)
@@ -143,4 +156,5 @@ def _record_failure(run: ActiveRun, error: BaseException) -> None:
             f"run {run_id} was stopped. Continue from its last checkpoint: {resume}"
         ) from None
     run.hooks.check_lease()
+    run.loggers.finish("failed")
     run.writer.finish("failed")

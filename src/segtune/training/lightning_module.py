@@ -19,7 +19,8 @@ from segtune.config.schema import OptimizerConfig, SchedulerConfig, TuningConfig
 from segtune.errors import Diverged
 from segtune.measure.metrics import ConfusionMatrix, Scores, score
 from segtune.models.losses.segmentation import SegmentationLoss
-from segtune.models.optim.optimizer import build_optimizer, build_scheduler
+from segtune.models.optim.optimizer import build_optimizer
+from segtune.models.optim.schedule import build_scheduler
 from segtune.models.segmentation_model import SegmentationModel
 from segtune.models.tuning import encoder_of, freeze_encoder, is_frozen
 from segtune.tasks.task import Task
@@ -67,6 +68,7 @@ class FineTuning(pl.LightningModule):
             self.ema.module.requires_grad_(False)
         self.confusion = ConfusionMatrix(settings.num_classes)
         self.scores: Scores | None = None
+        self.matrix: Tensor | None = None
         self.total_steps, self._averaged_at = 1, -1
         self._losses, self._not_finite = _EpochLosses(), torch.zeros((), dtype=torch.int64)
 
@@ -153,7 +155,8 @@ class FineTuning(pl.LightningModule):
                 f"at a base lr of {self.settings.lr:g}. Lower hp.per_item_lrate, or set "
                 "trainer.gradient_clip=1."
             )
-        self.scores = score(self.confusion.compute())
+        self.matrix = self.confusion.compute().clone()
+        self.scores = score(self.matrix)
         self.confusion.reset()
         # early stopping watches this value on each rank
         self.log("val/miou", torch.tensor(self.scores.miou), sync_dist=True)

@@ -53,7 +53,7 @@ _EXPORT = "segtune.api.datasets:export"
 # each sets a field of Options
 _FIELDS = (
     Option("min_area", "leave out regions with fewer pixels", "integer", _OPTIONS, above=0),
-    Option("formats", "files to write besides regions.json", "list", _OPTIONS),
+    Option("formats", "files to write besides regions.json", "list", _OPTIONS, group="writer"),
     Option(
         "tile",
         "side of the square tiles that images are cut into, in pixels",
@@ -74,7 +74,13 @@ _FIELDS = (
     ),
     Option("smooth", "smoothing over the frames of a video", "text", _OPTIONS),
     Option("max_pixels", "refuse larger images", "integer", _OPTIONS, above=0),
-    Option("runtime", "engine that computes; auto takes the fastest one", "text", _OPTIONS),
+    Option(
+        "runtime",
+        "engine that computes; auto takes the fastest one",
+        "text",
+        _OPTIONS,
+        group="engine",
+    ),
 )
 _MODEL = Option(
     "model",

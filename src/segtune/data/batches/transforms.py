@@ -5,7 +5,10 @@ image before cropping it.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +17,8 @@ from numpy.typing import NDArray
 from segtune.classes import IGNORE_INDEX
 from segtune.config.schema import AugmentConfig
 from segtune.data.batches.sampling import Sampling
+from segtune.errors import ConfigError
+from segtune.plugins.registry import find
 
 _FILL = (124, 116, 104)  # ImageNet's mean colour outside the image: normalised, about 0
 _GREY = np.array([0.299, 0.587, 0.114])
@@ -74,7 +79,14 @@ class Augment:
             image = jitter_sharpness(image, self.config.sharpness, rng)
         if self.config.color_jitter:
             image = jitter_color(image, self.config.color_jitter, rng)
+        for part in self._parts:
+            image, view_mask = part(image, view_mask, rng)
         return image, view_mask
+
+    @cached_property
+    def _parts(self) -> list["PluginAugmentation"]:
+        """The augmentations of plugins."""
+        return [PluginAugmentation(name, values) for name, values in self.config.parts.items()]
 
     def _accepted_view(
         self, mask: NDArray[np.uint8], index: int, size: tuple[int, int], rng: np.random.Generator
@@ -109,6 +121,42 @@ class Augment:
         else:
             y, x = corner
         return View(size, zoom, y, x, flip)
+
+
+class PluginAugmentation:
+    """An augmentation of a plugin: (image, mask, rng) -> (image, mask) of the same sizes."""
+
+    def __init__(self, name: str, options: Mapping[str, Any]) -> None:
+        self.name = name
+        loaded = find("augmentation", name, "augment.parts").load()
+        is_class = isinstance(loaded, type)
+        self._change: Any = loaded(**options) if is_class else loaded
+        self._options = {} if is_class else dict(options)
+
+    def __call__(
+        self, image: NDArray[np.uint8], mask: NDArray[np.uint8], rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Change image (h, w, 3) and mask (h, w).
+
+        Raises:
+            ConfigError: the result has another size or type.
+        """
+        # copies: an image that is taken whole is the one in the cache
+        result = self._change(image.copy(), mask.copy(), rng, **self._options)
+        found = [_form(array) for array in result] if isinstance(result, tuple) else [_form(result)]
+        if found != [_form(image), _form(mask)]:
+            raise ConfigError(
+                f"augmentation '{self.name}' returns {', '.join(found)} for an image and a mask of "
+                f"{_form(image)} and {_form(mask)}; sizes and types must stay."
+            )
+        return result  # type: ignore[no-any-return]  # checked above
+
+
+def _form(array: Any) -> str:
+    """Return the size and type of an array in words."""
+    if isinstance(array, np.ndarray):
+        return f"{array.shape} {array.dtype}"
+    return type(array).__name__
 
 
 @dataclass(frozen=True)

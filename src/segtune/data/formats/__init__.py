@@ -1,10 +1,10 @@
-"""Annotation formats: one file for each labelling tool, and the table of all of them.
+"""Annotation formats: one file for each labelling tool, and the look-up of all of them.
 
 Each file has two functions: `find_files` finds its annotations below a folder, and `read` returns
 the images with their labels. `segtune.data.formats.canonical` writes what `read` returns as folders
 of images and masks.
 
-To add a format, write such a file and add a line to `ANNOTATION_FORMATS`.
+To add a format, write such a file and add a line to `segtune.plugins.own`.
 """
 
 import os
@@ -15,26 +15,6 @@ from pathlib import Path
 
 from segtune.classes import CLASS_LIMIT, MAX_CLASSES, ClassTable
 from segtune.config.dataset_schema import DatasetConfig
-from segtune.data.formats import (
-    cityscapes_polygons,
-    class_masks,
-    coco,
-    coco_panoptic,
-    cvat,
-    huggingface,
-    instances,
-    kaggle_rle,
-    label_studio,
-    labelme,
-    manifest,
-    oxford_pets,
-    roboflow_masks,
-    sa1b,
-    supervisely,
-    via,
-    voc,
-    yolo,
-)
 from segtune.data.formats.areas import (
     Annotations,
     ClassRow,
@@ -47,6 +27,7 @@ from segtune.data.formats.merging import merged
 from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.source.files import json_parsed_once, walk
 from segtune.errors import ConfigError, DataError, nearest
+from segtune.plugins.registry import parts
 
 
 @dataclass(frozen=True)
@@ -62,29 +43,11 @@ class AnnotationFormat:
     read: Callable[[Path, DatasetConfig], Annotations]
 
 
-ANNOTATION_FORMATS = {
-    "coco_panoptic": AnnotationFormat(coco_panoptic.find_files, coco_panoptic.read),
-    "coco": AnnotationFormat(coco.find_files, coco.read),
-    "label_studio": AnnotationFormat(label_studio.find_files, label_studio.read),
-    "labelme": AnnotationFormat(labelme.find_files, labelme.read),
-    "cvat": AnnotationFormat(cvat.find_files, cvat.read),
-    "voc": AnnotationFormat(voc.find_files, voc.read),
-    "yolo": AnnotationFormat(yolo.find_files, yolo.read),
-    "roboflow_masks": AnnotationFormat(roboflow_masks.find_files, roboflow_masks.read),
-    "via": AnnotationFormat(via.find_files, via.read),
-    "supervisely": AnnotationFormat(supervisely.find_files, supervisely.read),
-    "cityscapes_polygons": AnnotationFormat(
-        cityscapes_polygons.find_files, cityscapes_polygons.read
-    ),
-    "sa1b": AnnotationFormat(sa1b.find_files, sa1b.read),
-    "kaggle_rle": AnnotationFormat(kaggle_rle.find_files, kaggle_rle.read),
-    "instances": AnnotationFormat(instances.find_files, instances.read),
-    "manifest": AnnotationFormat(manifest.find_files, manifest.read),
-    "oxford_pets": AnnotationFormat(oxford_pets.find_files, oxford_pets.read),
-    "huggingface": AnnotationFormat(huggingface.find_files, huggingface.read),
-    "class_masks": AnnotationFormat(class_masks.find_files, class_masks.read),
-}
-"""Name -> format, in the order of detection: the more particular first."""
+def formats() -> dict[str, AnnotationFormat]:
+    """Return name -> format, in the order of detection; those of plugins come last."""
+    readers = {name: part.load() for name, part in parts("reader").items()}
+    return {name: AnnotationFormat(r.find_files, r.read) for name, r in readers.items()}
+
 
 # whose masks are files too
 _FORMATS_OF_MASKS = (
@@ -96,7 +59,7 @@ _FORMATS_OF_MASKS = (
 def detect(root: Path) -> str | None:
     """The format of the annotations below a folder; None if there are none of these formats."""
     with json_parsed_once():
-        found = (name for name, fmt in ANNOTATION_FORMATS.items() if fmt.find_files(root))
+        found = (name for name, fmt in formats().items() if fmt.find_files(root))
         return next(found, None)
 
 
@@ -144,6 +107,7 @@ def _refuse_too_many(annotations: Annotations, root: Path) -> None:
 
 def _read(root: Path, config: DatasetConfig) -> tuple[Annotations, str]:
     """What the reader of the format returns, and the format's name."""
+    known = formats()
     name: str | None = annotation_options(config).format
     with json_parsed_once():
         if name == "auto":
@@ -151,13 +115,13 @@ def _read(root: Path, config: DatasetConfig) -> tuple[Annotations, str]:
         if name is None:
             raise DataError(
                 f"'{root}' holds no annotations of a known format: "
-                f"{', '.join(ANNOTATION_FORMATS)}. Name the format: format=NAME"
+                f"{', '.join(known)}. Name the format: format=NAME"
             )
-        if name not in ANNOTATION_FORMATS:
-            raise ConfigError(f"annotations.format={name}: {nearest(name, ANNOTATION_FORMATS)}")
-        if not ANNOTATION_FORMATS[name].find_files(root):
+        if name not in known:
+            raise ConfigError(f"annotations.format={name}: {nearest(name, known)}")
+        if not known[name].find_files(root):
             raise DataError(f"'{root}' holds no annotations of the format {name}.")
-        return ANNOTATION_FORMATS[name].read(root, config), name
+        return known[name].read(root, config), name
 
 
 def _note_alike(classes: Sequence[ClassRow], left_out: LeftOut) -> None:

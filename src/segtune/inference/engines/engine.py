@@ -33,6 +33,7 @@ from segtune.models.folder import state_hash
 from segtune.models.probe import add_result, read_results
 from segtune.models.segmentation_model import SegmentationModel
 from segtune.models.timing import call_seconds, fastest, fastest_in_turns
+from segtune.plugins.registry import parts
 from segtune.runtime.cache_store import CacheStore
 from segtune.runtime.log import Log, silent
 
@@ -210,17 +211,43 @@ def make_engine(
     Raises:
         ConfigError: an unknown name, or an engine whose libraries are not installed.
     """
-    if name not in ENGINES:
-        raise ConfigError(
-            f"runtime={name}: {nearest(name, ENGINES)} (allowed: {', '.join(ENGINES)})"
-        )
     if name == "auto":
         return Fastest(model, graphs, say=say)
-    if name == "eager":
-        return Eager(model)
-    if name == "bf16":
-        return Eager(in_bf16(model), "bf16")
-    return GraphEngine(model, in_bf16(model) if gains_from_bf16() else model, name, size)
+    engines = parts("engine")
+    if name not in engines:
+        known = list(dict.fromkeys((*ENGINES, *engines)))
+        raise ConfigError(f"runtime={name}: {nearest(name, known)} (allowed: {', '.join(known)})")
+    engine = engines[name].load()(model, size)
+    if not isinstance(engine, Eager):
+        raise ConfigError(
+            f"engine '{name}' returns a {type(engine).__name__}; expected is a subclass of "
+            "segtune.inference.engines.engine.Eager."
+        )
+    return engine
+
+
+def eager(model: SegmentationModel, size: tuple[int, int]) -> Eager:
+    """PyTorch in fp32."""
+    return Eager(model)
+
+
+def folded_bf16(model: SegmentationModel, size: tuple[int, int]) -> Eager:
+    """PyTorch in bf16, with batch norms folded into the convolutions."""
+    return Eager(in_bf16(model), "bf16")
+
+
+def onnx_graph(model: SegmentationModel, size: tuple[int, int]) -> Eager:
+    """A graph in ONNX Runtime."""
+    return _graph(model, size, "onnx")
+
+
+def openvino_graph(model: SegmentationModel, size: tuple[int, int]) -> Eager:
+    """A graph in OpenVINO."""
+    return _graph(model, size, "openvino")
+
+
+def _graph(model: SegmentationModel, size: tuple[int, int], kind: str) -> Eager:
+    return GraphEngine(model, in_bf16(model) if gains_from_bf16() else model, kind, size)
 
 
 def _cached_graph(model: SegmentationModel, kind: str, size: tuple[int, int]) -> Path:

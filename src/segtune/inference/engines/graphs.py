@@ -104,15 +104,26 @@ def to_onnx(
 
     Returns:
         whether the graph takes any size. An architecture may allow only `size`.
+
+    Raises:
+        ConfigError: the architecture cannot be exported.
     """
     graph = Graph(copy.deepcopy(model), confidence).cpu().float().eval()
     images = torch.randint(0, 255, (2, 3, *size), dtype=torch.uint8)
     try:
         _trace(graph, images, path, ({0: "batch", 2: "height", 3: "width"},))
     except Exception:  # the exporter raises many types
+        pass
+    else:
+        return True
+    try:
         _trace(graph, images[:1], path, None)
-        return False
-    return True
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(
+            f"this architecture cannot be exported: {type(error).__name__}: {reason}"
+        ) from error
+    return False
 
 
 def _trace(graph: Graph, images: Tensor, path: Path, dynamic_shapes: Any) -> None:

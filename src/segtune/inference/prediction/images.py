@@ -19,6 +19,7 @@ from segtune.inference.prediction.writing import write_jpeg
 from segtune.inference.segmenter import Segmentation
 
 _MASK = ".mask.tif"  # mask of a large image, when only other formats are wanted
+_LARGE_FORMATS = ("masks", "overlays", "regions", "coco", "geojson")
 
 Row = dict[str, Any]
 """An image's entry in regions.json."""
@@ -161,7 +162,7 @@ class ImagePrediction:
     def _unsupported(self) -> list[str]:
         """Options that need the whole image in memory."""
         options = self.context.options
-        unsupported: list[str] = [f for f in options.formats if f in ("yolo", "clarifai")]
+        unsupported: list[str] = [f for f in options.formats if f not in _LARGE_FORMATS]
         if options.split != "concept":
             unsupported.append("components")
         if self.context.workflow is not None:

@@ -23,7 +23,7 @@ from segtune.inference.prediction.journal import Journal
 from segtune.inference.prediction.pipeline import threads
 from segtune.inference.prediction.request import Prediction, PredictionRequest
 from segtune.inference.prediction.videos import segment_video
-from segtune.inference.prediction.writing import FOLDERS, Writer
+from segtune.inference.prediction.writing import Writer, folders
 from segtune.inference.prediction.written import Record
 from segtune.inference.segmenter import Segmenter
 from segtune.inference.workflow.workflow import Workflow
@@ -110,7 +110,7 @@ def _prepare(output: Path, overwrite: bool, inputs: Collection[Path]) -> None:
             "or add overwrite=true."
         )
     elif not unfinished.exists():
-        taken = [f for f in FOLDERS if (output / f).is_dir() and any((output / f).iterdir())]
+        taken = [f for f in folders() if (output / f).is_dir() and any((output / f).iterdir())]
         if taken:
             raise ConfigError(
                 f"output '{output}' holds {', '.join(taken)} of something else. "

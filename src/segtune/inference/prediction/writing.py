@@ -17,19 +17,26 @@ from segtune.inference.prediction.rasters import write_mask
 from segtune.inference.prediction.written import Record
 from segtune.inference.regions.regions import SCHEMA_VERSION, Region
 from segtune.inference.regions.writers import (
+    WrittenImage,
     clarifai_frame,
     clarifai_image,
     clarifai_video,
     crs_of,
     to_coco,
-    to_geojson,
-    to_yolo,
 )
 from segtune.inference.segmenter import Segmentation
+from segtune.plugins.registry import parts
 from segtune.runtime.atomic import atomic_file
 
-FOLDERS = ("masks", "overlays", "geojson", "yolo", "clarifai", "edited")
-"""Outputs with a file per input, in a folder of that name; `edited` is for workflows with edits."""
+_FOLDERS = ("masks", "overlays", "clarifai", "edited")
+
+
+def folders() -> tuple[str, ...]:
+    """Return the outputs with a file per input, in a folder of that name.
+
+    `edited` is for workflows with edits.
+    """
+    return (*_FOLDERS, *parts("writer"))
 
 
 class Writer:
@@ -43,7 +50,7 @@ class Writer:
         """Return the path of an output, for reading.
 
         Args:
-            folder: a name in FOLDERS.
+            folder: a name in `folders`.
             stem: output_stem of the input; see `Input`.
         """
         target = self.output / folder / stem
@@ -79,11 +86,12 @@ class Writer:
     def shapes(
         self, stem: Path, regions: Sequence[Region], georeference: Georeference | None = None
     ) -> None:
-        """Write the outlines as GeoJSON and YOLO-seg."""
-        if "geojson" in self.formats:
-            write_json(self.path("geojson", stem, ".geojson"), to_geojson(regions, georeference))
-        if "yolo" in self.formats:
-            write_text(self.path("yolo", stem, ".txt"), to_yolo(regions))
+        """Write the regions in the formats of registered writers, such as GeoJSON and YOLO-seg."""
+        image = WrittenImage(stem.as_posix(), self.classes, georeference)
+        for name, part in parts("writer").items():
+            if name in self.formats:
+                suffix = str(part.facts.get("suffix", f".{name}"))
+                write_text(self.path(name, stem, suffix), part.load()(image, regions))
 
     def large_geojson(
         self, stem: Path, features: Iterable[Mapping[str, Any]], georeference: Georeference | None

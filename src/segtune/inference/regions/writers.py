@@ -7,6 +7,7 @@ import base64
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,30 @@ from segtune.classes import ClassTable
 from segtune.inference.media.georeference import Georeference
 from segtune.inference.regions.polygons import one_path
 from segtune.inference.regions.regions import Region
+
+
+@dataclass(frozen=True)
+class WrittenImage:
+    """The image, or the first frame of a video, whose regions are written.
+
+    Attributes:
+        name: as in `regions.json`.
+        place: the georeference of a map, else None.
+    """
+
+    name: str
+    classes: ClassTable
+    place: Georeference | None = None
+
+
+def geojson_text(image: WrittenImage, regions: Sequence[Region]) -> str:
+    """Return the text of a GeoJSON file."""
+    return json.dumps(to_geojson(regions, image.place), ensure_ascii=False)
+
+
+def yolo_text(image: WrittenImage, regions: Sequence[Region]) -> str:
+    """Return the text of a YOLO-seg file."""
+    return to_yolo(regions)
 
 
 def to_coco(images: Iterable[Mapping[str, Any]], classes: ClassTable) -> dict[str, Any]:

@@ -1,17 +1,30 @@
-"""Optimizers and learning-rate schedules by name."""
+"""Optimizers by name."""
 
-import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from timm.optim import param_groups_weight_decay
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
-from segtune.config.schema import OptimizerConfig, SchedulerConfig
+from segtune.config.schema import OptimizerConfig
+from segtune.errors import ConfigError
 from segtune.models.optim.muon import BatchedMuon
 from segtune.models.tuning import layer_scales
+from segtune.plugins.registry import built, find
+
+
+@dataclass(frozen=True)
+class OptimizerContext:
+    """The facts of a run that our own optimizers need.
+
+    Attributes:
+        bf16: whether the steps compute in bf16.
+    """
+
+    config: OptimizerConfig
+    bf16: bool
 
 
 def build_optimizer(
@@ -23,23 +36,49 @@ def build_optimizer(
 ) -> Optimizer:
     """The optimizer of the model's trainable parameters; biases and norms have no weight decay.
 
-    `muon` orthogonalises the momentum of matrices and convolutions (flattened to matrices) and
-    scales the update to the size of AdamW's (Liu et al., 2025, arXiv 2502.16982), so that one lr
-    suits both. AdamW updates the other parameters.
-
     Args:
         layer_decay: factor on lr from each layer of the encoder to the layer before it; see
             `tuning.layer_scales`.
         bf16: whether the steps compute in bf16; muon then orthogonalises in bf16, too.
+
+    Raises:
+        ConfigError: no such optimizer, or a plugin's factory that returns something else.
     """
     groups = _parameter_groups(model, config.weight_decay, lr, layer_decay)
-    if config.name == "adamw":
-        return _clippable(AdamW(groups, lr=lr, fused=True))
-    if config.name == "sgd":
-        nesterov = config.momentum > 0
-        sgd = SGD(groups, lr=lr, momentum=config.momentum, nesterov=nesterov, fused=True)
-        return _clippable(sgd)
-    muon = BatchedMuon(
+    part = find("optimizer", config.name, "optimizer.name")
+    context = OptimizerContext(config, bf16)
+    optimizer = built(part, groups, lr, context=context, **config.options)
+    if not isinstance(optimizer, Optimizer):
+        raise ConfigError(
+            f"optimizer '{config.name}' returns a {type(optimizer).__name__}; expected is a "
+            "torch.optim.Optimizer."
+        )
+    return optimizer
+
+
+Groups = list[dict[str, Any]]
+"""Parameters with their lr and weight decay, as torch's optimizers take them."""
+
+
+def adamw(groups: Groups, lr: float) -> Optimizer:
+    """AdamW (Loshchilov and Hutter, 2019)."""
+    return _clippable(AdamW(groups, lr=lr, fused=True))
+
+
+def sgd(groups: Groups, lr: float, context: OptimizerContext) -> Optimizer:
+    """Stochastic gradient descent with Nesterov momentum."""
+    momentum = context.config.momentum
+    return _clippable(SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=True))
+
+
+def muon(groups: Groups, lr: float, context: OptimizerContext) -> Optimizer:
+    """Muon, which orthogonalises the momentum of matrices and convolutions.
+
+    It flattens convolutions to matrices, and scales the update to the size of AdamW's (Liu et al.,
+    2025, arXiv 2502.16982), so that one lr suits both. AdamW updates the other parameters.
+    """
+    config = context.config
+    optimizer = BatchedMuon(
         groups,
         lr=lr,
         momentum=config.momentum,
@@ -48,8 +87,8 @@ def build_optimizer(
         adjust_lr_fn="match_rms_adamw",
         fallback_lr_scale=config.fallback_lr_scale,
     )
-    muon.dtype = torch.bfloat16 if bf16 else torch.float32
-    return muon
+    optimizer.dtype = torch.bfloat16 if context.bf16 else torch.float32
+    return optimizer
 
 
 def _clippable(optimizer: Optimizer) -> Optimizer:
@@ -78,27 +117,3 @@ def _parameter_groups(
         )
         group["params"].append(parameter)
     return list(groups.values())
-
-
-def build_scheduler(config: SchedulerConfig, optimizer: Optimizer, total_steps: int) -> LambdaLR:
-    """The schedule as a factor on lr, advanced once per step."""
-    return LambdaLR(optimizer, lambda step: lr_factor(config, step, total_steps))
-
-
-def lr_factor(config: SchedulerConfig, step: int, total_steps: int) -> float:
-    """Factor on the base lr at a step in [0, total_steps).
-
-    >>> half = SchedulerConfig(name="cosine", warmup=0.0)
-    >>> [round(lr_factor(half, s, 100), 3) for s in (0, 50, 100)]
-    [1.0, 0.5, 0.0]
-    """
-    warmup = max(1, round(config.warmup * total_steps)) if config.warmup else 0
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    progress = min(1.0, (step - warmup) / max(1, total_steps - warmup))
-    decay = {
-        "constant": 1.0,
-        "poly": (1 - progress) ** config.power,
-        "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
-    }[config.name]
-    return float(config.final + (1 - config.final) * decay)
