@@ -10,6 +10,7 @@ import yaml
 from PIL import Image
 
 import segtune
+from segtune import sweeping
 from segtune.config.dataset_schema import DatasetConfig
 from segtune.data.formats import read
 from segtune.plugins.groups import GROUPS
@@ -92,6 +93,35 @@ def test_the_examples_of_a_writer_and_an_engine_predict(tmp_path, tiny_run):
     eager = segtune.load(tiny_run.segmenter)
     compiled = segtune.load(tiny_run.segmenter, runtime="compiled", plugins=[str(path)])
     np.testing.assert_array_equal(compiled.segment(photo).mask, eager.segment(photo).mask)
+
+
+def test_the_examples_of_a_sampler_and_a_pruner_serve_a_search(tmp_path):
+    load("Sampler", tmp_path)
+    (tmp_path / "pruner").mkdir()
+    path = tmp_path / "pruner" / "pruner_example.py"
+    path.write_text(EXAMPLES["Pruner"], encoding="utf-8")
+    load_plugins([str(path)])
+
+    def objective(trial):
+        for step in range(4):
+            trial.report(trial.params["x"], step)
+            if trial.should_prune():
+                raise sweeping.TrialPruned
+        return trial.params["x"]
+
+    settings = sweeping.SearchSettings(
+        folder=tmp_path / "study",
+        n_trials=4,
+        direction="maximize",
+        workers=0,
+        sampler="wide_tpe",
+        sampler_options={"startup": 2},
+        pruner="threshold",
+        pruner_options={"lowest": 2.5, "after": 1},
+    )
+    result = sweeping.run(objective, {"x": [1.0, 2.0, 3.0, 4.0]}, settings)
+    assert result.best.params["x"] == 4.0
+    assert sorted(t.state for t in result.trials) == ["complete", "complete", "pruned", "pruned"]
 
 
 def test_the_example_of_a_launcher_has_the_form_of_one(tmp_path):

@@ -43,6 +43,8 @@ GROUPS: dict[str, Group] = {
     ),
     "writer": Group("text(image, regions, **options) -> str", 2),
     "engine": Group("factory(model, size, **options) -> segtune.inference.engines.Eager", 2, 2),
+    "sampler": Group("factory(seed, **options) -> optuna.samplers.BaseSampler", 1, 1),
+    "pruner": Group("factory(**options) -> optuna.pruners.BasePruner", 0, 0, ("context",)),
     "launcher": Group("launch(task, tick, log)", 3),
 }
 """Name of a group -> its contract."""

@@ -43,6 +43,21 @@ register("metric", "ece", f"{_METRICS}:ece", direction="minimize")
 register("logger", "tensorboard", "segtune.training.loggers:TensorBoardLogger")
 register("logger", "wandb", "segtune.training.loggers:WandbLogger")
 
+register("sampler", "tpe", "optuna.samplers:TPESampler")
+register("sampler", "gp", "optuna.samplers:GPSampler")
+register("sampler", "cmaes", "optuna.samplers:CmaEsSampler")
+register("sampler", "qmc", "optuna.samplers:QMCSampler")
+register("sampler", "nsgaii", "optuna.samplers:NSGAIISampler")
+register("sampler", "random", "optuna.samplers:RandomSampler")
+register("sampler", "grid", "optuna.samplers:RandomSampler")  # the study enumerates the space
+
+_PRUNERS = "segtune.sweeping.engine.samplers"
+register("pruner", "none", "optuna.pruners:NopPruner")
+register("pruner", "median", f"{_PRUNERS}:median")
+register("pruner", "halving", f"{_PRUNERS}:halving")
+register("pruner", "hyperband", f"{_PRUNERS}:hyperband")
+register("pruner", "patient", f"{_PRUNERS}:patient")
+
 _LAUNCHERS = "segtune.sweeping.launchers"
 register("launcher", "local", f"{_LAUNCHERS}:launch_local")
 register("launcher", "slurm", f"{_LAUNCHERS}:launch_slurm")

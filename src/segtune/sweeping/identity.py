@@ -37,6 +37,14 @@ def facts_of(fingerprint: str, space: Space, config: RunConfig) -> dict[str, Any
         fingerprint: of the dataset.
         config: of the first configuration.
     """
-    settings = dict(flatten(config.model_dump(mode="json", include=_SECTIONS)))
+    values = flatten(config.model_dump(mode="json", include=_SECTIONS))
+    settings = {key: value for key, value in values if value != {}}  # earlier sweeps lack them
+    plugins = {part: plugin["sha256"] for part, plugin in config.plugins.items()}
     ranges = [dimension.describe() for dimension in space.dimensions]
-    return {"dataset": fingerprint, "segtune": __version__, "space": ranges, "settings": settings}
+    return {
+        "dataset": fingerprint,
+        "segtune": __version__,
+        "space": ranges,
+        "settings": settings,
+        "plugins": plugins,
+    }

@@ -12,13 +12,14 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from segtune.sweeping.dimensions import plain_param
+from segtune.sweeping.objectives import first_value
 from segtune.sweeping.records import plain_params
 
 _MIN_TRIALS = 4
 
 
 def importance(study: optuna.Study | None) -> Mapping[str, float]:
-    """Return each parameter's share in the variance of mIoU (fANOVA, Hutter et al., 2014).
+    """Return each parameter's share in the variance of the first objective (fANOVA, Hutter et al., 2014).
 
     The result is empty if fewer than four trials finished, or if they share no parameter.
     """
@@ -33,7 +34,7 @@ def importance(study: optuna.Study | None) -> Mapping[str, float]:
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     try:
         shares: dict[str, float] = optuna.importance.get_param_importances(
-            study, evaluator=evaluator
+            study, evaluator=evaluator, target=lambda trial: trial.values[0]
         )
     except (ValueError, RuntimeError):
         return {}
@@ -57,7 +58,7 @@ def _in_one_space(trials: Sequence[FrozenTrial]) -> optuna.Study:
         params = {k: float(v) if numbers[k] else str(v) for k, v in row.items()}
         own_distributions = {name: distributions[name] for name in params}
         study.add_trial(
-            create_trial(params=params, distributions=own_distributions, value=trial.value)
+            create_trial(params=params, distributions=own_distributions, value=first_value(trial))
         )
     return study
 

@@ -3,7 +3,8 @@
 import os
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ class SweepResult:
     Attributes:
         best: the run of the finished trial with the highest val mIoU.
         parent: id of the run that stands for the sweep itself.
+        values: objective -> value of the best run.
     """
 
     name: str
@@ -64,6 +66,7 @@ class SweepResult:
     parent: str
     seconds: float
     tracking: TrackingConfig
+    values: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as one JSON object, for scripts."""
@@ -72,7 +75,7 @@ class SweepResult:
             "trials": self.counts.to_json(),
             "run": self.best.id,
             "uri": f"runs:/{self.best.id}",
-            "metrics": {"val/miou": self.best.miou},
+            "metrics": {"val/miou": self.best.miou, **self.values},
             "parent": self.parent,
             "seconds": round(self.seconds, 1),
         }
@@ -301,7 +304,9 @@ def _result(store: Store, study: SweepStudy[SweepSpec], parent: str, seconds: fl
             f"lines above give the reasons, and so does: {status}"
         )
     best = best_run(sweep_runs(store, spec.name, study.id))
-    writer.metrics({"best/val/miou": best.miou or 0.0}, step=counts.done)
+    values = {o.name: best.metrics[o.run_metric] for o in spec.objectives}
+    figures = {f"best/{name}": value for name, value in values.items()}
+    writer.metrics({"best/val/miou": best.miou or 0.0} | figures, step=counts.done)
     writer.tags({"segtune.best": best.id})
     writer.data("front.json", front(study.study))
     if not study.is_complete():
@@ -310,4 +315,4 @@ def _result(store: Store, study: SweepStudy[SweepSpec], parent: str, seconds: fl
             "died too often."
         )
     writer.finish("finished")
-    return SweepResult(spec.name, counts, best, parent, seconds, store.tracking)
+    return SweepResult(spec.name, counts, best, parent, seconds, store.tracking, values)

@@ -20,6 +20,7 @@ from segtune.sweeping.engine.records import (
     last_line,
     seconds_of,
 )
+from segtune.sweeping.objectives import DEFAULT, Objective, curve_of, label, of_study
 from segtune.sweeping.pulse import PULSE, read_pulse
 from segtune.sweeping.records import plain_params
 
@@ -34,7 +35,7 @@ class RunningTrial:
     Attributes:
         epoch: number of validated epochs.
         num_epochs: None if the training chooses its number of epochs.
-        miou: of the last validated epoch; None before the first.
+        miou: value of the first objective at the last validated epoch; None before the first.
         best_there: the best mIoU of any other trial up to that epoch.
         params: the values that the sampler chose.
         phase: preparing, training or measuring.
@@ -51,6 +52,7 @@ class RunningTrial:
     phase: str | None = None
     seconds: float | None = None
     left: float | None = None
+    objective: str = DEFAULT
 
     def short_params(self) -> str:
         """Return the parameters in one line.
@@ -80,7 +82,8 @@ class Progress:
 
     Attributes:
         total: number of trials; None if a budget decides.
-        best: number and mIoU of the best finished trial.
+        best: number and value of the best finished trial, by the first objective.
+        objective: name of the first objective.
         errors: number of each failed trial, and the last line of its error.
         eta: seconds to go, and their standard deviation; None before two trials have ended.
         words: arguments of `segtune sweep`: the sweep's file and the overrides.
@@ -96,6 +99,7 @@ class Progress:
     eta: tuple[float, float] | None
     words: tuple[str, ...] = ()
     folder: str | None = None
+    objective: str = DEFAULT
 
     @property
     def command(self) -> str:
@@ -107,7 +111,7 @@ class Progress:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
-        best = None if self.best is None else {"trial": self.best[0], "val/miou": self.best[1]}
+        best = None if self.best is None else {"trial": self.best[0], self.objective: self.best[1]}
         eta = None if self.eta is None else {"mean": self.eta[0], "std": self.eta[1]}
         return {
             "sweep": self.name,
@@ -128,7 +132,8 @@ class Progress:
             f"{counts.failed} failed), {counts.running} running, {counts.waiting} waiting"
         ]
         if self.best:
-            lines.append(f"best: trial {self.best[0]}, val mIoU {self.best[1]:.4f}")
+            best = f"{label(self.objective)} {self.best[1]:.4f}"
+            lines.append(f"best: trial {self.best[0]}, {best}")
         lines += [trial.line() for trial in self.running]
         lines += [f"trial {number} failed: {error}" for number, error in self.errors[-_MAX_ERRORS:]]
         if self.eta:
@@ -140,15 +145,18 @@ def progress(study: optuna.Study, n_trials: int | None, workers: int) -> Progres
     """Read the progress of a sweep from its study."""
     trials, counts = counted_trials(study), count(study)
     complete = [t for t in trials if t.state == TrialState.COMPLETE]
-    scores = [(t.number, t.value) for t in complete if t.value is not None]
+    scores = [(t.number, t.values[0]) for t in complete if t.values]
+    objective = of_study(study)[0]
+    choose = min if objective.direction == "minimize" else max
     failed = [t for t in trials if t.state == TrialState.FAIL]
     running = [t for t in trials if t.state == TrialState.RUNNING]
     return Progress(
         name=study.study_name,
         counts=counts,
         total=n_trials,
-        best=max(scores, key=lambda score: score[1], default=None),
-        running=tuple(_running_trial(t, trials) for t in running),
+        best=choose(scores, key=lambda score: score[1], default=None),
+        objective=objective.name,
+        running=tuple(_running_trial(t, trials, objective) for t in running),
         errors=tuple((t.number, last_line(t)) for t in failed),
         eta=_eta(trials, counts, n_trials, workers),
         words=tuple(study.user_attrs.get(WORDS, [study.study_name])),
@@ -156,8 +164,11 @@ def progress(study: optuna.Study, n_trials: int | None, workers: int) -> Progres
     )
 
 
-def _running_trial(trial: FrozenTrial, trials: list[FrozenTrial]) -> RunningTrial:
-    last_epoch = max(trial.intermediate_values, default=-1)
+def _running_trial(
+    trial: FrozenTrial, trials: list[FrozenTrial], objective: Objective
+) -> RunningTrial:
+    curve = curve_of(trial)
+    last_epoch = max(curve, default=-1)
     phase, seconds, remaining = None, None, None
     if PULSE in trial.user_attrs:
         phase, seconds, remaining = read_pulse(trial.user_attrs[PULSE], time.time())
@@ -168,8 +179,9 @@ def _running_trial(trial: FrozenTrial, trials: list[FrozenTrial]) -> RunningTria
         number=trial.number,
         epoch=last_epoch + 1,
         num_epochs=trial.user_attrs.get(NUM_EPOCHS),
-        miou=trial.intermediate_values.get(last_epoch),
-        best_there=_best_of_others(trial.number, last_epoch, trials),
+        miou=curve.get(last_epoch),
+        best_there=_best_of_others(trial.number, last_epoch, trials, objective),
+        objective=objective.name,
         params=plain_params(trial),
         phase=phase,
         seconds=seconds,
@@ -177,14 +189,16 @@ def _running_trial(trial: FrozenTrial, trials: list[FrozenTrial]) -> RunningTria
     )
 
 
-def _best_of_others(number: int, last_epoch: int, trials: list[FrozenTrial]) -> float | None:
-    """Return the best mIoU of the other trials, up to and with an epoch."""
+def _best_of_others(
+    number: int, last_epoch: int, trials: list[FrozenTrial], objective: Objective
+) -> float | None:
+    """Return the best first objective of the other trials, up to and with an epoch."""
     scores: list[float] = []
     for other in trials:
         if other.number != number:
-            curve = other.intermediate_values.items()
+            curve = curve_of(other).items()
             scores += [score for epoch, score in curve if epoch <= last_epoch]
-    return max(scores, default=None)
+    return (min if objective.direction == "minimize" else max)(scores, default=None)
 
 
 def _usual_seconds(trial: FrozenTrial, trials: list[FrozenTrial]) -> float | None:
@@ -223,7 +237,7 @@ def _miou(trial: RunningTrial) -> str:
     best = (
         "" if trial.best_there is None else f" (best of the others by then {trial.best_there:.4f})"
     )
-    return f"val mIoU {trial.miou:.4f}{best}"
+    return f"{label(trial.objective)} {trial.miou:.4f}{best}"
 
 
 def short(value: Any) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from segtune.config.renamed import current_key, current_word
+from segtune.sweeping.objectives import DEFAULT
 
 
 def with_current_keys(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,6 +24,8 @@ def with_current_keys(data: Mapping[str, Any]) -> dict[str, Any]:
 def comparable_identity(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """Return a study's identity with the present names of config keys, without the store."""
     current = with_current_keys(recorded)
+    if "search" in recorded:
+        current.setdefault("objective", DEFAULT)  # of sweeps that recorded none
     if recorded.get("overrides"):  # the store changes no result
         words = current["overrides"]
         current["overrides"] = [w for w in words if not str(w).startswith("tracking.")]

@@ -1,6 +1,7 @@
 """The records of a sweep's study, which reports and commands read."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from segtune.sweeping.dimensions import plain_param
 from segtune.sweeping.engine.records import RETRIED, RUN, counted_trials
 from segtune.sweeping.engine.storage import open_storage
 from segtune.sweeping.location import address
+from segtune.sweeping.objectives import DEFAULT, Objective, first_value, of_study
+
+MIOU = "miou"  # user attribute of a finished trial, whichever objective its sweep has
 
 
 def run_states(study: optuna.Study) -> dict[str, str]:
@@ -34,27 +38,44 @@ def _run_state(trial: FrozenTrial) -> str:
 
 
 def front(study: optuna.Study) -> list[dict[str, Any]]:
-    """Return the Pareto front of the finished trials in mIoU, latency and number of parameters.
+    """Return the Pareto front of the finished trials: in the objectives of the sweep.
 
-    The trial with the best mIoU comes first.
+    For a sweep by mIoU alone, it is the front in mIoU, latency and number of parameters. The trial
+    that is best in the first objective comes first.
     """
     finished = [t for t in counted_trials(study) if t.state == TrialState.COMPLETE]
-    rows = [
-        {"trial": t.number, "run": t.user_attrs.get(RUN), "miou": t.value}
-        | t.user_attrs.get("cost", {})
-        for t in finished
-    ]
-    best = [row for row in rows if not _is_dominated(row, rows)]
-    return sorted(best, key=lambda row: -row["miou"])
-
-
-def _is_dominated(row: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
-    return any(_dominates(other, row) for other in rows)
-
-
-def _dominates(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Return whether `one` is at least as good in every objective, and better in one."""
+    objectives = of_study(study)
     signs = {"miou": -1, "latency_ms": 1, "params_m": 1}  # 1: less is better
+    if [o.name for o in objectives] != [DEFAULT]:
+        signs = {_column(o): 1 if o.direction == "minimize" else -1 for o in objectives}
+    rows = []
+    for trial in finished:
+        row = {"trial": trial.number, "run": trial.user_attrs.get(RUN), "miou": miou_of(trial)}
+        values = dict(zip(map(_column, objectives), trial.values or (), strict=False))
+        rows.append(row | values | trial.user_attrs.get("cost", {}))
+    best = [row for row in rows if not _is_dominated(row, rows, signs)]
+    first = next(iter(signs))
+    return sorted(best, key=lambda row: signs[first] * row[first])
+
+
+def _column(objective: Objective) -> str:
+    return "miou" if objective.name == DEFAULT else objective.name
+
+
+def miou_of(trial: FrozenTrial) -> float | None:
+    """Return the mIoU of a finished trial."""
+    recorded = trial.user_attrs.get(MIOU)
+    return first_value(trial) if recorded is None else float(recorded)
+
+
+def _is_dominated(
+    row: dict[str, Any], rows: list[dict[str, Any]], signs: Mapping[str, int]
+) -> bool:
+    return any(_dominates(other, row, signs) for other in rows)
+
+
+def _dominates(one: dict[str, Any], other: dict[str, Any], signs: Mapping[str, int]) -> bool:
+    """Return whether `one` is at least as good in every objective, and better in one."""
     shared = [name for name in signs if name in one and name in other]
     differences = [signs[name] * (one[name] - other[name]) for name in shared]
     return all(d <= 0 for d in differences) and any(d < 0 for d in differences)
@@ -90,11 +111,11 @@ def trial_rows(study: optuna.Study) -> list[dict[str, Any]]:
     """Return each counted trial as plain data: number, state, mIoU, parameters and run."""
     rows = []
     for trial in counted_trials(study):
-        finished = trial.state == TrialState.COMPLETE and trial.value is not None
+        finished = trial.state == TrialState.COMPLETE and bool(trial.values)
         row = {
             "number": trial.number,
             "state": trial.state.name.lower(),
-            "miou": trial.value if finished else math.nan,
+            "miou": miou_of(trial) if finished else math.nan,
             "params": plain_params(trial),
             "run": trial.user_attrs.get(RUN),
         }

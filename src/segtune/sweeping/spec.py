@@ -20,6 +20,7 @@ from segtune.errors import ConfigError, nearest
 from segtune.plugins.registry import find
 from segtune.sweeping.engine.settings import Direction
 from segtune.sweeping.engine.storage import shared
+from segtune.sweeping.objectives import DEFAULT, Objective, parse_objectives
 from segtune.sweeping.recorded_keys import comparable_identity, with_current_keys
 
 
@@ -48,6 +49,9 @@ class SweepSpec(Settings):
     Attributes:
         name: of the study; by default the name of the file.
         seed: of the sampler.
+        objective: logged metric that the sweep improves: `val/miou`, `val/iou/CLASS`,
+            `val/boundary_iou`, `cost/latency_ms`, or a metric of a plugin; `-NAME` minimizes it.
+            A list makes a study of several objectives; the first one prunes, and names the best.
         n_trials: the total of the study, over all its starts.
         budget: time to spend, as `45m`, `2h` or `1h30m`, beside or instead of `n_trials`. Trials
             are not cut short: the sweep ends within a tenth of the budget if a trial takes at most
@@ -55,11 +59,14 @@ class SweepSpec(Settings):
         workers: processes that pull trials; they share the CPU threads. `auto` times a step with
             fewer and more threads, and takes the number of workers that finishes most trials in an
             hour; on a GPU, as many as its free memory holds, at most four.
-        sampler: `tpe`, `gp`, `cmaes`, `random`, `qmc`, or `grid`, which tries every configuration.
+        sampler: `tpe`, `gp`, `cmaes`, `random`, `qmc`, `nsgaii`, `grid`, which tries every
+            configuration, or a sampler of a plugin.
         pruner: `median` stops a trial that is below the median of the others at the same epoch;
             `patient` does so only after the trial stopped improving; `halving` keeps the best third
             at 1, 3, 9 … times `pruner_warmup` epochs; `hyperband` runs several of those side by
             side.
+        sampler_options: arguments of the sampler, as of Optuna's class, or of a plugin's sampler.
+        pruner_options: arguments of the pruner of a plugin.
         pruner_warmup: validations before a trial may be pruned.
         max_retries: how many times in a row a trial may lose its worker at the same epoch.
         lease: seconds without a sign of life after which another worker takes a trial over.
@@ -85,12 +92,15 @@ class SweepSpec(Settings):
 
     # a folder's name: not hidden, not "..", short enough for any file system
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=100)]
+    objective: str | Annotated[list[str], Field(min_length=1)] = DEFAULT
     n_trials: Count | None = None
     budget: Annotated[str, Field(pattern=r"^(\d+h)?(\d+m)?(\d+s)?$", min_length=2)] | None = None
     workers: Count | Literal["auto"] = 2
     seed: int = 0
-    sampler: Literal["tpe", "gp", "cmaes", "random", "grid", "qmc"] = "tpe"
-    pruner: Literal["none", "median", "halving", "hyperband", "patient"] = "median"
+    sampler: str = "tpe"
+    sampler_options: dict[str, Any] = {}
+    pruner: str = "median"
+    pruner_options: dict[str, Any] = {}
     pruner_warmup: Count = 3
     max_retries: Annotated[int, Field(ge=0)] = 3
     lease: Annotated[float, Field(ge=1)] = 60.0
@@ -137,13 +147,17 @@ class SweepSpec(Settings):
 
     @property
     def directions(self) -> tuple[Direction, ...]:
-        """The direction of the objective, mIoU."""
-        return ("maximize",)
+        """The direction of each objective."""
+        return tuple(objective.direction for objective in self.objectives)
 
     @property
-    def sampler_options(self) -> Mapping[str, Any]:
-        """A sweep file has no options of the sampler."""
-        return {}
+    def objectives(self) -> tuple[Objective, ...]:
+        """The metrics that the sweep improves.
+
+        Raises:
+            ConfigError: no such metric.
+        """
+        return parse_objectives(self.objective)
 
     @property
     def processes(self) -> int:
@@ -172,7 +186,8 @@ class SweepSpec(Settings):
 
     def identity(self) -> dict[str, Any]:
         """Return the values that must stay the same when a sweep is resumed."""
-        keys = {"search", "overrides", "seed", "sampler", "pruner", "pruner_warmup", "constraints"}
+        keys = {"objective", "search", "overrides", "seed", "constraints", "sampler", "pruner"}
+        keys |= {"sampler_options", "pruner_options", "pruner_warmup"}
         return self.model_dump(include=keys)
 
     def comparable(self, identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,7 +224,9 @@ def load_spec(name: str, overrides: Sequence[str] = ()) -> SweepSpec:
     data["overrides"] = [*(data.get("overrides") or []), *of_trials]
     announce(_keys_in(data))
     spec = parse_settings(SweepSpec, data, where=str(path))
-    find("launcher", spec.launcher, "sweep.launcher")
+    for group in ("launcher", "sampler", "pruner"):
+        find(group, getattr(spec, group), f"sweep.{group}")
+    _check_objectives(spec)
     return spec
 
 
@@ -229,6 +246,22 @@ def steering_command(verb: str, name: str, folder: Path) -> str:
         folder: of the sweep, under the root of its store.
     """
     return command(verb, name, tracking=TrackingConfig(root=str(folder.parent.parent)))
+
+
+def _check_objectives(spec: SweepSpec) -> None:
+    """Check that the pruner and the sampler fit the objectives."""
+    first = spec.objectives[0]
+    if spec.pruner != "none" and not first.each_epoch:
+        raise ConfigError(
+            f"sweep '{spec.name}': sweep.pruner={spec.pruner} needs an objective that is known "
+            f"after each epoch, and {first.name} is measured at the end. Set sweep.pruner=none, or "
+            "name another objective first."
+        )
+    if spec.sampler == "cmaes" and len(spec.objectives) > 1:
+        raise ConfigError(
+            f"sweep '{spec.name}': sweep.sampler=cmaes takes one objective; take tpe, gp, random, "
+            "qmc or grid."
+        )
 
 
 def find_sweep(name: str) -> Path:

@@ -19,13 +19,14 @@ from segtune.sweeping.engine.pulling import report, run_leased
 from segtune.sweeping.engine.records import DIVERGED, ERROR, RUN
 from segtune.sweeping.engine.study import Claim, SweepStudy
 from segtune.sweeping.identity import dataset_fingerprint
+from segtune.sweeping.objectives import CURVE, should_prune
 from segtune.sweeping.progress import NUM_EPOCHS, short
 from segtune.sweeping.pulse import Pulse
-from segtune.sweeping.records import plain_params
+from segtune.sweeping.records import MIOU, plain_params
 from segtune.sweeping.space import Space
 from segtune.sweeping.space_building import compose_trial
 from segtune.sweeping.spec import SweepSpec
-from segtune.tracking.runs import STUDY_TAG
+from segtune.tracking.runs import OBJECTIVE_TAG, STUDY_TAG
 from segtune.training.fit import fit
 from segtune.training.request import RunHooks, RunRequest
 from segtune.training.result import RunResult
@@ -71,6 +72,7 @@ class _LeasedTrial:
         self.trial = claim.trial
         self.pulse: Pulse | None = None
         self.num_epochs = 0
+        self.curve: dict[int, float] = {}
         self.lease = Lease(claim.trial, study.holder, study.spec.lease, self._on_renewal)
 
     def __enter__(self) -> "_LeasedTrial":
@@ -98,12 +100,29 @@ class _LeasedTrial:
     def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Report a validation; return whether to prune the trial."""
         self.lease.check()
-        report(self.trial, metrics["val/miou"], epoch)
+        self._report(metrics, epoch)
         if self.pulse:
             self.pulse.validated(epoch)
         self._follow_stop_request()
         is_last = epoch + 1 >= self.num_epochs
-        return not is_last and self.trial.should_prune()  # after the last epoch nothing is saved
+        return not is_last and self._should_prune()  # after the last epoch nothing is saved
+
+    def _report(self, metrics: Mapping[str, float], epoch: int) -> None:
+        """Report the first objective, if this validation has it."""
+        objectives = self.study.spec.objectives
+        value = metrics.get(objectives[0].name)
+        if value is None:
+            return
+        if len(objectives) == 1:
+            report(self.trial, value, epoch)
+            return
+        self.curve[epoch] = value
+        self.trial.set_user_attr(CURVE, self.curve)
+
+    def _should_prune(self) -> bool:
+        if len(self.study.spec.objectives) == 1:
+            return self.trial.should_prune()
+        return bool(self.curve) and should_prune(self.study.study, self.trial, self.curve)
 
     def commit(self, result: RunResult) -> None:
         """Record the result, and end the trial."""
@@ -114,7 +133,9 @@ class _LeasedTrial:
             if name in cost:
                 trial.set_constraint(name, cost[name] / limit - 1.0)
         if result.state == "finished":
-            study.finish(trial, result.miou)
+            values = [o.value(result.metrics, cost) for o in study.spec.objectives]
+            trial.set_user_attr(MIOU, result.miou)
+            study.finish(trial, values[0] if len(values) == 1 else values)
         else:
             trial.set_user_attr("ended", result.state)
             study.finish(trial, state=TrialState.PRUNED)
@@ -169,6 +190,7 @@ def _tags(claim: Claim[Space], study: SweepStudy[SweepSpec], threads: int | None
         "segtune.kind": "trial",
         "segtune.sweep": study.spec.name,
         STUDY_TAG: study.id,
+        OBJECTIVE_TAG: study.spec.objectives[0].tag,
         "segtune.trial": str(claim.trial.number),
         "segtune.command": command("train", *absolute_words(words)),
     }

@@ -1,6 +1,7 @@
 """Read runs from the store: their records, metric curves and artifacts."""
 
 import json
+import math
 import re
 import shlex
 import time
@@ -21,6 +22,7 @@ from segtune.tracking.names import key_name, legacy_key
 from segtune.tracking.store import Store
 
 STUDY_TAG = "segtune.study"  # id of the study whose sweep a run belongs to
+OBJECTIVE_TAG = "segtune.objective"  # direction and metric, as `minimize best/val/ece`
 State = Literal["running", "finished", "pruned", "infeasible", "failed", "interrupted"]
 _MOST_CANDIDATES = 8  # runs that the message about an ambiguous id names
 _PAGE_SIZE = 1000  # runs per request
@@ -155,7 +157,7 @@ def study_of(root: Path, sweep: str) -> str | None:
 
 
 def best_run(runs: Sequence[RunRecord]) -> RunRecord:
-    """Return the finished run with the highest mIoU.
+    """Return the finished run with the best objective of its sweep: by default the highest mIoU.
 
     Raises:
         ConfigError: no run has finished.
@@ -165,7 +167,16 @@ def best_run(runs: Sequence[RunRecord]) -> RunRecord:
         raise ConfigError(
             f"none of the {len(runs)} runs has finished with a segmenter, so there is no best run."
         )
-    return max(finished, key=lambda r: r.miou or 0.0)
+    return max(finished, key=_objective)
+
+
+def _objective(run: RunRecord) -> float:
+    """Return the objective of a run, more is better; -inf if the run lacks it."""
+    direction, _, metric = run.tags.get(OBJECTIVE_TAG, "maximize best/val/miou").partition(" ")
+    value = run.metrics.get(metric)
+    if value is None:
+        return -math.inf
+    return -value if direction == "minimize" else value
 
 
 def search_runs(

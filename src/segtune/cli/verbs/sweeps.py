@@ -30,10 +30,12 @@ def _sweep(call: Call) -> Outcome:
         return Outcome(plan.to_json(), plan.lines())
     result = experiments.sweep(name, *call.overrides)
     counts, best = result.counts, result.best
+    values = {name: v for name, v in result.values.items() if name != "val/miou"}
+    others = "".join(f", {name} {value:.4g}" for name, value in values.items())
     lines = [
         f"sweep {result.name}: {counts.finished} finished, {counts.pruned} pruned, "
         f"{counts.failed} failed, {result.seconds:.0f} s",
-        f"best: {best.name} ({best.id}), val mIoU {best.miou:.4f}",
+        f"best: {best.name} ({best.id}), val mIoU {best.miou:.4f}{others}",
     ]
     if counts.failed:
         retry = command("retry", result.name, tracking=result.tracking)

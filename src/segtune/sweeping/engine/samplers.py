@@ -1,7 +1,6 @@
 """Optuna's samplers and pruners, by their names in a sweep file."""
 
 import warnings
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import optuna
@@ -9,18 +8,8 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
 from segtune.errors import ConfigError
+from segtune.plugins.registry import built, find
 from segtune.sweeping.engine.settings import StudySettings
-
-SAMPLERS: Mapping[str, Callable[..., BaseSampler]] = {
-    "tpe": optuna.samplers.TPESampler,
-    "gp": optuna.samplers.GPSampler,
-    "cmaes": optuna.samplers.CmaEsSampler,
-    "qmc": optuna.samplers.QMCSampler,
-    "nsgaii": optuna.samplers.NSGAIISampler,
-    "random": optuna.samplers.RandomSampler,
-    "grid": optuna.samplers.RandomSampler,  # the space enumerates the grid; see SweepStudy.claim
-}
-PRUNERS = ("none", "median", "halving", "hyperband", "patient")
 
 
 def build_sampler(spec: StudySettings, asked: int) -> BaseSampler:
@@ -31,17 +20,20 @@ def build_sampler(spec: StudySettings, asked: int) -> BaseSampler:
             propose its first configurations again.
 
     Raises:
-        ConfigError: the sampler does not take one of the options.
+        ConfigError: no such sampler, or an option that it does not take.
     """
     seed = (spec.seed * 1_000_003 + asked * 7919) % 2**32
+    part = find("sampler", spec.sampler, spec.key("sampler"))
     options = {**_defaults(spec, seed), **spec.sampler_options}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         try:
-            return SAMPLERS[spec.sampler](**options)
+            sampler = part.load()(**options)
         except (TypeError, ValueError) as error:
-            reason = str(error).rpartition("__init__() ")[2]
-            raise ConfigError(f"{spec.key('sampler')}={spec.sampler}: {reason}") from None
+            raise ConfigError(f"{spec.key('sampler')}={spec.sampler}: {_reason(error)}") from None
+    if not isinstance(sampler, BaseSampler):
+        raise ConfigError(f"sampler '{spec.sampler}' returns a {type(sampler).__name__}.")
+    return sampler
 
 
 def _defaults(spec: StudySettings, seed: int) -> dict[str, Any]:
@@ -61,20 +53,44 @@ def _defaults(spec: StudySettings, seed: int) -> dict[str, Any]:
 
 
 def build_pruner(spec: StudySettings) -> BasePruner:
-    """Return the sweep's pruner."""
-    warmup = spec.pruner_warmup
-    median = optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=warmup)
-    builders: dict[str, Callable[[], BasePruner]] = {
-        "none": optuna.pruners.NopPruner,
-        "median": lambda: median,
-        "halving": lambda: optuna.pruners.SuccessiveHalvingPruner(
-            min_resource=warmup, reduction_factor=3
-        ),
-        "hyperband": lambda: optuna.pruners.HyperbandPruner(
-            min_resource=warmup, reduction_factor=3
-        ),
-        "patient": lambda: optuna.pruners.PatientPruner(median, patience=warmup),
-    }
+    """Return the sweep's pruner.
+
+    Raises:
+        ConfigError: no such pruner, or an option that it does not take.
+    """
+    part = find("pruner", spec.pruner, spec.key("pruner"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return builders[spec.pruner]()
+        try:
+            pruner = built(part, context=spec, **spec.pruner_options)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{spec.key('pruner')}={spec.pruner}: {_reason(error)}") from None
+    if not isinstance(pruner, BasePruner):
+        raise ConfigError(f"pruner '{spec.pruner}' returns a {type(pruner).__name__}.")
+    return pruner
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    return text.rpartition("() ")[2] or text
+
+
+def median(context: StudySettings) -> BasePruner:
+    """Stop a trial that is below the median of the others at the same step."""
+    return optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=context.pruner_warmup)
+
+
+def halving(context: StudySettings) -> BasePruner:
+    """Keep the best third at 1, 3, 9 … times `pruner_warmup` steps."""
+    warmup = context.pruner_warmup
+    return optuna.pruners.SuccessiveHalvingPruner(min_resource=warmup, reduction_factor=3)
+
+
+def hyperband(context: StudySettings) -> BasePruner:
+    """Run several halvings side by side."""
+    return optuna.pruners.HyperbandPruner(min_resource=context.pruner_warmup, reduction_factor=3)
+
+
+def patient(context: StudySettings) -> BasePruner:
+    """Apply the median only after the trial stopped improving."""
+    return optuna.pruners.PatientPruner(median(context), patience=context.pruner_warmup)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from segtune.errors import ConfigError, nearest
-from segtune.sweeping.engine.samplers import PRUNERS, SAMPLERS
+from segtune.errors import ConfigError
+from segtune.plugins.registry import find
 from segtune.sweeping.engine.settings import Direction
 
 _LIMITS = {"n_trials": 1, "workers": 0, "pruner_warmup": 1, "max_retries": 0, "lease": 1}
@@ -28,6 +28,7 @@ class SearchSettings:
         sampler_options: arguments of Optuna's sampler.
         seed: of the sampler.
         pruner: `median`, `patient`, `halving`, `hyperband`, or `none`.
+        pruner_options: arguments of the pruner of a plugin.
         pruner_warmup: reports before a trial may be pruned.
         max_retries: how many times in a row a trial may lose its worker at the same step.
         lease: seconds without a sign of life after which another worker takes a trial over.
@@ -49,6 +50,7 @@ class SearchSettings:
     sampler_options: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     pruner: str = "median"
+    pruner_options: Mapping[str, Any] = field(default_factory=dict)
     pruner_warmup: int = 3
     max_retries: int = 3
     lease: float = 60.0
@@ -65,10 +67,8 @@ class SearchSettings:
                 raise ConfigError(
                     f"{self.key(name)}={value!r}: a number of at least {least} is expected."
                 )
-        for name, known in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
-            value = getattr(self, name)
-            if value not in known:
-                raise ConfigError(f"{self.key(name)}='{value}': {nearest(str(value), known)}")
+        find("sampler", str(self.sampler), self.key("sampler"))
+        find("pruner", str(self.pruner), self.key("pruner"))
         is_known = isinstance(self.direction, str | list | tuple) and bool(self.direction)
         if not is_known or set(self.directions) - {"minimize", "maximize"}:
             raise ConfigError(
