@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from segtune.api.importing import import_dataset
-from segtune.data.formats import ANNOTATION_FORMATS, detect
+from segtune.data.formats import detect, formats
 from segtune.errors import DataError
 from tests.data.annotation_sets import NAMES, photo, truth
 from tests.data.imports import assert_equals_truth, import_masks
@@ -95,7 +95,7 @@ def test_an_image_without_a_file_of_a_class_lacks_it(tmp_path):
 def test_other_folders_are_not_taken_for_classes(tmp_path, files):
     for file in files:
         save(tmp_path / file, photo(0) if "image" in file else truth(0) > 0, 1)
-    assert not ANNOTATION_FORMATS["class_masks"].find_files(tmp_path)
+    assert not formats()["class_masks"].find_files(tmp_path)
     assert detect(tmp_path) in (None, "instances")
 
 
@@ -103,7 +103,7 @@ def test_other_folders_are_not_taken_for_classes(tmp_path, files):
 def test_masks_of_several_values_are_not_taken_for_classes(tmp_path, pixels):
     for file in ("images/a.png", "masks/a_car.png", "masks/a_tree.png"):
         save(tmp_path / file, pixels, 1)
-    assert not ANNOTATION_FORMATS["class_masks"].find_files(tmp_path)
+    assert not formats()["class_masks"].find_files(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.plugins import registry
 from segtune.plugins.given import GIVEN
 from segtune.plugins.loading import load_plugins
+from segtune.sweeping.search_keys import setting_dimension
 from tests.conftest import SCENES
 
 RUN = [
@@ -75,6 +76,24 @@ def test_the_options_of_parts_are_typed_settings(mylab):
     ):
         with pytest.raises(ConfigError, match=message):
             compose([*RUN, word])
+
+
+def test_a_sweep_knows_the_type_of_an_option(mylab):
+    load_plugins([str(mylab)])
+    dimension = setting_dimension("loss.options.tversky.alpha", {"min": 0, "max": 1})
+    assert not dimension.is_int
+    with pytest.raises(ConfigError, match="did you mean 'alpha'"):
+        setting_dimension("loss.options.tversky.alhpa", {"min": 0, "max": 1})
+    assert not setting_dimension("augment.parts.fog.density", {"min": 0, "max": 1}).is_int
+
+
+def test_config_shows_the_options_of_plugins(mylab, capsys):
+    assert main(["config", "loss", f"plugins={mylab}"]) == 0
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if "tversky" in x]
+    assert line.startswith("loss.options.tversky.alpha") and "default 0.3" in line
+    assert "number (>= 0 and <= 1)" in line
+    assert main(["config", "hp", f"plugins={mylab}"]) == 0
+    assert "hp.width" in capsys.readouterr().out
 
 
 def test_a_part_without_its_plugin_is_explained():

@@ -79,25 +79,25 @@ def _entry_types(parent: Any, part: str) -> list[Any]:
     """Return the types of an entry in a value of type `parent`."""
     if isinstance(parent, type) and issubclass(parent, pydantic.BaseModel):
         field = parent.model_fields.get(part)
-        return [] if field is None else _alternatives(field.annotation)
+        return [] if field is None else alternatives(field.annotation)
     origin, arguments = typing.get_origin(parent), typing.get_args(parent)
     if origin is dict:
-        return _alternatives(arguments[1])
+        return alternatives(arguments[1])
     if origin is list and part.isdigit():
-        return _alternatives(arguments[0])
+        return alternatives(arguments[0])
     return []
 
 
-def _alternatives(annotation: Any) -> list[Any]:
+def alternatives(annotation: Any) -> list[Any]:
     """Return the members of a union without their annotations; a Literal counts as one member."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
-        return _alternatives(arguments[0])
+        return alternatives(arguments[0])
     if origin not in (typing.Union, types.UnionType):
         return [annotation]
     members: list[Any] = []
     for argument in arguments:
-        members += _alternatives(argument)
+        members += alternatives(argument)
     return members
 
 
@@ -189,10 +189,10 @@ def _fault_lines(model: Model, error: pydantic.ValidationError) -> list[str]:
             expected = fault["msg"].removeprefix("Value error, ")  # pydantic adds this
             allowed.setdefault(f"{key}{value}: ", []).append(expected)
     lines = []
-    for start, alternatives in allowed.items():
-        text = ", or ".join(dict.fromkeys(alternatives))
+    for start, texts in allowed.items():
+        text = ", or ".join(dict.fromkeys(texts))
         text = text.replace(", or Input should be ", ", or ")
-        lines.append(f"{start}{text}." if alternatives else start)
+        lines.append(f"{start}{text}." if texts else start)
     return lines
 
 

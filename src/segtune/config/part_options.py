@@ -2,15 +2,15 @@
 
 import inspect
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import pydantic
 
 from segtune.config.dataset_schema import Settings
-from segtune.config.keys import parse_settings
+from segtune.config.keys import alternatives, parse_settings
 from segtune.errors import ConfigError, nearest
-from segtune.plugins.registry import Part
+from segtune.plugins.registry import Part, find, parts
 
 
 class Options(Settings):
@@ -49,6 +49,58 @@ def option_model(part: Part) -> type[Options]:
         if parameter.kind != parameter.VAR_KEYWORD:
             fields[parameter.name] = (_annotation(parameter), parameter.default)
     return pydantic.create_model(f"{part.name}_options", __base__=Options, **fields)
+
+
+_LISTED = {
+    ("loss", "options"): "loss",
+    ("augment", "parts"): "augmentation",
+    ("trainer", "callbacks"): "callback",
+    ("tracking", "loggers"): "logger",
+}
+"""Beginning of a key, before the name of a part and its option -> group."""
+
+_NAMED = {("optimizer", "options"): "optimizer", ("scheduler", "options"): "scheduler"}
+"""Beginning of a key, before an option of the part that the section names -> group."""
+
+
+def option_types(key: str) -> list[Any] | None:
+    """Return the types that an option of a part may have, by its key in the config.
+
+    None for a key that is no option. `loss.options.tversky.alpha` is one of the loss `tversky`;
+    `optimizer.options.alpha` is one of any optimizer that has it.
+
+    Raises:
+        ConfigError: no such part, or no such option.
+    """
+    path = tuple(key.split("."))
+    group = _LISTED.get(path[:2])
+    if group and len(path) == 4:
+        part = find(group, path[2], ".".join(path[:3]))
+        checked = option_model(part).model_fields
+        if path[3] not in checked:
+            hint = nearest(path[3], checked)
+            raise ConfigError(f"{key}: the {group} '{part.name}' has no such option; {hint}")
+        return alternatives(checked[path[3]].annotation)
+    group = _NAMED.get(path[:2])
+    if group and len(path) == 3:
+        types: list[Any] = []
+        for part in parts(group).values():
+            field = option_model(part).model_fields.get(path[2])
+            types += [] if field is None else alternatives(field.annotation)
+        return types
+    return None
+
+
+def plugin_options() -> Iterator[tuple[str, Part]]:
+    """Yield the key of the options, and the part, of all parts of plugins that a run can name."""
+    for listed, group in _LISTED.items():
+        for name, part in parts(group).items():
+            if part.plugin is not None or group == "logger":
+                yield ".".join((*listed, name)), part
+    for named, group in _NAMED.items():
+        for part in parts(group).values():
+            if part.plugin is not None:
+                yield ".".join(named), part
 
 
 def _annotation(parameter: inspect.Parameter) -> Any:

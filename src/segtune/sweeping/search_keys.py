@@ -7,6 +7,7 @@ from typing import Any
 
 from segtune.config.conf_files import members
 from segtune.config.keys import alternatives_at
+from segtune.config.part_options import option_types
 from segtune.config.schema import RunConfig
 from segtune.config.template import Hyperparameter, Template
 from segtune.errors import ConfigError, nearest
@@ -44,7 +45,9 @@ def setting_dimension(key: str, written: Any) -> SweepDimension:
             f"search.{key}={written!r}: give a list of choices, or min and max (step, log)."
         )
     low, high = (finite_number(key, name, written[name]) for name in ("min", "max"))
-    types = alternatives_at(RunConfig, key.split("."))
+    types = option_types(key)
+    if types is None:
+        types = alternatives_at(RunConfig, key.split("."))
     if types and int not in types and float not in types:
         raise ConfigError(f"search.{key}: its values are no numbers; give a list of choices.")
     is_int = float not in types and isinstance(low, int) and isinstance(high, int)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,8 +67,19 @@ def _settings(section: str) -> "list[Setting]":
         return list(settings(_model_apart(section), f"{section}."))
     if section == "hp":
         return list(_hyperparameters())
-    run = settings(RunConfig)
+    run = [*settings(RunConfig), *_plugin_options()]
     return [s for s in run if not section or s.key == section or s.key.startswith(f"{section}.")]
+
+
+def _plugin_options() -> "Iterator[Setting]":
+    """Yield the options of the parts that plugins registered."""
+    from segtune.config.part_options import option_model, plugin_options
+    from segtune.config.reference import settings
+
+    for key, part in plugin_options():
+        title = (part.load().__doc__ or "").strip().partition("\n")[0]
+        for setting in settings(option_model(part), f"{key}."):
+            yield replace(setting, meaning=f"option of the {part.group} {part.name}: {title}")
 
 
 def _hyperparameters() -> "Iterator[Setting]":
