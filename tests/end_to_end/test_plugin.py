@@ -80,11 +80,11 @@ def test_one_file_serves_for_the_whole_job(tmp_path):
     assert "worst_iou" in json.dumps(evaluated)
     photo = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
     Image.fromarray(photo).save(tmp_path / "photo.png")
-    answer("predict", "models:/roads@champion", "photo.png", "output=masks")
+    answer("predict", "model=models:/roads@champion", "source=photo.png", "output=masks")
     assert list((tmp_path / "masks").rglob("*.png"))
     pytest.importorskip("onnxscript", reason="needs segtune[export]")
     answer("export", "models:/roads@champion", "format=onnx", "output=graph")
-    without = segtune("predict", "models:/roads@champion", "photo.png", "output=other")
+    without = segtune("predict", "model=models:/roads@champion", "source=photo.png", "output=other")
     assert without.returncode == 2
     assert "needs the architecture 'TinyNet' of plugin 'mylab'" in without.stderr
 
@@ -125,5 +125,5 @@ def test_an_installed_package_needs_no_word(tmp_path):
         "metric/worst_iou",
     }
     subprocess.run([python, "-m", "pip", "uninstall", "-qy", "mylab"], check=True)
-    without = segtune("predict", str(folder), "x.png", python=python, env=environment)
+    without = segtune("predict", f"model={folder}", "source=x.png", python=python, env=environment)
     assert "pip install mylab" in without.stderr, without.stderr

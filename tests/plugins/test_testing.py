@@ -45,8 +45,8 @@ class Net(nn.Module):
         logits = self.conv(x)
         if self.fault == "dead":
             logits = logits * 0.0
-        if self.fault == "export" and float(logits.mean()) > 0:
-            logits = logits + 1
+        if self.fault == "export" and not self.training:
+            logits = torch.from_numpy(logits.float().numpy())
         return logits
 
 

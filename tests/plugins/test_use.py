@@ -6,14 +6,19 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 
 import segtune
 from segtune.cli.main import main
 from segtune.config.compose import compose
+from segtune.config.schema import LossConfig, TuningConfig
 from segtune.errors import ConfigError
 from segtune.models.build import build
 from segtune.models.losses.segmentation import SegmentationLoss
+from segtune.models.pretrained import copy_weights
+from segtune.models.tuning import apply_tuning
 from segtune.plugins import registry
 from segtune.plugins.given import GIVEN
 from segtune.plugins.loading import load_plugins
@@ -119,13 +124,22 @@ def test_an_architecture_with_the_wrong_output_is_refused(write_plugin, body, me
         build({"architecture": "Net"}, 4)
 
 
+def test_weights_of_a_plugins_network_start_another(mylab, tmp_path):
+    load_plugins([str(mylab)])
+    model = {"architecture": "TinyNet", "width": 4}
+    first, second = build(model, 3), build(model, 3)
+    save_file(first.state_dict(), tmp_path / "weights.safetensors")
+    assert copy_weights(second, tmp_path / "weights.safetensors", ["a", "b", "c"]) > 3
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
+    )
+    with pytest.raises(ConfigError, match="names no encoder"):
+        apply_tuning(TuningConfig(encoder="frozen"), first, "weights.safetensors")
+
+
 def test_a_loss_that_is_no_scalar_is_refused(write_plugin):
     text = "@segtune.register('loss', 'raw')\ndef raw(logits, mask, ignore_index): return logits"
     load_plugins([str(write_plugin(text))])
-    import torch
-
-    from segtune.config.schema import LossConfig
-
     loss = SegmentationLoss(LossConfig(terms={"raw": 1.0}), [0.5, 0.5])
     with pytest.raises(ConfigError, match=r"loss 'raw' returns \(1, 2, 4, 4\)"):
         loss(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.uint8))

@@ -52,14 +52,14 @@ def option_model(part: Part) -> type[Options]:
 
 
 _LISTED = {
-    ("loss", "options"): "loss",
-    ("augment", "parts"): "augmentation",
-    ("trainer", "callbacks"): "callback",
-    ("tracking", "loggers"): "logger",
+    "loss.options": "loss",
+    "augment.parts": "augmentation",
+    "trainer.callbacks": "callback",
+    "tracking.loggers": "logger",
 }
 """Beginning of a key, before the name of a part and its option -> group."""
 
-_NAMED = {("optimizer", "options"): "optimizer", ("scheduler", "options"): "scheduler"}
+_NAMED = {"optimizer.options": "optimizer", "scheduler.options": "scheduler"}
 """Beginning of a key, before an option of the part that the section names -> group."""
 
 
@@ -73,7 +73,8 @@ def option_types(key: str) -> list[Any] | None:
         ConfigError: no such part, or no such option.
     """
     path = tuple(key.split("."))
-    group = _LISTED.get(path[:2])
+    beginning = ".".join(path[:2])
+    group = _LISTED.get(beginning)
     if group and len(path) == 4:
         part = find(group, path[2], ".".join(path[:3]))
         checked = option_model(part).model_fields
@@ -81,7 +82,7 @@ def option_types(key: str) -> list[Any] | None:
             hint = nearest(path[3], checked)
             raise ConfigError(f"{key}: the {group} '{part.name}' has no such option; {hint}")
         return alternatives(checked[path[3]].annotation)
-    group = _NAMED.get(path[:2])
+    group = _NAMED.get(beginning)
     if group and len(path) == 3:
         types: list[Any] = []
         for part in parts(group).values():
@@ -96,11 +97,11 @@ def plugin_options() -> Iterator[tuple[str, Part]]:
     for listed, group in _LISTED.items():
         for name, part in parts(group).items():
             if part.plugin is not None or group == "logger":
-                yield ".".join((*listed, name)), part
+                yield f"{listed}.{name}", part
     for named, group in _NAMED.items():
         for part in parts(group).values():
             if part.plugin is not None:
-                yield ".".join(named), part
+                yield named, part
 
 
 def _annotation(parameter: inspect.Parameter) -> Any:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from segtune.errors import ConfigError
 from segtune.models.folder import is_segmenter, read_folder
 
-_PREFIXES = ("", "net.", "encoder.", "net.encoder.", "net.encoder.model.")
-_ENCODER_PREFIXES = ("encoder.", "net.encoder.")
+_PREFIXES = ("", "net.", "encoder.", "net.encoder.", "net.encoder.model.", "net.module.")
+_ENCODER_PREFIXES = ("encoder.", "net.encoder.", "net.module.")  # the last: a plugin's network
 
 
 @contextmanager

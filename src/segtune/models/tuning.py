@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 
 from segtune.config.schema import TuningConfig
 from segtune.errors import ConfigError
+from segtune.models.networks.foreign import ForeignNetwork
 
 _ATTENTION = re.compile(r"(^|\.)(attn|attention|self_attn)\.\w*(qkv|q|k|v|kv|proj|out)\w*$")
 
@@ -24,8 +25,15 @@ def apply_tuning(config: TuningConfig, model: nn.Module, weights: str) -> None:
         weights: the source of the model's weights, for messages.
 
     Raises:
-        ConfigError: the encoder would stay frozen at random numbers, or has no attention for LoRA.
+        ConfigError: the encoder would stay frozen at random numbers, or has no attention for LoRA;
+            or the network of a plugin names no encoder.
     """
+    net = getattr(model, "net", None)
+    if isinstance(net, ForeignNetwork) and not net.has_encoder and config != TuningConfig():
+        raise ConfigError(
+            "tuning: this architecture names no encoder. Take tuning=full, or give the module that "
+            "its factory returns an attribute `encoder`, the part that starts pretrained."
+        )
     if config.encoder == "train":
         return
     if weights == "none":

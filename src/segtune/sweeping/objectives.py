@@ -120,7 +120,7 @@ def should_prune(study: optuna.Study, trial: optuna.Trial, curve: Mapping[int, f
     Args:
         curve: epoch -> value of the first objective, of this trial.
     """
-    copy = optuna.create_study(direction=study.directions[0].name.lower(), pruner=study.pruner)
+    copy = optuna.create_study(direction=study.directions[0], pruner=study.pruner)
     for other in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         values = curve_of(other)
         if other.values and values:

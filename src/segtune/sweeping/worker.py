@@ -114,6 +114,7 @@ def pull(
         Interrupted: asked to stop; the running trial returned to the queue.
         SegtuneError: a fault of every trial.
     """
+    load_plugins(task.plugins)  # a child that was spawned, not forked, has none yet
     study = SweepStudy(task.folder, task.spec)
     tracking = compose(task.spec.base).config.tracking
     with_backoff(lambda: open_store(tracking), lambda line: _print(label, line))

@@ -36,6 +36,11 @@ class ForeignNetwork(Network):
         self.preprocessing = preprocessing
 
     @property
+    def has_encoder(self) -> bool:
+        """Whether the module names a part as its encoder."""
+        return isinstance(getattr(self.module, "encoder", None), nn.Module)
+
+    @property
     def encoder(self) -> nn.Module:  # type: ignore[override]  # a part of the module, not a second one
         """The module's `encoder`; the whole module if it has none."""
         encoder = getattr(self.module, "encoder", None)
