@@ -1,7 +1,7 @@
 """The table of metrics: each is a function of counted predictions, registered under its name.
 
-`segtune.plugins.own` lists ours with their direction. A metric returns a number, class -> number for
-a figure of each class, or None where it is not defined.
+`segtune.plugins.own` lists ours with their direction. A metric returns a number, class -> number
+for a figure of each class, or None where it is not defined.
 """
 
 import math

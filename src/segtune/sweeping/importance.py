@@ -19,7 +19,7 @@ _MIN_TRIALS = 4
 
 
 def importance(study: optuna.Study | None) -> Mapping[str, float]:
-    """Return each parameter's share in the variance of the first objective (fANOVA, Hutter et al., 2014).
+    """Return each parameter's share in the variance of the objective (fANOVA, Hutter et al., 2014).
 
     The result is empty if fewer than four trials finished, or if they share no parameter.
     """

@@ -27,9 +27,9 @@ def check_architecture(
 ) -> None:
     """Check an architecture on a CPU, in some seconds for a small one.
 
-    Logits have the size of the image at odd sizes. Every weight receives a gradient. One image gives
-    the same logits alone and in a batch. bf16 gives finite logits. A state dict restores the model.
-    An exported graph gives the same classes. Four images can be learned.
+    Logits have the size of the image at odd sizes. Every weight receives a gradient. One image
+    gives the same logits alone and in a batch. bf16 gives finite logits. A state dict restores the
+    model. An exported graph gives the same classes. Four images can be learned.
 
     Args:
         factory: as it is registered: (num_classes, **options) -> module.

@@ -1,4 +1,4 @@
-"""Loggers beside MLflow, which stays the record: TensorBoard, Weights & Biases, those of plugins."""
+"""Loggers beside MLflow, which stays the record: TensorBoard, Weights & Biases, and plugins'."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
