@@ -111,6 +111,16 @@ def test_other_processes_are_told_the_plugins_but_not_those_of_a_script(write_pl
         needed_plugins()
 
 
+def test_a_plugin_is_named_by_the_file_that_is_loaded_now(tmp_path):
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+        path = tmp_path / folder / "moved_lab.py"
+        path.write_text("import segtune\n" + NET.format("") + f"NOTE = '{folder}'\n")
+        load_plugins([str(path)])
+        assert find("architecture", "Net").plugin.source == str(path.resolve())
+        del sys.modules["moved_lab"]
+
+
 def test_every_own_part_can_be_imported():
     from segtune.plugins.groups import GROUPS
 

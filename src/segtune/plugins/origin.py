@@ -30,13 +30,20 @@ class Plugin:
         return asdict(self)
 
 
-@cache
 def plugin_of(module_name: str) -> Plugin:
     """Return the plugin of a loaded module."""
-    name = module_name.partition(".")[0]
-    top = sys.modules.get(name)
+    top = sys.modules.get(module_name.partition(".")[0])
     file = getattr(top, "__file__", None)
     path = None if file is None else Path(file).resolve()
+    changed = path.stat().st_mtime_ns if path is not None and path.is_file() else 0
+    return _plugin(module_name, path, changed)
+
+
+@cache
+def _plugin(module_name: str, path: Path | None, changed: int) -> Plugin:
+    """Read and hash a plugin once, until its file changes."""
+    name = module_name.partition(".")[0]
+    top = sys.modules.get(name)
     is_package = path is not None and path.name == "__init__.py"
     is_installed = _version(name) is not None
     source = module_name if path is None or is_package or is_installed else str(path)
