@@ -217,7 +217,7 @@ def test_another_space_in_the_same_folder_is_refused(tmp_path):
         (LINE, {"sampler": "grid"}, "a grid needs choices"),
         (LINE, {"sampler": "tpee"}, "sampler=tpee: no such sampler; did you mean 'tpe'"),
         (LINE, {"sampler_options": {"speed": 1}}, "argument 'speed'"),
-        (LINE, {"pruner": ""}, "pruner='': known"),
+        (LINE, {"pruner": ""}, "pruner=: no such pruner; known"),
         (LINE, {"n_trials": 0}, "n_trials=0: a number of at least 1"),
         (LINE, {"n_trials": True}, "n_trials=True"),
         (LINE, {"direction": "up"}, "minimize or maximize"),
