@@ -168,7 +168,11 @@ def test_the_documented_example_of_hydra_optuna_sweeper_runs_and_resumes(sphere,
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["hydra.sweeper.pruner=nix"], 2, "hydra.sweeper.pruner='nix': known: halving"),
+        (
+            ["hydra.sweeper.pruner=nix"],
+            2,
+            "hydra.sweeper.pruner=nix: no such pruner; known: halving",
+        ),
         (["+hydra.sweeper.sampler.nonsense=1"], 2, "unexpected keyword argument 'nonsense'"),
         (["q=choice(1, 2)"], 2, "q=1: Could not override 'q'. To append to your config use +q=1"),
         (["+error=true"], 1, "RuntimeError: cfg.error is True"),
