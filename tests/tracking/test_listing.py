@@ -100,7 +100,7 @@ def test_a_finished_training_is_printed_while_the_tracking_server_is_away(
         run.id, "finished", {"val/miou": 0.8}, store.root / "segmenter", store.root, 1.0
     )
     swept = SweepResult("s", Counts(finished=1), run, "parent", 1.0, store.tracking)
-    monkeypatch.setattr(experiments, verb, lambda *_: trained if verb == "train" else swept)
+    monkeypatch.setattr(experiments, verb, lambda *_, **__: trained if verb == "train" else swept)
     monkeypatch.setattr(type(store.client), "get_experiment", away)
     words = [verb, *(["s"] if verb == "sweep" else []), f"tracking.root={store.root}"]
     assert main(words) == 0

@@ -12,6 +12,7 @@ from segtune.runtime.log import Log, silent
 if TYPE_CHECKING:
     from segtune.config.schema import RunConfig
     from segtune.data.audit import Audit
+    from segtune.data.proposal.choice import Ask
     from segtune.evaluation.checked_export import Exported
     from segtune.evaluation.label_issues import LabelIssue
 
@@ -25,12 +26,14 @@ class Check:
         page: the HTML page.
         fixes: a file for `dataset.fixes`; None without repairs, or without `fix`.
         advice: how to get a test split, where there is none.
+        proposal: how the folder was understood, and why; empty where the config said it.
     """
 
     audit: "Audit"
     page: Path
     fixes: Path | None
     advice: str = ""
+    proposal: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -39,6 +42,7 @@ class Check:
             "page": str(self.page),
             "fixes": str(self.fixes) if self.fixes else None,
             "advice": self.advice,
+            "proposal": list(self.proposal),
         }
 
     @property
@@ -60,7 +64,7 @@ class Check:
         """Return lines for people."""
         source, images = self.audit.source, self.audit.to_json()["images"]
         counts = ", ".join(f"{n} {split}" for split, n in images.items())
-        lines = [f"{source.name}: {counts} images in {source.root}"]
+        lines = [*self.proposal, f"{source.name}: {counts} images in {source.root}"]
         for finding in self.audit.findings:
             lines += finding.lines()
         lines += [f"note: {note}" for note in self.audit.notes]
@@ -82,30 +86,42 @@ class Check:
 
 
 def check(
-    *overrides: str, fix: bool = False, output: str | Path | None = None, say: Log = silent
+    *overrides: str,
+    fix: bool = False,
+    output: str | Path | None = None,
+    say: Log = silent,
+    ask: "Ask | None" = None,
 ) -> Check:
     """Examine a dataset: `check("dataset=folder", "dataset.root=roads").audit.findings`.
+
+    For `dataset=folder` without `classes.yaml`, keys that are not given are taken from the files
+    (`segtune.api.proposing`); `Check.proposal` holds them.
 
     Args:
         fix: write `fixes.yaml`; the files of the dataset stay as they are.
         output: folder of the page; by default `checks/NAME` in the store's root.
+        ask: (question, answers) -> place of the chosen answer, for a dataset that can be read in
+            several ways; without it, such a dataset is refused.
 
     Raises:
         SegtuneError: the dataset cannot be opened.
     """
+    from segtune.api.proposing import completed
     from segtune.config.compose import compose
     from segtune.data.audit import audit, write_fixes
     from segtune.data.sources import advice_on_test, open_source
     from segtune.report.check_page import write_page
 
-    config = compose(overrides).config
+    words, proposal = completed(overrides, say, ask)
+    config = compose(words).config
     source = open_source(config.dataset, say)
     findings = audit(source, config.hp["image_size"], say)
     folder = Path(output) if output else _check_folder(config)
     fixes = folder / "fixes.yaml" if fix and findings.fixes() else None
     if fixes:
         write_fixes(findings, fixes)
-    return Check(findings, write_page(findings, folder), fixes, advice_on_test(source))
+    lines = tuple(proposal.lines()) if proposal is not None else ()
+    return Check(findings, write_page(findings, folder), fixes, advice_on_test(source), lines)
 
 
 @dataclass(frozen=True)

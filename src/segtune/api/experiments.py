@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segtune.api.proposing import checked_sweep, completed
 from segtune.config.defaults import EXPERIMENT, ROOT
 from segtune.plugins.loading import load_plugins
 from segtune.runtime.log import Log, to_stderr
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from segtune.config.compose import Composed
     from segtune.config.schema import RunConfig, TrackingConfig
     from segtune.config.template import Template
+    from segtune.data.proposal.choice import Ask
     from segtune.measure.evidence import Evidence
     from segtune.report.compare import Report
     from segtune.report.confirm import Confirmation
@@ -50,7 +52,12 @@ def compose(*overrides: str) -> "Composed":
     return compose_run(overrides)
 
 
-def train(*overrides: str, plugins: Sequence[str] = (), say: Log = to_stderr) -> "RunResult":
+def train(
+    *overrides: str,
+    plugins: Sequence[str] = (),
+    say: Log = to_stderr,
+    ask: "Ask | None" = None,
+) -> "RunResult":
     """Fine-tune a segmenter or a labeler.
 
     `train("dataset=street", "template=swift", "hp.num_epochs=5")` starts a new run. With
@@ -58,10 +65,13 @@ def train(*overrides: str, plugins: Sequence[str] = (), say: Log = to_stderr) ->
     the newest run. With `hp.num_epochs=N` beside it, a new run extends that run to N epochs, from
     its last checkpoint.
 
+    Keys of `dataset=folder` that are missing are taken from its files (`segtune.api.proposing`).
+
     A process can train one model at a time: all threads share its random state.
 
     Args:
         plugins: files or modules that register parts of your own.
+        ask: chooses between several ways to read a dataset; see `segtune.data.proposal.choice`.
 
     Raises:
         SegtuneError: see `segtune.errors`.
@@ -70,8 +80,9 @@ def train(*overrides: str, plugins: Sequence[str] = (), say: Log = to_stderr) ->
     from segtune.data.source.places import check_place
 
     load_plugins(plugins)
-    composed = compose(*overrides)
-    config, words = composed.config, list(overrides)
+    words, _ = completed(overrides, say, ask)
+    composed = compose(*words)
+    config = composed.config
     run_id: str | None = None
     if config.resume:
         run_id, config, words = _resumed(composed)
@@ -127,10 +138,10 @@ def plan_sweep(
         SegtuneError: see `segtune.errors`.
     """
     load_plugins(plugins)
-    _check_sweep(name, overrides)
+    words = checked_sweep(name, overrides, say)
     from segtune.sweeping.plan import plan_sweep as plan
 
-    return plan(name, list(overrides), say)
+    return plan(name, words, say)
 
 
 def sweep(
@@ -147,18 +158,10 @@ def sweep(
         SegtuneError: see `segtune.errors`.
     """
     load_plugins(plugins)
-    _check_sweep(name, overrides)
+    words = checked_sweep(name, overrides, say)
     from segtune.sweeping.launch import run_sweep
 
-    return run_sweep(name, list(overrides), say)
-
-
-def _check_sweep(name: str, overrides: Sequence[str]) -> None:
-    """Refuse a faulty file and a missing dataset before the heavy libraries are loaded."""
-    from segtune.data.source.places import check_place
-    from segtune.sweeping.spec import load_spec
-
-    check_place(compose(*load_spec(name, overrides).base).config.dataset)
+    return run_sweep(name, words, say)
 
 
 def status(name: str, *, root: str = ROOT, storage: str | None = None) -> "Progress":

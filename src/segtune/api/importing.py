@@ -1,27 +1,27 @@
 """Import: convert annotations of any known format into the canonical layout."""
 
 import os
-import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segtune.api.import_job import ImportJob
+from segtune.api.proposing import given_keys
 from segtune.config.commands import command, word
 from segtune.errors import ConfigError, DataError, SegtuneError, nearest
 from segtune.runtime.atomic import atomic_folder
 from segtune.runtime.log import Log, silent
 
 if TYPE_CHECKING:
-    from segtune.data.source.layout import Source
+    from segtune.data.proposal.choice import Ask
+    from segtune.data.proposal.proposal import Proposal
 
 _LAYOUTS = {
     "cityscapes": ("leftImg8bit", "gtFine"),
     "ade20k": ("images/training", "annotations/training"),
-    "folder": ("images", "masks"),
 }
 """Dataset -> folders by which its layout is recognised."""
 
@@ -39,6 +39,10 @@ class Imported:
         counts: images by split.
         classes: names of the classes.
         advice: how to get a test split, where there is none.
+        proposal: words of the command line that say how folders of images and masks were read;
+            empty for a known format.
+        picture: three samples as they were read, beside the output; None for a known format.
+        is_dry: nothing was written but the picture.
     """
 
     format: str
@@ -46,6 +50,9 @@ class Imported:
     counts: dict[str, int]
     classes: tuple[str, ...]
     advice: str = ""
+    proposal: tuple[str, ...] = ()
+    picture: Path | None = None
+    is_dry: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -55,6 +62,9 @@ class Imported:
             "images": self.counts,
             "classes": self.classes,
             "advice": self.advice,
+            "proposal": list(self.proposal),
+            "picture": str(self.picture) if self.picture else None,
+            "dry_run": self.is_dry,
         }
 
     def lines(self) -> list[str]:
@@ -62,9 +72,14 @@ class Imported:
         from segtune.config.dataset_schema import DatasetConfig
 
         counts = ", ".join(f"{n} {split}" for split, n in sorted(self.counts.items()))
+        images = f"{self.format}: {counts} images, classes {', '.join(self.classes)}"
+        shown = [f"samples: {self.picture}"] if self.picture else []
+        if self.is_dry:
+            return [images, *shown, f"nothing was written to {self.output} (dry_run)"]
         dataset = DatasetConfig(name="folder", source="folder", root=str(self.output))
         return [
-            f"{self.format}: {counts} images, classes {', '.join(self.classes)}: {self.output}",
+            f"{images}: {self.output}",
+            *shown,
             *([f"! {self.advice}"] if self.advice else []),
             f"next: {command('check', dataset=dataset)}",
         ]
@@ -76,9 +91,14 @@ def import_dataset(
     *overrides: str,
     format: str = "auto",
     overwrite: bool = False,
+    dry_run: bool = False,
     say: Log = silent,
+    ask: "Ask | None" = None,
 ) -> Imported:
     """Convert annotations of any known format into images, index masks, `classes.yaml` and splits.
+
+    Folders of images and masks in any layout are read too: what was understood of them is said, as
+    the `dataset.*` words that mean the same.
 
     Args:
         source: folder, table of pairs, or archive.
@@ -88,21 +108,21 @@ def import_dataset(
         format: one of `segtune.data.formats.formats`, or a dataset with the same folders
             (cityscapes, ade20k, camvid, folder); `auto` looks at the files.
         overwrite: replace an earlier import.
+        dry_run: only say what would be imported, and draw the picture of samples.
+        ask: (question, answers) -> place of the chosen answer, for folders that can be read in
+            several ways; without it, these are refused.
 
     Raises:
-        ConfigError: an unknown format or key; or an output that exists, that contains the source,
-            or that is no earlier import.
+        ConfigError: an unknown format or key; an output that exists, that contains the source, or
+            that is no earlier import; or a folder that can be read in several ways.
         DataError: files that cannot be read; the import then leaves nothing behind.
     """
     root = Path(os.path.expanduser(source)).absolute()
     target = Path(os.path.expanduser(output)).absolute()
     _check_folders(root, target, overwrite)
-    from segtune.config.compose import compose
     from segtune.data.source.archives import is_archive, refuse_unread_archive, unpack
-    from segtune.data.sources import advice_on_test, open_source
 
     refuse_unread_archive(root)
-
     with (
         tempfile.TemporaryDirectory(prefix="segtune-import-") as unpacked,
         _named_in_messages(root, unpacked, say) as say,
@@ -110,12 +130,32 @@ def import_dataset(
         if is_archive(root):
             unpack(root, Path(unpacked))
             root = Path(unpacked)
-        root, name = _find_format(root, format)
+        job = _find_job(root, format, overrides, say, ask)
+        picture = job.write_picture(target)
+        if dry_run:
+            counts, names = job.plan()
+            return Imported(job.format, target, counts, names, "", job.proposed, picture, True)
+        return _imported(job, target, picture, say)
+
+
+def _imported(job: ImportJob, target: Path, picture: Path | None, say: Log) -> Imported:
+    """Write the dataset; after an error neither it nor the picture is left."""
+    from segtune.config.compose import compose
+    from segtune.data.sources import advice_on_test, open_source
+
+    try:
         with atomic_folder(target, overwrite=True) as unfinished:
-            counts = _convert(root, unfinished, name, overrides, say)
+            counts = job.convert(unfinished, say)
+    except BaseException:
+        if picture is not None:
+            picture.unlink(missing_ok=True)
+        raise
     dataset = compose(["dataset=folder", word("dataset.root", str(target))]).config.dataset
-    imported = open_source(dataset)
-    return Imported(name, target, dict(counts), imported.classes.names, advice_on_test(imported))
+    source = open_source(dataset)
+    advice = advice_on_test(source)
+    return Imported(
+        job.format, target, dict(counts), source.classes.names, advice, job.proposed, picture
+    )
 
 
 def _check_folders(root: Path, target: Path, overwrite: bool) -> None:
@@ -156,15 +196,17 @@ def _named_in_messages(archive: Path, unpacked: str, say: Log) -> Iterator[Log]:
         raise type(error)(named(str(error))) from None
 
 
-def _find_format(root: Path, format: str) -> tuple[Path, str]:
-    """Return the folder of the data, and the name of its format or of a dataset of its layout.
+def _find_job(
+    root: Path, format: str, overrides: Sequence[str], say: Log, ask: "Ask | None"
+) -> ImportJob:
+    """What is to be read, and how: a known format, a known layout, or what the finder proposes.
 
-    The folder is the one given, or the only one in it, as many archives have it.
+    Raises:
+        ConfigError: an unknown format, or a folder that can be read in several ways.
+        DataError: no format and no pairs of images and masks are found.
     """
     from segtune.config.conf_files import members
     from segtune.data.formats import formats
-    from segtune.data.formats.contents import contents
-    from segtune.data.source.archives import archives_in
 
     layouts = [m for m in members("dataset") if m not in formats() and m != "street"]
     if format != "auto" and format not in formats() and format not in layouts:
@@ -172,19 +214,55 @@ def _find_format(root: Path, format: str) -> tuple[Path, str]:
     for folder in _only_folders(root):
         name = _format_in(folder, format)
         if name is not None:
-            return folder, name
-    if format != "auto":
-        return root, format
+            return ImportJob(folder, name, tuple(overrides))
+    if format not in ("auto", "folder"):
+        return ImportJob(root, format, tuple(overrides))
+    proposal = _proposal(root, overrides, say, ask) if root.is_dir() else None
+    if proposal is not None:
+        return ImportJob(root, "folder", (*overrides, *proposal.words()), proposal)
+    if format == "folder" or any(text.startswith("dataset.fixes=") for text in overrides):
+        return ImportJob(root, "folder", tuple(overrides))
+    raise _unknown(root, layouts)
+
+
+def _proposal(
+    root: Path, overrides: Sequence[str], say: Log, ask: "Ask | None"
+) -> "Proposal | None":
+    """How the finder reads folders of images and masks, said to the user."""
+    from segtune.config.compose import compose
+    from segtune.data.proposal.proposal import propose
+
+    words = ["dataset=folder", word("dataset.root", str(root)), *overrides]
+    config = compose(words).config.dataset
+    if config.fixes is not None:
+        return None  # a check has read the folder with the given keys
+    proposal = propose(config, given_keys(config), say, ask)
+    for line in proposal.lines() if proposal is not None else ():
+        say(line)
+    return proposal
+
+
+def _unknown(root: Path, layouts: Sequence[str]) -> DataError:
+    """The error for a source that nothing reads: what it holds, and why each reader said no."""
+    from segtune.data.formats import SOUGHT, formats
+    from segtune.data.formats.contents import contents
+    from segtune.data.source.archives import archives_in
+
     inner = archives_in(root) if root.is_dir() else []
     if inner:
-        raise DataError(
+        return DataError(
             f"'{root}' holds no annotations of its own, but the archives {', '.join(inner[:5])}. "
             "Unpack them, and give the folder of all."
         )
-    raise DataError(
-        f"'{root}' holds no annotations of a known format: {', '.join(formats())}, and no folders "
-        f"like those of {', '.join(layouts)}. It holds {contents(root)}. Name the format with "
-        "format=NAME, or give the folder that holds both images and labels."
+    reasons = [f"  {name}: no {SOUGHT.get(name, 'file of this format')}" for name in formats()]
+    reasons.append(
+        "  folder: no two groups of files of the same names, one of which looks like masks"
+    )
+    return DataError(
+        f"'{root}' holds no annotations of a known format: {', '.join(formats())}, and no "
+        f"folders like those of {', '.join(layouts)}. It holds {contents(root)}. Name the format "
+        "with format=NAME, or give the folder that holds both images and labels.\n"
+        + "\n".join(["Not found:", *reasons])
     )
 
 
@@ -209,77 +287,17 @@ def _format_in(root: Path, format: str) -> str | None:
     detected = detect(root) if format == "auto" else None
     if detected:
         return detected
+    if format in ("auto", "folder") and _is_imported(root):
+        return "folder"
     for name, folders in _LAYOUTS.items():
         if format in ("auto", name) and all((root / folder).is_dir() for folder in folders):
             return name
     return None
 
 
-def _convert(
-    root: Path, target: Path, name: str, overrides: Sequence[str], say: Log
-) -> Counter[str]:
-    """Write the dataset in the canonical layout; return the number of images by split."""
-    from segtune.config.compose import compose
-    from segtune.data.formats import formats
-    from segtune.data.formats.canonical import convert
-    from segtune.data.formats.contents import contents
-    from segtune.data.source.download import build_folder
-    from segtune.data.sources import open_source
+def _is_imported(root: Path) -> bool:
+    """Whether a folder has the layout that an import writes, which states all by itself."""
+    from segtune.config.dataset_schema import CLASSES_FILE
 
-    root_word = word("dataset.root", str(root))
-    if name in formats():
-        words = ["dataset=coco", root_word, f"dataset.annotations.format={name}"]
-        return convert(compose([*words, *overrides]).config.dataset, root, target, say)
-    words = [f"dataset={name}", root_word, *overrides]
-    dataset = compose(words).config.dataset
-    if name == "folder" and dataset.splits is None and _lies_flat(root, dataset.images):
-        flat = ["dataset.images=images", "dataset.masks=masks", "dataset.splits.val=0.2"]
-        say(f"images and masks lie in no folders of splits: a fifth become val ({' '.join(flat)})")
-        dataset = compose([*words, *flat]).config.dataset
-    source = open_source(dataset, say)
-    if not source.splits():
-        raise DataError(
-            f"'{root}' holds {contents(root)}, but no split in '{dataset.images}'. Name the "
-            "folders: 'dataset.images=\"images/{split}\"' 'dataset.masks=\"masks/{split}\"', or, "
-            "for folders without splits, dataset.images=images dataset.masks=masks "
-            "dataset.splits.val=0.2"
-        )
-    counts: Counter[str] = Counter()
-    build_folder(target, lambda folder: counts.update(_rewrite(source, folder, say)))
-    return counts
-
-
-def _lies_flat(root: Path, images: str) -> bool:
-    """Whether the usual folder of images holds these itself, and no folders of splits."""
-    from segtune.data.reading.images import IMAGE_SUFFIXES
-    from segtune.data.source.files import walk
-
-    files = list(walk(root / "images", IMAGE_SUFFIXES))
-    return images == "images/{split}" and bool(files) and all("/" not in file for file in files)
-
-
-def _rewrite(source: "Source", folder: Path, say: Log) -> Counter[str]:
-    """Write a dataset that has folders of images and masks in the canonical layout."""
-    from segtune.data.formats.areas import Annotations, LabelledImage
-    from segtune.data.formats.canonical import write_canonical
-    from segtune.data.source.files import read_bytes
-
-    items = []
-    for split in source.splits():
-        for pair in source.pairs(split):
-
-            def mask(pair: Any = pair) -> Any:
-                return source.masks.read(read_bytes(pair.mask), str(pair.mask), pair.form)
-
-            items.append(LabelledImage(pair.name, pair.image, split, mask=mask))
-    counts = write_canonical(
-        Annotations(source.classes.to_json(), items), folder, source.config, say
-    )
-    if source.config.finer:
-        for item in items:
-            assert item.split is not None
-            stored = source.finer_file(item.split, item.name)
-            target = folder / "finer" / item.split / f"{item.name}.png"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(stored, target)
-    return counts
+    has_folders = (root / "images").is_dir() and (root / "masks").is_dir()
+    return has_folders and (root / CLASSES_FILE).is_file()

@@ -1,5 +1,6 @@
 """check and import: examine a dataset, or convert one."""
 
+from segtune.cli.asking import terminal_ask
 from segtune.cli.declaration import Call, Option, Outcome, Verb
 from segtune.errors import ConfigError, DataError
 
@@ -17,7 +18,7 @@ def _check(call: Call) -> Outcome:
             )
         ranking = datasets.rank_labels(runs, *call.overrides, output=output)
         return Outcome(ranking.to_json(), ranking.lines())
-    check = datasets.check(*call.overrides, fix=call.flag("fix"), output=output)
+    check = datasets.check(*call.overrides, fix=call.flag("fix"), output=output, ask=terminal_ask())
     exit_code = DataError.exit_code if check.audit.refused else 0
     return Outcome(check.to_json(), check.lines(), exit_code)
 
@@ -29,9 +30,15 @@ def _import(call: Call) -> Outcome:
     source = call.one_name("folder, table or archive")
     annotations = call.given(*(option.name for option in _ANNOTATIONS))
     words = [f"dataset.annotations.{key}={value}" for key, value in annotations.items()]
-    options = call.given("format", "overwrite")
+    options = call.given("format", "overwrite", "dry_run")
     imported = importing.import_dataset(
-        source, call.options["output"], *words, *call.overrides, **options, say=to_stderr
+        source,
+        call.options["output"],
+        *words,
+        *call.overrides,
+        **options,
+        say=to_stderr,
+        ask=terminal_ask(),
     )
     return Outcome(imported.to_json(), imported.lines())
 
@@ -104,6 +111,12 @@ VERBS = {
             ),
             *_ANNOTATIONS,
             Option("overwrite", "replace an earlier import", "boolean", _IMPORT),
+            Option(
+                "dry_run",
+                "only say how SOURCE is understood, and draw samples beside the output",
+                "boolean",
+                _IMPORT,
+            ),
         ),
         passes=("dataset",),
         completes=("file",),

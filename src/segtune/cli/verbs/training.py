@@ -3,6 +3,7 @@
 import json
 from typing import TYPE_CHECKING
 
+from segtune.cli.asking import terminal_ask
 from segtune.cli.declaration import Call, Option, Outcome, Verb
 from segtune.cli.verbs.finding import page_lines
 from segtune.config.commands import command
@@ -17,7 +18,7 @@ def _train(call: Call) -> Outcome:
 
     if call.flag("print-config"):
         return _print_config(call)
-    result = experiments.train(*call.overrides)
+    result = experiments.train(*call.overrides, ask=terminal_ask())
     tracking = experiments.compose(*call.overrides).config.tracking
     lines = [
         f"run {result.run_id} {result.state}: val mIoU {result.miou:.4f}",

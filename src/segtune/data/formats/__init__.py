@@ -49,6 +49,28 @@ def formats() -> dict[str, AnnotationFormat]:
     return {name: AnnotationFormat(r.find_files, r.read) for name, r in readers.items()}
 
 
+SOUGHT = {
+    "coco_panoptic": "JSON file with segments_info and the PNG files that it names",
+    "coco": "JSON file with images, annotations and categories",
+    "label_studio": "JSON export of tasks",
+    "labelme": "JSON file with shapes and imagePath",
+    "cvat": "XML file with annotations",
+    "voc": "folder SegmentationClass with JPEGImages beside it",
+    "yolo": "data.yaml with names, beside labels of polygons",
+    "roboflow_masks": "_classes.csv beside NAME_mask.png",
+    "via": "project or export in JSON or CSV with regions",
+    "supervisely": "meta.json with folders ann and img",
+    "cityscapes_polygons": "file that ends in _polygons.json",
+    "sa1b": "JSON file with image and annotations of one photo",
+    "kaggle_rle": "CSV table with a column EncodedPixels, rle_mask or rle",
+    "instances": "folder of masks for each image",
+    "manifest": "table with columns of images and masks",
+    "oxford_pets": "folder annotations/trimaps with images beside annotations",
+    "huggingface": "Parquet or Arrow table with columns of images and masks",
+    "class_masks": "masks called after images and classes, as 0_hair.png and 0_skin.png",
+}
+"""Name of a format -> what its reader looks for."""
+
 # whose masks are files too
 _FORMATS_OF_MASKS = (
     *("coco_panoptic", "voc", "instances", "manifest", "roboflow_masks", "oxford_pets"),

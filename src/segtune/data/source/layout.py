@@ -13,18 +13,12 @@ from segtune.config.dataset_schema import DatasetConfig, FixesConfig, MaskFormat
 from segtune.data.reading.images import IMAGE_SUFFIXES, MASK_SUFFIXES
 from segtune.data.reading.masks import MaskReader
 from segtune.data.reading.values import Reading
+from segtune.data.source import patterns
 from segtune.data.source.files import digests
 from segtune.data.source.lists import read_list, resolve_names
 from segtune.data.source.names import NamedImage, is_preview
 from segtune.data.source.pairs import Pair, class_presence
-from segtune.data.source.patterns import (
-    SPLIT,
-    fitting_files,
-    is_narrower,
-    of_split,
-    splits_in,
-    top_folder,
-)
+from segtune.data.source.patterns import SPLIT, fitting_files, is_narrower
 from segtune.data.source.splits import divide, group_of
 from segtune.errors import DataError
 
@@ -64,10 +58,10 @@ class Source:
 
     def folder(self, pattern: str, split: str) -> Path:
         """A split's folder or file for a pattern of the config, as `images/{split}`."""
-        return self.root / top_folder(self._of_split(pattern, split))
+        return self.root / patterns.top_folder(self._of_split(pattern, split))
 
     def _of_split(self, pattern: str, split: str) -> str:
-        return of_split(pattern, self.config.folder_names.get(split, split))
+        return patterns.of_split(pattern, self.config.folder_names.get(split, split))
 
     def short(self, path: Path) -> str:
         """A file's path relative to root with `/`; the whole path of a file outside."""
@@ -89,32 +83,30 @@ class Source:
 
     def splits(self) -> list[str]:
         """The splits that exist, train first."""
-        lists = None
-        if self.config.splits is not None:
-            lists = self.config.splits.lists
-            if lists is None:
-                return [*self._division, *self._kept_splits]
+        if self.config.splits is not None and self.config.splits.lists is None:
+            return [*self._division, *self._kept_splits]
+        return list(self._named_splits)
+
+    @cached_property
+    def _named_splits(self) -> list[str]:
+        """The splits that folders or lists name, train first."""
+        lists = self.config.splits.lists if self.config.splits is not None else None
         split_of = {folder: split for split, folder in self.config.folder_names.items()}
-        names = splits_in(self.root, lists or self.config.images, of_files=bool(lists))
+        names = patterns.splits_in(self.root, lists or self.config.images, of_files=bool(lists))
         if lists and self.config.folder_names:
             names = [name for name in names if name in split_of]  # others are other lists
         else:
-            names = self._without_masks(names)
+            others = [p for p in (self.config.masks, self.config.finer) if p]
+            names = patterns.splits_of_images(names, self.config.images, others)
         splits = {split_of.get(name, name) for name in names}
+        if not lists:
+            splits -= {s for s in splits - {"train", "val"} if not self._is_labelled(s)}
         usual = [split for split in _USUAL_SPLITS if split in splits]
         return usual + sorted(splits.difference(usual))
 
-    def _without_masks(self, names: Sequence[str]) -> list[str]:
-        """The names of splits whose folder of images is no folder of masks of another split.
-
-        With `{split}` and `{split}_labels`, `train_labels` is no split.
-        """
-        config = self.config
-        other_folders: set[str] = set()
-        for pattern in filter(None, (config.masks, config.finer)):
-            if pattern != config.images and SPLIT in pattern:
-                other_folders.update(of_split(pattern, name) for name in names)
-        return [name for name in names if of_split(config.images, name) not in other_folders]
+    def _is_labelled(self, split: str) -> bool:
+        """Whether an image of a split's folder has a mask: public sets keep those of test."""
+        return not self.all_masks(split).keys().isdisjoint(dict(self._listing(split)))
 
     def images(self, split: str) -> list[Path]:
         """The split's images, sorted by name.

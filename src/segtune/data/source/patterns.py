@@ -86,6 +86,22 @@ def splits_in(root: Path, pattern: str, of_files: bool = False) -> list[str]:
     return [name for name, p in paths.items() if (p.is_file() if of_files else p.is_dir())]
 
 
+def splits_of_images(names: Sequence[str], images: str, others: Sequence[str]) -> list[str]:
+    """The names of splits whose folder of images is no folder of masks of another split.
+
+    Args:
+        images, others: patterns of images, and of masks.
+
+    >>> splits_of_images(["train", "train_labels"], "{split}", ["{split}_labels"])
+    ['train']
+    """
+    other_folders: set[str] = set()
+    for pattern in others:
+        if pattern != images and SPLIT in pattern:
+            other_folders.update(of_split(pattern, name) for name in names)
+    return [name for name in names if of_split(images, name) not in other_folders]
+
+
 def _splits_below_folders(root: Path, parts: Sequence[str]) -> list[str]:
     """The splits of a pattern in which `{folder}` comes before `{split}`."""
     before, _, after = parts[-1].partition(SPLIT)

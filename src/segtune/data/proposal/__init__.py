@@ -1,0 +1,6 @@
+"""The finder: how a folder of images and masks is to be read, where nobody has said it.
+
+`propose` looks at the names of all files (`stacks`, `relations`, `pairing`), at the pixels of all
+masks (`scan`, `coding`), at tables of classes (`tables`) and at lists and folders of splits
+(`dividing`). What it finds are keys of the dataset's config. They are always shown to the user.
+"""

@@ -1,0 +1,100 @@
+"""The words in names of folders and files that say what they hold: images, masks, a split."""
+
+import re
+from itertools import pairwise
+
+IMAGE_WORDS = frozenset(
+    "image images img imgs jpegimages jpg jpeg photo photos picture pictures pic pics rgb sat "
+    "satellite input inputs frame frames ori orig original originals raw scan scans tile tiles "
+    "leftimg8bit data".split()
+)
+MASK_WORDS = frozenset(
+    "mask masks label labels labelids gt gts gtfine gtcoarse groundtruth truth annotation "
+    "annotations annot annots ann anno seg segs segm segmentation segmentations segmentationclass "
+    "segmentationclassraw semantic trimap trimaps manual target targets lbl ah "
+    "vk ho stho ndho".split()
+)
+SECOND_WORDS = frozenset(
+    "color colors colour colours colored coloured vis visual visualization overlay overlays "
+    "preview previews instance instances instanceids object objects superpixel superpixels edge "
+    "edges boundary boundaries contour depth confidence trainids thumb thumbs thumbnails heatmap "
+    "segmentationobject noboundary".split()
+)
+"""Of masks that are pictures of other masks, or say something else than the class."""
+
+_SPLITS = {
+    "training": "train",
+    "train": "train",
+    "trn": "train",
+    "validation": "val",
+    "valid": "val",
+    "val": "val",
+    "testing": "test",
+    "test": "test",
+}
+_SHORT_SPLITS = {"Tr": "train", "Ts": "test"}  # of nnU-Net: imagesTr
+_BESIDE_A_SPLIT = IMAGE_WORDS | MASK_WORDS | set("a b c dataset part set split subset x y".split())
+_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+
+
+def words_in(text: str) -> list[str]:
+    """The words of a name, in lower case.
+
+    >>> words_in("trainImages/a0_labelIds")
+    ['train', 'images', 'a', 'label', 'ids']
+    """
+    return [word.lower() for word in _WORDS.findall(text)]
+
+
+def says(text: str, vocabulary: frozenset[str]) -> bool:
+    """Whether a name holds one of some words, also as two words written as one.
+
+    >>> says("leftImg8bit", IMAGE_WORDS), says("GroundTruth", MASK_WORDS), says("a", MASK_WORDS)
+    (True, True, False)
+    """
+    words = words_in(text)
+    pairs = {first + second for first, second in pairwise(words)}
+    return not vocabulary.isdisjoint({*words, *pairs})
+
+
+def with_split(folder: str) -> tuple[str, str] | None:
+    """A folder's name with `{split}` in place of the split that it states, and the stated text.
+
+    A folder that shows what happens in it, as `test_drive`, states no split.
+
+    >>> with_split("train_labels"), with_split("TrainAnnot"), with_split("test_drive")
+    (('{split}_labels', 'train'), ('{split}Annot', 'Train'), None)
+    """
+    for word in _SPLITS:
+        for match in re.finditer(word, folder, re.IGNORECASE):
+            before, after = folder[: match.start()], folder[match.end() :]
+            if _stand_beside(before, after):
+                return f"{before}{{split}}{after}", match[0]
+    for word in _SHORT_SPLITS:
+        if folder.endswith(word) and words_in(folder[:-2]) and _are_roles(folder[:-2]):
+            return f"{folder[:-2]}{{split}}", word
+    return None
+
+
+def split_of(text: str) -> str:
+    """The split that a text states, as `Training`.
+
+    >>> split_of("Training"), split_of("Ts")
+    ('train', 'test')
+    """
+    return _SHORT_SPLITS.get(text) or _SPLITS.get(text.lower(), text)
+
+
+def _stand_beside(before: str, after: str) -> bool:
+    """Whether what stands around the name of a split is a role, or nothing that means anything."""
+    is_cut = before[-1:].isalpha() and not _are_roles(before)
+    is_run_on = after[:1].islower() and not _are_roles(after)
+    if is_cut or is_run_on:
+        return False
+    others = set(words_in(before)) | set(words_in(after))
+    names_role = says(before, IMAGE_WORDS | MASK_WORDS) or says(after, IMAGE_WORDS | MASK_WORDS)
+    return others <= _BESIDE_A_SPLIT or names_role
+
+
+def _are_roles(text: str) -> bool:
+    return set(words_in(text)) <= _BESIDE_A_SPLIT
