@@ -210,7 +210,7 @@ def test_a_batch_of_one_is_refused_if_the_template_needs_two(tmp_path):
         "hp.pretrained_weights=none",
         "hp.batch_size=1",
     ]
-    with pytest.raises(ConfigError, match="at least 2 images"):
+    with pytest.raises(ConfigError, match="needs at least 2"):
         segtune.train(*words, *more, **QUIET)
 
 

@@ -55,7 +55,7 @@ def test_pretrained_weights_without_a_network_name_the_remedies(monkeypatch):
         raise OSError("no route to host")
 
     monkeypatch.setattr("timm.models._builder.load_pretrained", offline)
-    message = "hp.pretrained_weights=none, a safetensors file, or a registered"
+    message = "hp.pretrained_weights=none, a safetensors file, a registered"
     with pytest.raises(ConfigError, match=message):
         build({"architecture": "FPN", "encoder": "resnet18"}, 2, pretrained=True)
 

@@ -49,7 +49,7 @@ def test_an_image_becomes_regions_on_the_page(tmp_path, monkeypatch, width):
     with running(model, tmp_path) as client:
         address = f"http://127.0.0.1:{client.port}"
         words = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-        words += [f"--window-size={width},900", "--virtual-time-budget=5000"]
+        words += [f"--window-size={width},900", "--virtual-time-budget=20000"]
         words += ["--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}"]
         process = subprocess.run(
             [*words, f"{address}/probe"], capture_output=True, text=True, timeout=120, check=True

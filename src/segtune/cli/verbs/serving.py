@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from segtune.cli.declaration import STORE, Call, Option, Outcome, Verb, store_options
+from segtune.cli.declaration import EXPERIMENT, STORE, Call, Option, Outcome, Verb, store_options
 from segtune.errors import ConfigError
 
 
@@ -54,6 +54,7 @@ VERBS = {
             ),
             *_LIMITS,
             *STORE,
+            EXPERIMENT,
         ),
     ),
 }
