@@ -60,7 +60,7 @@ def find_files(root: Path) -> list[ClassMask]:
         return []
     files = list(walk(root, MASK_SUFFIXES))
     for masks in (_by_end_of_name(files), _by_folder(files)):
-        shown = defaultdict(set)
+        shown: dict[str, set[str]] = defaultdict(set)
         for mask in masks:
             shown[mask.image].add(mask.label)
         has_both = any(len(labels) > 1 for labels in shown.values())
@@ -159,7 +159,7 @@ def _by_folder(files: Sequence[str]) -> list[ClassMask]:
         by_stem[PurePosixPath(file).stem].append(file)
     masks = []
     for same in by_stem.values():
-        parents = defaultdict(list)
+        parents: dict[PurePosixPath, list[str]] = defaultdict(list)
         for file in same:
             if _is_class(PurePosixPath(file).parent.name):
                 parents[PurePosixPath(file).parent.parent].append(file)

@@ -97,8 +97,9 @@ def _frames(
     split = split_in(path.relative_to(root).as_posix())
     group = image_name(path, root)
     with reading(f"'{path}' meta, original_size"):
-        texts = [tree.findtext(f"meta//original_size/{key}") for key in ("height", "width")]
-        size = (int(texts[0]), int(texts[1])) if texts[0] and texts[1] else None
+        height = tree.findtext("meta//original_size/height")
+        width = tree.findtext("meta//original_size/width")
+        size = (int(height), int(width)) if height and width else None
     images = []
     for frame in frames:
         where = f"'{path}' frame {frame.number}"

@@ -145,5 +145,5 @@ def _interpolated_polygon(
 def _shares(corners: NDArray[np.float64]) -> NDArray[np.float64]:
     """The share of the outline's length up to each corner, and to the first one again, (N + 1)."""
     closed = np.concatenate([corners, corners[:1]])
-    steps = np.hypot(*np.diff(closed, axis=0).T)
+    steps = np.linalg.norm(np.diff(closed, axis=0), axis=1)
     return np.concatenate([[0.0], np.cumsum(steps)]) / max(float(steps.sum()), 1e-12)

@@ -69,7 +69,7 @@ def _results(record: Mapping[str, Any]) -> list[dict[str, Any]]:
             region = regions.setdefault(json.dumps(shape, sort_keys=True), _Region(shape))
             for key, texts in words.items():
                 (region.choices if key == "choices" else region.labels).extend(map(str, texts[:1]))
-    results = []
+    results: list[dict[str, Any]] = []
     for number, region in enumerate(regions.values()):
         shape = region.shape
         size = {key: shape.get(key) for key in ("original_width", "original_height")}
