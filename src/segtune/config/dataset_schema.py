@@ -167,6 +167,7 @@ class FixesConfig(Settings):
         unrotated: images whose EXIF orientation is ignored.
         formats: image -> format of its mask, where it differs from the other masks.
         lists: split -> names, in place of a list that cannot be used.
+        groups: images that are nearly equal; each list of them counts as one group.
         splits, classes, label_map, mask_format: replaces the value of the dataset.
         reduce_zero_label, value_range, bands, page: replaces the value of the dataset.
     """
@@ -186,6 +187,7 @@ class FixesConfig(Settings):
     unrotated: list[str] = []
     formats: dict[str, MaskFormat] = {}
     lists: dict[str, list[str]] = {}
+    groups: list[list[str]] = []
     splits: SplitsConfig | None = None
     classes: list[Any] | None = None
     label_map: dict[StoredId, MaskId] = {}

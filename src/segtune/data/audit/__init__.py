@@ -153,6 +153,8 @@ def _bad_images(
 
 
 def _bad_files(finding: Finding) -> set[str]:
-    if not finding.kind.endswith("duplicate"):
+    if finding.kind == "near_duplicate":
+        return set(finding.files[::2])
+    if finding.kind != "duplicate":
         return set(finding.files)
     return set().union(*finding.fixes["quarantine"].values())

@@ -119,6 +119,11 @@ KINDS = {
     "split_overlap": FaultKind("error", "images in two split lists", _LEAKS),
     "duplicate": FaultKind("error", "the same image in two splits", _LEAKS),
     "near_duplicate": FaultKind("error", "nearly the same image in two splits", _LEAKS),
+    "divided_group": FaultKind(
+        "warning",
+        "nearly the same image, of one group, in two splits",
+        "the score counts images that resemble learned ones",
+    ),
     "empty_class": FaultKind(
         "error", "classes in no train mask", "they cannot be learned, and score 0"
     ),

@@ -1,5 +1,6 @@
 """Faults in file names and split lists, found before any file is read."""
 
+import os
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -173,7 +174,7 @@ def _read_one_list(path: Path, finder: NameFinder) -> tuple[list[str], dict[str,
     names: list[str] = []
     faults: dict[str, list[str]] = {}
     for line in read_list(path):
-        is_foreign = is_absolute(line) and not Path(line).exists()
+        is_foreign = is_absolute(line) and not os.path.exists(line)
         text = line
         if is_foreign:
             text = line.replace("\\", "/")

@@ -15,11 +15,12 @@ from segtune.data.reading.masks import MaskReader
 from segtune.data.reading.values import Reading
 from segtune.data.source import patterns
 from segtune.data.source.files import digests
+from segtune.data.source.groups import group_of, groups_of_images, joined
 from segtune.data.source.lists import read_list, resolve_names
-from segtune.data.source.names import NamedImage, is_preview
+from segtune.data.source.names import NamedImage, is_preview, refuse_twins
 from segtune.data.source.pairs import Pair, class_presence
 from segtune.data.source.patterns import SPLIT, fitting_files, is_narrower
-from segtune.data.source.splits import divide, group_of
+from segtune.data.source.splits import divide
 from segtune.errors import DataError
 
 _USUAL_SPLITS = ("train", "val", "test")
@@ -71,11 +72,8 @@ class Source:
 
     def mask_format(self, image: Path) -> MaskFormat | None:
         """How the mask of an image is stored, where that differs from the dataset's other masks."""
-        return self._mask_formats.get(image)
-
-    @cached_property
-    def _mask_formats(self) -> dict[Path, MaskFormat]:
-        return {self.root / image: form for image, form in self.fixes.formats.items()}
+        forms = self.fixes.formats
+        return forms.get(self.short(image)) if forms else None
 
     def check_command(self) -> str:
         """The command that finds all faults of the dataset, and writes fixes for them."""
@@ -229,11 +227,26 @@ class Source:
 
     def group(self, name: str) -> str:
         """The group of an image; images of one group stay in one split."""
+        group = self._own_group(name)
+        return self._joined_groups.get(group, group)
+
+    def _own_group(self, name: str) -> str:
         if self.config.groups is None:
             return name
         if self._pools_folders and "/" in name:
             name = name.partition("/")[2]
         return group_of(self.config.groups, name)
+
+    @cached_property
+    def _joined_groups(self) -> dict[str, str]:
+        """Group -> the one that it belongs to, as the fixes join groups."""
+        if not self.fixes.groups:
+            return {}
+        images = [*self.images_by_name.items()] if self.config.splits else []
+        for split in [] if self.config.splits else self.splits():
+            images += self.all_images(split)
+        groups = {path: self._own_group(name) for name, path in images}
+        return joined(groups_of_images(self.fixes.groups, self.root, groups))
 
     def quarantine(self, *splits: str) -> set[Path]:
         """Images that the fixes leave out of some splits, or of any."""
@@ -277,7 +290,7 @@ class Source:
             for name, path in self._listing(split):
                 if path not in left_out:
                     images.append((f"{split}/{name}" if split else name, path))
-        _refuse_twins(self, "+".join(splits) or "all", images)
+        refuse_twins(images, self.name, "+".join(splits) or "all", self.check_command())
         return dict(images)
 
     def relative_files(self) -> dict[str, str]:
@@ -295,7 +308,7 @@ class Source:
                 f"dataset '{self.name}': split '{split}' is empty: no image in "
                 f"'{self.folder(self.config.images, split)}' ({', '.join(IMAGE_SUFFIXES)}){end}"
             )
-        _refuse_twins(self, split, images)
+        refuse_twins(images, self.name, split, self.check_command())
         return images
 
     def _folder_images(self, split: str) -> list[NamedImage]:
@@ -378,16 +391,3 @@ class Source:
         ]
         presence = class_presence(pairs, self.masks, self.table_hash())
         return divide(names, groups, config, presence)
-
-
-def _refuse_twins(source: Source, split: str, images: Sequence[NamedImage]) -> None:
-    """Refuse two images of one name, which would share a mask."""
-    first: dict[str, Path] = {}
-    for name, path in images:
-        other = first.setdefault(name, path)
-        if other != path:
-            raise DataError(
-                f"dataset '{source.name}': split '{split}' holds two images for one mask: "
-                f"'{other}' and '{path}'. Remove one, give it another name, or leave one out: "
-                f"{source.check_command()}"
-            )

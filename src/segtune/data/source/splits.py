@@ -1,6 +1,5 @@
 """Divide images into splits: by list, by share or into folds; groups stay whole."""
 
-import re
 from collections.abc import Sequence
 from pathlib import PureWindowsPath
 
@@ -154,12 +153,6 @@ def _allowed_splits(
         if num_pending <= lacks_class.sum() and (lacks_class & allowed).any():
             allowed = allowed & lacks_class
     return [int(split) for split in np.flatnonzero(allowed)]
-
-
-def group_of(pattern: str, name: str) -> str:
-    """The first match of a pattern in an image's name, or the name itself."""
-    match = re.search(pattern, name)
-    return match.group(0) if match else name
 
 
 def is_absolute(path: str) -> bool:
