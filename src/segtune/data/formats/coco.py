@@ -26,7 +26,7 @@ from segtune.errors import DataError
 
 _IGNORED = ("__ignore__", "ignore", "void")  # categories of pixels that count nowhere
 _RULE_SAMPLE = 50  # polygons that are drawn to find the file's polygon rule
-_RULE_PIXELS = 10**8  # of an image, as its file states it
+_RULE_PIXELS = 3 * 10**8  # of their images, as the file states them
 _RULE_ERROR = 0.02  # of the stated areas: a rule that errs more did not make them
 _BOXES = "annotations hold a box but no area; the pixels of the boxes are ignored (255)"
 _HEADINGS = "categories are the supercategory of all others, have no annotation and are no class"
@@ -213,14 +213,15 @@ def _labelled_images(
 def _polygon_rule(file: _CocoFile) -> PolygonRule:
     """The rule that made the areas, in pixels, that the file states; COCO's where neither did."""
     errors: dict[PolygonRule, float] = {"coco": 0.0, "outline": 0.0}
-    stated = 0.0
+    stated, drawn = 0.0, 0
     polygons = [row for row in file.annotations if isinstance(row.get("segmentation"), list)]
     for row in [row for row in polygons if row.get("area")][:_RULE_SAMPLE]:
         image = file.images.get(str(row["image_id"]), {})
         try:
             size = int(image["height"]), int(image["width"])
-            area = float(row["area"])
-            if not (0 < min(size) and size[0] * size[1] <= _RULE_PIXELS):
+            area = shapes.finite([row["area"]])[0]
+            drawn += size[0] * size[1]
+            if min(size) <= 0 or drawn > _RULE_PIXELS:
                 continue
             for rule in errors:
                 draw = _shape(row, "", rule, LeftOut())

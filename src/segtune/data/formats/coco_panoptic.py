@@ -1,5 +1,6 @@
 """COCO's panoptic form: JSON beside PNGs whose colours are the ids of segments."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ def _find_png(path: Path, root: Path, name: str, where: str) -> Path:
     """The PNG of an annotation, in one of the folders in use."""
     folders = (path.with_suffix(""), root / path.stem, path.parent, root / "panoptic")
     for folder in folders:
-        if (folder / name).is_file():
+        if os.path.isfile(folder / name):
             return folder / name
     raise DataError(f"{where}.file_name is '{name}', which is not in '{path.with_suffix('')}'.")
 

@@ -50,8 +50,9 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     left_out = LeftOut()
     for path in find_files(root):
         tree = _parse(path)
-        for name, color in _label_colors(tree).items():
-            colors.setdefault(name, color)
+        with reading(f"'{path}' color of a label"):
+            for name, color in _label_colors(tree).items():
+                colors.setdefault(name, color)
         if tree.find("track") is not None:
             images += _frames(tree, path, root, options, left_out)
         else:

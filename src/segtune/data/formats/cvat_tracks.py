@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from segtune.data.formats.areas import has_area
 from segtune.data.formats.faults import reading
+from segtune.data.formats.shapes import finite
 
 _COORDINATES = {
     "box": ("xtl", "ytl", "xbr", "ybr", "rotation"),
@@ -59,7 +60,7 @@ def coordinates(text: str) -> list[float]:
         x, comma, y = point.partition(",")
         if not comma or "," in y:
             raise ValueError(f"its point '{point.strip()}' is not two numbers x,y")
-        numbers += [float(x), float(y)]
+        numbers += finite([float(x), float(y)])
     return numbers
 
 
@@ -113,7 +114,7 @@ def _between(first: Element, last: Element, passed: float) -> Element:
         node.set("points", ";".join(f"{x!r},{y!r}" for x, y in points.tolist()))
         return node
     for key in _COORDINATES.get(first.tag, ()):
-        start, end = float(first.get(key) or 0), float(last.get(key) or 0)
+        start, end = finite([float(shape.get(key) or 0) for shape in (first, last)])
         change = end - start
         if key == "rotation":
             change = (change + 180) % 360 - 180  # the shorter way around

@@ -22,6 +22,7 @@ from segtune.data.formats.areas import (
 )
 from segtune.data.formats.faults import LeftOut, reading
 from segtune.data.formats.finding import FileFinder, folder_split, image_name
+from segtune.data.formats.ids import id_order
 from segtune.data.formats.run_lengths import Bits
 from segtune.data.formats.shapes import Draw
 from segtune.data.reading.images import IMAGE_SUFFIXES
@@ -121,7 +122,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     if {image.split for image in images} == {"train"}:
         images = [_without_split(image) for image in images]
     all_areas = areas_of(images)
-    names = _sorted_names({str(area.concept) for area in all_areas})
+    names = sorted({str(area.concept) for area in all_areas}, key=id_order)
     for path in _tables(root):
         if path.stem.startswith(_EXAMPLE):
             left_out.add("tables are examples of a submission and were not read", f"'{path}'")
@@ -131,13 +132,6 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
 
 def _without_split(image: LabelledImage) -> LabelledImage:
     return LabelledImage(image.name, image.image, None, image.areas, image.size)
-
-
-def _sorted_names(names: set[str]) -> list[str]:
-    """Class names in the order of their numbers, others by name."""
-    return sorted(
-        names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name)
-    )
 
 
 class _ImagesByStem:
@@ -194,7 +188,7 @@ def _add_row(
         return
     if label.lower() in _EMPTY:
         raise ValueError(f"it holds run lengths, but no class in the column {columns.label}")
-    if label.endswith(".0") and label[:-2].isdigit():  # as pandas writes integers beside gaps
+    if label.endswith(".0") and label[:-2].isdecimal():  # as pandas writes integers beside gaps
         label = label[:-2]
     with left_out.bad_shape(where):
         item.areas.append(Area(label, _one_based_runs(text), where=where))
@@ -207,7 +201,7 @@ def _one_based_runs(text: str) -> Draw:
         ValueError: the numbers are no such pairs; the drawing raises it where they leave the image.
     """
     words = text.split()
-    if len(words) % 2 or not all(word.isdigit() for word in words):
+    if len(words) % 2 or not all(word.isdecimal() for word in words):
         raise ValueError(
             f"it holds '{text[:40]}'; pairs of start and length, whole numbers, are allowed"
         )

@@ -20,6 +20,7 @@ from segtune.errors import DataError
 
 _TABLE = "_classes.csv"
 _END = "_mask.png"
+_MOST_DIGITS = 9  # of a value
 
 
 def find_files(root: Path) -> list[Path]:
@@ -81,7 +82,8 @@ def _class_names(path: Path) -> dict[int, str]:
         if number == 1 or not any(cells):
             continue
         where = f"'{path}' line {number}"
-        if len(cells) < 2 or not cells[0].isdecimal() or not cells[1]:
+        is_value = cells[0].isdecimal() and len(cells[0]) <= _MOST_DIGITS
+        if len(cells) < 2 or not is_value or not cells[1]:
             raise DataError(
                 f"{where} is '{','.join(row)}'; a value of the masks and the name of its class are "
                 "allowed, as '1, car'. Correct it."

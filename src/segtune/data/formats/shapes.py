@@ -23,6 +23,7 @@ Draw = Callable[[int, int], Bits]
 """(height, width) of the image -> the pixels of a shape, (height, width) bool."""
 
 PolygonRule = Literal["coco", "outline"]
+_LARGEST = 1e12
 _FAR_OUTSIDE = 10_000  # pixels; a crop may keep the annotations of its large image
 
 
@@ -58,12 +59,12 @@ def finite(values: Sequence[object]) -> list[float]:
     """The numbers of a shape.
 
     Raises:
-        ValueError: a value is no finite number.
+        ValueError: a value is no finite number, or one that sums would make infinite.
     """
     numbers = []
     for value in values:
         is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-        if not is_number or not np.isfinite(float(value)):  # type: ignore[arg-type]
+        if not is_number or not abs(float(value)) <= _LARGEST:  # type: ignore[arg-type]
             raise ValueError(f"it holds {str(value)[:40]!r}; finite numbers are allowed")
         numbers.append(float(value))  # type: ignore[arg-type]
     return numbers

@@ -96,8 +96,9 @@ def class_names(table: Path) -> dict[int, str]:
         names = {number: _name(item, table) for number, item in enumerate(node.value)}
     for key, value in node.value if isinstance(node, yaml.MappingNode) else []:
         number = str(key.value)
-        if not number.isdecimal() or int(number) in names:
-            fault = "is given twice" if number.isdecimal() else "is no number"
+        is_number = number.isdecimal() and len(number) <= _MOST_DIGITS
+        if not is_number or int(number) in names:
+            fault = "is given twice" if is_number else "is no number"
             raise DataError(
                 f"'{table}' names: {number} {fault}; a list, or one name for each number, is "
                 "allowed, as names: {0: car, 1: tree}."

@@ -128,7 +128,7 @@ def _place(entry: str, table: Path, content: Mapping[str, Any]) -> Path | None:
     """
     text = entry.replace("\\", "/")
     base = str(content.get("path") or "").replace("\\", "/")
-    starts = [table.parent / base] if not is_absolute(base) or Path(base).is_dir() else []
+    starts = [table.parent / base] if not is_absolute(base) or os.path.isdir(base) else []
     starts += [table.parent]
     exact = [Path(text)] if is_absolute(text) else [start / text for start in starts]
     inside = []
@@ -139,7 +139,7 @@ def _place(entry: str, table: Path, content: Mapping[str, Any]) -> Path | None:
             inside.append(table.parent / end)
     candidates = [*inside, *exact] if text.startswith("..") else [*exact, *inside]
     for path in candidates:
-        if path.is_dir() or path.is_file():
+        if os.path.isdir(path) or os.path.isfile(path):
             return Path(os.path.normpath(path.absolute()))
     return None
 
