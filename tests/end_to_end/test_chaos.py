@@ -162,6 +162,19 @@ def test_a_sweep_survives_kills(tmp_path, n_trials, targets):
     survive(tmp_path, n_trials, targets)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_faults_of_all_kinds_lose_and_change_nothing():
+    script = Path(__file__).parents[2] / "benchmarks" / "chaos.py"
+    words = [sys.executable, str(script), "--trials", "10", "--faults", "20", "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=800)
+    assert done.returncode == 0, done.stderr
+    table = json.loads(done.stdout)
+    faults, _ = table.pop("faults"), table.pop("seconds")
+    assert sum(faults.values()) == 20
+    assert not {claim: found for claim, found in table.items() if found}
+
+
 @pytest.mark.services
 @pytest.mark.timeout(600)
 def test_a_sweep_on_postgresql_and_an_mlflow_server_survives_kills(
