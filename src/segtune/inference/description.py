@@ -1,6 +1,7 @@
 """The schema of `segmenter.json`: what a description must hold before a model is built from it."""
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -90,7 +91,7 @@ def check_description(
     model = dict(info.get("model", {}))
     if f"architecture/{model.get('architecture')}" in info.get("plugins", {}):
         return  # the sizes of a plugin's network may mean anything
-    sides = [side for tensor in tensors.values() for side in tensor.shape]
+    sides = chain.from_iterable(tensor.shape for tensor in tensors.values())
     largest = max([_SMALL_SIZE, len(tensors), *sides])
     for key, value in model.items():
         if isinstance(value, int) and value > largest:
