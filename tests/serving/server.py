@@ -30,8 +30,11 @@ def tiny_segmenter(seed: int = 0) -> Segmenter:
     import torch
 
     torch.manual_seed(seed)
-    model = build({"architecture": "Swift", "width": 8}, len(CLASSES))
-    return Segmenter(model, ClassTable.parse(CLASSES), [32], {"template": "swift"}, "cpu")
+    description = {"architecture": "Swift", "width": 8}
+    model = build(description, len(CLASSES))
+    segmenter = Segmenter(model, ClassTable.parse(CLASSES), [32], {}, "cpu")
+    segmenter.describe({"name": "swift", "model": description}, {"name": "noise"}, {})
+    return segmenter
 
 
 def served(version: str = "v1", seed: int = 0) -> ServedModel:

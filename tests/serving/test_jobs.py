@@ -2,6 +2,9 @@
 
 import base64
 import json
+import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -12,7 +15,7 @@ from segtune.serving import predictor
 from segtune.serving.jobs import JobStore
 from segtune.serving.problems import Problem
 from tests.inference.test_video import clip
-from tests.serving.server import running, served, slot
+from tests.serving.server import Client, picture, png, running, served, slot, tiny_segmenter
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +140,17 @@ def test_the_hosted_segmenters_clients_get_the_frames_of_a_video(tmp_path, video
     frames = answer["outputs"][0]["data"]["frames"]
     assert [frame["frame_info"]["time"] for frame in frames] == [0, 200]
     assert frames[0]["data"]["regions"][0]["region_info"]["mask"]["image"]["base64"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_answers_and_ends_when_it_is_asked_to(tmp_path, number):
+    tiny_segmenter().save(tmp_path / "model")
+    words = [sys.executable, "-m", "segtune", "serve", f"model={tmp_path / 'model'}", "port=0"]
+    process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    line = next(line for line in process.stderr if "http://" in line)
+    client = Client(int(line.split("127.0.0.1:")[1].split()[0]))
+    assert client("POST", "/v1/segment", png(picture())).status == 200
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert not (tmp_path / "mlruns").exists()

@@ -6,6 +6,7 @@ import uvicorn
 
 from segtune.errors import ConfigError
 from segtune.runtime.log import Log
+from segtune.runtime.signals import StopRequest
 from segtune.serving.app import create_app
 from segtune.serving.served import ModelSlot
 from segtune.serving.settings import ServerSettings
@@ -34,7 +35,8 @@ def serve(slot: ModelSlot, settings: ServerSettings, say: Log) -> None:
     )
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     say(f"{slot.current.version}: http://{host}:{port} (Ctrl-C ends it)")
-    uvicorn.Server(config).run(sockets=[listening])
+    with StopRequest().listening():  # hears the signal that uvicorn raises again at its end
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 def _listen(settings: ServerSettings) -> socket.socket:
