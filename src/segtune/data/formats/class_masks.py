@@ -37,6 +37,7 @@ _CELEBA = (
 
 _CLASS = re.compile(r"[^\W\d_]+([ _-][^\W\d_]+)*")
 _NO_CLASS = set(
+    "ah vk annotator expert manual observer rater reader "  # who drew the masks
     "annotation annotations color colors colour data depth gt image images img imgs instance "
     "instanceids instances label labelids labels labeltrainids left mask masks overlay pred "
     "prediction rgb right sat seg segmentation semantic test train trainids val valid vis "

@@ -200,8 +200,9 @@ def _of_mapping(data: Mapping[Any, Any]) -> list[Entry]:
 def _of_item(item: Mapping[str, Any]) -> Entry:
     name = item.get("name") or item.get("readable") or item.get("label") or ""
     value = next((item[key] for key in ("id", "value", "index") if key in item), None)
-    color = item.get("color")
-    is_color = isinstance(color, list) and len(color) == 3
+    stated = item.get("color")
+    color = stated if isinstance(stated, list) else []
+    is_color = len(color) == 3
     is_color = is_color and all(isinstance(level, int) and 0 <= level <= 255 for level in color)
     return Entry(
         str(name),

@@ -106,7 +106,7 @@ def _splits_below_folders(root: Path, parts: Sequence[str]) -> list[str]:
     """The splits of a pattern in which `{folder}` comes before `{split}`."""
     before, _, after = parts[-1].partition(SPLIT)
     shape = "/".join(["*" if _HOLES.search(part) else part for part in parts[:-1]])
-    names = {}
+    names: dict[str, None] = {}
     for path in sorted(root.glob(f"{shape}/{before}*{after}")):
         if path.is_dir():
             names[path.name[len(before) : len(path.name) - len(after)]] = None
