@@ -1,5 +1,6 @@
 """The pairs of images and masks by the patterns that the user gave."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from segtune.config.dataset_schema import DatasetConfig
@@ -38,9 +39,9 @@ def stated_pairing(root: Path, config: DatasetConfig) -> Pairing | None:
 
 def _files(root: Path, config: DatasetConfig, text: str, of_masks: bool) -> dict[str, File]:
     """Name -> image, or mask, of a split."""
-    pattern, suffixes, end = config.images, IMAGE_SUFFIXES, config.image_suffix
-    if of_masks:
-        pattern, suffixes, end = config.masks, MASK_SUFFIXES, config.mask_suffix
+    suffixes: Sequence[str] = MASK_SUFFIXES if of_masks else IMAGE_SUFFIXES
+    pattern = config.masks if of_masks else config.images
+    end = config.mask_suffix if of_masks else config.image_suffix
     files = {}
     for name, path in fitting_files(root, of_split(pattern, text), suffixes, end):
         files[name] = File(path.relative_to(root).as_posix(), text, (), name)

@@ -159,8 +159,8 @@ class Source:
             pattern = self._of_split(config.masks, folder_split)
             is_mixed = is_narrower(config.images, config.masks)
             images = {path for _, path in self._listing(folder_split)} if is_mixed else set()
-            files = fitting_files(self.root, pattern, MASK_SUFFIXES, config.mask_suffix)
-            for name, file in files:
+            named = fitting_files(self.root, pattern, MASK_SUFFIXES, config.mask_suffix)
+            for name, file in named:
                 if file not in images:
                     key = f"{folder_split}/{name}" if is_pooled else name
                     masks.setdefault(key, []).append(file)
