@@ -13,7 +13,7 @@ from segtune.config.dataset_schema import SplitsConfig
 from segtune.data.audit import write_fixes
 from segtune.data.audit.second_look import SAME_DETAILS, correlation, details
 from tests.data import seeded_faults as seeds
-from tests.data.seeded_faults import draw
+from tests.data.drawn_scenes import draw
 from tests.data.test_audit import check, kinds, open_roads
 
 
