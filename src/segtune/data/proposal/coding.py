@@ -1,5 +1,6 @@
 """Decide how masks hold their classes, from what all of them hold and from a table of classes."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -295,7 +296,7 @@ def _by_stated_value(ids: set[int], table: Table, held: str, negative: dict[str,
 
 
 def _distance(first: Color, second: Color) -> float:
-    return sum((a - b) ** 2 for a, b in zip(first, second, strict=True)) ** 0.5
+    return math.dist(first, second)
 
 
 def _tight(color: Color) -> str:

@@ -100,8 +100,9 @@ def _is_blurred(levels: NDArray[np.uint8], is_lossy: bool) -> bool:
         return False
     if len(np.unique(levels[between])) <= _FEW_LEVELS:
         return is_lossy and not between.any()
-    near = cv2.dilate(dark.astype(np.uint8), _BORDER) & cv2.dilate(bright.astype(np.uint8), _BORDER)
-    return bool((between & (near == 0)).sum() <= _STRAY_SHARE * between.sum())
+    near_dark = np.asarray(cv2.dilate(dark.astype(np.uint8), _BORDER), bool)
+    near_bright = np.asarray(cv2.dilate(bright.astype(np.uint8), _BORDER), bool)
+    return bool((between & ~(near_dark & near_bright)).sum() <= _STRAY_SHARE * between.sum())
 
 
 def _colors(mask: MaskValues) -> dict[Color, int]:

@@ -93,10 +93,10 @@ def _by_suffix(folder: str, files: Sequence[File]) -> list[Stack]:
 
 def _by_role(files: Sequence[str], merges_folders: bool) -> list[tuple[str, File]]:
     """Pattern and file; the pattern ends at the last folder that states a split or a role."""
-    rows = []
+    rows: list[tuple[tuple[str, ...], str, str, str]] = []
     for path in files:
         *folders, name = path.split("/")
-        parts, split, last = [], "", -1
+        stated_parts, split, last = list[str](), "", -1
         for index, folder in enumerate(folders):
             stated = with_split(folder)
             if stated is not None and split in ("", stated[1]):
@@ -104,9 +104,9 @@ def _by_role(files: Sequence[str], merges_folders: bool) -> list[tuple[str, File
                 last = index
             elif says(folder, _ROLES):
                 last = index
-            parts.append(folder)
+            stated_parts.append(folder)
         below = "/".join([*folders[last + 1 :], name.rpartition(".")[0]])
-        rows.append((tuple(parts[: last + 1]), split, below, path))
+        rows.append((tuple(stated_parts[: last + 1]), split, below, path))
     varied = _varied([parts for parts, *_ in rows]) if merges_folders else set()
     result = []
     for parts, split, below, path in rows:
