@@ -37,7 +37,8 @@ from segtune.data.batches.datamodule import LoaderOptions, SegmentationData
 from segtune.data.sources import open_source
 from segtune.models.build import build
 from segtune.models.losses.segmentation import SegmentationLoss
-from segtune.models.optim.optimizer import build_optimizer, build_scheduler
+from segtune.models.optim.optimizer import build_optimizer
+from segtune.models.optim.schedule import build_scheduler
 from segtune.models.probe import StepFormat
 from segtune.tasks.segmentation import Segmentation
 from segtune.training import epochs as training

@@ -20,7 +20,7 @@ from PIL import Image
 import segtune
 from segtune.config.schema import TrackingConfig
 from segtune.runtime.signals import StopRequest
-from segtune.sweeping.launchers import LAUNCHERS
+from segtune.sweeping import launchers
 from segtune.sweeping.space_building import build_space
 from segtune.sweeping.worker import pull_trials
 from segtune.tracking.registry import locate
@@ -125,9 +125,9 @@ def test_the_interrupted_run_resumes_and_finishes(earlier):
 
 def test_the_sweep_continues_with_another_trial(earlier, monkeypatch):
     def in_this_process(task, tick, log):
-        pull_trials(task, build_space(task.spec), StopRequest(), "worker")
+        pull_trials(task, build_space(task.spec), "worker", StopRequest())
 
-    monkeypatch.setitem(LAUNCHERS, "local", in_this_process)
+    monkeypatch.setattr(launchers, "launch_local", in_this_process)
     result = segtune.sweep("tiny", "sweep.n_trials=3", **QUIET)
     assert (result.counts.finished, result.counts.done) == (3, 3)
 

@@ -28,9 +28,13 @@ def test_a_worker_gets_the_process_id_of_its_launcher_and_its_task():
 
 def test_a_worker_ends_if_its_launcher_is_gone():
     stop, looks = StopRequest(), iter([False])
-    code = supervise(
-        1, lambda _: lambda on_claim: time.sleep(60), stop, print, lambda: next(looks, True)
-    )
+
+    def pull(on_claim):
+        while not stop.requested:
+            time.sleep(0.05)
+        raise Interrupted("stopped")
+
+    code = supervise(1, lambda _: pull, stop, print, lambda: next(looks, True))
     assert code == Interrupted.exit_code and stop.requested
     assert not multiprocessing.active_children()
 

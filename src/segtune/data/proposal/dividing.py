@@ -37,10 +37,12 @@ def split_settings(root: Path, pairing: Pairing) -> tuple[dict[str, Any], list[s
     lists = _lists(root, pairing)
     if lists is not None:
         return lists
-    return _divided("no folder or list names a split")
+    return _divided("no folder or list names a split", pairing)
 
 
-def _divided(reason: str) -> tuple[dict[str, Any], list[str]]:
+def _divided(reason: str, pairing: Pairing) -> tuple[dict[str, Any], list[str]]:
+    if len(pairing.pairs) < 2:
+        return {}, [f"{reason}; one image cannot be divided"]
     return {"splits": {"val": 0.2}}, [f"{reason}: a fifth of the images become val"]
 
 
@@ -54,7 +56,7 @@ def _by_folders(pairing: Pairing) -> tuple[dict[str, Any], list[str]]:
     unlabelled = Counter(f.split for f in pairing.lonely if f.split not in texts)
     notes += [f"{text}: {n} images without masks" for text, n in sorted(unlabelled.items())]
     if "val" not in counts:
-        more, words = _divided("there is no folder of val")
+        more, words = _divided("there is no folder of val", pairing)
         return {**settings, **more}, notes + words
     return settings, notes
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from segtune.data.reading.mask_values import MaskValues, mask_values
 from segtune.errors import DataError
 from segtune.runtime.log import Log
+from segtune.runtime.processors import available_processors
 from segtune.runtime.progress import ProgressReporter
 
 Color = tuple[int, int, int]
@@ -54,7 +55,7 @@ class MaskFacts:
 def scan(root: Path, masks: Sequence[str], say: Log) -> list[MaskFacts]:
     """The facts of every mask."""
     facts = []
-    with ProgressReporter(say) as progress, ThreadPoolExecutor() as pool:
+    with ProgressReporter(say) as progress, ThreadPoolExecutor(available_processors()) as pool:
         for index, fact in enumerate(pool.map(lambda path: _facts(root, path), masks)):
             facts.append(fact)
             if (index + 1) % 50 == 0:
