@@ -22,7 +22,7 @@ from segtune.config.schema import TrackingConfig
 from segtune.runtime.signals import StopRequest
 from segtune.sweeping import launchers
 from segtune.sweeping.space_building import build_space
-from segtune.sweeping.worker import pull_trials
+from segtune.sweeping.worker import pull
 from segtune.tracking.registry import locate
 from segtune.tracking.runs import get_run
 from segtune.tracking.store import open_store
@@ -125,7 +125,7 @@ def test_the_interrupted_run_resumes_and_finishes(earlier):
 
 def test_the_sweep_continues_with_another_trial(earlier, monkeypatch):
     def in_this_process(task, tick, log):
-        pull_trials(task, build_space(task.spec), "worker", StopRequest())
+        pull(task, build_space(task.spec), StopRequest(), "worker")
 
     monkeypatch.setattr(launchers, "launch_local", in_this_process)
     result = segtune.sweep("tiny", "sweep.n_trials=3", **QUIET)
