@@ -237,3 +237,20 @@ def test_a_folder_without_annotations_is_refused_with_the_known_formats(tmp_path
         import_dataset(tmp_path / "set", tmp_path / "set")
     with pytest.raises(DataError, match="does not exist"):
         import_dataset(tmp_path / "nowhere", tmp_path / "out")
+
+
+def test_damaged_files_and_other_formats_beside_annotations_are_told(tmp_path):
+    root = tmp_path / "set"
+    write_coco(root)
+    (root / "cut.json").write_text('{"images": [')
+    row = {"shapes": [], "imagePath": "photo_0.png", "imageHeight": 9, "imageWidth": 9}
+    (root / "photo_0.json").write_text(json.dumps(row))
+    lines: list[str] = []
+    import_dataset(root, tmp_path / "out", say=lines.append)
+    notes = [line for line in lines if "passed over" in line or "besides" in line]
+    assert [note.partition(": ")[0] for note in notes] == [
+        "1 JSON files cannot be read and were passed over",
+        "1 formats besides coco are here and were not read (format=NAME)",
+    ]
+    assert "'cut.json'" in notes[0]
+    assert notes[1].endswith("labelme")

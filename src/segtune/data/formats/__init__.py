@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from segtune.classes import CLASS_LIMIT, MAX_CLASSES, ClassTable
 from segtune.config.dataset_schema import DatasetConfig
@@ -25,7 +26,7 @@ from segtune.data.formats.areas import (
 from segtune.data.formats.faults import LeftOut, refuse_bad_shapes
 from segtune.data.formats.merging import merged
 from segtune.data.reading.images import IMAGE_SUFFIXES
-from segtune.data.source.files import json_parsed_once, walk
+from segtune.data.source.files import json_parsed_once, json_sketch, read_json, walk
 from segtune.errors import ConfigError, DataError, nearest
 from segtune.plugins.registry import parts
 
@@ -71,6 +72,9 @@ SOUGHT = {
 }
 """Name of a format -> what its reader looks for."""
 
+_TOOLS = ("coco", "label_studio", "labelme", "cvat", "voc", "yolo", "via", "supervisely")
+"""Formats of which a folder may hold several, as exports of one tool after another."""
+
 # whose masks are files too
 _FORMATS_OF_MASKS = (
     *("coco_panoptic", "voc", "instances", "manifest", "roboflow_masks", "oxford_pets"),
@@ -93,7 +97,11 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         DataError: there are no annotations, they cannot be read, or they name images that do not
             exist.
     """
-    annotations, name = _read(root, config)
+    left_out = LeftOut()
+    with json_parsed_once():
+        annotations, name = _read(root, config)
+        if name not in _FORMATS_OF_MASKS:
+            _note_unread(root, name, left_out)
     refuse_bad_shapes(annotations.bad_shapes, annotations.num_shapes, config.tolerance)
     if not annotations.images:
         raise DataError(
@@ -101,7 +109,6 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
             + "; ".join(annotations.notes)
         )
     _refuse_too_many(annotations, root)
-    left_out = LeftOut()
     _note_alike(annotations.classes, left_out)
     images = merged(annotations.images, left_out)
     _note_empty(images, root, left_out)
@@ -166,6 +173,24 @@ def _note_unnamed(images: Sequence[LabelledImage], root: Path, left_out: LeftOut
     for file in walk(root, IMAGE_SUFFIXES):
         if os.path.normpath(root / file) not in named:
             left_out.add("image files have no annotation and were left out", f"'{file}'")
+
+
+def _content(path: Path) -> Any:
+    """The content of a JSON file; None for one that is damaged."""
+    try:
+        return read_json(path)
+    except DataError:
+        return None
+
+
+def _note_unread(root: Path, name: str, left_out: LeftOut) -> None:
+    """Note JSON files that are damaged, and annotations of other tools' formats."""
+    for file in walk(root, (".json",)):
+        if json_sketch(root / file, _content) is None:
+            left_out.add("JSON files cannot be read and were passed over", f"'{file}'")
+    for other in _TOOLS:
+        if other != name and formats()[other].find_files(root):
+            left_out.add(f"formats besides {name} are here and were not read (format=NAME)", other)
 
 
 def _note_empty(images: Sequence[LabelledImage], root: Path, left_out: LeftOut) -> None:
