@@ -67,7 +67,9 @@ def write_coco(root: Path, value: Any = GOOD) -> None:
         tree = {"size": [H, W], "counts": run_lengths(bits_of(TREE).ravel(order="F"))}
         for category, shape in ((3, [flat(cars(value)[name])]), (7, tree)):
             keys = {"id": 100 + len(rows), "image_id": number, "category_id": category}
-            rows.append({**keys, "segmentation": shape, "iscrowd": 0, "bbox": [0, 0, 9, 9]})
+            rows.append(
+                {**keys, "segmentation": shape, "iscrowd": 0, "area": 560, "bbox": [0, 0, 9, 9]}
+            )
     categories = [{"id": 3, "name": "car"}, {"id": 7, "name": "tree"}]
     content = {"images": images, "annotations": rows, "categories": categories}
     write_json(root / "labels.json", content)
