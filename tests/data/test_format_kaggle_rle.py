@@ -120,3 +120,8 @@ def test_an_image_that_is_not_there_is_named(tmp_path):
     write_table(tmp_path / "set", [["ImageId", "EncodedPixels"], ["gone.png", "1 2"]])
     with pytest.raises(DataError, match="train.csv' line 2, ImageId.*gone.png"):
         import_dataset(tmp_path / "set", tmp_path / "out")
+
+
+def test_a_table_with_a_lone_carriage_return_in_its_head_is_no_table_of_run_lengths(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"Image\rId,EncodedPixels\na.png,1 2\n")
+    assert kaggle_rle.find_files(tmp_path) == []

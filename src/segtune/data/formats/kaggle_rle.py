@@ -73,7 +73,8 @@ def _tables(root: Path) -> list[Path]:
                 head = opened.readline(4096).decode("utf-8-sig", "replace")
         except OSError:
             continue
-        if _columns_of(next(csv.reader([head]), [])):
+        # a lone carriage return ends a line, too
+        if _columns_of(next(csv.reader(head.splitlines()[:1]), [])):
             tables.append(root / file)
     return tables
 
