@@ -85,7 +85,8 @@ def labels_of(root: Path, format: str) -> Labels:
     """Read a set as an import does, with half of its shapes to be left out if they are bad."""
     words = ("dataset.tolerance=0.5", f"dataset.annotations.format={format}")
     annotations = annotations_of(root, *words)
-    names = np.array([*(str(row["name"]) for row in annotations.classes), *[""] * 256][:256])
+    known = [str(row["name"])[:40] for row in annotations.classes]  # NumPy pads texts
+    names = np.array([*known, *[""] * 256][:256])
     names[255] = ""
     labels: Labels = {}
     for image in annotations.images:
@@ -107,10 +108,11 @@ def changes_one_shape(before: Labels, after: Labels) -> bool:
     """Whether all pixels that differ had one class before, or have one class now.
 
     One number concerns one shape or class: where it goes, the shapes beneath may have any class.
+    An image whose file is no JSON any more may be left out.
     """
-    if before.keys() != after.keys():
+    if not after.keys() <= before.keys():
         return False
-    different = {name: before[name] != after[name] for name in before}
+    different = {name: before[name] != after[name] for name in after}
     was = np.concatenate([before[name][is_other] for name, is_other in different.items()])
     now = np.concatenate([after[name][is_other] for name, is_other in different.items()])
     for old in [*np.unique(was), None]:
