@@ -33,7 +33,8 @@ def try_samples(start: int, count: int) -> dict:
 def assert_read_or_refused(facts: dict) -> None:
     assert facts["faults"] == []
     assert facts["peak_bytes"] < GIGABYTE
-    assert facts["read"].keys() == facts["refused"].keys() == SETS.keys()
+    assert facts["read"].keys() | facts["refused"].keys() == SETS.keys()
+    assert len(facts["read"]) > len(SETS) // 2 < len(facts["refused"])
 
 
 def test_500_mutated_files_are_read_right_or_refused():
