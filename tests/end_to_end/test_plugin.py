@@ -83,7 +83,7 @@ def test_one_file_serves_for_the_whole_job(tmp_path):
     answer("predict", "model=models:/roads@champion", "source=photo.png", "output=masks")
     assert list((tmp_path / "masks").rglob("*.png"))
     pytest.importorskip("onnxscript", reason="needs segtune[export]")
-    answer("export", "models:/roads@champion", "format=onnx", "output=graph")
+    answer("export", "model=models:/roads@champion", "format=onnx", "output=graph")
     without = segtune("predict", "model=models:/roads@champion", "source=photo.png", "output=other")
     assert without.returncode == 2
     assert "needs the architecture 'TinyNet' of plugin 'mylab'" in without.stderr
