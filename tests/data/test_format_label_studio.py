@@ -120,3 +120,30 @@ def test_class_names_that_differ_by_case_or_spaces_are_told(tmp_path, other, is_
     write_tasks(tmp_path, [task("photo_0.png", [square("car"), square(other)])])
     notes = annotations_of(tmp_path).notes
     assert any(f"'{other}'" in note and "case or spaces" in note for note in notes) == is_alike
+
+
+@pytest.mark.parametrize("place", ["own label", "labels tag", "choices"])
+def test_a_region_of_two_labels_is_a_bad_shape(tmp_path, place):
+    save_photos(tmp_path, 1)
+    row = square("car")
+    extra = {"id": "car", "type": "labels", "value": {"labels": ["car", "truck"]}}
+    if place == "own label":
+        row["value"]["polygonlabels"] = ["car", "truck"]
+    elif place == "labels tag":
+        row["type"] = "polygon"
+        del row["value"]["polygonlabels"]
+    else:
+        extra |= {"type": "choices", "value": {"choices": ["sedan", "suv"]}}
+    rows = [square("tree"), row, *([] if place == "own label" else [extra])]
+    write_tasks(tmp_path, [task("photo_0.png", rows)])
+    (message,) = annotations_of(tmp_path, "dataset.tolerance=1").bad_shapes
+    assert "one is allowed" in message
+
+
+def test_a_task_that_labels_two_images_is_refused(tmp_path):
+    save_photos(tmp_path, 2)
+    rows = [square("a") | {"to_name": "left"}, square("b") | {"to_name": "right"}]
+    row = task("", rows) | {"data": {"left": "photo_0.png", "right": "photo_1.png"}}
+    write_tasks(tmp_path, [row])
+    with pytest.raises(DataError, match=r"several images of one task \(left, right\)"):
+        annotations_of(tmp_path)

@@ -254,3 +254,41 @@ def test_damaged_files_and_other_formats_beside_annotations_are_told(tmp_path):
     ]
     assert "'cut.json'" in notes[0]
     assert notes[1].endswith("labelme")
+
+
+def test_a_tar_that_ends_in_a_zip_is_a_tar(tmp_path):
+    write_coco(tmp_path / "set")
+    members = {f"top/{path.name}": path.read_bytes() for path in (tmp_path / "set").iterdir()}
+    inner = pack("zip", tmp_path / "labels.zip", {"a.txt": b"1"})
+    archive = tmp_path / "set.tar"
+    with tarfile.open(archive, "w") as packed:
+        for name, data in {**members, "labels.zip": inner.read_bytes()}.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            packed.addfile(info, io.BytesIO(data))
+    assert_equals_truth(import_masks(archive, tmp_path / "out"))
+
+
+def test_tables_called_after_splits_are_all_read(tmp_path):
+    write_manifest(tmp_path / "set")
+    (table,) = (tmp_path / "set").glob("*.csv")
+    header, *rows = [line.split(",") for line in table.read_text().splitlines()]
+    for split, part in (("train", rows[:3]), ("val", rows[3:])):
+        lines = [",".join(row[:2]) for row in [header, *part]]
+        (tmp_path / "set" / f"{split}.csv").write_text("\n".join(lines))
+    table.unlink()
+    import_dataset(tmp_path / "set", tmp_path / "out")
+    masks = sorted(p.relative_to(tmp_path / "out") for p in (tmp_path / "out").rglob("*.png"))
+    assert [p.parts[1] for p in masks if p.parts[0] == "masks"] == ["train"] * 3 + ["val"]
+
+
+@pytest.mark.parametrize("group", [".", "..", "../../x", "a/b"])
+def test_a_group_never_leads_out_of_its_split(tmp_path, group):
+    write_manifest(tmp_path / "set")
+    (table,) = (tmp_path / "set").glob("*.csv")
+    table.write_text(table.read_text().replace("drive0", group))
+    import_dataset(tmp_path / "set", tmp_path / "out")
+    masks = [p for p in (tmp_path / "out" / "masks").rglob("*.png")]
+    assert len(masks) == 4
+    assert {p.relative_to(tmp_path / "out" / "masks").parts[0] for p in masks} == {"train", "val"}
+    assert all(len(p.relative_to(tmp_path / "out" / "masks").parts) == 3 for p in masks)

@@ -100,3 +100,17 @@ def test_images_without_labels_are_refused_if_all_are(tmp_path):
     refuse_unlabelled(tmp_path, ["images/a.jpg"], 2)
     with pytest.raises(DataError, match="none of its 1 images .* labels/a.txt"):
         refuse_unlabelled(tmp_path, ["images/a.jpg"], 1)
+
+
+def test_an_image_that_the_lists_leave_out_does_not_come_back(tmp_path):
+    touch(tmp_path, *(f"images/train/{name}.jpg" for name in "abc"), "images/test/d.jpg")
+    touch(tmp_path, "images/val/e.jpg")
+    (tmp_path / "train.txt").write_text("images/train/a.jpg\nimages/train/b.jpg\n")
+    found = find_images(tmp_path / "data.yaml", {"train": "train.txt", "val": "images/val"})
+    assert dict(found.splits) == {
+        "images/train/a.jpg": "train",
+        "images/train/b.jpg": "train",
+        "images/val/e.jpg": "val",
+        "images/test/d.jpg": "test",  # the table has no test
+    }
+    assert any("images/train/c.jpg" in note for note in found.notes)

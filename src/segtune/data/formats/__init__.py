@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segtune.classes import CLASS_LIMIT, MAX_CLASSES, ClassTable
+from segtune.classes import CLASS_LIMIT, MAX_CLASSES
 from segtune.config.dataset_schema import DatasetConfig
 from segtune.data.formats.areas import (
     Annotations,
@@ -23,6 +23,7 @@ from segtune.data.formats.areas import (
     annotation_options,
     areas_of,
 )
+from segtune.data.formats.configured import configured_classes, reordered
 from segtune.data.formats.faults import LeftOut, refuse_bad_shapes
 from segtune.data.formats.merging import merged
 from segtune.data.reading.images import IMAGE_SUFFIXES
@@ -114,9 +115,10 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     _note_empty(images, root, left_out)
     if name not in _FORMATS_OF_MASKS:
         _note_unnamed(images, root, left_out)
+    classes, old_ids = configured_classes(annotations.classes, config)
     return Annotations(
-        _configured_classes(annotations.classes, config),
-        images,
+        classes,
+        reordered(images, old_ids),
         [*annotations.notes, *left_out.notes()],
         annotations.bad_shapes,
     )
@@ -207,30 +209,3 @@ def _note_empty(images: Sequence[LabelledImage], root: Path, left_out: LeftOut) 
         )
     for image in empty:
         left_out.add("images have no area: all their pixels are unlabelled", f"'{image.name}'")
-
-
-def _configured_classes(annotated: Sequence[ClassRow], config: DatasetConfig) -> list[ClassRow]:
-    """Class rows with the names, order, colours and finer labels of `dataset.classes`.
-
-    Raises:
-        DataError: `dataset.classes` names other classes.
-    """
-    if config.classes is None:
-        return list(annotated)
-    configured = ClassTable.parse(config.classes).to_json()
-    names = [str(row["name"]) for row in annotated]
-    configured_names = [str(row["name"]) for row in configured]
-    if sorted(names) == sorted(configured_names):
-        by_name = dict(zip(names, annotated, strict=True))
-        return [{**by_name[row["name"]], **_without_empty(row)} for row in configured]
-    if names == ["background", "object"] and len(configured) == 2:
-        rows = zip(annotated, configured, strict=True)
-        return [{**old, **new, "annotated_as": old["name"]} for old, new in rows]
-    raise DataError(
-        f"dataset.classes names {', '.join(configured_names)}, but the annotations name "
-        f"{', '.join(names)}. Leave dataset.classes out, or give the same names in any order."
-    )
-
-
-def _without_empty(row: ClassRow) -> ClassRow:
-    return {key: value for key, value in row.items() if value}

@@ -162,7 +162,7 @@ def paint(
         Class ids and finer ids, each (H, W) with 255 for none.
     """
     ids = {str(row["name"]): index for index, row in enumerate(classes)}
-    unlabelled = 0 if options.unlabelled == "background" else IGNORE_INDEX
+    unlabelled = background_id(classes) if options.unlabelled == "background" else IGNORE_INDEX
     mask, finer = np.full(size, unlabelled, np.uint8), np.full(size, IGNORE_INDEX, np.uint8)
     for area, bits in _sorted_bottom_first(drawn, options.order):
         if area.concept is None or (area.crowd and options.crowd == "ignore"):
@@ -173,6 +173,19 @@ def paint(
         mask[bits] = class_id
         finer[bits] = finer_names.index(area.finer) if area.finer in finer_names else IGNORE_INDEX
     return mask, finer
+
+
+def background_id(classes: Sequence[ClassRow]) -> int:
+    """The id of the class of unlabelled pixels: the background, at any place; else the first."""
+    for index, row in enumerate(classes):
+        if row.get("added") or is_background(str(row["name"])):
+            return index
+    return 0
+
+
+def is_background(name: str) -> bool:
+    """Whether a class of this name means that nothing is there."""
+    return name.lower() in BACKGROUND
 
 
 def _sorted_bottom_first(drawn: Sequence[DrawnArea], order: str) -> list[DrawnArea]:
@@ -215,7 +228,7 @@ def class_rows(
     it is `added`.
     """
     names = list(dict.fromkeys(names))
-    background = [n for n in names if n.lower() in BACKGROUND][:1]
+    background = [n for n in names if is_background(n)][:1]
     others = [n for n in names if n not in background]
     rows: list[dict[str, Any]] = [{"name": n} for n in [*background, *others]]
     if not background and options.unlabelled == "background":

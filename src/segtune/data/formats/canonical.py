@@ -7,6 +7,7 @@ A folder of this layout holds `images/SPLIT/NAME` (the images' own bytes), `mask
 
 import hashlib
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -216,7 +217,8 @@ def _clash_key(image: LabelledImage, is_undivided: bool) -> tuple[str | None, st
 
 
 def _in_group_folder(image: LabelledImage) -> LabelledImage:
-    folder = str(image.group).replace("/", "_")
+    folder = re.sub(r'[/\\:*?"<>|]', "_", str(image.group))
+    folder = folder if folder.strip(".") else "_"
     return replace(image, name=f"{folder}/{image.name.rpartition('/')[2]}")
 
 

@@ -79,12 +79,13 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     options = annotation_options(config)
     masks = find_files(root)
     names = sorted({mask.label for mask in masks})
-    if set(names) <= set(_CELEBA):
+    is_celeba = set(names) <= set(_CELEBA)
+    if is_celeba:
         names = [name for name in _CELEBA if name in names]
     areas: dict[str, dict[str, Area]] = defaultdict(dict)
     for mask in masks:
         path = root / mask.mask
-        z = _CELEBA.index(mask.label) if mask.label in _CELEBA else 0
+        z = _CELEBA.index(mask.label) if is_celeba else 0
         draw = object_mask(path, may_be_smaller=True)
         area = Area(mask.label, draw, z=z, where=f"'{path}'")
         first = areas[mask.image].setdefault(mask.label, area)

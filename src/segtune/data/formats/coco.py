@@ -18,7 +18,13 @@ from segtune.data.formats.areas import (
     finer_of,
 )
 from segtune.data.formats.faults import LeftOut, reading
-from segtune.data.formats.finding import FileFinder, folder_split, image_name, json_files, split_in
+from segtune.data.formats.finding import (
+    FileFinder,
+    annotation_split,
+    folder_split,
+    image_name,
+    json_files,
+)
 from segtune.data.formats.ids import id_key, id_order, rows_by_id
 from segtune.data.formats.shapes import Draw, PolygonRule
 from segtune.data.source.files import read_json
@@ -194,7 +200,7 @@ def _labelled_images(
     file: _CocoFile, root: Path, finder: FileFinder, areas: dict[str, list[Area]]
 ) -> list[LabelledImage]:
     images = []
-    file_split = split_in(str(file.path.relative_to(root)))
+    file_split = annotation_split(file.path.relative_to(root).as_posix())
     for index, (key, row) in enumerate(file.images.items()):
         where = f"'{file.path}' images[{index}]"
         place = f"{where}.file_name"

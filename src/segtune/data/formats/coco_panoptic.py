@@ -19,7 +19,7 @@ from segtune.data.formats.areas import (
 )
 from segtune.data.formats.coco import checked_rows, coco_files
 from segtune.data.formats.faults import reading
-from segtune.data.formats.finding import FileFinder, image_name, split_in
+from segtune.data.formats.finding import FileFinder, annotation_split, image_name
 from segtune.data.formats.ids import id_key, id_order, rows_by_id
 from segtune.data.reading.images import read_colors
 from segtune.data.source.files import read_json
@@ -44,7 +44,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     classes = class_rows(names, [], options)
     class_ids = {str(row["name"]): index for index, row in enumerate(classes)}
     for path, content in contents.items():
-        split = split_in(str(path.relative_to(root)))
+        split = annotation_split(path.relative_to(root).as_posix())
         by_category = {key: class_ids[name] for key, name in categories[path].items()}
         rows = checked_rows(content, "images", path, ("id", "file_name"))
         image_rows = rows_by_id(rows, f"'{path}' images", "file_name")

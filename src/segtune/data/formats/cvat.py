@@ -23,7 +23,13 @@ from segtune.data.formats.areas import (
 from segtune.data.formats.cvat_frames import frames_of
 from segtune.data.formats.cvat_tracks import coordinates, shapes_by_frame
 from segtune.data.formats.faults import LeftOut, reading
-from segtune.data.formats.finding import FileFinder, folder_split, image_name, split_in
+from segtune.data.formats.finding import (
+    FileFinder,
+    annotation_split,
+    folder_split,
+    image_name,
+    split_in,
+)
 from segtune.data.formats.shapes import Draw, PolygonRule
 from segtune.data.source.files import walk
 from segtune.data.source.text import read_xml, xml_tag
@@ -77,7 +83,7 @@ def _images(
         file_name = str(node.get("name"))
         split = split_in(node.get("subset") or "")
         split = split or folder_split(file_name)
-        split = split or split_in(str(path.relative_to(finder.root)))
+        split = split or annotation_split(path.relative_to(finder.root).as_posix())
         image = finder.find(file_name, f"{where} name", path.parent, split)
         with reading(where):
             size = (int(node.get("height") or 0), int(node.get("width") or 0))
@@ -95,7 +101,7 @@ def _frames(
     shapes_of, without_image = shapes_by_frame(tree, path, numbers)
     for number in without_image:
         left_out.add("frames with shapes have no image and were left out", f"'{path}' {number}")
-    split = split_in(path.relative_to(root).as_posix())
+    split = annotation_split(path.relative_to(root).as_posix())
     group = image_name(path, root)
     with reading(f"'{path}' meta, original_size"):
         height = tree.findtext("meta//original_size/height")

@@ -76,6 +76,16 @@ def folder_split(path: str) -> str | None:
     return None
 
 
+def annotation_split(path: str) -> str | None:
+    """The split that a file of annotations names, by its own name or by its folders.
+
+    >>> annotation_split("test_drive/instances_val2017.json"), annotation_split("test_drive/a.json")
+    ('val', None)
+    """
+    path = path.replace("\\", "/")
+    return split_in(path.rpartition("/")[2]) or folder_split(path)
+
+
 def split_called(text: str, where: str) -> str | None:
     """The split that a table states in words, as `Train` or `validation`; None for no text.
 

@@ -16,7 +16,7 @@ from segtune.config.dataset_schema import CLASSES_FILE, DatasetConfig
 from segtune.data.formats.areas import Annotations, LabelledImage, annotation_options
 from segtune.data.formats.arrow_tables import Cells, columns_of
 from segtune.data.formats.faults import reading
-from segtune.data.formats.finding import split_in
+from segtune.data.formats.finding import annotation_split
 from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.reading.masks import MaskReader
 from segtune.data.source.files import read_json, read_mapping, walk
@@ -61,7 +61,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         place = path.relative_to(root).as_posix()
         names = _chosen(columns_of(path), annotation_options(config).label, path)
         cells = Cells(path, names)
-        split = split_in(place)
+        split = annotation_split(place)
         for row, stated in enumerate(cells.paths(names[0])):
             file_name = _file_name(cells, row, names[0], stated)
             mask = _Mask(cells, row, names[1], reader)

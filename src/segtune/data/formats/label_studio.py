@@ -23,7 +23,7 @@ from segtune.data.formats.areas import (
     has_area,
 )
 from segtune.data.formats.faults import LeftOut, reading
-from segtune.data.formats.finding import FileFinder, image_name, json_files, split_in
+from segtune.data.formats.finding import FileFinder, annotation_split, image_name, json_files
 from segtune.data.formats.label_studio_min import full_tasks, is_min
 from segtune.data.formats.run_lengths import Bits, decode_brush
 from segtune.data.formats.shapes import Draw, PolygonRule
@@ -68,7 +68,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     rule: PolygonRule = "outline" if options.polygons == "outline" else "coco"
     images = []
     for path in find_files(root):
-        split = split_in(str(path.relative_to(root)))
+        split = annotation_split(path.relative_to(root).as_posix())
         content = read_json(path)
         with reading(f"'{path}'"):
             tasks = full_tasks(content) if is_min(content) else list(enumerate(content))
@@ -141,6 +141,12 @@ def _image_of(
         DataError: no field names a file here, or several do and none is called so.
     """
     fields = {k: _path_of(v) for k, v in task["data"].items() if isinstance(v, str) and "." in v}
+    targets = sorted({str(row["to_name"]) for row in results if row.get("to_name") in fields})
+    if len(targets) > 1:
+        raise DataError(
+            f"{where} labels several images of one task ({', '.join(targets)}). Export each image "
+            "as a task of its own."
+        )
     images: dict[str, Path] = {}
     faults: list[DataError] = []
     for field, named in sorted(fields.items(), key=lambda item: not _is_image(item[1])):
@@ -153,9 +159,8 @@ def _image_of(
     if len(set(images.values())) == 1:
         return next(iter(images.values()))
     if images:
-        labelled = [str(row["to_name"]) for row in results if row.get("to_name") in images]
-        if labelled:
-            return images[labelled[0]]
+        if targets and targets[0] in images:
+            return images[targets[0]]
         several = ", ".join(f"{field}: {image.name}" for field, image in images.items())
         raise DataError(
             f"{where}.data names several images ({several}), and no result says by to_name which "
@@ -193,14 +198,15 @@ def _areas(
     The results of one region share its id. Its label may lie in a result of type `labels`; a choice
     that belongs to it is its finer label.
     """
-    labels: dict[str, str] = {}
-    choices: dict[str, str] = {}
+    labels: dict[str, list[str]] = {}
+    choices: dict[str, list[str]] = {}
     for row in results:
         value = row.get("value") or {}
         if row.get("type") == "choices" and value.get("choices"):
-            choices[str(row.get("parentID") or row.get("id"))] = str(value["choices"][0])
+            region = str(row.get("parentID") or row.get("id"))
+            choices.setdefault(region, []).extend(map(str, value["choices"]))
         elif value.get("labels"):
-            labels[str(row.get("id"))] = str(value["labels"][0])
+            labels.setdefault(str(row.get("id")), []).extend(map(str, value["labels"]))
     areas, size = [], None
     for index, row in enumerate(results):
         kind = str(row.get("type")).removesuffix("labels")
@@ -208,17 +214,30 @@ def _areas(
             continue
         region = str(row.get("id") or f"[{index}]")
         place = f"{where} result '{region}' ({kind})"
-        own_labels = (row.get("value") or {}).get(row.get("type"))
-        label = str(own_labels[0]) if own_labels else labels.get(region)
+        own_labels = list((row.get("value") or {}).get(row.get("type")) or ())
         with left_out.bad_shape(place):
+            label = _only(own_labels or labels.get(region, []), "labels")
             reason = _reason_to_leave_out(row, kind, label)
             if reason is not None:
                 left_out.add(reason, place)
                 continue
             draw = _shape(row, kind, rule)
             size = (int(row["original_height"]), int(row["original_width"]))
-            areas.append(Area(label, draw, choices.get(region), where=place))
+            finer = _only(choices.get(region, []), "choices")
+            areas.append(Area(label, draw, finer, where=place))
     return areas, size
+
+
+def _only(texts: Sequence[object], what: str) -> str | None:
+    """The one text of several equal ones; None if there is none.
+
+    Raises:
+        ValueError: they differ.
+    """
+    names = list(dict.fromkeys(map(str, texts)))
+    if len(names) > 1:
+        raise ValueError(f"its {what} are {', '.join(names)}; one is allowed")
+    return names[0] if names else None
 
 
 def _reason_to_leave_out(row: Mapping[str, Any], kind: str, label: str | None) -> str | None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from segtune.classes import ClassTable
 from segtune.config.dataset_schema import CLASSES_FILE, DatasetConfig
 from segtune.data.formats.areas import Annotations, LabelledImage, annotation_options
-from segtune.data.formats.finding import FileFinder, image_name, split_called
+from segtune.data.formats.finding import FileFinder, image_name, split_called, split_in
 from segtune.data.reading.images import MASK_SUFFIXES
 from segtune.data.reading.masks import MaskReader
 from segtune.data.source.files import read_mapping, walk
@@ -33,18 +33,19 @@ _COLUMNS = {
 """Name of a column, without `path`, `file` or `name` at its end -> the column that is read."""
 
 
-def find_files(root: Path) -> Path | None:
-    """The table: root itself, or the first CSV or JSONL in it with columns image and mask."""
+def find_files(root: Path) -> list[Path]:
+    """The tables: root itself, or every CSV or JSONL in it with columns image and mask."""
     files = [root]
     if not root.is_file():
         files = [root / f for f in walk(root, _SUFFIXES) if "/" not in f]
+    tables = []
     for path in files:
         if path.suffix.lower() in _SUFFIXES:
             # a column `label` of a classifier's table holds no files
             masks = [str(row.get("mask")) for row in _read_rows(path, _SAMPLE) if "image" in row]
             if any(mask.lower().endswith(MASK_SUFFIXES) for mask in masks):
-                return path
-    return None
+                tables.append(path)
+    return tables
 
 
 def header_of(path: Path) -> list[str]:
@@ -67,14 +68,24 @@ def _columns(names: Sequence[object]) -> list[str]:
 
 
 def read(root: Path, config: DatasetConfig) -> Annotations:
-    """Read the pair of each row; images with one `group` stay in one split."""
-    path = find_files(root)
-    assert path is not None  # the caller looked
-    classes = _classes_beside(path, config)
+    """Read the pair of each row; images with one `group` stay in one split.
+
+    A table without a column of splits may be called after one, as `train.csv`.
+    """
+    tables = find_files(root)
+    classes = _classes_beside(tables[0], config)
     reader = MaskReader(config, classes)
+    images: list[LabelledImage] = []
+    for path in tables:
+        images += _pairs_of(path, config, reader)
+    return Annotations(classes.to_json(), images)
+
+
+def _pairs_of(path: Path, config: DatasetConfig, reader: MaskReader) -> list[LabelledImage]:
     relocate = annotation_options(config).relocate
     image_finder = FileFinder(path.parent, relocate)
     mask_finder = FileFinder(path.parent, relocate, MASK_SUFFIXES)
+    named_split = split_in(path.name)
     images = []
     for number, row in enumerate(_read_rows(path), 1):
         where = f"'{path}' row {number}"
@@ -88,12 +99,12 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
             LabelledImage(
                 image_name(image, path.parent),
                 image,
-                split=split_called(str(row.get("split") or ""), f"{where}, split,"),
+                split=split_called(str(row.get("split") or ""), f"{where}, split,") or named_split,
                 group=str(row["group"]) if row.get("group") else None,
                 mask=_StoredMask(mask, reader),
             )
         )
-    return Annotations(classes.to_json(), images)
+    return images
 
 
 def _read_rows(path: Path, limit: int | None = None) -> list[dict[str, Any]]:

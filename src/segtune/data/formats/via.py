@@ -27,7 +27,13 @@ from segtune.data.formats.areas import (
     has_area,
 )
 from segtune.data.formats.faults import LeftOut, reading
-from segtune.data.formats.finding import FileFinder, folder_split, image_name, json_files, split_in
+from segtune.data.formats.finding import (
+    FileFinder,
+    annotation_split,
+    folder_split,
+    image_name,
+    json_files,
+)
 from segtune.data.formats.shapes import Draw, PolygonRule
 from segtune.data.source.files import read_json, walk
 from segtune.data.source.text import read_text
@@ -96,7 +102,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     left_out = LeftOut()
     images = []
     for item in listed:
-        split = split_in(str(item.path.relative_to(root)))
+        split = annotation_split(item.path.relative_to(root).as_posix())
         image = finder.find(item.file_name, f"{item.where} filename", item.path.parent, split)
         inside = image.relative_to(root).as_posix() if image.is_relative_to(root) else ""
         areas = _areas(item.regions, label, options, left_out)

@@ -109,7 +109,13 @@ def _splits(top: Path, masks: dict[str, str]) -> tuple[dict[str, str], list[str]
     """
     for folder in (top / "ImageSets" / "Segmentation", top / "ImageSets", top):
         files = [path for path in sorted(folder.glob("*.txt")) if path.stem[0].isalpha()]
-        lists = {split_called(path.stem.removesuffix("_list"), str(path)): path for path in files}
+        lists: dict[str | None, Path] = {}
+        for path in files:
+            split = split_called(path.stem.removesuffix("_list"), str(path))
+            if lists.setdefault(split, path) != path and split in ("train", "val", "test"):
+                raise DataError(
+                    f"'{lists[split]}' and '{path.name}' are both lists of {split}. Remove one."
+                )
         names = {split: lists[split] for split in ("train", "val", "test") if split in lists}
         if names:
             return divide_by_lists({s: (p, read_list(p)) for s, p in names.items()}, masks)

@@ -63,7 +63,7 @@ def find_images(table: Path, content: Mapping[str, Any]) -> YoloImages:
         return YoloImages(top, dict.fromkeys(chosen), [note])
     splits, notes = divide_by_lists(lists, _names(files))
     notes = [note for note in notes if not note.endswith("in no list")]
-    unnamed = {file: folder_split(file) for file in files if file not in splits}
+    unnamed = {file: _unnamed_split(file, lists) for file in files if file not in splits}
     left_out = [file for file, split in unnamed.items() if split is None]
     if left_out:
         notes.append(
@@ -72,6 +72,12 @@ def find_images(table: Path, content: Mapping[str, Any]) -> YoloImages:
         )
     kept = {file: split for file, split in unnamed.items() if split is not None}
     return YoloImages(top, {**splits, **kept}, [*notes, *_missing_note(table, missing)])
+
+
+def _unnamed_split(file: str, lists: Mapping[str, object]) -> str | None:
+    """The split of an image that no place names: its folder's, if the table has none of it."""
+    split = folder_split(file)
+    return None if split in lists else split
 
 
 def label_file(top: Path, file: str) -> Path | None:

@@ -92,9 +92,16 @@ def tables_in(root: Path, stems: frozenset[str]) -> list[Table]:
     tables.sort(key=lambda table: (not table.colors, not table.has_values))
     kept: list[Table] = []
     for table in tables:
-        if not any(set(table.names) == set(other.names) for other in kept):
+        if not any(_says_the_same(table, other) for other in kept):
             kept.append(table)
     return kept
+
+
+def _says_the_same(table: Table, other: Table) -> bool:
+    """Whether a table adds nothing to another one: names without values, in the same order."""
+    if table.has_values or other.has_values:
+        return set(table.names) == set(other.names)
+    return table.names == other.names
 
 
 def _is_table(entries: Sequence[Entry], stems: frozenset[str]) -> bool:

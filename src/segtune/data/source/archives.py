@@ -77,7 +77,8 @@ def unpack(
     name = name or str(archive)
     check_size = partial(_check_size, archive, folder, name, max_bytes)
     try:
-        if zipfile.is_zipfile(archive):
+        # a tar whose last member is a zip ends like one
+        if zipfile.is_zipfile(archive) and not tarfile.is_tarfile(archive):
             _unpack_zip(archive, folder, name, is_wanted, check_size)
         else:
             _unpack_tar(archive, folder, name, is_wanted, check_size)
