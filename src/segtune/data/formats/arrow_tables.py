@@ -22,6 +22,21 @@ def columns_of(path: Path) -> list[str]:
     return [field.name for field in schema if _holds_bytes(field.type)]
 
 
+def refuse_damaged(path: Path) -> None:
+    """Refuse a file that is called as a table and is none, such as a half download.
+
+    Raises:
+        DataError: it cannot be opened.
+    """
+    try:
+        _schema(path)
+    except (_arrow().ArrowException, OSError, ValueError) as error:
+        fault = (str(error).strip().splitlines() or ["no table"])[0]
+        raise DataError(
+            f"'{path}' cannot be read as a table ({fault}). Download it again, or remove it."
+        ) from None
+
+
 def _holds_bytes(kind: Any) -> bool:
     """Whether cells are bytes, or a structure of `bytes` and `path`."""
     types = _arrow().types

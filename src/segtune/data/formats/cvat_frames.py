@@ -15,6 +15,7 @@ from segtune.data.source.files import walk
 from segtune.errors import DataError
 
 _FRAME_NAME = re.compile(r"frame_(\d+)", re.IGNORECASE)
+_MAX_FRAMES = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ def frames_of(tree: Element, path: Path, root: Path) -> list[Frame]:
     images = [folder / file for file in walk(folder, IMAGE_SUFFIXES)]
     numbered = [image for image in images if _FRAME_NAME.fullmatch(image.stem)]
     if numbered:
+        if facts.size is not None and len(numbered) > facts.size:
+            raise DataError(
+                f"'{path}' is of a task of {facts.size} frames, but '{folder}' holds "
+                f"{len(numbered)} files frame_NUMBER. Keep those of this task alone."
+            )
         return _by_number(numbered, path)
     if any(True for _ in walk(folder, VIDEO_SUFFIXES)):
         return _of_video(_video(folder, facts.source, path), facts)
@@ -115,6 +121,8 @@ def _of_video(video: Path, facts: _Facts) -> list[Frame]:
     size = facts.size
     if size is None:
         size = (frame_count(video) - facts.start + facts.step - 1) // facts.step
+    if size > _MAX_FRAMES:
+        raise DataError(f"'{video}': {size:,} frames are stated; {_MAX_FRAMES:,} are read at most.")
     numbers = [facts.number(index) for index in range(size)]
     frames = VideoFrames(video, numbers)
     return [

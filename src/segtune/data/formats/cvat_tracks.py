@@ -17,6 +17,8 @@ _COORDINATES = {
     "ellipse": ("cx", "cy", "rx", "ry", "rotation"),
 }
 
+_MOST_CORNERS = 4000  # of a polygon between two others: each is compared with each
+
 
 def shapes_by_frame(
     tree: Element, path: Path, numbers: Sequence[int]
@@ -134,7 +136,7 @@ def _interpolated_polygon(
     CVAT moves it to the corner at the nearest share of the outline's length; None where that is
     another one.
     """
-    if first.shape != last.shape:
+    if first.shape != last.shape or len(first) > _MOST_CORNERS:
         return None
     starts, ends = _shares(first), _shares(last)
     nearest = np.abs(starts[:, None] - ends[None]).argmin(1)

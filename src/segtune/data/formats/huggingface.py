@@ -14,7 +14,7 @@ from PIL import Image
 from segtune.classes import ClassTable
 from segtune.config.dataset_schema import CLASSES_FILE, DatasetConfig
 from segtune.data.formats.areas import Annotations, LabelledImage, annotation_options
-from segtune.data.formats.arrow_tables import Cells, columns_of
+from segtune.data.formats.arrow_tables import Cells, columns_of, refuse_damaged
 from segtune.data.formats.faults import reading
 from segtune.data.formats.finding import annotation_split
 from segtune.data.reading.images import IMAGE_SUFFIXES
@@ -28,6 +28,7 @@ _MASKS = (
     "semantic_segmentation semantic_mask seg_mask gt"
 ).split()
 _NAMES = "id2label.json"
+_TABLES = (".parquet", ".arrow")
 _SUFFIXES = {
     "JPEG": ".jpg",
     "PNG": ".png",
@@ -40,7 +41,7 @@ _SUFFIXES = {
 
 def find_files(root: Path) -> list[Path]:
     """The Parquet and Arrow files below root with a column of images and another one of masks."""
-    paths = [root / file for file in walk(root, (".parquet", ".arrow"))]
+    paths = [root / file for file in walk(root, _TABLES)]
     tables = []
     for path in paths:
         columns = columns_of(path)
@@ -54,6 +55,8 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
 
     `annotations.label` names the column of masks, where there are several.
     """
+    for file in walk(root, _TABLES):
+        refuse_damaged(root / file)  # else a part of the set would be missing unsaid
     classes = _classes(root, config)
     reader = MaskReader(config, classes)
     images = []
