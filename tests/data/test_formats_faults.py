@@ -6,9 +6,12 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from segtune.api.importing import import_dataset
+from segtune.data.reading.images import read_mask
 from segtune.errors import ConfigError, DataError
 from tests.data.annotation_sets import (
     coco_content,
@@ -292,3 +295,41 @@ def test_a_group_never_leads_out_of_its_split(tmp_path, group):
     assert len(masks) == 4
     assert {p.relative_to(tmp_path / "out" / "masks").parts[0] for p in masks} == {"train", "val"}
     assert all(len(p.relative_to(tmp_path / "out" / "masks").parts) == 3 for p in masks)
+
+
+def write_flat(root: Path, images: range, masks: range, bright: int = 255) -> None:
+    """Photos and masks of one object in two folders, called after numbers."""
+    for kind, numbers in (("images", images), ("masks", masks)):
+        (root / kind).mkdir(parents=True)
+        for number in numbers:
+            pixels = np.random.default_rng(number).integers(0, 256, (48, 64, 3), np.uint8)
+            if kind == "masks":
+                pixels = np.zeros((48, 64), np.uint8)
+                pixels[5:20, 5 : 20 + number] = bright
+            Image.fromarray(pixels).save(root / kind / f"{number}.png")
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_images_and_masks_counted_from_other_numbers_are_refused(tmp_path, first):
+    write_flat(tmp_path / "set", range(1, 9), range(first, first + 8))
+    with pytest.raises(DataError, match=rf"numbered from 1 and the masks from {first}"):
+        import_dataset(tmp_path / "set", tmp_path / "out")
+    words = ["dataset.images=images", "dataset.masks=masks"]
+    import_dataset(tmp_path / "set", tmp_path / "out", *words)
+
+
+@pytest.mark.parametrize("as_table", [False, True])
+@pytest.mark.parametrize("classes", ["car", "road,car"])
+def test_masks_of_0_and_255_never_become_ignored_objects(tmp_path, as_table, classes):
+    write_flat(tmp_path / "set", range(8), range(8))
+    if as_table:
+        rows = [f"images/{n}.png,masks/{n}.png" for n in range(8)]
+        (tmp_path / "set" / "pairs.csv").write_text("\n".join(["image,mask", *rows]))
+    elif classes == "road,car":
+        import_dataset(tmp_path / "set", tmp_path / "out", f"dataset.classes=[{classes}]")
+        (mask,) = (tmp_path / "out" / "masks").rglob("0.png")
+        assert (read_mask(mask) == 1).sum() == 15 * 15
+        return
+    with pytest.raises(DataError, match=r"two values|0 and 255 alone"):
+        import_dataset(tmp_path / "set", tmp_path / "out", f"dataset.classes=[{classes}]")
+    assert not (tmp_path / "out").exists()

@@ -165,8 +165,10 @@ def _is_blended(pair: PairFacts) -> bool:
 
 def _is_one_object(source: Source, values: set[int], unknown: set[int], stored: _StoredIds) -> bool:
     """Whether a mask is 0 and one other value that stands for the object, not for an id."""
-    if len(source.classes) < 2 or 0 in unknown or len(values - {0}) != 1:
+    if 0 in unknown or len(values - {0}) != 1:
         return False
+    if len(source.classes) < 2:  # nothing is left to learn but what is ignored
+        return stored.values <= {0, 255}
     (value,) = values - {0}
     if value in source.config.label_map:
         return False

@@ -158,6 +158,7 @@ def _write_images(
     presence = np.zeros((len(images), len(writer.classes)), bool)
     hidden = no_pixels(len(writer.classes))
     bad_shapes, specks = list(annotations.bad_shapes), list[str]()
+    num_of_one_class = 0
     looked_at = set(range(0, len(images), 1 + len(images) // _OVERLAP_SAMPLE))
     jobs = [(image, index in looked_at) for index, image in enumerate(images)]
     with ProgressReporter(say) as progress, ThreadPoolExecutor(available_processors()) as pool:
@@ -166,9 +167,16 @@ def _write_images(
             hidden += image.hidden
             bad_shapes += image.bad_shapes
             specks += image.specks
+            num_of_one_class += image.is_one_class
             refuse_bad_shapes(bad_shapes, total, tolerance)
             if (index + 1) % _REPORT_EVERY == 0:
                 progress("images converted", index + 1, len(images))
+    if num_of_one_class and not presence[:, 1:].any():
+        raise DataError(
+            f"the masks hold 0 and 255 alone: all would be '{writer.classes[0]['name']}' or "
+            "ignored. If 255 is the object: dataset.mask_format=binary with two classes, "
+            "'dataset.classes=[background,NAME]'."
+        )
     order = annotation_options(writer.config).order
     notes = [*annotations.notes, *bad_shapes_note(bad_shapes, total, tolerance)]
     notes += specks_note(specks, total)

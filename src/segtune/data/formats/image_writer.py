@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from segtune.classes import IGNORE_INDEX
 from segtune.config.dataset_schema import DatasetConfig
 from segtune.data.formats.areas import (
     ClassRow,
@@ -37,12 +38,14 @@ class Written:
         hidden: how many pixels are hidden.
         bad_shapes: the message on each shape that was left out.
         specks: the place of each shape that covers one pixel or none.
+        is_one_class: whether a mask file holds the first class and ignored pixels alone.
     """
 
     shown: NDArray[np.bool_]
     hidden: Counts
     bad_shapes: Sequence[str]
     specks: Sequence[str]
+    is_one_class: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,11 @@ class ImageWriter:
         save_mask(self.folder / "masks" / split / f"{image.name}.png", mask)
         if finer is not None and self.has_finer:
             save_mask(self.folder / "finer" / split / f"{image.name}.png", finer)
-        shown = np.bincount(mask.ravel(), minlength=256)[: len(self.classes)] > 0
-        return Written(shown, hidden, left_out.bad_shapes, left_out.specks)
+        counts = np.bincount(mask.ravel(), minlength=256)
+        is_one_class = image.mask is not None and bool(counts[IGNORE_INDEX] and counts[0])
+        is_one_class &= not counts[1:IGNORE_INDEX].any()
+        shown = counts[: len(self.classes)] > 0
+        return Written(shown, hidden, left_out.bad_shapes, left_out.specks, is_one_class)
 
     def _masks(
         self, image: LabelledImage, data: bytes | None, with_overlaps: bool, left_out: LeftOut

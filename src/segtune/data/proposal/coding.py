@@ -66,7 +66,7 @@ def _of_two(form: str, meaning: str, table: Table | None, is_given: bool) -> Cod
     """Masks of one object and its background.
 
     Raises:
-        DataError: the table names more than two classes.
+        DataError: the table names more than two classes, or the user one.
     """
     names = table.names if table is not None else []
     if len(names) > 2:
@@ -84,7 +84,10 @@ def _of_two(form: str, meaning: str, table: Table | None, is_given: bool) -> Cod
     if not is_given:
         settings["classes"] = classes
     elif len(names) == 1 and form != "index":
-        return Coding({}, meaning)  # the reader refuses it, and names both classes
+        raise DataError(
+            f"the masks hold two values ({meaning}), but dataset.classes names one class. Name "
+            f"both: 'dataset.classes=[background,{names[0]}]'."
+        )
     return Coding(settings, f"{meaning}: class '{classes[-1]}'")
 
 

@@ -1,10 +1,11 @@
 """Find which files of a folder are images, and which one is the mask of each."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from segtune.data.proposal.looks import mask_likeness, sizes_agree
@@ -13,6 +14,7 @@ from segtune.data.proposal.stacks import File, Stack, stacks_of
 from segtune.data.proposal.words import IMAGE_WORDS, MASK_WORDS, SECOND_WORDS, says, words_in
 from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.source.patterns import NAME, SPLIT
+from segtune.errors import DataError
 
 _MOST_STACKS = 12  # the largest of each way to take the folders
 _FEWEST_PAIRED = 0.3  # share of the images, or of the masks, that must have a partner
@@ -191,3 +193,29 @@ def _word_score(images: str, masks: str) -> float:
     score = 1.0 * says(mask_text, MASK_WORDS) + 0.5 * says(image_text, IMAGE_WORDS)
     score -= 1.0 * says(image_text, MASK_WORDS) + 0.5 * says(mask_text, IMAGE_WORDS)
     return score - 1.0 * says(mask_text, SECOND_WORDS)
+
+
+def refuse_shifted(root: Path, pairing: Pairing) -> None:
+    """Refuse images and masks that one tool numbers from 0 and another one from 1.
+
+    Raises:
+        DataError: the numbers of all masks are those of all images, moved by one.
+    """
+    images = [image for image, _ in pairing.pairs] + list(pairing.lonely)
+    masks = [mask for _, mask in pairing.pairs] + list(pairing.lonely_masks)
+    image_numbers, mask_numbers = _numbers(images), _numbers(masks)
+    if not image_numbers or not mask_numbers or image_numbers == mask_numbers:
+        return
+    if any([n + step for n in image_numbers] == mask_numbers for step in (-1, 1)):
+        raise DataError(
+            f"'{root}': the images are numbered from {image_numbers[0]} and the masks from "
+            f"{mask_numbers[0]}, as '{images[0].path}' and '{masks[0].path}'. Equal numbers may "
+            "belong to different photos. Rename one side, or, if equal numbers do belong together, "
+            "state dataset.images and dataset.masks."
+        )
+
+
+def _numbers(files: Sequence[File]) -> list[int]:
+    """The last number in each file's name, sorted; empty if a name has none."""
+    numbers = [re.search(r"(\d+)\D*$", PurePosixPath(file.path).stem) for file in files]
+    return sorted(int(match[1]) for match in numbers if match) if all(numbers) else []

@@ -13,7 +13,7 @@ from segtune.config.dataset_schema import DatasetConfig
 from segtune.data.proposal.choice import Answer, Ask, choose
 from segtune.data.proposal.coding import Coding, codings
 from segtune.data.proposal.dividing import group_settings, split_settings
-from segtune.data.proposal.pairing import Pairing, pairings
+from segtune.data.proposal.pairing import Pairing, pairings, refuse_shifted
 from segtune.data.proposal.scan import MaskFacts, scan
 from segtune.data.proposal.stated import stated_pairing
 from segtune.data.proposal.tables import Entry, Table, tables_in
@@ -90,6 +90,8 @@ def propose(
     readings = _readings(root, likely, config, given, say)
     answers = [_answer(pairing, coding, given, readings) for pairing, coding in readings]
     pairing, coding = readings[choose(str(root), answers, ask)]
+    if not {"images", "masks"} & set(given):
+        refuse_shifted(root, pairing)
     split, split_notes = split_settings(root, pairing)
     group, group_notes = group_settings(pairing)
     settings = {**_layout(pairing), **coding.settings, **split, **group}
