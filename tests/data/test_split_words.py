@@ -114,7 +114,7 @@ def test_a_table_is_read_with_any_separator_header_and_encoding(
 
 def test_a_classifiers_table_is_no_table_of_pairs(tmp_path):
     (tmp_path / "labels.csv").write_text("filename,label\na.jpg,cat\n")
-    assert find_files(tmp_path) is None
+    assert find_files(tmp_path) == []
 
 
 LOOPS = {"up": "..", "self": ".", "beside": "../images", "far up": "../.."}
