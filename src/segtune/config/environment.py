@@ -1,6 +1,6 @@
 """Keep secrets of the environment out of configs: a conf folder may come with somebody's data.
 
-What a run records is fully resolved, and others may read it.
+A run records its config fully resolved, and other people may read that record.
 """
 
 import re

@@ -60,7 +60,8 @@ def _checked_section(name: str, section: Any, parts: list[Part]) -> Settings:
     part = find(name, section.name, f"{name}.name")
     parts.append(part)
     options = _options(part, section.options, f"{name}.options")
-    return section.model_copy(update={"options": options})  # type: ignore[no-any-return]
+    checked: Settings = section.model_copy(update={"options": options})
+    return checked
 
 
 def _checked_parts(key: str, group: str, given: PartOptions, parts: list[Part]) -> PartOptions:

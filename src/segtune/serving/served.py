@@ -79,7 +79,7 @@ class ModelSlot:
     def refresh(self) -> bool:
         """Take the version to which the name leads now; return whether it is another one.
 
-        A version that cannot be opened is told once, and the old one stays.
+        The server reports a version that cannot be opened once, and keeps the old one.
         """
         with self._lock:
             try:

@@ -27,7 +27,7 @@ def fetch(store: Store, uri: str, name: str = "") -> Path | None:
         repository = get_artifact_repository(uri, tracking_uri=store.uri)
         try:
             # MLflow declares no types here
-            path = repository.download_artifacts(name)  # type: ignore[no-untyped-call]
+            path = repository.download_artifacts(name)  # type: ignore[no-untyped-call]  # MLflow's
             return Path(path)
         except Exception:
             if _is_listed(repository, name):

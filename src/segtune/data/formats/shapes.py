@@ -64,9 +64,9 @@ def finite(values: Sequence[object]) -> list[float]:
     numbers = []
     for value in values:
         is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-        if not is_number or not abs(float(value)) <= _LARGEST:  # type: ignore[arg-type]
+        if not is_number or not abs(float(value)) <= _LARGEST:  # type: ignore[arg-type]  # a number
             raise ValueError(f"it holds {str(value)[:40]!r}; finite numbers are allowed")
-        numbers.append(float(value))  # type: ignore[arg-type]
+        numbers.append(float(value))  # type: ignore[arg-type]  # a number
     return numbers
 
 

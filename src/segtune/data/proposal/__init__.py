@@ -2,5 +2,5 @@
 
 `propose` looks at the names of all files (`stacks`, `relations`, `pairing`), at the pixels of all
 masks (`scan`, `coding`), at tables of classes (`tables`) and at lists and folders of splits
-(`dividing`). What it finds are keys of the dataset's config. They are always shown to the user.
+(`dividing`). It returns keys of the dataset's config, which the user always sees.
 """

@@ -25,7 +25,7 @@ _GROUPS = {
     ),
     "frames of one video": r"^.+?(?=[_-]?(?:frame|frm|f)[_-]?\d+$)",
 }
-"""What images of one group are -> expression of the group; it fits no other names."""
+"""Kind of group -> expression of the group's name; it matches no other names."""
 
 _PREFIX = r"^[^_]+"  # of a group that names only suggest
 

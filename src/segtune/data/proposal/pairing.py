@@ -186,7 +186,7 @@ def _score(root: Path, pairing: Pairing, likeness: dict[tuple[str, ...], float])
 
 
 def _word_score(images: str, masks: str) -> float:
-    """What the names say of which one is the mask, by the words that just one of them has."""
+    """Score how clearly words in the two names, such as `mask`, tell the mask from the image."""
     shared = set(words_in(images)) & set(words_in(masks))
     image_text = " ".join(word for word in words_in(images) if word not in shared)
     mask_text = " ".join(word for word in words_in(masks) if word not in shared)

@@ -230,7 +230,7 @@ def _pairs(pairing: Pairing) -> str:
 
 
 def _pair_notes(root: Path, pairing: Pairing) -> list[str]:
-    """What has a partner, and what is left over."""
+    """Notes on the pairs, and on the files that are in no pair."""
     notes = [_pairs(pairing)]
     labelled = {image.split for image, _ in pairing.pairs}
     lonely = [file.path for file in pairing.lonely if file.split in labelled]

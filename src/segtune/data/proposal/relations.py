@@ -102,7 +102,7 @@ def _says_more(relation: Relation, simple: Relation) -> bool:
 
 
 def _cores(name: str) -> Iterator[tuple[Affix, str]]:
-    """What is left of a name without affixes, each of which holds a letter or is empty."""
+    """Yield the affixes of a name, which are empty or hold a letter, and the rest of it."""
     tokens = _TOKENS.findall(name)
     has_folder = "/" in name
     for start in range(0, min(_MAX_START, len(tokens) - 1) + 1):
