@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from segtune.api.importing import import_dataset
 from segtune.config.compose import compose
 from segtune.data import formats
 from segtune.data.formats.finding import folder_split, split_called
@@ -41,6 +42,8 @@ def save(path: Path) -> str:
         ("trainImages/a.jpg", "train"),
         ("test-set/a.jpg", "test"),
         ("roads_testing\\a.jpg", "test"),
+        ("dev/a.jpg", "val"),
+        ("device_images/a.jpg", None),
         ("train_val/a.jpg", None),
         ("trainval/a.jpg", None),
     ],
@@ -73,7 +76,16 @@ def test_no_format_takes_a_split_from_an_images_own_name(word, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "split"),
-    [("Train", "train"), (" validation ", "val"), ("VALID", "val"), ("fold1", "fold1"), ("", None)],
+    [
+        ("Train", "train"),
+        (" validation ", "val"),
+        ("VALID", "val"),
+        ("dev", "val"),
+        ("Eval", "val"),
+        ("testing", "test"),
+        ("fold1", "fold1"),
+        ("", None),
+    ],
 )
 def test_a_table_states_splits_in_any_usual_word(text, split):
     assert split_called(text, "row 1") == split
@@ -110,6 +122,23 @@ def test_a_table_is_read_with_any_separator_header_and_encoding(
     expected = {"img/0": "train", "img/1": "train", "img/2": "val"}
     found = splits_of(tmp_path, "manifest")
     assert {f"img/{name.rpartition('/')[2]}": split for name, split in found.items()} == expected
+
+
+@pytest.mark.parametrize("splits", [("train", "fold1"), ("fold1", "fold2"), ("val", "test")])
+def test_an_import_without_train_or_val_says_so(splits, tmp_path):
+    rows = ["image,mask,split"]
+    for split in splits:
+        save(tmp_path / "set" / f"{split}.png")
+        save(tmp_path / "set" / f"{split}_m.png")
+        rows.append(f"{split}.png,{split}_m.png,{split}")
+    (tmp_path / "set" / "pairs.csv").write_text("\n".join(rows))
+    notes: list[str] = []
+    words = "dataset.classes=[road,car]"
+    import_dataset(tmp_path / "set", tmp_path / "out", words, say=notes.append)
+    (note,) = [note for note in notes if "which training needs" in note]
+    missing = [split for split in ("train", "val") if split not in splits]
+    assert f"no image is in {' or '.join(missing)}," in note
+    assert f"1 {splits[0]}" in note
 
 
 def test_a_classifiers_table_is_no_table_of_pairs(tmp_path):

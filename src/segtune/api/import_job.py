@@ -102,13 +102,14 @@ class ImportJob:
         from segtune.config.compose import compose
         from segtune.config.dataset_schema import FixesConfig
         from segtune.data.formats.contents import contents
+        from segtune.data.source.split_words import SPLITS
         from segtune.data.sources import open_source
 
         words = [f"dataset={self.format}", word("dataset.root", str(self.root)), *self.words]
         config = compose(words).config.dataset
         if self.proposal is not None and self.proposal.left_out and config.fixes is None:
             left_out = list(self.proposal.left_out)
-            fixes = FixesConfig(quarantine={s: left_out for s in ("train", "val", "test")})
+            fixes = FixesConfig(quarantine={s: left_out for s in SPLITS})
             config = config.model_copy(update={"fixes": fixes})
         source = open_source(config, say)
         if not source.splits():

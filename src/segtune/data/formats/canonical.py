@@ -139,6 +139,8 @@ def write_canonical(
         presence = presence[:, 1:]
         _lower_ids(folder / "masks")
     counts = _divide_into_splits(images, presence, folder, config, say)
+    for note in _missing_splits(counts):
+        say(note)
     facts: dict[str, Any] = {"classes": table.to_json()}
     if writer.has_finer:
         facts["finer"] = "finer/{split}"
@@ -271,6 +273,18 @@ def _divide_into_splits(
     for kind in _KINDS:
         shutil.rmtree(folder / kind / UNDIVIDED, ignore_errors=True)
     return counts
+
+
+def _missing_splits(counts: Mapping[str, int]) -> list[str]:
+    """The note that no image is in train or in val; empty where both have some."""
+    missing = [split for split in ("train", "val") if not counts.get(split)]
+    if not missing:
+        return []
+    there = ", ".join(f"{count} {split}" for split, count in sorted(counts.items()))
+    return [
+        f"no image is in {' or '.join(missing)}, which training needs; there are {there}. Name the "
+        "splits train, val and test, or divide all images anew: train with dataset.splits.val=0.2"
+    ]
 
 
 def _move_into_split(folder: Path, image: LabelledImage, split: str) -> None:

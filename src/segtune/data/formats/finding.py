@@ -13,21 +13,11 @@ from segtune.config.commands import word
 from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.source.files import json_sketch, read_json, walk
 from segtune.data.source.pairs import normal_name
+from segtune.data.source.split_words import SPLIT_OF_WORD
 from segtune.data.source.splits import is_absolute
 from segtune.errors import DataError
 
-_SPLIT_WORD = re.compile(
-    r"(?<![a-z])(train|training|val|valid|validation|test|testing)(?![a-z])", re.IGNORECASE
-)
-_SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
+_SPLIT_WORD = re.compile(rf"(?<![a-z])({'|'.join(SPLIT_OF_WORD)})(?![a-z])", re.IGNORECASE)
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")  # of a folder's name, as trainImages
 _WORDS_BESIDE_A_SPLIT = set(
     "a annotation annotations b c data dataset frames gt images image img imgs jpegimages jpg "
@@ -55,7 +45,7 @@ def split_in(path: str) -> str | None:
     ('train', 'val', None)
     """
     words = _SPLIT_WORD.findall(path)
-    return _SPLIT_NAMES.get(words[-1].lower(), words[-1].lower()) if words else None
+    return SPLIT_OF_WORD[words[-1].lower()] if words else None
 
 
 def folder_split(path: str) -> str | None:
@@ -69,9 +59,9 @@ def folder_split(path: str) -> str | None:
     """
     for folder in reversed(path.replace("\\", "/").split("/")[:-1]):
         words = [word.lower() for word in _WORDS.findall(folder)]
-        splits = {_SPLIT_NAMES[word] for word in words if word in _SPLIT_NAMES}
-        others = set(words) - set(_SPLIT_NAMES) - _WORDS_BESIDE_A_SPLIT
-        if len(splits) == 1 and (not others or words[-1] in _SPLIT_NAMES):
+        splits = {SPLIT_OF_WORD[word] for word in words if word in SPLIT_OF_WORD}
+        others = set(words) - set(SPLIT_OF_WORD) - _WORDS_BESIDE_A_SPLIT
+        if len(splits) == 1 and (not others or words[-1] in SPLIT_OF_WORD):
             return splits.pop()
     return None
 
@@ -97,7 +87,7 @@ def split_called(text: str, where: str) -> str | None:
         raise DataError(
             f"{where} is '{text}', which cannot be a folder's name; train, val and test are usual."
         )
-    return _SPLIT_NAMES.get(name.lower(), name) or None
+    return SPLIT_OF_WORD.get(name.lower(), name) or None
 
 
 class FileFinder:

@@ -15,6 +15,7 @@ from segtune.data.formats.finding import FileFinder, split_called
 from segtune.data.reading.images import MASK_SUFFIXES, read_colors, read_mask
 from segtune.data.source.files import walk
 from segtune.data.source.lists import divide_by_lists, read_list
+from segtune.data.source.split_words import SPLITS
 from segtune.errors import DataError
 
 _VOC_CLASSES = (
@@ -112,11 +113,11 @@ def _splits(top: Path, masks: dict[str, str]) -> tuple[dict[str, str], list[str]
         lists: dict[str | None, Path] = {}
         for path in files:
             split = split_called(path.stem.removesuffix("_list"), str(path))
-            if lists.setdefault(split, path) != path and split in ("train", "val", "test"):
+            if lists.setdefault(split, path) != path and split in SPLITS:
                 raise DataError(
                     f"'{lists[split]}' and '{path.name}' are both lists of {split}. Remove one."
                 )
-        names = {split: lists[split] for split in ("train", "val", "test") if split in lists}
+        names = {split: lists[split] for split in SPLITS if split in lists}
         if names:
             return divide_by_lists({s: (p, read_list(p)) for s, p in names.items()}, masks)
     return {}, []

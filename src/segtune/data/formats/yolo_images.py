@@ -10,11 +10,9 @@ from segtune.data.formats.finding import folder_split
 from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.source.files import walk
 from segtune.data.source.lists import divide_by_lists, read_list
+from segtune.data.source.split_words import SPLIT_OF_WORD
 from segtune.data.source.splits import is_absolute
 from segtune.errors import DataError
-
-_KEYS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""Key of the table -> split, the later of two splits last."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ def find_images(table: Path, content: Mapping[str, Any]) -> YoloImages:
     files = [file for file in walk(top, IMAGE_SUFFIXES) if "/labels/" not in f"/{file}"]
     lists: dict[str, tuple[Path, list[str]]] = {}
     missing = []
-    for key, split in _KEYS.items():
+    for key, split in SPLIT_OF_WORD.items():
         for entry in _entries(content.get(key)):
             place = _place(entry, table, content)
             if place is None:
@@ -111,7 +109,7 @@ def _label_places(file: str) -> list[str]:
 
 def _top(table: Path, content: Mapping[str, Any]) -> Path:
     """The table's folder; the one above where the table lies beside the images' folders."""
-    for key in _KEYS:
+    for key in SPLIT_OF_WORD:
         for entry in _entries(content.get(key)):
             place = _place(entry, table, content)
             if place is not None and not place.is_relative_to(table.parent):
@@ -123,7 +121,7 @@ def _top(table: Path, content: Mapping[str, Any]) -> Path:
 def _entries(value: object) -> list[str]:
     """The places that a key names: one or a list."""
     values = value if isinstance(value, list) else [value]
-    return [str(v) for v in values if v]
+    return [str(v) for v in values if v and not isinstance(v, bool)]
 
 
 def _place(entry: str, table: Path, content: Mapping[str, Any]) -> Path | None:

@@ -12,12 +12,12 @@ from segtune.data.proposal.words import split_of, words_in
 from segtune.data.source.files import walk
 from segtune.data.source.lists import NameFinder, read_list
 from segtune.data.source.patterns import NAME, SPLIT
+from segtune.data.source.split_words import SPLITS
 from segtune.errors import DataError
 
 _MOST_BYTES = 50_000_000
 _LISTED_SHARE = 0.8  # share of the lines of a list that must name an image
 _FEWEST_GROUPS = 5
-_USUAL = ("train", "val", "test")
 _GROUPS = {
     "copies of one photo": r"^.+?(?=(?:_(?:jpg|jpeg|png))?\.rf\.)",
     "parts of one photo": (
@@ -68,7 +68,7 @@ def _lists(root: Path, pairing: Pairing) -> tuple[dict[str, Any], list[str]] | N
     by_pattern: dict[str, dict[str, int]] = {}
     for file in walk(root, (".txt", ".lst", ".csv")):
         stem = PurePosixPath(file).stem
-        if split_of(stem) not in _USUAL and stem not in ("trainval", "train_val"):
+        if split_of(stem) not in SPLITS and stem not in ("trainval", "train_val"):
             continue
         count = _named_images(root / file, finder)
         if count:
@@ -100,10 +100,10 @@ def _named_images(path: Path, finder: NameFinder) -> int:
 
 def _chosen_lists(counts: Mapping[str, int]) -> dict[str, str] | None:
     """Split -> stem of its list; without a list of val, that of test is val."""
-    by_split = {split_of(stem): stem for stem in counts if split_of(stem) in _USUAL}
+    by_split = {split_of(stem): stem for stem in counts if split_of(stem) in SPLITS}
     whole = next((s for s in ("trainval", "train_val") if s in counts), None)
     if "train" in by_split and "val" in by_split:
-        return {split: by_split[split] for split in _USUAL if split in by_split}
+        return {split: by_split[split] for split in SPLITS if split in by_split}
     train = by_split.get("train") or whole
     held_out = by_split.get("val") or by_split.get("test")
     return {"train": train, "val": held_out} if train and held_out else None
@@ -124,7 +124,7 @@ def _list_settings(
 
 
 def _counted(counts: Mapping[str, int]) -> str:
-    order = [split for split in _USUAL if split in counts]
+    order = [split for split in SPLITS if split in counts]
     order += sorted(set(counts) - set(order))
     return ", ".join(f"{counts[split]} {split}" for split in order)
 

@@ -3,6 +3,8 @@
 import re
 from itertools import pairwise
 
+from segtune.data.source.split_words import SPLIT_OF_WORD
+
 IMAGE_WORDS = frozenset(
     "image images img imgs jpegimages jpg jpeg photo photos picture pictures pic pics rgb sat "
     "satellite input inputs frame frames ori orig original originals raw scan scans tile tiles "
@@ -22,16 +24,7 @@ SECOND_WORDS = frozenset(
 )
 """Of masks that are pictures of other masks, or say something else than the class."""
 
-_SPLITS = {
-    "training": "train",
-    "train": "train",
-    "trn": "train",
-    "validation": "val",
-    "valid": "val",
-    "val": "val",
-    "testing": "test",
-    "test": "test",
-}
+_LONGEST_FIRST = sorted(SPLIT_OF_WORD, key=len, reverse=True)
 _SHORT_SPLITS = {"Tr": "train", "Ts": "test"}  # of nnU-Net: imagesTr
 _BESIDE_A_SPLIT = IMAGE_WORDS | MASK_WORDS | set("a b c dataset part set split subset x y".split())
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
@@ -65,7 +58,7 @@ def with_split(folder: str) -> tuple[str, str] | None:
     >>> with_split("train_labels"), with_split("TrainAnnot"), with_split("test_drive")
     (('{split}_labels', 'train'), ('{split}Annot', 'Train'), None)
     """
-    for word in _SPLITS:
+    for word in _LONGEST_FIRST:
         for match in re.finditer(word, folder, re.IGNORECASE):
             before, after = folder[: match.start()], folder[match.end() :]
             if _stand_beside(before, after):
@@ -82,7 +75,7 @@ def split_of(text: str) -> str:
     >>> split_of("Training"), split_of("Ts")
     ('train', 'test')
     """
-    return _SHORT_SPLITS.get(text) or _SPLITS.get(text.lower(), text)
+    return _SHORT_SPLITS.get(text) or SPLIT_OF_WORD.get(text.lower(), text)
 
 
 def _stand_beside(before: str, after: str) -> bool:

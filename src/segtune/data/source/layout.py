@@ -20,10 +20,9 @@ from segtune.data.source.lists import read_list, resolve_names
 from segtune.data.source.names import NamedImage, is_preview, refuse_twins
 from segtune.data.source.pairs import Pair, class_presence
 from segtune.data.source.patterns import SPLIT, fitting_files, is_narrower
+from segtune.data.source.split_words import SPLITS
 from segtune.data.source.splits import divide
 from segtune.errors import DataError
-
-_USUAL_SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ class Source:
         splits = {split_of.get(name, name) for name in names}
         if not lists:
             splits -= {s for s in splits - {"train", "val"} if not self._is_labelled(s)}
-        usual = [split for split in _USUAL_SPLITS if split in splits]
+        usual = [split for split in SPLITS if split in splits]
         return usual + sorted(splits.difference(usual))
 
     def _is_labelled(self, split: str) -> bool:
