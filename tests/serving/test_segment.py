@@ -15,6 +15,7 @@ from PIL import Image
 
 from segtune.errors import ConfigError
 from segtune.inference.regions.regions import Region, find_regions
+from segtune.serving.access import is_loopback
 from segtune.serving.served import ModelSlot
 from segtune.serving.settings import ServerSettings
 from tests.serving.server import picture, png, running, served, slot
@@ -150,7 +151,7 @@ def test_an_address_beyond_loopback_needs_a_token():
     with pytest.raises(ConfigError, match="SEGTUNE_TOKEN"):
         ServerSettings(host="0.0.0.0")
     assert ServerSettings(host="0.0.0.0", token="s").host == "0.0.0.0"
-    assert ServerSettings(host="::1").is_loopback
+    assert is_loopback("::1") and ServerSettings(host="::1").token is None
 
 
 @pytest.mark.parametrize(

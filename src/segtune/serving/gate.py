@@ -1,7 +1,6 @@
 """What every request passes: who may ask, how many at a time, how long, and for how long."""
 
 import asyncio
-import secrets
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
@@ -10,6 +9,7 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from segtune.serving.access import is_from_elsewhere, is_token
 from segtune.serving.counters import Counters
 from segtune.serving.problems import Problem
 from segtune.serving.settings import ServerSettings
@@ -18,7 +18,6 @@ T = TypeVar("T")
 
 _OPEN_PATHS = ("/", "/healthz", "/readyz", "/page/page.js", "/page/page.css")
 _DECODED = 6  # images in memory at a time: one computes, others are decoded or encoded
-_LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]", "::1")
 
 
 class GateMiddleware:
@@ -78,15 +77,11 @@ class Gate:
         if settings.token:
             _, _, sent = headers.get("authorization", "").partition(" ")
             is_open = request.method == "GET" and request.url.path in _OPEN_PATHS
-            if not is_open and not secrets.compare_digest(sent.encode(), settings.token.encode()):
+            if not is_open and not is_token(sent, settings.token):
                 message = "send the server's token: Authorization: Bearer TOKEN."
                 return JSONResponse({"error": message}, 401, {"WWW-Authenticate": "Bearer"})
             return None
-        host = headers.get("host", "").lower()
-        name = host if host.endswith("]") else host.rpartition(":")[0] or host
-        origin = headers.get("origin", "")
-        if name not in _LOCAL_NAMES or (origin and origin.partition("://")[2].lower() != host):
-            # pages of other sites reach loopback through the browser of the person here
+        if is_from_elsewhere(headers):
             message = "requests of other hosts' pages are refused; open the server by its address."
             return JSONResponse({"error": message}, 403)
         return None

@@ -1,13 +1,11 @@
 """The limits of a server, and the place that it listens at."""
 
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 
 from segtune.config.defaults import MAX_PIXELS
 from segtune.errors import ConfigError
-
-TOKEN_VARIABLE = "SEGTUNE_TOKEN"
+from segtune.serving.access import check_place
 
 
 @dataclass(frozen=True)
@@ -46,25 +44,9 @@ class ServerSettings:
         for name in ("max_body_mb", "max_pixels", "queue", "deadline", "jobs_gb"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name}={getattr(self, name)}: more than 0 is expected.")
-        if not 0 <= self.port <= 65535:
-            raise ConfigError(f"port={self.port}: 0..65535 is allowed.")
         if self.poll < 0:
             raise ConfigError(f"poll={self.poll}: seconds, 0 or more, are expected.")
-        if not self.token and not self.is_loopback:
-            raise ConfigError(
-                f"host={self.host} is reached from other machines: set a token that clients must "
-                f"send, {TOKEN_VARIABLE}=…, or serve on host=127.0.0.1."
-            )
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine reaches the address."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        check_place(self.host, self.port, self.token)
 
     @property
     def max_body(self) -> int:

@@ -11,7 +11,8 @@ def _serve(call: Call) -> Outcome:
     if "model" not in call.options:
         raise ConfigError("serve needs model=URI, e.g. model=models:/street@champion.")
     from segtune.api.serving import serve
-    from segtune.serving.settings import TOKEN_VARIABLE, ServerSettings
+    from segtune.serving.access import TOKEN_VARIABLE
+    from segtune.serving.settings import ServerSettings
 
     values = call.given(*(option.name for option in _LIMITS))
     if "jobs" in values:
