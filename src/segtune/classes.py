@@ -19,6 +19,16 @@ CLASS_LIMIT = (
 )
 
 _KEYS = {"name", "color", "finer"}
+# chosen greedily: the largest smallest distance in OKLab, as seen with all kinds of colour vision
+_APART = (
+    *((34, 102, 204), (255, 238, 153), (102, 34, 0), (221, 102, 17), (34, 187, 255)),
+    *((0, 51, 119), (136, 85, 102), (238, 170, 136), (170, 238, 255), (153, 136, 170)),
+    *((85, 136, 255), (187, 51, 0), (0, 0, 221), (187, 221, 0), (153, 187, 0)),
+    *((102, 85, 153), (204, 136, 119), (102, 17, 170), (136, 34, 68), (204, 153, 204)),
+    *((187, 102, 102), (153, 0, 255), (255, 204, 170), (119, 119, 187), (170, 204, 255)),
+    *((204, 255, 68), (68, 34, 85), (153, 102, 136), (51, 153, 17), (68, 68, 102)),
+    *((221, 68, 238), (102, 238, 204)),
+)
 
 
 @dataclass(frozen=True)
@@ -110,10 +120,17 @@ def _parse_class(index: int, entry: str | Mapping[str, Any]) -> ClassInfo:
 
 
 def distinct_color(index: int) -> tuple[int, int, int]:
-    """A colour for class `index` that differs from its neighbours'.
+    """A colour for class `index` that differs from those of the classes before it.
 
-    The hue moves by the golden ratio, so that no two of the first colours are close.
+    The first 32 stay apart for readers with protanopia, deuteranopia or tritanopia too: each is
+    the colour farthest from black and from the ones before it. After those, the hue moves by the
+    golden ratio.
+
+    >>> distinct_color(0), distinct_color(32)
+    ((34, 102, 204), (36, 242, 90))
     """
+    if index < len(_APART):
+        return _APART[index]
     hue = (0.6 + index * 0.61803398875) % 1.0
     r, g, b = colorsys.hsv_to_rgb(hue, 0.65 if index % 2 else 0.85, 0.95 if index % 3 else 0.75)
     return int(r * 255), int(g * 255), int(b * 255)

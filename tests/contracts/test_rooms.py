@@ -13,7 +13,7 @@ ROOT = Path(segtune.__file__).parent
 # from top to bottom: a room imports only rooms further down
 ROOMS = (
     "__main__ cli api __init__ serving testing report sweeping training evaluation tracking tasks "
-    "inference data models measure config plugins runtime classes errors"
+    "inference data models measure config plugins pages runtime classes errors"
 ).split()
 HEAVY = {
     "mlflow": {"tracking"},
@@ -33,6 +33,7 @@ NO_TORCH = {
     "errors",
     "sweeping",
     "report",
+    "pages",
     "__init__",
 }
 

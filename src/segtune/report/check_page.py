@@ -19,9 +19,11 @@ from segtune.data.source.layout import Source
 from segtune.errors import DataError
 from segtune.evaluation.label_issues import LabelIssue
 from segtune.inference.regions.overlay import draw_overlay
-from segtune.report.figures import PALETTE, Figure, finished, plotly_script
+from segtune.pages.colors import SERIES
+from segtune.pages.rendering import write_files
+from segtune.report.figures import Figure, finished, plotly_script
 from segtune.report.pictures import as_jpeg
-from segtune.report.rendering import render, write_files
+from segtune.report.rendering import render
 
 _SAMPLES, _SUSPECTS = 12, 3  # pictures of a dataset, and of each finding
 _DISPUTED = 24
@@ -95,7 +97,7 @@ def _notes(audit: Audit) -> list[str]:
 def _class_shares(audit: Audit) -> Figure:
     names = audit.source.classes.names
     figure = go.Figure()
-    for split, color in zip(audit.splits, PALETTE, strict=False):
+    for split, color in zip(audit.splits, SERIES, strict=False):
         counts = audit.counts(split)
         shares = (100 * counts / max(1, counts.sum())).tolist()
         figure.add_bar(x=list(names), y=shares, name=split, marker_color=color)
@@ -125,7 +127,7 @@ def _image_sizes(audit: Audit) -> Figure:
         text=[f"{n} images" for _, _, n in rows],
         marker={
             "size": [6 + 5 * float(np.log10(n)) for _, _, n in rows],
-            "color": PALETTE[0],
+            "color": SERIES[0],
             "opacity": 0.7,
         },
     )

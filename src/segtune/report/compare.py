@@ -7,11 +7,11 @@ from typing import Any
 
 from segtune.config.commands import command
 from segtune.errors import ConfigError, nearest
+from segtune.pages.rendering import write_files
 from segtune.report.candidates import Candidate, Comparison, collect
 from segtune.report.card import card_text
 from segtune.report.comparison_page import comparison_page, sweep_history
 from segtune.report.facts import gather
-from segtune.report.rendering import write_files
 from segtune.report.tables import differing_settings, runs_csv
 from segtune.runtime.filenames import folder_name
 from segtune.runtime.strict_json import to_json

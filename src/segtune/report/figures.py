@@ -11,9 +11,9 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
+from segtune.pages.colors import SERIES
 from segtune.report.phrasing import points
 
-PALETTE = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1", "#b83280", "#718096", "#975a16", "#2c7a7b")
 _GREY = "#a0aec0"
 _MOST_ROWS = 24
 _MOST_NAMES = 8  # names in a caption
@@ -69,7 +69,7 @@ def miou_dots(facts: Facts) -> Figure:
             line = {"color": _GREY, "width": 7}
             figure.add_scatter(x=ends, y=[name] * 2, mode="lines", line=line)
         mious = [100 * r["miou"] for r in row["runs"]]
-        marker = {"size": 9, "color": PALETTE[0]}
+        marker = {"size": 9, "color": SERIES[0]}
         figure.add_scatter(x=mious, y=[name] * len(mious), mode="markers", marker=marker)
     figure.update_layout(height=130 + 26 * len(rows), showlegend=False)
     mious_by_name = [f"{r['name']} {points(r['miou'])}" for r in rows]
@@ -170,7 +170,7 @@ def reliability(curves: Mapping[str, Sequence[tuple[float, float, int]]]) -> Fig
             y=[100 * correct for _, correct, _ in bins],
             name=html.escape(name),
             mode="lines+markers",
-            line={"color": PALETTE[number % len(PALETTE)]},
+            line={"color": SERIES[number % len(SERIES)]},
         )
     figure.update_layout(height=420)
     caption = "Below the diagonal, a segmenter is overconfident; above it, underconfident."
@@ -194,7 +194,7 @@ def pareto(facts: Facts) -> Figure:
             y=[100 * r["miou"] for r in rows],
             text=[html.escape(r["name"]) for r in rows],
             mode="markers",
-            marker={"color": PALETTE[0], "size": 8},
+            marker={"color": SERIES[0], "size": 8},
             hovertemplate="%{text}: %{y:.1f} at %{x:.3g}<extra></extra>",
             row=1,
             col=column,
@@ -203,7 +203,7 @@ def pareto(facts: Facts) -> Figure:
             x=[cost for cost, _, _ in front],
             y=[miou for _, miou, _ in front],
             mode="lines",
-            line={"color": PALETTE[1], "shape": "hv"},
+            line={"color": SERIES[1], "shape": "hv"},
             hoverinfo="skip",
             row=1,
             col=column,
@@ -230,6 +230,8 @@ def finished(
         margin={"l": 60, "r": 20, "t": 34, "b": 50},
         font={"family": "system-ui, sans-serif", "size": 13},
         legend={"orientation": "h", "y": -0.2},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
     )
     if x:
         figure.update_xaxes(title_text=x)

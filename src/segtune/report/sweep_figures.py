@@ -9,8 +9,9 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
+from segtune.pages.colors import SERIES
 from segtune.report.axes import ABSENT, is_number, parallel_axis, spans_decades
-from segtune.report.figures import PALETTE, Figure, finished
+from segtune.report.figures import Figure, finished
 
 Trials = Sequence[Mapping[str, Any]]
 """Trials as `sweeping.records.trial_rows` returns them."""
@@ -56,7 +57,7 @@ def learning_curves(curves: Curves, pruned: Sequence[str]) -> Figure:
             name=html.escape(name) + (" (pruned)" if is_pruned else ""),
             mode="lines+markers",
             line={
-                "color": PALETTE[number % len(PALETTE)],
+                "color": SERIES[number % len(SERIES)],
                 "dash": "dot" if is_pruned else "solid",
                 "width": 2,
             },
@@ -86,9 +87,9 @@ def history(trials: Trials) -> Figure:
     best_so_far = list(accumulate(mious, max))
     numbers = [t["number"] for t in complete]
     figure = go.Figure()
-    marker = {"color": PALETTE[0], "size": 8}
+    marker = {"color": SERIES[0], "size": 8}
     figure.add_scatter(x=numbers, y=mious, mode="markers", name="trial", marker=marker)
-    line = {"color": PALETTE[1], "shape": "hv"}
+    line = {"color": SERIES[1], "shape": "hv"}
     figure.add_scatter(x=numbers, y=best_so_far, mode="lines", name="best so far", line=line)
     figure.update_layout(height=340)
     pruned = sum(t["state"] == "pruned" for t in trials)
@@ -105,7 +106,7 @@ def importance_bars(importance: Mapping[str, float]) -> Figure:
     rows = sorted(importance.items(), key=lambda row: row[1])
     names = [html.escape(name) for name, _ in rows]
     shares = [share for _, share in rows]
-    figure = go.Figure(go.Bar(x=shares, y=names, orientation="h", marker={"color": PALETTE[0]}))
+    figure = go.Figure(go.Bar(x=shares, y=names, orientation="h", marker={"color": SERIES[0]}))
     figure.update_layout(height=140 + 30 * len(rows))
     listed = ", ".join(f"{name} {share:.2f}" for name, share in reversed(rows))
     caption = f"Share of the variance of mIoU that each hyperparameter explains: {listed}."
@@ -184,7 +185,7 @@ def slices(trials: Trials, varied: Sequence[str]) -> Figure:
         elif spans_decades(values):
             axis = {"type": "log"}
         mious = [100 * t["miou"] for t in with_key]
-        marker = {"color": PALETTE[0], "size": 7}
+        marker = {"color": SERIES[0], "size": 7}
         figure.add_scatter(x=values, y=mious, mode="markers", marker=marker, **panel)
         figure.update_xaxes(title_text=html.escape(key), **axis, **panel)
     figure.update_yaxes(title_text="val mIoU (points)", col=1)

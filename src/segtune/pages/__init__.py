@@ -1,0 +1,1 @@
+"""What all HTML pages of segtune share: style, colours, templates and small scripts."""
