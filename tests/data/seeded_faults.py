@@ -261,7 +261,9 @@ def case(root: Path, number: int = 5) -> str:
 def unicode(root: Path, number: int = 5) -> str:
     name = "Straße_é.png"
     composed, decomposed = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
-    return rename_pair(root, number, composed, decomposed)
+    for path in (image_path(root, number), mask_path(root, number)):
+        shutil.copy(path, path.with_name(decomposed))
+    return rename_pair(root, number, composed, composed)
 
 
 def same(root: Path, number: int = 5) -> str:

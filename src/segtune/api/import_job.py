@@ -54,6 +54,11 @@ class ImportJob:
         """The words of the finder; empty where nothing had to be found."""
         return tuple(self.proposal.words()) if self.proposal is not None else ()
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Images without a mask, of folders of images and masks."""
+        return self.proposal.left_out if self.proposal is not None else ()
+
     def plan(self) -> tuple[dict[str, int], tuple[str, ...]]:
         """The number of images by split, and the classes; no mask is read.
 

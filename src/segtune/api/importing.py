@@ -4,7 +4,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ class Imported:
             empty for a known format.
         picture: three samples as they were read, beside the output; None for a known format.
         is_dry: nothing was written but the picture.
+        left_out: images of the source that have no mask.
     """
 
     format: str
@@ -53,6 +54,7 @@ class Imported:
     proposal: tuple[str, ...] = ()
     picture: Path | None = None
     is_dry: bool = False
+    left_out: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -65,6 +67,7 @@ class Imported:
             "proposal": list(self.proposal),
             "picture": str(self.picture) if self.picture else None,
             "dry_run": self.is_dry,
+            "left_out": list(self.left_out),
         }
 
     def lines(self) -> list[str]:
@@ -74,6 +77,12 @@ class Imported:
         counts = ", ".join(f"{n} {split}" for split, n in sorted(self.counts.items()))
         images = f"{self.format}: {counts} images, classes {', '.join(self.classes)}"
         shown = [f"samples: {self.picture}"] if self.picture else []
+        if self.left_out:
+            total = sum(self.counts.values()) + len(self.left_out)
+            shown.append(
+                f"! {len(self.left_out)} of {total} images have no mask and are left out, as "
+                f"'{self.left_out[0]}'"
+            )
         if self.is_dry:
             return [images, *shown, f"nothing was written to {self.output} (dry_run)"]
         dataset = DatasetConfig(name="folder", source="folder", root=str(self.output))
@@ -134,8 +143,9 @@ def import_dataset(
         picture = job.write_picture(target)
         if dry_run:
             counts, names = job.plan()
-            return Imported(job.format, target, counts, names, "", job.proposed, picture, True)
-        return _imported(job, target, picture, say)
+            planned = Imported(job.format, target, counts, names, "", job.proposed, picture, True)
+            return replace(planned, left_out=job.left_out)
+        return replace(_imported(job, target, picture, say), left_out=job.left_out)
 
 
 def _imported(job: ImportJob, target: Path, picture: Path | None, say: Log) -> Imported:

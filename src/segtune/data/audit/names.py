@@ -1,7 +1,6 @@
 """Faults in file names and split lists, found before any file is read."""
 
 import os
-import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,8 +9,7 @@ from segtune.data.audit.findings import Finding, merge
 from segtune.data.audit.suffixes import suffix_hint
 from segtune.data.source.layout import Source
 from segtune.data.source.lists import NameFinder, read_list
-from segtune.data.source.names import NamedImage, is_preview
-from segtune.data.source.pairs import normal_name
+from segtune.data.source.names import NamedImage, composed, is_preview, normal_name
 from segtune.data.source.splits import is_absolute
 
 
@@ -137,8 +135,7 @@ def _clashes(source: Source, split: str, images: Sequence[NamedImage]) -> list[F
 
 
 def _clash_kind(name: str, other: str) -> str:
-    same = unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", other)
-    return "unicode_clash" if same else "case_clash"
+    return "unicode_clash" if composed(name) == composed(other) else "case_clash"
 
 
 def _read_lists(

@@ -36,7 +36,7 @@ from segtune.data.reading.images import read_mask
 from segtune.data.source.archives import is_archive, unpack
 from segtune.data.source.download import build_folder
 from segtune.data.source.files import cache_dir, walk
-from segtune.data.source.pairs import normal_name
+from segtune.data.source.names import normal_name
 from segtune.data.source.splits import divide
 from segtune.errors import DataError
 from segtune.runtime.cache_store import CacheStore

@@ -23,6 +23,7 @@ from segtune.data.formats.finding import FileFinder, folder_split, image_name
 from segtune.data.formats.shapes import PolygonRule
 from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.source.files import read_json, walk
+from segtune.data.source.names import in_any_form
 
 _ENDS = ("_gtFine_polygons.json", "_gtCoarse_polygons.json", "_polygons.json")
 _DELETED = "deleted objects were left out"
@@ -116,8 +117,9 @@ def _image_of(path: Path, finder: FileFinder, split: str | None) -> Path:
     end = next(end for end in _ENDS if path.name.endswith(end))
     stem = path.name.removesuffix(end)
     for suffix in IMAGE_SUFFIXES:
-        if (path.parent / f"{stem}{suffix}").is_file():
-            return path.parent / f"{stem}{suffix}"
+        image = in_any_form(path.parent, f"{stem}{suffix}")
+        if image is not None:
+            return image
     name = f"{path.parent.name}/{stem}_leftImg8bit.png"
     return finder.find(name, f"the image of '{path}'", split=split)
 

@@ -26,7 +26,7 @@ from segtune.data.formats.shapes import object_mask
 from segtune.data.reading.images import IMAGE_SUFFIXES, MASK_SUFFIXES, stored_size
 from segtune.data.reading.mask_values import mask_values
 from segtune.data.source.files import walk
-from segtune.data.source.pairs import normal_name
+from segtune.data.source.names import composed, normal_name
 from segtune.errors import DataError
 
 _CELEBA = (
@@ -158,7 +158,7 @@ def _by_folder(files: Sequence[str]) -> list[ClassMask]:
     """Files in folders of classes, which lie side by side and hold no image."""
     by_stem: dict[str, list[str]] = defaultdict(list)
     for file in files:
-        by_stem[PurePosixPath(file).stem].append(file)
+        by_stem[composed(PurePosixPath(file).stem)].append(file)
     masks = []
     for same in by_stem.values():
         parents: dict[PurePosixPath, list[str]] = defaultdict(list)

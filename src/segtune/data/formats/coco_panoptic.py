@@ -1,6 +1,5 @@
 """COCO's panoptic form: JSON beside PNGs whose colours are the ids of segments."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from segtune.data.formats.finding import FileFinder, annotation_split, image_nam
 from segtune.data.formats.ids import id_key, id_order, rows_by_id
 from segtune.data.reading.images import read_colors
 from segtune.data.source.files import read_json
+from segtune.data.source.names import in_any_form
 from segtune.errors import DataError
 
 
@@ -77,8 +77,9 @@ def _find_png(path: Path, root: Path, name: str, where: str) -> Path:
     """The PNG of an annotation, in one of the folders in use."""
     folders = (path.with_suffix(""), root / path.stem, path.parent, root / "panoptic")
     for folder in folders:
-        if os.path.isfile(folder / name):
-            return folder / name
+        png = in_any_form(folder, name)
+        if png is not None:
+            return png
     raise DataError(f"{where}.file_name is '{name}', which is not in '{path.with_suffix('')}'.")
 
 

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from segtune.config.commands import word
 from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.source.files import json_sketch, read_json, walk
-from segtune.data.source.pairs import normal_name
+from segtune.data.source.names import normal_name
 from segtune.data.source.split_words import SPLIT_OF_WORD
 from segtune.data.source.splits import is_absolute
 from segtune.errors import DataError

@@ -21,6 +21,7 @@ from segtune.data.formats.finding import folder_split
 from segtune.data.formats.shapes import object_mask
 from segtune.data.reading.images import IMAGE_SUFFIXES, MASK_SUFFIXES
 from segtune.data.source.files import walk
+from segtune.data.source.names import in_any_form
 
 _WORDS = re.compile(r"[^\W\d_]+([ _-][^\W\d_]+)*")
 
@@ -43,8 +44,8 @@ def _folder_per_image(root: Path) -> list[tuple[Path, Path]]:
 def _shared_folders(root: Path) -> list[tuple[Path, Path]]:
     pairs = []
     for file in walk(root / "images", IMAGE_SUFFIXES):
-        masks = root / "masks" / file.rpartition(".")[0]
-        if masks.is_dir():
+        masks = in_any_form(root / "masks", file.rpartition(".")[0])
+        if masks is not None and masks.is_dir():
             pairs.append((root / "images" / file, masks))
     return pairs
 

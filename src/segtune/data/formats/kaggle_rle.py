@@ -27,6 +27,7 @@ from segtune.data.formats.run_lengths import Bits
 from segtune.data.formats.shapes import Draw
 from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.source.files import walk
+from segtune.data.source.names import composed
 from segtune.data.source.text import read_text
 from segtune.errors import DataError
 
@@ -142,11 +143,11 @@ class _ImagesByStem:
         self._files: dict[str, list[Path]] = {}
         for file in walk(root, IMAGE_SUFFIXES):
             path = root / file
-            self._files.setdefault(path.stem, []).append(path)
+            self._files.setdefault(composed(path.stem), []).append(path)
 
     def find(self, file_name: str) -> Path | None:
         """The only image of a name without suffix; a folder `masks` does not count."""
-        same_stem = self._files.get(file_name, [])
+        same_stem = self._files.get(composed(file_name), [])
         if len(same_stem) > 1:
             same_stem = [path for path in same_stem if "mask" not in path.parent.name.lower()]
         return same_stem[0] if len(same_stem) == 1 else None

@@ -13,6 +13,7 @@ from segtune.data.formats.faults import LeftOut
 from segtune.data.formats.finding import FileFinder
 from segtune.data.formats.value_masks import ValueMask
 from segtune.data.source.files import walk
+from segtune.data.source.names import composed, in_any_form
 from segtune.data.source.text import read_lines
 from segtune.errors import DataError
 
@@ -50,16 +51,18 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     for path in find_files(root):
         for name in _names(path):
             where = f"'{path}', '{name}',"
-            trimap = folder / f"{name}.png"
-            if not trimap.is_file():
-                raise DataError(f"{where} has no trimap '{trimap}'. Unpack the annotations again.")
+            trimap = in_any_form(folder, f"{name}.png")
+            if trimap is None:
+                raise DataError(
+                    f"{where} has no trimap '{folder / name}.png'. Unpack the annotations again."
+                )
             image = finder.find_stem(f"images/{name}", where)
             split = _SPLITS[path.stem]
             images.append(LabelledImage(name, image, split, mask=ValueMask(trimap, ids, _ALLOWED)))
     left_out = LeftOut()
-    listed = {image.name for image in images}
+    listed = {composed(image.name) for image in images}
     for file in walk(folder, (".png",)):
-        if file.removesuffix(".png") not in listed:
+        if composed(file.removesuffix(".png")) not in listed:
             left_out.add("trimaps are in no list and were left out", f"'{file}'")
     return Annotations([{"name": name} for name in names], images, notes + left_out.notes())
 

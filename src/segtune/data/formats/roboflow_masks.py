@@ -15,6 +15,7 @@ from segtune.data.formats.finding import FileFinder, folder_split, image_name
 from segtune.data.formats.value_masks import ValueMask
 from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.source.files import walk
+from segtune.data.source.names import composed
 from segtune.data.source.text import read_text
 from segtune.errors import DataError
 
@@ -63,8 +64,9 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
             reader = ValueMask(mask, ids, allowed)
             name = image_name(image, root)
             images.append(LabelledImage(name, image, split, mask=reader, group=group))
+        masked = {composed(stem) for stem in masks}
         for file in files:
-            if not file.endswith(_END) and file.rpartition(".")[0] not in masks:
+            if not file.endswith(_END) and composed(file.rpartition(".")[0]) not in masked:
                 place = (folder / file).relative_to(root).as_posix()
                 left_out.add("images have no mask and were left out", f"'{place}'")
     return Annotations(classes, images, left_out.notes())

@@ -29,6 +29,7 @@ from segtune.data.formats.shapes import Draw, PolygonRule
 from segtune.data.reading.decoding import decode_file
 from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.source.files import read_json
+from segtune.data.source.names import in_any_form
 
 _MOST_BYTES = 1 << 28  # of one unpacked bitmap
 _WITHOUT_AREA = ("graph", "cuboid_2d", "any")
@@ -75,8 +76,9 @@ def _image_of(path: Path, finder: FileFinder, split: str | None) -> Path:
     """The image of a file: in the folder `img` beside `ann`, else of that name elsewhere."""
     folder = path.parent.parent / "img"
     for name in (path.stem, *(f"{path.stem}{suffix}" for suffix in IMAGE_SUFFIXES)):
-        if (folder / name).is_file():
-            return folder / name
+        image = in_any_form(folder, name)
+        if image is not None:
+            return image
     return finder.find(path.stem, f"the image of '{path}'", folder, split)
 
 

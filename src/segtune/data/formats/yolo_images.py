@@ -10,6 +10,7 @@ from segtune.data.formats.finding import folder_split
 from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.source.files import walk
 from segtune.data.source.lists import divide_by_lists, read_list
+from segtune.data.source.names import in_any_form
 from segtune.data.source.split_words import SPLIT_OF_WORD
 from segtune.data.source.splits import is_absolute
 from segtune.errors import DataError
@@ -80,7 +81,8 @@ def _unnamed_split(file: str, lists: Mapping[str, object]) -> str | None:
 
 def label_file(top: Path, file: str) -> Path | None:
     """The labels of an image: mirrored in `labels`, flat in it, or beside the image."""
-    return next((top / place for place in _label_places(file) if (top / place).is_file()), None)
+    places = (in_any_form(top, place) for place in _label_places(file))
+    return next((place for place in places if place is not None), None)
 
 
 def refuse_unlabelled(top: Path, unlabelled: Sequence[str], num_images: int) -> None:

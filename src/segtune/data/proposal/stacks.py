@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from segtune.data.proposal.words import IMAGE_WORDS, MASK_WORDS, says, with_split
 from segtune.data.reading.images import MASK_SUFFIXES
 from segtune.data.source.files import walk
+from segtune.data.source.names import composed
 from segtune.data.source.patterns import FOLDER
 
 _TWIN_SHARE = 0.3  # share of the names of a suffix that another has too
@@ -29,6 +30,11 @@ class File:
     split: str
     folders: tuple[str, ...]
     name: str
+
+    @classmethod
+    def of(cls, path: str, split: str, folders: Sequence[str], name: str) -> "File":
+        """A file whose name and folders have composed characters, as its partner's may."""
+        return cls(path, split, tuple(composed(folder) for folder in folders), composed(name))
 
     @property
     def suffix(self) -> str:
@@ -115,7 +121,7 @@ def _by_role(files: Sequence[str], merges_folders: bool) -> list[tuple[str, File
             is_free = (index, _others(parts, index)) in varied and not _is_fixed(part)
             pattern.append(FOLDER if is_free else part)
             free += [part] if is_free else []
-        result.append(("/".join(pattern), File(path, split, tuple(free), below)))
+        result.append(("/".join(pattern), File.of(path, split, free, below)))
     return result
 
 
@@ -149,5 +155,5 @@ def _by_folder(files: Sequence[str]) -> list[tuple[str, File]]:
             if stated is not None and split in ("", stated[1]):
                 folder, split = stated
             parts.append(folder)
-        rows.append(("/".join(parts), File(path, split, (), name.rpartition(".")[0])))
+        rows.append(("/".join(parts), File.of(path, split, (), name.rpartition(".")[0])))
     return rows

@@ -44,5 +44,6 @@ def _files(root: Path, config: DatasetConfig, text: str, of_masks: bool) -> dict
     end = config.mask_suffix if of_masks else config.image_suffix
     files = {}
     for name, path in fitting_files(root, of_split(pattern, text), suffixes, end):
-        files[name] = File(path.relative_to(root).as_posix(), text, (), name)
+        file = File.of(path.relative_to(root).as_posix(), text, (), name)
+        files[file.name] = file
     return files

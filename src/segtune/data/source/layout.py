@@ -17,7 +17,13 @@ from segtune.data.source import patterns
 from segtune.data.source.files import digests
 from segtune.data.source.groups import group_of, groups_of_images, joined
 from segtune.data.source.lists import read_list, resolve_names
-from segtune.data.source.names import NamedImage, is_preview, refuse_twins
+from segtune.data.source.names import (
+    NamedImage,
+    in_any_form,
+    is_preview,
+    refuse_twins,
+    spelled_as,
+)
 from segtune.data.source.pairs import Pair, class_presence
 from segtune.data.source.patterns import SPLIT, fitting_files, is_narrower
 from segtune.data.source.split_words import SPLITS
@@ -165,7 +171,16 @@ class Source:
                     masks.setdefault(key, []).append(file)
         for files in masks.values():
             files.sort(key=is_preview)
-        return masks
+        return self._named_as_images(masks, split)
+
+    def _named_as_images(self, masks: dict[str, list[Path]], split: str) -> dict[str, list[Path]]:
+        """Masks by the names of their images, which may have another Unicode form."""
+        if all(map(str.isascii, masks)):
+            return masks
+        is_pooled = self._pools_folders and split not in self._kept_splits
+        images = self.images_by_name if is_pooled else dict(self._listing(split))
+        names = spelled_as(masks, images)
+        return {names[name]: files for name, files in masks.items()}
 
     def _refuse_twin_masks(self, names: Sequence[str], split: str) -> None:
         masks = self.all_masks(split)
@@ -192,7 +207,8 @@ class Source:
             )
         if self._pools_folders and split not in self._kept_splits:
             split, _, name = name.partition("/")
-        return self.folder(self.config.finer, split) / f"{name}{self.config.mask_suffix}.png"
+        folder, file = self.folder(self.config.finer, split), f"{name}{self.config.mask_suffix}.png"
+        return in_any_form(folder, file) or folder / file
 
     def fingerprint(self, splits: Sequence[str] = ("train", "val")) -> str:
         """sha256 over the splits' names and bytes and the class table; no file is decoded."""

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NoReturn
 
+from segtune.data.source.names import normal_name
 from segtune.data.source.splits import is_absolute
 from segtune.data.source.text import read_lines
 from segtune.errors import DataError
@@ -101,18 +102,18 @@ class NameFinder:
             self._by_end[name] = self._by_end[file] = [name]
 
     @cached_property
-    def _by_lower_end(self) -> dict[str, list[str]]:
-        """The same in lower case; made for the first line that needs it, since it takes time."""
+    def _by_normal_end(self) -> dict[str, list[str]]:
+        """The same by normal names; made for the first line that needs it, since it takes time."""
         ends: dict[str, dict[str, None]] = {}
         for end, names in self._by_end.items():
-            ends.setdefault(end.casefold(), {}).update(dict.fromkeys(names))
+            ends.setdefault(normal_name(end), {}).update(dict.fromkeys(names))
         return {end: list(names) for end, names in ends.items()}
 
     def find(self, line: str) -> list[str]:
         """The images that a line means: one, none or several.
 
         A line is a name, a file name, or a path that ends in one. More columns may follow it, as
-        the mask's path. Upper and lower case, and the suffix, may differ from the file's.
+        the mask's path. Upper and lower case, Unicode form and suffix may differ from the file's.
 
         >>> finder = NameFinder({"a": "a.jpg", "b c": "b c.jpg"})
         >>> finder.find("images/a.JPG masks/a.png"), finder.find("b c.jpg"), finder.find("d")
@@ -139,9 +140,9 @@ class NameFinder:
             if end in self._by_end:
                 return self._by_end[end]
         for end in ends:
-            for key in (end.casefold(), end.casefold().rpartition(".")[0]):
-                if key in self._by_lower_end:
-                    return self._by_lower_end[key]
+            for key in (normal_name(end), normal_name(end).rpartition(".")[0]):
+                if key in self._by_normal_end:
+                    return self._by_normal_end[key]
         return []
 
 

@@ -1,12 +1,54 @@
-"""The names of images and masks, as their files give them."""
+"""The names of images and masks, as their files give them; and when two names are one."""
 
-from collections.abc import Sequence
+import os
+import unicodedata
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from segtune.errors import DataError
 
 NamedImage = tuple[str, Path]
 """An image's name (its path below the folder of images, without suffix) and its file."""
+
+
+_FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
+
+
+def composed(name: str) -> str:
+    """A name with composed characters (NFC); macOS and some archives split é into two."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def normal_name(name: str) -> str:
+    """A name in NFC and case folded: equal names clash on some file systems."""
+    return name.lower() if name.isascii() else composed(composed(name).casefold())
+
+
+def in_any_form(folder: Path, name: str) -> Path | None:
+    """A file or folder below a folder by its name in any Unicode form; None if there is none."""
+    names = [name] if name.isascii() else [name, *(unicodedata.normalize(f, name) for f in _FORMS)]
+    return next((folder / n for n in names if os.path.exists(folder / n)), None)
+
+
+def spelled_as(names: Iterable[str], others: Iterable[str]) -> dict[str, str]:
+    """Name -> the one of other names that it is in another Unicode form, else itself.
+
+    No two names become one: a name that others has as it is stays.
+
+    >>> spelled_as(["e\u0301", "a"], ["\u00e9"]) == {"e\u0301": "\u00e9", "a": "a"}
+    True
+    """
+    names = list(names)
+    spelled = {name: name for name in names}
+    if all(map(str.isascii, names)):
+        return spelled
+    known = set(others)
+    by_form = {composed(other): other for other in known if other not in spelled}
+    for name in names:
+        if name not in known:
+            spelled[name] = by_form.pop(composed(name), name)
+    return spelled
 
 
 def is_preview(file: Path) -> bool:

@@ -1,7 +1,6 @@
 """Image/mask pairs, and which classes their masks show."""
 
 import hashlib
-import unicodedata
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -59,8 +58,3 @@ def class_presence(
         build,
         read=lambda folder: np.asarray(np.load(folder / "presence.npy"), bool),
     )
-
-
-def normal_name(name: str) -> str:
-    """A name in NFC and case folded: equal names clash on some file systems."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from segtune.data.source.files import walk
+from segtune.data.source.names import composed
 
 SPLIT, FOLDER, NAME = "{split}", "{folder}", "{name}"
 _HOLES = re.compile(r"\{(?:folder|name)\}")
@@ -42,17 +43,19 @@ def fitting_files(
 ) -> list[tuple[str, Path]]:
     """Name and path of the files that fit a pattern without `{split}`, sorted by path.
 
-    The name is what stands for each `{folder}` and for `{name}`, joined with `/`.
+    The name is what stands for each `{folder}` and for `{name}`, joined with `/`. Pattern and file
+    may differ in their Unicode form.
 
     Args:
         suffixes: of the files; a pattern that ends in a suffix fits only files with it.
         end: of every file's stem, which is no part of the name.
     """
     top = top_folder(pattern)
-    fits = _expression(pattern[len(top) :].lstrip("/"), end)
+    below = pattern[len(top) :].lstrip("/")
+    fits, fits_composed = _expression(below, end), _expression(composed(below), composed(end))
     files = []
     for file in walk(root / top, suffixes):
-        match = fits.fullmatch(file)
+        match = fits.fullmatch(file) or fits_composed.fullmatch(composed(file))
         if match:
             files.append(("/".join(match.groups()), root / top / file))
     return files
