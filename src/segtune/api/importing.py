@@ -254,7 +254,7 @@ def _proposal(
 
 def _unknown(root: Path, layouts: Sequence[str]) -> DataError:
     """The error for a source that nothing reads: what it holds, and why each reader said no."""
-    from segtune.data.formats import SOUGHT, formats
+    from segtune.data.formats import formats
     from segtune.data.formats.contents import contents
     from segtune.data.source.archives import archives_in
 
@@ -264,7 +264,7 @@ def _unknown(root: Path, layouts: Sequence[str]) -> DataError:
             f"'{root}' holds no annotations of its own, but the archives {', '.join(inner[:5])}. "
             "Unpack them, and give the folder of all."
         )
-    reasons = [f"  {name}: no {SOUGHT.get(name, 'file of this format')}" for name in formats()]
+    reasons = [f"  {name}: no {fmt.declared.sought}" for name, fmt in formats().items()]
     reasons.append(
         "  folder: no two groups of files of the same names, one of which looks like masks"
     )

@@ -24,6 +24,7 @@ from segtune.data.formats.areas import (
     areas_of,
 )
 from segtune.data.formats.configured import configured_classes, reordered
+from segtune.data.formats.declaration import Declaration, declared
 from segtune.data.formats.faults import LeftOut, refuse_bad_shapes
 from segtune.data.formats.merging import merged
 from segtune.data.reading.images import IMAGE_SUFFIXES
@@ -39,48 +40,21 @@ class AnnotationFormat:
     Attributes:
         find_files: folder -> its annotation files; empty or None if there are none.
         read: (folder, config) -> images and labels; called where `find_files` found some.
+        declared: what the reader looks for, and which keys it uses.
     """
 
     find_files: Callable[[Path], object]
     read: Callable[[Path, DatasetConfig], Annotations]
+    declared: Declaration
 
 
 def formats() -> dict[str, AnnotationFormat]:
     """Return name -> format, in the order of detection; those of plugins come last."""
     readers = {name: part.load() for name, part in parts("reader").items()}
-    return {name: AnnotationFormat(r.find_files, r.read) for name, r in readers.items()}
-
-
-SOUGHT = {
-    "coco_panoptic": "JSON file with segments_info and the PNG files that it names",
-    "coco": "JSON file with images, annotations and categories",
-    "label_studio": "JSON export of tasks",
-    "labelme": "JSON file with shapes and imagePath",
-    "cvat": "XML file with annotations",
-    "voc": "folder SegmentationClass with JPEGImages beside it",
-    "yolo": "data.yaml with names, beside labels of polygons",
-    "roboflow_masks": "_classes.csv beside NAME_mask.png",
-    "via": "project or export in JSON or CSV with regions",
-    "supervisely": "meta.json with folders ann and img",
-    "cityscapes_polygons": "file that ends in _polygons.json",
-    "sa1b": "JSON file with image and annotations of one photo",
-    "kaggle_rle": "CSV table with a column EncodedPixels, rle_mask or rle",
-    "instances": "folder of masks for each image",
-    "manifest": "table with columns of images and masks",
-    "oxford_pets": "folder annotations/trimaps with images beside annotations",
-    "huggingface": "Parquet or Arrow table with columns of images and masks",
-    "class_masks": "masks called after images and classes, as 0_hair.png and 0_skin.png",
-}
-"""Name of a format -> what its reader looks for."""
-
-_TOOLS = ("coco", "label_studio", "labelme", "cvat", "voc", "yolo", "via", "supervisely")
-"""Formats of which a folder may hold several, as exports of one tool after another."""
-
-# whose masks are files too
-_FORMATS_OF_MASKS = (
-    *("coco_panoptic", "voc", "instances", "manifest", "roboflow_masks", "oxford_pets"),
-    *("huggingface", "class_masks"),
-)
+    return {
+        name: AnnotationFormat(reader.find_files, reader.read, declared(reader))
+        for name, reader in readers.items()
+    }
 
 
 def detect(root: Path) -> str | None:
@@ -101,7 +75,8 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     left_out = LeftOut()
     with json_parsed_once():
         annotations, name = _read(root, config)
-        if name not in _FORMATS_OF_MASKS:
+        has_mask_files = formats()[name].declared.has_mask_files
+        if not has_mask_files:
             _note_unread(root, name, left_out)
     refuse_bad_shapes(annotations.bad_shapes, annotations.num_shapes, config.tolerance)
     if not annotations.images:
@@ -113,7 +88,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     _note_alike(annotations.classes, left_out)
     images = merged(annotations.images, left_out)
     _note_empty(images, root, left_out)
-    if name not in _FORMATS_OF_MASKS:
+    if not has_mask_files:
         _note_unnamed(images, root, left_out)
     classes, old_ids = configured_classes(annotations.classes, config)
     return Annotations(
@@ -190,8 +165,8 @@ def _note_unread(root: Path, name: str, left_out: LeftOut) -> None:
     for file in walk(root, (".json",)):
         if json_sketch(root / file, _content) is None:
             left_out.add("JSON files cannot be read and were passed over", f"'{file}'")
-    for other in _TOOLS:
-        if other != name and formats()[other].find_files(root):
+    for other, fmt in formats().items():
+        if other != name and fmt.declared.is_export and fmt.find_files(root):
             left_out.add(f"formats besides {name} are here and were not read (format=NAME)", other)
 
 

@@ -18,6 +18,7 @@ from segtune.data.formats.areas import (
     areas_of,
     class_rows,
 )
+from segtune.data.formats.declaration import PAINTING, Declaration
 from segtune.data.formats.faults import LeftOut, reading
 from segtune.data.formats.finding import FileFinder, folder_split, image_name
 from segtune.data.formats.shapes import PolygonRule
@@ -71,6 +72,11 @@ _IGNORED = (
 """Labels of Cityscapes that it does not evaluate."""
 
 _NOT_DRAWN = "license plate"  # its id is negative: the authors' scripts leave the car as it is
+
+DECLARED = Declaration(
+    "file that ends in _polygons.json",
+    (*PAINTING, "z", "polygons", "relocate"),
+)
 
 
 def find_files(root: Path) -> list[Path]:

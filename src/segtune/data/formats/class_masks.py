@@ -20,6 +20,7 @@ from segtune.data.formats.areas import (
     annotation_options,
     class_rows,
 )
+from segtune.data.formats.declaration import PAINTING, Declaration
 from segtune.data.formats.faults import LeftOut
 from segtune.data.formats.finding import folder_split, image_name
 from segtune.data.formats.shapes import object_mask
@@ -53,6 +54,13 @@ class ClassMask:
     mask: str
     label: str
     image: str
+
+
+DECLARED = Declaration(
+    "masks called after images and classes, as 0_hair.png and 0_skin.png",
+    (*PAINTING, "z"),
+    has_mask_files=True,
+)
 
 
 def find_files(root: Path) -> list[ClassMask]:

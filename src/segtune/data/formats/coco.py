@@ -17,6 +17,7 @@ from segtune.data.formats.areas import (
     class_rows,
     finer_of,
 )
+from segtune.data.formats.declaration import PAINTING, Declaration
 from segtune.data.formats.faults import LeftOut, reading
 from segtune.data.formats.finding import (
     FileFinder,
@@ -38,6 +39,12 @@ _BOXES = "annotations hold a box but no area; the pixels of the boxes are ignore
 _HEADINGS = "categories are the supercategory of all others, have no annotation and are no class"
 _NOTHING = "annotations hold neither an area nor a box and were left out"
 _NO_CATEGORIES = "files without categories (captions or the like) were passed over"
+
+DECLARED = Declaration(
+    "JSON file with images, annotations and categories",
+    (*PAINTING, "polygons", "crowd", "finer", "relocate"),
+    is_export=True,
+)
 
 
 def find_files(root: Path) -> list[Path]:

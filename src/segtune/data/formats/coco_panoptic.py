@@ -17,6 +17,7 @@ from segtune.data.formats.areas import (
     class_rows,
 )
 from segtune.data.formats.coco import checked_rows, coco_files
+from segtune.data.formats.declaration import Declaration
 from segtune.data.formats.faults import reading
 from segtune.data.formats.finding import FileFinder, annotation_split, image_name
 from segtune.data.formats.ids import id_key, id_order, rows_by_id
@@ -24,6 +25,12 @@ from segtune.data.reading.images import read_colors
 from segtune.data.source.files import read_json
 from segtune.data.source.names import in_any_form
 from segtune.errors import DataError
+
+DECLARED = Declaration(
+    "JSON file with segments_info and the PNG files that it names",
+    ("unlabelled", "crowd", "relocate"),
+    has_mask_files=True,
+)
 
 
 def find_files(root: Path) -> list[Path]:

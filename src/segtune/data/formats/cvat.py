@@ -22,6 +22,7 @@ from segtune.data.formats.areas import (
 )
 from segtune.data.formats.cvat_frames import frames_of
 from segtune.data.formats.cvat_tracks import coordinates, shapes_by_frame
+from segtune.data.formats.declaration import PAINTING, Declaration
 from segtune.data.formats.faults import LeftOut, reading
 from segtune.data.formats.finding import (
     FileFinder,
@@ -36,6 +37,12 @@ from segtune.data.source.text import read_xml, xml_tag
 from segtune.errors import DataError
 
 _PARTS = 10  # of a video that is alone
+
+DECLARED = Declaration(
+    "XML file with annotations",
+    (*PAINTING, "z", "polygons", "finer", "relocate"),
+    is_export=True,
+)
 
 
 def find_files(root: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from segtune.classes import ClassTable
 from segtune.config.dataset_schema import CLASSES_FILE, DatasetConfig
 from segtune.data.formats.areas import Annotations, LabelledImage, annotation_options
 from segtune.data.formats.arrow_tables import Cells, columns_of, refuse_damaged
+from segtune.data.formats.declaration import STORED_MASKS, Declaration
 from segtune.data.formats.faults import reading
 from segtune.data.formats.finding import annotation_split
 from segtune.data.reading.images import IMAGE_SUFFIXES
@@ -37,6 +38,12 @@ _SUFFIXES = {
     "BMP": ".bmp",
     "MPO": ".jpg",
 }
+
+DECLARED = Declaration(
+    "Parquet or Arrow table with columns of images and masks",
+    ("label", *STORED_MASKS),
+    has_mask_files=True,
+)
 
 
 def find_files(root: Path) -> list[Path]:

@@ -17,6 +17,7 @@ from segtune.data.formats.areas import (
     annotation_options,
     class_rows,
 )
+from segtune.data.formats.declaration import PAINTING, Declaration
 from segtune.data.formats.finding import folder_split
 from segtune.data.formats.shapes import object_mask
 from segtune.data.reading.images import IMAGE_SUFFIXES, MASK_SUFFIXES
@@ -24,6 +25,12 @@ from segtune.data.source.files import walk
 from segtune.data.source.names import in_any_form
 
 _WORDS = re.compile(r"[^\W\d_]+([ _-][^\W\d_]+)*")
+
+DECLARED = Declaration(
+    "folder of masks for each image",
+    PAINTING,
+    has_mask_files=True,
+)
 
 
 def find_files(root: Path) -> list[tuple[Path, Path]]:

@@ -20,6 +20,7 @@ from segtune.data.formats.areas import (
     areas_of,
     class_rows,
 )
+from segtune.data.formats.declaration import PAINTING, Declaration
 from segtune.data.formats.faults import LeftOut, reading
 from segtune.data.formats.finding import FileFinder, folder_split, image_name
 from segtune.data.formats.ids import id_order
@@ -59,6 +60,12 @@ class _TableImage:
     where: str
     areas: list[Area] = field(default_factory=list)
     size: tuple[int, int] | None = None
+
+
+DECLARED = Declaration(
+    "CSV table with a column EncodedPixels, rle_mask or rle",
+    (*PAINTING, "relocate"),
+)
 
 
 def find_files(root: Path) -> list[Path]:

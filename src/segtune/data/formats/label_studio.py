@@ -22,6 +22,7 @@ from segtune.data.formats.areas import (
     class_rows,
     has_area,
 )
+from segtune.data.formats.declaration import PAINTING, Declaration
 from segtune.data.formats.faults import LeftOut, reading
 from segtune.data.formats.finding import FileFinder, annotation_split, image_name, json_files
 from segtune.data.formats.label_studio_min import full_tasks, is_min
@@ -45,6 +46,12 @@ _NO_REGION = (
 
 `labels` alone is the label of a region of the same id.
 """
+
+DECLARED = Declaration(
+    "JSON export of tasks",
+    (*PAINTING, "polygons", "relocate", "annotator"),
+    is_export=True,
+)
 
 
 def find_files(root: Path) -> list[Path]:

@@ -24,6 +24,7 @@ from segtune.data.formats.areas import (
     finer_of,
     has_area,
 )
+from segtune.data.formats.declaration import PAINTING, Declaration
 from segtune.data.formats.faults import LeftOut, reading
 from segtune.data.formats.finding import FileFinder, folder_split, image_name, json_files
 from segtune.data.formats.shapes import Draw, PolygonRule
@@ -34,6 +35,12 @@ from segtune.errors import DataError
 
 _POINTS = {"polygon": 3, "rotation": 3, "rectangle": 2, "circle": 2}
 """Kind of shape -> points that it needs to cover pixels."""
+
+DECLARED = Declaration(
+    "JSON file with shapes and imagePath",
+    (*PAINTING, "z", "polygons", "finer", "relocate"),
+    is_export=True,
+)
 
 
 def find_files(root: Path) -> list[Path]:

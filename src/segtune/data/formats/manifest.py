@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from segtune.classes import ClassTable
 from segtune.config.dataset_schema import CLASSES_FILE, DatasetConfig
 from segtune.data.formats.areas import Annotations, LabelledImage, annotation_options
+from segtune.data.formats.declaration import STORED_MASKS, Declaration
 from segtune.data.formats.finding import FileFinder, image_name, split_called, split_in
 from segtune.data.reading.images import MASK_SUFFIXES
 from segtune.data.reading.masks import MaskReader
@@ -31,6 +32,12 @@ _COLUMNS = {
     **dict.fromkeys(("subset", "set", "partition"), "split"),
 }
 """Name of a column, without `path`, `file` or `name` at its end -> the column that is read."""
+
+DECLARED = Declaration(
+    "table with columns of images and masks",
+    ("relocate", *STORED_MASKS),
+    has_mask_files=True,
+)
 
 
 def find_files(root: Path) -> list[Path]:

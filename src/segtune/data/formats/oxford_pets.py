@@ -9,6 +9,7 @@ from pathlib import Path
 from segtune.classes import IGNORE_INDEX, ClassTable
 from segtune.config.dataset_schema import DatasetConfig
 from segtune.data.formats.areas import Annotations, LabelledImage, annotation_options
+from segtune.data.formats.declaration import Declaration
 from segtune.data.formats.faults import LeftOut
 from segtune.data.formats.finding import FileFinder
 from segtune.data.formats.value_masks import ValueMask
@@ -24,6 +25,12 @@ _ALLOWED = "trimaps hold 1 (pet), 2 (background) and 3 (not classified). Downloa
 _NOTE = (
     "the value 3 of the trimaps, not classified, is ignored; as a class of its own: "
     "'dataset.classes=[pet,background,border]'"
+)
+
+DECLARED = Declaration(
+    "folder annotations/trimaps with images beside annotations",
+    ("relocate",),
+    has_mask_files=True,
 )
 
 

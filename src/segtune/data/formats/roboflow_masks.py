@@ -10,6 +10,7 @@ from segtune.data.formats.areas import (
     annotation_options,
     class_rows,
 )
+from segtune.data.formats.declaration import Declaration
 from segtune.data.formats.faults import LeftOut
 from segtune.data.formats.finding import FileFinder, folder_split, image_name
 from segtune.data.formats.value_masks import ValueMask
@@ -22,6 +23,12 @@ from segtune.errors import DataError
 _TABLE = "_classes.csv"
 _END = "_mask.png"
 _MOST_DIGITS = 9  # of a value
+
+DECLARED = Declaration(
+    "_classes.csv beside NAME_mask.png",
+    ("unlabelled", "relocate"),
+    has_mask_files=True,
+)
 
 
 def find_files(root: Path) -> list[Path]:

@@ -12,11 +12,17 @@ from segtune.data.formats.areas import (
     annotation_options,
     class_rows,
 )
+from segtune.data.formats.declaration import PAINTING, Declaration
 from segtune.data.formats.faults import LeftOut, reading
 from segtune.data.formats.finding import FileFinder, folder_split, image_name, json_files
 from segtune.data.source.files import read_json
 
 _ONLY_CLASS = "object"
+
+DECLARED = Declaration(
+    "JSON file with image and annotations of one photo",
+    (*PAINTING, "relocate"),
+)
 
 
 def find_files(root: Path) -> list[Path]:

@@ -22,6 +22,7 @@ from segtune.data.formats.areas import (
     finer_of,
     has_area,
 )
+from segtune.data.formats.declaration import PAINTING, Declaration
 from segtune.data.formats.faults import LeftOut, reading
 from segtune.data.formats.finding import FileFinder, folder_split, image_name, json_files
 from segtune.data.formats.run_lengths import Bits
@@ -33,6 +34,12 @@ from segtune.data.source.names import in_any_form
 
 _MOST_BYTES = 1 << 28  # of one unpacked bitmap
 _WITHOUT_AREA = ("graph", "cuboid_2d", "any")
+
+DECLARED = Declaration(
+    "meta.json with folders ann and img",
+    (*PAINTING, "z", "polygons", "finer", "relocate"),
+    is_export=True,
+)
 
 
 def find_files(root: Path) -> list[Path]:

@@ -26,6 +26,7 @@ from segtune.data.formats.areas import (
     finer_of,
     has_area,
 )
+from segtune.data.formats.declaration import PAINTING, Declaration
 from segtune.data.formats.faults import LeftOut, reading
 from segtune.data.formats.finding import (
     FileFinder,
@@ -61,6 +62,13 @@ class _Image:
     file_name: str
     regions: list[_Region]
     where: str
+
+
+DECLARED = Declaration(
+    "project or export in JSON or CSV with regions",
+    (*PAINTING, "polygons", "finer", "label", "relocate"),
+    is_export=True,
+)
 
 
 def find_files(root: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from segtune.classes import IGNORE_INDEX
 from segtune.config.dataset_schema import DatasetConfig
 from segtune.data.formats.areas import Annotations, LabelledImage, annotation_options
+from segtune.data.formats.declaration import Declaration
 from segtune.data.formats.faults import reading
 from segtune.data.formats.finding import FileFinder, split_called
 from segtune.data.reading.images import MASK_SUFFIXES, read_colors, read_mask
@@ -25,6 +26,13 @@ _VOC_CLASSES = (
 
 
 _VOID = (224, 224, 192)  # VOC's colour of borders and difficult objects
+
+DECLARED = Declaration(
+    "folder SegmentationClass with JPEGImages beside it",
+    ("relocate", "ignore_colors"),
+    has_mask_files=True,
+    is_export=True,
+)
 
 
 def find_files(root: Path) -> tuple[Path, Path] | None:

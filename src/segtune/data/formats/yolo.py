@@ -16,6 +16,7 @@ from segtune.data.formats.areas import (
     areas_of,
     class_rows,
 )
+from segtune.data.formats.declaration import PAINTING, Declaration
 from segtune.data.formats.faults import LeftOut
 from segtune.data.formats.finding import image_name
 from segtune.data.formats.run_lengths import Bits
@@ -27,6 +28,12 @@ from segtune.errors import DataError
 
 _MOST_DIGITS = 9  # of a class number
 _TABLES_READ = 20  # YAML files that are tried
+
+DECLARED = Declaration(
+    "data.yaml with names, beside labels of polygons",
+    (*PAINTING, "polygons"),
+    is_export=True,
+)
 
 
 def find_files(root: Path) -> Path | None:
