@@ -15,7 +15,7 @@ from segtune.errors import ConfigError, LeaseLost, SegtuneError
 from segtune.sweeping.dimensions import SweepDimension
 from segtune.sweeping.engine.lease import Lease
 from segtune.sweeping.engine.records import ERROR, LEASE, OVERRIDES, RUN, Counts
-from segtune.sweeping.engine.study import SweepStudy
+from segtune.sweeping.engine.study import Claim, SweepStudy
 from segtune.sweeping.importance import importance
 from segtune.sweeping.records import front
 from segtune.sweeping.space import Space
@@ -42,7 +42,7 @@ WORKER = textwrap.dedent(
     from pathlib import Path
     from segtune.sweeping.spec import SweepSpec
     from segtune.sweeping.engine.records import RUN
-    from segtune.sweeping.engine.study import SweepStudy
+    from segtune.sweeping.engine.study import Claim, SweepStudy
     from tests.sweeping.test_study import LINE
     spec = SweepSpec.model_validate_json(sys.argv[2])
     study = SweepStudy(Path(sys.argv[1]), spec)
@@ -115,6 +115,21 @@ def test_a_trial_that_gets_further_each_time_may_lose_its_worker_more_often(tmp_
     claim = study.claim(LINE)
     assert claim is not None
     assert study.study.trials[-1].intermediate_values == {0: 0.1, 1: 0.1, 2: 0.1, 3: 0.1}
+
+
+def test_an_attempt_that_is_killed_at_its_start_keeps_parameters_and_curve(tmp_path):
+    study = SweepStudy(tmp_path, make_spec(n_trials=1))
+    first = study.claim(LINE)
+    first.trial.set_user_attr(RUN, "run")
+    first.trial.report(0.1, 0)
+    let_run_out(first)
+    for _ in range(2):
+        study.recover()
+        dead = study._start_trial()  # killed before it restores anything
+        let_run_out(Claim(dead, [], "run", LINE))
+    again = study.claim(LINE).trial
+    assert again.params == first.trial.params and len(again.params) == 1
+    assert study.study.trials[-1].intermediate_values == {0: 0.1}
 
 
 def test_a_kill_between_enqueueing_and_failing_neither_loses_nor_doubles_a_trial(
@@ -281,7 +296,7 @@ def test_a_frozen_worker_that_wakes_after_its_lease_writes_nothing(tmp_path):
         from segtune.errors import LeaseLost
         from segtune.sweeping.engine.lease import Lease
         from segtune.sweeping.spec import SweepSpec
-        from segtune.sweeping.engine.study import SweepStudy
+        from segtune.sweeping.engine.study import Claim, SweepStudy
         from tests.sweeping.test_study import LINE
         study = SweepStudy(Path(sys.argv[1]), SweepSpec.model_validate_json(sys.argv[2]))
         claim = study.claim(LINE)

@@ -1,6 +1,9 @@
 """Attempts at a trial: an interrupted or failed one is enqueued again with its run."""
 
+from collections.abc import Sequence
+
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from segtune.sweeping.engine.dimensions import draw
@@ -42,23 +45,38 @@ def enqueue_again(study: optuna.Study, trial: FrozenTrial, attempt: int) -> None
         return
     attrs = {key: trial.user_attrs[key] for key in (RUN, OVERRIDES) if key in trial.user_attrs}
     attrs |= {_ATTEMPT: attempt, RETRY_OF: trial.number, _REACHED: _last_epoch(trial)}
-    params = trial.params or trial.system_attrs.get("fixed_params", {})
+    # an attempt that died at its start has drawn none of its parameters, or some
+    params = trial.system_attrs.get("fixed_params", {}) | trial.params
     study.enqueue_trial(params, user_attrs=attrs)
 
 
 def restore(study: optuna.Study, trial: optuna.Trial) -> None:
-    """Give a new attempt the parameters and the learning curve of the attempt before."""
+    """Give a new attempt the parameters and the learning curve of the attempts before."""
     trials = study.get_trials(deepcopy=False)
-    previous = trials[trial.user_attrs[RETRY_OF]]
     fixed = trials[trial.number].system_attrs.get("fixed_params", {})
-    for name, distribution in previous.distributions.items():
+    distributions: dict[str, BaseDistribution] = {}
+    curve: dict[int, float] = {}
+    for earlier in _earlier_attempts(trials, trial.user_attrs[RETRY_OF]):
+        distributions |= earlier.distributions
+        curve |= earlier.intermediate_values
+    for name, distribution in distributions.items():
         if name in fixed:
             draw(trial, name, distribution)
     if RUN in trial.user_attrs:
-        for epoch, value in sorted(previous.intermediate_values.items()):
+        for epoch, value in sorted(curve.items()):
             trial.report(value, epoch)
+
+
+def _earlier_attempts(trials: Sequence[FrozenTrial], number: int | None) -> list[FrozenTrial]:
+    """Return the attempts up to one, the first one first; a killed one may have recorded little."""
+    attempts: list[FrozenTrial] = []
+    while number is not None:
+        attempts.insert(0, trials[number])
+        number = trials[number].user_attrs.get(RETRY_OF)
+    return attempts
 
 
 def _last_epoch(trial: FrozenTrial) -> int:
     """Return the last epoch that was validated, from 0; -1 before the first."""
-    return max(trial.intermediate_values, default=-1)
+    reached = int(trial.user_attrs.get(_REACHED, -1))
+    return max(trial.intermediate_values, default=reached)
