@@ -196,14 +196,15 @@ def test_a_fault_of_ours_is_raised_and_does_not_wait(tmp_path):
         Outbox(tmp_path / "outbox.jsonl", refuse).send({"n": 0})
 
 
+def away(*_, **__):
+    raise MlflowException(
+        "API request failed with exception HTTPConnectionPool: Max retries exceeded"
+    )
+
+
 def test_a_run_that_ends_while_the_server_is_away_is_complete_afterwards(tmp_path, monkeypatch):
     store = open_store(TrackingConfig(root=str(tmp_path)))
     run = RunWriter.create(store, "r", {"a": 1}, {})
-
-    def away(*_, **__):
-        raise MlflowException(
-            "API request failed with exception HTTPConnectionPool: Max retries exceeded"
-        )
 
     with monkeypatch.context() as patch:
         patch.setattr(type(store.client), "log_batch", away)
@@ -233,3 +234,26 @@ def test_a_run_whose_process_dies_in_finish_stays_running(tmp_path, monkeypatch,
     run.finish("finished")  # a sweep finishes the runs of dead workers
     assert get_run(store, run.run_id).state == "finished"
     assert store.client.get_run(run.run_id).info.status == "FINISHED"
+
+
+def test_an_epoch_that_is_trained_again_is_recorded_once(tmp_path, monkeypatch):
+    store = open_store(TrackingConfig(root=str(tmp_path)))
+    first = RunWriter.create(store, "r", {}, {})
+    first.metrics({"val/miou": 0.1, "train/lr": 1.0}, 0)
+    first.metrics({"val/miou": 0.2}, 1)
+    with monkeypatch.context() as patch:  # the server is away when the worker is killed
+        patch.setattr(outbox, "_FIRST_PAUSE", 0.0)
+        patch.setattr(outbox, "_PAUSE_SHARE", 0)
+        patch.setattr(type(store.client), "log_batch", away)
+        first.metrics({"val/miou": 0.3}, 2)
+        again = RunWriter.reopen(store, first.run_id)
+    for step, value in enumerate((0.1, 0.2, 0.3, 0.4)):
+        again.metrics({"val/miou": value, "train/lr": 1.0 / (step + 1)}, step)
+    for key, values in {
+        "val/miou": (0.1, 0.2, 0.3, 0.4),
+        "train/lr": (1, 1 / 2, 1 / 3, 1 / 4),
+    }.items():
+        rows = store.client.get_metric_history(first.run_id, key)
+        assert sorted((m.step, m.value) for m in rows) == list(enumerate(values))
+    again.metrics({"val/miou": 0.5}, 1)  # on another machine the values may differ: the last counts
+    assert curve(store, first.run_id, "val/miou")[1] == (1, 0.5)

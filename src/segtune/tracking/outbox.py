@@ -83,6 +83,16 @@ class Outbox:
             self.path.unlink()
         return True
 
+    def waiting(self) -> list[Message]:
+        """Return the messages that wait, without damaged ones."""
+        if not self.path.exists():
+            return []
+        messages = []
+        for _, line in _waiting(self.path.read_bytes()):
+            with suppress(ValueError):
+                messages.append(json.loads(line))
+        return [message for message in messages if isinstance(message, Mapping)]
+
     def _send_line(self, line: bytes) -> bool:
         """Send the message of a line, or set it aside; return False to try again later."""
         try:

@@ -50,6 +50,8 @@ class RunWriter:
         self.folder = store.root / "runs" / run_id
         self._outbox = Outbox(self.folder / OUTBOX, self._deliver)
         self._lock: FileLock | None = None
+        # of a run that is written again: an epoch that is trained twice is recorded once
+        self._recorded: set[tuple[str, int, float]] = set()
 
     @classmethod
     def create(
@@ -89,10 +91,11 @@ class RunWriter:
 
     @classmethod
     def reopen(cls, store: Store, run_id: str) -> "RunWriter":
-        """Mark an interrupted run as running again."""
+        """Mark an interrupted run as running again; wait until the server can be reached."""
         with_backoff(lambda: active_run(store, run_id))
         writer = cls(store, run_id)
         writer._lock_folder()
+        writer._recorded = writer._waiting_points() | with_backoff(writer._stored_points)
         writer._outbox.send({"state": "running"})
         return writer
 
@@ -106,13 +109,33 @@ class RunWriter:
             self._lock = None
 
     def metrics(self, values: Mapping[str, float], step: int, as_keys: bool = False) -> None:
-        """Log the metrics of one epoch in one call.
+        """Log the metrics of one epoch in one call, without those that are recorded already.
 
         Args:
             as_keys: the names are keys already, read from another run's metrics.
         """
-        rows = {k if as_keys else key_name(k): float(v) for k, v in values.items()}
-        self._outbox.send({"metrics": rows, "step": step, "time": int(time.time() * 1000)})
+        named = {k if as_keys else key_name(k): float(v) for k, v in values.items()}
+        rows = {k: v for k, v in named.items() if (k, step, v) not in self._recorded}
+        if rows:
+            self._outbox.send({"metrics": rows, "step": step, "time": int(time.time() * 1000)})
+
+    def _stored_points(self) -> set[tuple[str, int, float]]:
+        """Return the (key, step, value) that the store has."""
+        client, points = self.store.client, set()
+        for key in client.get_run(self.run_id).data.metrics:
+            if not key.startswith("system/"):
+                history = client.get_metric_history(self.run_id, key)
+                points |= {(key, metric.step, metric.value) for metric in history}
+        return points
+
+    def _waiting_points(self) -> set[tuple[str, int, float]]:
+        """Return the (key, step, value) that wait in the outbox."""
+        points = set()
+        for message in self._outbox.waiting():
+            rows = message.get("metrics")
+            if isinstance(rows, Mapping) and isinstance(message.get("step"), int):
+                points |= {(key, message["step"], value) for key, value in rows.items()}
+        return points
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags."""
