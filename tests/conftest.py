@@ -2,13 +2,7 @@
 
 import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
-import time
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import segtune
+from benchmarks.servers import DatabaseServer, TrackingServer, initdb
 from segtune.training.result import RunResult
 
 SCENES = [
@@ -123,92 +118,23 @@ def write_pairs(
         Image.fromarray(mask).save(root / "masks" / split / f"{number}.png")
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 @pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[str]:
-    """URL, without a database, of a temporary PostgreSQL server that an unprivileged user runs."""
-    programs = [
-        *Path("/usr/lib/postgresql").glob("*/bin/initdb"),
-        *filter(None, [shutil.which("initdb")]),
-    ]
-    if not programs:
+def postgresql_server() -> Iterator[DatabaseServer]:
+    """A temporary PostgreSQL server."""
+    if initdb() is None:
         pytest.skip("needs PostgreSQL's initdb and pg_ctl: apt-get install postgresql")
     pytest.importorskip("psycopg", reason="needs the driver: pip install 'segtune[postgres]'")
-    binaries = Path(programs[0]).resolve().parent
-    user = {"user": "postgres"} if os.getuid() == 0 else {}
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        if user:
-            shutil.chown(folder, "postgres")
-        data, port = Path(folder) / "data", free_port()
-
-        def call(*words: str) -> None:
-            done = subprocess.run(words, cwd=folder, capture_output=True, text=True, **user)  # type: ignore[call-overload]
-            assert done.returncode == 0, done.stderr + done.stdout
-
-        call(str(binaries / "initdb"), "-D", str(data), "-A", "trust", "-U", "segtune")
-        options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-        log = str(Path(folder) / "log")
-        call(str(binaries / "pg_ctl"), "-D", str(data), "-l", log, "-w", "-o", options, "start")
-        yield f"postgresql://segtune@127.0.0.1:{port}"
-        call(str(binaries / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop")
+        server = DatabaseServer(Path(folder))
+        server.start()
+        yield server
+        server.kill()
 
 
 @pytest.fixture
-def postgresql(postgresql_server: str) -> str:
+def postgresql(postgresql_server: DatabaseServer) -> str:
     """URL of an empty database."""
-    import psycopg
-
-    name = f"t{uuid.uuid4().hex[:8]}"
-    with psycopg.connect(f"{postgresql_server}/postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return f"{postgresql_server}/{name}"
-
-
-class TrackingServer:
-    """An MLflow server on loopback that can go away and come back."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        words = [
-            sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(self.port),
-            "--workers",
-            "1",
-            "--backend-store-uri",
-            f"sqlite:///{self.folder}/server.db",
-            "--artifacts-destination",
-            str(self.folder / "artifacts"),
-        ]
-        with (self.folder / "server.log").open("a") as log:
-            self.process = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"{self.uri}/health", timeout=5).close()
-                return
-            except OSError:
-                assert self.process.poll() is None, (self.folder / "server.log").read_text()
-                time.sleep(0.5)
-        raise AssertionError("the server never answered")
-
-    def stop(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+    return postgresql_server.create(f"t{uuid.uuid4().hex[:8]}")
 
 
 @pytest.fixture
@@ -217,4 +143,4 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking
     server = TrackingServer(tmp_path_factory.mktemp("server"))
     server.start()
     yield server
-    server.stop()
+    server.kill()

@@ -14,13 +14,13 @@ import numpy as np
 import uvicorn
 from PIL import Image
 
+from benchmarks.servers import free_port
 from segtune.classes import ClassTable
 from segtune.inference.segmenter import Segmenter
 from segtune.models.build import build
 from segtune.serving.app import create_app
 from segtune.serving.served import ModelSlot, ServedModel
 from segtune.serving.settings import ServerSettings
-from tests.conftest import free_port
 
 CLASSES = ["background", "road", "car"]
 

@@ -16,8 +16,8 @@ from segtune.config.schema import TrackingConfig
 from segtune.errors import ConfigError
 from segtune.report.compare import compare
 from segtune.sweeping.dimensions import SweepDimension
-from segtune.sweeping.engine.storage import StudyStorage
 from segtune.sweeping.engine.study import SweepStudy
+from segtune.sweeping.engine.study_storage import StudyStorage
 from segtune.sweeping.launch import located, run_sweep
 from segtune.sweeping.location import remember, remembered
 from segtune.sweeping.plan import plan_sweep
@@ -44,7 +44,7 @@ def database(tmp_path, monkeypatch):
             opened[url] = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/{len(opened)}.db")
         return StudyStorage(opened[url], lambda: FileLock(tmp_path / "lock"), lambda: 1e6)
 
-    monkeypatch.setattr("segtune.sweeping.engine.storage._database", open_database)
+    monkeypatch.setattr("segtune.sweeping.engine.storage.open_database", open_database)
     yield opened
     for storage in opened.values():
         storage.engine.dispose()

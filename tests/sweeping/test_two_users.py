@@ -12,8 +12,8 @@ from segtune.errors import ConfigError
 from segtune.report.candidates import collect
 from segtune.sweeping.dimensions import SweepDimension
 from segtune.sweeping.engine.records import RUN
-from segtune.sweeping.engine.storage import StudyStorage
 from segtune.sweeping.engine.study import SweepStudy
+from segtune.sweeping.engine.study_storage import StudyStorage
 from segtune.sweeping.launch import _parent_run, located
 from segtune.sweeping.run_sync import adopt_runs, sync_runs
 from segtune.sweeping.space import Space
@@ -112,7 +112,7 @@ def test_a_study_without_tags_adopts_the_runs_that_its_trials_name(users):
 def test_a_study_of_another_root_in_the_same_database_is_not_continued(tmp_path, monkeypatch):
     database = optuna.storages.InMemoryStorage()
     opened = StudyStorage(database, lambda: FileLock(tmp_path / "lock"), lambda: 1e6)
-    monkeypatch.setattr("segtune.sweeping.engine.storage._database", lambda url, name: opened)
+    monkeypatch.setattr("segtune.sweeping.engine.storage.open_database", lambda url, name: opened)
     spec = make_spec(storage="postgresql://me:secret@host/studies")
     folder = tmp_path / "a" / "sweeps" / "t"
     assert located(spec, folder).storage == spec.storage

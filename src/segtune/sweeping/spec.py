@@ -19,7 +19,7 @@ from segtune.config.words import assign, assignments, split_word
 from segtune.errors import ConfigError, nearest
 from segtune.plugins.registry import find
 from segtune.sweeping.engine.settings import Direction
-from segtune.sweeping.engine.storage import shared
+from segtune.sweeping.engine.study_storage import shared
 from segtune.sweeping.objectives import DEFAULT, Objective, parse_objectives
 from segtune.sweeping.recorded_keys import comparable_identity, with_current_keys
 

@@ -115,9 +115,10 @@ def pull(
         SegtuneError: a fault of every trial.
     """
     load_plugins(task.plugins)  # a child that was spawned, not forked, has none yet
-    study = SweepStudy(task.folder, task.spec)
+    # a server may be away while a dead worker is replaced
+    study = with_backoff(lambda: SweepStudy(task.folder, task.spec), partial(_print, label))
     tracking = compose(task.spec.base).config.tracking
-    with_backoff(lambda: open_store(tracking), lambda line: _print(label, line))
+    with_backoff(lambda: open_store(tracking), partial(_print, label))
 
     def run(claim: Claim[Space]) -> None:
         say = partial(_print, f"{label} trial {claim.trial.number}")

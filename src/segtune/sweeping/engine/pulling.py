@@ -40,20 +40,23 @@ def pull_trials(
     """
     outage = Outage()
     while not stop.requested:
-        claim = study.claim(space)
-        if claim is None:
-            if study.stop_requested():
-                break
-            if study.counts().running == 0:
-                return
-            time.sleep(0.5)  # a trial of another worker may return to the queue
-            continue
-        on_claim()
+        claim = None
         try:
-            run(claim)
-            outage.end()
+            claim = study.claim(space)
+            if claim is not None:
+                on_claim()
+                run(claim)
+                outage.end()
         except StorageError as error:
             outage.wait(error, stop)
+        else:
+            if claim is None and study.stop_requested():
+                break
+            if claim is None and study.counts().running == 0:
+                return
+            if claim is None:
+                time.sleep(0.5)  # a trial of another worker may return to the queue
+                continue
         del claim
         gc.collect()  # a trial's objects refer to each other: its mapped files would stay open
     raise Interrupted(f"sweep {study.spec.name} was stopped.")

@@ -1,40 +1,18 @@
 """The storage of a study: a journal file on this machine, or a shared PostgreSQL database."""
 
-import hashlib
 import json
 import time
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
-from urllib.parse import urlsplit
+from typing import Any
 
-from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
+from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from segtune.errors import ConfigError, StorageError
-from segtune.runtime.addresses import without_password
+from segtune.errors import StorageError
 from segtune.runtime.lines import append_whole
-from segtune.runtime.retry import with_backoff
+from segtune.sweeping.engine.database import open_database
 from segtune.sweeping.engine.locks import ProcessLock
-
-
-@dataclass(frozen=True)
-class StudyStorage:
-    """An open storage.
-
-    Attributes:
-        exclusive: returns a lock over all processes that use the study. The lock of a process
-            that dies is released.
-        now: returns the seconds of the clock by which the time of a budget is counted.
-    """
-
-    optuna: BaseStorage
-    exclusive: Callable[[], AbstractContextManager[Any]]
-    now: Callable[[], float]
+from segtune.sweeping.engine.study_storage import StudyStorage, patient
 
 
 def open_storage(folder: Path, url: str | None, name: str) -> StudyStorage:
@@ -49,22 +27,9 @@ def open_storage(folder: Path, url: str | None, name: str) -> StudyStorage:
         ConfigError: the URL is of another kind, or its driver is not installed.
         StorageError: the storage cannot be read, written or reached.
     """
-    return _database(url, name) if url else _journal(folder)
-
-
-def shared(url: str) -> str:
-    """Return the URL of a storage that many machines can share.
-
-    Raises:
-        ValueError: the URL is of another kind.
-    """
-    scheme, separator, address = url.partition("://")
-    if not separator or scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
-        raise ValueError(
-            "only postgresql://USER@HOST/DATABASE is shared by many machines; leave it out for a "
-            "journal file"
-        )
-    return f"postgresql://{address}"
+    if url is None:
+        return _journal(folder)
+    return open_database(url, name)
 
 
 def _journal(folder: Path) -> StudyStorage:
@@ -78,7 +43,7 @@ def _journal(folder: Path) -> StudyStorage:
         ) from None
     except (ValueError, KeyError) as error:
         raise StorageError(f"the study '{path}' cannot be read: {error}.") from None
-    return StudyStorage(_patient(storage), lambda: ProcessLock(folder / "claim.lock"), time.time)
+    return StudyStorage(patient(storage), lambda: ProcessLock(folder / "claim.lock"), time.time)
 
 
 class _JournalFile(JournalFileBackend):
@@ -99,74 +64,3 @@ class _JournalFile(JournalFileBackend):
             append_whole(self.path, text)
         finally:
             self.lock.release()
-
-
-class _Patient:
-    """A storage that repeats a call while the disk is full, a lock is held or a server is away."""
-
-    def __init__(self, storage: BaseStorage) -> None:
-        self._storage = storage
-
-    def __getattr__(self, name: str) -> Any:
-        attribute = getattr(self._storage, name)
-        if not callable(attribute):
-            return attribute
-        return lambda *args, **options: with_backoff(lambda: attribute(*args, **options))
-
-
-def _patient(storage: BaseStorage) -> BaseStorage:
-    return cast(BaseStorage, _Patient(storage))
-
-
-def _database(url: str, name: str) -> StudyStorage:
-    import sqlalchemy
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        url = shared(url)
-    except ValueError as error:
-        raise ConfigError(f"storage='{without_password(url)}': {error}.") from None
-    host = urlsplit(url).hostname or "the local socket"
-    address = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    lock_key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
-    options = {"pool_pre_ping": True}
-    try:
-        engine = sqlalchemy.create_engine(address, **options)
-        # under a lock: two processes that create the tables at the same time would both fail
-        with _advisory_lock(engine, lock_key):
-            storage = RDBStorage(address, engine_kwargs=options, skip_compatibility_check=False)
-    except ModuleNotFoundError:
-        raise ConfigError(
-            "a storage in PostgreSQL needs its driver: pip install 'segtune[postgres]'"
-        ) from None
-    except (SQLAlchemyError, StorageInternalError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise StorageError(
-            f"the study's database at {host} cannot be reached: {reason}. "
-            "Check its address, and that the server runs."
-        ) from None
-
-    def now() -> float:
-        with engine.connect() as connection:
-            query = sqlalchemy.text("SELECT extract(epoch FROM clock_timestamp())")
-            return float(connection.execute(query).scalar_one())
-
-    patient = _patient(get_storage(storage))
-    for pool in (engine, storage.engine):  # close the connections with the last user of the study
-        weakref.finalize(patient, pool.dispose)
-    return StudyStorage(patient, lambda: _advisory_lock(engine, lock_key), now)
-
-
-@contextmanager
-def _advisory_lock(engine: Any, key: int) -> Iterator[None]:
-    """Hold PostgreSQL's session lock; the server releases it when the connection is gone."""
-    import sqlalchemy
-
-    lock = sqlalchemy.text("SELECT pg_advisory_lock(:key)")
-    unlock = sqlalchemy.text("SELECT pg_advisory_unlock(:key)")
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(lock, {"key": key})
-        try:
-            yield
-        finally:
-            connection.execute(unlock, {"key": key})
