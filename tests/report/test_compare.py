@@ -56,18 +56,20 @@ def test_the_numbers_are_those_of_the_evidence_in_json_csv_and_card(store):
 
 def test_two_runs_that_differ_by_noise_alone_are_not_distinguishable(store):
     one, two = fake_run(store, "a1", 0.80, seed=1), fake_run(store, "b2", 0.80, seed=2)
-    sentence = compare(store, [one, two]).facts["verdict"][0]
+    verdict = compare(store, [one, two]).facts["verdict"]
     interval = r"[+-]\d\.\d points of mIoU \[-\d\.\d, \d\.\d\]"
-    pattern = rf"b2 is not distinguishable from a1: {interval}, 120 val images, 1 seed\."
-    assert re.fullmatch(pattern, sentence)
+    evidence = rf"{interval}, p 0\.\d+, P\(b2 > a1\) 0\.\d\d; 120 val images, 1 seed\."
+    pattern = rf"b2 is not distinguishable from a1 on these images: {evidence}"
+    assert re.fullmatch(pattern, verdict[0])
+    assert "Another seed may change" in verdict[-1]
 
 
 def test_the_first_of_two_runs_is_the_baseline_unless_another_is_named(store):
     one, two = fake_run(store, "a1", 0.70), fake_run(store, "b2", 0.75)
     verdict = compare(store, [one, two]).facts["verdict"]
-    assert verdict[0].startswith("b2 is better than a1: +")
+    assert verdict[0].startswith("b2 is better than a1 on these images: +")
     verdict = compare(store, [one, two], baseline="b2").facts["verdict"]
-    assert verdict[0].startswith("a1 is worse than b2: -")
+    assert verdict[0].startswith("a1 is worse than b2 on these images: -")
     with pytest.raises(ConfigError, match="no such candidate"):
         compare(store, [one, two], baseline="zz")
 
@@ -97,7 +99,48 @@ def test_runs_that_differ_only_in_their_seed_are_one_candidate(store):
     best = facts["candidates"][0]
     assert len(best["runs"]) == 3 and best["seed_deviation"] > 0 and len(facts["candidates"]) == 2
     assert best["miou"] == pytest.approx(np.mean([r["miou"] for r in best["runs"]]))
-    assert any("claims no significance" in w for w in facts["warnings"])
+    assert best["interval"]["covers"] == "seeds and images"
+    assert facts["varied"]["seed"] == "varied (0, 1, 2)"
+
+
+@pytest.mark.parametrize(
+    ("gap", "relation"), [(0.0, "not distinguishable from"), (0.1, "worse than")]
+)
+def test_with_several_seeds_the_verdict_is_about_seeds_and_images(store, gap, relation):
+    ids = []
+    for name, quality, width in (("a1", 0.8, 8), ("b2", 0.8 - gap, 9)):
+        ids += [
+            fake_run(store, f"{name}-{n}", quality + 0.01 * n, seed=n, params={"hp.width": width})
+            for n in range(3)
+        ]
+    facts = compare(store, ids, baseline="a1-0").facts
+    verdict = " ".join(facts["verdict"])
+    assert f"b2-0 is {relation} a1-0: " in verdict and "on these images" not in verdict
+    assert "; 120 val images, 3 seeds." in verdict and "Another seed" not in verdict
+    (row,) = [c["difference"] for c in facts["candidates"] if c["difference"]]
+    assert row["covers"] == "seeds and images"
+
+
+def test_a_plan_names_the_seeds_and_images_that_show_a_difference(store):
+    ids = [
+        fake_run(store, f"{name}-{n}", 0.8 + 0.01 * n, seed=n, params={"hp.width": width})
+        for name, width in (("a1", 8), ("b2", 9))
+        for n in range(3)
+    ]
+    plan = compare(store, ids, plan=1.0).facts["verdict"][-1]
+    assert re.search(r"\d+ more seeds of each would show a difference of 1\.0 points", plan)
+    single = compare(store, [ids[0], ids[3]], plan=1.0).facts["verdict"][-1]
+    assert re.search(r"\d+ val images \(now 120\) would show .* between these runs", single)
+    assert "variance between seeds is unknown" in single
+
+
+@pytest.mark.parametrize("plan", [0.0, -1.0, 101.0])
+def test_a_plan_that_cannot_be_made_is_an_error(store, plan):
+    ids = [fake_run(store, "a1", 0.7), fake_run(store, "b2", 0.75)]
+    with pytest.raises(ConfigError, match="in points of mIoU"):
+        compare(store, ids, plan=plan)
+    with pytest.raises(ConfigError, match="needs two candidates"):
+        compare(store, ids[:1], plan=1.0)
 
 
 def test_frames_of_one_video_give_no_interval_and_the_report_says_so(store):

@@ -222,11 +222,12 @@ def worker(
     return add_worker(name, TrackingConfig(root=root, uri=uri, experiment=experiment), storage)
 
 
-def compare(  # 8 parameters: keyword arguments of the public API
+def compare(  # 9 parameters: keyword arguments of the public API
     *names: str,
     baseline: str | None = None,
     split: str = "val",
     output: str | Path | None = None,
+    plan: float | None = None,
     root: str = ROOT,
     uri: str | None = None,
     experiment: str = EXPERIMENT,
@@ -238,6 +239,8 @@ def compare(  # 8 parameters: keyword arguments of the public API
         baseline: name or run id of the candidate that the others are compared with; by default the
             first of two names, else the best candidate.
         split: the report compares the evidence of this split.
+        plan: a difference in points of mIoU; the verdict then says how many seeds or images would
+            show it.
         storage: address of a sweep's study, if the store does not know it.
 
     Raises:
@@ -247,7 +250,8 @@ def compare(  # 8 parameters: keyword arguments of the public API
     from segtune.report.compare import compare as compare_runs
 
     store = open_root(root, uri, experiment)
-    return compare_runs(store, names, Path(output) if output else None, baseline, split, storage)
+    folder = Path(output) if output else None
+    return compare_runs(store, names, folder, baseline, split, storage, plan)
 
 
 def promote(

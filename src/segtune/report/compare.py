@@ -68,6 +68,7 @@ def compare(
     baseline: str | None = None,
     split: str = "val",
     storage: str | None = None,
+    plan: float | None = None,
 ) -> Report:
     """Compare the trials of sweeps, single runs and registered versions.
 
@@ -77,14 +78,20 @@ def compare(
             first of two named candidates, otherwise the best.
         storage: address of the sweep's study, if the store does not know it.
 
+        plan: a difference in points of mIoU; the verdict then says how many seeds or images show
+            it.
+
     Raises:
-        ConfigError: there is nothing to compare, or the runs cannot be compared; see `collect`.
+        ConfigError: there is nothing to compare or to plan, or the runs cannot be compared; see
+            `collect`.
         StorageError: the report cannot be written.
     """
     comparison = collect(store, names, split)
     candidates = comparison.candidates
     base = _baseline(candidates, names, baseline)
-    facts = gather(store, comparison, names, base)
+    if plan is not None:
+        _check_plan(comparison, plan)
+    facts = gather(store, comparison, names, base, None if plan is None else plan / 100)
     facts["next"] = _next_steps(store, comparison, facts)
     facts["differs"] = differing_settings(store, candidates[:_MOST_DIFFERING])
     history, problem = sweep_history(store, comparison, storage)
@@ -101,6 +108,25 @@ def compare(
     write_files(folder, files)
     best = candidates[0] if candidates else None
     return Report(folder / "index.html", folder / "report.json", folder / "runs.csv", facts, best)
+
+
+def _check_plan(comparison: Comparison, plan: float) -> None:
+    if not 0 < plan <= 100:
+        raise ConfigError(
+            f"plan={plan:g}: give a difference in points of mIoU, above 0, up to 100."
+        )
+    candidates = len(comparison.candidates)
+    if candidates < 2:
+        raise ConfigError(
+            f"plan={plan:g} needs two candidates with evidence, but there are {candidates}: the "
+            "plan rests on the variance of their difference."
+        )
+    groups = comparison.groups
+    if groups and len(set(groups)) == 1:
+        raise ConfigError(
+            f"plan={plan:g}: all images are in one group, so the variance of the difference is "
+            "unknown. Measure on a split with several groups."
+        )
 
 
 def _next_steps(

@@ -95,7 +95,8 @@ class Confirmation:
             f"optimism of the search: {100 * self.optimism:+.1f} points of mIoU (its best value "
             f"minus the mean of {seeds} new seeds of the same configuration)"
         )
-        lines.append(f"best with new seeds: {self.best.trial.name}")
+        lines.append(f"highest mean of the new seeds: {self.best.trial.name}")
+        lines += self.report.facts["verdict"]
         lines.append(f"report: {self.report.html}")
         return lines
 

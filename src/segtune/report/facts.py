@@ -13,33 +13,40 @@ from numpy.typing import NDArray
 from segtune import __version__
 from segtune.measure.evidence import Evidence
 from segtune.measure.metrics import mean_of
+from segtune.measure.power import SIGNIFICANCE, needed
 from segtune.measure.statistics import RESAMPLES, Draws, Interval, bootstrap, holm
 from segtune.measure.table import plugin_metrics
 from segtune.models.folder import DESCRIPTION
 from segtune.report.candidates import Candidate, Comparison
-from segtune.report.phrasing import verdict_words
+from segtune.report.phrasing import plan_words, verdict_words
 from segtune.report.warning_texts import warning_words
 from segtune.tracking.datasets import reads, reads_of_test
 from segtune.tracking.runs import RunRecord, artifact
 from segtune.tracking.store import Store
 
-_SIGNIFICANCE = 0.05  # largest corrected p-value of a distinguishable difference
+_SHOWN_SEEDS = 12
 ESTIMATOR = (
     "mIoU of the whole split (one confusion matrix of all images), mean over seeds; "
-    f"95 % percentile interval of a paired bootstrap over {{units}} with {RESAMPLES:,} resamples, "
-    "the same for all candidates; two-sided p-values, corrected for the number of comparisons "
-    "(Holm, 1979)"
+    f"95 % interval of a paired bootstrap over {{units}} with {RESAMPLES:,} resamples, the same "
+    "for all candidates; where each candidate has several seeds, it covers seeds as well "
+    "(Student's, with the variances of seeds, {units} and their interaction); two-sided p-values, "
+    "corrected for the number of comparisons (Holm, 1979)"
 )
 
 
 def gather(
-    store: Store, comparison: Comparison, names: Sequence[str], baseline: Candidate | None
+    store: Store,
+    comparison: Comparison,
+    names: Sequence[str],
+    baseline: Candidate | None,
+    plan: float | None = None,
 ) -> dict[str, Any]:
     """Return all figures of a comparison as plain data; accuracies are in [0, 1].
 
     Args:
         names: as the user wrote them.
         baseline: the candidate that the others are compared with; by default the best.
+        plan: a difference of mIoU, in [0, 1], to plan seeds and images for.
     """
     candidates = comparison.candidates
     facts: dict[str, Any] = {
@@ -59,7 +66,7 @@ def gather(
     draws = None
     if len(set(groups or evidence.names)) > 1:
         draws = bootstrap([_matrices(candidate) for candidate in candidates], groups)
-    differences = _differences(candidates, base, draws)
+    differences = _differences(candidates, base, draws, plan)
     facts["split"] = _split(store, candidates[0].first, evidence, groups)
     facts["baseline"] = base.name
     facts["method"] = ESTIMATOR.format(units="groups" if groups else "images") if draws else None
@@ -68,15 +75,22 @@ def gather(
         row = _candidate_row(candidate, interval, differences.get(candidate.name))
         facts["candidates"].append(row)
     facts["candidates"][0] |= _preprocessing(store, candidates[0])
+    facts["varied"] = _varied(candidates)
     facts["verdict"] = verdict_words(facts)
+    if plan is not None:
+        facts["plan"] = plan
+        facts["verdict"] += plan_words(facts)
     facts["warnings"] = warning_words(facts, candidates)
     return facts
 
 
 def _differences(
-    candidates: Sequence[Candidate], base: Candidate, draws: Draws | None
+    candidates: Sequence[Candidate], base: Candidate, draws: Draws | None, plan: float | None
 ) -> dict[str, dict[str, Any]]:
-    """Return the difference of each candidate to the baseline, by name."""
+    """Return the difference of each candidate to the baseline, by name.
+
+    `needed` holds the numbers of seeds or images that show `plan`, or the difference itself.
+    """
     if draws is None:
         return {}
     base_number = candidates.index(base)
@@ -88,9 +102,26 @@ def _differences(
     corrected = holm([i.p_value for i in intervals.values()])
     rows = {}
     for (name, interval), p_value in zip(intervals.items(), corrected, strict=True):
-        distinguishable = p_value < _SIGNIFICANCE
-        rows[name] = asdict(interval) | {"p_corrected": p_value, "distinguishable": distinguishable}
+        row = asdict(interval) | {"p_corrected": p_value, "distinguishable": p_value < SIGNIFICANCE}
+        sought = abs(interval.value) if plan is None else plan
+        row["needed"] = asdict(needed(interval.parts, sought, SIGNIFICANCE / len(intervals)))
+        rows[name] = row
     return rows
+
+
+def _varied(candidates: Sequence[Candidate]) -> dict[str, str]:
+    """Return what varied between the runs of a candidate, and what was fixed, in words."""
+    seeds = sorted({run.params.get("seed", "?") for c in candidates for run in c.runs})
+    shown = ", ".join(seeds[:_SHOWN_SEEDS]) + (", …" if len(seeds) > _SHOWN_SEEDS else "")
+    trained_on = {r.tags.get("segtune.dataset.train") for c in candidates for r in c.runs}
+    devices = sorted({e.origin.device for c in candidates for e in c.evidence})
+    return {
+        "seed": f"varied ({shown})" if len(seeds) > 1 else f"fixed ({shown})",
+        "order of images and augmentation": "follow the seed",
+        "train split": "fixed" if len(trained_on) == 1 else "varied",
+        "measured images": "fixed; the interval is about other images of the same kind",
+        "machine": f"{'fixed' if len(devices) == 1 else 'varied'} ({', '.join(devices)})",
+    }
 
 
 def _plugin_metrics(evidence: Sequence[Evidence]) -> dict[str, float]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _MOST_NAMES = 12
+_MOST_MORE_SEEDS, _MOST_TIMES_IMAGES = 50, 20  # larger needs are out of reach
 Row = Mapping[str, Any]
 """A candidate of the facts, see `gather`."""
 
@@ -43,9 +44,60 @@ def sample_words(facts: Mapping[str, Any]) -> str:
 
 def difference_words(candidate: Row, baseline: str) -> str:
     """Return the comparison of a candidate with the baseline."""
+    difference, name = candidate["difference"], candidate["name"]
+    extent = "" if _covers_seeds(difference) else " on these images"
+    return (
+        f"{name} is {_relation(difference)} {baseline}{extent}: "
+        f"{points(difference['value'], signed=True)} {_miou_unit(difference)}, "
+        f"p {p_words(difference['p_corrected'])}, "
+        f"P({name} > {baseline}) {difference['probability']:.2f}"
+    )
+
+
+def p_words(p_value: float) -> str:
+    """Format a p-value.
+
+    >>> p_words(0.0123), p_words(0.00001)
+    ('0.012', '< 0.001')
+    """
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def need_words(candidate: Row, baseline: Row, split: Mapping[str, Any]) -> str:
+    """Return the seeds or images that would show a difference; empty if neither is in reach."""
     difference = candidate["difference"]
-    verdict = f"{candidate['name']} is {_relation(difference)} {baseline}"
-    return f"{verdict}: {points(difference['value'], signed=True)} {_miou_unit(difference)}"
+    need, units = difference["needed"], difference["units"]
+    size = f"a difference of {points(need['difference'])} points"
+    ways = []
+    seeds_now = min(len(candidate["runs"]), len(baseline["runs"]))
+    if need["seeds"] is not None and need["seeds"] - seeds_now <= _MOST_MORE_SEEDS:
+        more = max(0, need["seeds"] - seeds_now)
+        ways.append(f"{more} more seed{'' if more == 1 else 's'} of each would show {size}")
+    if need["images"] is not None and need["images"] <= _MOST_TIMES_IMAGES * units:
+        unit = "groups" if split["groups"] else "images"
+        runs = "with these seeds" if ways else f"would show {size} between these runs"
+        ways.append(f"{need['images']} {split['name']} {unit} (now {units}) {runs}")
+    return ", or ".join(ways)
+
+
+def plan_words(facts: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each comparison: the seeds and images that show `facts["plan"]`."""
+    rows = facts["candidates"]
+    base = next(r for r in rows if r["name"] == facts["baseline"])
+    sentences = []
+    for row in rows:
+        if row["difference"]:
+            need = need_words(row, base, facts["split"]) or (
+                "neither more seeds nor more images, within reason, would show "
+                f"a difference of {points(facts['plan'])} points"
+            )
+            unknown = (
+                ""
+                if _covers_seeds(row["difference"])
+                else (" The variance between seeds is unknown: train each with at least 3 seeds.")
+            )
+            sentences.append(f"Plan for {row['name']} and {base['name']}: {need}.{unknown}")
+    return sentences
 
 
 def verdict_words(facts: Mapping[str, Any]) -> list[str]:
@@ -61,11 +113,19 @@ def verdict_words(facts: Mapping[str, Any]) -> list[str]:
     base = next(r for r in rows if r["name"] == base_name)
     others = [r for r in rows if r is not base]
     if len(others) == 1:
-        sentences = [f"{difference_words(others[0], base_name)}, {sample}."]
+        other = others[0]
+        sentences = [f"{difference_words(other, base_name)}; {sample}."]
+        need = need_words(other, base, facts["split"])
+        if need and not other["difference"]["distinguishable"]:
+            sentences.append(f"{need}.")
     else:
         value = f"{points(base['miou'])} {_miou_unit(base['interval'])}"
         sentences = [f"{base_name}: {value}, {sample}."]
         sentences += _relations(others, base_name)
+    if any(not _covers_seeds(row["difference"]) for row in others):
+        sentences.append(
+            "Another seed may change a verdict about one run: train each with at least 3 seeds."
+        )
     trials = max((r["trials"] for r in rows if not r["confirmed"]), default=1)
     if others and trials > 1 and facts["split"]["name"] == "val":
         sentences.append(
@@ -85,6 +145,10 @@ def _relations(others: Sequence[Row], baseline: str) -> list[str]:
             count = f"{len(names)} of {len(others)}"
             sentences.append(f"{relation.capitalize()} {baseline}: {count} ({shown}).")
     return sentences
+
+
+def _covers_seeds(difference: Mapping[str, Any]) -> bool:
+    return bool(difference["covers"] == "seeds and images")
 
 
 def _relation(difference: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from segtune.report.candidates import Candidate
 
 _FEW_IMAGES = 100
-_FEW_SEEDS = 10
+_FEW_SEEDS = 3
 _SHOWN = 5  # names in a warning
 
 
@@ -64,12 +64,11 @@ def _seed_warnings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if single:
         names = "all" if len(single) == len(rows) else _listed(single)
         warnings.append(f"Candidates with one seed: {names}. The effect of other seeds is unknown.")
-    counts = {len(r["runs"]) for r in rows}
-    few = [count for count in counts if 1 < count < _FEW_SEEDS]
+    few = [r["name"] for r in rows if 1 < len(r["runs"]) < _FEW_SEEDS]
     if few:
         warnings.append(
-            f"With {max(few)} seeds, the report states a standard deviation but claims no "
-            "significance. The intervals describe the choice of images, not of seeds."
+            f"Candidates with two seeds: {_listed(few)}. Their interval over seeds is very wide; "
+            "three seeds or more make it useful."
         )
     return warnings
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def _compare(call: Call) -> Outcome:
     from segtune.api import experiments
 
-    options = call.given("baseline", "split", "output")
+    options = call.given("baseline", "split", "output", "plan")
     storage = call.options.get("sweep.storage")
     report = experiments.compare(*call.names, **options, storage=storage, **store_options(call))
     warnings = [f"! {warning}" for warning in report.facts["warnings"]]
@@ -161,6 +161,14 @@ VERBS = {
                 value="DIR",
                 default_text="reports/NAME in tracking.root",
                 completes="file",
+            ),
+            Option(
+                "plan",
+                "say how many seeds or images would show this difference, in points of mIoU",
+                "number",
+                _COMPARE,
+                default_text="no plan",
+                above=0,
             ),
             STORAGE,
             *STORE,
