@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from optuna import Study
+
 from segtune.config.conf_folders import shipped
 from segtune.errors import SegtuneError
 from segtune.sweeping.engine.records import SPEC
@@ -32,12 +34,7 @@ class StartedSweep:
     @property
     def state(self) -> str:
         """One of running, complete, open (it can be continued) and unreadable."""
-        if self.progress is None:
-            return "unreadable"
-        counts, total = self.progress.counts, self.progress.total
-        if counts.running:
-            return "running"
-        return "complete" if total is not None and counts.done >= total else "open"
+        return "unreadable" if self.progress is None else state_of(self.progress)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -96,13 +93,25 @@ def _started_sweep(folder: Path) -> StartedSweep | None:
         study = load_study(folder, folder.name)
         if study is None:
             return None
-        spec = study.user_attrs.get(SPEC, {})
-        workers = spec.get("workers")
-        if not isinstance(workers, int):  # `auto`, or a study that was never started
-            workers = 2
-        return StartedSweep(folder.name, progress(study, spec.get("n_trials"), workers), changed)
+        return StartedSweep(folder.name, current_progress(study), changed)
     except SegtuneError as error:
         return StartedSweep(folder.name, None, changed, str(error).splitlines()[0])
+
+
+def current_progress(study: Study) -> Progress:
+    """Read the progress of a study, by the number of trials and workers that it recorded."""
+    spec = study.user_attrs.get(SPEC, {})
+    workers = spec.get("workers")
+    if not isinstance(workers, int):  # `auto`, or a study that was never started
+        workers = 2
+    return progress(study, spec.get("n_trials"), workers)
+
+
+def state_of(state: Progress) -> str:
+    """Return one of running, complete and open (it can be continued)."""
+    if state.counts.running:
+        return "running"
+    return "complete" if state.total is not None and state.counts.done >= state.total else "open"
 
 
 def sweep_files() -> list[SweepFile]:

@@ -108,7 +108,7 @@ def plain_params(trial: FrozenTrial | optuna.Trial) -> dict[str, Any]:
 
 
 def trial_rows(study: optuna.Study) -> list[dict[str, Any]]:
-    """Return each counted trial as plain data: number, state, mIoU, parameters and run."""
+    """Return each counted trial as plain data: number, state, mIoU, parameters, run, cost."""
     rows = []
     for trial in counted_trials(study):
         finished = trial.state == TrialState.COMPLETE and bool(trial.values)
@@ -118,6 +118,7 @@ def trial_rows(study: optuna.Study) -> list[dict[str, Any]]:
             "miou": miou_of(trial) if finished else math.nan,
             "params": plain_params(trial),
             "run": trial.user_attrs.get(RUN),
+            "cost": trial.user_attrs.get("cost", {}),
         }
         rows.append(row)
     return rows

@@ -40,6 +40,19 @@ def follow(root: Path) -> list[str]:
     return [str(folder.parent) for folder in earlier]
 
 
+def has_moved(root: Path) -> bool:
+    """Whether `follow` would rewrite the locations of a store; only reads.
+
+    Raises:
+        sqlite3.DatabaseError: the database cannot be read.
+    """
+    address = f"{(root / 'mlflow.db').as_uri()}?mode=ro"
+    with closing(sqlite3.connect(address, uri=True, timeout=60)) as database:
+        if not _has_tables(database):
+            return False
+        return any(_has_moved(database, folder, root) for folder in _folders(database))
+
+
 def _has_tables(database: sqlite3.Connection) -> bool:
     """Whether the database has all columns; another version of MLflow migrates it first."""
     for table, column in _COLUMNS:

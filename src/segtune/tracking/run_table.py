@@ -34,6 +34,11 @@ def run_table(store: Store, port: int = 5000) -> tuple[str, str]:
         _share_view(store)
     except (MlflowException, StorageError, OSError):  # a finished result must still be printed
         return "", ""
+    return table_command(store, port)
+
+
+def table_command(store: Store, port: int = 5000) -> tuple[str, str]:
+    """Return what `run_table` returns, without storing the columns."""
     page = (
         f"#/experiments/{store.experiment_id}/runs"
         f"?viewStateShareKey={_VIEW_KEY}&workflowType=machine_learning"

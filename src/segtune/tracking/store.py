@@ -17,14 +17,15 @@ from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.version import VERSION
 
+from segtune.config.commands import command
 from segtune.config.schema import TrackingConfig
 from segtune.data.source.files import cache_dir
-from segtune.errors import StorageError
+from segtune.errors import ConfigError, StorageError, nearest
 from segtune.runtime.addresses import without_password
 from segtune.runtime.log import to_stderr
 from segtune.runtime.retry import reason_of
 from segtune.tracking.client import StoreClient, without_secrets
-from segtune.tracking.relocation import ARTIFACTS, follow
+from segtune.tracking.relocation import ARTIFACTS, follow, has_moved
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # segtune reports progress
 # standard output is for results
@@ -115,6 +116,49 @@ def open_store(config: TrackingConfig) -> Store:
         ) from error
     _OPEN_STORES[key] = Store(root, uri, client, experiment_id, config.experiment)
     return _OPEN_STORES[key]
+
+
+def open_for_reading(config: TrackingConfig) -> Store:
+    """Open a store that exists; takes no lock and writes nothing.
+
+    Raises:
+        ConfigError: there is no store, or no such experiment in it.
+        StorageError: the store cannot be read, or was moved and not yet opened at its new place.
+    """
+    root = Path(os.path.expanduser(config.root)).absolute()
+    uri, database = config.uri or _sqlite_uri(root), None if config.uri else root / "mlflow.db"
+    if database is not None:
+        if not database.is_file():
+            raise ConfigError(
+                f"there is no store in '{root}' yet. Train or sweep first, or name another folder: "
+                "tracking.root=DIR."
+            )
+        _refuse_moved(root, config)
+    client = StoreClient(uri, database)
+    experiment = client.get_experiment_by_name(config.experiment)
+    if experiment is None:
+        names = [e.name for e in client.search_experiments()]
+        raise ConfigError(
+            f"tracking.experiment={config.experiment}: '{without_password(uri)}' has no such "
+            f"experiment; {nearest(config.experiment, names)}"
+        )
+    refuse_deleted(experiment, uri)
+    return Store(root, uri, client, str(experiment.experiment_id), config.experiment)
+
+
+def _refuse_moved(root: Path, config: TrackingConfig) -> None:
+    try:
+        is_moved = has_moved(root)
+    except sqlite3.DatabaseError as error:
+        raise StorageError(
+            f"the store's database '{root / 'mlflow.db'}' cannot be read: {error}. If it is "
+            "damaged, restore it from a copy; or set tracking.root to another folder."
+        ) from error
+    if is_moved:
+        raise StorageError(
+            f"the store '{root}' was moved or copied, and its database names the earlier place. "
+            f"Run this once, which follows the move: {command('list', 'runs', tracking=config)}"
+        )
 
 
 @contextmanager

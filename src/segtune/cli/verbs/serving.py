@@ -1,4 +1,4 @@
-"""serve: answer HTTP requests with a segmenter."""
+"""serve and ui: answer HTTP requests with a segmenter; show a store as web pages."""
 
 import os
 from pathlib import Path
@@ -22,6 +22,17 @@ def _serve(call: Call) -> Outcome:
     return Outcome({}, ["the server has ended"])
 
 
+def _ui(call: Call) -> Outcome:
+    from segtune.api.pages import ui
+    from segtune.serving.access import TOKEN_VARIABLE
+    from segtune.serving.ui.settings import UiSettings
+
+    values = call.given(*(option.name for option in _UI_PLACE))
+    settings = UiSettings(**values, token=os.environ.get(TOKEN_VARIABLE))
+    ui(settings, **store_options(call))
+    return Outcome({}, ["the pages have ended"])
+
+
 _SETTINGS = "segtune.serving.settings:ServerSettings"
 _LIMITS = (
     Option("host", "address; any but loopback needs a token in SEGTUNE_TOKEN", "text", _SETTINGS),
@@ -33,6 +44,13 @@ _LIMITS = (
     Option("poll", "seconds between two looks for a new champion; 0 never", "number", _SETTINGS),
     Option("jobs", "folder of the jobs", "path", _SETTINGS, "DIR", completes="file"),
     Option("jobs_gb", "size of that folder", "number", _SETTINGS, above=0),
+)
+_UI_SETTINGS = "segtune.serving.ui.settings:UiSettings"
+_UI_PLACE = (
+    Option(
+        "host", "address; any but loopback needs a token in SEGTUNE_TOKEN", "text", _UI_SETTINGS
+    ),
+    Option("port", "port; 0 takes a free one", "integer", _UI_SETTINGS),
 )
 
 VERBS = {
@@ -57,5 +75,11 @@ VERBS = {
             *STORE,
             EXPERIMENT,
         ),
+    ),
+    "ui": Verb(
+        _ui,
+        "Show sweeps as they run, runs, comparisons, datasets and the registry as web pages.",
+        "segtune ui port=8100",
+        options=(*_UI_PLACE, *STORE, EXPERIMENT),
     ),
 }

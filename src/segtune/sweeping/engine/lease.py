@@ -56,10 +56,10 @@ class LeaseWatch:
         known = self._seen.get(number)
         if known is None or known[0] != lease:
             self._seen[number] = known = lease, now
-        return lease is None or _is_gone(lease) or now - known[1] > self.seconds
+        return lease is None or is_gone(lease) or now - known[1] > self.seconds
 
 
-def _is_gone(lease: Mapping[str, Any]) -> bool:
+def is_gone(lease: Mapping[str, Any]) -> bool:
     """Return whether the process of a lease was on this machine and has ended."""
     if lease["machine"] != _machine():
         return False

@@ -1,0 +1,36 @@
+// Figures of the report, and the frame that holds a whole report.
+"use strict";
+
+// Draws figures into an element; the server made their data.
+function drawFigures(element, figures) {
+  for (const figure of figures) {
+    const id = `figure-${figure.id}`;
+    if (!document.getElementById(id)) {
+      const box = document.createElement("template");
+      box.innerHTML = `<h2 id="${id}-title"></h2><figure role="img" id="${id}" aria-labelledby="${id}-title"
+        aria-describedby="${id}-words"><div class="plot"></div><figcaption id="${id}-words"></figcaption></figure>`;
+      element.append(box.content);
+    }
+    document.getElementById(`${id}-title`).textContent = figure.title;
+    document.getElementById(`${id}-words`).textContent = figure.alternative;
+    const { data, layout } = JSON.parse(figure.data);
+    const plot = document.querySelector(`#${id} .plot`);
+    Plotly.react(plot, data, { ...layout, autosize: true }, { responsive: true, displaylogo: false });
+  }
+}
+
+// A frame is as high as the report in it.
+for (const frame of document.querySelectorAll("iframe[data-fit]")) {
+  const fit = () => {
+    const body = frame.contentDocument.body;
+    if (body) frame.style.height = `${body.scrollHeight + 40}px`;
+  };
+  frame.addEventListener("load", () => {
+    fit();
+    new ResizeObserver(fit).observe(frame.contentDocument.body);
+  });
+}
+
+for (const element of document.querySelectorAll("[data-load-figures]")) {
+  fetch(element.dataset.loadFigures).then(answer => answer.json()).then(figures => drawFigures(element, figures));
+}

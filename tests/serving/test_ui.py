@@ -1,0 +1,138 @@
+"""The pages of a store: they show what is in it, escape its names, and change nothing in it."""
+
+import asyncio
+import hashlib
+import json
+
+import pytest
+from fastapi.testclient import TestClient
+
+from segtune.config.schema import TrackingConfig
+from segtune.errors import ConfigError
+from segtune.serving.ui.app import create_app
+from segtune.serving.ui.events import Feed, changes
+from segtune.serving.ui.settings import UiSettings
+from segtune.sweeping.live import LiveSweep
+from segtune.tracking.store import open_for_reading
+from tests.report.fakes import EVIL
+from tests.serving.ui_store import make_store, make_study
+
+LOCAL = {"base_url": "http://localhost"}
+pytestmark = pytest.mark.filterwarnings("ignore:.*httpx.*:DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("ui") / "a store")
+
+
+@pytest.fixture(scope="module")
+def pages(made):
+    store = open_for_reading(TrackingConfig(root=str(made[0].root)))
+    with TestClient(create_app(store), **LOCAL) as client:
+        yield client
+
+
+def content_of(root):
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+PAGES = ["/sweeps", "/sweeps/s"]
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_escapes_names_labels_its_parts_and_marks_where_it_is(path, pages):
+    answer = pages.get(path)
+    assert answer.status_code == 200
+    text = answer.text
+    assert EVIL not in text.replace("\\u003c", "")
+    assert text.count("<h1>") == 1 and 'aria-current="page"' in text
+    assert "script-src" not in answer.headers["content-security-policy"]  # only its own files
+    assert text.count("<script") == text.count('<script src="/static/') + text.count(
+        '<script type="application/json"'
+    )
+
+
+def test_pages_change_no_byte_of_the_store(made, pages):
+    before = content_of(made[0].root)
+    for path in [*PAGES, "/sweeps/s/figures"]:
+        assert pages.get(path).status_code == 200
+    assert content_of(made[0].root) == before
+
+
+def test_a_sweep_shows_its_trials_workers_front_and_commands(made, pages):
+    text = pages.get("/sweeps/s").text
+    assert "<strong>3 of 5</strong> done: 3 finished" in text and "maximize val/miou" in text
+    assert "trial 2</a> with <strong>0.5667" in text
+    for run in made[1]:
+        assert f'href="/runs/{run}"' in text
+    assert "alive" in text  # the lease is this process's
+    assert "optuna-dashboard" in text and "mlflow ui" in text
+    figures = {figure["id"] for figure in pages.get("/sweeps/s/figures").json()}
+    assert figures == {"history", "parallel", "slices", "pareto"}
+
+
+def test_an_event_holds_only_what_changed(made):
+    sweep = LiveSweep(made[0].root / "sweeps" / "s")
+    before = sweep.read()
+    assert set(changes(None, before)["parts"]) == {"trials", "summary", "workers"}
+    assert changes(before, sweep.read()) == {}
+    after = {**before, "trials": [*before["trials"][:3], {**before["trials"][3], "epoch": 2}]}
+    change = changes(before, after)
+    assert set(change["parts"]) == {"trial-3", "summary", "workers"}
+    assert [line["number"] for line in change["curves"]] == [3]
+
+
+def test_a_follower_hears_of_an_epoch_within_two_seconds(tmp_path):
+    folder = tmp_path / "s"
+    study = make_study(folder, ["run"])
+    running = study.get_trials()[1]
+
+    async def follow():
+        stream = Feed(LiveSweep(folder)).follow()
+        await anext(stream)
+        await asyncio.sleep(0.1)
+        study._storage.set_trial_intermediate_value(running._trial_id, 1, 0.75)
+        async with asyncio.timeout(2):
+            event = await anext(stream)
+        await stream.aclose()
+        return event
+
+    change = json.loads(asyncio.run(follow()).partition("data: ")[2])
+    assert change["curves"] == [{"number": 1, "state": "running", "curve": [[0, 0.2], [1, 0.75]]}]
+    assert "0.7500" in change["parts"]["trial-1"]
+
+
+@pytest.mark.parametrize("path", ["/sweeps/none", "/sweeps/..%2f..", "/nothing", f"/sweeps/{EVIL}"])
+def test_an_unknown_name_is_answered_with_a_page(path, pages):
+    answer = pages.get(path)
+    assert answer.status_code == 404 and "<h1>" in answer.text and EVIL not in answer.text
+
+
+def test_only_this_machine_or_the_token_opens_the_pages(made):
+    app = create_app(made[0], token="s3cret")
+    with TestClient(app, base_url="http://example.org") as client:
+        assert client.get("/sweeps").status_code == 401
+        assert client.get("/sweeps", headers={"authorization": "Bearer s3cret"}).status_code == 200
+        assert client.post("/enter", content="token=wrong").status_code == 401
+        assert client.get("/sweeps").status_code == 401
+        entered = client.post("/enter", content="token=s3cret")
+        assert entered.status_code == 200 and "Sweeps" in entered.text
+        assert "s3cret" not in str(client.cookies)
+        assert client.get("/sweeps").status_code == 200
+    with TestClient(create_app(made[0]), base_url="http://evil.example") as client:
+        assert client.get("/sweeps").status_code == 403
+    with pytest.raises(ConfigError, match="SEGTUNE_TOKEN"):
+        UiSettings(host="0.0.0.0")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [({"root": "none"}, "no store in"), ({"experiment": "other"}, "did you mean|known")],
+)
+def test_what_is_not_there_is_refused_and_not_made(words, message, made, tmp_path):
+    values = {"root": str(made[0].root), **words}
+    with pytest.raises(ConfigError, match=message):
+        open_for_reading(TrackingConfig(**values))
+    assert not (tmp_path / "none").exists()
