@@ -149,14 +149,11 @@ def check(folder: Path, n_trials: int, tracking: TrackingConfig, options: dict) 
 EIGHT = ["trial", "supervisor", "trial", "launcher", "trial", "trial", "supervisor", "trial"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("n_trials", "targets"),
-    [
-        pytest.param(2, ["trial", "supervisor"], id="two"),
-        pytest.param(8, EIGHT, marks=pytest.mark.slow, id="eight"),
-        pytest.param(60, ["any"] * 100, marks=pytest.mark.slow, id="hundred"),
-    ],
+    [pytest.param(8, EIGHT, id="eight"), pytest.param(60, ["any"] * 100, id="hundred")],
 )
 def test_a_sweep_survives_kills(tmp_path, n_trials, targets):
     survive(tmp_path, n_trials, targets)
