@@ -119,7 +119,7 @@ def test_pruning_saves_at_least_half_of_the_epochs(tmp_path):
 
     def train(trial, prunes):
         loss = 0.0
-        for epoch in range(12):
+        for epoch in range(16):
             epochs[prunes] += 1
             loss = abs(trial.params["x"]) + 5 / (epoch + 1)
             trial.report(loss, epoch)
@@ -127,11 +127,11 @@ def test_pruning_saves_at_least_half_of_the_epochs(tmp_path):
                 break
         return loss
 
-    options = {"n_trials": 8, "sampler": "random"}
+    options = {"n_trials": 12, "sampler": "random"}
     full, _ = search(tmp_path / "a", lambda t: train(t, False), **options)
     pruned, _ = search(tmp_path / "b", lambda t: train(t, True), pruner="median", **options)
-    assert epochs[False] == 8 * 12 and epochs[True] <= epochs[False] / 2
-    assert pruned.best.params == full.best.params and pruned.counts.pruned > 3
+    assert epochs[False] == 12 * 16 and epochs[True] <= epochs[False] / 2
+    assert pruned.best.params == full.best.params and pruned.counts.pruned > 6
 
 
 def test_the_function_may_raise_trial_pruned(tmp_path):
