@@ -58,6 +58,8 @@ def open_database(url: str, name: str) -> StudyStorage:
         engine = sqlalchemy.create_engine(address, **options)
         _bound_silence(engine)
         lock = DatabaseLock(engine, name)
+        with engine.connect():  # an address may be wrong: the lock would wait for its server
+            pass
         # under a lock: two processes that create the tables at the same time would both fail
         with lock.held():
             storage = RDBStorage(address, engine_kwargs=options, skip_compatibility_check=False)
