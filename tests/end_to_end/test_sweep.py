@@ -63,7 +63,7 @@ def test_sweep_compare_promote_predict(tmp_path):
     report = segtune.compare("tiny")
     assert (
         report.best.first.id == result.best.id
-        and "Hyperparameter importance" in report.html.read_text()
+        and "Parameters of the trials" in report.html.read_text()
     )
     promotion = segtune.promote("tiny", "street", *OPEN_GATE)
     assert promotion.moved and promotion.run_id == result.best.id

@@ -34,7 +34,8 @@ def probe(page, script, *options, width=1280, wait=15000):
     process = browse(
         path, "--dump-dom", f"--window-size={width},900", f"--virtual-time-budget={wait}", *options
     )
-    assert [line for line in process.stderr.splitlines() if "CONSOLE" in line] == []
+    messages = [line for line in process.stderr.splitlines() if "CONSOLE" in line]
+    assert not messages, messages
     title = re.search(r"<title>(.*?)</title>", process.stdout, re.S)[1]
     return json.loads(html.unescape(title))
 

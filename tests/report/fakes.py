@@ -69,7 +69,8 @@ def fake_run(
     run.data("config.yaml", {"seed": seed, "dataset": {"licence": "CC0"}})
     run.data("environment.json", {"python": "3", "libraries": {"torch": "2"}})
     for epoch in range(3):
-        run.metrics({"val/miou": quality * (epoch + 1) / 3, "epoch": epoch}, epoch)
+        values = {"val/miou": quality * (epoch + 1) / 3, "train/loss": 1 / (epoch + 1)}
+        run.metrics(values | {"epoch": epoch}, epoch)
     if state == "finished":
         if counts is None:
             counts = matrices(quality, number, seed=sum(map(ord, name)) + seed)

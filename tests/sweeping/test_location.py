@@ -67,7 +67,7 @@ def test_a_report_shows_the_history_of_a_study_in_a_database(study, tmp_path):
     fake_run(store, "a1", 0.5, sweep="s")
     fake_run(store, "b2", 0.7, sweep="s")
     page = compare(store, ["s"]).html.read_text()
-    for title in ("Optimisation history", "Hyperparameter importance", "val mIoU by parameter"):
+    for title in ("Optimisation history", "Parameters of the trials", "val mIoU by parameter"):
         assert title in page
     (study.folder / "storage.json").unlink()  # another machine, without the folder
     assert "Optimisation history" not in compare(store, ["s"]).html.read_text()
@@ -159,7 +159,7 @@ def test_a_sweep_in_postgresql_ends_in_a_complete_report_and_leaks_no_password(
     assert main(["status", "s"]) == 0
     store = open_store(TrackingConfig(root=str(tmp_path / "mlruns")))
     page = segtune.compare("s").html.read_text()
-    for title in ("Optimisation history", "Hyperparameter importance", "val mIoU by parameter"):
+    for title in ("Optimisation history", "Parameters of the trials", "val mIoU by parameter"):
         assert title in page
     trial_runs = sweep_runs(store, "s")
     parent = get_run(store, trial_runs[0].tags["mlflow.parentRunId"])

@@ -16,7 +16,7 @@ from segtune.sweeping.dimensions import SweepDimension
 from segtune.sweeping.engine.lease import Lease
 from segtune.sweeping.engine.records import ERROR, LEASE, OVERRIDES, RUN, Counts
 from segtune.sweeping.engine.study import Claim, SweepStudy
-from segtune.sweeping.importance import importance
+from segtune.sweeping.importance import importance, importance_ranges
 from segtune.sweeping.records import front
 from segtune.sweeping.space import Space
 from segtune.sweeping.spec import SweepSpec
@@ -263,6 +263,21 @@ def test_importance_is_highest_for_the_parameter_that_matters(tmp_path):
         study.finish(claim.trial, 10 * claim.trial.params["x"] + 0.1 * claim.trial.params["y"])
     shares = importance(study.study)
     assert shares["x"] > 0.9 and importance(None) == {}
+    ranges = importance_ranges(study.study)
+    assert ranges["x"][0] > 0.7 and ranges["y"][1] < 0.3 and importance_ranges(None) == {}
+    low, high = ranges["x"]
+    assert low <= shares["x"] <= 1.0 >= high
+
+
+def test_fewer_than_ten_trials_have_no_importance():
+    study = optuna.create_study()
+    distributions = {"hp.x": optuna.distributions.FloatDistribution(0, 1)}
+    for number in range(10):
+        assert importance(study) == importance_ranges(study) == {}
+        params = {"hp.x": number / 10}
+        trial = optuna.trial.create_trial(params=params, distributions=distributions, value=number)
+        study.add_trial(trial)
+    assert set(importance(study)) == set(importance_ranges(study)) == {"hp.x"}
 
 
 def test_a_study_of_a_thousand_trials_claims_and_finishes_one_in_under_100_ms(tmp_path):

@@ -222,7 +222,7 @@ def worker(
     return add_worker(name, TrackingConfig(root=root, uri=uri, experiment=experiment), storage)
 
 
-def compare(  # 9 parameters: keyword arguments of the public API
+def compare(  # 10 parameters: keyword arguments of the public API
     *names: str,
     baseline: str | None = None,
     split: str = "val",
@@ -232,6 +232,7 @@ def compare(  # 9 parameters: keyword arguments of the public API
     uri: str | None = None,
     experiment: str = EXPERIMENT,
     storage: str | None = None,
+    image_table: str | Path | None = None,
 ) -> "Report":
     """Write the comparison report of sweeps, `NAME:confirmed`, runs and registered versions.
 
@@ -242,16 +243,19 @@ def compare(  # 9 parameters: keyword arguments of the public API
         plan: a difference in points of mIoU; the verdict then says how many seeds or images would
             show it.
         storage: address of a sweep's study, if the store does not know it.
+        image_table: CSV file with a row per image; the report shows the mIoU of the images by each
+            of its columns.
 
     Raises:
         ConfigError: nothing to compare: an unfinished run, no evidence, other classes or splits.
+        DataError: `image_table` is no table of images.
         StorageError: the report cannot be written.
     """
     from segtune.report.compare import compare as compare_runs
 
     store = open_root(root, uri, experiment)
-    folder = Path(output) if output else None
-    return compare_runs(store, names, folder, baseline, split, storage, plan)
+    folder, table = (Path(path) if path else None for path in (output, image_table))
+    return compare_runs(store, names, folder, baseline, split, storage, plan, table)
 
 
 def promote(

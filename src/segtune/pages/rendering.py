@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 
 from segtune.errors import StorageError
 from segtune.runtime.atomic import atomic_file
+from segtune.runtime.strict_json import to_json
 
 FOLDER = Path(__file__).parent
 """Holds the shared files: `base.css`, `table.js` and `page.html.j2`."""
@@ -23,7 +25,7 @@ def environment(room: str, **filters: Callable[..., Any]) -> Environment:
 
     Args:
         room: the package of the templates below segtune, such as `report`.
-        filters: by name.
+        filters: by name, in addition to `script_json`.
     """
     loaders = [PackageLoader("segtune", room), PackageLoader("segtune", "pages")]
     templates = Environment(
@@ -33,8 +35,17 @@ def environment(room: str, **filters: Callable[..., Any]) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= filters
+    templates.filters |= {"script_json": script_json, **filters}
     return templates
+
+
+def script_json(data: Any) -> Markup:
+    r"""Return plain data as JSON that is safe inside a script element.
+
+    >>> script_json({"name": "</script>", "miou": float("nan")})
+    Markup('{"name": "\\u003c/script>", "miou": null}')
+    """
+    return Markup(to_json(data, ensure_ascii=False).replace("<", "\\u003c"))
 
 
 def write_files(folder: Path, files: Mapping[str, str]) -> None:

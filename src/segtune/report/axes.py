@@ -23,11 +23,15 @@ class Axis:
     ticks: Sequence[tuple[float, str]]
 
 
-def parallel_axis(values: Sequence[Any]) -> Axis:
-    """Return the axis of a parameter; ABSENT is a dash below all values."""
+def parallel_axis(values: Sequence[Any], is_log: bool = False) -> Axis:
+    """Return the axis of a parameter; ABSENT is a dash below all values.
+
+    Args:
+        is_log: the parameter is searched on a logarithmic scale.
+    """
     present = [v for v in values if v is not ABSENT]
     if all(map(is_number, present)):
-        axis = _number_axis(present)
+        axis = _number_axis(present, is_log)
     else:
         axis = _choice_axis([str(v) for v in present])
     if len(present) == len(values):
@@ -52,8 +56,9 @@ def _raised(height: float) -> float:
     return _LOWEST + (1 - _LOWEST) * height
 
 
-def _number_axis(values: Sequence[float]) -> Axis:
-    scale = math.log if spans_decades(values) else float
+def _number_axis(values: Sequence[float], is_log: bool) -> Axis:
+    is_log = min(values) > 0 and (is_log or spans_decades(values))
+    scale = math.log if is_log else float
     low, high = scale(min(values)), scale(max(values))
     span = high - low or 1.0
     ticks = [(0.0, f"{min(values):.3g}")]

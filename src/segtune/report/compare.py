@@ -10,8 +10,9 @@ from segtune.errors import ConfigError, nearest
 from segtune.pages.rendering import write_files
 from segtune.report.candidates import Candidate, Comparison, collect
 from segtune.report.card import card_text
-from segtune.report.comparison_page import comparison_page, sweep_history
+from segtune.report.comparison_page import comparison_page
 from segtune.report.facts import gather
+from segtune.report.history import sweep_history
 from segtune.report.tables import differing_settings, runs_csv
 from segtune.runtime.filenames import folder_name
 from segtune.runtime.strict_json import to_json
@@ -61,7 +62,7 @@ class Report:
         return data
 
 
-def compare(
+def compare(  # 8 parameters: those of the public API
     store: Store,
     names: Sequence[str],
     output: Path | None = None,
@@ -69,6 +70,7 @@ def compare(
     split: str = "val",
     storage: str | None = None,
     plan: float | None = None,
+    image_table: Path | None = None,
 ) -> Report:
     """Compare the trials of sweeps, single runs and registered versions.
 
@@ -77,13 +79,15 @@ def compare(
         baseline: name or run id of the candidate that the others are compared with; by default the
             first of two named candidates, otherwise the best.
         storage: address of the sweep's study, if the store does not know it.
-
         plan: a difference in points of mIoU; the verdict then says how many seeds or images show
             it.
+        image_table: CSV file of properties of the split's images; the report shows the mIoU of
+            each value.
 
     Raises:
         ConfigError: there is nothing to compare or to plan, or the runs cannot be compared; see
             `collect`.
+        DataError: `image_table` is no table of images.
         StorageError: the report cannot be written.
     """
     comparison = collect(store, names, split)
@@ -94,12 +98,12 @@ def compare(
     facts = gather(store, comparison, names, base, None if plan is None else plan / 100)
     facts["next"] = _next_steps(store, comparison, facts)
     facts["differs"] = differing_settings(store, candidates[:_MOST_DIFFERING])
-    history, problem = sweep_history(store, comparison, storage)
-    if problem:
-        facts["warnings"].append(problem)
+    history = sweep_history(store, comparison, storage)
+    if history.problem:
+        facts["warnings"].append(history.problem)
     folder = output or store.root / "reports" / folder_name(*names)
     files = {
-        "index.html": comparison_page(store, comparison, facts, base, history),
+        "index.html": comparison_page(store, comparison, facts, base, history, image_table),
         "report.json": to_json(facts, indent=1, ensure_ascii=False),
         "runs.csv": runs_csv(facts),
     }

@@ -18,6 +18,7 @@ from segtune.measure.statistics import RESAMPLES, Draws, Interval, bootstrap, ho
 from segtune.measure.table import plugin_metrics
 from segtune.models.folder import DESCRIPTION
 from segtune.report.candidates import Candidate, Comparison
+from segtune.report.cost import shared_latency
 from segtune.report.phrasing import plan_words, verdict_words
 from segtune.report.warning_texts import warning_words
 from segtune.tracking.datasets import reads, reads_of_test
@@ -74,6 +75,8 @@ def gather(
         interval = draws.interval(number) if draws else None
         row = _candidate_row(candidate, interval, differences.get(candidate.name))
         facts["candidates"].append(row)
+    for row, latency in zip(facts["candidates"], shared_latency(facts["candidates"]), strict=True):
+        row["latency"] = latency
     facts["candidates"][0] |= _preprocessing(store, candidates[0])
     facts["varied"] = _varied(candidates)
     facts["verdict"] = verdict_words(facts)
@@ -194,6 +197,10 @@ def _run_rows(candidate: Candidate) -> list[dict[str, Any]]:
             "name": run.name,
             "seed": run.params.get("seed"),
             "miou": evidence.scores.miou,
+            "boundary_iou": mean_of(evidence.boundary_iou)
+            if evidence.origin.unit == "pixel"
+            else None,
+            "ece": evidence.calibration.error,
             "seconds": _seconds(run),
             "segmenter": evidence.origin.segmenter,
         }

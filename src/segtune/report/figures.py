@@ -14,8 +14,9 @@ from plotly.subplots import make_subplots
 from segtune.pages.colors import SERIES
 from segtune.report.phrasing import points
 
-_GREY = "#a0aec0"
+GREY = "#8593a5"
 _MOST_ROWS = 24
+_MOST_SINGLE_TICKS = 15
 _MOST_NAMES = 8  # names in a caption
 _MOST_CELL_TEXTS = 25  # classes; the text in narrower cells cannot be read
 Facts = Mapping[str, Any]
@@ -66,12 +67,14 @@ def miou_dots(facts: Facts) -> Figure:
         name = html.escape(row["name"])
         if row["interval"]:
             ends = [100 * row["interval"]["low"], 100 * row["interval"]["high"]]
-            line = {"color": _GREY, "width": 7}
+            line = {"color": GREY, "width": 7}
             figure.add_scatter(x=ends, y=[name] * 2, mode="lines", line=line)
         mious = [100 * r["miou"] for r in row["runs"]]
         marker = {"size": 9, "color": SERIES[0]}
         figure.add_scatter(x=mious, y=[name] * len(mious), mode="markers", marker=marker)
     figure.update_layout(height=130 + 26 * len(rows), showlegend=False)
+    figure.update_xaxes(range=padded(_ends(rows)))
+    figure.update_yaxes(range=[-0.7, len(rows) - 0.3])
     mious_by_name = [f"{r['name']} {points(r['miou'])}" for r in rows]
     caption = (
         f"{_listed(mious_by_name)}. Each dot is a seed; each line is a 95 % interval."
@@ -162,7 +165,7 @@ def reliability(curves: Mapping[str, Sequence[tuple[float, float, int]]]) -> Fig
         curves: (confidence, share correct, pixels) of each bin, by candidate.
     """
     figure = go.Figure()
-    line = {"color": _GREY, "dash": "dot"}
+    line = {"color": GREY, "dash": "dot"}
     figure.add_scatter(x=[0, 100], y=[0, 100], mode="lines", name="perfect", line=line)
     for number, (name, bins) in enumerate(curves.items()):
         figure.add_scatter(
@@ -181,18 +184,26 @@ def reliability(curves: Mapping[str, Sequence[tuple[float, float, int]]]) -> Fig
 def pareto(facts: Facts) -> Figure:
     """Draw mIoU against latency and against parameters, each with its Pareto front."""
     panels = {
-        "latency_ms": ("Latency", "latency, median (ms)"),
-        "params_m": ("Parameters", "parameters (millions)"),
+        "Latency": ("latency, median (ms)", [r["latency"] for r in facts["candidates"]]),
+        "Parameters": ("parameters (millions)", [_parameters(r) for r in facts["candidates"]]),
     }
     figure = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.04)
     fronts = []
-    for column, (key, (cost_name, label)) in enumerate(panels.items(), start=1):
-        rows = [r for r in facts["candidates"] if key in r["cost"]]
-        front = _pareto_front([(r["cost"][key], 100 * r["miou"], r["name"]) for r in rows])
+    for column, (cost_name, (label, costs)) in enumerate(panels.items(), start=1):
+        pairs = zip(facts["candidates"], costs, strict=True)
+        rows = [(cost, row) for row, cost in pairs if cost is not None]
+        front = _pareto_front([(c["median"], 100 * r["miou"], r["name"]) for c, r in rows])
         figure.add_scatter(
-            x=[r["cost"][key] for r in rows],
-            y=[100 * r["miou"] for r in rows],
-            text=[html.escape(r["name"]) for r in rows],
+            x=[cost["median"] for cost, _ in rows],
+            y=[100 * row["miou"] for _, row in rows],
+            error_x={
+                "array": [cost["high"] - cost["median"] for cost, _ in rows],
+                "arrayminus": [cost["median"] - cost["low"] for cost, _ in rows],
+                "color": GREY,
+                "thickness": 1,
+                "width": 0,
+            },
+            text=[html.escape(row["name"]) for _, row in rows],
             mode="markers",
             marker={"color": SERIES[0], "size": 8},
             hovertemplate="%{text}: %{y:.1f} at %{x:.3g}<extra></extra>",
@@ -212,8 +223,24 @@ def pareto(facts: Facts) -> Figure:
         fronts.append(f"{cost_name}: {_listed([name for _, _, name in front])}.")
     figure.update_yaxes(title_text="mIoU (points)", row=1, col=1)
     figure.update_layout(showlegend=False, height=380)
-    caption = f"The line is the Pareto front. {' '.join(fronts)}"
+    caption = (
+        f"The line is the Pareto front. {' '.join(fronts)} Candidates of one architecture and size "
+        "share the median of their latencies; a grey line shows the range."
+    )
     return finished("pareto", "mIoU against latency and size", caption, figure)
+
+
+def whole_numbers(values: Sequence[int]) -> dict[str, Any]:
+    """Return the ticks of an axis of counts: trials and epochs have no halves."""
+    is_short = not values or max(values) - min(values) <= _MOST_SINGLE_TICKS
+    return {"dtick": 1} if is_short else {"tickformat": "d"}
+
+
+def padded(values: Sequence[float], share: float = 0.06) -> list[float]:
+    """Return the range of an axis on which no value touches the border."""
+    low, high = min(values), max(values)
+    space = share * (high - low or 1.0)
+    return [low - space, high + space]
 
 
 def finished(
@@ -232,17 +259,34 @@ def finished(
         legend={"orientation": "h", "y": -0.2},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": GREY, "activecolor": SERIES[0]},
     )
     if x:
         figure.update_xaxes(title_text=x)
     if y:
         figure.update_yaxes(title_text=y)
-    figure.update_yaxes(automargin=True)
-    figure.update_xaxes(automargin=True)
+    figure.update_yaxes(automargin=True, title_standoff=12)
+    figure.update_xaxes(automargin=True, title_standoff=12)
     plain: Any = json.loads(figure.to_json())
     plain["layout"].pop("template", None)
-    # "</" would end the script element that carries the data
-    return Figure(key, title, caption, json.dumps(plain).replace("</", "<\\/"))
+    # "<" could end the script element that carries the data
+    return Figure(key, title, caption, json.dumps(plain).replace("<", "\\u003c"))
+
+
+def _ends(rows: Rows) -> list[float]:
+    """Return all values that a row of the mIoU figure spans, in points."""
+    values = []
+    for row in rows:
+        values += [100 * run["miou"] for run in row["runs"]]
+        if row["interval"]:
+            values += [100 * row["interval"]["low"], 100 * row["interval"]["high"]]
+    return values
+
+
+def _parameters(row: Mapping[str, Any]) -> dict[str, float] | None:
+    """Return the millions of parameters in the form of a latency: a count has no spread."""
+    count = row["cost"].get("params_m")
+    return None if count is None else {"median": count, "low": count, "high": count}
 
 
 def _heatmap(

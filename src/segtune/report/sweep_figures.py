@@ -1,8 +1,9 @@
 """The figures of a sweep: its progress, and the effect of its hyperparameters."""
 
 import html
-from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, chain
 from typing import Any
 
 import plotly.graph_objects as go
@@ -11,7 +12,7 @@ from plotly.subplots import make_subplots
 
 from segtune.pages.colors import SERIES
 from segtune.report.axes import ABSENT, is_number, parallel_axis, spans_decades
-from segtune.report.figures import Figure, finished
+from segtune.report.figures import GREY, Figure, finished, whole_numbers
 
 Trials = Sequence[Mapping[str, Any]]
 """Trials as `sweeping.records.trial_rows` returns them."""
@@ -21,27 +22,43 @@ Curves = Mapping[str, Sequence[tuple[int, float]]]
 _FINISHED = "complete"
 _MOST_PARAMETERS = 8
 _MOST_LEGEND_ENTRIES = 24
+_SHADES = 12
 
 
-def sweep_figures(
-    trials: Trials, curves: Curves, pruned: Sequence[str], shares: Mapping[str, float]
-) -> list[Figure]:
+@dataclass(frozen=True)
+class SweepFacts:
+    """The facts of a study that its figures show.
+
+    Attributes:
+        shares: importance of each hyperparameter; empty with too few trials.
+        ranges: the 80 % range of each share.
+        log_params: hyperparameters that are searched on a logarithmic scale.
+    """
+
+    trials: Trials = ()
+    shares: Mapping[str, float] = field(default_factory=dict)
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    log_params: Collection[str] = ()
+
+
+def sweep_figures(sweep: SweepFacts, curves: Curves, pruned: Sequence[str]) -> list[Figure]:
     """Return the figures of a sweep; a figure without data is left out.
 
     Args:
         pruned: names of the pruned runs.
-        shares: importance of each hyperparameter.
     """
+    trials = sweep.trials
     figures = [learning_curves(curves, pruned)] if curves else []
     finished_trials = [t for t in trials if t["state"] == _FINISHED]
     if len(finished_trials) < 2:
         return figures
     figures.append(history(trials))
-    if shares:
-        figures.append(importance_bars(shares))
+    if sweep.shares:
+        figures.append(importance_bars(sweep.shares, sweep.ranges, len(finished_trials)))
     varied = _varied(finished_trials)
     if varied:
-        figures += [parallel_coordinates(finished_trials, varied), slices(finished_trials, varied)]
+        figures.append(parallel_coordinates(finished_trials, varied, sweep.log_params))
+        figures.append(slices(finished_trials, varied, sweep.log_params))
     return figures
 
 
@@ -76,6 +93,8 @@ def learning_curves(curves: Curves, pruned: Sequence[str]) -> Figure:
         best = max(peaks, key=lambda name: peaks[name])
         caption += f" {best} reached the highest value, {100 * peaks[best]:.1f}."
     figure.update_layout(height=460, showlegend=len(curves) <= _MOST_LEGEND_ENTRIES)
+    epochs = [epoch for epoch, _ in chain.from_iterable(curves.values())]
+    figure.update_xaxes(**whole_numbers(epochs))
     title = "Val mIoU by epoch (points)"
     return finished("curves", title, caption, figure, x="epoch", y="val mIoU (points)")
 
@@ -92,6 +111,7 @@ def history(trials: Trials) -> Figure:
     line = {"color": SERIES[1], "shape": "hv"}
     figure.add_scatter(x=numbers, y=best_so_far, mode="lines", name="best so far", line=line)
     figure.update_layout(height=340)
+    figure.update_xaxes(**whole_numbers(numbers))
     pruned = sum(t["state"] == "pruned" for t in trials)
     best = max(complete, key=lambda t: t["miou"])
     caption = (
@@ -101,20 +121,45 @@ def history(trials: Trials) -> Figure:
     return finished("history", title, caption, figure, x="trial", y="val mIoU (points)")
 
 
-def importance_bars(importance: Mapping[str, float]) -> Figure:
-    """Draw the share of each hyperparameter in the variance of mIoU over the finished trials."""
-    rows = sorted(importance.items(), key=lambda row: row[1])
-    names = [html.escape(name) for name, _ in rows]
-    shares = [share for _, share in rows]
-    figure = go.Figure(go.Bar(x=shares, y=names, orientation="h", marker={"color": SERIES[0]}))
+def importance_bars(
+    shares: Mapping[str, float], ranges: Mapping[str, tuple[float, float]], trials: int
+) -> Figure:
+    """Draw the share of each hyperparameter in the variance of mIoU over the finished trials.
+
+    Args:
+        ranges: (low, high) of each share over resamples of the trials.
+        trials: number of finished trials.
+    """
+    rows = sorted(shares.items(), key=lambda row: row[1])
+    ends = [ranges.get(name, (share, share)) for name, share in rows]
+    bars = go.Bar(
+        x=[share for _, share in rows],
+        y=[html.escape(name) for name, _ in rows],
+        orientation="h",
+        marker={"color": SERIES[0]},
+        error_x={
+            "array": [max(0, high - row[1]) for row, (_, high) in zip(rows, ends, strict=True)],
+            "arrayminus": [max(0, row[1] - low) for row, (low, _) in zip(rows, ends, strict=True)],
+            "color": GREY,
+        },
+    )
+    figure = go.Figure(bars)
     figure.update_layout(height=140 + 30 * len(rows))
-    listed = ", ".join(f"{name} {share:.2f}" for name, share in reversed(rows))
-    caption = f"Share of the variance of mIoU that each hyperparameter explains: {listed}."
+    figure.update_xaxes(range=[0, 1.08 * max(0.1, *(max(high, low) for low, high in ends))])
+    words = []
+    for (name, share), (low, high) in zip(rows, ends, strict=True):
+        words.append(f"{name} {share:.2f} [{low:.2f}, {high:.2f}]")
+    caption = (
+        "Share of the variance of mIoU that each hyperparameter explains, with the range of 80 % "
+        f"of the resamples of {trials} trials: {', '.join(reversed(words))}."
+    )
     title = "Hyperparameter importance (fANOVA)"
     return finished("importance", title, caption, figure, x="share of variance")
 
 
-def parallel_coordinates(trials: Trials, varied: Sequence[str]) -> Figure:
+def parallel_coordinates(
+    trials: Trials, varied: Sequence[str], log_params: Collection[str]
+) -> Figure:
     """Draw a line per finished trial across the parameters that varied, coloured by mIoU.
 
     Plotly's own parallel coordinates need WebGL, which some browsers lack.
@@ -123,24 +168,24 @@ def parallel_coordinates(trials: Trials, varied: Sequence[str]) -> Figure:
     mious = [100 * t["miou"] for t in trials]
     axes = []
     for key in keys:
-        axes.append(parallel_axis([t["params"].get(key, ABSENT) for t in trials]))
+        values = [t["params"].get(key, ABSENT) for t in trials]
+        axes.append(parallel_axis(values, is_log=key in log_params))
     axes.append(parallel_axis(mious))
     places = list(range(len(axes)))
     figure = go.Figure()
-    by_miou = sorted(range(len(trials)), key=lambda n: mious[n])  # the best is drawn on top
-    for n in by_miou:
-        color = sample_colorscale("Viridis", [axes[-1].heights[n]])[0]
-        name = f"trial {trials[n]['number']}: {mious[n]:.1f}"
+    for color, lines in _lines_by_color(axes[-1].heights):
+        names = [f"trial {trials[n]['number']}: {mious[n]:.1f}" for n in lines]
         figure.add_scatter(
-            x=places,
-            y=[axis.heights[n] for axis in axes],
+            # one trace for each colour: a trace for each of 1,000 trials takes seconds to draw
+            x=[*places, None] * len(lines),
+            y=list(chain.from_iterable([*(a.heights[n] for a in axes), None] for n in lines)),
+            text=list(chain.from_iterable([name] * (len(axes) + 1) for name in names)),
             mode="lines",
             line={"color": color},
-            name=name,
-            hovertemplate=f"{name}<extra></extra>",
+            hovertemplate="%{text}<extra></extra>",
         )
     for place, axis in enumerate(axes):
-        figure.add_vline(x=place, line={"color": "#a0aec0", "width": 1})
+        figure.add_vline(x=place, line={"color": GREY, "width": 1})
         for height, text in axis.ticks:
             figure.add_annotation(
                 x=place,
@@ -166,7 +211,16 @@ def parallel_coordinates(trials: Trials, varied: Sequence[str]) -> Figure:
     return finished("parallel", title, caption, figure)
 
 
-def slices(trials: Trials, varied: Sequence[str]) -> Figure:
+def _lines_by_color(heights: Sequence[float]) -> list[tuple[str, list[int]]]:
+    """Return (colour, numbers of the lines) for each shade, the best on top."""
+    lines: dict[int, list[int]] = {}
+    for number, height in enumerate(heights):
+        lines.setdefault(round(height * _SHADES), []).append(number)
+    colors = sample_colorscale("Viridis", [shade / _SHADES for shade in sorted(lines)])
+    return list(zip(colors, [lines[shade] for shade in sorted(lines)], strict=True))
+
+
+def slices(trials: Trials, varied: Sequence[str], log_params: Collection[str]) -> Figure:
     """Draw mIoU against each parameter that varied, one panel per parameter."""
     keys = list(varied)[:_MOST_PARAMETERS]
     columns = min(4, len(keys))
@@ -178,12 +232,12 @@ def slices(trials: Trials, varied: Sequence[str]) -> Figure:
         panel = {"row": n // columns + 1, "col": n % columns + 1}
         with_key = [t for t in trials if key in t["params"]]
         values = [t["params"][key] for t in with_key]
-        axis: dict[str, str] = {}
+        axis: dict[str, Any] = {}
         if not all(map(is_number, values)):
             values = [html.escape(str(v)) for v in values]
             axis = {"type": "category"}
-        elif spans_decades(values):
-            axis = {"type": "log"}
+        elif key in log_params or spans_decades(values):
+            axis = {"type": "log", "dtick": 1, "exponentformat": "power"}
         mious = [100 * t["miou"] for t in with_key]
         marker = {"color": SERIES[0], "size": 7}
         figure.add_scatter(x=values, y=mious, mode="markers", marker=marker, **panel)

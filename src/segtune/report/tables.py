@@ -50,16 +50,17 @@ def differing_settings(store: Store, candidates: Sequence[Candidate]) -> dict[st
     Returns:
         `candidates`, their names, and `rows`, the values of each setting, one per candidate.
     """
+    rows = all_settings(store, candidates)
+    differing = {key: values for key, values in rows.items() if len(set(values)) > 1}
+    return {"candidates": [c.name for c in candidates], "rows": differing}
+
+
+def all_settings(store: Store, candidates: Sequence[Candidate]) -> dict[str, list[str | None]]:
+    """Return each setting's values, one per candidate: parameters first, libraries last."""
     columns = [_settings(store, candidate) for candidate in candidates]
     keys: set[str] = set().union(*columns)
-    # the parameters first, libraries and machine last
     ordered = sorted(keys, key=lambda key: (key.startswith(("library", "machine")), key))
-    rows = {}
-    for key in ordered:
-        values = [column.get(key) for column in columns]
-        if len(set(values)) > 1:
-            rows[key] = values
-    return {"candidates": [c.name for c in candidates], "rows": rows}
+    return {key: [column.get(key) for column in columns] for key in ordered}
 
 
 def _settings(store: Store, candidate: Candidate) -> dict[str, str]:

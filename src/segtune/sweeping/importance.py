@@ -3,10 +3,12 @@
 Trials from before a change of the search space count as well.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -15,26 +17,74 @@ from segtune.sweeping.dimensions import plain_param
 from segtune.sweeping.objectives import first_value
 from segtune.sweeping.records import plain_params
 
-_MIN_TRIALS = 4
+MIN_TRIALS = 10
+"""With fewer finished trials, another estimate of the same study gives other shares."""
+_RESAMPLES, _MOST_RESAMPLED = 20, 200  # resamples; trials of one
 
 
 def importance(study: optuna.Study | None) -> Mapping[str, float]:
     """Return each parameter's share in the variance of the objective (fANOVA, Hutter et al., 2014).
 
-    The result is empty if fewer than four trials finished, or if they share no parameter.
+    The result is empty if fewer than `MIN_TRIALS` finished, or if they share no parameter.
     """
+    trials = _finished(study)
+    return {} if len(trials) < MIN_TRIALS else _shares(_single_objective(trials), trees=64)
+
+
+def importance_ranges(
+    study: optuna.Study | None, seconds: float = 10.0
+) -> Mapping[str, tuple[float, float]]:
+    """Return the 80 % range of each share of `importance` over bootstrap resamples of the trials.
+
+    Args:
+        seconds: no resample begins after this time. Each has at most 200 trials.
+    """
+    trials = _finished(study)
+    if len(trials) < MIN_TRIALS:
+        return {}
+    rng = np.random.default_rng(0)
+    shares: dict[str, list[float]] = {}
+    end = time.perf_counter() + seconds
+    for _ in range(_RESAMPLES):
+        chosen = rng.integers(len(trials), size=min(len(trials), _MOST_RESAMPLED))
+        resampled = _single_objective([trials[number] for number in chosen])
+        for name, share in _shares(resampled, trees=16).items():
+            shares.setdefault(name, []).append(share)
+        if time.perf_counter() > end:
+            break
+    ranges = {name: np.quantile(values, (0.1, 0.9)) for name, values in shares.items()}
+    return {name: (float(low), float(high)) for name, (low, high) in ranges.items()}
+
+
+def _finished(study: optuna.Study | None) -> Sequence[FrozenTrial]:
     if study is None:
-        return {}
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(trials) < _MIN_TRIALS:
-        return {}
+        return []
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+
+def _single_objective(trials: Sequence[FrozenTrial]) -> optuna.Study:
+    """Copy the trials, with their first objective, into a study in memory."""
     names = set(chain.from_iterable(trial.params for trial in trials))
     if any(name != plain_param(name) for name in names):
-        study = _in_one_space(trials)
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+        return _in_one_space(trials)
+    study = optuna.create_study(direction="maximize")
+    for trial in trials:
+        study.add_trial(
+            create_trial(
+                params=trial.params,
+                distributions=trial.distributions,
+                value=first_value(trial),
+            )
+        )
+    return study
+
+
+def _shares(study: optuna.Study, trees: int) -> Mapping[str, float]:
+    """Return the shares; empty if the trials have no common parameter or one value."""
+    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=trees, seed=0)
     try:
         shares: dict[str, float] = optuna.importance.get_param_importances(
-            study, evaluator=evaluator, target=lambda trial: trial.values[0]
+            study, evaluator=evaluator
         )
     except (ValueError, RuntimeError):
         return {}

@@ -107,6 +107,16 @@ def plain_params(trial: FrozenTrial | optuna.Trial) -> dict[str, Any]:
     return {plain_param(name): value for name, value in trial.params.items()}
 
 
+def log_params(study: optuna.Study) -> set[str]:
+    """Return the parameters that the study searches on a logarithmic scale."""
+    names = set()
+    for trial in counted_trials(study):
+        for name, distribution in trial.distributions.items():
+            if getattr(distribution, "log", False):
+                names.add(plain_param(name))
+    return names
+
+
 def trial_rows(study: optuna.Study) -> list[dict[str, Any]]:
     """Return each counted trial as plain data: number, state, mIoU, parameters, run, cost."""
     rows = []

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def _compare(call: Call) -> Outcome:
     from segtune.api import experiments
 
-    options = call.given("baseline", "split", "output", "plan")
+    options = call.given("baseline", "split", "output", "plan", "image_table")
     storage = call.options.get("sweep.storage")
     report = experiments.compare(*call.names, **options, storage=storage, **store_options(call))
     warnings = [f"! {warning}" for warning in report.facts["warnings"]]
@@ -169,6 +169,14 @@ VERBS = {
                 _COMPARE,
                 default_text="no plan",
                 above=0,
+            ),
+            Option(
+                "image_table",
+                "CSV file of properties of the images; the report shows the mIoU by each column",
+                "path",
+                value="FILE.csv",
+                default_text="none",
+                completes="file",
             ),
             STORAGE,
             *STORE,
