@@ -2,10 +2,14 @@
 
 import asyncio
 import hashlib
+import io
 import json
+from urllib.parse import quote
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from segtune.config.schema import TrackingConfig
 from segtune.errors import ConfigError
@@ -38,12 +42,16 @@ def content_of(root):
     return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-PAGES = ["/sweeps", "/sweeps/s"]
+PAGES = [
+    *("/sweeps", "/sweeps/s", "/runs", "/runs/RUN", "/compare?name=s", "/datasets", "/datasets/d"),
+    *("/registry", "/runs/RUN/samples/val", f"/runs/RUN/samples/val?of={quote(EVIL)}&sort=best"),
+]
+FILES = ["/sweeps/s/figures", "/runs/RUN/figures", "/runs/RUN/samples/val/0/error"]
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_a_page_escapes_names_labels_its_parts_and_marks_where_it_is(path, pages):
-    answer = pages.get(path)
+def test_a_page_escapes_names_labels_its_parts_and_marks_where_it_is(path, made, pages):
+    answer = pages.get(path.replace("RUN", made[1][0]))
     assert answer.status_code == 200
     text = answer.text
     assert EVIL not in text.replace("\\u003c", "")
@@ -56,8 +64,8 @@ def test_a_page_escapes_names_labels_its_parts_and_marks_where_it_is(path, pages
 
 def test_pages_change_no_byte_of_the_store(made, pages):
     before = content_of(made[0].root)
-    for path in [*PAGES, "/sweeps/s/figures"]:
-        assert pages.get(path).status_code == 200
+    for path in [*PAGES, *FILES, "/compare/report?name=s"]:
+        assert pages.get(path.replace("RUN", made[1][0])).status_code == 200, path
     assert content_of(made[0].root) == before
 
 
@@ -102,6 +110,38 @@ def test_a_follower_hears_of_an_epoch_within_two_seconds(tmp_path):
     change = json.loads(asyncio.run(follow()).partition("data: ")[2])
     assert change["curves"] == [{"number": 1, "state": "running", "curve": [[0, 0.2], [1, 0.75]]}]
     assert "0.7500" in change["parts"]["trial-1"]
+
+
+def test_a_run_shows_config_curves_classes_and_links(made, pages):
+    text = pages.get(f"/runs/{made[1][2]}").text
+    assert "hp.width" in text and "licence: CC0" in text and 'href="/sweeps/s"' in text
+    figures = pages.get(f"/runs/{made[1][2]}/figures").json()
+    assert [figure["id"] for figure in figures] == ["val-miou"]
+    assert "0.5667" in figures[0]["alternative"]
+
+
+def test_a_comparison_is_the_report_and_its_faults_stay_in_the_frame(made, pages):
+    names = "&".join(f"name={run}" for run in made[1][:2])
+    page = pages.get(f"/compare?{names}").text
+    assert f"segtune compare {made[1][0]} {made[1][1]}" in page and "<iframe" in page
+    report = pages.get(f"/compare/report?{names}")
+    assert "points of mIoU" in report.text and EVIL not in report.text.replace("\\u003c", "<!")
+    wrong = pages.get("/compare/report?name=nothing")
+    assert wrong.status_code == 422 and "nothing" in wrong.text
+
+
+def test_samples_filter_by_class_and_sort_by_iou(made, pages):
+    path = f"/runs/{made[1][0]}/samples/val"
+    scores = {}
+    for sort in ("worst", "best"):
+        text = pages.get(f"{path}?of=road&sort={sort}").text
+        scores[sort] = [float(part[:6]) for part in text.split("IoU of road ")[1:]]
+    assert len(scores["worst"]) == 6 and scores["worst"] == sorted(scores["worst"])
+    assert scores["best"] == scores["worst"][::-1]
+    picture = Image.open(io.BytesIO(pages.get(f"{path}/0/truth").content))
+    assert np.array(picture).shape[2] == 3
+    for wrong in ("?of=nothing", "?sort=up", "?page=0", "/0/nothing", "/99/truth"):
+        assert pages.get(path + wrong).status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/sweeps/none", "/sweeps/..%2f..", "/nothing", f"/sweeps/{EVIL}"])

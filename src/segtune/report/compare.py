@@ -62,6 +62,21 @@ class Report:
         return data
 
 
+@dataclass(frozen=True)
+class Content:
+    """What a report says, before it is written.
+
+    Attributes:
+        html: the page.
+        facts: the content of the JSON file.
+        candidates: highest mIoU first.
+    """
+
+    html: str
+    facts: Mapping[str, Any]
+    candidates: Sequence[Candidate]
+
+
 def compare(  # 8 parameters: those of the public API
     store: Store,
     names: Sequence[str],
@@ -90,6 +105,31 @@ def compare(  # 8 parameters: those of the public API
         DataError: `image_table` is no table of images.
         StorageError: the report cannot be written.
     """
+    content = compared(store, names, baseline, split, storage, plan, image_table)
+    facts, candidates = content.facts, content.candidates
+    folder = output or store.root / "reports" / folder_name(*names)
+    files = {
+        "index.html": content.html,
+        "report.json": to_json(facts, indent=1, ensure_ascii=False),
+        "runs.csv": runs_csv(facts),
+    }
+    if candidates:
+        files["README.md"] = card_text(facts, facts["candidates"][0])
+    write_files(folder, files)
+    best = candidates[0] if candidates else None
+    return Report(folder / "index.html", folder / "report.json", folder / "runs.csv", facts, best)
+
+
+def compared(
+    store: Store,
+    names: Sequence[str],
+    baseline: str | None = None,
+    split: str = "val",
+    storage: str | None = None,
+    plan: float | None = None,
+    image_table: Path | None = None,
+) -> Content:
+    """Compare as `compare` does, and write nothing; arguments and errors are those of `compare`."""
     comparison = collect(store, names, split)
     candidates = comparison.candidates
     base = _baseline(candidates, names, baseline)
@@ -101,17 +141,8 @@ def compare(  # 8 parameters: those of the public API
     history = sweep_history(store, comparison, storage)
     if history.problem:
         facts["warnings"].append(history.problem)
-    folder = output or store.root / "reports" / folder_name(*names)
-    files = {
-        "index.html": comparison_page(store, comparison, facts, base, history, image_table),
-        "report.json": to_json(facts, indent=1, ensure_ascii=False),
-        "runs.csv": runs_csv(facts),
-    }
-    if candidates:
-        files["README.md"] = card_text(facts, facts["candidates"][0])
-    write_files(folder, files)
-    best = candidates[0] if candidates else None
-    return Report(folder / "index.html", folder / "report.json", folder / "runs.csv", facts, best)
+    page = comparison_page(store, comparison, facts, base, history, image_table)
+    return Content(page, facts, candidates)
 
 
 def _check_plan(comparison: Comparison, plan: float) -> None:

@@ -10,7 +10,7 @@ import segtune
 from segtune.errors import ConfigError, DataError, SegtuneError, StorageError
 from segtune.pages.rendering import FOLDER
 from segtune.report.figures import plotly_script
-from segtune.serving.ui import sweeps
+from segtune.serving.ui import comparing, datasets, registry, runs, sweeps
 from segtune.serving.ui.entry import Entry
 from segtune.serving.ui.pages import render
 from segtune.tracking.store import Store
@@ -31,7 +31,8 @@ def create_app(store: Store, token: str | None = None) -> FastAPI:
     app.exception_handler(SegtuneError)(_on_error)
     app.exception_handler(404)(_on_unknown)
     _add_files(app)
-    app.include_router(sweeps.routes(store))
+    for pages in (sweeps, runs, comparing, datasets, registry):
+        app.include_router(pages.routes(store))
     return app
 
 

@@ -9,15 +9,16 @@ from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 
 from segtune.config.commands import command
 from segtune.errors import ConfigError, nearest
+from segtune.report.cost import shared_latency
 from segtune.report.figures import Figure, pareto
-from segtune.report.sweep_figures import sweep_figures
+from segtune.report.sweep_figures import SweepFacts, sweep_figures
 from segtune.runtime.addresses import without_password
 from segtune.serving.ui.events import Feed, changes, param_keys
 from segtune.serving.ui.pages import render
 from segtune.sweeping.listing import started_sweeps
 from segtune.sweeping.live import LiveSweep
 from segtune.sweeping.location import address, sweep_folder
-from segtune.sweeping.records import front, trial_rows
+from segtune.sweeping.records import front, log_params, trial_rows
 from segtune.tracking.run_table import table_command
 from segtune.tracking.store import Store
 
@@ -73,7 +74,7 @@ def routes(store: Store) -> APIRouter:
 
     @router.get("/sweeps/{name}/figures")
     def figures(name: str) -> JSONResponse:
-        drawn = _figures(trial_rows(sweeps.feed(name).sweep.study))
+        drawn = _figures(sweeps.feed(name).sweep)
         return JSONResponse([vars(figure) for figure in drawn])
 
     @router.get("/sweeps/{name}/events")
@@ -85,14 +86,18 @@ def routes(store: Store) -> APIRouter:
     return router
 
 
-def _figures(trials: list[dict[str, Any]]) -> list[Figure]:
+def _figures(sweep: LiveSweep) -> list[Figure]:
     """Return the report's figures of the trials that have ended."""
-    figures = sweep_figures(trials, {}, [], {})
-    measured = [
-        {"name": f"trial {row['number']}", "miou": row["miou"], "cost": row["cost"]}
-        for row in trials
-        if row["state"] == "complete" and row["cost"]
-    ]
+    study = sweep.study
+    trials = trial_rows(study)
+    figures = sweep_figures(SweepFacts(trials, log_params=log_params(study)), {}, [])
+    measured: list[dict[str, Any]] = []
+    for row in trials:
+        if row["state"] == "complete" and row["cost"]:
+            facts = {"name": f"trial {row['number']}", "device": "", "miou": row["miou"]}
+            measured.append(facts | {"cost": row["cost"]})
+    for row, latency in zip(measured, shared_latency(measured), strict=True):
+        row["latency"] = latency
     return [*figures, pareto({"candidates": measured})] if measured else figures
 
 

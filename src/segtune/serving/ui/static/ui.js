@@ -1,8 +1,22 @@
 // Figures of the report, and the frame that holds a whole report.
 "use strict";
 
+// The library of the figures is large: a page works before it is there.
+let plotly;
+function loadPlotly() {
+  plotly ??= new Promise(done => {
+    const script = document.createElement("script");
+    script.src = "/static/plotly.js";
+    script.addEventListener("load", done);
+    document.head.append(script);
+  });
+  return plotly;
+}
+
 // Draws figures into an element; the server made their data.
-function drawFigures(element, figures) {
+async function drawFigures(element, figures) {
+  if (!figures.length) return;
+  await loadPlotly();
   for (const figure of figures) {
     const id = `figure-${figure.id}`;
     if (!document.getElementById(id)) {
