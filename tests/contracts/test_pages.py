@@ -1,5 +1,9 @@
-"""Every link of README and docs leads to a file, also on a package index; pages stay short."""
+"""Every link of README and docs leads to a file, also on a package index; pages stay short.
 
+`make docs` checks links within the site and their anchors.
+"""
+
+import json
 import re
 import runpy
 import tomllib
@@ -8,6 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 CODE = re.compile(r"\b((?:src/|tests/|benchmarks/|segtune/)[\w/.]+?(?:\.py|\.json|/))(?=[`: ])")
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)(#[^)]*)?\)")
@@ -37,10 +43,28 @@ def test_readme_and_log_stay_short():
 def test_links_of_the_readme_are_absolute_on_a_package_index():
     pytest.importorskip("hatchling", reason="needs the build tools: make setup")
     absolute_links = runpy.run_path(str(ROOT / "hatch_build.py"))["absolute_links"]
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    source = project["urls"]["Source"]
+    source = PROJECT["urls"]["Source"]
     page = absolute_links((ROOT / "README.md").read_text(), source)
     assert not LINK.search(page)
     assert f"({source}/raw/main/docs/pictures/overlay.png)" in page
     assert f"({source}/blob/main/docs/sweeps.md)" in page
     assert absolute_links("[a](https://x.org) [b](#c)", source) == "[a](https://x.org) [b](#c)"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_notebook_opens_in_colab_installs_first_and_holds_its_outputs(path):
+    title, install, *others = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    repository = PROJECT["urls"]["Source"].removeprefix("https://github.com/")
+    address = (
+        f"https://colab.research.google.com/github/{repository}/blob/main/notebooks/{path.name}"
+    )
+    assert f"]({address})" in "".join(title["source"])
+    assert f"@ git+{PROJECT['urls']['Source']}" in "".join(install["source"])
+    cells = [cell for cell in others if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(2, len(cells) + 2))
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert not any(output["output_type"] == "error" for output in outputs)
+    assert not any(output.get("name") == "stderr" for output in outputs)
+    texts = [[o.get("text"), o.get("data", {}).get("text/plain")] for o in outputs]
+    assert not re.search(r"/tmp/|/root/|/home/", json.dumps(texts)), "a folder of one machine"
