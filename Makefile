@@ -4,7 +4,7 @@ BIN := .venv/bin
 SEGTUNE := $(BIN)/python -m segtune
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c requirements.lock
 
-.PHONY: setup demo test test-ci test-slow test-services lint format lock clean
+.PHONY: setup demo test test-ci test-slow test-services lint format docs lock clean
 
 setup: .venv/.compiled  ## install everything for development
 demo: .venv/.runtime  ## the main job, end to end, in minutes; SWEEP= changes its sweep (SWEEP=hp.num_epochs=6)
@@ -48,6 +48,10 @@ format: .venv/.dev
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
 
+docs: .venv/.dev  ## the documentation site, in build/site; a broken link or anchor is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "open build/site/index.html, also from disk"
+
 # keeps the versions in the lock that still fit; UPGRADE=--upgrade takes the newest ones
 lock: | .venv/bin/python  ## update requirements.lock from pyproject.toml, for all claimed Pythons
 	$(BIN)/python -m pip install --disable-pip-version-check -q uv
@@ -55,7 +59,7 @@ lock: | .venv/bin/python  ## update requirements.lock from pyproject.toml, for a
 	  --no-header --no-annotate --quiet $(UPGRADE) --output-file requirements.lock
 
 clean:
-	rm -rf .venv demo dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build demo dist .pytest_cache .mypy_cache .ruff_cache
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

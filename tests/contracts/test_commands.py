@@ -73,7 +73,8 @@ def test_the_pages_show_commands_of_most_verbs():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_each_command_of_a_page_composes(page):
+def test_each_command_of_a_page_composes(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # `segtune config --schema` writes files
     for shown in shown_commands(page):
         try:
             compose_words([STAND_INS.get(word, word) for word in shown.words])
