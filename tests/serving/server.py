@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import uvicorn
 from PIL import Image
 
 from benchmarks.servers import free_port
@@ -19,6 +18,7 @@ from segtune.classes import ClassTable
 from segtune.inference.segmenter import Segmenter
 from segtune.models.build import build
 from segtune.serving.app import create_app
+from segtune.serving.listening import listen, server_of
 from segtune.serving.served import ModelSlot, ServedModel
 from segtune.serving.settings import ServerSettings
 
@@ -76,7 +76,7 @@ class Client(NamedTuple):
 
     def finished(self, job_id: str) -> dict[str, Any]:
         """The job when it has ended."""
-        for _ in range(300):
+        for _ in range(2400):
             job = self("GET", f"/v1/jobs/{job_id}").json
             if job["state"] in ("done", "failed"):
                 return dict(job)
@@ -89,11 +89,9 @@ def running(model: ModelSlot, folder: Path, **settings: Any) -> Iterator[Client]
     """A server that answers while the block runs."""
     port = free_port()
     values = {"port": port, "poll": 0, "jobs": folder / "jobs", **settings}
-    config = uvicorn.Config(
-        create_app(model, ServerSettings(**values)), port=port, log_level="error"
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
+    listening, _ = listen("127.0.0.1", port)
+    server = server_of(create_app(model, ServerSettings(**values)), 5)
+    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     while not server.started:
         assert thread.is_alive()

@@ -6,13 +6,15 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 
 import pytest
 
 from segtune.errors import Interrupted
 from segtune.inference.prediction.writing import frames_of
-from segtune.serving import predictor
+from segtune.serving import jobs, predictor
 from segtune.serving.jobs import JobStore
+from segtune.serving.predictor import SlotPredictor
 from segtune.serving.problems import Problem
 from tests.inference.test_video import clip
 from tests.serving.server import Client, picture, png, running, served, slot, tiny_segmenter
@@ -117,6 +119,51 @@ def test_a_running_job_is_stopped_when_it_is_deleted(tmp_path):
     assert list((tmp_path / "jobs").iterdir()) == []
 
 
+def test_a_half_done_job_that_waits_after_a_restart_can_be_deleted(tmp_path):
+    slow = SlowPredictor()
+    store = JobStore(tmp_path / "jobs", 1e9, slow)
+    waiting = []
+    for number in range(2):
+        job, path = store.reserve(f"{number}.mp4", {})
+        path.write_bytes(b"x")
+        store.start(job)
+        waiting.append(job)
+    assert slow.started.wait(10)
+    store.close()
+    later = tmp_path / "jobs" / waiting[1].id / "job.json"
+    later.write_text(later.read_text().replace('"queued"', '"running"'))  # as of a killed server
+
+    store = JobStore(tmp_path / "jobs", 1e9, SlowPredictor())
+    assert store.get(waiting[1].id).state == "queued"
+    store.delete(waiting[1].id)
+    assert [job.id for job in store.all()] == [waiting[0].id]
+    store.close()
+
+
+def test_a_job_that_fills_the_folder_fails_and_keeps_no_other_waiting(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "_WRITE_EVERY", 0)
+
+    class LargeOutput(SlowPredictor):
+        def predict(self, upload, output, options, fresh, progress):
+            output.mkdir()
+            for frame in range(100):
+                (output / f"{frame}").write_bytes(b"x" * 100)
+                progress(frame, 100)
+
+    store = JobStore(tmp_path / "jobs", 1000, LargeOutput())
+    job, path = store.reserve("a.mp4", {})
+    path.write_bytes(b"x")
+    store.start(job)
+    while store.get(job.id).state in ("queued", "running"):
+        threading.Event().wait(0.01)
+    failed = store.get(job.id)
+    assert (failed.state, failed.done) == ("failed", 8)  # with job.json, before the tenth frame
+    assert "delete finished ones" in failed.fault
+    store.delete(job.id)
+    assert store.reserve("b.mp4", {})
+    store.close()
+
+
 def test_a_full_folder_of_jobs_takes_no_more(tmp_path):
     store = JobStore(tmp_path / "jobs", 100, SlowPredictor())
     _, path = store.reserve("a.mp4", {})
@@ -142,15 +189,45 @@ def test_the_hosted_segmenters_clients_get_the_frames_of_a_video(tmp_path, video
     assert frames[0]["data"]["regions"][0]["region_info"]["mask"]["image"]["base64"]
 
 
+def test_a_video_that_nobody_waits_for_is_given_up(tmp_path, video):
+    predictor = SlotPredictor(slot(), 10**6)
+    with pytest.raises(Interrupted, match="nobody waits"):
+        predictor.video_frames(video, 40.0, lambda: True)
+
+
+@contextmanager
+def command(folder, **options):
+    """`segtune serve` in a process of its own: its client and process."""
+    words = [sys.executable, "-m", "segtune", "serve", f"model={folder / 'model'}", "port=0"]
+    words += [f"{name}={value}" for name, value in options.items()]
+    process = subprocess.Popen(words, cwd=folder, stderr=subprocess.PIPE, text=True)
+    try:
+        line = next(line for line in process.stderr if "http://" in line)
+        yield Client(int(line.split("127.0.0.1:")[1].split()[0])), process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_answers_and_ends_when_it_is_asked_to(tmp_path, number):
+def test_the_command_ends_when_it_is_asked_to_and_goes_on_with_its_job(tmp_path, number):
     tiny_segmenter().save(tmp_path / "model")
-    words = [sys.executable, "-m", "segtune", "serve", f"model={tmp_path / 'model'}", "port=0"]
-    process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    line = next(line for line in process.stderr if "http://" in line)
-    client = Client(int(line.split("127.0.0.1:")[1].split()[0]))
-    assert client("POST", "/v1/segment", png(picture())).status == 200
-    process.send_signal(number)
-    process.communicate(timeout=30)
-    assert process.returncode == 0
+    frames = clip(tmp_path / "long.mp4", [40 * n for n in range(600)]).read_bytes()
+    with command(tmp_path) as (client, process):
+        job_id = client("POST", "/v1/jobs?formats=regions", frames).json["id"]
+        while client("GET", f"/v1/jobs/{job_id}").json["done"] < 5:
+            assert client("POST", "/v1/segment", png(picture())).status == 200
+        process.send_signal(number)
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    lines = tmp_path / "jobs" / job_id / "output" / "regions" / "upload.jsonl"
+    before = lines.read_bytes()
+    assert 5 < len(before.splitlines()) < 600
+    with command(tmp_path) as (client, process):
+        assert client.finished(job_id)["state"] == "done"
+    assert lines.read_bytes().startswith(before)
+    assert len(list(frames_of(lines))) == 600
     assert not (tmp_path / "mlruns").exists()

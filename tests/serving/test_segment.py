@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import random
+import socket
 import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,8 @@ from PIL import Image
 
 from segtune.errors import ConfigError
 from segtune.inference.regions.regions import Region, find_regions
+from segtune.serving import app as serving_app
+from segtune.serving import listening
 from segtune.serving.access import is_loopback
 from segtune.serving.served import ModelSlot
 from segtune.serving.settings import ServerSettings
@@ -144,7 +147,10 @@ def test_a_token_opens_all_but_the_page(tmp_path, authorization, status):
         assert client("POST", "/v1/segment", BODY, authorization=authorization).status == status
         assert client("GET", "/v1/models", authorization=authorization).status == status
         assert client("GET", "/metrics").status == 401
-        assert client("GET", "/").status == client("GET", "/healthz").status == 200
+        for path in ("/", "/healthz", "/page/page.js", "/page/page.css", "/page/base.css"):
+            assert client("GET", path).status == 200
+        assert client("GET", "/page/index.html").status == 404
+        assert "default-src 'self'" in client("GET", "/").headers["content-security-policy"]
 
 
 def test_an_address_beyond_loopback_needs_a_token():
@@ -198,18 +204,35 @@ def test_an_answer_that_takes_too_long_is_given_up(tmp_path, monkeypatch):
 
 def test_a_new_champion_replaces_the_old_one_without_a_failed_request(tmp_path):
     versions = [served("v1", seed=1), served("v2", seed=2)]
+    masks = {v.version: v.segmenter.segment(PIXELS).mask for v in versions}
     chosen = [versions[0]]
     model = ModelSlot(
         lambda: chosen[0], lambda: (chosen[0].version, chosen[0].manifest), lambda line: None
     )
-    with running(model, tmp_path, queue=64) as client, ThreadPoolExecutor(4) as pool:
-        replies = [pool.submit(client, "POST", "/v1/segment", BODY) for _ in range(30)]
+    first, replaced = threading.Barrier(5), threading.Event()
+
+    def answers(client) -> list[str]:
+        """The versions that answer one client, which asks again as soon as it has an answer."""
+        seen = []
+        while len(seen) < 6 or not replaced.is_set() or seen[-1] == "v1":
+            reply = client("POST", "/v1/segment?formats=masks", BODY)
+            assert reply.status == 200
+            seen.append(reply.headers["x-segtune-model"])
+            mask = np.array(Image.open(io.BytesIO(reply.body)))
+            np.testing.assert_array_equal(mask, masks[seen[-1]])
+            if len(seen) == 3:
+                first.wait(20)
+        return seen
+
+    with running(model, tmp_path) as client, ThreadPoolExecutor(4) as pool:
+        clients = [pool.submit(answers, client) for _ in range(4)]
+        first.wait(20)
         chosen[0] = versions[1]
         assert client("POST", "/v1/reload", b"").json["replaced"]
-        replies += [pool.submit(client, "POST", "/v1/segment", BODY) for _ in range(30)]
-        answers = [reply.result() for reply in replies]
-        assert {answer.status for answer in answers} == {200}
-        assert {a.json["model"] for a in answers[30:]} == {"v2"}
+        replaced.set()
+        for seen in clients:
+            assert seen.result() == sorted(seen.result())  # it switches once
+            assert set(seen.result()) == {"v1", "v2"}
         assert not client("POST", "/v1/reload", b"").json["replaced"]
 
 
@@ -273,7 +296,38 @@ def hostile_bodies(number: int) -> list[tuple[bytes, str]]:
 
 
 @pytest.mark.parametrize("path", ["/v1/segment", "/v2/models/m/outputs"])
-def test_hostile_bodies_are_answered_without_a_fault_of_the_server(client, path):
-    for body, content_type in hostile_bodies(100):
+@pytest.mark.parametrize("number", [100, pytest.param(2500, marks=pytest.mark.slow)])
+def test_hostile_bodies_are_answered_without_a_fault_of_the_server(client, path, number):
+    for body, content_type in hostile_bodies(number):
         assert client("POST", path, body, content_type=content_type).status in (200, 207, 400, 422)
     assert client("POST", "/v1/segment", BODY).status == 200
+
+
+HEAD = b"POST /v1/segment HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "answer"),
+    [
+        (b"", b""),  # closed without a word
+        (HEAD, b""),
+        (b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" + HEAD, b"HTTP/1.1 200 OK"),
+        (HEAD + b"Content-Length: 9\r\n\r\nxx", b"HTTP/1.1 408 Request Timeout"),
+        (HEAD.replace(b"segment", b"jobs") + b"Content-Length: 9\r\n\r\nxx", b"HTTP/1.1 408"),
+        (HEAD + b"X-Word: " + b"x" * 100_000, b"HTTP/1.1 400 Bad Request"),
+        (b"\x16\x03\x01 no HTTP at all\r\n\r\n", b"HTTP/1.1 400 Bad Request"),
+    ],
+    ids=["silent", "head", "second head", "body", "upload", "huge header", "no HTTP"],
+)
+def test_slow_and_huge_senders_are_given_up_and_the_next_request_is_answered(
+    tmp_path, monkeypatch, sent, answer
+):
+    monkeypatch.setattr(listening, "_IDLE_SECONDS", 0.3)
+    monkeypatch.setattr(serving_app, "_JOB_BODIES", 1)
+    with running(slot(), tmp_path, deadline=0.3) as client:
+        with socket.create_connection(("127.0.0.1", client.port), timeout=20) as connection:
+            connection.sendall(sent)
+            reply = b"".join(iter(lambda: connection.recv(4096), b""))  # until it is closed
+        assert reply.startswith(answer) and bool(reply) == bool(answer)
+        assert client("GET", "/healthz").status == 200
+        assert client("GET", "/v1/jobs").json == {"jobs": []}

@@ -1,18 +1,21 @@
 """Serve a segmenter or workflow over HTTP."""
 
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from segtune.api.experiments import open_root
 from segtune.config.defaults import EXPERIMENT, ROOT
-from segtune.errors import ConfigError
+from segtune.errors import ConfigError, SegtuneError
 from segtune.runtime.log import Log, to_stderr
 
 if TYPE_CHECKING:
     from segtune.serving.served import ServedModel
     from segtune.serving.settings import ServerSettings
+    from segtune.tracking.registry import Located
     from segtune.tracking.store import Store
 
 
@@ -48,8 +51,8 @@ def serve(
     store = None if is_segmenter(Path(model)) else open_root(root, uri, experiment)
 
     def locate() -> tuple[str, str | None]:
-        version, manifest, _ = _located(model, store)
-        return version, manifest
+        located = _located(model, store)
+        return located.pinned, located.manifest_hash
 
     def opened() -> "ServedModel":
         return _opened(model, runtime, store)
@@ -57,14 +60,35 @@ def serve(
     listen(ModelSlot(opened, locate, say), settings, say)
 
 
-def _located(model: str, store: "Store | None") -> tuple[str, str | None, Path]:
-    """The version to which a name leads now, its manifest's hash, and its folder."""
-    from segtune.tracking.registry import locate
+def _located(model: str, store: "Store | None") -> "Located":
+    """The version to which a name leads now."""
+    from segtune.tracking.registry import Located, locate
 
-    if store is None:
-        return model, None, Path(model)
-    located = locate(model, store)
-    return located.pinned or str(located.folder), located.manifest_hash, located.folder
+    located = Located(Path(model)) if store is None else locate(model, store)
+    return replace(located, pinned=located.pinned or str(located.folder))
+
+
+def _quality(store: "Store | None", located: "Located") -> dict[str, Any]:
+    """Split, mIoU and its 95 % interval of a run, on test or else val; empty without evidence."""
+    from segtune.tracking.evidence import load_evidence
+    from segtune.tracking.runs import get_run
+    from segtune.tracking.versions import registered_run
+
+    run = None
+    if store and located.version:
+        run = registered_run(store, located.version)
+    elif store and located.run_id:
+        run = get_run(store, located.run_id)
+    if store is None or run is None:
+        return {}
+    for split in ("test", "val"):
+        with suppress(SegtuneError):  # the model is served without its figures
+            evidence = load_evidence(store, run, split)
+            interval = evidence.interval if evidence else None
+            if interval:
+                figures = {"miou": interval.value, "low": interval.low, "high": interval.high}
+                return {"split": split, **figures}
+    return {}
 
 
 def _opened(model: str, runtime: str, store: "Store | None") -> "ServedModel":
@@ -74,8 +98,8 @@ def _opened(model: str, runtime: str, store: "Store | None") -> "ServedModel":
     from segtune.inference.workflow.workflow import Workflow
     from segtune.serving.served import ServedModel
 
-    version, manifest, folder = _located(model, store)
-    opened = open_model(folder, None, manifest)
+    located = _located(model, store)
+    opened = open_model(located.folder, None, located.manifest_hash)
     if isinstance(opened, RegionLabeler):
         raise ConfigError(f"model={model} is a labeler, which finds no regions itself.")
     opened = opened.using(runtime)
@@ -83,4 +107,11 @@ def _opened(model: str, runtime: str, store: "Store | None") -> "ServedModel":
     segmenter = opened.segmenter if isinstance(opened, Workflow) else opened
     height, width = segmenter.image_size[-1], segmenter.image_size[0]
     segmenter.segment(np.zeros((height, width, 3), np.uint8))
-    return ServedModel(model, version, segmenter, workflow, manifest)
+    return ServedModel(
+        model,
+        located.pinned,
+        segmenter,
+        workflow,
+        located.manifest_hash,
+        _quality(store, located),
+    )

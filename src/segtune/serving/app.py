@@ -1,11 +1,12 @@
 """The HTTP application: its routes, and what every request passes through."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
@@ -14,6 +15,7 @@ import segtune
 from segtune.data.reading.images import read_image
 from segtune.errors import ConfigError, DataError
 from segtune.inference.regions.writers import to_clarifai
+from segtune.pages.rendering import FOLDER as SHARED_PAGE
 from segtune.serving import hosted
 from segtune.serving.answers import Answer, answer, chosen
 from segtune.serving.bodies import parse_json, read_body, save_body, upload_of
@@ -23,10 +25,22 @@ from segtune.serving.gate import Gate, GateMiddleware
 from segtune.serving.jobs import Job, JobStore
 from segtune.serving.predictor import SlotPredictor, options_for, parse_options
 from segtune.serving.problems import Problem
-from segtune.serving.served import ModelSlot
+from segtune.serving.served import ModelSlot, ServedModel
 from segtune.serving.settings import ServerSettings
 
+T = TypeVar("T")
+
 _PAGE = Path(__file__).with_name("page")
+_PAGE_PARTS = {
+    "page.js": _PAGE / "page.js",
+    "page.css": _PAGE / "page.css",
+    "base.css": SHARED_PAGE / "base.css",
+}
+_PAGE_HEADERS = {  # the browser itself refuses what is not this server's
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; media-src blob:; "
+    "frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
 _HOSTED_PATHS = (
     "/v2/models/{model_id}/outputs",
     "/v2/models/{model_id}/versions/{version_id}/outputs",
@@ -44,7 +58,7 @@ _BINARY = {
         },
     }
 }
-_JOB_BODIES = 10  # a job's upload may be so many times as large as a request's body
+_JOB_BODIES = 10  # a job's upload may be so many times as large, and as slow, as a request's body
 
 
 class Server:
@@ -61,7 +75,7 @@ class Server:
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
         """Start the threads and the jobs, and end them after the last request."""
         settings = self.settings
-        self.threads = ComputeThreads()
+        self.threads = ComputeThreads(self.slot.current.segmenter)
         self.jobs = JobStore(settings.jobs, settings.jobs_gb * 1e9, self.predictor)
         polling = asyncio.create_task(self._poll()) if settings.poll else None
         self.is_ready = True
@@ -87,9 +101,16 @@ class Server:
             await self.reload()
 
     async def segment(
-        self, request: Request, data: bytes, options: dict[str, Any]
-    ) -> SegmentedImage:
-        """Decode and segment an image within the deadline, or until the client is gone.
+        self,
+        request: Request,
+        data: bytes,
+        options: dict[str, Any],
+        encode: Callable[[SegmentedImage], T],
+    ) -> tuple[ServedModel, T]:
+        """Decode, segment and encode an image, within the deadline and while the client waits.
+
+        Returns:
+            the version that answered, and what `encode` returned.
 
         Raises:
             Problem: see `Gate.while_connected`.
@@ -103,13 +124,18 @@ class Server:
                 limit, reading = settings.max_pixels, served.segmenter.reading
                 return read_image(data, limit, name="the image", reading=reading)
 
-        async def work() -> SegmentedImage:
+        def encoded(image: SegmentedImage) -> T:
+            with counters.stage("encode"):
+                return encode(image)
+
+        async def work() -> T:
             async with self.gate.decoded:
                 pixels = await self.threads.run(decode)
                 with counters.stage("segment"):
-                    return await self.threads.segment(served, pixels, settings)
+                    image = await self.threads.segment(served, pixels, settings)
+                return await self.threads.run(encoded, image)
 
-        return await self.gate.while_connected(request, work())
+        return served, await self.gate.while_connected(request, work())
 
 
 def create_app(slot: ModelSlot, settings: ServerSettings) -> FastAPI:
@@ -143,13 +169,13 @@ def _add_operation(app: FastAPI, server: Server) -> None:
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
-        return FileResponse(_PAGE / "index.html")
+        return FileResponse(_PAGE / "index.html", headers=_PAGE_HEADERS)
 
     @app.get("/page/{name}", include_in_schema=False)
     async def part_of_page(name: str) -> FileResponse:
-        if name not in ("page.js", "page.css"):
+        if name not in _PAGE_PARTS:
             raise Problem(404, f"there is no page part '{name[:40]}'.")
-        return FileResponse(_PAGE / name)
+        return FileResponse(_PAGE_PARTS[name])
 
     @app.get("/healthz", summary="Whether the process answers.")
     async def health() -> dict[str, str]:
@@ -193,28 +219,38 @@ def _add_segment(app: FastAPI, server: Server) -> None:
             with server.counters.stage("read"):
                 body = await read_body(request, server.settings.max_body, server.settings.deadline)
             upload = upload_of(body, request.headers.get("content-type", ""))
-            image = await server.segment(request, upload.data, options)
-            encoded = await server.threads.run(_encode, server, image, formats, upload.name)
+
+            def encode(image: SegmentedImage) -> Answer:
+                return answer(image, formats, upload.name)
+
+            served, encoded = await server.segment(request, upload.data, options, encode)
         except (ConfigError, DataError) as error:
             raise Problem(400 if isinstance(error, ConfigError) else 422, str(error)) from None
-        headers = {"X-Segtune-Model": image.served.version}
+        headers = {"X-Segtune-Model": served.version}
         return Response(encoded.body, headers=headers, media_type=encoded.media_type)
 
 
-def _encode(server: Server, image: SegmentedImage, formats: list[str], name: str) -> Answer:
-    with server.counters.stage("encode"):
-        return answer(image, formats, name)
+def _hosted_regions(image: SegmentedImage) -> dict[str, Any]:
+    return {"regions": to_clarifai(image.regions)}
 
 
 def _add_hosted(app: FastAPI, server: Server) -> None:
+    async def frames_of(request: Request, item: hosted.HostedInput) -> dict[str, Any]:
+        given_up = threading.Event()
+        work = asyncio.to_thread(
+            server.predictor.video_frames, item.data, item.sample_ms, given_up.is_set
+        )
+        try:
+            return await server.gate.while_connected(request, work)
+        finally:
+            given_up.set()  # the thread ends after its current frame
+
     async def output_of(request: Request, item: hosted.HostedInput) -> dict[str, Any] | Problem:
         try:
             if item.kind == "video":
-                work = asyncio.to_thread(server.predictor.video_frames, item.data, item.sample_ms)
-                return await server.gate.while_connected(request, work)
-            image = await server.segment(request, item.data, {})
-            regions = await server.threads.run(to_clarifai, image.regions)
-            return {"regions": regions}
+                return await frames_of(request, item)
+            _, data = await server.segment(request, item.data, {}, _hosted_regions)
+            return data
         except (ConfigError, DataError) as error:
             return Problem(422, str(error))
 
@@ -247,7 +283,8 @@ def _add_jobs(app: FastAPI, server: Server) -> None:
             raise Problem(400, str(error)) from None
         job, path = await asyncio.to_thread(server.jobs.reserve, name, options)
         try:
-            await save_body(request, path, _JOB_BODIES * server.settings.max_body)
+            limit = _JOB_BODIES * server.settings.max_body
+            await save_body(request, path, limit, _JOB_BODIES * server.settings.deadline)
         except BaseException:  # refused, or the client is gone
             server.jobs.discard(job)
             raise

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import binascii
 import json
+from collections.abc import Callable
 from email import message_from_bytes
 from email.policy import HTTP
 from pathlib import Path
@@ -28,6 +29,23 @@ async def read_body(request: Request, limit: int, seconds: float) -> bytes:
         Problem: it is larger than `limit` bytes (413), or takes longer than `seconds` (408).
     """
     chunks: list[bytes] = []
+    await _receive(request, limit, seconds, chunks.append)
+    return b"".join(chunks)
+
+
+async def save_body(request: Request, path: Path, limit: int, seconds: float) -> None:
+    """Write a request's body to a file as it arrives.
+
+    Raises:
+        Problem: see `read_body`.
+    """
+    with path.open("wb") as file:
+        await _receive(request, limit, seconds, file.write)
+
+
+async def _receive(
+    request: Request, limit: int, seconds: float, take: Callable[[bytes], object]
+) -> None:
     size = 0
     try:
         async with asyncio.timeout(seconds):
@@ -35,25 +53,9 @@ async def read_body(request: Request, limit: int, seconds: float) -> bytes:
                 size += len(chunk)
                 if size > limit:
                     raise Problem(413, f"the body is larger than {limit / 1e6:g} MB.")
-                chunks.append(chunk)
+                take(chunk)
     except TimeoutError:
         raise Problem(408, f"the body did not arrive within {seconds:g} s.") from None
-    return b"".join(chunks)
-
-
-async def save_body(request: Request, path: Path, limit: int) -> None:
-    """Write a request's body to a file as it arrives.
-
-    Raises:
-        Problem: it is larger than `limit` bytes (413).
-    """
-    size = 0
-    with path.open("wb") as file:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
-                raise Problem(413, f"the body is larger than {limit / 1e6:g} MB.")
-            file.write(chunk)
 
 
 def upload_of(body: bytes, content_type: str) -> Upload:

@@ -1,15 +1,17 @@
 """The way of an image through the server: decoded, segmented, encoded, each in threads of its own.
 
-One thread computes with the model, so that an image has all cores of torch; decoding and encoding
-of other requests go on beside it. On a GPU, images that wait and have one size form a batch.
+On a CPU, an image that comes alone gets all of torch's threads; images that come together are
+computed side by side, with one thread each, which needs no waiting between the threads of a layer.
+On a GPU, images that wait and have one size form a batch.
 """
 
 import asyncio
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -17,12 +19,15 @@ from numpy.typing import NDArray
 
 from segtune.inference.options import Options
 from segtune.inference.regions.regions import Region, find_regions
-from segtune.inference.segmenter import Segmentation
+from segtune.inference.segmenter import Segmentation, Segmenter
 from segtune.inference.workflow.workflow import Edited
 from segtune.serving.served import ServedModel
+from segtune.serving.threads import compute_threads, use_threads
 
 _LARGEST_BATCH = 8  # images, on a GPU
 _CODECS = 2  # threads that decode and encode
+_MOST_LANES = 4  # images that a CPU computes side by side; each needs memory
+_SIDE_BY_SIDE = ("auto", "eager", "bf16")  # engines of PyTorch; others may share memory
 
 T = TypeVar("T")
 
@@ -31,14 +36,28 @@ T = TypeVar("T")
 class SegmentedImage:
     """One image with its labels, from one version of the model.
 
-    Attributes:
-        edited: of a workflow with edits.
+    Regions and edits are computed when they are first asked for: a mask alone needs neither.
     """
 
     served: ServedModel
     segmentation: Segmentation
-    regions: list[Region]
-    edited: Edited | None = None
+    options: Options
+
+    @cached_property
+    def regions(self) -> list[Region]:
+        """The regions, as the workflow refines them."""
+        found, options = self.segmentation, self.options
+        regions = find_regions(
+            found.mask, found.confidence, found.classes, options.split, options.min_area
+        )
+        workflow = self.served.workflow
+        return regions if workflow is None else workflow.refine(found, regions)
+
+    @cached_property
+    def edited(self) -> Edited | None:
+        """The picture of a workflow with edits."""
+        workflow = self.served.workflow
+        return None if workflow is None else workflow.edit(self.segmentation, self.regions)
 
 
 @dataclass
@@ -46,7 +65,7 @@ class _Task:
     served: ServedModel
     pixels: NDArray[np.uint8]
     options: Options
-    result: "Future[Segmentation]" = field(default_factory=Future)
+    result: "Future[SegmentedImage]" = field(default_factory=Future)
 
     @property
     def key(self) -> tuple[int, tuple[int, ...], str, bool]:
@@ -55,13 +74,31 @@ class _Task:
 
 
 class ComputeThreads:
-    """The threads of a server. `close` ends them."""
+    """The threads of a server. `close` ends them.
 
-    def __init__(self) -> None:
+    Images are computed in lanes, a thread each. The first lane takes what comes alone; another one
+    takes an image only while all before it are busy. Only the first lane has a team of threads in
+    OpenMP: with more of them than processors, OpenMP puts threads to sleep between any two layers.
+
+    Args:
+        segmenter: whose device and engine decide how many images are computed at a time.
+    """
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self._threads = compute_threads()
+        is_parallel = segmenter.device.type == "cpu" and segmenter.engine.name in _SIDE_BY_SIDE
+        num_lanes = min(self._threads, _MOST_LANES) if is_parallel else 1
         self._codecs = ThreadPoolExecutor(_CODECS, "codec")
-        self._waiting: queue.Queue[_Task | None] = queue.Queue()
-        self._thread = threading.Thread(target=self._compute, name="model", daemon=True)
-        self._thread.start()
+        self._waiting: deque[_Task] = deque()
+        self._changed = threading.Condition()
+        self._is_busy = [False] * num_lanes
+        self._is_closing = False
+        self._lanes = [
+            threading.Thread(target=self._compute, args=(lane,), name=f"model {lane}", daemon=True)
+            for lane in range(num_lanes)
+        ]
+        for thread in self._lanes:
+            thread.start()
 
     async def run(self, work: Callable[..., T], *arguments: object) -> T:
         """Run work of a codec: reading, drawing, writing."""
@@ -72,78 +109,87 @@ class ComputeThreads:
     ) -> SegmentedImage:
         """Segment an image (H, W, 3); a request that is cancelled before its turn costs nothing."""
         task = _Task(served, pixels, options)
-        self._waiting.put(task)
-        segmentation = await asyncio.wrap_future(task.result)
-        return await self.run(_with_regions, served, segmentation, options)
+        with self._changed:
+            self._waiting.append(task)
+            self._changed.notify_all()
+        return await asyncio.wrap_future(task.result)
 
     def close(self) -> None:
         """End the threads; images that wait are given up."""
-        self._waiting.put(None)
-        self._thread.join()
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify_all()
+        for thread in self._lanes:
+            thread.join()
         self._codecs.shutdown(cancel_futures=True)
 
-    def _compute(self) -> None:
-        held: _Task | None = None
+    def _compute(self, lane: int) -> None:
+        num_threads = 0
         while True:
-            task = held or self._waiting.get()
-            held = None
-            if task is None:
-                return
-            batch, held = self._batch_from(task)
-            running = [t for t in batch if t.result.set_running_or_notify_cancel()]
-            if not running:
-                continue
-            try:
-                results = _segment(running)
-            except Exception as error:
-                for t in running:
-                    t.result.set_exception(error)
-            else:
-                for t, segmentation in zip(running, results, strict=True):
-                    t.result.set_result(segmentation)
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_closing or self._has_turn(lane))
+                if self._is_closing:
+                    return
+                batch = self._batch_of_first()
+                self._is_busy[lane] = True
+                wanted = self._threads_for(lane)
+                self._changed.notify_all()  # the next lane takes what still waits
+            if wanted != num_threads:
+                num_threads = wanted
+                use_threads(num_threads)
+            _finish([task for task in batch if task.result.set_running_or_notify_cancel()])
+            with self._changed:
+                self._is_busy[lane] = False
+                self._changed.notify_all()
 
-    def _batch_from(self, first: _Task) -> tuple[list[_Task], _Task | None]:
-        """The tasks that can be computed with the first one, and the next that cannot."""
-        batch = [first]
-        segmenter = first.served.segmenter
+    def _has_turn(self, lane: int) -> bool:
+        return bool(self._waiting) and all(self._is_busy[:lane])
+
+    def _threads_for(self, lane: int) -> int:
+        """Threads of an image that begins now: the first lane has those that no other needs."""
+        if lane > 0:
+            return 1
+        others = min(sum(self._is_busy[1:]) + len(self._waiting), len(self._lanes) - 1)
+        return self._threads - others
+
+    def _batch_of_first(self) -> list[_Task]:
+        """The first task that waits and, on a GPU, those behind it that fit into its batch."""
+        batch = [self._waiting.popleft()]
+        first, segmenter = batch[0], batch[0].served.segmenter
         size = first.pixels.shape[0], first.pixels.shape[1]
-        can_grow = segmenter.device.type != "cpu" and segmenter.fits_in_one_piece(size)
-        while can_grow and len(batch) < _LARGEST_BATCH:
-            try:
-                task = self._waiting.get_nowait()
-            except queue.Empty:
-                break
-            if task is None or task.key != first.key:
-                if task is None:
-                    self._waiting.put(None)
-                return batch, task
-            batch.append(task)
-        return batch, None
+        if segmenter.device.type == "cpu" or not segmenter.fits_in_one_piece(size):
+            return batch
+        while self._waiting and len(batch) < _LARGEST_BATCH and self._waiting[0].key == first.key:
+            batch.append(self._waiting.popleft())
+        return batch
 
 
-def _segment(tasks: list[_Task]) -> list[Segmentation]:
+def _finish(tasks: list[_Task]) -> None:
+    """Compute tasks of one batch and hand out their results, or the fault."""
+    if not tasks:
+        return
+    try:
+        images = _segmented(tasks)
+    except Exception as error:
+        for task in tasks:
+            task.result.set_exception(error)
+    else:
+        for task, image in zip(tasks, images, strict=True):
+            task.result.set_result(image)
+
+
+def _segmented(tasks: list[_Task]) -> list[SegmentedImage]:
     first = tasks[0]
     segmenter, options = first.served.segmenter, first.options
     if len(tasks) == 1:
-        return [segmenter.segment(first.pixels, tiling=options.tiling, tta=options.tta)]
+        result = segmenter.segment(first.pixels, tiling=options.tiling, tta=options.tta)
+        image = SegmentedImage(first.served, result, options)
+        if first.served.workflow is not None:
+            _ = image.edited  # here, since labelers compute, too
+        return [image]
     decided = segmenter.segment_batch([task.pixels for task in tasks], options.tta)
-    rows = zip(tasks, decided, strict=True)
-    return [Segmentation(task.pixels, *result, segmenter.classes) for task, result in rows]
-
-
-def _with_regions(
-    served: ServedModel, segmentation: Segmentation, options: Options
-) -> SegmentedImage:
-    regions = find_regions(
-        segmentation.mask,
-        segmentation.confidence,
-        segmentation.classes,
-        options.split,
-        options.min_area,
-    )
-    if served.workflow is None:
-        return SegmentedImage(served, segmentation, regions)
-    regions = served.workflow.refine(segmentation, regions)
-    return SegmentedImage(
-        served, segmentation, regions, served.workflow.edit(segmentation, regions)
-    )
+    images = []
+    for task, (mask, confidence) in zip(tasks, decided, strict=True):
+        segmentation = Segmentation(task.pixels, mask, confidence, segmenter.classes)
+        images.append(SegmentedImage(task.served, segmentation, task.options))
+    return images

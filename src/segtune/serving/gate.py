@@ -16,8 +16,8 @@ from segtune.serving.settings import ServerSettings
 
 T = TypeVar("T")
 
-_OPEN_PATHS = ("/", "/healthz", "/readyz", "/page/page.js", "/page/page.css")
-_DECODED = 6  # images in memory at a time: one computes, others are decoded or encoded
+_OPEN_PATHS = ("/", "/healthz", "/readyz")  # and the parts of the page
+_DECODED = 6  # images in memory at a time: some are computed, others decoded or encoded
 
 
 class GateMiddleware:
@@ -76,7 +76,9 @@ class Gate:
         settings, headers = self.settings, request.headers
         if settings.token:
             _, _, sent = headers.get("authorization", "").partition(" ")
-            is_open = request.method == "GET" and request.url.path in _OPEN_PATHS
+            path = request.url.path
+            is_public = path in _OPEN_PATHS or path.startswith("/page/")
+            is_open = request.method == "GET" and is_public
             if not is_open and not is_token(sent, settings.token):
                 message = "send the server's token: Authorization: Bearer TOKEN."
                 return JSONResponse({"error": message}, 401, {"WWW-Authenticate": "Bearer"})

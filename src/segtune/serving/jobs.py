@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from segtune.errors import Interrupted, SegtuneError
+from segtune.errors import Interrupted, SegtuneError, StorageError
 from segtune.runtime.atomic import atomic_file
 from segtune.serving.problems import Problem
 
@@ -88,7 +88,7 @@ class JobStore:
         self._closing = False
         for job in sorted(self.all(), key=lambda job: job.created):
             if job.state in ("queued", "running"):
-                self._waiting.put(job.id)
+                self.start(replace(job, state="queued"))
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
         self._thread.start()
 
@@ -118,18 +118,24 @@ class JobStore:
         Raises:
             Problem: the folder of jobs is full (429).
         """
-        used = sum(file.stat().st_size for file in self.root.rglob("*") if file.is_file())
-        if used >= self.max_bytes:
-            raise Problem(
-                429,
-                f"jobs use {used / 1e9:.1f} of {self.max_bytes / 1e9:g} GB: delete finished ones "
-                "(DELETE /v1/jobs/ID).",
-                60,
-            )
+        shortage = self._shortage()
+        if shortage:
+            raise Problem(429, shortage, 60)
         job = Job(secrets.token_hex(8), name, options, created=time.time())
         self._folder(job.id).mkdir(parents=True)
         suffix = Path(name).suffix.lower()
         return job, self._folder(job.id) / f"upload{suffix if _SUFFIX.fullmatch(suffix) else ''}"
+
+    def _shortage(self) -> str:
+        """Why the folder of jobs takes no more; empty while it has room."""
+        used = 0
+        for file in self.root.rglob("*"):
+            with suppress(OSError):  # removed meanwhile
+                used += file.stat().st_size if file.is_file() else 0
+        if used < self.max_bytes:
+            return ""
+        limit = f"{used / 1e9:.1f} of {self.max_bytes / 1e9:g} GB"
+        return f"jobs use {limit}: delete finished ones (DELETE /v1/jobs/ID)."
 
     def start(self, job: Job) -> None:
         """Put a job whose upload is complete into the queue."""
@@ -215,6 +221,9 @@ class JobStore:
             if time.monotonic() - written > _WRITE_EVERY:
                 written = time.monotonic()
                 self._write(job)
+                shortage = self._shortage()
+                if shortage:
+                    raise StorageError(shortage)
 
         upload = next(folder.glob("upload*"))
         try:

@@ -2,10 +2,11 @@
 
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from segtune.errors import ConfigError
+from segtune.errors import ConfigError, Interrupted
 from segtune.inference.options import Options
 from segtune.inference.prediction.job import predict
 from segtune.inference.prediction.request import PredictionRequest
@@ -13,6 +14,7 @@ from segtune.inference.workflow.workflow import Workflow
 from segtune.runtime.log import silent
 from segtune.serving.jobs import Progress
 from segtune.serving.served import ModelSlot, ServedModel
+from segtune.serving.threads import in_own_thread
 
 OPTIONS = ("min_area", "formats", "tile", "overlap", "tta", "sample_ms", "smooth", "regions")
 """Options of `predict` that a client may set; `regions` is `concept` or `components`."""
@@ -76,15 +78,30 @@ class SlotPredictor:
             options_for(served, values, self.max_pixels),
             overwrite=fresh,
         )
-        predict(served.model, request, silent, lambda _, done, total: progress(done, total))
 
-    def video_frames(self, data: bytes, sample_ms: float) -> dict[str, Any]:
-        """The frames of a video, one per so many milliseconds, as the hosted segmenter has them."""
+        def report(_: str, done: int, total: int) -> None:
+            progress(done, total)
+
+        in_own_thread(lambda: predict(served.model, request, silent, report))
+
+    def video_frames(
+        self, data: bytes, sample_ms: float, is_given_up: Callable[[], bool]
+    ) -> dict[str, Any]:
+        """The frames of a video, one per so many milliseconds, as the hosted segmenter has them.
+
+        Raises:
+            Interrupted: `is_given_up` returned True after a frame.
+        """
+
+        def progress(done: int, total: int) -> None:
+            if is_given_up():
+                raise Interrupted("nobody waits for the video.")
+
         with tempfile.TemporaryDirectory(prefix="segtune-") as folder:
             upload, output = Path(folder) / "video.mp4", Path(folder) / "output"
             upload.write_bytes(data)
             options = {"formats": ("clarifai",), "sample_ms": sample_ms}
-            self.predict(upload, output, options, True, lambda done, total: None)
+            self.predict(upload, output, options, True, progress)
             (answer,) = (output / "clarifai").glob("*.json")
             document = json.loads(answer.read_text(encoding="utf-8"))
         return dict(document["outputs"][0]["data"])

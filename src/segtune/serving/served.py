@@ -2,14 +2,14 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from segtune.errors import SegtuneError
 from segtune.inference.regions.regions import SCHEMA_VERSION
 from segtune.inference.segmenter import Segmenter
 from segtune.inference.workflow.workflow import Workflow
 from segtune.runtime.log import Log
+from segtune.serving.threads import in_own_thread
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class ServedModel:
         segmenter: with the engine that computes here.
         workflow: None for a bare segmenter.
         manifest: sha256 of the model folder's manifest, if it is known.
+        quality: split, mIoU, and the ends of its 95 % interval; empty if no run has them.
     """
 
     uri: str
@@ -29,6 +30,7 @@ class ServedModel:
     segmenter: Segmenter
     workflow: Workflow | None = None
     manifest: str | None = None
+    quality: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def model(self) -> Segmenter | Workflow:
@@ -51,6 +53,7 @@ class ServedModel:
             "image_size": list(self.segmenter.image_size),
             "classes": self.model.classes.to_json(),
             "metrics": dict(info.get("metrics", {})),
+            "quality": dict(self.quality),
             "dataset": dict(info.get("dataset", {})).get("name"),
             "device": str(self.segmenter.device),
             "engine": self.segmenter.engine.name,
@@ -73,7 +76,7 @@ class ModelSlot:
     def __init__(self, open_model: Open, locate: Locate, say: Log) -> None:
         self._open, self._locate, self._say = open_model, locate, say
         self._lock = threading.Lock()
-        self.current = open_model()
+        self.current = in_own_thread(open_model)
         self.fault: str | None = None
 
     def refresh(self) -> bool:
@@ -87,8 +90,8 @@ class ModelSlot:
                 if (version, manifest) == (self.current.version, self.current.manifest):
                     self.fault = None
                     return False
-                served = self._open()
-            except (SegtuneError, OSError) as error:
+                served = in_own_thread(self._open)
+            except Exception as error:  # one failed look never ends the looking
                 if str(error) != self.fault:
                     self.fault = str(error)
                     self._say(f"{self.current.version} is still served: {error}")
