@@ -2,7 +2,11 @@
 // One image or clip at a time: sent to the server, drawn with its regions on a canvas.
 
 const $ = (id) => document.getElementById(id);
-const state = { file: null, bitmap: null, regions: [], owner: null, hidden: new Set(), chosen: -1, classes: [] };
+const state = {
+  file: null, bitmap: null, regions: [], owner: null, hidden: new Set(), chosen: -1, classes: [],
+  clip: null, // of a clip: format -> its file
+  drawing: false,
+};
 
 function headers() {
   const token = sessionStorage.getItem("token");
@@ -49,6 +53,15 @@ function fill(owner, rle, number) {
 }
 
 function draw() {
+  if (state.drawing) return;
+  state.drawing = true; // at most once for each frame of the screen
+  requestAnimationFrame(() => {
+    state.drawing = false;
+    drawNow();
+  });
+}
+
+function drawNow() {
   const canvas = $("canvas"), { bitmap, owner, regions } = state;
   if (!bitmap) return;
   const context = canvas.getContext("2d", { willReadFrequently: true });
@@ -99,6 +112,7 @@ function listClasses() {
 }
 
 function listRegions() {
+  $("no-regions").hidden = state.regions.length > 0;
   $("regions").replaceChildren(...state.regions.map((region, number) => {
     const item = document.createElement("li"), button = document.createElement("button");
     button.type = "button";
@@ -112,6 +126,7 @@ function listRegions() {
 
 function choose(number) {
   state.chosen = number;
+  $("canvas").dataset.chosen = number;
   $("under").textContent = number < 0 ? "\u00a0" : describe(state.regions[number]);
   [...$("regions").querySelectorAll("button")].forEach((button, index) =>
     button.setAttribute("aria-pressed", String(index === number)));
@@ -130,16 +145,22 @@ async function segment() {
   say("segmenting …");
   const response = await ask(`/v1/segment?formats=rle&regions=${split}`, { method: "POST", body: file });
   const [row] = (await response.json()).images;
+  const bitmap = await createImageBitmap(file).catch(() => {
+    throw new Error(`this browser shows no ${file.type || "such"} file; the server segments it (POST /v1/segment)`);
+  });
   if (file !== state.file) return; // another file was chosen meanwhile
   const canvas = $("canvas");
   [canvas.width, canvas.height] = [row.width, row.height];
-  state.bitmap = await createImageBitmap(file);
+  // so high that the line under it stays in the window
+  canvas.style.maxWidth = `calc(max(20rem, 100vh - 16rem) * ${row.width / row.height})`;
+  state.bitmap = bitmap;
   state.regions = row.regions;
   state.owner = new Int32Array(row.width * row.height).fill(-1);
   row.regions.forEach((region, number) => fill(state.owner, region.rle, number));
   canvas.hidden = false;
   $("video").hidden = true;
-  $("downloads").hidden = false;
+  state.clip = null;
+  listDownloads();
   say(`${file.name || "image"}: ${row.width} x ${row.height} pixels, ${row.regions.length} regions`);
   listClasses();
   listRegions();
@@ -151,24 +172,53 @@ async function segmentClip() {
   say("sending the clip …");
   const query = `name=${encodeURIComponent(file.name || "clip.mp4")}&formats=overlays`;
   const response = await ask(`/v1/jobs?${query}`, { method: "POST", body: file });
-  let job = await response.json();
+  const { id } = await response.json();
   bar.hidden = false;
-  while (file === state.file && (job.state === "queued" || job.state === "running")) {
-    bar.value = job.total ? job.done / job.total : 0;
+  try {
+    const job = await finished(id, file);
+    if (file !== state.file) return;
+    if (job.state === "failed") throw new Error(job.fault);
+    const clip = {};
+    for (const format of ["overlays", "regions"]) {
+      const name = job.files.find((path) => path.startsWith(`${format}/`));
+      clip[format] = await (await ask(`/v1/jobs/${id}/files/${name}`)).blob();
+    }
+    if (file === state.file) showClip(clip, job.done);
+  } finally {
+    bar.hidden = true;
+    await ask(`/v1/jobs/${id}`, { method: "DELETE" }); // all of it is here now, or not wanted
+  }
+}
+
+// The job when it has ended, or when another file is chosen.
+async function finished(id, file) {
+  for (;;) {
+    const job = await (await ask(`/v1/jobs/${id}`)).json();
+    if (file !== state.file || (job.state !== "queued" && job.state !== "running")) return job;
+    $("progress").value = job.total ? job.done / job.total : 0;
     say(`${job.state}: ${job.done} of ${job.total || "?"} frames`);
     await new Promise((resolve) => setTimeout(resolve, 700));
-    job = await (await ask(`/v1/jobs/${job.id}`)).json();
   }
-  bar.hidden = true;
-  if (file !== state.file) return;
-  if (job.state === "failed") throw new Error(job.fault);
-  const overlay = job.files.find((name) => name.startsWith("overlays/"));
-  const video = await (await ask(`/v1/jobs/${job.id}/files/${overlay}`)).blob();
-  $("video").src = URL.createObjectURL(video);
+}
+
+function showClip(clip, frames) {
+  URL.revokeObjectURL($("video").src);
+  $("video").src = URL.createObjectURL(clip.overlays);
   $("video").hidden = false;
   $("canvas").hidden = true;
-  $("downloads").hidden = true;
-  say(`${file.name || "clip"}: ${job.done} frames`);
+  Object.assign(state, { clip, bitmap: null, owner: null, regions: [] });
+  listDownloads();
+  listClasses();
+  listRegions();
+  $("under").textContent = "\u00a0";
+  say(`${state.file.name || "clip"}: ${frames} frames`);
+}
+
+function listDownloads() {
+  $("downloads").hidden = false;
+  for (const button of $("downloads").querySelectorAll("button")) {
+    button.hidden = state.clip !== null && !(button.dataset.format in state.clip);
+  }
 }
 
 async function take(file) {
@@ -184,10 +234,11 @@ async function take(file) {
 async function download(format) {
   try {
     const split = $("components").checked ? "components" : "concept";
-    const options = { method: "POST", body: state.file };
-    const blob = await (await ask(`/v1/segment?formats=${format}&regions=${split}`, options)).blob();
+    const options = { method: "POST", body: state.file }, path = `/v1/segment?formats=${format}&regions=${split}`;
+    const blob = state.clip ? state.clip[format] : await (await ask(path, options)).blob();
     const link = document.createElement("a");
-    const suffix = { masks: "png", regions: "json", overlays: "jpg" }[format];
+    const suffixes = state.clip ? { regions: "jsonl", overlays: "mp4" } : { masks: "png", regions: "json", overlays: "jpg" };
+    const suffix = suffixes[format];
     link.href = URL.createObjectURL(blob);
     link.download = `${(state.file.name || "image").replace(/\.[^.]*$/, "")}_${format}.${suffix}`;
     link.click();
@@ -197,13 +248,23 @@ async function download(format) {
   }
 }
 
+// mIoU with its interval, where the server knows the run; else that of the model's folder
+function words(model) {
+  const { split, miou, low, high } = model.quality;
+  if (miou === undefined) {
+    const own = model.metrics["val/miou"];
+    return own === undefined ? [] : [`val mIoU ${percent(own)}`];
+  }
+  return [`${split} mIoU ${percent(miou)} (${percent(low)} to ${percent(high)}, 95\u00a0% interval)`];
+}
+
 async function start() {
   try {
     const [model] = (await (await ask("/v1/models")).json()).models;
     state.classes = model.classes;
-    const miou = model.metrics["val/miou"];
-    $("model").textContent = `${model.version}${miou === undefined ? "" : `, val mIoU ${percent(miou)}`}`;
-    const facts = { Template: model.template, Dataset: model.dataset, "Image size": model.image_size.join(" x "),
+    const quality = words(model);
+    $("model").textContent = [model.version, ...quality].join(", ");
+    const facts = { Version: model.version, Quality: quality.join(" ") || "unknown", Template: model.template, Dataset: model.dataset, "Image size": model.image_size.join(" x "),
       Engine: `${model.engine} on ${model.device}`, ...model.metrics };
     $("about").replaceChildren(...Object.entries(facts).flatMap(([name, value]) => {
       const term = document.createElement("dt"), text = document.createElement("dd");
@@ -212,6 +273,7 @@ async function start() {
       return [term, text];
     }));
     listClasses();
+    if ($("status").classList.contains("fault")) say(""); // the token was missing
   } catch (error) {
     $("model").textContent = "";
     say(error.message, true);
