@@ -10,6 +10,8 @@ RUN pip install --no-cache-dir $PIP_ARGS -c /src/requirements.lock "/src[postgre
 RUN useradd --create-home segtune
 USER segtune
 WORKDIR /home/segtune
+# a volume that is mounted here takes over the owner
+RUN mkdir jobs
 EXPOSE 8000
 HEALTHCHECK --start-period=60s CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/readyz')"]
 ENTRYPOINT ["segtune", "serve", "host=0.0.0.0"]
