@@ -1,12 +1,13 @@
 """Measure what HTTP costs: one client, many clients, large images, and a flood.
 
-    python benchmarks/serve.py MODEL [--requests 2000] [--clients 16] [--flood 400]
+    python benchmarks/serve.py MODEL [--requests 10000] [--clients 16] [--flood 400] [--minutes 5]
 
 MODEL is a folder, `runs:/ID` or `models:/NAME@champion`. Images are street scenes of 480x360 as
 JPEG. The server is a process of its own. Targets: at most 5 ms more than `segment` of the same
 bytes in process; run lengths of a 4,000 x 4,000 image in at most 10 % of its segmentation; 16
 clients at 0.95 of `predict` on a folder; of a flood, each answer 200 or 429, sampled masks equal to
-those in process, and less than 2 % more memory over its last 80 %.
+those in process, and less than 2 % more memory over its last 80 %. Clients that are refused come
+again after a tenth of a second; the flood ends early after `--minutes`.
 """
 
 import argparse
@@ -39,6 +40,8 @@ from segtune.runtime.log import silent
 
 HEIGHT, WIDTH, LARGE = 360, 480, 4000
 _IMAGES = 64
+_PAUSE = 0.02  # seconds in which the threads of the call before go to sleep
+_SAMPLES = 100  # masks that are compared
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -93,15 +96,21 @@ def overhead(segmenter: Segmenter, port: int, bodies: Sequence[bytes]) -> list[f
 
     differences = []
     for body in (*bodies[:5], *bodies):  # the first ones warm up
+        time.sleep(_PAUSE)
         over_http = timed(partial(post, connection, body))
+        time.sleep(_PAUSE)
         differences.append(over_http - timed(partial(here, body)))
     return differences[5:]
 
 
 def flood(
-    port: int, bodies: Sequence[bytes], total: int, clients: int, query: str
+    port: int, bodies: Sequence[bytes], total: int, clients: int, pause: float = 0.0
 ) -> Iterator[tuple[int, int, bytes]]:
-    """Answers (number of the image, status, body) to so many requests, some at a time."""
+    """Answers (number of the image, status, mask) to so many requests, some at a time.
+
+    Args:
+        pause: seconds that a client waits after it was refused.
+    """
     waiting: queue.Queue[int] = queue.Queue()
     answers: queue.Queue[tuple[int, int, bytes]] = queue.Queue()
     for number in range(total):
@@ -114,7 +123,9 @@ def flood(
                 number = waiting.get_nowait()
             except queue.Empty:
                 return
-            answers.put((number, *post(connection, bodies[number], query)))
+            status, body = post(connection, bodies[number], "?formats=masks")
+            answers.put((number, status, body))
+            time.sleep(pause if status == 429 else 0.0)
 
     for _ in range(clients):
         threading.Thread(target=client, daemon=True).start()
@@ -122,12 +133,58 @@ def flood(
         yield answers.get(timeout=120)
 
 
+def rates_of_predict(
+    model: str, folder: Path, port: int, bodies: Sequence[bytes], clients: int
+) -> Iterator[float]:
+    """The rate of many clients over that of `predict` on a folder, three times in turns."""
+    images = folder / "images"
+    images.mkdir()
+    total = 4 * len(bodies)
+    for number in range(total):
+        (images / f"{number}.jpg").write_bytes(bodies[number % len(bodies)])
+    for turn in range(3):
+        predict = partial(segtune.predict, model, images, folder / f"out{turn}", say=silent)
+        in_process = timed(partial(predict, formats=("masks",)))
+        yield in_process / timed(lambda: list(flood(port, bodies, total, clients)))
+
+
+def stand_flood(
+    arguments: argparse.Namespace,
+    port: int,
+    process: psutil.Process,
+    bodies: Sequence[bytes],
+    masks: Sequence[np.ndarray],
+) -> bool:
+    """Flood the server, print what it answered, and return whether all was as it should be."""
+    statuses: Counter[int] = Counter()
+    compared = differing = memory = 0
+    end = time.monotonic() + 60 * arguments.minutes
+    total = arguments.requests
+    for number, status, body in flood(port, bodies, total, arguments.flood, pause=0.1):
+        statuses[status] += 1
+        if status == 200 and compared < _SAMPLES:
+            compared += 1
+            mask = np.array(Image.open(io.BytesIO(body)))
+            differing += not np.array_equal(mask, masks[number])
+        if statuses.total() == total // 5:
+            memory = process.memory_info().rss
+        if time.monotonic() > end:
+            break
+    growth = process.memory_info().rss / memory - 1 if memory else float("nan")
+    print(
+        f"{statuses.total()} requests, {arguments.flood} at a time: {dict(statuses)}; "
+        f"{differing} of {compared} masks differ; memory {growth:+.1%}"
+    )
+    return not differing and set(statuses) <= {200, 429}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
-    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--flood", type=int, default=400)
+    parser.add_argument("--minutes", type=float, default=5.0, help="for the flood")
     arguments = parser.parse_args()
     segmenter = segtune.load(arguments.model, runtime="auto")
     assert isinstance(segmenter, Segmenter)
@@ -139,58 +196,17 @@ def main() -> int:
         f"{LARGE} x {LARGE}: segment {forward:.0f} ms, run lengths {answer:.0f} ms: "
         f"{answer / forward:.1%}"
     )
-    masks = {}
-    for number in range(0, _IMAGES, 4):
-        masks[number] = segmenter.segment(bodies[number]).mask
+    masks = [segmenter.segment(body).mask for body in bodies]
     with (
         tempfile.TemporaryDirectory() as name,
         serving(arguments.model, Path(name)) as (port, process),
     ):
-        folder = Path(name)
         extra = overhead(segmenter, port, bodies)
-        print(f"one client: {statistics.median(extra):.1f} ms more than in process")
-        (folder / "images").mkdir()
-        for number in range(4 * _IMAGES):
-            (folder / "images" / f"{number}.jpg").write_bytes(bodies[number % _IMAGES])
-        ratios = []
-        for turn in range(3):
-            output = folder / f"out{turn}"
-
-            def direct(output: Path = output) -> None:
-                segtune.predict(
-                    arguments.model,
-                    folder / "images",
-                    output,
-                    formats=("masks",),
-                    say=silent,
-                )
-
-            in_process = timed(direct)
-            over_http = timed(
-                lambda: list(flood(port, bodies, 4 * _IMAGES, arguments.clients, "?formats=masks"))
-            )
-            ratios.append(in_process / over_http)
-        print(f"{arguments.clients} clients: {statistics.median(ratios):.2f} of predict's rate")
-        statuses: Counter[int] = Counter()
-        compared = differing = 0
-        memory = 0
-        for count, (number, status, body) in enumerate(
-            flood(port, bodies, arguments.requests, arguments.flood, "?formats=masks")
-        ):
-            statuses[status] += 1
-            if status == 200 and number in masks and compared < 100:
-                compared += 1
-                differing += not np.array_equal(
-                    np.array(Image.open(io.BytesIO(body))), masks[number]
-                )
-            if count == arguments.requests // 5:
-                memory = process.memory_info().rss
-        growth = process.memory_info().rss / memory - 1
-        print(
-            f"{arguments.requests} requests, {arguments.flood} at a time: {dict(statuses)}; "
-            f"{differing} of {compared} masks differ; memory {growth:+.1%}"
-        )
-    return int(bool(set(statuses) - {200, 429} or differing))
+        print(f"one client: {statistics.median(extra):.1f} ms more than in process", flush=True)
+        ratios = rates_of_predict(arguments.model, Path(name), port, bodies, arguments.clients)
+        ratio = statistics.median(ratios)
+        print(f"{arguments.clients} clients: {ratio:.2f} of predict's rate", flush=True)
+        return int(not stand_flood(arguments, port, process, bodies, masks))
 
 
 if __name__ == "__main__":
