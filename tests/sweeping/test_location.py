@@ -15,16 +15,15 @@ from segtune.cli.main import main
 from segtune.config.schema import TrackingConfig
 from segtune.errors import ConfigError
 from segtune.report.compare import compare
+from segtune.runtime.addresses import PASSWORD
 from segtune.sweeping.dimensions import SweepDimension
 from segtune.sweeping.engine.study import SweepStudy
 from segtune.sweeping.engine.study_storage import StudyStorage
 from segtune.sweeping.launch import located, run_sweep
 from segtune.sweeping.location import remember, remembered
 from segtune.sweeping.plan import plan_sweep
-from segtune.sweeping.records import load_study
 from segtune.sweeping.space import Space
 from segtune.sweeping.worker import WorkerTask
-from segtune.tracking.runs import artifact, get_run, sweep_runs
 from segtune.tracking.store import open_store
 from tests.conftest import tiny_without
 from tests.report.fakes import fake_run
@@ -138,38 +137,52 @@ def test_a_sweep_continues_in_its_database_and_does_not_restart_elsewhere(tmp_pa
 
 
 @pytest.mark.services
-def test_a_sweep_in_postgresql_ends_in_a_complete_report_and_leaks_no_password(
-    tmp_path, postgresql
+def test_a_sweep_on_servers_ends_in_a_complete_report_and_leaks_no_password(
+    tmp_path, postgresql, mlflow_server, capfd, monkeypatch
 ):
-    url = postgresql.replace("segtune@", "segtune:secret@")
+    monkeypatch.setenv(PASSWORD, "")
+    url = postgresql.replace("segtune@", "segtune:hush-study@")
+    uri = mlflow_server.uri.replace("http://", "http://me:hush-runs@")
     fixed = "".join(f"  - {w}\n" for w in tiny_without("hp.width", "hp.per_item_lrate"))
     text = "n_trials: 5\nworkers: 1\npruner: none\nsampler: random\nsearch:\n  hp.width: [16, 24]\n"
     text += "  hp.per_item_lrate: {min: 1.0e-4, max: 1.0e-2, log: true}\noverrides:\n"
     (tmp_path / "s.yaml").write_text(f"{text}{fixed}")
-    overrides = [f"sweep.storage={url}", "hp.num_epochs=1", "tracking.overlays=0"]
+    overrides = [f"sweep.storage={url}", f"tracking.uri={uri}", "hp.num_epochs=1"]
     command = [sys.executable, "-m", "segtune", "sweep", "s.yaml", *overrides]
-    visible_words = []
+    visible_words, lines = [], []
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:
+            lines.append(line)
             if "trial" in line:
                 for pid in _children(process.pid):
                     visible_words += _words_of(pid)
     assert process.returncode == 0 and visible_words
-    assert not any("secret" in word for word in visible_words)
-    assert main(["status", "s"]) == 0
-    store = open_store(TrackingConfig(root=str(tmp_path / "mlruns")))
-    page = segtune.compare("s").html.read_text()
+    for words in (["status", "s"], ["list", "sweeps", f"tracking.uri={uri}"]):
+        assert main(words) == 0
+    page = segtune.compare("s", uri=uri).html.read_text()
     for title in ("Optimisation history", "Parameters of the trials", "val mIoU by parameter"):
         assert title in page
-    trial_runs = sweep_runs(store, "s")
-    parent = get_run(store, trial_runs[0].tags["mlflow.parentRunId"])
-    for run in [*trial_runs, parent]:
-        texts = [str(run.params), str(run.tags)]
-        folder = artifact(store, run.id, "")
-        texts += [p.read_text() for p in folder.rglob("*") if p.suffix in (".yaml", ".json")]
-        assert not any("secret" in t for t in texts)
-    study = load_study(tmp_path / "mlruns" / "sweeps" / "s", "s")
-    assert study.user_attrs["spec"].get("storage") is None
+    mlflow_server.kill()
+    assert main(["list", "runs", f"tracking.uri={uri}"]) == 5
+    printed = capfd.readouterr()
+    assert "hush" not in "".join([*visible_words, *lines, *printed])
+    files = [path for folder in (tmp_path, mlflow_server.folder) for path in folder.rglob("*")]
+    secret = [path for path in files if path.is_file() and b"hush" in path.read_bytes()]
+    assert secret == [tmp_path / "mlruns" / "sweeps" / "s" / "storage.json"]
+    assert secret[0].stat().st_mode & 0o77 == 0
+    assert "hush" not in _rows_of(postgresql)
+
+
+def _rows_of(url):
+    """Everything that a database holds, as text."""
+    import psycopg
+
+    with psycopg.connect(url) as connection:
+        query = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+        tables = [row[0] for row in connection.execute(query).fetchall()]
+        rows = [str(connection.execute(f"SELECT * FROM {table}").fetchall()) for table in tables]
+    assert "hp.width" in str(rows)
+    return str(rows)
 
 
 def _children(pid):

@@ -17,6 +17,7 @@ from segtune.cli.parsing import help_text, parse
 from segtune.cli.plugin_words import take_plugins
 from segtune.cli.verbs import VERBS
 from segtune.errors import ConfigError, Interrupted, SegtuneError, StorageError
+from segtune.runtime.addresses import move_passwords
 from segtune.runtime.strict_json import to_json
 
 
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done. 1: a fault of segtune. 2: config. 3: data. 4: finished in part. 5: storage.
     130: interrupted and resumable.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = move_passwords(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal in ASCII or cp1252 shows `?`
     as_json = "--json" in words

@@ -18,6 +18,7 @@ from segtune.config.template import Template, parse_template
 from segtune.config.used_parts import with_checked_parts
 from segtune.config.words import Word, assign, read_value, split_word
 from segtune.errors import ConfigError, nearest
+from segtune.runtime.addresses import move_passwords
 from segtune.runtime.quoting import unquoted
 
 
@@ -65,6 +66,7 @@ def compose(overrides: Sequence[str] = ()) -> Composed:
             wrong type, or a value out of range.
     """
     announce(keys_of(overrides))
+    overrides = move_passwords(overrides)
     group_words: list[Word] = []
     value_words: list[Word] = []
     for word in map(split_word, overrides):

@@ -5,7 +5,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from segtune.config.dataset_schema import (
     CacheConfig,
@@ -17,6 +17,7 @@ from segtune.config.dataset_schema import (
     Settings,
 )
 from segtune.config.defaults import EXPERIMENT, ROOT
+from segtune.runtime.addresses import move_password
 
 Positive = Annotated[float, Field(gt=0.0)]
 
@@ -246,7 +247,8 @@ class TrackingConfig(Settings):
     Attributes:
         root: folder of the default store (mlflow.db, artifacts/, runs/, sweeps/).
         experiment: MLflow experiment of the runs.
-        uri: address of an MLflow server, in place of the sqlite file under root.
+        uri: address of an MLflow server, in place of the sqlite file under root. A password in it
+            is recorded nowhere; the variable MLFLOW_TRACKING_PASSWORD may give it instead.
         overlays: number of validation images that are drawn with their prediction after a run.
         system_metrics: log the load of CPU, memory, disk and GPU every ten seconds of a training.
         git_diff: record the uncommitted changes of tracked files with each run. Untracked files
@@ -262,6 +264,11 @@ class TrackingConfig(Settings):
     system_metrics: bool = False
     git_diff: bool = True
     loggers: PartOptions = {}
+
+    @field_validator("uri")
+    @classmethod
+    def _keep_no_password(cls, value: str | None) -> str | None:
+        return None if value is None else move_password(value)
 
 
 class GateConfig(Settings):

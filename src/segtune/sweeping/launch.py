@@ -17,7 +17,7 @@ from segtune.data.sources import open_source
 from segtune.errors import ConfigError, Interrupted, PartialError, SegtuneError
 from segtune.plugins.loading import needed_plugins
 from segtune.plugins.registry import find
-from segtune.runtime.addresses import without_password
+from segtune.runtime.addresses import move_passwords, without_password
 from segtune.runtime.log import Log, silent, to_stderr
 from segtune.runtime.processors import available_processors
 from segtune.runtime.retry import is_passing, reason_of
@@ -93,7 +93,7 @@ def run_sweep(name: str, overrides: list[str], say: Log = silent) -> SweepResult
         Interrupted: stopped by the user; the same command continues the sweep.
         PartialError: the workers died too often to reach the total.
     """
-    started = time.monotonic()
+    started, overrides = time.monotonic(), move_passwords(overrides)
     spec = with_workers(load_spec(name, overrides), say)
     space, plugins = build_space(spec), tuple(needed_plugins())
     config = compose(spec.base).config

@@ -18,6 +18,7 @@ from segtune.config.schema import Positive, TrackingConfig
 from segtune.config.words import assign, assignments, split_word
 from segtune.errors import ConfigError, nearest
 from segtune.plugins.registry import find
+from segtune.runtime.addresses import move_passwords
 from segtune.sweeping.engine.settings import Direction
 from segtune.sweeping.engine.study_storage import shared
 from segtune.sweeping.objectives import DEFAULT, Objective, parse_objectives
@@ -138,6 +139,11 @@ class SweepSpec(Settings):
     @classmethod
     def _use_current_keys(cls, data: Any) -> Any:
         return with_current_keys(data) if isinstance(data, Mapping) else data
+
+    @field_validator("overrides")
+    @classmethod
+    def _keep_no_password(cls, value: list[str]) -> list[str]:
+        return move_passwords(value)
 
     @model_validator(mode="after")
     def _has_an_end(self) -> "SweepSpec":

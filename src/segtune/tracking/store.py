@@ -21,7 +21,7 @@ from segtune.config.commands import command
 from segtune.config.schema import TrackingConfig
 from segtune.data.source.files import cache_dir
 from segtune.errors import ConfigError, StorageError, nearest
-from segtune.runtime.addresses import without_password
+from segtune.runtime.addresses import with_password, without_password
 from segtune.runtime.log import to_stderr
 from segtune.runtime.retry import reason_of
 from segtune.tracking.client import StoreClient, without_secrets
@@ -83,7 +83,7 @@ def open_store(config: TrackingConfig) -> Store:
         StorageError: the folder cannot be written, or the server cannot be reached.
     """
     root = Path(os.path.expanduser(config.root)).absolute()
-    uri = config.uri or _sqlite_uri(root)
+    uri = with_password(config.uri) if config.uri else _sqlite_uri(root)
     key = (os.getpid(), root, uri, config.experiment)
     if key in _OPEN_STORES and _OPEN_STORES[key].client.is_current:
         return _OPEN_STORES[key]
