@@ -37,7 +37,8 @@ class ProcessLock:
         """Wait for the lock.
 
         Raises:
-            StorageError: another process has held it for a quarter of an hour.
+            StorageError: another process has held it for a quarter of an hour, or its file cannot
+                be written.
         """
         began = time.monotonic()
         stopped: tuple[int, float] | None = None  # a stopped holder, and when it was first seen so
@@ -47,6 +48,8 @@ class ProcessLock:
                 return True
             except Timeout:
                 now, holder = time.monotonic(), _holder(self.path)
+            except OSError as error:
+                raise StorageError(f"the lock '{self.path}' cannot be taken: {error}.") from error
             if holder is None or holder.status() != psutil.STATUS_STOPPED:
                 stopped = None
             elif stopped is None or stopped[0] != holder.pid:
