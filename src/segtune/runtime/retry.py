@@ -125,6 +125,8 @@ _OUTAGES = _Outages()
 
 def reason_of(error: BaseException | None) -> str:
     """Return the first line of an error, at most 200 characters."""
+    if type(error).__name__ == "StorageInternalError" and error and error.__cause__:
+        error = error.__cause__  # Optuna's own text guesses at invalid data
     lines = str(error).strip().splitlines()
     return (lines or [type(error).__name__])[0][:200]
 

@@ -33,7 +33,7 @@ class Outbox:
         path: file of the messages that wait.
         deliver: sends one message. It raises StorageError if the store fails, ConfigError if the
             run was deleted; any other error means that this message is refused.
-        say: prints a line for a message that was refused.
+        say: prints a line for an outage, and for a message that was refused.
     """
 
     def __init__(
@@ -112,6 +112,11 @@ class Outbox:
             if not is_passing(error):
                 raise
             now = time.monotonic()
+            if not self._pause:  # one line for each outage
+                self.say(
+                    f"run {self.path.parent.name}: {reason_of(error)}. Its records wait in "
+                    f"'{self.path}', and are sent later"
+                )
             pause = max(_FIRST_PAUSE, 2 * self._pause, _PAUSE_SHARE * (now - started))
             self._pause = min(_LONGEST_PAUSE, pause)
             self._next_attempt = now + self._pause
