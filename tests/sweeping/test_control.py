@@ -37,6 +37,16 @@ def test_status_prints_the_progress(study, capsys):
     assert state["best"] == {"trial": 0, "val/miou": 0.5} and state["n_trials"] == 4
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("seconds", "x"), ("retry_of", "1"), ("overrides", 3), ("pulse", {"phase": 1}), ("run", [])],
+)
+def test_a_damaged_record_of_a_study_is_one_message(key, value, study, capsys):
+    study.claim(LINE).trial.set_user_attr(key, value)
+    assert main(["status", "t"]) == 5
+    assert f"is damaged (trial 2: {key}" in capsys.readouterr().err
+
+
 def test_status_writes_nothing(study, tmp_path):
     def state():
         return {path: path.stat().st_mtime_ns for path in (tmp_path / "mlruns").rglob("*")}

@@ -7,6 +7,7 @@ import signal
 import tempfile
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from segtune.training.checkpoints import (
     remove_checkpoints,
     usable_checkpoint,
 )
+from segtune.training.epochs import _start
 
 MODEL = torch.nn.Linear(2, 2)
 
@@ -177,3 +179,21 @@ def test_the_code_in_a_checkpoint_is_not_executed(tmp_path):
     with pytest.raises(DataError, match="cannot be used"):
         read_checkpoint(tmp_path / "last.ckpt")
     assert not Path("executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "has_started", "expected"),
+    [
+        (KeyError("loops"), False, DataError),
+        (KeyError("loops"), True, KeyError),
+        (MemoryError(), False, MemoryError),
+    ],
+)
+def test_an_error_while_a_checkpoint_is_restored_names_it(error, has_started, expected):
+    def fit(*_, **__):
+        raise error
+
+    trainer, progress = SimpleNamespace(fit=fit), SimpleNamespace(has_started=has_started)
+    with pytest.raises(expected) as raised:
+        _start(trainer, None, None, "runs/a/last.ckpt", progress)
+    assert expected is not DataError or "runs/a/last.ckpt" in str(raised.value)

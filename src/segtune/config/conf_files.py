@@ -190,10 +190,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: unreadable, not YAML, or not a mapping.
     """
     from omegaconf import OmegaConf  # it reads 1e-5 as a number, as composition does
+    from omegaconf.errors import OmegaConfBaseException
 
     try:
         loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(loaded, dict):
         raise ConfigError(

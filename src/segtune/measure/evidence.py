@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import torch
@@ -23,10 +24,12 @@ from segtune.measure.calibration import Calibration
 from segtune.measure.metrics import Scores, mean_of, score
 from segtune.measure.statistics import Interval, bootstrap
 from segtune.measure.table import metrics_of, plugin_metrics
+from segtune.runtime.archives import check_size
 from segtune.runtime.strict_json import to_json
 
 SCHEMA_VERSION = 1
 _DESCRIPTION, _NUMBERS, _MASKS = "evidence.json", "numbers.npz", "masks.npz"
+_MAX_BYTES = 2**30  # of the unpacked numbers
 
 
 @dataclass(frozen=True)
@@ -201,10 +204,14 @@ class Evidence:
                     f"evidence '{folder}' has schema version {version!r}, this segtune reads "
                     f"{SCHEMA_VERSION}. Measure again: {command('evaluate', 'RUN')}"
                 )
+            with ZipFile(folder / _NUMBERS) as archive:
+                check_size(archive, _MAX_BYTES)
             with np.load(folder / _NUMBERS) as file:
                 numbers = dict(file)
             return _assembled(description, numbers, folder / _MASKS)
-        except (OSError, KeyError, ValueError, IndexError, TypeError) as error:
+        except DataError:
+            raise
+        except Exception as error:  # a damaged file may raise anything
             raise DataError(
                 f"evidence '{folder}' cannot be read ({type(error).__name__}: {error}). Measure "
                 f"again: {command('evaluate', 'RUN')}"

@@ -1,16 +1,15 @@
 """The facts of a comparison: one JSON object that the page, the CSV file and the card read."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from segtune import __version__
+from segtune.config.conf_files import read_yaml
 from segtune.measure.evidence import Evidence
 from segtune.measure.metrics import mean_of
 from segtune.measure.power import SIGNIFICANCE, needed
@@ -21,6 +20,7 @@ from segtune.report.candidates import Candidate, Comparison
 from segtune.report.cost import shared_latency
 from segtune.report.phrasing import plan_words, verdict_words
 from segtune.report.warning_texts import warning_words
+from segtune.runtime.strict_json import read_json
 from segtune.tracking.datasets import reads, reads_of_test
 from segtune.tracking.runs import RunRecord, artifact
 from segtune.tracking.store import Store
@@ -218,14 +218,14 @@ def _preprocessing(store: Store, candidate: Candidate) -> dict[str, Any]:
     path = artifact(store, candidate.first.id, "segmenter")
     if path is None:
         return {}
-    description = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
-    return {key: description[key] for key in ("preprocessing", "image_size")}
+    description = read_json(path / DESCRIPTION)
+    return {key: description.get(key) for key in ("preprocessing", "image_size")}
 
 
 def _licence(store: Store, run: RunRecord) -> str:
     path = artifact(store, run.id, "config.yaml")
-    config = yaml.safe_load(path.read_text(encoding="utf-8")) if path else {}
-    return str(config.get("dataset", {}).get("licence", ""))
+    dataset = read_yaml(path).get("dataset") if path else None
+    return str(dataset.get("licence", "")) if isinstance(dataset, dict) else ""
 
 
 def _split(

@@ -2,11 +2,11 @@
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from segtune.report.candidates import Candidate
+from segtune.runtime.strict_json import read_json
 from segtune.tracking.runs import artifact
 from segtune.tracking.store import Store
 
@@ -66,8 +66,9 @@ def all_settings(store: Store, candidates: Sequence[Candidate]) -> dict[str, lis
 def _settings(store: Store, candidate: Candidate) -> dict[str, str]:
     run = candidate.first
     path = artifact(store, run.id, "environment.json")
-    environment = json.loads(path.read_text(encoding="utf-8")) if path else {}
-    libraries = environment.pop("libraries", {})
+    environment = read_json(path) if path else {}
+    libraries = environment.pop("libraries", None)
+    libraries = libraries if isinstance(libraries, dict) else {}
     settings = dict(run.params)
     settings |= {f"library {name}": version for name, version in libraries.items()}
     settings |= {f"machine {key}": str(value) for key, value in environment.items()}

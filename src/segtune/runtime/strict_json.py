@@ -3,7 +3,10 @@
 import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from segtune.errors import DataError
 
 
 def to_json(value: Any, **options: Any) -> str:
@@ -16,6 +19,21 @@ def to_json(value: Any, **options: Any) -> str:
     '{"iou": [0.5, null], "loss": null}'
     """
     return json.dumps(_finite(value), allow_nan=False, **options)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        DataError: it is damaged, or cannot be read.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"'{path}' cannot be read: {error}. Restore it from a copy.") from None
+    if not isinstance(content, dict):
+        raise DataError(f"'{path}' is damaged: it holds no object. Restore it from a copy.")
+    return content
 
 
 def _finite(value: Any) -> Any:

@@ -4,10 +4,11 @@ import os
 import time
 
 from optuna import Study
+from pydantic import ValidationError
 
 from segtune.config.commands import command
 from segtune.config.schema import TrackingConfig
-from segtune.errors import ConfigError
+from segtune.errors import ConfigError, StorageError
 from segtune.plugins.loading import needed_plugins
 from segtune.runtime.addresses import without_password
 from segtune.runtime.processors import available_processors
@@ -100,4 +101,11 @@ def _read(name: str, root: str, storage: str | None) -> tuple[Study, SweepSpec]:
             f"sweep '{name}' was never started in {where}. Start it with: {start}\n"
             "Or name its store with tracking.root=, or its database with sweep.storage="
         )
-    return study, SweepSpec.model_validate({**study.user_attrs[SPEC], "storage": storage})
+    try:
+        spec = SweepSpec.model_validate({**study.user_attrs[SPEC], "storage": storage})
+    except ValidationError as error:
+        raise StorageError(
+            f"sweep '{name}' in '{root}' records damaged settings ({error.errors()[0]['msg']}). "
+            "Restore its study from a copy."
+        ) from None
+    return study, spec

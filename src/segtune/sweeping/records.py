@@ -8,6 +8,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from segtune.sweeping.damage import check_records
 from segtune.sweeping.dimensions import plain_param
 from segtune.sweeping.engine.records import RETRIED, RUN, counted_trials
 from segtune.sweeping.engine.storage import open_storage
@@ -97,9 +98,12 @@ def load_study(folder: Path, name: str, storage: str | None = None) -> optuna.St
         return None
     opened = open_storage(folder, storage, name)
     try:
-        return optuna.load_study(study_name=name, storage=opened.optuna)
+        study = optuna.load_study(study_name=name, storage=opened.optuna)
     except KeyError:
         return None
+    if storage is None:
+        check_records(study, str(folder / "journal.log"))
+    return study
 
 
 def plain_params(trial: FrozenTrial | optuna.Trial) -> dict[str, Any]:

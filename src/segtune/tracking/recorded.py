@@ -21,6 +21,7 @@ def recorded_config(store: Store, run_id: str) -> RunConfig:
 
     Raises:
         ConfigError: the run recorded no config.
+        DataError: its config is damaged.
     """
     path = artifact(store, run_id, "config.yaml")
     if path is None:
@@ -29,6 +30,9 @@ def recorded_config(store: Store, run_id: str) -> RunConfig:
         )
     config = validate(read_yaml(path))
     require_plugins(config.plugins, f"run {run_id}")
+    epochs = config.hp.get("num_epochs")
+    if not isinstance(epochs, int):
+        raise DataError(f"run {run_id}: its '{path}' is damaged: hp.num_epochs={epochs!r}.")
     location = store.tracking.model_dump(include={"root", "uri", "experiment"})
     tracking = config.tracking.model_copy(update=location)
     dataset = _with_absolute_root(config.dataset, store)

@@ -121,7 +121,8 @@ class RunWriter:
 
     def _stored_points(self) -> set[tuple[str, int, float]]:
         """Return the (key, step, value) that the store has."""
-        client, points = self.store.client, set()
+        client = self.store.client
+        points: set[tuple[str, int, float]] = set()
         for key in client.get_run(self.run_id).data.metrics:
             if not key.startswith("system/"):
                 history = client.get_metric_history(self.run_id, key)
@@ -130,7 +131,7 @@ class RunWriter:
 
     def _waiting_points(self) -> set[tuple[str, int, float]]:
         """Return the (key, step, value) that wait in the outbox."""
-        points = set()
+        points: set[tuple[str, int, float]] = set()
         for message in self._outbox.waiting():
             rows = message.get("metrics")
             if isinstance(rows, Mapping) and isinstance(message.get("step"), int):

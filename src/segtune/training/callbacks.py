@@ -36,6 +36,9 @@ class BestAndLastCheckpoint(pl.Callback):
         check_lease: called before each write.
         share: fraction of the training time that checkpoints may take. An epoch without a
             checkpoint is trained again after an interruption.
+
+    Attributes:
+        has_started: the first step is due; until then a checkpoint is restored.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class BestAndLastCheckpoint(pl.Callback):
         self.share = share
         self.best, self.last = folder / BEST, folder / LAST
         self.best_miou, self.best_epoch = -1.0, -1
+        self.has_started = False
         self._saved_at = time.monotonic()
 
     @property
@@ -67,6 +71,7 @@ class BestAndLastCheckpoint(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the signals back from Lightning, whose handler may block a distributed run."""
+        self.has_started = True
         if rank():
             ignore_signals()
         else:

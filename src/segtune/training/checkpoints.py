@@ -18,9 +18,10 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from safetensors import SafetensorError, safe_open
 
 from segtune.errors import DataError
+from segtune.runtime.archives import check_size
 from segtune.runtime.atomic import atomic_file, to_disk
 from segtune.runtime.log import Log
-from segtune.runtime.retry import with_backoff
+from segtune.runtime.retry import reason_of, with_backoff
 
 LAST = "last.ckpt"
 PREVIOUS = "previous.ckpt"
@@ -161,27 +162,32 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         with zipfile.ZipFile(path) as archive:  # torch itself compares no checksums
+            check_size(archive, path.stat().st_size)  # torch compresses nothing
             damaged = archive.testzip()
         if damaged is not None:
             raise ValueError(f"the checksum of {damaged} in it differs")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a damaged file may raise anything
-        raise DataError(_unusable(path, _first_line(error))) from None
+        raise DataError(unusable(path, reason_of(error))) from None
     if not isinstance(checkpoint, dict) or not set(checkpoint) >= _KEYS:
-        raise DataError(_unusable(path, "parts of it are missing"))
+        raise DataError(unusable(path, "parts of it are missing"))
+    if not isinstance(checkpoint["epoch"], int) or not isinstance(checkpoint["state_dict"], dict):
+        raise DataError(unusable(path, "its epoch is no number, or its weights have no names"))
     if checkpoint["epoch"] >= 0 and _follows_validation(checkpoint):
         try:
             with safe_open(path.with_name(BEST), "pt"):
                 pass
         except (OSError, SafetensorError) as error:
-            raise DataError(_unusable(path.with_name(BEST), _first_line(error))) from None
+            raise DataError(unusable(path.with_name(BEST), reason_of(error))) from None
     return checkpoint
 
 
 def _follows_validation(checkpoint: Mapping[str, Any]) -> bool:
     """Whether a validation came before the checkpoint, so that it has best weights beside it."""
-    states = checkpoint.get("callbacks", {}).values()
-    return any(s.get("best_epoch", -1) >= 0 for s in states if isinstance(s, Mapping))
+    callbacks = checkpoint.get("callbacks")
+    states = callbacks.values() if isinstance(callbacks, Mapping) else ()
+    epochs = [state.get("best_epoch") for state in states if isinstance(state, Mapping)]
+    return any(isinstance(epoch, int) and epoch >= 0 for epoch in epochs)
 
 
 def check_fits(checkpoint: Mapping[str, Any], model: torch.nn.Module, path: Path) -> None:
@@ -191,13 +197,13 @@ def check_fits(checkpoint: Mapping[str, Any], model: torch.nn.Module, path: Path
         DataError: they differ.
     """
     expected, stored = model.state_dict(), checkpoint["state_dict"]
-    differing = sorted(expected.keys() ^ stored.keys())
+    differing = sorted(map(str, expected.keys() ^ stored.keys()))
     for name in sorted(expected.keys() & stored.keys()):
-        if expected[name].shape != stored[name].shape:
+        if expected[name].shape != getattr(stored[name], "shape", None):
             differing.append(name)
     if differing:
         raise DataError(
-            _unusable(
+            unusable(
                 path,
                 f"it is of another model: {len(differing)} of {len(expected)} tensors differ, as "
                 f"{min(differing)}",
@@ -205,12 +211,9 @@ def check_fits(checkpoint: Mapping[str, Any], model: torch.nn.Module, path: Path
         )
 
 
-def _unusable(path: Path, reason: str) -> str:
+def unusable(path: Path, reason: str) -> str:
+    """Return the message for a checkpoint that cannot be used."""
     return (
         f"'{path}' cannot be used ({reason}). Restore the file, or train anew with the run's own "
         "command (see its config.yaml)."
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -3,7 +3,9 @@
 import copy
 import logging
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,15 +16,16 @@ from pytorch_lightning.callbacks import EarlyStopping
 from segtune.config.schema import RunConfig
 from segtune.data.batches.datamodule import LoaderOptions, SegmentationData
 from segtune.data.batches.shared_memory import shared_memory_mb
-from segtune.errors import ConfigError, OutOfMemory
+from segtune.errors import ConfigError, DataError, OutOfMemory, SegtuneError
 from segtune.models.cost import device_name
 from segtune.models.fitting import fitting_parts, is_out_of_memory
 from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.plugins.registry import find
+from segtune.runtime.retry import reason_of
 from segtune.tracking.recording import system_monitor
 from segtune.training.active_run import ActiveRun
 from segtune.training.callbacks import BestAndLastCheckpoint, EpochLogger, Monitored
-from segtune.training.checkpoints import CheckpointWriter, usable_checkpoint
+from segtune.training.checkpoints import CheckpointWriter, unusable, usable_checkpoint
 from segtune.training.components import RunComponents, try_step
 from segtune.training.feature_cache import FeatureViews, encoded_views
 from segtune.training.lightning_module import FineTuning, UpdateSettings
@@ -88,7 +91,9 @@ def train_epochs(run: ActiveRun, request: RunRequest) -> TrainedEpochs:
         )
     choices = _choices(run, module, request)
     with with_followers(trainer, choices):
-        _fit(trainer, module, _data(components, views), choices.checkpoint, components)
+        data = _data(components, views)
+        start = partial(_start, trainer, module, data, choices.checkpoint, best_and_last)
+        _fit(start, components)
     return TrainedEpochs(
         best_and_last.best, best_and_last.best_miou, best_and_last.best_epoch, epoch_logger.pruned
     )
@@ -241,19 +246,35 @@ def _deterministic(components: RunComponents) -> bool | Literal["warn"]:
     return "warn" if components.config.trainer.deterministic else False
 
 
-def _fit(
+def _start(
     trainer: pl.Trainer,
     module: FineTuning,
     data: SegmentationData,
     checkpoint: str | None,
-    components: RunComponents,
+    best_and_last: BestAndLastCheckpoint,
 ) -> None:
+    """Run Lightning's loop.
+
+    Raises:
+        DataError: the checkpoint can be read, but not restored.
+    """
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except Exception as error:
+        is_restored = checkpoint is None or best_and_last.has_started
+        if is_restored or isinstance(error, SegtuneError) or is_out_of_memory(error):
+            raise
+        reason = f"{type(error).__name__}: {reason_of(error)}"
+        raise DataError(unusable(Path(str(checkpoint)), reason)) from error
+
+
+def _fit(start: Callable[[], None], components: RunComponents) -> None:
     """Run Lightning's loop; turn errors of torch into messages that name the fix."""
     with warnings.catch_warnings():
         for text in _EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message=text)
         try:
-            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+            start()
         except (MemoryError, RuntimeError) as error:
             _check_loaders(error, components.workers)
             if not is_out_of_memory(error):

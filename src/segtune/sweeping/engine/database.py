@@ -53,7 +53,7 @@ def open_database(url: str, name: str) -> StudyStorage:
         raise ConfigError(f"storage='{without_password(url)}': {error}.") from None
     host = urlsplit(url).hostname or "the local socket"
     address = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    options = {"pool_pre_ping": True, "connect_args": _CONNECT}
+    options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": _CONNECT}
     try:
         engine = sqlalchemy.create_engine(address, **options)
         _bound_silence(engine)

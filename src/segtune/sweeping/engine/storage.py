@@ -41,8 +41,11 @@ def _journal(folder: Path) -> StudyStorage:
         raise StorageError(
             f"the study in '{folder}' cannot be written: {error}. Choose another folder."
         ) from None
-    except (ValueError, KeyError) as error:
-        raise StorageError(f"the study '{path}' cannot be read: {error}.") from None
+    except Exception as error:  # a damaged line may raise anything
+        raise StorageError(
+            f"the study '{path}' cannot be read ({type(error).__name__}: {error}). Restore it from "
+            "a copy."
+        ) from None
     return StudyStorage(patient(storage), lambda: ProcessLock(folder / "claim.lock"), time.time)
 
 
