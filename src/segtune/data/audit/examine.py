@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from segtune.data.reading.blending import Crossings, crossings, packed
 from segtune.data.reading.images import read_image, resize_mask, stored_size, target_size
 from segtune.data.reading.mask_values import mask_values
 from segtune.data.reading.questions import NARROW, Question, open_question, value_bits
@@ -49,6 +50,7 @@ class PairFacts:
         num_colors: of a mask of colours.
         blend: share of the borders that pass through a value between both sides; see `blend_of`.
         strange_blend: the same share, of values that are no known id or colour.
+        crossings: how the borders between its ids run, of a mask of bytes.
         counts: pixels of each class as training reads them, (C,); `small_counts` at the check's
             image size.
         digest: sha256 of the image's bytes.
@@ -78,6 +80,7 @@ class PairFacts:
     num_colors: int = 0
     blend: float = 0.0
     strange_blend: float = 0.0
+    crossings: Crossings | None = None
     counts: NDArray[np.int64] | None = None
     small_counts: NDArray[np.int64] | None = None
     digest: bytes = b""
@@ -177,6 +180,7 @@ def _examine_mask(facts: PairFacts, data: bytes, source: Source) -> None:
         _note_colors(facts, pixels, known)
         return
     facts.blend, facts.strange_blend = blend_of(pixels, source.masks.ids_of(pixels) < 0)
+    facts.crossings = crossings(pixels) if pixels.dtype == np.uint8 else None
     values, counts = np.unique(pixels, return_counts=True)
     for value, count in zip(values[:_VALUES_NOTED], counts, strict=False):
         facts.values[int(value)] = int(count)
@@ -191,11 +195,10 @@ def _examine_mask(facts: PairFacts, data: bytes, source: Source) -> None:
 def _note_colors(
     facts: PairFacts, pixels: NDArray[np.uint8], known: Sequence[tuple[int, ...]]
 ) -> None:
-    weights = np.array([65536, 256, 1], np.uint32)
-    packed = pixels.astype(np.uint32) @ weights
-    is_strange = ~np.isin(packed, np.array(known, np.uint32).reshape(-1, 3) @ weights)
+    numbers = packed(pixels)
+    is_strange = ~np.isin(numbers, packed(np.array(known, np.uint32).reshape(-1, 1, 3)))
     facts.blend, facts.strange_blend = blend_of(pixels.sum(2, dtype=np.int64), is_strange)
-    values, counts = np.unique(packed, return_counts=True)
+    values, counts = np.unique(numbers, return_counts=True)
     facts.num_colors = len(values)
     for index in np.argsort(-counts)[:_COLORS_NOTED]:
         value = int(values[index])

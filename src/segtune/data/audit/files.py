@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from segtune.classes import IGNORE_INDEX
+from segtune.data.audit.colors import are_near, color_distances
 from segtune.data.audit.examine import PairFacts
 from segtune.data.audit.findings import Finding, merge
 from segtune.data.audit.palettes import check_palettes
+from segtune.data.reading.blending import MIXED, Crossings
+from segtune.data.reading.id_advice import background_advice, is_moved
 from segtune.data.reading.questions import NARROW, narrow_range
 from segtune.data.source.layout import Source
 
@@ -23,8 +25,6 @@ Masks that were never resized have at most 0.03, resized ones 0.25 or more.
 
 _STRANGE = 0.02  # a resized mask also has values in between that no class has
 
-_NEAR_COLOR = 25  # distance in RGB
-_NEAR_SHARE = 0.8  # share of a mask's pixels that must be near a known colour
 
 Fixes = dict[str, Any]
 
@@ -44,8 +44,19 @@ def check_files(source: Source, pairs: Sequence[PairFacts]) -> list[Finding]:
         fixes = _FIXES.get(kind, _quarantine)(_Case(source, faulty, pairs))
         details = [detail for _, detail in rows]
         files = [source.short(_faulty_file(pair, kind)) for pair in faulty]
-        findings.append(Finding(kind, files, details, _repair(fixes), fixes))
+        repair = _repair(fixes)
+        if kind == "unknown_ids" and _are_moved(source, faulty):
+            # ignoring the last id would leave all others one class too high
+            fixes, repair = {}, background_advice(source.config, source.classes)
+        findings.append(Finding(kind, files, details, repair, fixes))
     return [*findings, *_values_and_bands(source, pairs), *check_palettes(source, pairs)]
+
+
+def _are_moved(source: Source, faulty: Sequence[PairFacts]) -> bool:
+    """Whether the only unknown id is one more than the last class has."""
+    values = set[int]().union(*(pair.values for pair in faulty))
+    unknown = sorted(values - _known_ids(source, values))
+    return is_moved(unknown, source.config, source.classes)
 
 
 def _values_and_bands(source: Source, pairs: Sequence[PairFacts]) -> list[Finding]:
@@ -78,15 +89,22 @@ class _StoredIds:
 
     Attributes:
         has_void: whether 255 marks ignored pixels: a mask holds it beside another id than 0.
+        is_mixed: whether borders pass through ids of other classes, as interpolation leaves them.
     """
 
     values: set[int]
     has_void: bool
+    is_mixed: bool
 
     @classmethod
     def of(cls, pairs: Sequence[PairFacts]) -> "_StoredIds":
         has_void = any(255 in pair.values and set(pair.values) - {0, 255} for pair in pairs)
-        return cls(set().union(*(pair.values for pair in pairs)), has_void)
+        borders = Crossings()
+        for pair in pairs:
+            if pair.crossings is not None:
+                borders.add(pair.crossings)
+        values = set().union(*(pair.values for pair in pairs))
+        return cls(values, has_void, borders.mixed > MIXED)
 
 
 def _fault_of(source: Source, pair: PairFacts, stored: _StoredIds) -> tuple[str, str] | None:
@@ -141,11 +159,11 @@ def _index_fault(source: Source, pair: PairFacts, stored: _StoredIds) -> tuple[s
     if _is_by_palette(source, pair):
         entries = [f"index {value} is {color}" for value, color in pair.palette.items()]
         return "mask_palette", ", ".join(entries[:4])
-    if _is_blended(pair) and len(pair.values) > 2:
-        return (
-            "mask_antialiased",
-            f"{pair.blend:.0%} of its borders pass through values in between",
-        )
+    mixed = pair.crossings.mixed if pair.crossings is not None else 0.0
+    is_mixed = mixed > (0.0 if stored.is_mixed else BLENDED)
+    if len(pair.values) > 2 and (_is_blended(pair) or is_mixed):
+        share = max(pair.blend, mixed)
+        return "mask_antialiased", f"{share:.0%} of its borders pass through values in between"
     values = set(pair.values)
     unknown = values - _known_ids(source, values)
     if _is_one_object(source, values, unknown, stored):
@@ -281,9 +299,9 @@ def _by_color(case: _Case) -> Fixes:
     """Read colours exactly where all are known, and by the nearest where most are close to one."""
     exact, near, unknown = [], [], []
     for pair in case.faulty:
-        distances, counts = _color_distances(case.source, pair)
+        distances, counts = color_distances(case.source, pair)
         is_complete = pair.num_colors <= len(distances)
-        is_close = counts[distances < _NEAR_COLOR].sum() > _NEAR_SHARE * counts.sum()
+        is_close = are_near(distances, counts)
         if len(distances) and is_complete and not distances.any():
             exact.append(pair)
         elif is_close:
@@ -294,20 +312,6 @@ def _by_color(case: _Case) -> Fixes:
         return {"mask_format": "rgb" if exact else "rgb_nearest"}
     fixes = merge(_read_as(case.only(exact), "rgb"), _read_as(case.only(near), "rgb_nearest"))
     return dict(merge(fixes, _quarantine(case.only(unknown))))
-
-
-def _color_distances(
-    source: Source, pair: PairFacts
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of each colour in a mask: the distance to the nearest known colour, and the pixels, (N,)."""
-    known_colors = source.classes.palette + [tuple(c) for c in source.config.ignore_colors]
-    if pair.colors:
-        colors, pixels = list(pair.colors), list(pair.colors.values())
-    else:
-        colors = list(pair.palette.values())
-        pixels = [pair.values[value] for value in pair.palette]
-    difference = np.array(colors, float).reshape(-1, 1, 3) - np.array(known_colors, float)
-    return np.sqrt((difference**2).sum(2)).min(1), np.array(pixels, float)
 
 
 def _softened(case: _Case) -> Fixes:
@@ -334,7 +338,13 @@ def _lowered(case: _Case) -> Fixes:
 
 
 def _nearest_color(case: _Case) -> Fixes:
-    return _read_as(case, "rgb_nearest")
+    """Read masks of nearly known colours by the nearest; leave others out."""
+    near, far = [], []
+    for pair in case.faulty:
+        is_near = are_near(*color_distances(case.source, pair))
+        (near if is_near else far).append(pair)
+    fixes = _read_as(case.only(near), "rgb_nearest")
+    return dict(merge(fixes, _quarantine(case.only(far))))
 
 
 def _first_bands(_: _Case) -> Fixes:

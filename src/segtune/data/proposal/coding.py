@@ -1,36 +1,28 @@
 """Decide how masks hold their classes, from what all of them hold and from a table of classes."""
 
-import math
-from collections import Counter
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from segtune.classes import IGNORE_INDEX, MAX_CLASSES
-from segtune.data.proposal.scan import DARK, Color, MaskFacts
+from segtune.config.commands import word
+from segtune.data.proposal.color_coding import by_color
+from segtune.data.proposal.interpolated import (
+    INTERPOLATED,
+    interpolation_in,
+    refuse_mixed_ids,
+    refuse_values,
+)
+from segtune.data.proposal.scan import BRIGHT, DARK, MaskFacts
 from segtune.data.proposal.tables import Table
+from segtune.data.proposal.two_values import Coding, of_two, with_remark
+from segtune.data.reading.blending import Interpolation
+from segtune.data.reading.id_advice import BACKGROUND
 from segtune.errors import DataError
 
-BACKGROUND = ("background", "_background_", "bg", "unlabeled", "unlabelled", "void", "none")
-_MOST_COLORS = 40  # that are taken for classes without a table of them
-_NEAR = 60  # distance in RGB of a colour that JPEG has changed
-_NEAR_SHARE = 0.95  # share of the pixels that must be near the colours of a table
 _FEWEST_STEP = 10  # grey levels, evenly spaced from 0, that stand for classes
 _SHOWN = 8
-
-
-@dataclass(frozen=True)
-class Coding:
-    """One way to read masks.
-
-    Attributes:
-        settings: keys of the dataset's config.
-        evidence: what the masks hold, and what it was taken for.
-    """
-
-    settings: dict[str, Any]
-    evidence: str
 
 
 def codings(facts: Sequence[MaskFacts], table: Table | None, is_given: bool) -> list[Coding]:
@@ -46,13 +38,20 @@ def codings(facts: Sequence[MaskFacts], table: Table | None, is_given: bool) -> 
     readable = [fact for fact in facts if not fact.fault]
     if not readable:
         raise DataError(f"none of {len(facts)} masks can be read; the first: {facts[0].fault}")
-    if all(fact.is_hidden for fact in readable):
-        return [_of_two("alpha", "the object is what is opaque", table, is_given)]
-    if any(fact.is_colored for fact in readable):
-        return [_by_color(readable, table, is_given)]
-    if _has_palette_of(readable, table):
-        return [_by_color(readable, table, is_given)]
-    return _by_value(readable, table, is_given)
+    hidden = [fact for fact in readable if fact.is_hidden]
+    if hidden and all(fact.is_hidden or fact.is_blank for fact in readable):
+        ways = [of_two("alpha", "the object is what is opaque", table, is_given)]
+    elif any(fact.is_colored for fact in readable) or _has_palette_of(readable, table):
+        ways = [by_color(readable, table, is_given)]
+    elif hidden:
+        raise DataError(
+            f"{len(hidden)} of {len(readable)} masks hold their object in the opacity, as "
+            f"'{hidden[0].path}', and the others in their values. Store all of them in one way; "
+            "dataset.mask_format=alpha reads what is opaque as class 1."
+        )
+    else:
+        ways = _by_value(readable, table, is_given)
+    return [with_remark(way, readable) for way in ways]
 
 
 def _has_palette_of(facts: Sequence[MaskFacts], table: Table | None) -> bool:
@@ -62,102 +61,6 @@ def _has_palette_of(facts: Sequence[MaskFacts], table: Table | None) -> bool:
     return all(fact.colors and set(fact.colors) <= set(table.colors) for fact in facts)
 
 
-def _of_two(form: str, meaning: str, table: Table | None, is_given: bool) -> Coding:
-    """Masks of one object and its background.
-
-    Raises:
-        DataError: the table names more than two classes, or the user one.
-    """
-    names = table.names if table is not None else []
-    if len(names) > 2:
-        raise DataError(
-            f"the masks hold two values ({meaning}), but there are {len(names)} classes: "
-            f"{', '.join(names[:_SHOWN])}. Which one the masks show is not stated."
-        )
-    settings: dict[str, Any] = {"mask_format": form} if form != "index" else {}
-    classes = ["background", "object"]
-    if len(names) == 1:
-        classes = ["background", names[0]]
-    elif len(names) == 2:
-        is_turned = names[1].lower() in BACKGROUND and names[0].lower() not in BACKGROUND
-        classes = names[::-1] if is_turned and not is_given else names
-    if not is_given:
-        settings["classes"] = classes
-    elif len(names) == 1 and form != "index":
-        raise DataError(
-            f"the masks hold two values ({meaning}), but dataset.classes names one class. Name "
-            f"both: 'dataset.classes=[background,{names[0]}]'."
-        )
-    return Coding(settings, f"{meaning}: class '{classes[-1]}'")
-
-
-def _by_color(facts: Sequence[MaskFacts], table: Table | None, is_given: bool) -> Coding:
-    """Masks of colours.
-
-    Raises:
-        DataError: there are too many colours, or some that the table does not name.
-    """
-    colors: Counter[Color] = Counter()
-    for fact in facts:
-        colors.update(fact.colors or {(v, v, v): n for v, n in fact.values.items() if v < 256})
-    known = table.colors if table is not None else {}
-    if known:
-        return _of_known_colors(colors, known, table, is_given)
-    bright = [color for color in colors if max(color) > 0]
-    has_black = any(max(color) <= DARK for color in colors)
-    is_soft = all(f.is_soft or len(f.colors or f.values) <= 2 for f in facts)
-    if has_black and (len(bright) == 1 or is_soft) and (table is None or len(table.names) <= 2):
-        return _of_two("binary", "black and one colour", table, is_given)
-    if is_given:
-        return Coding({}, f"{len(colors)} colours")
-    if len(colors) > _MOST_COLORS:
-        raise DataError(
-            f"the masks hold {len(colors)} or more colours and no file names those of the classes. "
-            "Give them: 'dataset.classes=[{name:road,color:[128,64,128]},…]' "
-            "dataset.mask_format=rgb (or rgb_nearest for masks stored as JPEG)."
-        )
-    if table is not None:
-        raise DataError(
-            f"'{table.path}' names {len(table.names)} classes without colours, but the masks hold "
-            f"{len(colors)} colours: {_listed(sorted(colors))}. Give the colours: "
-            "'dataset.classes=[{name:road,color:[128,64,128]},…]' dataset.mask_format=rgb"
-        )
-    rows = [
-        {"name": f"color_{r:02x}{g:02x}{b:02x}", "color": [r, g, b]} for r, g, b in sorted(colors)
-    ]
-    evidence = f"{len(colors)} colours, named nowhere: classes are called after them"
-    return Coding({"mask_format": "rgb", "classes": rows}, evidence)
-
-
-def _of_known_colors(
-    colors: Counter[Color], known: dict[Color, int], table: Table | None, is_given: bool
-) -> Coding:
-    assert table is not None
-    unknown = {color: count for color, count in colors.items() if color not in known}
-    form, evidence = "rgb", f"{len(colors)} colours, all of them in '{table.path}'"
-    if is_given:
-        evidence = f"{len(colors)} colours, all of them in dataset.classes"
-    if unknown:
-        far = {c: n for c, n in unknown.items() if min(_distance(c, k) for k in known) > _NEAR}
-        if sum(far.values()) > (1 - _NEAR_SHARE) * colors.total() or len(far) == len(unknown):
-            first = max(unknown, key=unknown.__getitem__)
-            raise DataError(
-                f"the masks hold {len(unknown)} colours that '{table.path or 'dataset.classes'}' "
-                f"does not name, most often {list(first)} ({unknown[first]:,} px). Name its class, "
-                f"or ignore it: 'dataset.ignore_colors=[{_tight(first)}]'"
-            )
-        form = "rgb_nearest"
-        evidence = f"{len(colors)} colours, most of them near those of '{table.path}'"
-    settings: dict[str, Any] = {"mask_format": form}
-    if not is_given:
-        settings["classes"] = [
-            {"name": entry.name, "color": list(entry.color)}
-            for entry in table.entries
-            if entry.color is not None
-        ]
-    return Coding(settings, evidence)
-
-
 def _by_value(facts: Sequence[MaskFacts], table: Table | None, is_given: bool) -> list[Coding]:
     """Masks of numbers.
 
@@ -165,16 +68,18 @@ def _by_value(facts: Sequence[MaskFacts], table: Table | None, is_given: bool) -
         DataError: no way to read them fits.
     """
     values = set[int]().union(*(fact.values for fact in facts))
-    soft = [fact for fact in facts if fact.is_soft]
-    if soft and all(fact.is_soft or len(fact.values) <= 2 for fact in facts):
-        return [_of_two("binary", "dark and bright, blurred at the borders", table, is_given)]
-    mixed = [fact for fact in facts if fact.is_soft or (fact.is_lossy and len(fact.values) > 2)]
-    if mixed:
-        lossy = mixed[0]
+    lossy = [fact for fact in facts if fact.is_lossy and len(fact.values) > 2]
+    if lossy and all(fact.is_soft or len(fact.values) <= 2 for fact in facts):
+        return [of_two("binary", "dark and bright, stored as JPEG", table, is_given)]
+    if lossy:
         raise DataError(
-            f"mask '{lossy.path}' holds {len(lossy.values)} grey levels: it was resized with "
-            "interpolation or stored as JPEG, which mixes class ids. Export the masks again as PNG."
+            f"mask '{lossy[0].path}' holds {len(lossy[0].values)} grey levels: it was stored as "
+            "JPEG, which mixes class ids. Export the masks again as PNG."
         )
+    blend = interpolation_in(facts, _possible_ids(values, table))
+    if blend is not None:
+        return [_interpolated(blend, table, is_given)]
+    refuse_mixed_ids(facts)
     if len(values) == 1:
         raise DataError(f"all masks hold {min(values)} alone: nothing is labelled.")
     if len(values) > MAX_CLASSES + 2:
@@ -187,22 +92,51 @@ def _by_value(facts: Sequence[MaskFacts], table: Table | None, is_given: bool) -
         return _of_two_values(max(values), table, is_given)
     is_mixed = values == {0, 1, 255} and not any({1, 255} <= held for held in per_mask)
     if is_mixed:
-        binary = _of_two("binary", "0/1 in some masks, 0/255 in others", table, is_given)
-        void = _of_two("index", "0 and 1; 255 is ignored", table, is_given)
+        binary = of_two("binary", "0/1 in some masks, 0/255 in others", table, is_given)
+        void = of_two("index", "0 and 1; 255 is ignored", table, is_given)
         return [binary, void]
     if table is None:
         return _without_table(values)
     return _with_table(values, table, is_given)
 
 
+def _interpolated(blend: Interpolation, table: Table | None, is_given: bool) -> Coding:
+    """Masks of two values, of which each pixel takes the nearer one.
+
+    Raises:
+        DataError: there are more values, so that borders would be labelled wrongly.
+    """
+    low, high = blend.levels[0], blend.levels[-1]
+    if len(blend.levels) > 2 or high > 255:
+        refuse_values(blend, table)
+    held = f"{low} and {high}, {INTERPOLATED}"
+    if low <= DARK and high >= BRIGHT:
+        return of_two("binary", held, table, is_given)
+    if is_given:
+        refuse_values(blend, table)
+    coding = of_two("rgb_nearest", held, table, is_given)
+    names, colors = coding.settings["classes"], [[low] * 3, [high] * 3]
+    rows = [{"name": n, "color": c} for n, c in zip(names, colors, strict=True)]
+    return Coding({**coding.settings, "classes": rows}, f"{coding.evidence}; the nearer one counts")
+
+
+def _possible_ids(values: set[int], table: Table | None) -> set[int]:
+    """The values that may be ids of classes: those of a table, or ids without a gap."""
+    if table is not None:
+        stated = {entry.value for entry in table.entries if entry.value is not None}
+        return stated if table.has_values else set(range(len(table.names) + 1))
+    ids = sorted(value for value in values if 0 <= value != IGNORE_INDEX)
+    return set(ids) if ids and ids[-1] - ids[0] < len(ids) and ids[0] <= 1 else set()
+
+
 def _of_two_values(value: int, table: Table | None, is_given: bool) -> list[Coding]:
     if value == 1:
         if table is not None and len(table.names) > 2:
             return _with_table({0, 1}, table, is_given)
-        return [_of_two("index", "ids 0 and 1", table, is_given)]
+        return [of_two("index", "ids 0 and 1", table, is_given)]
     if table is not None and value < len(table.names):
         return _with_table({0, value}, table, is_given)
-    return [_of_two("binary", f"0 and {value}", table, is_given)]
+    return [of_two("binary", f"0 and {value}", table, is_given)]
 
 
 def _without_table(values: set[int]) -> list[Coding]:
@@ -268,10 +202,13 @@ def _with_table(values: set[int], table: Table, is_given: bool) -> list[Coding]:
         return [Coding(named, f"{held}, counted from 1; 0 is the background")]
     if is_given:
         return [Coding({}, held)]  # the reader refuses them, and names the ids
+    unknown = [value for value in sorted(ids) if value >= count]
+    ignoring = _ignoring_ids(names, negative.get("label_map", {}), unknown)
     raise DataError(
         f"the masks hold the ids {_listed(sorted(ids))}, but {where} names {count} classes: "
-        f"{_listed(names)}. Give the classes in the order of the ids "
-        "('dataset.classes=[road,car]'), or map ids (dataset.label_map={7: 255})."
+        f"{_listed(names)}. Give the classes in the order of the ids, "
+        f"'dataset.classes=[road,car]'. If '{names[0]}' is 0, '{names[-1]}' is {count - 1}, and "
+        f"the other ids are to be ignored: {ignoring}"
     )
 
 
@@ -282,28 +219,26 @@ def _by_stated_value(ids: set[int], table: Table, held: str, negative: dict[str,
         DataError: the masks hold others.
     """
     entries = sorted(table.entries, key=lambda entry: entry.value or 0)
-    stated = [entry.value or 0 for entry in entries]
-    unknown = sorted(ids - set(stated))
+    unknown = sorted(ids - {entry.value for entry in entries})
+    entries = [entry for entry in entries if entry.value != IGNORE_INDEX]
+    names = [entry.name for entry in entries]
+    label_map = dict(negative.get("label_map", {}))
+    label_map.update({e.value: place for place, e in enumerate(entries) if e.value != place})
     if unknown:
         raise DataError(
             f"the masks hold the ids {_listed(unknown)}, which '{table.path}' does not name. Add "
-            f"them there, or ignore them: 'dataset.label_map={{{unknown[0]}: 255}}'"
+            f"them there, or ignore them: {_ignoring_ids(names, label_map, unknown)}"
         )
-    entries = [entry for entry in entries if entry.value != IGNORE_INDEX]
-    label_map = dict(negative.get("label_map", {}))
-    label_map.update({e.value: place for place, e in enumerate(entries) if e.value != place})
-    settings: dict[str, Any] = {"classes": [entry.name for entry in entries]}
+    settings: dict[str, Any] = {"classes": names}
     if label_map:
         settings["label_map"] = label_map
     return Coding(settings, f"{held}, by the stated values")
 
 
-def _distance(first: Color, second: Color) -> float:
-    return math.dist(first, second)
-
-
-def _tight(color: Color) -> str:
-    return "[" + ",".join(map(str, color)) + "]"
+def _ignoring_ids(names: list[str], label_map: dict[int, int], unknown: Sequence[int]) -> str:
+    """The words that name the classes of a table and ignore other ids."""
+    ignored = {**label_map, **dict.fromkeys(unknown, IGNORE_INDEX)}
+    return shlex.join([word("dataset.classes", names), word("dataset.label_map", ignored)])
 
 
 def _listed(items: Sequence[Any]) -> str:

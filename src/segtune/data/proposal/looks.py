@@ -13,6 +13,8 @@ from segtune.errors import DataError
 _FEW = 64  # values or colours of a mask at most
 _MAIN = 16  # coarse values that hold nearly all pixels of a mask stored as JPEG
 _MAIN_SHARE = 0.97
+_CUT_OUT = 0.7  # of a photo, in the opacity
+_CLEAR_SHARE = 0.9  # of the pixels of a cut-out that are opaque or transparent
 _SAMPLES = 4
 _STRIDE_PIXELS = 250_000  # of a large file, about so many pixels are looked at
 
@@ -42,9 +44,12 @@ def sizes_agree(pairs: Sequence[tuple[Path, Path]]) -> bool:
 
 def _likeness(path: Path) -> float:
     try:
-        pixels = mask_values(path, str(path)).pixels
+        mask = mask_values(path, str(path))
     except DataError:
         return 0.0
+    pixels = mask.pixels
+    if mask.opacity is not None and _is_cut_out(mask.opacity):
+        return _CUT_OUT
     step = int(max(1, (pixels.shape[0] * pixels.shape[1] / _STRIDE_PIXELS) ** 0.5))
     values = _packed(pixels[::step, ::step])
     distinct, counts = np.unique(values, return_counts=True)
@@ -57,6 +62,12 @@ def _likeness(path: Path) -> float:
     # a mask stored as JPEG has few levels with most pixels each; a photo spreads over many
     top = np.sort(counts)[::-1][:_MAIN].sum() / counts.sum()
     return 0.7 if main > _MAIN_SHARE and top > 0.7 else 0.0
+
+
+def _is_cut_out(opacity: NDArray[np.uint8]) -> bool:
+    """Whether an alpha channel holds an object: opaque in one part, transparent in another."""
+    is_clear = (opacity == 0) | (opacity == 255)
+    return bool(opacity.any() and (opacity == 0).any() and is_clear.mean() >= _CLEAR_SHARE)
 
 
 def _packed(pixels: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -11,12 +11,13 @@ from segtune.classes import ClassTable
 from segtune.config.commands import word
 from segtune.config.dataset_schema import DatasetConfig
 from segtune.data.proposal.choice import Answer, Ask, choose
-from segtune.data.proposal.coding import Coding, codings
+from segtune.data.proposal.coding import codings
 from segtune.data.proposal.dividing import group_settings, split_settings
 from segtune.data.proposal.pairing import Pairing, pairings, refuse_shifted
 from segtune.data.proposal.scan import MaskFacts, scan
 from segtune.data.proposal.stated import stated_pairing
 from segtune.data.proposal.tables import Entry, Table, tables_in
+from segtune.data.proposal.two_values import Coding
 from segtune.data.reading.images import MASK_SUFFIXES
 from segtune.data.source.files import walk
 from segtune.data.source.patterns import SPLIT

@@ -10,7 +10,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segtune.data.reading.mask_values import MaskValues, mask_values
+from segtune.data.reading.blending import (
+    Crossings,
+    ValuePlaces,
+    crossings,
+    packed,
+    value_places,
+)
+from segtune.data.reading.mask_values import mask_values
 from segtune.errors import DataError
 from segtune.runtime.log import Log
 from segtune.runtime.processors import available_processors
@@ -19,10 +26,11 @@ from segtune.runtime.progress import ProgressReporter
 Color = tuple[int, int, int]
 
 _MOST_VALUES = 300  # of one mask that are kept, the most frequent
-DARK, _BRIGHT = 32, 223  # JPEG changes black and white by less
-_FEW_LEVELS = 4  # between dark and bright, of a mask that is not blurred
-_BORDER = np.ones((7, 7), np.uint8)  # how far blurred pixels lie from dark and bright ones
+DARK, BRIGHT = 32, 223  # JPEG changes black and white by less, but for borders
+_BLOCK = np.ones((17, 17), np.uint8)  # how far a pixel of JPEG lies from others of its block
+_OPAQUE = 128
 _STRAY_SHARE = 0.1  # share of the pixels in between that may lie elsewhere
+_MOST_NOISE = 6  # levels by which JPEG changes areas without a border
 
 
 @dataclass
@@ -33,8 +41,13 @@ class MaskFacts:
         values: stored value -> pixels; empty for colours.
         colors: RGB -> pixels; of a palette file too.
         is_hidden: the object is in the alpha channel alone.
-        is_soft: dark and bright, with values in between: a mask of two values that was blurred.
+        is_blank: one colour of one opacity, in a file with an alpha channel.
+        has_opacity: the opacity differs between pixels.
         is_lossy: stored as JPEG.
+        is_soft: stored as JPEG, and of one dark and one bright value.
+        bright_share: share of the pixels that are opaque, or in the brighter half of its values.
+        places: where its values lie, of a mask of more than two that is no JPEG.
+        crossings: how the borders of its ids run.
         fault: why it cannot be read.
     """
 
@@ -42,8 +55,13 @@ class MaskFacts:
     values: dict[int, int] = field(default_factory=dict)
     colors: dict[Color, int] = field(default_factory=dict)
     is_hidden: bool = False
-    is_soft: bool = False
+    is_blank: bool = False
+    has_opacity: bool = False
     is_lossy: bool = False
+    is_soft: bool = False
+    bright_share: float = 0.0
+    places: ValuePlaces | None = None
+    crossings: Crossings | None = None
     fault: str = ""
 
     @property
@@ -71,44 +89,64 @@ def _facts(root: Path, path: str) -> MaskFacts:
         facts.fault = str(error)
         return facts
     facts.is_lossy = mask.encoding in ("JPEG", "MPO")
-    opacity = mask.opacity
-    is_even = bool((mask.pixels == mask.pixels[:1, :1]).all())
-    facts.is_hidden = is_even and opacity is not None and bool((opacity != opacity[0, 0]).any())
+    numbers = packed(mask.pixels)
+    _note_opacity(facts, mask.opacity, numbers)
+    if not facts.is_lossy:
+        facts.places = value_places(numbers)
+        facts.crossings = crossings(numbers) if numbers.dtype == np.uint8 else None
+    levels = mask.pixels if mask.pixels.ndim == 2 else mask.pixels.max(2)
+    if not facts.is_hidden:
+        facts.bright_share = float((levels > levels.max() / 2).mean())
     if mask.pixels.ndim == 3:
-        facts.colors = _colors(mask)
-        levels = mask.pixels.max(2)
+        facts.colors = _colors(numbers)
     else:
         values, counts = np.unique(mask.pixels, return_counts=True)
         order = np.argsort(-counts)[:_MOST_VALUES]
         facts.values = {int(values[i]): int(counts[i]) for i in sorted(order)}
-        levels = mask.pixels
         if mask.palette is not None:
             facts.colors = _palette_colors(mask.palette, facts.values)
             return facts
-    if levels.dtype == np.uint8 and len(facts.values) + len(facts.colors) > 2:
-        facts.is_soft = _is_blurred(levels, facts.is_lossy)
+    if facts.is_lossy and levels.dtype == np.uint8:
+        facts.is_soft = _is_of_two(levels)
     return facts
 
 
-def _is_blurred(levels: NDArray[np.uint8], is_lossy: bool) -> bool:
-    """Whether a mask (H, W) is dark and bright, with other levels just where both meet.
+def _note_opacity(
+    facts: MaskFacts, opacity: NDArray[np.uint8] | None, numbers: NDArray[np.generic]
+) -> None:
+    """Note whether the alpha channel holds the object: beside one colour, or beside a photo."""
+    if opacity is None:
+        return
+    is_even = bool((numbers == numbers[0, 0]).all())
+    facts.has_opacity = bool((opacity != opacity[0, 0]).any())
+    is_photo = not is_even and len(np.unique(numbers)) > _MOST_VALUES
+    facts.is_hidden = facts.has_opacity and (is_even or is_photo)
+    facts.is_blank = is_even and not facts.has_opacity
+    if facts.is_hidden:
+        facts.bright_share = float((opacity >= _OPAQUE).mean())
 
-    A class of its own lies also away from such borders.
+
+def _is_of_two(levels: NDArray[np.uint8]) -> bool:
+    """Whether a mask stored as JPEG, (H, W), is one dark and one bright value.
+
+    JPEG changes the levels of whole blocks that hold a border. A third value lies also elsewhere.
     """
-    dark, bright = levels <= DARK, levels >= _BRIGHT
+    dark, bright = levels <= DARK, levels >= BRIGHT
     between = ~dark & ~bright
     if not (dark.any() and bright.any()):
         return False
-    if len(np.unique(levels[between])) <= _FEW_LEVELS:
-        return is_lossy and not between.any()
-    near_dark = np.asarray(cv2.dilate(dark.astype(np.uint8), _BORDER), bool)
-    near_bright = np.asarray(cv2.dilate(bright.astype(np.uint8), _BORDER), bool)
-    return bool((between & ~(near_dark & near_bright)).sum() <= _STRAY_SHARE * between.sum())
+    near_dark = np.asarray(cv2.dilate(dark.astype(np.uint8), _BLOCK), bool)
+    near_bright = np.asarray(cv2.dilate(bright.astype(np.uint8), _BLOCK), bool)
+    if (between & ~(near_dark & near_bright)).sum() > _STRAY_SHARE * between.sum():
+        return False
+    for far in (levels[dark & ~near_bright], levels[bright & ~near_dark]):
+        if far.size and np.ptp(np.percentile(far, [1, 99])) > _MOST_NOISE:
+            return False
+    return True
 
 
-def _colors(mask: MaskValues) -> dict[Color, int]:
-    packed = mask.pixels.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
-    values, counts = np.unique(packed, return_counts=True)
+def _colors(numbers: NDArray[np.generic]) -> dict[Color, int]:
+    values, counts = np.unique(numbers, return_counts=True)
     colors = {}
     for index in np.argsort(-counts)[:_MOST_VALUES]:
         value = int(values[index])

@@ -7,9 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segtune.classes import CLASS_LIMIT, IGNORE_INDEX, MAX_CLASSES, ClassTable
+from segtune.classes import IGNORE_INDEX, ClassTable
 from segtune.config.commands import command
 from segtune.config.dataset_schema import DatasetConfig, MaskFormat
+from segtune.data.reading.blending import (
+    RESIZE_AGAIN,
+    find_interpolation,
+    interpolation_words,
+    value_places,
+)
+from segtune.data.reading.id_advice import advice
 from segtune.data.reading.images import read_colors
 from segtune.data.reading.mask_values import (
     mask_values,
@@ -18,6 +25,8 @@ from segtune.data.reading.mask_values import (
     refuse_hidden_object,
 )
 from segtune.errors import DataError
+
+NEAR_COLOR = 60  # distance in RGB of a colour that JPEG or resizing has changed
 
 
 @dataclass(frozen=True)
@@ -124,11 +133,14 @@ class MaskReader:
         if len(unknown):
             counts = np.bincount(inverse.ravel(), minlength=len(values))[unknown]
             most_frequent = colors[unknown[counts.argmax()]]
+            is_near = distance[unknown].min() <= NEAR_COLOR**2
+            nearest = "If JPEG or resizing changed the colours, dataset.mask_format=rgb_nearest"
+            more = f" {nearest} takes the nearest one." if is_near else ""
             raise DataError(
                 f"mask '{name}' holds {len(unknown)} colours that are no class's, "
                 f"{counts.sum():,} px in all, most often {most_frequent.tolist()}. Those of "
-                "dataset.classes and dataset.ignore_colors are allowed. Add it to one of them, or "
-                "take the nearest colour with dataset.mask_format=rgb_nearest."
+                "dataset.classes and dataset.ignore_colors are allowed. Add each to one of "
+                f"them.{more}"
             )
         return np.asarray(ids[distance.argmin(1)][inverse].reshape(pixels.shape[:2]), np.uint8)
 
@@ -138,23 +150,17 @@ class MaskReader:
         labels = ", ".join(f"{value} ({count:,} px)" for value, count in pairs)
         if len(values) > 8:
             labels += f" and {len(values) - 8} more"
-        hint = ""
         stored = np.unique(mask).tolist()
-        if len(stored) == 2 and stored[0] == 0:
-            hint = (
-                f" It looks like a mask of one object, 0/{stored[1]}: dataset.mask_format=binary "
-                f"makes 0 class 0 and {stored[1]} class 1."
-            )
+        help_text = advice(values.tolist(), stored, self.config, self.classes)
+        blend = find_interpolation(value_places(mask), [v for v in stored if v not in values])
+        if blend is not None:
+            help_text = f"It holds {interpolation_words(blend)}. {RESIZE_AGAIN}"
         known = [int(i) for i in np.flatnonzero(self.lookup >= 0) if i not in self.classes.ignore]
         is_range = known == list(range(known[0], known[-1] + 1))
         allowed = f"{known[0]}..{known[-1]}" if is_range else f"{known}"
         ignored = ", ".join(str(i) for i in self.classes.ignore)
-        add = "Add a class, or map it:"
-        if values.max() >= MAX_CLASSES and not hint:
-            add = f"Of classes, {CLASS_LIMIT}. Map it:"
         return (
             f"mask '{name}' holds label {labels}, but dataset '{self.config.name}' names {allowed} "
-            f"and ignores {ignored}. {add} "
-            f"dataset.label_map={{{values[0]}: 255}}.{hint} "
+            f"and ignores {ignored}. {help_text} "
             f"To see all of it: {command('check', dataset=self.config)}"
         )

@@ -1,0 +1,108 @@
+"""Refuse masks that were resized with interpolation, with what helps."""
+
+import shlex
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from segtune.config.commands import word
+from segtune.data.proposal.scan import MaskFacts
+from segtune.data.proposal.tables import Table
+from segtune.data.reading.blending import (
+    MIXED,
+    RESIZE_AGAIN,
+    Crossings,
+    Interpolation,
+    ValuePlaces,
+    find_interpolation,
+    interpolation_words,
+)
+from segtune.errors import DataError
+
+_LEAST_GAP = 10  # between levels, so that most values in between have one nearest level
+INTERPOLATED = "with values in between at the borders, as interpolation leaves them"
+Color = tuple[int, int, int]
+
+
+def interpolation_in(facts: Sequence[MaskFacts], known: Collection[int]) -> Interpolation | None:
+    """What shows that masks were resized with interpolation, by all of them together.
+
+    Args:
+        known: values that may be ids of classes.
+    """
+    places = ValuePlaces()
+    for fact in facts:
+        if fact.places is not None:
+            places.add(fact.places)
+    return find_interpolation(places, known)
+
+
+def refuse_mixed_ids(facts: Sequence[MaskFacts]) -> None:
+    """Refuse ids that are all known, but whose borders pass through other ids.
+
+    Raises:
+        DataError: that is so in the masks together.
+    """
+    borders = Crossings()
+    for fact in facts:
+        if fact.crossings is not None:
+            borders.add(fact.crossings)
+    if borders.mixed > MIXED:
+        raise DataError(
+            f"{borders.mixed:.0%} of the borders in the masks pass through ids of other classes: "
+            f"they come from resizing or turning with interpolation. {RESIZE_AGAIN}"
+        )
+
+
+def refuse_values(found: Interpolation, table: Table | None) -> None:
+    """Refuse masks of numbers with others in between.
+
+    Raises:
+        DataError: always.
+    """
+    text = f"the masks hold {interpolation_words(found)}. {RESIZE_AGAIN}"
+    gaps = [b - a for a, b in zip(found.levels, found.levels[1:], strict=False)]
+    if min(gaps) >= _LEAST_GAP and max(found.levels) <= 255:
+        text += _nearest_line([(v, v, v) for v in found.levels], table)
+    raise DataError(text)
+
+
+def refuse_colors(found: Interpolation, table: Table | None) -> None:
+    """Refuse masks of colours with others in between.
+
+    Raises:
+        DataError: always.
+    """
+    levels = [_color(level) for level in found.levels]
+    raise DataError(
+        f"the masks hold {len(found.strays)} colours ({found.pixels:,} px) that lie on the borders "
+        f"between areas of {len(levels)} colours alone: they were resized or turned with "
+        f"interpolation, which mixes classes. {RESIZE_AGAIN}{_nearest_line(levels, table)}"
+    )
+
+
+def _nearest_line(levels: Sequence[Color], table: Table | None) -> str:
+    """The words that read each pixel as the nearest level, and what they cannot mend."""
+    known = {} if table is None else {place: color for color, place in table.colors.items()}
+    rows: list[dict[str, Any]] = []
+    if table is not None and set(levels) <= set(known.values()):
+        rows = [
+            {"name": table.names[place], "color": list(known[place])} for place in sorted(known)
+        ]
+    else:
+        names = [_called(level) for level in levels]
+        if table is not None and len(table.names) == len(levels):
+            names = table.names
+        rows = [{"name": n, "color": list(c)} for n, c in zip(names, levels, strict=True)]
+    words = ["dataset.mask_format=rgb_nearest", word("dataset.classes", rows)]
+    caveat = "" if len(levels) == 2 else ", although some borders then show a thin line of a third"
+    return f" Or take the nearest class{caveat}: {shlex.join(words)}"
+
+
+def _called(level: Color) -> str:
+    red, green, blue = level
+    is_grey = red == green == blue
+    return f"class_{red}" if is_grey else f"color_{red:02x}{green:02x}{blue:02x}"
+
+
+def _color(number: int) -> Color:
+    return number >> 16, number >> 8 & 255, number & 255
