@@ -248,6 +248,6 @@ def test_classes_that_other_areas_cover_are_told_with_the_order_that_shows_them(
     write_json(tmp_path / "set" / "a.json", content)
     lines: list[str] = []
     import_dataset(tmp_path / "set", tmp_path / "out", say=lines.append)
-    (note,) = [line for line in lines if "painted over" in line]
-    assert "100% of 'small' (dataset.annotations.order=auto)" in note
-    assert "dataset.annotations.order=largest_first hides at most 8% of a class" in note
+    (note,) = [line for line in lines if "areas overlap" in line]
+    assert "with dataset.annotations.order=auto, those on top cover 100% of 'small'" in note
+    assert "with dataset.annotations.order=largest_first at most 8% of a class" in note

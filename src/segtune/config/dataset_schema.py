@@ -141,6 +141,7 @@ class AnnotationsConfig(Settings):
         label: for `huggingface` the column of masks; for VIA the attribute of an area that holds
             its class: `auto` takes class, label, name, category, type or object, else the only one.
         relocate: `OLD:NEW` replaces the beginning of absolute paths in the annotations.
+        runs: for `kaggle_rle`, whether run lengths count pixels column by column, or row by row.
         annotator: Label Studio's id or e-mail of the only annotator whose annotations count; null
             takes the ground truth of a task, else the last annotation that holds something.
     """
@@ -153,6 +154,7 @@ class AnnotationsConfig(Settings):
     finer: str = "auto"
     label: str = "auto"
     relocate: str | None = None
+    runs: Literal["columns", "rows"] = "columns"
     annotator: str | None = None
 
 

@@ -55,6 +55,7 @@ _ANNOTATIONS = (
     Option("finer", "attribute of an area that holds its finer label", "text", _AREAS),
     Option("label", "attribute with an area's class (VIA); column of masks", value="NAME"),
     Option("relocate", "OLD:NEW replaces the beginning of absolute paths", value="OLD:NEW"),
+    Option("runs", "order of the pixels that run lengths count (Kaggle)", "text", _AREAS),
     Option("annotator", "Label Studio's annotator whose annotations count", value="ID"),
 )
 

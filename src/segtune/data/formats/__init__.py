@@ -26,6 +26,7 @@ from segtune.data.formats.areas import (
 from segtune.data.formats.configured import configured_classes, reordered
 from segtune.data.formats.declaration import Declaration, declared
 from segtune.data.formats.faults import LeftOut, refuse_bad_shapes
+from segtune.data.formats.finding import in_mask_folder
 from segtune.data.formats.merging import merged
 from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.source.files import json_parsed_once, json_sketch, read_json, walk
@@ -55,6 +56,15 @@ def formats() -> dict[str, AnnotationFormat]:
         name: AnnotationFormat(reader.find_files, reader.read, declared(reader))
         for name, reader in readers.items()
     }
+
+
+_MASKS = (
+    "masks of images were not read, but the annotations (format=folder reads images with masks)"
+)
+_OTHER_TOOLS = (
+    "formats besides {} are here and were not read. format=NAME reads one of them instead; to have "
+    "all, export each as COCO into one folder, whose files are joined"
+)
 
 
 def detect(root: Path) -> str | None:
@@ -147,8 +157,14 @@ def _note_alike(classes: Sequence[ClassRow], left_out: LeftOut) -> None:
 def _note_unnamed(images: Sequence[LabelledImage], root: Path, left_out: LeftOut) -> None:
     """Note the image files that no annotation names."""
     named = {os.path.normpath(image.image) for image in images}
-    for file in walk(root, IMAGE_SUFFIXES):
-        if os.path.normpath(root / file) not in named:
+    files = list(walk(root, IMAGE_SUFFIXES))
+    stems = {Path(file).stem for file in files if not in_mask_folder(file)}
+    for file in files:
+        if os.path.normpath(root / file) in named:
+            continue
+        if in_mask_folder(file) and Path(file).stem in stems:
+            left_out.add(_MASKS, f"'{file}'")
+        else:
             left_out.add("image files have no annotation and were left out", f"'{file}'")
 
 
@@ -167,7 +183,7 @@ def _note_unread(root: Path, name: str, left_out: LeftOut) -> None:
             left_out.add("JSON files cannot be read and were passed over", f"'{file}'")
     for other, fmt in formats().items():
         if other != name and fmt.declared.is_export and fmt.find_files(root):
-            left_out.add(f"formats besides {name} are here and were not read (format=NAME)", other)
+            left_out.add(_OTHER_TOOLS.format(name), other)
 
 
 def _note_empty(images: Sequence[LabelledImage], root: Path, left_out: LeftOut) -> None:

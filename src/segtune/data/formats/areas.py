@@ -76,6 +76,7 @@ class LabelledImage:
         mask: returns class ids and 255, (H, W); an image with a mask has no areas.
         data: returns the image's bytes, where no image file holds them; `image` then only gives
             the name and suffix of the file to write.
+        file: annotation file, below the root, that names the image; empty where there is just one.
     """
 
     name: str
@@ -86,6 +87,7 @@ class LabelledImage:
     mask: Callable[[], NDArray[np.uint8]] | None = None
     group: str | None = None
     data: Callable[[], bytes] | None = None
+    file: str = ""
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,10 @@ _RULE_ERROR = 0.02  # of the stated areas: a rule that errs more did not make th
 _BOXES = "annotations hold a box but no area; the pixels of the boxes are ignored (255)"
 _HEADINGS = "categories are the supercategory of all others, have no annotation and are no class"
 _NOTHING = "annotations hold neither an area nor a box and were left out"
+_OUTLINES = (
+    "files state areas that fit polygons with their outlines, which are drawn so "
+    "(dataset.annotations.polygons=coco draws them as pycocotools does)"
+)
 _NO_CATEGORIES = "files without categories (captions or the like) were passed over"
 
 DECLARED = Declaration(
@@ -162,7 +166,11 @@ def _with_categories(paths: list[Path], left_out: LeftOut) -> dict[Path, Any]:
 
 def _areas_by_image(file: _CocoFile, options: AnnotationsConfig) -> dict[str, list[Area]]:
     """Image id -> its areas."""
-    rule = _polygon_rule(file) if options.polygons == "auto" else options.polygons
+    rule = options.polygons
+    if rule == "auto":
+        rule = _polygon_rule(file)
+        if rule == "outline":
+            file.left_out.add(_OUTLINES, f"'{file.path}'")
     areas: dict[str, list[Area]] = {}
     for index, row in enumerate(file.annotations):
         where = f"'{file.path}' annotations[{index}]"
@@ -207,7 +215,8 @@ def _labelled_images(
     file: _CocoFile, root: Path, finder: FileFinder, areas: dict[str, list[Area]]
 ) -> list[LabelledImage]:
     images = []
-    file_split = annotation_split(file.path.relative_to(root).as_posix())
+    file_name = file.path.relative_to(root).as_posix()
+    file_split = annotation_split(file_name)
     for index, (key, row) in enumerate(file.images.items()):
         where = f"'{file.path}' images[{index}]"
         place = f"{where}.file_name"
@@ -217,9 +226,9 @@ def _labelled_images(
         with reading(where):
             size = (int(row["height"]), int(row["width"])) if has_size else None
         split = file_split or folder_split(inside)
-        images.append(
-            LabelledImage(image_name(image, root), image, split, areas.get(key, []), size)
-        )
+        named = image_name(image, root)
+        own = areas.get(key, [])
+        images.append(LabelledImage(named, image, split, own, size, file=file_name))
     return images
 
 

@@ -95,7 +95,9 @@ def _images(
         with reading(where):
             size = (int(node.get("height") or 0), int(node.get("width") or 0))
         name = image_name(image, finder.root)
-        images.append(LabelledImage(name, image, split, areas, size if all(size) else None))
+        file = path.relative_to(finder.root).as_posix()
+        known_size = size if all(size) else None
+        images.append(LabelledImage(name, image, split, areas, known_size, file=file))
     return images
 
 
@@ -105,7 +107,7 @@ def _frames(
     """The frames of a file of the form for video; all of one file are one group."""
     frames = frames_of(tree, path, root)
     numbers = [frame.number for frame in frames]
-    shapes_of, without_image = shapes_by_frame(tree, path, numbers)
+    shapes_of, without_image = shapes_by_frame(tree, path, numbers, left_out)
     for number in without_image:
         left_out.add("frames with shapes have no image and were left out", f"'{path}' {number}")
     split = annotation_split(path.relative_to(root).as_posix())

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segtune.data.formats.areas import has_area
-from segtune.data.formats.faults import reading
+from segtune.data.formats.faults import LeftOut
 from segtune.data.formats.shapes import finite
 
 _COORDINATES = {
@@ -21,7 +21,7 @@ _MOST_CORNERS = 4000  # of a polygon between two others: each is compared with e
 
 
 def shapes_by_frame(
-    tree: Element, path: Path, numbers: Sequence[int]
+    tree: Element, path: Path, numbers: Sequence[int], left_out: LeftOut
 ) -> tuple[dict[int, list[Element]], list[int]]:
     """The shapes that each frame shows, as elements of the form for images.
 
@@ -30,17 +30,18 @@ def shapes_by_frame(
 
     Args:
         numbers: the frames that have an image, ascending.
+        left_out: takes a track of which a shape cannot be read, or CVAT's way from one to the next
+            is not known; each of its stated shapes counts as bad.
 
     Returns:
         Frame -> its shapes; and the frames with a shape that are not among `numbers`.
-
-    Raises:
-        DataError: a shape cannot be read, or CVAT's way from one to the next is not known.
     """
     shapes: dict[int, list[Element]] = {number: [] for number in numbers}
     without_image: set[int] = set()
     for index, track in enumerate(tree.iter("track")):
-        with reading(f"'{path}' track {track.get('id', index)} ({track.get('label')})"):
+        where = f"'{path}' track {track.get('id', index)} ({track.get('label')})"
+        num_bad = len(left_out.bad_shapes)
+        with left_out.bad_shape(where):
             stated = sorted((node for node in track if node.get("frame")), key=_frame_of)
             for number, node in _shapes_of(stated, numbers):
                 node.set("label", track.get("label") or "")
@@ -48,6 +49,9 @@ def shapes_by_frame(
             for node in stated:
                 if node.get("outside") != "1" and _frame_of(node) not in shapes:
                     without_image.add(_frame_of(node))
+        if len(left_out.bad_shapes) > num_bad:
+            others = [node.get("frame") for node in track if node.get("frame")][1:]
+            left_out.bad_shapes += [f"{where} frame {frame}: of this track." for frame in others]
     return shapes, sorted(without_image)
 
 

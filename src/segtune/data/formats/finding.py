@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from segtune.config.commands import word
+from segtune.data.proposal.words import MASK_WORDS, says
 from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.source.files import json_sketch, read_json, walk
 from segtune.data.source.names import normal_name
@@ -191,6 +192,8 @@ class FileFinder:
                     matches = [f for f in matches if folder_split(f) == split] or matches
                 exact = [f for f in matches if f"/{f}".endswith("/" + "/".join(parts[-length:]))]
                 matches = exact or matches
+                if len(matches) > 1:
+                    matches = [f for f in matches if not in_mask_folder(f)] or matches
                 if len(matches) == 1:
                     return self.root / matches[0]
                 if matches:
@@ -201,6 +204,15 @@ class FileFinder:
         )
 
 
+def in_mask_folder(file: str) -> bool:
+    """Whether the folder of a file says that it holds masks.
+
+    >>> in_mask_folder("masks/a.png"), in_mask_folder("images/mask_a.png")
+    (True, False)
+    """
+    return any(says(part, MASK_WORDS) for part in file.split("/")[:-1])
+
+
 def _name_key(path: str, whole: bool = False) -> str:
     """A file's name (or whole path) as it is compared."""
     key = normal_name(path if whole else path.rpartition("/")[2])
@@ -209,7 +221,9 @@ def _name_key(path: str, whole: bool = False) -> str:
 
 def _several(where: str, text: str, matches: Sequence[str]) -> DataError:
     return DataError(
-        f"{where} is '{text}', which more than one file could be: {', '.join(matches[:3])}."
+        f"{where} is '{text}', which more than one file could be: {', '.join(matches[:3])}. Write "
+        "the folder into the annotations, as far as it differs, or remove the other file. To read "
+        "folders of images and masks instead: format=folder."
     )
 
 

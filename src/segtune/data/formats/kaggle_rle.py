@@ -1,6 +1,7 @@
 """Run lengths in a CSV table, as in competitions of Kaggle: a line for each object or class.
 
-A cell holds pairs of start and length. Pixels are counted from 1, column by column.
+A cell holds pairs of start and length. Pixels are counted from 1, column by column, or row by row
+where `dataset.annotations.runs=rows` says so.
 """
 
 import csv
@@ -64,7 +65,7 @@ class _TableImage:
 
 DECLARED = Declaration(
     "CSV table with a column EncodedPixels, rle_mask or rle",
-    (*PAINTING, "relocate"),
+    (*PAINTING, "relocate", "runs"),
 )
 
 
@@ -119,7 +120,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     left_out = LeftOut()
     listed: list[tuple[Path, _TableImage]] = []
     for path in find_files(root):
-        for file_name, item in _read_table(path, left_out).items():
+        for file_name, item in _read_table(path, left_out, options.runs).items():
             image = by_stem.find(file_name) or finder.find(file_name, item.where, path.parent)
             listed.append((image, item))
     images = []
@@ -136,7 +137,11 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         if path.stem.startswith(_EXAMPLE):
             left_out.add("tables are examples of a submission and were not read", f"'{path}'")
     rows = class_rows(names, all_areas, options)
-    return Annotations(rows, images, left_out.notes(), left_out.bad_shapes)
+    notes = left_out.notes()
+    if options.runs == "columns":
+        note = "run lengths are read column by column"
+        notes.insert(0, f"{note} (dataset.annotations.runs=rows reads them row by row)")
+    return Annotations(rows, images, notes, left_out.bad_shapes)
 
 
 def _without_split(image: LabelledImage) -> LabelledImage:
@@ -160,7 +165,7 @@ class _ImagesByStem:
         return same_stem[0] if len(same_stem) == 1 else None
 
 
-def _read_table(path: Path, left_out: LeftOut) -> dict[str, _TableImage]:
+def _read_table(path: Path, left_out: LeftOut, runs: str) -> dict[str, _TableImage]:
     """Name of an image -> its objects."""
     rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
     columns = _columns_of(rows.fieldnames or ())
@@ -170,19 +175,19 @@ def _read_table(path: Path, left_out: LeftOut) -> dict[str, _TableImage]:
         for row in rows:
             where = f"'{path}' line {rows.line_num}"
             with reading(where):
-                _add_row(row, columns, where, images, left_out)
+                item, label, text = _cells_of(row, columns, where, images)
+                if text:
+                    with left_out.bad_shape(where):
+                        item.areas.append(Area(label, _one_based_runs(text, runs), where=where))
     except csv.Error as error:
         raise DataError(f"'{path}' line {rows.line_num} cannot be read as CSV: {error}") from None
     return images
 
 
-def _add_row(
-    row: dict[str, str],
-    columns: _Columns,
-    where: str,
-    images: dict[str, _TableImage],
-    left_out: LeftOut,
-) -> None:
+def _cells_of(
+    row: dict[str, str], columns: _Columns, where: str, images: dict[str, _TableImage]
+) -> tuple[_TableImage, str, str]:
+    """The image of a row, its class, and its run lengths; these are empty where it has none."""
     file_name = (row[columns.image] or "").strip()
     label = (row[columns.label] or "").strip() if columns.label else _ONLY_CLASS
     if columns.combined:
@@ -194,17 +199,19 @@ def _add_row(
         item.size = int(float(row[columns.height])), int(float(row[columns.width]))
     text = (row[columns.runs] or "").strip()
     if text.lower() in _EMPTY:
-        return
+        return item, label, ""
     if label.lower() in _EMPTY:
         raise ValueError(f"it holds run lengths, but no class in the column {columns.label}")
     if label.endswith(".0") and label[:-2].isdecimal():  # as pandas writes integers beside gaps
         label = label[:-2]
-    with left_out.bad_shape(where):
-        item.areas.append(Area(label, _one_based_runs(text), where=where))
+    return item, label, text
 
 
-def _one_based_runs(text: str) -> Draw:
+def _one_based_runs(text: str, order: str) -> Draw:
     """The shape of a cell `start length start length …`.
+
+    Args:
+        order: `columns` or `rows`, one after another.
 
     Raises:
         ValueError: the numbers are no such pairs; the drawing raises it where they leave the image.
@@ -221,7 +228,7 @@ def _one_based_runs(text: str) -> Draw:
         if start < end:
             raise ValueError(
                 f"a run starts at {start}, before pixel {end}. Starts are pixels from 1 on, "
-                "column by column, in ascending order; other run lengths are not read"
+                "in ascending order; other run lengths are not read"
             )
         end = start + length
 
@@ -234,6 +241,6 @@ def _one_based_runs(text: str) -> Draw:
         bits = np.zeros(height * width, bool)
         for start, length in zip(starts, lengths, strict=True):
             bits[start - 1 : start - 1 + length] = True
-        return bits.reshape(width, height).T
+        return bits.reshape(width, height).T if order == "columns" else bits.reshape(height, width)
 
     return draw

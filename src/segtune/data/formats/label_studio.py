@@ -87,7 +87,8 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
                     continue
                 areas, size = _areas(results, where, rule, left_out)
                 image = _image_of(task, results, finder, where, path.parent, split)
-            images.append(LabelledImage(image_name(image, root), image, split, areas, size))
+            name, file = image_name(image, root), path.relative_to(root).as_posix()
+            images.append(LabelledImage(name, image, split, areas, size, file=file))
     all_areas = areas_of(images)
     names = sorted({str(area.concept) for area in all_areas})
     rows = class_rows(names, all_areas, options)

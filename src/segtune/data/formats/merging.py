@@ -3,12 +3,22 @@
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 
-from segtune.data.formats.areas import LabelledImage, areas_of
+import numpy as np
+
+from segtune.data.formats.areas import LabelledImage, areas_of, draw_areas
 from segtune.data.formats.faults import LeftOut
+from segtune.data.formats.run_lengths import Bits
+from segtune.data.reading.images import stored_size
 from segtune.errors import DataError
 
 _JOINED = "images are named more than once; their areas were joined"
+_DIFFERENT = (
+    "images are labelled otherwise by {}, with other areas of the same classes; the areas of all "
+    "were joined. To use those of one, move the others out of the folder"
+)
+_LEAST_SHARE = 0.98  # of the pixels of a class, that two files must share to say the same
 _IN_SPLITS = (
     "images are named in several splits and belong to each: the score counts learned images"
 )
@@ -57,5 +67,28 @@ def _joined(rows: list[LabelledImage], left_out: LeftOut) -> LabelledImage:
         raise DataError(
             f"the annotations give '{first.image}' two sizes, {words} pixels. Export them again."
         )
-    left_out.add(_JOINED, f"'{first.image.name}'")
+    files = sorted({row.file for row in rows})
+    is_same = len(files) == 1 or _agree(rows, next(iter(sizes), None))
+    reason = _JOINED if is_same else _DIFFERENT.format(" and ".join(f"'{f}'" for f in files))
+    left_out.add(reason, f"'{first.image.name}'")
     return replace(first, areas=areas_of(rows), size=next(iter(sizes), None))
+
+
+def _agree(rows: Sequence[LabelledImage], size: tuple[int, int] | None) -> bool:
+    """Whether files that label one class in an image label about the same pixels.
+
+    Args:
+        size: (height, width) in the annotations; None to look at the image.
+    """
+    height, width = size or stored_size(rows[0].image, str(rows[0].image))[:2]
+    pixels: dict[str | None, dict[str, Bits]] = {}  # class -> file -> its pixels
+    for row in rows:
+        for area, bits in draw_areas(row.areas, (height, width), LeftOut()):
+            by_file = pixels.setdefault(area.concept, {})
+            by_file[row.file] = by_file[row.file] | bits if row.file in by_file else bits
+    for by_file in pixels.values():
+        for first, second in combinations(by_file.values(), 2):
+            shared = np.count_nonzero(first & second)
+            if shared < _LEAST_SHARE * np.count_nonzero(first | second):
+                return False
+    return True

@@ -10,6 +10,8 @@ from segtune.data.formats.areas import ClassRow, DrawnArea, paint
 
 _ORDERS = ("largest_first", "file", "file_reversed")
 _TOLD_SHARE = 0.05  # of a class's pixels: less is what overlapping outlines hide in any order
+_LOST_SHARE = 0.5  # of a class's pixels, from which a class is nearly lost
+_NAMED = 5  # classes in a note
 
 Counts = NDArray[np.int64]
 """Pixels, (2 + orders, C): of the areas of each class; of them hidden as painted; hidden in each
@@ -60,22 +62,24 @@ def _covered(
 
 
 def overlap_note(counts: Counts, classes: Sequence[ClassRow], order: str) -> list[str]:
-    """The note on classes that other areas cover; empty where they cover little.
+    """The note on classes that other areas cover, where another order shows more of them.
+
+    A car on a road hides a part of it in every sensible order: that is no news.
 
     Args:
         counts: the sum over images.
         order: `annotations.order` as painted.
     """
     shares = counts[1:] / np.maximum(counts[0], 1)
-    hidden = [int(c) for c in np.argsort(-shares[0]) if shares[0, c] >= _TOLD_SHARE]
-    if not hidden:
-        return []
-    names = [f"{shares[0, c]:.0%} of '{classes[c]['name']}'" for c in hidden[:5]]
-    more = f" and of {len(hidden) - 5} classes more" if len(hidden) > 5 else ""
-    text = f"other areas are painted over {', '.join(names)}{more}"
-    text += f" (dataset.annotations.order={order})"
     best = int(shares[1:].max(1).argmin())
-    if shares[1 + best].max() < shares[0].max():
-        worst = shares[1 + best].max()
-        text += f"; dataset.annotations.order={_ORDERS[best]} hides at most {worst:.0%} of a class"
+    worst, least = float(shares[0].max()), float(shares[1 + best].max())
+    if worst - least < _TOLD_SHARE and worst < _LOST_SHARE:
+        return []
+    hidden = [int(c) for c in np.argsort(-shares[0]) if shares[0, c] >= _TOLD_SHARE]
+    names = [f"{shares[0, c]:.0%} of '{classes[c]['name']}'" for c in hidden[:_NAMED]]
+    more = f" and parts of {len(hidden) - _NAMED} classes more" if len(hidden) > _NAMED else ""
+    text = f"areas overlap: with dataset.annotations.order={order}, those on top cover "
+    text += f"{', '.join(names)}{more}"
+    if worst - least >= _TOLD_SHARE:
+        text += f"; with dataset.annotations.order={_ORDERS[best]} at most {least:.0%} of a class"
     return [text]

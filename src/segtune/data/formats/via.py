@@ -106,7 +106,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     listed: list[_Image] = []
     for path in find_files(root):
         listed += _table_images(path) if path.suffix.lower() == ".csv" else _json_images(path)
-    label = _class_attribute(listed, options.label)
+    label, label_notes = _class_attribute(listed, options.label)
     left_out = LeftOut()
     images = []
     for item in listed:
@@ -114,12 +114,14 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         image = finder.find(item.file_name, f"{item.where} filename", item.path.parent, split)
         inside = image.relative_to(root).as_posix() if image.is_relative_to(root) else ""
         areas = _areas(item.regions, label, options, left_out)
-        name = image_name(image, root)
-        images.append(LabelledImage(name, image, split or folder_split(inside), areas))
+        file = item.path.relative_to(root).as_posix()
+        split = split or folder_split(inside)
+        images.append(LabelledImage(image_name(image, root), image, split, areas, file=file))
     all_areas = areas_of(images)
     names = sorted({str(area.concept) for area in all_areas})
     rows = class_rows(names, all_areas, options)
-    return Annotations(rows, images, left_out.notes(), left_out.bad_shapes)
+    notes = [*label_notes, *left_out.notes()]
+    return Annotations(rows, images, notes, left_out.bad_shapes)
 
 
 def _json_images(path: Path) -> list[_Image]:
@@ -160,8 +162,10 @@ def _table_images(path: Path) -> list[_Image]:
     return [_Image(path, name, rows, f"'{path}' '{name}'") for name, rows in regions.items()]
 
 
-def _class_attribute(images: Sequence[_Image], wanted: str) -> str | None:
-    """The attribute that holds the class; None if no region has attributes.
+def _class_attribute(images: Sequence[_Image], wanted: str) -> tuple[str | None, list[str]]:
+    """The attribute that holds the class, and a note where it was chosen from several.
+
+    It is None if no region has attributes.
 
     Raises:
         DataError: several attributes could be it, or none has the name in the config.
@@ -176,13 +180,14 @@ def _class_attribute(images: Sequence[_Image], wanted: str) -> str | None:
                 f"annotations.label={wanted}, but the attributes of the regions are: "
                 f"{', '.join(names) or 'none'}."
             )
-        return wanted
+        return wanted, []
     if len(names) <= 1:
-        return next(iter(names), None)
+        return next(iter(names), None), []
     by_lower_case = {name.lower(): name for name in names}
     usual = [by_lower_case[name] for name in _CLASS_ATTRIBUTES if name in by_lower_case]
     if usual:
-        return usual[0]
+        note = f"the attribute '{usual[0]}' of {', '.join(names)} is taken for the class"
+        return usual[0], [f"{note} (dataset.annotations.label=NAME takes another one)"]
     raise DataError(
         f"'{images[0].path}': the regions have the attributes {', '.join(names)}. Name the one "
         f"that holds the class, e.g. annotations.label={next(iter(names))}"

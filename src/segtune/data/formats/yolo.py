@@ -21,8 +21,14 @@ from segtune.data.formats.faults import LeftOut
 from segtune.data.formats.finding import image_name
 from segtune.data.formats.run_lengths import Bits
 from segtune.data.formats.shapes import Draw, PolygonRule, polygons
-from segtune.data.formats.yolo_images import find_images, label_file, refuse_unlabelled
+from segtune.data.formats.yolo_images import (
+    find_images,
+    has_labels,
+    label_file,
+    refuse_unlabelled,
+)
 from segtune.data.source.files import read_mapping, walk
+from segtune.data.source.split_words import SPLIT_OF_WORD
 from segtune.data.source.text import read_text
 from segtune.errors import DataError
 
@@ -37,13 +43,19 @@ DECLARED = Declaration(
 
 
 def find_files(root: Path) -> Path | None:
-    """YOLO's table of classes below root: a YAML with `names`, and `train` or `nc`."""
+    """YOLO's table of classes below root: a YAML with `names`.
+
+    It also names images (`train` or `val`), or label files lie beside it: other tools list names
+    and their number (`nc`) too.
+    """
     for file in list(walk(root, (".yaml", ".yml")))[:_TABLES_READ]:
         try:
             content = read_mapping(root / file)
         except DataError:
             continue
-        if "names" in content and ("train" in content or "nc" in content):
+        if "names" in content and (
+            any(content.get(key) for key in SPLIT_OF_WORD) or has_labels((root / file).parent)
+        ):
             return root / file
     return None
 

@@ -1,6 +1,7 @@
 """The images of a YOLO dataset, and their splits, as the table `data.yaml` names them."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,7 +14,11 @@ from segtune.data.source.lists import divide_by_lists, read_list
 from segtune.data.source.names import in_any_form
 from segtune.data.source.split_words import SPLIT_OF_WORD
 from segtune.data.source.splits import is_absolute
+from segtune.data.source.text import read_text
 from segtune.errors import DataError
+
+_LABEL_LINE = re.compile(r"\d+(\.0)?(\s+-?\d*\.?\d+([eE][-+]?\d+)?){4,}\s*")
+_LABELS_TRIED = 200  # text files of which one must hold a line of labels
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,19 @@ def find_images(table: Path, content: Mapping[str, Any]) -> YoloImages:
         )
     kept = {file: split for file, split in unnamed.items() if split is not None}
     return YoloImages(top, {**splits, **kept}, [*notes, *_missing_note(table, missing)])
+
+
+def has_labels(folder: Path) -> bool:
+    """Whether label files lie below a folder: text files that begin with a class and numbers."""
+    for file in list(walk(folder, (".txt",)))[:_LABELS_TRIED]:
+        try:
+            lines = read_text(folder / file).split("\n")
+        except DataError:
+            continue
+        first = next((line for line in lines if line.strip()), "")
+        if _LABEL_LINE.fullmatch(first):
+            return True
+    return False
 
 
 def _unnamed_split(file: str, lists: Mapping[str, object]) -> str | None:
@@ -167,11 +185,14 @@ def _names(files: Sequence[str]) -> dict[str, str]:
 
 
 def _by_folders(top: Path, files: Sequence[str], missing: Sequence[str], table: Path) -> YoloImages:
-    splits = {file: folder_split(file) for file in files if "/images/" in f"/{file}"}
+    inside = [file for file in files if "/images/" in f"/{file}"]
+    beside = [file for file in files if label_file(top, file) is not None]
+    splits = {file: folder_split(file) for file in inside or beside}
     if not splits:
         raise DataError(
             f"'{table}' names {'; '.join(missing) or 'no train or val'}, which is not below "
-            f"'{top}', and there is no folder images. Put the images there, or correct the table."
+            f"'{top}', and there is neither a folder images nor a label file beside an image. Put "
+            "the images there, or correct the table."
         )
     return YoloImages(top, splits, _missing_note(table, missing))
 
