@@ -46,7 +46,7 @@ PAGES = [
     *("/sweeps", "/sweeps/s", "/runs", "/runs/RUN", "/compare?name=s", "/datasets", "/datasets/d"),
     *("/registry", "/runs/RUN/samples/val", f"/runs/RUN/samples/val?of={quote(EVIL)}&sort=best"),
 ]
-FILES = ["/sweeps/s/figures", "/runs/RUN/figures", "/runs/RUN/samples/val/0/error"]
+FILES = ["/sweeps/s/figures", "/runs/RUN/figures", "/runs/RUN/samples/val/1/error"]
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -116,7 +116,7 @@ def test_a_run_shows_config_curves_classes_and_links(made, pages):
     text = pages.get(f"/runs/{made[1][2]}").text
     assert "hp.width" in text and "licence: CC0" in text and 'href="/sweeps/s"' in text
     figures = pages.get(f"/runs/{made[1][2]}/figures").json()
-    assert [figure["id"] for figure in figures] == ["val-miou"]
+    assert [figure["id"] for figure in figures] == ["val-miou", "train-loss"]
     assert "0.5667" in figures[0]["alternative"]
 
 
@@ -138,9 +138,9 @@ def test_samples_filter_by_class_and_sort_by_iou(made, pages):
         scores[sort] = [float(part[:6]) for part in text.split("IoU of road ")[1:]]
     assert len(scores["worst"]) == 6 and scores["worst"] == sorted(scores["worst"])
     assert scores["best"] == scores["worst"][::-1]
-    picture = Image.open(io.BytesIO(pages.get(f"{path}/0/truth").content))
+    picture = Image.open(io.BytesIO(pages.get(f"{path}/1/truth").content))
     assert np.array(picture).shape[2] == 3
-    for wrong in ("?of=nothing", "?sort=up", "?page=0", "/0/nothing", "/99/truth"):
+    for wrong in ("?of=nothing", "?sort=up", "?page=0", "/1/nothing", "/99/truth"):
         assert pages.get(path + wrong).status_code == 404
 
 

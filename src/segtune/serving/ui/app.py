@@ -50,7 +50,8 @@ def _add_files(app: FastAPI) -> None:
         content = _files().get(name)
         if content is None:
             return Response("no such file", 404, media_type="text/plain")
-        headers = {"Cache-Control": "max-age=3600"}
+        # our own scripts change with the version; plotly's is large
+        headers = {"Cache-Control": "max-age=3600" if name == "plotly.js" else "no-cache"}
         return Response(content, headers=headers, media_type="text/javascript")
 
 
