@@ -6,10 +6,16 @@ from pathlib import Path
 from segtune.cli.declaration import EXPERIMENT, STORE, Call, Option, Outcome, Verb, store_options
 from segtune.errors import ConfigError
 
+# OpenMP's threads wait 0.2 ms for each other, then sleep. By default they wait for milliseconds,
+# many times an image where other processes need the processors, too.
+_SPINS = "10000"
+
 
 def _serve(call: Call) -> Outcome:
     if "model" not in call.options:
         raise ConfigError("serve needs model=URI, e.g. model=models:/street@champion.")
+    # read when torch is loaded; see LOG.md, "What does an answer over HTTP cost?"
+    os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
     from segtune.api.serving import serve
     from segtune.serving.access import TOKEN_VARIABLE
     from segtune.serving.settings import ServerSettings
