@@ -18,8 +18,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import yaml
@@ -55,8 +56,9 @@ def pages(root: Path) -> Iterator[tuple[int, psutil.Process]]:
     process = segtune("ui", "port=0", f"tracking.root={root}")
     try:
         assert process.stderr is not None
-        first = process.stderr.readline()  # ROOT: http://127.0.0.1:PORT (Ctrl-C ends it)
-        yield int(first.rpartition(":")[2].split()[0]), psutil.Process(process.pid)
+        place = next(line for line in process.stderr if "http://" in line)
+        # ROOT: http://127.0.0.1:PORT (Ctrl-C ends it)
+        yield int(place.rpartition(":")[2].split()[0]), psutil.Process(process.pid)
     finally:
         process.terminate()
         process.wait()
@@ -66,12 +68,17 @@ def follow(port: int, shown: Shown) -> None:
     """Note when each epoch is first shown, until the server ends."""
     connection = http.client.HTTPConnection("127.0.0.1", port)
     connection.request("GET", "/sweeps/bench/events")
-    for line in connection.getresponse():
-        if line.startswith(b"data: "):
-            now = time.time()
-            for row in json.loads(line[6:])["curves"]:
-                for epoch, _ in row["curve"]:
-                    shown.setdefault((row["number"], epoch), now)
+    with suppress(OSError, http.client.HTTPException):  # the server ends in the middle
+        for line in connection.getresponse():
+            if line.startswith(b"data: "):
+                note(json.loads(line[6:])["curves"], shown)
+
+
+def note(curves: list[dict[str, Any]], shown: Shown) -> None:
+    now = time.time()
+    for row in curves:
+        for epoch, _ in row["curve"]:
+            shown.setdefault((row["number"], epoch), now)
 
 
 def recorded(journal: Path) -> Shown:

@@ -10,6 +10,7 @@ import time
 import pytest
 import uvicorn
 from fastapi import Response
+from starlette.background import BackgroundTask
 
 from segtune.config.schema import TrackingConfig
 from segtune.serving.ui.app import create_app
@@ -57,6 +58,7 @@ async function facts(path, width) {
     results[`${path} ${width}`] = await facts(path, width);
   }
   document.title = JSON.stringify(results);
+  fetch('/done');
 })();
 """
 
@@ -68,10 +70,15 @@ def test_every_page_fits_and_is_labelled_and_a_sweep_is_followed(tmp_path):
     store, runs = make_store(tmp_path / "store")
     app = create_app(open_for_reading(TrackingConfig(root=str(store.root))))
     paths = json.dumps([path.replace("RUN", runs[0]) for path in PATHS])
-    frame = "<!doctype html><title>-</title><body><script src=/probe.js></script>"
+    # chromium writes the page when all of it has come: the picture comes when the probe is done
+    frame = "<!doctype html><title>-</title><link rel=icon href=data:,><body><img src=/wait>"
+    frame += "<script src=/probe.js></script>"
+    done = threading.Event()
     script = f"const PATHS = {paths};{PROBE}"
     app.get("/probe.js")(lambda: Response(script, media_type="text/javascript"))
     app.get("/probe")(lambda: Response(frame, media_type="text/html"))
+    app.get("/wait")(lambda: Response(status_code=204 if done.wait(60) else 408))
+    app.get("/done")(lambda: Response(status_code=204, background=BackgroundTask(done.set)))
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
@@ -82,7 +89,7 @@ def test_every_page_fits_and_is_labelled_and_a_sweep_is_followed(tmp_path):
     epoch.start()
     try:
         words = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-        words += ["--window-size=1500,1000", "--timeout=45000", "--enable-logging=stderr"]
+        words += ["--window-size=1500,1000", "--enable-logging=stderr"]
         words += [f"--user-data-dir={tmp_path / 'profile'}", f"http://127.0.0.1:{port}/probe"]
         process = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
     finally:

@@ -14,8 +14,8 @@ from segtune.tracking.store import Store
 
 # the report is one file that holds its scripts
 _REPORT_POLICY = (
-    "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "frame-ancestors 'self'"
+    "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'; frame-ancestors 'self'"
 )
 Names = Annotated[list[str] | None, Query()]
 

@@ -60,8 +60,10 @@ function place(id, text) {
   box.innerHTML = text.trim();
   const made = box.content.firstElementChild;
   const old = document.getElementById(id);
+  const hadFocus = old && old.contains(document.activeElement);
   if (old) old.replaceWith(made);
   else document.querySelector("#trials tbody").append(made);
+  if (hadFocus) made.querySelector("a")?.focus({ preventScroll: true });
   if (made.matches("table")) makeSortable(made);
   return made;
 }
