@@ -76,13 +76,16 @@ class Check:
         return [*lines, f"next: {self.next}"] if self.next else lines
 
     def _verdict(self) -> str:
-        if not self.audit.refused and not self.audit.bad:
-            return "nothing is wrong"
-        verdict = "within tolerance: images that cannot be read are left out"
-        if self.audit.refused:
-            verdict = "refused"
-        limit = f"dataset.tolerance is {self.audit.source.config.tolerance:.0%}"
-        return f"{self.audit.bad:.1%} of a split's images are bad, {verdict} ({limit})"
+        audit = self.audit
+        limit = f"dataset.tolerance={audit.source.config.tolerance:g}"
+        share = f"{100 * audit.bad:.2g} % of a split's images are bad"
+        if audit.concerns_all:
+            return f"refused: the whole dataset has the fault: {'; '.join(audit.concerns_all)}"
+        if audit.refused:
+            return f"refused: {share}, more than {limit} allows"
+        if audit.bad:
+            return f"within tolerance: {share}, and are left out ({limit})"
+        return "nothing is wrong"
 
 
 def check(

@@ -12,6 +12,7 @@ from segtune.errors import DataError
 from segtune.runtime.log import Log, silent
 
 if TYPE_CHECKING:
+    from segtune.config.dataset_schema import DatasetConfig
     from segtune.data.proposal.proposal import Proposal
     from segtune.data.source.layout import Source
 
@@ -92,11 +93,15 @@ class ImportJob:
 
         return self.format in formats()
 
-    def _annotations_config(self) -> Any:
+    def _annotations_config(self) -> "DatasetConfig":
         from segtune.config.compose import compose
+        from segtune.data.formats import declarations
+        from segtune.data.formats.unused_keys import refuse_unused_keys
 
         words = ["dataset=coco", f"dataset.annotations.format={self.format}"]
-        return compose([*words, word("dataset.root", str(self.root)), *self.words]).config.dataset
+        config = compose([*words, word("dataset.root", str(self.root)), *self.words]).config.dataset
+        refuse_unused_keys(config, self.format, declarations())
+        return config.model_copy(update={"name": self.format})
 
     def _source(self, say: Log = silent) -> "Source":
         """The folders of images and masks, without the images that have no mask.
@@ -106,12 +111,17 @@ class ImportJob:
         """
         from segtune.config.compose import compose
         from segtune.config.dataset_schema import FixesConfig
+        from segtune.data.formats import declarations
         from segtune.data.formats.contents import contents
+        from segtune.data.formats.declaration import Declaration
+        from segtune.data.formats.unused_keys import refuse_unused_options
         from segtune.data.source.split_words import SPLITS
         from segtune.data.sources import open_source
 
         words = [f"dataset={self.format}", word("dataset.root", str(self.root)), *self.words]
         config = compose(words).config.dataset
+        known = {**declarations(), self.format: Declaration(keys=())}
+        refuse_unused_options(config, self.format, known)
         if self.proposal is not None and self.proposal.left_out and config.fixes is None:
             left_out = list(self.proposal.left_out)
             fixes = FixesConfig(quarantine={s: left_out for s in SPLITS})

@@ -258,7 +258,12 @@ def _unknown(root: Path, layouts: Sequence[str]) -> DataError:
     from segtune.data.formats.contents import contents
     from segtune.data.source.archives import archives_in
 
-    inner = archives_in(root) if root.is_dir() else []
+    if root.is_file():
+        return DataError(
+            f"'{root}' is a file, and {contents(root)}. Give the folder that holds annotations and "
+            f"images, as '{root.parent}', or an archive of it (zip, tar)."
+        )
+    inner = archives_in(root)
     if inner:
         return DataError(
             f"'{root}' holds no annotations of its own, but the archives {', '.join(inner[:5])}. "

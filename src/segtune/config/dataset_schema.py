@@ -24,6 +24,10 @@ NOTES_FILE = "import_notes.txt"
 or that others hide.
 """
 
+# OLD may be a path of Windows
+RELOCATION = re.compile(r"((?:[A-Za-z]:(?=[/:]))?[^:]*):(.*)")
+"""OLD:NEW of `annotations.relocate`, with `/` for each backslash."""
+
 MaskId = Annotated[int, Field(ge=0, le=255)]
 StoredId = Annotated[int, Field(ge=-(2**31), le=2**32 - 1)]
 """A value that a mask file stores: also negative, or of 16 or 32 bits."""
@@ -45,6 +49,13 @@ def _compiles(pattern: str) -> str:
     except re.error as error:
         raise ValueError(f"no regular expression: {error}") from None
     return pattern
+
+
+def _is_relocation(text: str) -> str:
+    match = RELOCATION.fullmatch(text.replace("\\", "/"))
+    if match is None or not match[1]:
+        raise ValueError("OLD:NEW is allowed, as /content/set:. for paths that begin so")
+    return text
 
 
 class StreetConfig(Settings):
@@ -153,7 +164,7 @@ class AnnotationsConfig(Settings):
     crowd: Literal["class", "ignore"] = "class"
     finer: str = "auto"
     label: str = "auto"
-    relocate: str | None = None
+    relocate: Annotated[str, AfterValidator(_is_relocation)] | None = None
     runs: Literal["columns", "rows"] = "columns"
     annotator: str | None = None
 

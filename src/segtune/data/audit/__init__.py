@@ -15,7 +15,7 @@ from segtune.data.audit.classes import check_classes
 from segtune.data.audit.duplicates import check_duplicates
 from segtune.data.audit.examine import PairFacts, examine_all
 from segtune.data.audit.files import check_files
-from segtune.data.audit.findings import Finding, merge
+from segtune.data.audit.findings import KINDS, Finding, merge
 from segtune.data.audit.names import check_names
 from segtune.data.audit.suffixes import no_image, passed_over
 from segtune.data.source.layout import Source
@@ -59,8 +59,13 @@ class Audit:
     @property
     def refused(self) -> bool:
         """Whether more is bad than `dataset.tolerance` allows, or a fault concerns all images."""
-        concerns_all = any(finding.kind in _CONCERN_ALL for finding in self.findings)
-        return concerns_all or self.bad > self.source.config.tolerance
+        return bool(self.concerns_all) or self.bad > self.source.config.tolerance
+
+    @property
+    def concerns_all(self) -> list[str]:
+        """The descriptions of faults that concern all images."""
+        kinds = {f.kind for f in self.findings} & set(_CONCERN_ALL)
+        return [KINDS[kind].description for kind in sorted(kinds)]
 
     def fixes(self) -> dict[str, Any]:
         """The fixes of all findings, merged."""

@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from segtune.classes import CLASS_LIMIT, MAX_CLASSES
 from segtune.config.dataset_schema import DatasetConfig
@@ -26,10 +25,11 @@ from segtune.data.formats.areas import (
 from segtune.data.formats.configured import configured_classes, reordered
 from segtune.data.formats.declaration import Declaration, declared
 from segtune.data.formats.faults import LeftOut, refuse_bad_shapes
-from segtune.data.formats.finding import in_mask_folder
+from segtune.data.formats.finding import in_mask_folder, json_files
 from segtune.data.formats.merging import merged
+from segtune.data.formats.unused_keys import refuse_unused_options
 from segtune.data.reading.images import IMAGE_SUFFIXES
-from segtune.data.source.files import json_parsed_once, json_sketch, read_json, walk
+from segtune.data.source.files import json_parsed_once, read_json, walk
 from segtune.errors import ConfigError, DataError, nearest
 from segtune.plugins.registry import parts
 
@@ -65,6 +65,11 @@ _OTHER_TOOLS = (
     "formats besides {} are here and were not read. format=NAME reads one of them instead; to have "
     "all, export each as COCO into one folder, whose files are joined"
 )
+
+
+def declarations() -> dict[str, Declaration]:
+    """Name of a format -> what its reader declares."""
+    return {name: fmt.declared for name, fmt in formats().items()}
 
 
 def detect(root: Path) -> str | None:
@@ -137,7 +142,20 @@ def _read(root: Path, config: DatasetConfig) -> tuple[Annotations, str]:
             raise ConfigError(f"annotations.format={name}: {nearest(name, known)}")
         if not known[name].find_files(root):
             raise DataError(f"'{root}' holds no annotations of the format {name}.")
-        return known[name].read(root, config), name
+        refuse_unused_options(config, name, declarations())
+        annotations = known[name].read(root, config)
+        _refuse_unknown_finer(annotations, config)
+        return annotations, name
+
+
+def _refuse_unknown_finer(annotations: Annotations, config: DatasetConfig) -> None:
+    """Raise ConfigError where no area has the attribute that `annotations.finer` names."""
+    finer = annotation_options(config).finer
+    if finer != "auto" and all(area.finer is None for area in areas_of(annotations.images)):
+        raise ConfigError(
+            f"annotations.finer={finer}: no area has an attribute of this name with a text. Leave "
+            "it out, or name the attribute that holds the finer label."
+        )
 
 
 def _note_alike(classes: Sequence[ClassRow], left_out: LeftOut) -> None:
@@ -168,19 +186,15 @@ def _note_unnamed(images: Sequence[LabelledImage], root: Path, left_out: LeftOut
             left_out.add("image files have no annotation and were left out", f"'{file}'")
 
 
-def _content(path: Path) -> Any:
-    """The content of a JSON file; None for one that is damaged."""
-    try:
-        return read_json(path)
-    except DataError:
-        return None
-
-
 def _note_unread(root: Path, name: str, left_out: LeftOut) -> None:
     """Note JSON files that are damaged, and annotations of other tools' formats."""
-    for file in walk(root, (".json",)):
-        if json_sketch(root / file, _content) is None:
-            left_out.add("JSON files cannot be read and were passed over", f"'{file}'")
+    for path in json_files(root, lambda content: content is None):
+        try:
+            read_json(path)
+        except DataError as error:
+            fault = str(error).removeprefix(f"'{path}' ")
+            place = path.relative_to(root).as_posix()
+            left_out.add("JSON files were passed over", f"'{place}' {fault}")
     for other, fmt in formats().items():
         if other != name and fmt.declared.is_export and fmt.find_files(root):
             left_out.add(_OTHER_TOOLS.format(name), other)

@@ -135,13 +135,16 @@ def write_canonical(
         (folder / NOTES_FILE).write_text(f"{text}\n", encoding="utf-8")
     if classes[0].get("added") and not presence[:, 0].any():
         # every pixel has a class of the annotations: no background is needed
-        table = ClassTable.parse(table.to_json()[1:], config.ignore)
+        ignored = [i if i == IGNORE_INDEX else i - 1 for i in config.ignore if i > 0]
+        table = ClassTable.parse(table.to_json()[1:], ignored)
         presence = presence[:, 1:]
         _lower_ids(folder / "masks")
     counts = _divide_into_splits(images, presence, folder, config, say)
     for note in _missing_splits(counts):
         say(note)
     facts: dict[str, Any] = {"classes": table.to_json()}
+    if table.ignore != (IGNORE_INDEX,):
+        facts["ignore"] = list(table.ignore)
     if writer.has_finer:
         facts["finer"] = "finer/{split}"
     if any(image.group for image in images):

@@ -14,7 +14,8 @@ _MAX_FAULTS = 3  # files whose fault is stated
 def contents(root: Path) -> str:
     """The files below a folder, by folder and suffix, and why tables and JSON files say nothing."""
     if root.is_file():
-        return f"a file '{root.name}' only; a table of pairs ends in .csv, .tsv or .jsonl"
+        faults = _faults(root.parent, [root.name])
+        return faults[0] if faults else "no table of pairs (.csv, .tsv or .jsonl)"
     files = list(walk(root))
     if not files:
         return "no file"

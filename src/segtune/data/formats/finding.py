@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from segtune.config.commands import word
+from segtune.config.dataset_schema import RELOCATION
 from segtune.data.proposal.words import MASK_WORDS, says
 from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.source.files import json_sketch, read_json, walk
@@ -35,8 +36,6 @@ _GENERIC_FOLDERS = {
     "data_annotated",
     "annotations",
 }
-
-_RELOCATION = re.compile(r"((?:[A-Za-z]:(?=[/:]))?[^:]*):(.*)")  # OLD may be a path of Windows
 
 
 def split_in(path: str) -> str | None:
@@ -104,7 +103,7 @@ class FileFinder:
         self, root: Path, relocate: str | None = None, suffixes: Sequence[str] = IMAGE_SUFFIXES
     ) -> None:
         self.root = root
-        match = _RELOCATION.fullmatch((relocate or "").replace("\\", "/"))
+        match = RELOCATION.fullmatch((relocate or "").replace("\\", "/"))
         self.old, self.new = match.groups() if match else ("", "")
         self._by_name: dict[str, list[str]] = {}
         self._by_stem: dict[str, list[str]] = {}

@@ -30,7 +30,7 @@ from segtune.data.formats.run_lengths import Bits, decode_brush
 from segtune.data.formats.shapes import Draw, PolygonRule
 from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.source.files import read_json
-from segtune.errors import DataError
+from segtune.errors import ConfigError, DataError
 
 _NO_REGION = (
     "choices",
@@ -74,6 +74,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     finder, left_out = FileFinder(root, options.relocate), LeftOut()
     rule: PolygonRule = "outline" if options.polygons == "outline" else "coco"
     images = []
+    annotators: dict[str, None] = {}
     for path in find_files(root):
         split = annotation_split(path.relative_to(root).as_posix())
         content = read_json(path)
@@ -82,6 +83,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         for index, task in tasks:
             where = f"'{path}' [{index}]"
             with reading(where):
+                annotators |= dict.fromkeys(_annotators(task))
                 results = _results(task, where, left_out, options.annotator)
                 if results is None:
                     continue
@@ -89,6 +91,11 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
                 image = _image_of(task, results, finder, where, path.parent, split)
             name, file = image_name(image, root), path.relative_to(root).as_posix()
             images.append(LabelledImage(name, image, split, areas, size, file=file))
+    if options.annotator is not None and options.annotator not in annotators:
+        raise ConfigError(
+            f"annotations.annotator={options.annotator}: the annotations of '{root}' are by "
+            f"{', '.join(annotators) or 'nobody who is named'}."
+        )
     all_areas = areas_of(images)
     names = sorted({str(area.concept) for area in all_areas})
     rows = class_rows(names, all_areas, options)
@@ -123,6 +130,13 @@ def _results(
             where,
         )
     return list(counted.get("result") or [])
+
+
+def _annotators(task: Mapping[str, Any]) -> list[str]:
+    names = []
+    for annotation in task.get("annotations") or ():
+        names += _annotator_names(annotation)
+    return names
 
 
 def _annotator_names(annotation: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from segtune.config.dataset_schema import DatasetConfig
 from segtune.data.proposal.choice import Answer, Ask, choose
 from segtune.data.proposal.coding import codings
 from segtune.data.proposal.dividing import group_settings, split_settings
+from segtune.data.proposal.given import refuse_given
 from segtune.data.proposal.pairing import Pairing, pairings, refuse_shifted
 from segtune.data.proposal.scan import MaskFacts, scan
 from segtune.data.proposal.stated import stated_pairing
@@ -81,12 +82,13 @@ def propose(
 
     Raises:
         ConfigError: several readings are about as likely, and nobody can be asked.
-        DataError: the masks hold no classes that can be told.
+        DataError: the masks hold no classes that can be told, or a given folder does not exist.
     """
     assert config.root is not None
     root = Path(config.root).expanduser().absolute()
     likely = _given_pairings(root, config, given)
     if not likely:
+        refuse_given(root, config, given)
         return None
     readings = _readings(root, likely, config, given, say)
     answers = [_answer(pairing, coding, given, readings) for pairing, coding in readings]
