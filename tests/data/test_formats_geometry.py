@@ -52,7 +52,7 @@ def test_a_polygon_of_too_few_points_is_left_out_and_told(tmp_path, name, points
 def test_a_polygon_that_leaves_the_image_is_cut_at_its_border(tmp_path, name):
     points = [-500, -500, 900, -500, 900, 20, -500, 20]
     root = polygon_set(tmp_path / "set", name, points)
-    _, (_, bits) = draw_areas(annotations_of(root).images[0].areas, (H, W))
+    _, bits = (area.draw(H, W) for area in annotations_of(root).images[0].areas)
     assert bits[:20].all()
     assert not bits[22:].any()
 
@@ -199,14 +199,14 @@ def test_labelmes_circle_and_turned_rectangle_are_drawn_as_its_exporter_draws(tm
     ]
     content = {"shapes": rows, "imagePath": "photo_0.png", "imageHeight": H, "imageWidth": W}
     (tmp_path / "a.json").write_text(json.dumps(content))
-    drawn = draw_areas(annotations_of(tmp_path).images[0].areas, (H, W))
+    drawn = [area.draw(H, W) for area in annotations_of(tmp_path).images[0].areas]
     radius = float(np.hypot(7, 4))
     by_pillow = [Image.new("L", (W, H)), Image.new("L", (W, H))]
     bounds = (15 - radius, 25 - radius, 15 + radius, 25 + radius)
     ImageDraw.Draw(by_pillow[0]).ellipse(bounds, outline=1, fill=1)
     points = [tuple(corner) for corner in corners]
     ImageDraw.Draw(by_pillow[1]).polygon(points, outline=1, fill=1)
-    for (_, bits), expected in zip(drawn, by_pillow, strict=True):
+    for bits, expected in zip(drawn, by_pillow, strict=True):
         np.testing.assert_array_equal(bits, np.array(expected) > 0)
 
 
@@ -225,14 +225,14 @@ def test_stated_areas_choose_the_polygon_rule_only_where_one_made_them(tmp_path,
     stated = {rule: int(bits.sum()) for rule, bits in rules.items()} | {"box": box, "none": 0}
     content = coco_of([[TRIANGLE]], area=stated[area], bbox=[10.5, 8.2, 42.0, 32.1])
     (tmp_path / "a.json").write_text(json.dumps(content))
-    ((_, bits),) = draw_areas(annotations_of(tmp_path).images[0].areas, (H, W))
+    (bits,) = (area.draw(H, W) for area in annotations_of(tmp_path).images[0].areas)
     np.testing.assert_array_equal(bits, rules["outline" if is_outline else "coco"])
 
 
 def test_a_flat_list_of_numbers_is_one_polygon(tmp_path):
     save_photos(tmp_path, 1)
     (tmp_path / "a.json").write_text(json.dumps(coco_of([GOOD])))
-    ((_, bits),) = draw_areas(annotations_of(tmp_path).images[0].areas, (H, W))
+    (bits,) = (area.draw(H, W) for area in annotations_of(tmp_path).images[0].areas)
     expected = coco_mask.decode(coco_mask.frPyObjects([GOOD], H, W))[..., 0] == 1
     np.testing.assert_array_equal(bits, expected)
 

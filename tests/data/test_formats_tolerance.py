@@ -24,8 +24,8 @@ def drawn_of(annotations: Annotations) -> tuple[list[Any], list[str]]:
     shapes: list[Any] = []
     left_out = LeftOut()
     for image in annotations.images:
-        for area, bits in draw_areas(image.areas, (H, W), left_out):
-            shapes.append((image.name, area.concept, bits))
+        for one in draw_areas(image.areas, (H, W), left_out):
+            shapes.append((image.name, one.area.concept, one.area.draw(H, W)))
     return shapes, [*annotations.bad_shapes, *left_out.bad_shapes]
 
 

@@ -31,6 +31,8 @@ _WITHOUT_AREA = (
     "tag",
 )
 
+_KEPT_BYTES = 1 << 27  # of the pixels of one image's areas
+
 ClassRow = Mapping[str, Any]
 """A row of a class table: `name`, and where known `color` and `finer`.
 
@@ -61,8 +63,30 @@ class Area:
     where: str = ""
 
 
-DrawnArea = tuple[Area, Bits]
-"""An area and its pixels, (H, W) bool."""
+@dataclass(frozen=True)
+class DrawnArea:
+    """The pixels of an area in an image.
+
+    They are kept within the box that holds them, so that many small areas of a large image fit into
+    memory; those of large areas are drawn again for each use.
+
+    Attributes:
+        size: (height, width) of the image.
+        window: the rows and columns of the box.
+        num_pixels: how many pixels the area covers.
+        kept: the pixels within the box; None where they are drawn again.
+    """
+
+    area: Area
+    size: tuple[int, int]
+    window: tuple[slice, slice]
+    num_pixels: int
+    kept: Bits | None
+
+    @property
+    def bits(self) -> Bits:
+        """The pixels within the box, bool."""
+        return self.area.draw(*self.size)[self.window] if self.kept is None else self.kept
 
 
 @dataclass(frozen=True)
@@ -142,14 +166,27 @@ def draw_areas(
     """
     drawn = []
     guard = reading if left_out is None else left_out.bad_shape
+    kept_bytes = 0
     for area in areas:
         where = area.where or f"an area of '{area.concept}'"
         with guard(where):
             bits = area.draw(*size)
-            drawn.append((area, bits))
-            if left_out is not None and np.count_nonzero(bits) <= 1:
+            window = _window(bits)
+            is_kept = kept_bytes + bits[window].size <= _KEPT_BYTES
+            kept = bits[window].copy() if is_kept else None
+            kept_bytes += kept.size if kept is not None else 0
+            drawn.append(DrawnArea(area, size, window, int(np.count_nonzero(bits[window])), kept))
+            if left_out is not None and drawn[-1].num_pixels <= 1:
                 left_out.specks.append(where)
     return drawn
+
+
+def _window(bits: Bits) -> tuple[slice, slice]:
+    """The smallest box that holds all pixels of a mask: its rows and columns."""
+    rows, columns = np.flatnonzero(bits.any(1)), np.flatnonzero(bits.any(0))
+    if not len(rows):
+        return slice(0, 0), slice(0, 0)
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def paint(
@@ -166,14 +203,14 @@ def paint(
     ids = {str(row["name"]): index for index, row in enumerate(classes)}
     unlabelled = background_id(classes) if options.unlabelled == "background" else IGNORE_INDEX
     mask, finer = np.full(size, unlabelled, np.uint8), np.full(size, IGNORE_INDEX, np.uint8)
-    for area, bits in _sorted_bottom_first(drawn, options.order):
-        if area.concept is None or (area.crowd and options.crowd == "ignore"):
-            mask[bits] = finer[bits] = IGNORE_INDEX
-            continue
-        class_id = ids[area.concept]
-        finer_names = list(classes[class_id].get("finer") or ())
-        mask[bits] = class_id
-        finer[bits] = finer_names.index(area.finer) if area.finer in finer_names else IGNORE_INDEX
+    for one in _sorted_bottom_first(drawn, options.order):
+        area, bits = one.area, one.bits
+        class_id = finer_id = IGNORE_INDEX
+        if area.concept is not None and not (area.crowd and options.crowd == "ignore"):
+            class_id = ids[area.concept]
+            finer_names = list(classes[class_id].get("finer") or ())
+            finer_id = finer_names.index(area.finer) if area.finer in finer_names else IGNORE_INDEX
+        mask[one.window][bits], finer[one.window][bits] = class_id, finer_id
     return mask, finer
 
 
@@ -192,16 +229,16 @@ def is_background(name: str) -> bool:
 
 def _sorted_bottom_first(drawn: Sequence[DrawnArea], order: str) -> list[DrawnArea]:
     ordered = _sorted_by(drawn, order)
-    return sorted(ordered, key=lambda pair: not pair[0].beneath)
+    return sorted(ordered, key=lambda one: not one.area.beneath)
 
 
 def _sorted_by(drawn: Sequence[DrawnArea], order: str) -> list[DrawnArea]:
     if order == "auto":
-        order = "z" if len({area.z for area, _ in drawn}) > 1 else "largest_first"
+        order = "z" if len({one.area.z for one in drawn}) > 1 else "largest_first"
     if order == "largest_first":
-        return sorted(drawn, key=lambda pair: -int(pair[1].sum()))
+        return sorted(drawn, key=lambda one: -one.num_pixels)
     if order == "z":
-        return sorted(drawn, key=lambda pair: pair[0].z)
+        return sorted(drawn, key=lambda one: one.area.z)
     return list(drawn[::-1] if order == "file_reversed" else drawn)
 
 

@@ -30,16 +30,12 @@ def hidden_pixels(
         mask: class ids as painted, (H, W).
     """
     counts = no_pixels(len(classes))
-    covered = _covered(drawn, classes)
-    for class_id, bits in covered.items():
-        counts[0, class_id] = bits.sum()
-        counts[1:, class_id] = (bits & (mask != class_id)).sum()
+    counts[:2] = _covered_and_hidden(drawn, mask, classes)
     if counts[1].any():
         for row, order in enumerate(_ORDERS, 2):
             reordered = options.model_copy(update={"order": order})
             other, _ = paint(drawn, (mask.shape[0], mask.shape[1]), classes, reordered)
-            for class_id, bits in covered.items():
-                counts[row, class_id] = (bits & (other != class_id)).sum()
+            counts[row] = _covered_and_hidden(drawn, other, classes)[1]
     return counts
 
 
@@ -48,17 +44,22 @@ def no_pixels(num_classes: int) -> Counts:
     return np.zeros((2 + len(_ORDERS), num_classes), np.int64)
 
 
-def _covered(
-    drawn: Sequence[DrawnArea], classes: Sequence[ClassRow]
-) -> dict[int, NDArray[np.bool_]]:
-    """Class id -> the pixels of all its areas."""
+def _covered_and_hidden(
+    drawn: Sequence[DrawnArea], mask: NDArray[np.uint8], classes: Sequence[ClassRow]
+) -> Counts:
+    """Pixels of the areas of each class, and those of them that show another class, (2, C)."""
+    by_name: dict[str, list[DrawnArea]] = {}
+    for one in drawn:
+        if one.area.concept is not None and not one.area.crowd:
+            by_name.setdefault(one.area.concept, []).append(one)
+    counts = np.zeros((2, len(classes)), np.int64)
     ids = {str(row["name"]): index for index, row in enumerate(classes)}
-    covered: dict[int, NDArray[np.bool_]] = {}
-    for area, bits in drawn:
-        if area.concept is not None and not area.crowd:
-            class_id = ids[area.concept]
-            covered[class_id] = covered[class_id] | bits if class_id in covered else bits
-    return covered
+    for name, areas in by_name.items():
+        covered, class_id = np.zeros(mask.shape, bool), ids[name]
+        for one in areas:
+            covered[one.window] |= one.bits
+        counts[:, class_id] = covered.sum(), (covered & (mask != class_id)).sum()
+    return counts
 
 
 def overlap_note(counts: Counts, classes: Sequence[ClassRow], order: str) -> list[str]:
