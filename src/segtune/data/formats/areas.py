@@ -13,11 +13,11 @@ from segtune.config.dataset_schema import AnnotationsConfig, DatasetConfig
 from segtune.data.formats.faults import LeftOut, reading
 from segtune.data.formats.run_lengths import Bits
 from segtune.data.formats.shapes import Draw
+from segtune.data.source.class_words import is_background
 
 NO_AREA = "shapes without an area (points, lines) were left out"
 FEW_POINTS = "polygons of fewer than three points were left out"
 NO_LABEL = "shapes without a label were left out"
-BACKGROUND = ("background", "_background_", "__background__", "bg", "unlabeled", "unlabelled")
 _FINER_ATTRIBUTES = ("finer", "type", "subtype", "subclass", "kind")
 _WITHOUT_AREA = (
     "point",
@@ -220,11 +220,6 @@ def background_id(classes: Sequence[ClassRow]) -> int:
         if row.get("added") or is_background(str(row["name"])):
             return index
     return 0
-
-
-def is_background(name: str) -> bool:
-    """Whether a class of this name means that nothing is there."""
-    return name.lower() in BACKGROUND
 
 
 def _sorted_bottom_first(drawn: Sequence[DrawnArea], order: str) -> list[DrawnArea]:

@@ -5,30 +5,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segtune.classes import ClassTable
-from segtune.config.dataset_schema import CLASSES_FILE, DatasetConfig
+from segtune.config.dataset_schema import DatasetConfig
 from segtune.data.formats.areas import Annotations, LabelledImage, annotation_options
 from segtune.data.formats.arrow_tables import Cells, columns_of, refuse_damaged
 from segtune.data.formats.declaration import STORED_MASKS, Declaration
 from segtune.data.formats.faults import reading
 from segtune.data.formats.finding import annotation_split
+from segtune.data.formats.stated_classes import stated_classes
 from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.reading.masks import MaskReader
-from segtune.data.source.files import read_json, read_mapping, walk
-from segtune.errors import ConfigError, DataError
+from segtune.data.source.files import walk
+from segtune.errors import DataError
 
 _IMAGES = ("image", "pixel_values", "img", "images", "photo")
 _MASKS = (
     "mask masks label labels annotation annotations segmentation segmentation_mask "
     "semantic_segmentation semantic_mask seg_mask gt"
 ).split()
-_NAMES = "id2label.json"
 _TABLES = (".parquet", ".arrow")
 _SUFFIXES = {
     "JPEG": ".jpg",
@@ -64,7 +62,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     """
     for file in walk(root, _TABLES):
         refuse_damaged(root / file)  # else a part of the set would be missing unsaid
-    classes = _classes(root, config)
+    classes = stated_classes(config, root)
     reader = MaskReader(config, classes)
     images = []
     for path in find_files(root):
@@ -130,20 +128,3 @@ class _Mask:
     def __call__(self) -> NDArray[np.uint8]:
         name = f"{self.cells.path} row {self.row}, {self.column}"
         return self.reader.read(self.cells.read(self.row, self.column), name)
-
-
-def _classes(root: Path, config: DatasetConfig) -> ClassTable:
-    """The config's classes, else those of `id2label.json` or `classes.yaml` in the folder."""
-    rows: Any = config.classes
-    if rows is None and (root / CLASSES_FILE).is_file():
-        rows = read_mapping(root / CLASSES_FILE).get("classes")
-    if rows is None and (root / _NAMES).is_file():
-        names = read_json(root / _NAMES)
-        with reading(f"'{root / _NAMES}'"):
-            rows = [names[str(number)] for number in range(len(names))]
-    if not rows:
-        raise ConfigError(
-            f"'{root}' names no classes: there is no {_NAMES}. Give them in the order of their "
-            "ids, 'dataset.classes=[road,car]'."
-        )
-    return ClassTable.parse(rows, config.ignore)

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segtune.classes import ClassTable
-from segtune.config.dataset_schema import CLASSES_FILE, DatasetConfig
+from segtune.config.dataset_schema import DatasetConfig
 from segtune.data.formats.areas import Annotations, LabelledImage, annotation_options
 from segtune.data.formats.declaration import STORED_MASKS, Declaration
 from segtune.data.formats.finding import FileFinder, image_name, split_called, split_in
+from segtune.data.formats.stated_classes import stated_classes
 from segtune.data.reading.images import MASK_SUFFIXES
 from segtune.data.reading.masks import MaskReader
-from segtune.data.source.files import read_mapping, walk
+from segtune.data.source.files import walk
 from segtune.data.source.text import read_text
-from segtune.errors import ConfigError, DataError
+from segtune.errors import DataError
 
 _SAMPLE = 20  # rows by which a table is recognised
 _SUFFIXES = (".csv", ".tsv", ".jsonl")
@@ -80,7 +80,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     A table without a column of splits may be called after one, as `train.csv`.
     """
     tables = find_files(root)
-    classes = _classes_beside(tables[0], config)
+    classes = stated_classes(config, tables[0].parent)
     reader = MaskReader(config, classes)
     images: list[LabelledImage] = []
     for path in tables:
@@ -138,19 +138,6 @@ def _delimiter(text: str) -> str:
     """The character between the columns: the most frequent one of the header."""
     header = text.partition("\n")[0]
     return max(",;\t|", key=header.count)
-
-
-def _classes_beside(table: Path, config: DatasetConfig) -> ClassTable:
-    """The config's classes, else those of the `classes.yaml` beside the table."""
-    path = table.parent / CLASSES_FILE
-    rows = config.classes
-    if rows is None and path.is_file():
-        rows = read_mapping(path).get("classes")
-    if not rows:
-        raise ConfigError(
-            "a table of pairs names no classes: give them, 'dataset.classes=[road,car]'."
-        )
-    return ClassTable.parse(rows, config.ignore)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
@@ -17,6 +16,7 @@ from pycocotools import mask as coco_mask
 
 from segtune.data.formats.run_lengths import Bits, decode_coco, fill_runs
 from segtune.data.reading.mask_values import mask_values, object_pixels
+from segtune.data.reading.rasters import TURNS
 from segtune.errors import DataError
 
 Draw = Callable[[int, int], Bits]
@@ -215,22 +215,9 @@ def object_mask(path: Path, may_be_smaller: bool = False) -> Draw:
     return draw
 
 
-# EXIF orientation -> (transpose first, then OpenCV's flip code or None)
-_ORIENTATIONS: dict[int, tuple[bool, int | None]] = {
-    2: (False, 1),
-    3: (False, -1),
-    4: (False, 0),
-    5: (True, None),
-    6: (True, 1),
-    7: (True, -1),
-    8: (True, 0),
-}
-
-
 def oriented(mask: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     """Turn a mask of the stored image upright, as its EXIF orientation (1..8) says."""
-    if orientation not in _ORIENTATIONS:
-        return mask
-    transpose, flip = _ORIENTATIONS[orientation]
-    upright = cv2.transpose(mask) if transpose else mask
-    return np.asarray(upright if flip is None else cv2.flip(upright, flip), np.uint8)
+    is_exchanged, is_mirrored, is_flipped = TURNS.get(orientation, TURNS[1])
+    upright = mask.T if is_exchanged else mask
+    upright = upright[:, ::-1] if is_mirrored else upright
+    return np.ascontiguousarray(upright[::-1] if is_flipped else upright)

@@ -18,7 +18,7 @@ from segtune.data.proposal.scan import BRIGHT, DARK, MaskFacts
 from segtune.data.proposal.tables import Table
 from segtune.data.proposal.two_values import Coding, of_two, with_remark
 from segtune.data.reading.blending import Interpolation
-from segtune.data.reading.id_advice import BACKGROUND
+from segtune.data.source.class_words import is_no_object
 from segtune.errors import DataError
 
 _FEWEST_STEP = 10  # grey levels, evenly spaced from 0, that stand for classes
@@ -189,7 +189,7 @@ def _with_table(values: set[int], table: Table, is_given: bool) -> list[Coding]:
     names, count = table.names, len(table.names)
     by_place = {**negative} if is_given else {**negative, "classes": names}
     from_one = {**by_place, "reduce_zero_label": True}
-    is_background_first = names[0].lower() in BACKGROUND
+    is_background_first = is_no_object(names[0])
     if max(ids, default=0) < count:
         direct = Coding(by_place, f"{held}, counted from 0")
         if 0 in ids or is_background_first or is_given:

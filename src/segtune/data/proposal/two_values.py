@@ -6,7 +6,7 @@ from typing import Any
 
 from segtune.data.proposal.scan import MaskFacts
 from segtune.data.proposal.tables import Table
-from segtune.data.reading.id_advice import BACKGROUND
+from segtune.data.source.class_words import is_no_object
 from segtune.errors import DataError
 
 _LARGE = 0.75  # share of the pixels from which the object may be what is dark
@@ -45,7 +45,7 @@ def of_two(form: str, meaning: str, table: Table | None, is_given: bool) -> Codi
     if len(names) == 1:
         classes = ["background", names[0]]
     elif len(names) == 2:
-        is_turned = names[1].lower() in BACKGROUND and names[0].lower() not in BACKGROUND
+        is_turned = is_no_object(names[1]) and not is_no_object(names[0])
         classes = names[::-1] if is_turned and not is_given else names
     if not is_given:
         settings["classes"] = classes
@@ -54,9 +54,9 @@ def of_two(form: str, meaning: str, table: Table | None, is_given: bool) -> Codi
             f"the masks hold two values ({meaning}), but dataset.classes names one class. Name "
             f"both: 'dataset.classes=[background,{names[0]}]'."
         )
-    has_object = classes[-1].lower() not in BACKGROUND
+    has_object = not is_no_object(classes[-1])
     if form == "index":  # else the ids may be two classes of equal rank
-        has_object &= classes[0].lower() in BACKGROUND
+        has_object &= is_no_object(classes[0])
     return Coding(settings, f"{meaning}: class '{classes[-1]}'", has_object)
 
 

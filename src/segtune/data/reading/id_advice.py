@@ -7,9 +7,7 @@ from typing import Any
 from segtune.classes import CLASS_LIMIT, MAX_CLASSES, ClassTable
 from segtune.config.commands import word
 from segtune.config.dataset_schema import DatasetConfig
-
-BACKGROUND = ("background", "_background_", "bg", "unlabeled", "unlabelled", "void", "none")
-"""Names of classes that mean that nothing is there."""
+from segtune.data.source.class_words import is_no_object
 
 _SHOWN = 8
 
@@ -48,8 +46,7 @@ def advice(
 def is_moved(unknown: Sequence[int], config: DatasetConfig, classes: ClassTable) -> bool:
     """Whether ids exceed the classes by one, as where 0 is a background without a name."""
     is_plain = not config.label_map and not config.reduce_zero_label
-    first = classes.names[0].lower()
-    return is_plain and list(unknown) == [len(classes)] and first not in BACKGROUND
+    return is_plain and list(unknown) == [len(classes)] and not is_no_object(classes.names[0])
 
 
 def background_advice(config: DatasetConfig, classes: ClassTable) -> str:
