@@ -15,6 +15,7 @@ LAYOUTS = {
     "images/photo_{i}.png": "masks/photo_{i}_{name}.png",
     "set/photo_{i}.png": "set/photo_{i}-{name}.gif",
     "img/photo_{i}.png": "masks/{name}/photo_{i}.png",
+    "img/train/photo_{i}.png": "masks/{name}/train/photo_{i}.png",
     "train/images/photo_{i}.png": "train/masks/{name}/photo_{i}.png",
 }
 

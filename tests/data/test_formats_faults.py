@@ -222,9 +222,10 @@ def test_a_fault_in_yolo_is_reported_with_file_and_line(tmp_path, text, message)
         import_dataset(root, tmp_path / "out")
 
 
-def test_xml_entities_are_not_expanded(tmp_path):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "utf-32"])
+def test_xml_entities_are_not_expanded(encoding, tmp_path):
     bomb = '<!DOCTYPE a [<!ENTITY x "ha">]><annotations>&x;</annotations>'
-    (tmp_path / "a.xml").write_text(bomb)
+    (tmp_path / "a.xml").write_bytes(bomb.encode(encoding))
     with pytest.raises(DataError, match="XML entities"):
         import_dataset(tmp_path, tmp_path / "out")
 

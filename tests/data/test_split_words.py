@@ -13,6 +13,7 @@ from segtune.data.formats.finding import folder_split, split_called
 from segtune.data.formats.manifest import find_files
 from segtune.data.source.files import walk
 from segtune.errors import DataError
+from tests.data.published_sets import write_mask, write_photo
 
 
 def splits_of(root: Path, name: str) -> dict[str, str | None]:
@@ -139,6 +140,29 @@ def test_an_import_without_train_or_val_says_so(splits, tmp_path):
     missing = [split for split in ("train", "val") if split not in splits]
     assert f"no image is in {' or '.join(missing)}," in note
     assert f"1 {splits[0]}" in note
+
+
+def test_labelme_takes_the_split_of_the_images_folder_where_its_own_names_none(tmp_path):
+    shape = {"label": "car", "points": [[1, 1], [6, 1], [6, 6]]}
+    for index, split in enumerate(["train", "val"]):
+        save(tmp_path / "images" / split / f"{index}.png")
+        content = {"imagePath": f"../images/{split}/{index}.png", "shapes": [shape]}
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        (tmp_path / "labels" / f"{index}.json").write_text(json.dumps(content))
+    assert list(splits_of(tmp_path, "labelme").values()) == ["train", "val"]
+
+
+@pytest.mark.parametrize("name", ["valid", "test"])
+def test_a_list_without_a_list_of_train_is_named(name, tmp_path):
+    for index in range(4):
+        write_photo(tmp_path / f"set/images/{index}.jpg")
+        write_mask(tmp_path / f"set/masks/{index}.png", [0, 1])
+    (tmp_path / "set" / f"{name}.txt").write_text("0\n1\n")
+    notes: list[str] = []
+    import_dataset(tmp_path / "set", tmp_path / "out", say=notes.append)
+    assert any(
+        f"'{name}.txt' names 2 of 4 images, but there is no list of train" in n for n in notes
+    )
 
 
 def test_a_classifiers_table_is_no_table_of_pairs(tmp_path):

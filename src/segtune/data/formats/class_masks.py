@@ -1,7 +1,8 @@
 """One mask file for each class of an image, as in CelebAMask-HQ.
 
 The class is the end of the file's name (`00000_hair.png` for the image `0.jpg`), or its folder
-(`masks/road/a.png` for `images/a.jpg`). A file is 0 and any other value.
+(`masks/road/a.png` for `images/a.jpg`, also `masks/road/train/a.png`). A file is 0 and any other
+value.
 """
 
 import re
@@ -28,6 +29,7 @@ from segtune.data.reading.images import IMAGE_SUFFIXES, MASK_SUFFIXES, stored_si
 from segtune.data.reading.mask_values import mask_values
 from segtune.data.source.files import walk
 from segtune.data.source.names import composed, normal_name
+from segtune.data.source.split_words import SPLIT_OF_WORD
 from segtune.errors import DataError
 
 _CELEBA = (
@@ -171,16 +173,26 @@ def _by_folder(files: Sequence[str]) -> list[ClassMask]:
     for same in by_stem.values():
         parents: dict[PurePosixPath, list[str]] = defaultdict(list)
         for file in same:
-            if _is_class(PurePosixPath(file).parent.name):
-                parents[PurePosixPath(file).parent.parent].append(file)
+            if _is_class(_class_folder(file).name):
+                parents[_class_folder(file).parent].append(file)
         for parent, inside in parents.items():
             outside = [f for f in same if f.lower().endswith(IMAGE_SUFFIXES)]
             outside = [f for f in outside if not PurePosixPath(f).is_relative_to(parent)]
             for file in inside:
                 image = _one_of(outside, file)
                 if image is not None:
-                    masks.append(ClassMask(file, PurePosixPath(file).parent.name, image))
+                    masks.append(ClassMask(file, _class_folder(file).name, image))
     return masks
+
+
+def _class_folder(file: str) -> PurePosixPath:
+    """The folder of a mask, without that of a split inside it.
+
+    >>> str(_class_folder("masks/road/train/a.png")), str(_class_folder("masks/road/a.png"))
+    ('masks/road', 'masks/road')
+    """
+    folder = PurePosixPath(file).parent
+    return folder.parent if folder.name.lower() in SPLIT_OF_WORD else folder
 
 
 def _one_of(images: Sequence[str], mask: str) -> str | None:

@@ -34,7 +34,6 @@ from segtune.data.formats.finding import (
 from segtune.data.formats.shapes import Draw, PolygonRule
 from segtune.data.source.files import walk
 from segtune.data.source.text import read_xml, xml_tag
-from segtune.errors import DataError
 
 _PARTS = 10  # of a video that is alone
 
@@ -62,7 +61,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     colors: dict[str, list[int] | None] = {}  # class name -> RGB, in the order of the files
     left_out = LeftOut()
     for path in find_files(root):
-        tree = _parse(path)
+        tree = read_xml(path)
         with reading(f"'{path}' color of a label"):
             for name, color in _label_colors(tree).items():
                 colors.setdefault(name, color)
@@ -137,15 +136,6 @@ def _in_parts(images: list[LabelledImage]) -> list[LabelledImage]:
         part = index * _PARTS // len(images)
         parts.append(replace(image, group=f"{image.group}_part{part}"))
     return parts
-
-
-def _parse(path: Path) -> Element:
-    if b"<!ENTITY" in path.read_bytes():
-        raise DataError(
-            f"'{path}' defines XML entities, which annotations do not need; "
-            "they are not expanded. Remove them."
-        )
-    return read_xml(path)
 
 
 def _label_colors(tree: Element) -> dict[str, list[int] | None]:

@@ -110,10 +110,13 @@ def _labelled_image(
     has_size = content.get("imageHeight") and content.get("imageWidth")
     with reading(f"'{path}' imageHeight, imageWidth"):
         size = (int(content["imageHeight"]), int(content["imageWidth"])) if has_size else None
+    split = folder_split(path.relative_to(root).as_posix())
+    if split is None and image.is_relative_to(root):
+        split = folder_split(image.relative_to(root).as_posix())
     return LabelledImage(
         image_name(path.with_suffix(image.suffix), root),
         image,
-        folder_split(path.relative_to(root).as_posix()),
+        split,
         areas,
         size=size,
         data=data,

@@ -34,10 +34,13 @@ def split_settings(root: Path, pairing: Pairing) -> tuple[dict[str, Any], list[s
     """The keys that say how the images are split, and notes on it."""
     if SPLIT in pairing.images:
         return _by_folders(pairing)
-    lists = _lists(root, pairing)
-    if lists is not None:
-        return lists
-    return _divided("no folder or list names a split", pairing)
+    by_pattern = _lists(root, pairing)
+    for pattern, counts in by_pattern.items():
+        chosen = _chosen_lists(counts)
+        if chosen is not None:
+            return _list_settings(pattern, chosen, counts)
+    settings, notes = _divided("no folder or list names a split", pairing)
+    return settings, notes + _unused_lists(by_pattern, pairing)
 
 
 def _divided(reason: str, pairing: Pairing) -> tuple[dict[str, Any], list[str]]:
@@ -61,8 +64,8 @@ def _by_folders(pairing: Pairing) -> tuple[dict[str, Any], list[str]]:
     return settings, notes
 
 
-def _lists(root: Path, pairing: Pairing) -> tuple[dict[str, Any], list[str]] | None:
-    """The keys for lists of a split's images; None if no list has that of train and another."""
+def _lists(root: Path, pairing: Pairing) -> dict[str, dict[str, int]]:
+    """Pattern of lists -> stem of a list -> images that it names; most lists first."""
     names = {_inside(image.path, pairing): image.path for image, _ in pairing.pairs}
     finder = NameFinder({name: PurePosixPath(path).name for name, path in names.items()})
     by_pattern: dict[str, dict[str, int]] = {}
@@ -74,11 +77,20 @@ def _lists(root: Path, pairing: Pairing) -> tuple[dict[str, Any], list[str]] | N
         if count:
             pattern = f"{file[: file.rindex(stem)]}{SPLIT}{PurePosixPath(file).suffix}"
             by_pattern.setdefault(pattern, {})[stem] = count
-    for pattern, counts in sorted(by_pattern.items(), key=lambda row: -len(row[1])):
-        chosen = _chosen_lists(counts)
-        if chosen is not None:
-            return _list_settings(pattern, chosen, counts)
-    return None
+    return dict(sorted(by_pattern.items(), key=lambda row: -len(row[1])))
+
+
+def _unused_lists(by_pattern: Mapping[str, Mapping[str, int]], pairing: Pairing) -> list[str]:
+    """Notes on lists of a split that have no list of train or of a held-out split beside them."""
+    notes = []
+    for pattern, counts in by_pattern.items():
+        for stem, count in counts.items():
+            missing = "val or test" if split_of(stem) not in ("val", "test") else "train"
+            notes.append(
+                f"'{pattern.replace(SPLIT, stem)}' names {count} of {len(pairing.pairs)} images, "
+                f"but there is no list of {missing} beside it: it is not used. Write that list"
+            )
+    return notes
 
 
 def _inside(path: str, pairing: Pairing) -> str:

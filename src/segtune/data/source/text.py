@@ -67,11 +67,16 @@ def read_xml(path: Path) -> ElementTree.Element:
     """Read an XML file in the encoding that it declares.
 
     Raises:
-        DataError: it cannot be read, or is no XML.
+        DataError: it cannot be read, is no XML, or defines entities, which may grow without limit.
     """
-    data = _read_bytes(path)
+    text = _xml_text(_read_bytes(path), str(path))
+    if "<!ENTITY" in text:
+        raise DataError(
+            f"'{path}' defines XML entities, which annotations do not need; "
+            "they are not expanded. Remove them."
+        )
     try:
-        return ElementTree.fromstring(_xml_text(data, str(path)))
+        return ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
         raise DataError(f"'{path}' cannot be read as XML: {error}") from None
 
