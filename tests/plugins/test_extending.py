@@ -75,8 +75,9 @@ def test_the_example_of_a_reader_reads(tmp_path):
     config = DatasetConfig(name="discs", source="annotations", root=str(root), annotations={})
     annotations = read(root, config)
     assert {"ball", "moon"} <= {row["name"] for row in annotations.classes}
-    drawn = annotations.images[0].areas[0].draw((40, 50))
+    drawn = annotations.images[0].areas[0].draw(40, 50)
     assert drawn[15, 20] and drawn[15, 26] and not drawn[15, 28]
+    assert segtune.import_dataset(root, tmp_path / "out", format="discs").classes[0] == "background"
 
 
 def test_the_examples_of_a_writer_and_an_engine_predict(tmp_path, tiny_run):
