@@ -44,7 +44,7 @@ from segtune.runtime.log import Log
 from segtune.runtime.processors import available_processors
 from segtune.runtime.progress import ProgressReporter
 
-_VERSION = 3  # raise it whenever the same annotations give other masks
+_VERSION = 4  # raise it whenever the same annotations give other masks
 _KINDS = ("images", "masks", "finer")
 _REPORT_EVERY = 20  # images
 _OVERLAP_SAMPLE = 500  # images whose hidden pixels are counted

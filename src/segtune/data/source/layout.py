@@ -164,23 +164,15 @@ class Source:
             pattern = self._of_split(config.masks, folder_split)
             is_mixed = is_narrower(config.images, config.masks)
             images = {path for _, path in self._listing(folder_split)} if is_mixed else set()
-            named = fitting_files(self.root, pattern, MASK_SUFFIXES, config.mask_suffix)
-            for name, file in named:
+            for name, file in fitting_files(self.root, pattern, MASK_SUFFIXES, config.mask_suffix):
                 if file not in images:
                     key = f"{folder_split}/{name}" if is_pooled else name
                     masks.setdefault(key, []).append(file)
         for files in masks.values():
             files.sort(key=is_preview)
-        return self._named_as_images(masks, split)
-
-    def _named_as_images(self, masks: dict[str, list[Path]], split: str) -> dict[str, list[Path]]:
-        """Masks by the names of their images, which may have another Unicode form."""
-        if all(map(str.isascii, masks)):
-            return masks
-        is_pooled = self._pools_folders and split not in self._kept_splits
-        images = self.images_by_name if is_pooled else dict(self._listing(split))
-        names = spelled_as(masks, images)
-        return {names[name]: files for name, files in masks.items()}
+        return spelled_as(
+            masks, lambda: self.images_by_name if is_pooled else dict(self._listing(split))
+        )
 
     def _refuse_twin_masks(self, names: Sequence[str], split: str) -> None:
         masks = self.all_masks(split)

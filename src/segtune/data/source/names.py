@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -31,23 +31,27 @@ def in_any_form(folder: Path, name: str) -> Path | None:
     return next((folder / n for n in names if os.path.exists(folder / n)), None)
 
 
-def spelled_as(names: Iterable[str], others: Iterable[str]) -> dict[str, str]:
-    """Name -> the one of other names that it is in another Unicode form, else itself.
+def spelled_as(
+    files: dict[str, list[Path]], others: Callable[[], Iterable[str]]
+) -> dict[str, list[Path]]:
+    """Files by name, where a name in another Unicode form than one of the others becomes it.
 
-    No two names become one: a name that others has as it is stays.
+    No two names become one: a name that the others have as it is stays.
 
-    >>> spelled_as(["e\u0301", "a"], ["\u00e9"]) == {"e\u0301": "\u00e9", "a": "a"}
+    Args:
+        others: returns the other names; called where a name is not ASCII.
+
+    >>> list(spelled_as({"e\u0301": [], "a": []}, lambda: ["\u00e9"])) == ["\u00e9", "a"]
     True
     """
-    names = list(names)
-    spelled = {name: name for name in names}
-    if all(map(str.isascii, names)):
-        return spelled
-    known = set(others)
-    by_form = {composed(other): other for other in known if other not in spelled}
-    for name in names:
-        if name not in known:
-            spelled[name] = by_form.pop(composed(name), name)
+    if all(map(str.isascii, files)):
+        return files
+    known = set(others())
+    by_form = {composed(other): other for other in known if other not in files}
+    spelled = {}
+    for name, paths in files.items():
+        key = name if name in known else by_form.pop(composed(name), name)
+        spelled[key] = paths
     return spelled
 
 
