@@ -37,11 +37,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "set"
         write_set(root, options.format, options.images)
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         count = count_pairs(root) if options.format == "folder" else divide_areas(root, options)
-        seconds = time.perf_counter() - start
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu_start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"{options.format}: {count:,} images in {seconds:.1f} s, {peak:.2f} GB")
+    print(f"{options.format}: {count:,} images in {seconds:.1f} s ({cpu:.1f} s CPU), {peak:.2f} GB")
 
 
 def count_pairs(root: Path) -> int:

@@ -112,7 +112,7 @@ def test_files_that_cells_name_are_read_beside_the_table(tmp_path):
 @pytest.mark.parametrize(
     ("names", "error", "message"),
     [
-        (None, ConfigError, "names no classes: there is no id2label.json"),
+        (None, ConfigError, "names no classes: there is no classes.yaml and no id2label"),
         ({"0": "a", "2": "b"}, DataError, "id2label.json' cannot be read .KeyError: '1'"),
         ({"0": "a", "1": "b"}, DataError, r"row 0, label' holds label 2 \([\d,]+ px\)"),
     ],
