@@ -13,7 +13,7 @@ from segtune.config.dataset_schema import AnnotationsConfig, DatasetConfig
 from segtune.data.formats.faults import LeftOut, reading
 from segtune.data.formats.run_lengths import Bits
 from segtune.data.formats.shapes import Draw
-from segtune.data.source.class_words import is_background
+from segtune.data.reading.class_words import is_background
 
 NO_AREA = "shapes without an area (points, lines) were left out"
 FEW_POINTS = "polygons of fewer than three points were left out"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from segtune.classes import ClassTable
 from segtune.config.dataset_schema import DatasetConfig
 from segtune.data.formats.areas import ClassRow, LabelledImage
-from segtune.data.source.class_words import is_background
+from segtune.data.reading.class_words import is_background
 from segtune.errors import DataError
 
 

@@ -18,7 +18,7 @@ from segtune.data.proposal.scan import BRIGHT, DARK, MaskFacts
 from segtune.data.proposal.tables import Table
 from segtune.data.proposal.two_values import Coding, of_two, with_remark
 from segtune.data.reading.blending import Interpolation
-from segtune.data.source.class_words import is_no_object
+from segtune.data.reading.class_words import is_no_object
 from segtune.errors import DataError
 
 _FEWEST_STEP = 10  # grey levels, evenly spaced from 0, that stand for classes

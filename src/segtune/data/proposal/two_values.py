@@ -6,7 +6,7 @@ from typing import Any
 
 from segtune.data.proposal.scan import MaskFacts
 from segtune.data.proposal.tables import Table
-from segtune.data.source.class_words import is_no_object
+from segtune.data.reading.class_words import is_no_object
 from segtune.errors import DataError
 
 _LARGE = 0.75  # share of the pixels from which the object may be what is dark

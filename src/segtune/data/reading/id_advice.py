@@ -7,7 +7,7 @@ from typing import Any
 from segtune.classes import CLASS_LIMIT, MAX_CLASSES, ClassTable
 from segtune.config.commands import word
 from segtune.config.dataset_schema import DatasetConfig
-from segtune.data.source.class_words import is_no_object
+from segtune.data.reading.class_words import is_no_object
 
 _SHOWN = 8
 
