@@ -10,7 +10,7 @@ from segtune.config.commands import command
 from segtune.errors import ConfigError
 from segtune.serving.ui.pages import render
 from segtune.serving.ui.run_figures import run_figures
-from segtune.tracking.evidence import load_evidence
+from segtune.tracking.evidence import evaluate_command, load_evidence
 from segtune.tracking.listing import list_runs
 from segtune.tracking.registry import is_active
 from segtune.tracking.run_table import table_command
@@ -96,9 +96,9 @@ def _steps(store: Store, run: RunRecord) -> dict[str, str]:
     if run.tags.get("segtune.command"):
         steps["Train it again"] = run.tags["segtune.command"]
     if run.miou is not None and is_active(store, run.id):
-        uri, tracking = f"runs:/{run.id}", store.tracking
-        steps["Apply it to images"] = command("predict", "IMAGES", model=uri, tracking=tracking)
-        steps["Measure it on the test split"] = command(
-            "evaluate", run.id, split="test", tracking=tracking
-        )
+        # the page opens no dataset, which might download it
+        model, tracking = f"runs:/{run.id}", store.tracking
+        predict = command("predict", model=model, source="PATH", output="DIR", tracking=tracking)
+        steps["Apply it to images"] = predict
+        steps["Measure it on the test split"] = evaluate_command(store, run, "test")
     return steps
