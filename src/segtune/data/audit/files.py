@@ -339,7 +339,8 @@ def _lowered(case: _Case) -> Fixes:
 
 def _nearest_color(case: _Case) -> Fixes:
     """Read masks of nearly known colours by the nearest; leave others out."""
-    near, far = [], []
+    near: list[PairFacts] = []
+    far: list[PairFacts] = []
     for pair in case.faulty:
         is_near = are_near(*color_distances(case.source, pair))
         (near if is_near else far).append(pair)
