@@ -1,14 +1,17 @@
 """The objective of a sweep: which metrics it may be, pruning by the first, the front of several."""
 
+import json
+
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
 from segtune.errors import ConfigError
+from segtune.report.front_figure import front_figure
 from segtune.sweeping.engine.records import RUN, SPEC
 from segtune.sweeping.objectives import CURVE, parse_objectives, should_prune
 from segtune.sweeping.progress import progress
-from segtune.sweeping.records import MIOU, front, trial_rows
+from segtune.sweeping.records import MIOU, front, objective_points, trial_rows
 from segtune.sweeping.spec import load_spec
 from segtune.tracking.runs import OBJECTIVE_TAG, RunRecord, best_run
 
@@ -80,6 +83,21 @@ def test_the_front_holds_the_trials_that_no_other_beats_in_both():
     assert [row["miou"] for row in trial_rows(study)] == [0.5, 0.6, 0.4, 0.6]
     shown = progress(study, 9, 1)
     assert shown.best[1] == 0.6 and "val mIoU 0.6000" in "\n".join(shown.lines())
+
+
+def test_the_report_draws_the_front_of_a_metric_whose_plugin_is_not_loaded():
+    rows = [([0.5, 0.2], {}), ([0.6, 0.3], {}), ([0.4, 0.3], {}), ([0.6, 0.25], {})]
+    study = study_of(TWO, rows)
+    study.set_user_attr(SPEC, {"objective": ["val/of_a_plugin", "-val/ece"]})
+    figure = front_figure(objective_points(study))
+    drawn = json.loads(figure.data)
+    others, best = {trace["name"]: trace for trace in drawn["data"]}.values()
+    assert (best["x"], best["y"]) == ([0.25, 0.2], [0.6, 0.5])
+    assert (others["x"], others["y"]) == ([0.3, 0.3], [0.6, 0.4])
+    assert drawn["layout"]["xaxis"]["title"]["text"] == "val/ece (less is better)"
+    assert "2 of 4 finished trials" in figure.alternative and "trials 3, 0." in figure.alternative
+    assert progress(study, 4, 1).best == (1, 0.6)
+    assert objective_points(study_of("val/miou", [([0.5], {}), ([0.4], {})])) is None
 
 
 def test_a_study_of_several_objectives_prunes_by_the_first():

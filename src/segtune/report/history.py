@@ -8,10 +8,11 @@ from typing import Any
 from segtune.errors import ConfigError, StorageError
 from segtune.report.candidates import Comparison
 from segtune.report.figures import Figure
+from segtune.report.front_figure import front_figure
 from segtune.report.sweep_figures import SweepFacts, sweep_figures
 from segtune.sweeping.importance import importance, importance_ranges
 from segtune.sweeping.location import sweep_folder
-from segtune.sweeping.records import load_study, log_params, trial_rows
+from segtune.sweeping.records import load_study, log_params, objective_points, trial_rows
 from segtune.tracking.runs import RunRecord, curve
 from segtune.tracking.store import Store
 
@@ -46,7 +47,7 @@ def sweep_history(store: Store, comparison: Comparison, storage: str | None) -> 
     mious = curves.get("val/miou", {})
     points = {c["name"]: [(e, v / 100) for e, v in c["points"]] for c in mious.values()}
     pruned = [c["name"] for c in mious.values() if c["pruned"]]
-    facts, problem = SweepFacts(), ""
+    facts, objectives, problem = SweepFacts(), None, ""
     if len(comparison.sweeps) == 1:
         sweep = comparison.sweeps[0]
         try:
@@ -58,12 +59,15 @@ def sweep_history(store: Store, comparison: Comparison, storage: str | None) -> 
                     importance_ranges(study),
                     log_params(study),
                 )
+                objectives = objective_points(study)
         except (StorageError, ConfigError) as error:
             problem = f"The report has no history, importance and slices: {error}"
     searched: set[str] = set()
     for trial in facts.trials:
         searched |= {name.partition("@")[0] for name in trial["params"]}
-    return History(sweep_figures(facts, points, pruned), curves, sorted(searched), problem)
+    fronts = [front_figure(objectives)] if objectives else []
+    figures = [*fronts, *sweep_figures(facts, points, pruned)]
+    return History(figures, curves, sorted(searched), problem)
 
 
 def _curves(store: Store, comparison: Comparison) -> dict[str, dict[str, Any]]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from segtune.errors import ConfigError, nearest
@@ -90,9 +91,18 @@ def _parse(text: str) -> Objective:
 
 
 def of_study(study: optuna.Study) -> tuple[Objective, ...]:
-    """Return the objectives that a study recorded with its spec."""
-    spec = study.user_attrs.get(SPEC, {})
-    return parse_objectives(spec.get("objective", DEFAULT))
+    """Return the objectives that a study recorded; reading them needs no metric's plugin."""
+    recorded = study.user_attrs.get(SPEC, {}).get("objective", DEFAULT)
+    names = [recorded] if isinstance(recorded, str) else recorded
+    metrics = parts("metric")
+    objectives = []
+    for text, direction in zip(names, study.directions, strict=True):
+        name = text.removeprefix("-")
+        metric = metrics.get(name.split("/")[1])
+        each_epoch = metric is not None and bool(metric.facts.get("each_epoch"))
+        wish: Direction = "minimize" if direction == StudyDirection.MINIMIZE else "maximize"
+        objectives.append(Objective(name, wish, each_epoch))
+    return tuple(objectives)
 
 
 def label(objective: str) -> str:

@@ -1,7 +1,8 @@
 """The records of a sweep's study, which reports and commands read."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,31 @@ def front(study: optuna.Study) -> list[dict[str, Any]]:
     best = [row for row in rows if not _is_dominated(row, rows, signs)]
     first = next(iter(signs))
     return sorted(best, key=lambda row: signs[first] * row[first])
+
+
+@dataclass(frozen=True)
+class ObjectivePoints:
+    """The finished trials of a study with several objectives.
+
+    Attributes:
+        values: number of a trial -> a value for each objective.
+        front: numbers of the trials that no other beats in every objective, the best in the first
+            objective first.
+    """
+
+    objectives: tuple[Objective, ...]
+    values: Mapping[int, Sequence[float]]
+    front: tuple[int, ...]
+
+
+def objective_points(study: optuna.Study) -> ObjectivePoints | None:
+    """Return the points of a study; None with one objective, or fewer than two finished trials."""
+    objectives = of_study(study)
+    finished = [t for t in counted_trials(study) if t.state == TrialState.COMPLETE and t.values]
+    if len(objectives) < 2 or len(finished) < 2:
+        return None
+    values = {trial.number: trial.values for trial in finished}
+    return ObjectivePoints(objectives, values, tuple(int(row["trial"]) for row in front(study)))
 
 
 def _column(objective: Objective) -> str:
