@@ -1,6 +1,7 @@
 """The engine runs any function: it resumes, prunes and counts exactly, and loads no torch."""
 
 import ast
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from optuna.trial import TrialState
 
 import segtune
 from segtune import sweeping
+from segtune.cli.main import main
 from segtune.errors import ConfigError, Interrupted, SegtuneError
 from segtune.sweeping.engine.search_settings import SearchSettings
 from segtune.sweeping.engine.study import SweepStudy
@@ -177,6 +179,45 @@ def test_a_signal_interrupts_the_function_and_the_same_call_continues(tmp_path):
     assert result.counts.finished == 1 and lines[1].startswith("trial 0: resumed")
     study = SweepStudy(tmp_path, SearchSettings(folder=tmp_path, n_trials=1))
     assert [t.state for t in study.counted()] == [TrialState.COMPLETE]
+
+
+def test_status_and_stop_from_another_process_steer_a_search(tmp_path, capsys):
+    seen = []
+
+    def train(trial):
+        if trial.number == 1:
+            raise RuntimeError("no luck")
+        trial.report(0.5, 3)
+        if trial.number == 2 and not trial.resumed:
+            (trial.checkpoint / "begun").touch()
+            assert main(["status", str(tmp_path), "--json"]) == 0
+            seen.append(json.loads(capsys.readouterr().out))
+            assert main(["stop", f"{tmp_path}{os.sep}", "--json"]) == 0
+            time.sleep(30)  # the renewed lease hears the request
+        return trial.number
+
+    settings = {"n_trials": 3, "name": "toy", "lease": 1.0}
+    monkey = pytest.MonkeyPatch()
+    monkey.setattr("segtune.cli.verbs.sweeps._STOP_SECONDS", 0.0)
+    with monkey.context(), pytest.raises(Interrupted):
+        search(tmp_path, train, **settings)
+    monkey.undo()
+    (state,) = seen
+    assert state["search"] == "toy" and state["n_trials"] == 3 and not state["stopping"]
+    assert state["best"] == [{"trial": 0, "values": [0.0]}]
+    assert state["errors"] == [{"trial": 1, "error": "RuntimeError: no luck"}]
+    (running,) = state["running"]
+    assert (running["number"], running["step"], running["value"]) == (2, 3, 0.5)
+    stopped = sweeping.status(tmp_path)
+    assert stopped.is_stopping and stopped.counts.waiting == 1
+    assert "2 of 3 done" in stopped.lines()[0] and "asked to stop" in stopped.lines()[0]
+    result, _ = search(tmp_path, train, **settings)
+    assert result.counts.finished == 2 and not sweeping.status(tmp_path).is_stopping
+
+
+def test_a_folder_without_a_search_is_named(tmp_path, capsys):
+    assert main(["status", f"{tmp_path}/nothing"]) == 2
+    assert "holds no search: it has no journal.log" in capsys.readouterr().err
 
 
 def test_a_process_that_uses_a_gpu_is_not_forked(tmp_path, monkeypatch):

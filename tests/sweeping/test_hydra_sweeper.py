@@ -18,7 +18,10 @@ from hydra._internal.utils import create_config_search_path
 from optuna.trial import TrialState
 
 from hydra_plugins.segtune_sweeper import _space
+from hydra_plugins.segtune_sweeper._search import _sampler_of
+from hydra_plugins.segtune_sweeper.config import _SAMPLERS
 from segtune.errors import ConfigError
+from segtune.plugins.registry import own_names
 from segtune.sweeping.engine.records import OVERRIDES
 from segtune.sweeping.records import load_study
 
@@ -32,6 +35,8 @@ from omegaconf import DictConfig
 def sphere(cfg: DictConfig) -> float:
     if cfg.get("error", False):
         raise RuntimeError("cfg.error is True")
+    if cfg.z == 0:
+        raise RuntimeError("cfg.z is 0")
     return cfg.x**2 + cfg.y**2
 
 if __name__ == "__main__":
@@ -40,6 +45,7 @@ if __name__ == "__main__":
 SPHERE_CONFIG = """
 defaults:
   - override hydra/sweeper: segtune
+  - override hydra/sweeper/sampler: tpe
 hydra:
   sweeper:
     sampler:
@@ -176,12 +182,24 @@ def test_the_documented_example_of_hydra_optuna_sweeper_runs_and_resumes(sphere,
         (["+hydra.sweeper.sampler.nonsense=1"], 2, "unexpected keyword argument 'nonsense'"),
         (["q=choice(1, 2)"], 2, "q=1: Could not override 'q'. To append to your config use +q=1"),
         (["+error=true"], 1, "RuntimeError: cfg.error is True"),
+        (
+            ["z=choice(0, 1)", "hydra.sweeper.max_failure_rate=0.4", "hydra.sweeper.n_trials=2"],
+            4,
+            "1 of 2 trials failed, and hydra.sweeper.max_failure_rate=0.4",
+        ),
+        (["hydra.sweeper.max_failure_rate=2"], 2, "max_failure_rate=2.0: a share in [0, 1]"),
     ],
 )
 def test_a_wrong_setting_ends_with_one_message(sphere, call, words, code, message):
     words = ["hydra.sweeper.n_jobs=0", *words]
     ended, _, err = call(sphere, "sphere.py", "--multirun", *words)
     assert ended == code and message in err and "Traceback" not in err, err
+
+
+def test_hydra_knows_every_sampler_of_ours():
+    assert set(_SAMPLERS) == set(own_names("sampler"))
+    for node in _SAMPLERS.values():
+        assert _sampler_of(node)[0] in own_names("sampler")
 
 
 def test_the_plugin_leaves_other_applications_alone(sphere):

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from optuna.exceptions import TrialPruned
 
 from hydra_plugins.segtune_sweeper._space import read_space
-from segtune.errors import ConfigError, StorageError
+from segtune.errors import ConfigError, PartialError, StorageError
 from segtune.runtime.atomic import atomic_file
 from segtune.sweeping.engine.dimensions import Dimension, literal
 from segtune.sweeping.engine.running import Trial
@@ -80,11 +80,26 @@ def search(app: Application, given: Mapping[str, Any], arguments: list[str]) -> 
     objective = partial(_run_trial, app, sweep_dir)
     facts = {"config": _flat(OmegaConf.to_container(_without_hydra(config), resolve=False))}
     log.info("Study: %s, directions: %s", settings.name, list(settings.directions))
+    max_failure_rate = _share(given.get("max_failure_rate"))
     result = run_space(objective, space, settings, facts, say=log.info)
     _write_results(sweep_dir, result, len(settings.directions))
     log.info("Best parameters: %s", dict(result.best.params))
     log.info("Best value: %s", ", ".join(str(value) for value in result.best.values))
+    counts = result.counts
+    if counts.failed > max_failure_rate * counts.done:
+        raise PartialError(
+            f"{counts.failed} of {counts.done} trials failed, and "
+            f"hydra.sweeper.max_failure_rate={max_failure_rate:g}. The lines above give the reasons."
+        )
     return result
+
+
+def _share(written: Any) -> float:
+    """Return the share of trials that may fail."""
+    share = 1.0 if written is None else float(written)
+    if not 0 <= share <= 1:
+        raise ConfigError(f"hydra.sweeper.max_failure_rate={share}: a share in [0, 1] is expected.")
+    return share
 
 
 def _check_launcher(target: str) -> None:
@@ -134,12 +149,14 @@ def _sampler_of(written: Any) -> tuple[str, dict[str, Any]]:
 
     >>> _sampler_of({"_target_": "optuna.samplers.CmaEsSampler", "seed": 1, "sigma0": None})
     ('cmaes', {'seed': 1})
-    >>> _sampler_of("random")
-    ('random', {})
+    >>> _sampler_of("random"), _sampler_of("My_TPE")
+    (('random', {}), ('My_TPE', {}))
     """
     node = dict(written) if isinstance(written, dict) else {"_target_": written or "tpe"}
     target = str(node.pop("_target_", "tpe"))
-    name = target.rpartition(".")[2].removesuffix("Sampler").lower()
+    name = target
+    if target.startswith("optuna."):
+        name = target.rpartition(".")[2].removesuffix("Sampler").lower()
     options = {str(key): value for key, value in node.items() if value is not None}
     return "tpe" if name == "motpe" else name, options
 

@@ -39,6 +39,7 @@ class SegtuneSweeperConf:
         n_jobs: processes that pull trials; 0 runs the trials in this process.
         pruner: `median`, `patient`, `halving`, `hyperband` or `none`.
         pruner_warmup: reports before a trial may be pruned.
+        max_failure_rate: share of the trials that may fail, in [0, 1]; None for any.
         max_retries: how many times in a row a trial may lose its worker at the same step.
         lease: seconds without a sign of life after which another worker takes a trial over.
         allow_drift: continue although the space or the application's config changed.
@@ -60,6 +61,7 @@ class SegtuneSweeperConf:
     n_jobs: int = 2
     pruner: str = "median"
     pruner_warmup: int = 3
+    max_failure_rate: float | None = None
     max_retries: int = 3
     lease: float = 60.0
     allow_drift: bool = False

@@ -10,6 +10,8 @@ torch, Lightning or MLflow.
 
     settings = sweeping.SearchSettings(folder="sweeps/square", n_trials=20)
     print(sweeping.run(objective, {"x": {"min": -5.0, "max": 5.0}}, settings).best)
+
+`status` and `stop` look at such a search from another process, and end it.
 """
 
 from importlib import import_module
@@ -21,22 +23,29 @@ if TYPE_CHECKING:
     from segtune.sweeping.engine.running import Trial, current_trial
     from segtune.sweeping.engine.search import SearchResult, TrialResult, run
     from segtune.sweeping.engine.search_settings import SearchSettings
+    from segtune.sweeping.engine.search_status import SearchStatus, status, stop
 
 __all__ = [
     "SearchResult",
     "SearchSettings",
+    "SearchStatus",
     "Trial",
     "TrialPruned",
     "TrialResult",
     "current_trial",
     "run",
+    "status",
+    "stop",
 ]
 
 _MODULES = {
     "SearchSettings": "segtune.sweeping.engine.search_settings",
+    "SearchStatus": "segtune.sweeping.engine.search_status",
     "Trial": "segtune.sweeping.engine.running",
     "TrialPruned": "optuna.exceptions",
     "current_trial": "segtune.sweeping.engine.running",
+    "status": "segtune.sweeping.engine.search_status",
+    "stop": "segtune.sweeping.engine.search_status",
 }
 """Name -> its module; `segtune.sweeping.engine.search` holds the others."""
 

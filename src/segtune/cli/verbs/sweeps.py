@@ -1,5 +1,6 @@
 """sweep, status, stop, retry and worker: start a study of runs, and steer it."""
 
+import os
 from typing import Any
 
 from segtune.cli.declaration import (
@@ -76,6 +77,11 @@ def _status(call: Call) -> Outcome:
 
     if not call.names:
         return _list_started(call.options.get("tracking.root", ROOT))
+    if _is_search(call):
+        from segtune import sweeping
+
+        found = sweeping.status(call.names[0], call.options.get("sweep.storage"))
+        return Outcome(found.to_json(), found.lines())
     state = experiments.status(call.one_name("sweep"), **_study_options(call))
     return Outcome(state.to_json(), state.lines())
 
@@ -84,6 +90,12 @@ def _stop(call: Call) -> Outcome:
     from segtune.api import experiments
 
     name = call.one_name("sweep")
+    if _is_search(call):
+        from segtune import sweeping
+
+        found = sweeping.stop(name, call.options.get("sweep.storage"), _STOP_SECONDS)
+        lines = [*found.lines(), "asked to stop. The command that started it continues it."]
+        return Outcome(found.to_json(), lines)
     state = experiments.stop(name, wait=_STOP_SECONDS, **_study_options(call))
     lines = [*state.lines(), f"asked to stop. Continue with: {state.command}"]
     return Outcome(state.to_json(), lines)
@@ -104,6 +116,12 @@ def _worker(call: Call) -> Outcome:
 
     state = experiments.worker(call.one_name("sweep"), **_study_options(call))
     return Outcome(state.to_json(), state.lines())
+
+
+def _is_search(call: Call) -> bool:
+    """Whether the name is the folder of a search of any application, such as `multirun/studies/a`."""
+    name = call.one_name("sweep, or folder of a search")
+    return os.sep in name or os.path.isfile(os.path.join(name, "journal.log"))
 
 
 def _study_options(call: Call) -> dict[str, Any]:
@@ -128,19 +146,20 @@ VERBS = {
     ),
     "status": Verb(
         _status,
-        "Show the progress of a sweep; without a name, list the sweeps of the store.",
+        "Show the progress of a sweep, or of the search of an application in its folder; without a "
+        "name, list the sweeps of the store.",
         "segtune status quickstart",
-        names="[SWEEP]",
+        names="[SWEEP | FOLDER]",
         options=_STUDY,
-        completes=("sweep",),
+        completes=("sweep", "file"),
     ),
     "stop": Verb(
         _stop,
-        "Stop a sweep; unfinished trials return to the queue.",
+        "Stop a sweep, or the search of an application; unfinished trials return to the queue.",
         "segtune stop quickstart",
-        names="SWEEP",
+        names="SWEEP | FOLDER",
         options=_STUDY,
-        completes=("sweep",),
+        completes=("sweep", "file"),
     ),
     "retry": Verb(
         _retry,

@@ -22,6 +22,7 @@ SECONDS = "seconds"
 # user attributes of a study
 SPEC = "spec"
 WORDS = "words"  # arguments of `segtune sweep`
+STOP = "stop"  # whether the workers were asked to end
 FOLDER = "folder"  # the working folder in which the sweep was started
 
 

@@ -100,6 +100,7 @@ class SearchSettings:
             "sampler_options": dict(self.sampler_options),
             "seed": self.seed,
             "pruner": self.pruner,
+            "pruner_options": dict(self.pruner_options),
             "pruner_warmup": self.pruner_warmup,
         }
 

@@ -34,6 +34,7 @@ from segtune.sweeping.engine.records import (
     RUN,
     SECONDS,
     SPEC,
+    STOP,
     WORDS,
     Counts,
     count,
@@ -46,7 +47,7 @@ from segtune.sweeping.engine.storage import open_storage
 
 SettingsT = TypeVar("SettingsT", bound=StudySettings)
 
-_STOP, _EXHAUSTED = "stop", "exhausted"
+_EXHAUSTED = "exhausted"
 # after so many repeats by the sampler, the space itself is searched for a new configuration
 _MAX_REPEATS = 20
 
@@ -247,11 +248,11 @@ class SweepStudy(Generic[SettingsT]):
 
     def request_stop(self, requested: bool = True) -> None:
         """Ask the workers on all machines to return their trials to the queue and to end."""
-        self.study.set_user_attr(_STOP, requested)
+        self.study.set_user_attr(STOP, requested)
 
     def stop_requested(self) -> bool:
         """Return whether the workers were asked to end."""
-        return bool(self.study.user_attrs.get(_STOP, False))
+        return bool(self.study.user_attrs.get(STOP, False))
 
     def recover(self) -> None:
         """Enqueue the running trials again whose worker is gone."""
