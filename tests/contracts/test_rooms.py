@@ -17,7 +17,7 @@ ROOMS = (
 ).split()
 HEAVY = {
     "mlflow": {"tracking"},
-    "optuna": {"sweeping"},
+    "optuna": {"sweeping", "testing"},
     "hydra": {"config"},
     "pytorch_lightning": {"training", "data"},
     "fastapi": {"serving"},

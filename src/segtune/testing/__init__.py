@@ -13,5 +13,14 @@ from segtune.testing.architectures import check_architecture
 from segtune.testing.augmentations import check_augmentation
 from segtune.testing.losses import check_loss
 from segtune.testing.metrics import check_metric
+from segtune.testing.readers import check_reader
+from segtune.testing.samplers import check_sampler
 
-__all__ = ["check_architecture", "check_augmentation", "check_loss", "check_metric"]
+__all__ = [
+    "check_architecture",
+    "check_augmentation",
+    "check_loss",
+    "check_metric",
+    "check_reader",
+    "check_sampler",
+]
