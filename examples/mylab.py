@@ -51,4 +51,5 @@ class LargestWeight(pl.Callback):
     """Prints the largest weight after each epoch."""
 
     def on_train_epoch_end(self, trainer, pl_module):
-        print(f"largest weight {max(float(p.abs().max()) for p in pl_module.parameters()):.3f}")
+        largest = max(float(p.detach().abs().max()) for p in pl_module.parameters())
+        print(f"largest weight {largest:.3f}")

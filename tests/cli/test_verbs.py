@@ -16,6 +16,7 @@ for verb_name, verb in VERBS.items():
 FLAGS = [(name, option.name) for name, option in OPTIONS if option.kind == "flag"]
 VALUES = [(name, option) for name, option in OPTIONS if option.kind != "flag"]
 GOOD = {
+    "mapping": "{a: 1}",
     "integer": "3",
     "number": "0.5",
     "boolean": "true",
@@ -105,10 +106,12 @@ def test_the_library_knows_the_choices_that_are_declared():
     from segtune.inference import choices
     from segtune.inference.averaging import AVERAGES
     from segtune.inference.engines import graphs
+    from segtune.plugins.registry import parts
 
     assert set(choices.AVERAGES) == set(AVERAGES)
     assert VERBS["predict"].option("tta").choices == choices.AVERAGES
-    assert VERBS["predict"].option("formats").choices == choices.OUTPUT_FORMATS
+    assert VERBS["predict"].option("formats").choices == tuple(parts("writer"))
+    assert VERBS["serve"].option("runtime").choices == tuple(parts("engine"))
     assert VERBS["export"].option("format").choices == tuple(graphs.EXPORT_FORMATS)
 
 

@@ -67,7 +67,7 @@ def test_windows_of_a_file_give_the_same_as_the_image_in_memory(
     assert rasters.large_size(path) == (600, 700)
     lies = read_georeference(path)
     mask_file = tmp_path / "out" / "mask.tif"
-    size, regions, overlay = rasters.segment_large(
+    size, regions, large = rasters.segment_large(
         segmenter, path, mask_file, Options(tile=128, overlap=0.25), lies
     )
     whole = segmenter.segment(image, tiling=Tiling(128, 0.25))
@@ -81,7 +81,7 @@ def test_windows_of_a_file_give_the_same_as_the_image_in_memory(
     for found, same in zip(regions, expected, strict=True):
         assert found.mean_confidence == pytest.approx(same.mean_confidence, abs=1e-5)
         assert found.area_share == pytest.approx(same.area_share)
-    assert size == (600, 700) and overlay.shape == (600, 700, 3)
+    assert size == (600, 700) and large.overview.shape == (600, 700, 3)
     assert lies.transform == place and lies.crs == "urn:ogc:def:crs:EPSG::32633"
     shapes = list(rasters.geojson_of(mask_file, CLASSES, lies))
     left, bottom, right, top = np.array([shape(f["geometry"]).bounds for f in shapes]).T

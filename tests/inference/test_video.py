@@ -16,10 +16,10 @@ from segtune.errors import DataError, Interrupted
 from segtune.inference.media.video import Video, overlay_video
 from segtune.inference.options import Options
 from segtune.inference.prediction import job
+from segtune.inference.prediction.files import frames_of
 from segtune.inference.prediction.job import predict
 from segtune.inference.prediction.journal import read_lines
 from segtune.inference.prediction.request import PredictionRequest
-from segtune.inference.prediction.writing import frames_of
 from segtune.inference.regions.regions import read_document
 
 CODECS = {".mp4": "libx264", ".mkv": "libx264", ".avi": "mpeg4"}

@@ -11,11 +11,13 @@ from PIL import Image
 
 import segtune
 from segtune import sweeping
+from segtune.cli.main import main
 from segtune.config.dataset_schema import DatasetConfig
 from segtune.data.formats import read
 from segtune.plugins.groups import GROUPS
 from segtune.plugins.loading import load_plugins
 from segtune.plugins.registry import find
+from segtune.testing import check_reader, check_sampler
 from tests.conftest import TINY
 
 PAGE = (Path(__file__).parents[2] / "docs/extending.md").read_text(encoding="utf-8")
@@ -75,29 +77,63 @@ def test_the_example_of_a_reader_reads(tmp_path):
     config = DatasetConfig(name="discs", source="annotations", root=str(root), annotations={})
     annotations = read(root, config)
     assert {"ball", "moon"} <= {row["name"] for row in annotations.classes}
+    check_reader(find("reader", "discs").load(), root)
     drawn = annotations.images[0].areas[0].draw(40, 50)
     assert drawn[15, 20] and drawn[15, 26] and not drawn[15, 28]
-    assert segtune.import_dataset(root, tmp_path / "out", format="discs").classes[0] == "background"
+    result = segtune.import_dataset(root, tmp_path / "out", format="discs", say=lambda _: None)
+    assert result.classes == ("background", "ball", "moon")
+    (mask,) = [p for p in (tmp_path / "out").rglob("a.png") if "masks" in p.parts]
+    assert np.asarray(Image.open(mask))[15, 20] == 1
 
 
-def test_the_examples_of_a_writer_and_an_engine_predict(tmp_path, tiny_run):
+def test_the_examples_of_a_writer_and_an_engine_predict_with_their_options(tmp_path, tiny_run):
     load("Writer", tmp_path)
-    photo = tmp_path / "photo.png"
-    Image.fromarray(np.full((64, 96, 3), 90, np.uint8)).save(photo)
-    segtune.predict(tiny_run.segmenter, photo, tmp_path / "out", formats=("areas",), say=print)
-    rows = (tmp_path / "out/areas/photo.csv").read_text().splitlines()
-    shares = [float(row.rpartition(",")[2]) for row in rows]
-    assert abs(sum(shares) - 1) < 0.01
     (tmp_path / "engine").mkdir()
     path = tmp_path / "engine" / "engine_example.py"
     path.write_text(EXAMPLES["Engine"], encoding="utf-8")
-    eager = segtune.load(tiny_run.segmenter)
-    compiled = segtune.load(tiny_run.segmenter, runtime="compiled", plugins=[str(path)])
-    np.testing.assert_array_equal(compiled.segment(photo).mask, eager.segment(photo).mask)
+    load_plugins([str(path)])
+    photo, out = tmp_path / "photo.png", tmp_path / "out"
+    Image.fromarray(np.full((64, 96, 3), 90, np.uint8)).save(photo)
+    words = [f"model={tiny_run.segmenter}", f"source={photo}", f"output={out}"]
+    words += ["formats=areas,masks", "format_options.areas.digits=2", "runtime=compiled"]
+    assert main(["predict", *words, "--runtime_options", "{backend: eager}"]) == 0
+    rows = (out / "areas/photo.csv").read_text().splitlines()
+    shares = [row.rpartition(",")[2] for row in rows]
+    assert all(len(share) == 4 for share in shares) and abs(sum(map(float, shares)) - 1) < 0.05
+    eager = segtune.load(tiny_run.segmenter).segment(photo).mask
+    np.testing.assert_array_equal(np.asarray(Image.open(out / "masks/photo.png")), eager)
+    parts = json.loads((out / "regions.json").read_text())["parts"]
+    assert parts["writer/masks"] == {"options": {}, "plugin": None}
+    assert parts["writer/areas"]["options"] == {"digits": 2}
+    assert parts["engine/compiled"]["options"] == {"backend": "eager"}
+    assert parts["engine/compiled"]["plugin"]["name"] == "engine_example"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["formats=ares"], r"formats=ares: did you mean 'areas'"),
+        (["formats=areas", "format_options.areas.digit=2"], "no such option; did you mean 'digits"),
+        (["formats=areas", "format_options.areas.digits=two"], "format_options.areas: digits"),
+        (["formats=masks", "format_options.areas.digits=2"], "formats names no such writer"),
+        (["format_options.overlays.opacity=2"], "less than or equal to 1"),
+        (["format_options=3"], "write format_options={WRITER"),
+        (["format_options.masks.x=1", "format_options.masks.x.y=1"], "x holds a value already"),
+        (["runtime_options.backend=a"], "the engine 'auto' has no such option"),
+        (["runtime=eagr"], "runtime=eagr: did you mean 'eager'"),
+    ],
+)
+def test_a_wrong_format_or_option_is_refused_before_anything_is_read(
+    tmp_path, capsys, words, message
+):
+    load("Writer", tmp_path)
+    assert main(["predict", "model=nothing", "source=nothing", *words]) == 2
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_the_examples_of_a_sampler_and_a_pruner_serve_a_search(tmp_path):
     load("Sampler", tmp_path)
+    check_sampler(find("sampler", "wide_tpe").load(), startup=3)
     (tmp_path / "pruner").mkdir()
     path = tmp_path / "pruner" / "pruner_example.py"
     path.write_text(EXAMPLES["Pruner"], encoding="utf-8")

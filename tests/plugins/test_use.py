@@ -1,8 +1,10 @@
 """A plugin's model and loss in training, prediction, a sweep and a command."""
 
 import hashlib
+import pickle
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,14 +17,19 @@ from segtune.cli.main import main
 from segtune.config.compose import compose
 from segtune.config.schema import LossConfig, TuningConfig
 from segtune.errors import ConfigError
+from segtune.inference.engines.graphs import to_onnx
 from segtune.models.build import build
 from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.models.pretrained import copy_weights
 from segtune.models.tuning import apply_tuning
 from segtune.plugins import registry
 from segtune.plugins.given import GIVEN
-from segtune.plugins.loading import load_plugins
+from segtune.plugins.loading import load_plugins, needed_plugins
+from segtune.serving.answers import answer, chosen
+from segtune.sweeping import launchers
 from segtune.sweeping.search_keys import setting_dimension
+from segtune.sweeping.spec import SweepSpec
+from segtune.sweeping.worker import WorkerTask
 from tests.conftest import SCENES
 
 RUN = [
@@ -44,7 +51,7 @@ def forget() -> None:
     GIVEN.clear()
 
 
-def test_a_run_records_its_plugin_and_says_what_is_missing_without_it(mylab, tmp_path):
+def test_a_run_records_its_plugin_and_says_what_is_missing_without_it(mylab, tmp_path, monkeypatch):
     store = f"tracking.root={tmp_path}/store"
     words = [*RUN, "hp.width=8", "loss.options.tversky.alpha=0.6", store]
     result = segtune.train(*words, plugins=[str(mylab)], say=lambda _: None)
@@ -63,6 +70,13 @@ def test_a_run_records_its_plugin_and_says_what_is_missing_without_it(mylab, tmp
     with pytest.raises(ConfigError, match=f"run {result.run_id} needs the (loss|architecture)"):
         segtune.train(f"resume={result.run_id}", store)
     assert "mylab" not in sys.modules, "a recorded run imports nothing"
+    assert main(["serve", f"model={result.segmenter}"]) == 2
+    served = []
+    monkeypatch.setattr("segtune.serving.server.serve", lambda slot, *_: served.append(slot))
+    assert main(["serve", f"model={result.segmenter}", f"plugins={mylab}", "runtime=eager"]) == 0
+    found = served[0].current.model.segment(image)
+    np.testing.assert_array_equal(found.mask, segmenter.segment(image).mask)
+    forget()
     again = segtune.load(result.segmenter, plugins=[str(mylab)])
     np.testing.assert_array_equal(again.segment(image).mask, segmenter.segment(image).mask)
 
@@ -137,6 +151,30 @@ def test_weights_of_a_plugins_network_start_another(mylab, tmp_path):
         apply_tuning(TuningConfig(encoder="frozen"), first, "weights.safetensors")
 
 
+def test_an_architecture_that_cannot_be_traced_gives_one_message_on_export(write_plugin, tmp_path):
+    pytest.importorskip("onnxscript", reason="needs segtune[export]")
+    text = (
+        "import torch\n@segtune.register('architecture', 'Net')\nclass Net(torch.nn.Module):\n"
+        "    def __init__(self, num_classes):\n        super().__init__()\n"
+        "        self.conv = torch.nn.Conv2d(3, num_classes, 1)\n"
+        "    def forward(self, x):\n"
+        "        return self.conv(x if float(x.mean()) > 0 else -x)\n"
+    )
+    load_plugins([str(write_plugin(text))])
+    model = build({"architecture": "Net"}, 4)
+    with pytest.raises(ConfigError, match="this architecture cannot be exported"):
+        to_onnx(model, tmp_path / "x.onnx", (64, 64))
+
+
+def test_a_server_answers_in_the_form_of_a_plugins_writer(write_plugin):
+    text = "@segtune.register('writer', 'names', suffix='.lst')\n"
+    load_plugins([str(write_plugin(text + "def names(image, regions): return image.name"))])
+    served = SimpleNamespace(model=SimpleNamespace(classes=None))
+    image = SimpleNamespace(served=served, regions=[])
+    assert chosen("names,yolo", "") == ["names", "yolo"]
+    assert answer(image, chosen("", "text/vnd.segtune.names"), "a.png").body == b"a.png"
+
+
 def test_a_loss_that_is_no_scalar_is_refused(write_plugin):
     text = "@segtune.register('loss', 'raw')\ndef raw(logits, mask, ignore_index): return logits"
     load_plugins([str(write_plugin(text))])
@@ -204,14 +242,59 @@ def test_a_dataset_file_loads_no_plugin(canary, tmp_path):
         segtune.train("dataset=folder", "dataset.root=roads", say=lambda _: None)
 
 
-@pytest.mark.slow
-@pytest.mark.ci
-def test_the_workers_of_a_sweep_load_the_plugin(mylab, tmp_path):
+@pytest.mark.parametrize("body", ["return 1 / 0", "return torch.zeros(2) @ logits"])
+def test_an_error_in_the_code_of_a_plugin_names_the_plugin(write_plugin, capsys, body):
+    head = "import torch\n@segtune.register('loss', 'bad')\ndef bad(logits, mask, ignore_index):\n"
+    path = write_plugin(f"{head}    {body}")
+    words = [w for w in RUN if not w.startswith(("template", "loss"))]
+    words += ["template=swift", "hp.width=16", "loss.terms={bad: 1.0}", f"plugins={path}"]
+    assert main(["train", *words]) == 2
+    err = capsys.readouterr().err
+    assert "ConfigError: plugin 'somelab' fails: " in err and f"({path}, line 5)" in err
+    assert "fault of segtune" not in err
+
+
+@pytest.mark.parametrize("launcher", ["local", "slurm", "ray"])
+def test_the_task_of_a_worker_names_the_plugins(launcher, mylab, tmp_path, monkeypatch):
+    load_plugins([str(mylab)])
+    spec = {"name": "s", "n_trials": 1, "search": {"hp.width": [4]}, "launcher": launcher}
+    task = WorkerTask(SweepSpec(**spec), tmp_path, "", 1, tuple(needed_plugins()))
+    sent = []
+    process = SimpleNamespace(wait=lambda: 0)
+    for module in ("slurm_worker", "launchers"):
+        start = f"segtune.sweeping.{module}.start"
+        monkeypatch.setattr(start, lambda words, text, **_: sent.append(text) or process)
+    if launcher == "slurm":
+        slurm_worker = pytest.importorskip("segtune.sweeping.slurm_worker")
+        pickle.loads(pickle.dumps(slurm_worker.SlurmWorker(task, "w")))()
+    elif launcher == "ray":
+        launchers._run_worker(["w"], task.to_json())
+    else:
+        launchers._LocalWorkers(task, None, "")
+    forget()
+    assert WorkerTask.parse(sent[0]).plugins == (str(mylab.resolve()),)
+    assert "TinyNet" in registry.parts("architecture")
+
+
+SOMEWHERE = [
+    pytest.param([], marks=[pytest.mark.slow, pytest.mark.ci], id="local"),
+    pytest.param(
+        ["sweep.launcher=slurm", "sweep.slurm={cluster: local}"],
+        marks=pytest.mark.services,
+        id="slurm",
+    ),
+    pytest.param(["sweep.launcher=ray"], marks=pytest.mark.ray, id="ray"),
+]
+
+
+@pytest.mark.parametrize("launcher", SOMEWHERE)
+def test_the_workers_of_a_sweep_load_the_plugin(mylab, tmp_path, launcher):
     (tmp_path / "sweeps").mkdir()
     search = {"hp.width": [4, 8, 12], "loss.options.tversky.alpha": [0.3, 0.7]}
     sweep = {"n_trials": 4, "workers": 2, "overrides": RUN, "search": search}
     (tmp_path / "sweeps/widths.yaml").write_text(yaml.safe_dump(sweep))
-    command = [sys.executable, "-m", "segtune", "sweep", "widths", f"plugins={mylab}"]
+    words = ["sweep", "widths", f"plugins={mylab}", *launcher]
+    command = [sys.executable, "-m", "segtune", *words]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "4 finished, 0 pruned, 0 failed" in done.stdout

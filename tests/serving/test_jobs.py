@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from segtune.errors import Interrupted
-from segtune.inference.prediction.writing import frames_of
+from segtune.inference.prediction.files import frames_of
 from segtune.serving import jobs, predictor
 from segtune.serving.jobs import JobStore
 from segtune.serving.predictor import SlotPredictor

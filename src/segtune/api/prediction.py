@@ -3,8 +3,9 @@
 Loading a segmenter folder needs neither Lightning nor Hydra nor MLflow.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from segtune.api.experiments import compose, open_root
@@ -26,6 +27,7 @@ def load(
     *,
     device: str | None = None,
     runtime: str = "eager",
+    runtime_options: Mapping[str, Any] = MappingProxyType({}),
     plugins: Sequence[str] = (),
     root: str = ROOT,
     uri: str | None = None,
@@ -35,9 +37,10 @@ def load(
     Args:
         model: `models:/NAME@champion`, `runs:/ID`, the id of a run, or a folder.
         device: torch device; by default a GPU if there is one.
-        runtime: engine of a segmenter or of a workflow's segmenter, a name in
-            `inference.choices.ENGINES`. `eager` repeats the masks of the reported numbers bit for
-            bit; `auto` takes the fastest engine on this machine, as `predict` does.
+        runtime: engine of a segmenter or of a workflow's segmenter. `eager` repeats the masks of
+            the reported numbers bit for bit; `auto` takes the fastest engine on this machine, as
+            `predict` does.
+        runtime_options: of the engine.
         plugins: files or modules that register the model's parts.
 
     Raises:
@@ -47,7 +50,7 @@ def load(
     """
     load_plugins(plugins)
     opened = _open(model, device, root, uri)
-    if runtime == "eager":
+    if runtime == "eager" and not runtime_options:
         return opened
     from segtune.inference.labeler import RegionLabeler
 
@@ -55,7 +58,7 @@ def load(
         raise ConfigError(
             f"runtime={runtime}: '{model}' is a labeler, which runs in eager only. Leave it out."
         )
-    return opened.using(runtime)
+    return opened.using(runtime, options=runtime_options)
 
 
 def _open(
@@ -134,8 +137,8 @@ def predict(  # 9 parameters: keyword arguments of the public API
         regions: `concept` for one region per class, `components` for one per connected component;
             None for the choice of the workflow, else `concept`.
         overwrite: replace earlier predictions.
-        options: formats, min_area, tile, overlap, tta, sample_ms, smooth, max_pixels, runtime; see
-            `inference.options.Options`.
+        options: formats, format_options, min_area, tile, overlap, tta, sample_ms, smooth,
+            max_pixels, runtime, runtime_options; see `inference.options.Options`.
 
     Raises:
         SegtuneError: see `segtune.errors`. The result names the files that cannot be read.

@@ -1,8 +1,10 @@
 """Serve a segmenter or workflow over HTTP."""
 
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import numpy as np
 from segtune.api.experiments import open_root
 from segtune.config.defaults import EXPERIMENT, ROOT
 from segtune.errors import ConfigError, SegtuneError
+from segtune.plugins.loading import load_plugins
 from segtune.runtime.log import Log, to_stderr
 
 if TYPE_CHECKING:
@@ -19,11 +22,13 @@ if TYPE_CHECKING:
     from segtune.tracking.store import Store
 
 
-def serve(
+def serve(  # 9 parameters: keyword arguments of the public API
     model: str,
     settings: "ServerSettings | None" = None,
     *,
     runtime: str = "auto",
+    runtime_options: Mapping[str, Any] = MappingProxyType({}),
+    plugins: Sequence[str] = (),
     root: str = ROOT,
     uri: str | None = None,
     experiment: str = EXPERIMENT,
@@ -35,7 +40,9 @@ def serve(
         model: `models:/NAME@champion` follows the champion; also `models:/NAME/3`, `runs:/ID`, a
             run's id, or a folder.
         settings: address and limits; by default http://127.0.0.1:8000.
-        runtime: the engine, a name in `inference.choices.ENGINES`.
+        runtime: the engine; `auto` takes the fastest one on this machine.
+        runtime_options: of the engine.
+        plugins: files or modules that register the model's parts.
         uri: MLflow server, in place of the store in `root`.
         experiment: MLflow experiment in which the beginning of a run's id is looked up.
 
@@ -47,6 +54,7 @@ def serve(
     from segtune.serving.server import serve as listen
     from segtune.serving.settings import ServerSettings
 
+    load_plugins(plugins)
     settings = settings or ServerSettings()
     store = None if is_segmenter(Path(model)) else open_root(root, uri, experiment)
 
@@ -55,7 +63,7 @@ def serve(
         return located.pinned, located.manifest_hash
 
     def opened() -> "ServedModel":
-        return _opened(model, runtime, store)
+        return _opened(model, runtime, store, runtime_options)
 
     listen(ModelSlot(opened, locate, say), settings, say)
 
@@ -91,7 +99,12 @@ def _quality(store: "Store | None", located: "Located") -> dict[str, Any]:
     return {}
 
 
-def _opened(model: str, runtime: str, store: "Store | None") -> "ServedModel":
+def _opened(
+    model: str,
+    runtime: str,
+    store: "Store | None",
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> "ServedModel":
     """Open the model to which a name leads now, and segment one image, which wakes the engine."""
     from segtune.inference.labeler import RegionLabeler
     from segtune.inference.loading import open_model
@@ -102,7 +115,7 @@ def _opened(model: str, runtime: str, store: "Store | None") -> "ServedModel":
     opened = open_model(located.folder, None, located.manifest_hash)
     if isinstance(opened, RegionLabeler):
         raise ConfigError(f"model={model} is a labeler, which finds no regions itself.")
-    opened = opened.using(runtime)
+    opened = opened.using(runtime, options=options)
     workflow = opened if isinstance(opened, Workflow) else None
     segmenter = opened.segmenter if isinstance(opened, Workflow) else opened
     height, width = segmenter.image_size[-1], segmenter.image_size[0]

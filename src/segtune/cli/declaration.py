@@ -9,12 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from segtune.errors import ConfigError
+from segtune.plugins.registry import own_names
 
 if TYPE_CHECKING:
     from segtune.config.schema import TrackingConfig
 
-Kind = Literal["text", "path", "integer", "number", "boolean", "list", "flag"]
-_PLACEHOLDERS = {"integer": "N", "number": "X", "boolean": "true|false", "path": "PATH"}
+Kind = Literal["text", "path", "integer", "number", "boolean", "list", "mapping", "flag"]
+_PLACEHOLDERS = {
+    "integer": "N",
+    "number": "X",
+    "boolean": "true|false",
+    "path": "PATH",
+    "mapping": "{KEY: VALUE}",
+}
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,8 @@ class Option:
         name: `output` is written `output=VALUE`, `--output VALUE` or `--output=VALUE`.
         meaning: one phrase for the help.
         kind: a `path` is text in which `~` stands for the home folder; a `list` is separated by
-            commas; a `flag` is written `--name` and takes no value.
+            commas; a `mapping` is written `name={KEY: VALUE}` or `name.KEY=VALUE`; a `flag` is
+            written `--name` and takes no value.
         sets: `module:function` of the parameter that the option sets. The default and the allowed
             values are those of the parameter, so that they stand in one place.
         value: placeholder in the usage.
@@ -33,7 +41,7 @@ class Option:
         above: numbers must be greater.
         required: the verb cannot run without it.
         completes: values that the shell offers: `file`, or a kind of name.
-        group: parts of this group that plugins registered are allowed beside the choices.
+        group: the choices are our own parts of this group; those of plugins are allowed, too.
     """
 
     name: str
@@ -63,6 +71,8 @@ class Option:
         >>> Option("order", "", sets="segtune.config.dataset_schema:AnnotationsConfig").choices[:2]
         ('auto', 'largest_first')
         """
+        if self.group:
+            return own_names(self.group)
         parameter = self.parameter
         return () if parameter is None else _literals(parameter.annotation)
 
@@ -77,6 +87,8 @@ class Option:
         if self.default_text or parameter is None:
             return self.default_text
         value = parameter.default
+        if self.kind == "mapping":
+            return "{}"  # a dataclass makes it by a factory
         if value in (None, inspect.Parameter.empty):
             return ""
         if isinstance(value, bool):
@@ -178,9 +190,13 @@ class Verb:
     passes: tuple[str, ...] = ()
     completes: tuple[str, ...] = ()
 
-    def option(self, name: str) -> Option | None:
-        """Return the option of this name."""
-        return next((o for o in self.options if o.name == name), None)
+    def option(self, key: str) -> Option | None:
+        """Return the option of a key; `name.KEY` is a key of the mapping `name`."""
+        for option in self.options:
+            is_inside = option.kind == "mapping" and key.startswith(f"{option.name}.")
+            if option.name == key or is_inside:
+                return option
+        return None
 
     def takes(self, key: str) -> bool:
         """Return whether the verb passes a key to a config."""
@@ -191,6 +207,12 @@ _OPEN = "segtune.api.experiments:open_root"
 STORE = (
     Option("tracking.root", "folder of the store", "path", _OPEN, "DIR", completes="file"),
     Option("tracking.uri", "MLflow server, in place of the store's own database", value="URI"),
+)
+RUNTIME_OPTIONS = Option(
+    "runtime_options",
+    "options of the engine, as runtime_options.KEY=VALUE",
+    "mapping",
+    "segtune.inference.options:Options",
 )
 EXPERIMENT = Option("tracking.experiment", "MLflow experiment of the runs", "text", _OPEN, "NAME")
 STORAGE = Option(

@@ -44,6 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             message = f"{reason_of(error)}. Run the command again when the disk or server is back."
             return _fail(StorageError.__name__, message, StorageError.exit_code, as_json)
         traceback.print_exc()
+        from segtune.plugins.faults import plugin_fault
+
+        fault = plugin_fault(error)
+        if fault is not None:
+            return _fail(ConfigError.__name__, fault, ConfigError.exit_code, as_json)
         reason = f"{type(error).__name__}: {error}"
         message = f"{reason}. This is a fault of segtune's; please report it."
         return _fail("Fault", message, 1, as_json)

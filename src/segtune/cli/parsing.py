@@ -9,7 +9,7 @@ from typing import Any
 
 from segtune.cli.declaration import Call, Option, Verb
 from segtune.cli.hints import bare_word_hint, flag_hint
-from segtune.cli.values import converted
+from segtune.cli.values import converted, put
 from segtune.errors import ConfigError, nearest
 
 JSON = Option("json", "print one JSON object at the end", "flag")
@@ -84,6 +84,9 @@ def _take_dashed(name: str, verb: Verb, word: str, waiting: list[str], parsed: _
         return
     if not equals and waiting and not waiting[0].startswith("--"):
         text = waiting.pop(0)
+    if option.kind == "mapping":
+        put(parsed.options, option, key, text)
+        return
     parsed.options[key] = converted(option, text)
 
 
@@ -91,7 +94,9 @@ def _take_pair(name: str, verb: Verb, word: str, parsed: _Words) -> None:
     """Read a `key=value` word."""
     key, _, text = word.partition("=")
     option = verb.option(key)
-    if option is not None and option.kind != "flag":
+    if option is not None and option.kind == "mapping":
+        put(parsed.options, option, key, text)
+    elif option is not None and option.kind != "flag":
         parsed.options[key] = converted(option, text)
     elif verb.takes(key.lstrip("+~")):
         _check_misspelling(name, verb, key)

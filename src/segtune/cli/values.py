@@ -36,6 +36,37 @@ def converted(option: Option, text: str) -> Any:
     return _check_choice(option, text)
 
 
+def put(options: dict[str, Any], option: Option, key: str, text: str) -> None:
+    """Set a mapping, or one key of it, in the options of a call.
+
+    Args:
+        key: name of the option, or `name.KEY`, `name.KEY.KEY`.
+
+    Raises:
+        ConfigError: the text is no mapping, or cannot be read.
+
+    >>> chosen = {"runtime_options": {"threads": 1}}
+    >>> put(chosen, Option("runtime_options", "", "mapping"), "runtime_options.threads", "2")
+    >>> chosen
+    {'runtime_options': {'threads': 2}}
+    """
+    from segtune.config.words import read_value, split_word
+
+    if not text:
+        raise ConfigError(_wrong_form(option, text))
+    value = read_value(split_word(f"{key}={text}"), None)
+    *path, last = key.split(".")
+    place = options
+    for name in path:
+        place = place.setdefault(name, {})
+        if not isinstance(place, dict):
+            raise ConfigError(f"{key}={text}: {name} holds a value already, and no keys.")
+    is_mapping = isinstance(value, dict)
+    if not path and not is_mapping:
+        raise ConfigError(f"{key}={text}: write {option.usage} or {option.name}.KEY=VALUE.")
+    place[last] = {**place.get(last, {}), **value} if is_mapping and not path else value
+
+
 def _wrong_form(option: Option, text: str) -> str:
     if option.kind == "flag":
         return (

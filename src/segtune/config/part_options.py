@@ -51,13 +51,13 @@ def option_model(part: Part) -> type[Options]:
     return pydantic.create_model(f"{part.name}_options", __base__=Options, **fields)
 
 
-_LISTED = {
+LISTED = {
     "loss.options": "loss",
     "augment.parts": "augmentation",
     "trainer.callbacks": "callback",
     "tracking.loggers": "logger",
 }
-"""Beginning of a key, before the name of a part and its option -> group."""
+"""Key of the config that maps names of parts to their options -> group of the parts."""
 
 _NAMED = {"optimizer.options": "optimizer", "scheduler.options": "scheduler"}
 """Beginning of a key, before an option of the part that the section names -> group."""
@@ -74,7 +74,7 @@ def option_types(key: str) -> list[Any] | None:
     """
     path = tuple(key.split("."))
     beginning = ".".join(path[:2])
-    group = _LISTED.get(beginning)
+    group = LISTED.get(beginning)
     if group and len(path) == 4:
         part = find(group, path[2], ".".join(path[:3]))
         checked = option_model(part).model_fields
@@ -94,7 +94,7 @@ def option_types(key: str) -> list[Any] | None:
 
 def plugin_options() -> Iterator[tuple[str, Part]]:
     """Yield the key of the options, and the part, of all parts of plugins that a run can name."""
-    for listed, group in _LISTED.items():
+    for listed, group in LISTED.items():
         for name, part in parts(group).items():
             if part.plugin is not None or group == "logger":
                 yield f"{listed}.{name}", part
@@ -102,6 +102,14 @@ def plugin_options() -> Iterator[tuple[str, Part]]:
         for part in parts(group).values():
             if part.plugin is not None:
                 yield named, part
+
+
+def prediction_options() -> Iterator[tuple[str, Part]]:
+    """Yield the key of the options, and the part, of all writers and engines of `predict`."""
+    for name, part in parts("writer").items():
+        yield f"format_options.{name}", part
+    for part in parts("engine").values():
+        yield "runtime_options", part
 
 
 def _annotation(parameter: inspect.Parameter) -> Any:

@@ -3,18 +3,11 @@
 from typing import Any
 
 from segtune.config.dataset_schema import Settings
-from segtune.config.part_options import checked_options
+from segtune.config.part_options import LISTED, checked_options
 from segtune.config.schema import LossConfig, PartOptions, RunConfig
 from segtune.errors import ConfigError, nearest
 from segtune.plugins.registry import Part, find
 from segtune.plugins.registry import parts as registered
-
-_LISTED = {
-    "augment.parts": "augmentation",
-    "trainer.callbacks": "callback",
-    "tracking.loggers": "logger",
-}
-"""Keys of the config that map names of parts to their options -> group of the parts."""
 
 _NAMED = ("optimizer", "scheduler")
 """Sections whose key `name` names a part, and whose key `options` holds its options."""
@@ -30,7 +23,9 @@ def with_checked_parts(config: RunConfig) -> RunConfig:
     sections: dict[str, Settings] = {"loss": _checked_loss(config.loss, parts)}
     for name in _NAMED:
         sections[name] = _checked_section(name, getattr(config, name), parts)
-    for key, group in _LISTED.items():
+    for key, group in LISTED.items():
+        if group == "loss":  # checked above, with its terms
+            continue
         section, _, field = key.partition(".")
         options = _checked_parts(key, group, getattr(getattr(config, section), field), parts)
         sections[section] = getattr(config, section).model_copy(update={field: options})

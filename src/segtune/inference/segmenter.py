@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -86,19 +87,26 @@ class Segmenter(FolderModel):
         self.reading = Reading.of(dict(info.get("dataset", {})))
         self.engine = Eager(self.model)
 
-    def using(self, runtime: str, graphs: bool = False, say: Log = silent) -> "Segmenter":
+    def using(
+        self,
+        runtime: str,
+        graphs: bool = False,
+        say: Log = silent,
+        options: Mapping[str, Any] = MappingProxyType({}),
+    ) -> "Segmenter":
         """Return a segmenter with the same weights that computes with another engine.
 
         Args:
-            runtime: a name in `choices.ENGINES`; `auto` measures which engine is fastest here.
+            runtime: an engine; `auto` measures which engine is fastest here.
             graphs: let `auto` trace graphs, which takes seconds.
+            options: of the engine.
 
         Raises:
-            ConfigError: an unknown name, or an engine whose libraries are not installed.
+            ConfigError: an unknown name or option, or an engine whose libraries are not installed.
         """
         height, width = self.image_size[-1], self.image_size[0]
         other = copy.copy(self)
-        other.engine = make_engine(self.model, runtime, (height, width), graphs, say)
+        other.engine = make_engine(self.model, runtime, (height, width), graphs, say, options)
         return other
 
     @classmethod

@@ -41,8 +41,17 @@ GROUPS: dict[str, Group] = {
         0,
         methods=("find_files", "read"),
     ),
-    "writer": Group("text(image, regions, **options) -> str", 2),
-    "engine": Group("factory(model, size, **options) -> segtune.inference.engines.Eager", 2, 2),
+    "writer": Group(
+        "text(image, regions, **options) -> str, or a class of the options that derives from "
+        "segtune.inference.prediction.formats.Format",
+        2,
+    ),
+    "engine": Group(
+        "factory(model, size, **options) -> segtune.inference.engines.engine.Eager",
+        2,
+        2,
+        ("graphs", "say"),
+    ),
     "sampler": Group("factory(seed, **options) -> optuna.samplers.BaseSampler", 1, 1),
     "pruner": Group("factory(**options) -> optuna.pruners.BasePruner", 0, 0, ("context",)),
     "launcher": Group("launch(task, tick, log)", 3),

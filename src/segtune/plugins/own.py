@@ -84,11 +84,17 @@ register("reader", "oxford_pets", f"{_FORMATS}.oxford_pets:")
 register("reader", "huggingface", f"{_FORMATS}.huggingface:")
 register("reader", "class_masks", f"{_FORMATS}.class_masks:")
 
-_WRITERS = "segtune.inference.regions.writers"
-register("writer", "geojson", f"{_WRITERS}:geojson_text", suffix=".geojson")
-register("writer", "yolo", f"{_WRITERS}:yolo_text", suffix=".txt")
+_OUTPUTS = "segtune.inference.prediction.formats"
+register("writer", "masks", f"{_OUTPUTS}:Masks")
+register("writer", "overlays", f"{_OUTPUTS}:Overlays")
+register("writer", "regions", f"{_OUTPUTS}:Polygons")
+register("writer", "coco", f"{_OUTPUTS}:Coco")
+register("writer", "geojson", f"{_OUTPUTS}:GeoJson")
+register("writer", "yolo", f"{_OUTPUTS}:Yolo")
+register("writer", "clarifai", f"{_OUTPUTS}:Clarifai")
 
 _ENGINES = "segtune.inference.engines.engine"
+register("engine", "auto", f"{_ENGINES}:fastest_engine")
 register("engine", "eager", f"{_ENGINES}:eager")
 register("engine", "bf16", f"{_ENGINES}:folded_bf16")
 register("engine", "onnx", f"{_ENGINES}:onnx_graph")

@@ -54,6 +54,11 @@ class Part:
         """Return the parameters that are options: those that segtune does not give."""
         return _split(self.group, self.load())[1]
 
+    def record(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options and the plugin of a part that was used, as plain data."""
+        plugin = None if self.plugin is None else self.plugin.to_json()
+        return {"options": dict(options), "plugin": plugin}
+
     def declares(self, name: str) -> bool:
         """Return whether the part takes a keyword argument of the context, such as `pretrained`."""
         return name in _split(self.group, self.load())[2]
@@ -164,6 +169,13 @@ def parts(group: str) -> dict[str, Part]:
     for prepare in _before_lookup:
         prepare()
     return {name: part for (of_group, name), part in _parts.items() if of_group == group}
+
+
+def own_names(group: str) -> tuple[str, ...]:
+    """Return the names of our own parts of a group; no plugin is loaded for that."""
+    import_module(_OWN)
+    own = (part for part in _parts.values() if part.plugin is None and part.group == group)
+    return tuple(part.name for part in own)
 
 
 def before_lookup(prepare: Callable[[], None]) -> None:

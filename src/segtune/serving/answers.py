@@ -4,6 +4,8 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
@@ -11,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segtune.errors import ConfigError
-from segtune.inference.regions.writers import clarifai_image, to_coco, to_geojson, to_yolo
+from segtune.inference.prediction.formats import TextFormat, open_formats
+from segtune.inference.regions.writers import (
+    WrittenImage,
+    clarifai_image,
+    to_coco,
+    to_geojson,
+    to_yolo,
+)
+from segtune.plugins.registry import parts
 from segtune.serving.computing import SegmentedImage
 
 _JPEG_QUALITY = 92
@@ -105,6 +115,24 @@ ANSWERS = {
 _ZIP = "application/zip"
 
 
+def answer_formats() -> dict[str, AnswerFormat]:
+    """Return name -> form: ours, and the text files of the writers of plugins."""
+    forms = dict(ANSWERS)
+    for name, part in parts("writer").items():
+        if part.plugin is None:
+            continue
+        form = open_formats([name], {})[name].format
+        if isinstance(form, TextFormat):
+            encode = partial(_text, form)
+            forms[name] = AnswerFormat(f"text/vnd.segtune.{name}", form.suffix, encode)
+    return forms
+
+
+def _text(form: TextFormat, image: SegmentedImage, name: str) -> bytes:
+    written = WrittenImage(name, Path(name or "image").with_suffix(""), image.served.model.classes)
+    return form.text(written, image.regions).encode()
+
+
 def chosen(formats: str, accept: str) -> list[str]:
     """The names of the forms that a request asks for.
 
@@ -116,12 +144,13 @@ def chosen(formats: str, accept: str) -> list[str]:
         ConfigError: an unknown name, or no media type that is known.
     """
     names = [name for name in formats.split(",") if name]
-    unknown = [name for name in names if name not in ANSWERS]
+    forms = answer_formats()
+    unknown = [name for name in names if name not in forms]
     if unknown:
-        raise ConfigError(f"formats={unknown[0]}: {', '.join(ANSWERS)} are allowed.")
+        raise ConfigError(f"formats={unknown[0]}: {', '.join(forms)} are allowed.")
     if names:
         return names
-    by_type = {form.media_type: name for name, form in ANSWERS.items()}
+    by_type = {form.media_type: name for name, form in forms.items()}
     wanted = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
     for media_type in wanted:
         if media_type in by_type:
@@ -135,13 +164,14 @@ def chosen(formats: str, accept: str) -> list[str]:
 
 def answer(image: SegmentedImage, formats: Sequence[str], name: str) -> Answer:
     """Encode an image in one form, or in several as a ZIP archive of files named as the forms."""
+    forms = answer_formats()
     if len(formats) == 1:
-        form = ANSWERS[formats[0]]
+        form = forms[formats[0]]
         return Answer(form.encode(image, name), form.media_type)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:  # pictures are compressed already
         for key in formats:
-            form = ANSWERS[key]
+            form = forms[key]
             archive.writestr(f"{key}{form.suffix}", form.encode(image, name))
     return Answer(buffer.getvalue(), _ZIP)
 

@@ -1,7 +1,7 @@
 """config: show every key of the settings, and the members of each group."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,15 @@ from segtune.errors import ConfigError, nearest
 if TYPE_CHECKING:
     from segtune.config.keys import Model
     from segtune.config.reference import Setting
+    from segtune.plugins.registry import Part
 
 _APART = ("sweep", "gate", "workflow")
 """Settings outside of runs: of sweep files, of the promotion gate, of workflows."""
+
+_PREDICTION = {"formats": "writer", "runtime": "engine"}
+"""Key of `segtune predict` -> group of the parts that it names."""
+
+_OPTIONS = ("format_options", "runtime_options")
 
 _SCHEMAS = "schemas"  # default folder of the JSON schemas
 
@@ -25,6 +31,8 @@ def _config(call: Call) -> Outcome:
     if not call.names:
         return _show_groups()
     name = call.one_name("group or key").removesuffix("=")
+    if name == "predict":
+        return _show_prediction()
     if name in {*_groups(), *_APART, *_sections()}:
         return _show_group(name)
     return _show_key(name)
@@ -60,6 +68,7 @@ def _settings(section: str) -> "list[Setting]":
     The section `hp` holds the hyperparameters of all templates: one row of `hp.encoder` for each
     template that declares it.
     """
+    from segtune.config.part_options import plugin_options, prediction_options
     from segtune.config.reference import settings
     from segtune.config.schema import RunConfig
 
@@ -67,19 +76,26 @@ def _settings(section: str) -> "list[Setting]":
         return list(settings(_model_apart(section), f"{section}."))
     if section == "hp":
         return list(_hyperparameters())
-    run = [*settings(RunConfig), *_plugin_options()]
+    if section in _OPTIONS:
+        rows = list(_options_of_parts(prediction_options()))
+        return [row for row in rows if row.key.startswith(f"{section}.")]
+    run = [*settings(RunConfig), *_options_of_parts(plugin_options())]
     return [s for s in run if not section or s.key == section or s.key.startswith(f"{section}.")]
 
 
-def _plugin_options() -> "Iterator[Setting]":
-    """Yield the options of the parts that plugins registered."""
-    from segtune.config.part_options import option_model, plugin_options
+def _options_of_parts(parts: "Iterable[tuple[str, Part]]") -> "Iterator[Setting]":
+    """Yield the options of parts, each given with the key of its options."""
+    from segtune.config.part_options import option_model
     from segtune.config.reference import settings
 
-    for key, part in plugin_options():
-        title = (part.load().__doc__ or "").strip().partition("\n")[0]
+    for key, part in parts:
         for setting in settings(option_model(part), f"{key}."):
-            yield replace(setting, meaning=f"option of the {part.group} {part.name}: {title}")
+            meaning = f"option of the {part.group} {part.name}: {_title(part)}"
+            yield replace(setting, meaning=meaning)
+
+
+def _title(part: "Part") -> str:
+    return (part.load().__doc__ or "").strip().partition("\n")[0]
 
 
 def _hyperparameters() -> "Iterator[Setting]":
@@ -110,6 +126,7 @@ def _show_groups() -> Outcome:
     lines += ["", f"Keys of a run without members: {', '.join(sections)}", ""]
     lines += ["Outside of runs:", "  sweep      keys of sweeps/NAME.yaml, or sweep.KEY=VALUE"]
     lines += [f"  {name:<10} {', '.join(names)}" for name, names in apart.items()]
+    lines.append("  predict    formats and runtimes of segtune predict, and their options")
     lines += [
         "",
         "segtune config GROUP shows the members and keys of a group.",
@@ -134,6 +151,22 @@ def _show_group(name: str) -> Outcome:
     lines += ["", f"segtune config {rows[0].key} shows the meaning of a key."] if rows else []
     keys = [row.to_json() for row in rows]
     return Outcome({"group": name, "members": purposes, "keys": keys}, lines)
+
+
+def _show_prediction() -> Outcome:
+    """Show the writers and engines of `segtune predict`, and the options of each."""
+    from segtune.plugins.registry import parts
+
+    lines: list[str] = []
+    members: dict[str, dict[str, str]] = {}
+    for key, group in _PREDICTION.items():
+        members[key] = {name: _title(part) for name, part in parts(group).items()}
+        lines += [f"{key + '=' + name:<20} {title}" for name, title in members[key].items()]
+    rows = [row for section in _OPTIONS for row in _settings(section)]
+    lines += ["", *map(_line, rows)]
+    return Outcome(
+        {"group": "predict", "members": members, "keys": [r.to_json() for r in rows]}, lines
+    )
 
 
 def _purpose(group: str, member: str) -> str:
@@ -168,7 +201,7 @@ def _show_key(key: str) -> Outcome:
     announce([key])
     key = current_key(key)
     first = key.split(".")[0]
-    section = _settings(first if first in ("hp", *_APART) else "")
+    section = _settings(first if first in ("hp", *_APART, *_OPTIONS) else "")
     rows = [s for s in section if s.key == key]
     if not rows:
         rows = [s for s in section if s.key.startswith(f"{key}.")]

@@ -2,7 +2,15 @@
 
 from typing import Any
 
-from segtune.cli.declaration import STORE, Call, Option, Outcome, Verb, store_options
+from segtune.cli.declaration import (
+    RUNTIME_OPTIONS,
+    STORE,
+    Call,
+    Option,
+    Outcome,
+    Verb,
+    store_options,
+)
 from segtune.errors import ConfigError, PartialError
 
 
@@ -55,6 +63,13 @@ _FIELDS = (
     Option("min_area", "leave out regions with fewer pixels", "integer", _OPTIONS, above=0),
     Option("formats", "files to write besides regions.json", "list", _OPTIONS, group="writer"),
     Option(
+        "format_options",
+        "options of the writers, as format_options.overlays.opacity=0.7",
+        "mapping",
+        _OPTIONS,
+        "{WRITER: {KEY: VALUE}}",
+    ),
+    Option(
         "tile",
         "side of the square tiles that images are cut into, in pixels",
         "integer",
@@ -81,6 +96,7 @@ _FIELDS = (
         _OPTIONS,
         group="engine",
     ),
+    RUNTIME_OPTIONS,
 )
 _MODEL = Option(
     "model",

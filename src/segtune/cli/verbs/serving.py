@@ -3,7 +3,16 @@
 import os
 from pathlib import Path
 
-from segtune.cli.declaration import EXPERIMENT, STORE, Call, Option, Outcome, Verb, store_options
+from segtune.cli.declaration import (
+    EXPERIMENT,
+    RUNTIME_OPTIONS,
+    STORE,
+    Call,
+    Option,
+    Outcome,
+    Verb,
+    store_options,
+)
 from segtune.errors import ConfigError
 
 # OpenMP's threads wait 0.2 ms for each other, then sleep. By default they wait for milliseconds,
@@ -24,7 +33,8 @@ def _serve(call: Call) -> Outcome:
     if "jobs" in values:
         values["jobs"] = Path(values["jobs"])
     settings = ServerSettings(**values, token=os.environ.get(TOKEN_VARIABLE))
-    serve(call.options["model"], settings, **call.given("runtime"), **store_options(call))
+    engine = call.given("runtime", "runtime_options")
+    serve(call.options["model"], settings, **engine, **store_options(call))
     return Outcome({}, ["the server has ended"])
 
 
@@ -76,7 +86,9 @@ VERBS = {
                 "engine that computes; auto takes the fastest one",
                 "text",
                 "segtune.inference.options:Options",
+                group="engine",
             ),
+            RUNTIME_OPTIONS,
             *_LIMITS,
             *STORE,
             EXPERIMENT,

@@ -11,15 +11,16 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from segtune.config.part_options import checked_options
 from segtune.data.source.files import cache_dir
-from segtune.errors import ConfigError, nearest
-from segtune.inference.choices import ENGINES
+from segtune.errors import ConfigError
 from segtune.inference.decisions import Decided, decide
 from segtune.inference.engines.bf16 import MARGIN, gains_from_bf16, in_bf16
 from segtune.inference.engines.graphs import (
@@ -33,7 +34,7 @@ from segtune.models.folder import state_hash
 from segtune.models.probe import add_result, read_results
 from segtune.models.segmentation_model import SegmentationModel
 from segtune.models.timing import call_seconds, fastest, fastest_in_turns
-from segtune.plugins.registry import parts
+from segtune.plugins.registry import Part, find
 from segtune.runtime.cache_store import CacheStore
 from segtune.runtime.log import Log, silent
 
@@ -201,29 +202,45 @@ def make_engine(
     size: tuple[int, int],
     graphs: bool = False,
     say: Log = silent,
+    options: Mapping[str, Any] = MappingProxyType({}),
 ) -> Eager:
     """Return an engine by name.
 
     Args:
         size: (H, W) of typical images.
         graphs: let `auto` try graphs, too.
+        options: of the engine.
 
     Raises:
-        ConfigError: an unknown name, or an engine whose libraries are not installed.
+        ConfigError: an unknown name or option, or an engine whose libraries are not installed.
     """
-    if name == "auto":
-        return Fastest(model, graphs, say=say)
-    engines = parts("engine")
-    if name not in engines:
-        known = list(dict.fromkeys((*ENGINES, *engines)))
-        raise ConfigError(f"runtime={name}: {nearest(name, known)} (allowed: {', '.join(known)})")
-    engine = engines[name].load()(model, size)
+    part, checked = chosen_engine(name, options)
+    context = {"graphs": graphs, "say": say}
+    declared = {key: value for key, value in context.items() if part.declares(key)}
+    engine = part.load()(model, size, **declared, **checked)
     if not isinstance(engine, Eager):
         raise ConfigError(
             f"engine '{name}' returns a {type(engine).__name__}; expected is a subclass of "
             "segtune.inference.engines.engine.Eager."
         )
     return engine
+
+
+def chosen_engine(name: str, options: Mapping[str, Any]) -> tuple[Part, dict[str, Any]]:
+    """Return an engine's part and all its options, with the defaults of those not given.
+
+    Raises:
+        ConfigError: an unknown name or option.
+    """
+    part = find("engine", name, "runtime")
+    return part, checked_options(part, options, "runtime_options")
+
+
+def fastest_engine(
+    model: SegmentationModel, size: tuple[int, int], graphs: bool, say: Log
+) -> Eager:
+    """The engine that measures fastest for each size of images."""
+    return Fastest(model, graphs, say=say)
 
 
 def eager(model: SegmentationModel, size: tuple[int, int]) -> Eager:

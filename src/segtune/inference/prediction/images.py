@@ -14,12 +14,11 @@ from segtune.inference.media.georeference import Georeference, read_georeference
 from segtune.inference.media.inputs import Input
 from segtune.inference.prediction.context import PredictionContext
 from segtune.inference.prediction.pipeline import Behind, mapped
-from segtune.inference.prediction.rasters import geojson_of, large_size, segment_large
-from segtune.inference.prediction.writing import write_jpeg
+from segtune.inference.prediction.rasters import large_size, segment_large
+from segtune.inference.regions.writers import WrittenImage
 from segtune.inference.segmenter import Segmentation
 
-_MASK = ".mask.tif"  # mask of a large image, when only other formats are wanted
-_LARGE_FORMATS = ("masks", "overlays", "regions", "coco", "geojson")
+_MASK = ".mask.tif"  # mask of a large image, until the formats are written
 
 Row = dict[str, Any]
 """An image's entry in regions.json."""
@@ -116,11 +115,10 @@ class ImagePrediction:
             regions = context.find_regions(segmentation)
         except DataError as error:
             return item, error
-        writer.picture(item.output_stem, segmentation, georeference)
-        writer.shapes(item.output_stem, regions, georeference)
-        writer.clarifai_image(item.output_stem, item.name, regions)
-        polygons = "regions" in context.options.formats
-        row = _row(item, segmentation.mask.shape, [r.to_json(polygons) for r in regions])
+        image = WrittenImage(item.name, item.output_stem, writer.classes, georeference)
+        writer.image(image, segmentation, regions)
+        rows = [r.to_json(writer.has_polygons) for r in regions]
+        row = _row(item, segmentation.mask.shape, rows)
         edited = context.workflow.edit(segmentation, regions) if context.workflow else None
         if edited:
             writer.edited(item.output_stem, edited.picture)
@@ -130,8 +128,8 @@ class ImagePrediction:
     def _segment_large(
         self, item: Input, georeference: Georeference | None
     ) -> tuple[Input, Row | DataError]:
-        """Segment an image in windows: a GeoTIFF mask, a small overlay, one region per class."""
-        context, writer, formats = self.context, self.context.writer, self.context.options.formats
+        """Segment an image in windows: one region per class."""
+        context, writer = self.context, self.context.writer
         unsupported = self._unsupported()
         if unsupported:
             return item, DataError(
@@ -139,30 +137,24 @@ class ImagePrediction:
                 "masks, overlays, regions, coco and geojson by concept; it does not support "
                 f"{', '.join(unsupported)}."
             )
-        is_mask_wanted = "masks" in formats
         mask: Path = writer.output / _MASK
-        if is_mask_wanted:
-            mask = writer.path("masks", item.output_stem, ".tif")
+        image = WrittenImage(item.name, item.output_stem, writer.classes, georeference)
         try:
-            size, regions, overlay = segment_large(
+            size, regions, large = segment_large(
                 context.segmenter, item.path, mask, context.options, georeference
             )
-            if "overlays" in formats:
-                write_jpeg(writer.path("overlays", item.output_stem, ".jpg"), overlay)
-            if "geojson" in formats:
-                features = geojson_of(mask, context.segmenter.classes, georeference)
-                writer.large_geojson(item.output_stem, features, georeference)
+            writer.large(image, large)
         except DataError as error:
             return item, error
         finally:
-            if not is_mask_wanted:
-                mask.unlink(missing_ok=True)
+            mask.unlink(missing_ok=True)
         return item, _row(item, size, [r.to_json(polygons=False) for r in regions])
 
     def _unsupported(self) -> list[str]:
         """Options that need the whole image in memory."""
         options = self.context.options
-        unsupported: list[str] = [f for f in options.formats if f not in _LARGE_FORMATS]
+        chosen = self.context.writer.chosen
+        unsupported = [name for name in chosen if not chosen[name].format.takes_large]
         if options.split != "concept":
             unsupported.append("components")
         if self.context.workflow is not None:

@@ -6,7 +6,7 @@ processed. After an interruption the same call resumes: finished files stay.
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,22 @@ from typing import Any
 import torch
 
 from segtune.errors import ConfigError, DataError, StorageError
+from segtune.inference.engines.engine import chosen_engine
 from segtune.inference.media.inputs import Input, opened
 from segtune.inference.media.video import Video
 from segtune.inference.prediction import journal
 from segtune.inference.prediction.context import PredictionContext, Progress
+from segtune.inference.prediction.formats import open_formats
 from segtune.inference.prediction.images import ImagePrediction
 from segtune.inference.prediction.journal import Journal
 from segtune.inference.prediction.pipeline import threads
 from segtune.inference.prediction.request import Prediction, PredictionRequest
 from segtune.inference.prediction.videos import segment_video
-from segtune.inference.prediction.writing import Writer, folders
+from segtune.inference.prediction.writing import Writer
 from segtune.inference.prediction.written import Record
 from segtune.inference.segmenter import Segmenter
 from segtune.inference.workflow.workflow import Workflow
+from segtune.plugins.registry import parts
 from segtune.runtime.log import Log, silent
 from segtune.runtime.processors import available_processors
 from segtune.runtime.signals import StopRequest
@@ -61,12 +64,15 @@ def predict(
     ):
         try:
             _prepare(output, request.overwrite, {i.path.resolve() for i in inputs})
+            has_many = _is_long(inputs, options.sample_ms)
             context = PredictionContext(
-                segmenter.using(options.runtime, _is_long(inputs, options.sample_ms), say),
+                segmenter.using(options.runtime, has_many, say, options.runtime_options),
                 workflow,
                 options,
                 _settings(model, request),
-                Writer(output, options.formats, model.classes),
+                Writer(
+                    output, open_formats(options.formats, options.format_options), model.classes
+                ),
                 say,
                 progress,
                 StopRequest(),
@@ -110,7 +116,8 @@ def _prepare(output: Path, overwrite: bool, inputs: Collection[Path]) -> None:
             "or add overwrite=true."
         )
     elif not unfinished.exists():
-        taken = [f for f in folders() if (output / f).is_dir() and any((output / f).iterdir())]
+        folders = [output / name for name in (*parts("writer"), "edited")]
+        taken = [f.name for f in folders if f.is_dir() and any(f.iterdir())]
         if taken:
             raise ConfigError(
                 f"output '{output}' holds {', '.join(taken)} of something else. "
@@ -163,15 +170,20 @@ class _Job:
         return self.result
 
     def _write_summary(self, model: str, log: Journal, stamps: Mapping[str, list[int]]) -> None:
-        # read from the journal, since the rows may not fit into memory
-        images = (
-            line["row"]
-            for line in log.latest()
-            if _is_current(line, stamps) and "regions" in line["row"]
-        )
-        workflow = self.context.workflow.pinned() if self.context.workflow else None
-        writer = self.context.writer
-        writer.write_summaries(model, images, self.videos, self.result.failed, workflow)
+        def images() -> Iterator[Mapping[str, Any]]:
+            """Read the rows from the journal, since they may not fit into memory."""
+            for line in log.latest():
+                if _is_current(line, stamps) and "regions" in line["row"]:
+                    yield line["row"]
+
+        writer, workflow = self.context.writer, self.context.workflow
+        head: dict[str, Any] = {"model": model, "classes": writer.classes.to_json()}
+        if workflow:
+            head["workflow"] = workflow.pinned()
+        options = self.context.options
+        engine, engine_options = chosen_engine(options.runtime, options.runtime_options)
+        head["parts"] = writer.parts() | {engine.key: engine.record(engine_options)}
+        writer.write_summaries(head, images, self.videos, self.result.failed)
         writer.record.end()
 
     def _finished_before(self, log: Journal, stamps: Mapping[str, list[int]]) -> set[str]:

@@ -6,6 +6,7 @@ strip by strip, so that nothing as large as the image is in memory.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ from segtune.data.reading.values import Reading
 from segtune.errors import DataError
 from segtune.inference.media.georeference import Georeference
 from segtune.inference.options import Options
-from segtune.inference.regions.overlay import draw_overlay
 from segtune.inference.regions.regions import Region
 from segtune.inference.scale import resized
 from segtune.inference.segmenter import Segmenter
@@ -38,6 +38,21 @@ MAX_WHOLE = 32_000_000
 _BLOCK = 512
 _OVERVIEW = 2048  # pixels of the shorter side of the overlay
 _CACHE_MB = 96
+
+
+@dataclass(frozen=True)
+class LargeImage:
+    """An image that is too large for memory, after it was segmented in windows.
+
+    Attributes:
+        mask: a GeoTIFF of its class ids.
+        overview: the image with at most 2048 pixels on its shorter side, (H, W, 3).
+        overview_mask: class ids of the overview, (H, W).
+    """
+
+    mask: Path
+    overview: NDArray[np.uint8]
+    overview_mask: NDArray[np.uint8]
 
 
 def large_size(path: Path, reading: Reading | None = None) -> tuple[int, int] | None:
@@ -57,15 +72,14 @@ def segment_large(
     mask_file: Path,
     options: Options,
     georeference: Georeference | None = None,
-) -> tuple[tuple[int, int], list[Region], NDArray[np.uint8]]:
+) -> tuple[tuple[int, int], list[Region], LargeImage]:
     """Segment a TIFF of any size into a mask file.
 
     Args:
         georeference: the georeference of the image, which the mask gets, too.
 
     Returns:
-        (height, width), a region per class, and an overlay of at most 2048 pixels on its shorter
-        side.
+        (height, width), a region per class, and the files and pictures for the formats.
 
     Raises:
         DataError: a window that cannot be read.
@@ -88,8 +102,8 @@ def segment_large(
                 target.close()
                 with rasterio.open(unfinished) as mask:
                     regions = _regions(mask, pixels, confidence, segmenter.classes)
-                    overlay = _overview(raster, mask, segmenter.classes)
-            return raster.size, regions, overlay
+                    overview = _overview(raster, mask)
+            return raster.size, regions, LargeImage(mask_file, *overview)
     except RasterioError as error:
         raise DataError(f"'{path}' cannot be read to its end: {error}") from None
 
@@ -207,9 +221,10 @@ def _regions(
     return regions
 
 
-def _overview(raster: Any, mask: Any, classes: ClassTable) -> NDArray[np.uint8]:
+def _overview(raster: Any, mask: Any) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return a small image and its class ids."""
     height, width = raster.size
     size = target_size(height, width, [min(_OVERVIEW, height, width)])
     image = resized(raster.read, raster.size, size)(0, 0, *size)
     ids = mask.read(1, out_shape=size, resampling=Resampling.nearest)
-    return draw_overlay(image, ids, classes)
+    return image, ids

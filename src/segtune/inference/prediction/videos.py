@@ -13,15 +13,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from segtune.classes import ClassTable
 from segtune.data.reading.images import read_mask, resize_image, target_size
 from segtune.inference.decisions import decide
 from segtune.inference.media.inputs import Input
 from segtune.inference.media.video import OverlayWriter, Video, VideoFrame, overlay_video
 from segtune.inference.prediction.context import PredictionContext
+from segtune.inference.prediction.formats import Format
 from segtune.inference.prediction.journal import Journal, read_lines
 from segtune.inference.prediction.pipeline import Behind, ahead
-from segtune.inference.regions.overlay import draw_overlay, on_white
+from segtune.inference.regions.overlay import on_white
 from segtune.inference.regions.regions import SCHEMA_VERSION, Region, paint
+from segtune.inference.regions.writers import WrittenImage
 from segtune.inference.segmenter import Segmentation
 from segtune.inference.smoothing import WARM_UP, Smoother, Tracker
 
@@ -46,7 +49,7 @@ class _VideoPrediction:
         method = context.options.smooth
         self.smoother = None if method == "none" else Smoother(method)
         self.tracker = Tracker()
-        self.overlay: OverlayWriter | None = None
+        self.drawn: list[tuple[Format, OverlayWriter]] = []
         self.edited: OverlayWriter | None = None
 
     def run(self) -> dict[str, Any]:
@@ -68,8 +71,7 @@ class _VideoPrediction:
                 else:
                     segmentation = self._segment(frame.image)
                     rows.submit(self._write, frame, segmentation)
-                    if self.overlay:
-                        pictures.submit(_draw, self.overlay, segmentation, frame)
+                    self._draw(frame, segmentation.mask, pictures)
                 count, size, seconds = count + 1, frame.image.shape[:2], frame.time
                 number = frame.number + 1
                 context.progress(
@@ -91,7 +93,9 @@ class _VideoPrediction:
             row["flicker"] = {"before": before.share, "after": after.share}
         if video.partial:
             context.say(f"{item.name}: partial, {video.partial}")
-        context.writer.clarifai_video(item.output_stem, item.name, lines)
+        context.writer.video(
+            WrittenImage(item.name, item.output_stem, context.writer.classes), lines
+        )
         return row
 
     def _frames_file(self) -> Path:
@@ -114,9 +118,11 @@ class _VideoPrediction:
 
     def _open_videos(self, stack: ExitStack) -> None:
         writer, workflow = self.context.writer, self.context.workflow
-        if "overlays" in writer.formats:
-            path = writer.path("overlays", self.item.output_stem, ".mp4")
-            self.overlay = stack.enter_context(overlay_video(path, self.video))
+        for name, chosen in writer.chosen.items():
+            if chosen.format.has_video:
+                path = writer.path(name, self.item.output_stem, ".mp4")
+                video = stack.enter_context(overlay_video(path, self.video))
+                self.drawn.append((chosen.format, video))
         if workflow and workflow.config.edits:
             path = writer.path("edited", self.item.output_stem, ".mp4")
             self.edited = stack.enter_context(overlay_video(path, self.video))
@@ -138,12 +144,12 @@ class _VideoPrediction:
         writer = self.context.writer
         regions = self.tracker.update(self.context.find_regions(segmentation))
         stem = self._frame_stem(frame)
-        writer.mask(stem, segmentation.mask)
-        writer.shapes(stem, regions)
+        image = WrittenImage(self.item.name, stem, writer.classes, is_frame=True)
+        writer.image(image, segmentation, regions)
         row: dict[str, Any] = {
             "number": frame.number,
             "time": round(frame.time, 6),
-            "regions": [r.to_json("regions" in writer.formats) for r in regions],
+            "regions": [r.to_json(writer.has_polygons) for r in regions],
         }
         if self.edited:
             row["facts"] = self._edit(frame, segmentation, regions)
@@ -165,16 +171,19 @@ class _VideoPrediction:
         self.tracker.resume(regions)
         if self.smoother and frame.number > stored.last - WARM_UP:
             self._segment(frame.image)
-        if not self.overlay and not self.edited:
+        if not self.drawn and not self.edited:
             return
         mask = self._stored_mask(frame, regions)
-        classes = self.context.segmenter.classes
-        if self.overlay:
-            picture = draw_overlay(frame.image, mask, classes)
-            pictures.submit(self.overlay.write, picture, frame.clock)
+        self._draw(frame, mask, pictures)
         if self.edited:
             unknown = np.ones(mask.shape, np.float32)
+            classes = self.context.segmenter.classes
             self._edit(frame, Segmentation(frame.image, mask, unknown, classes), regions)
+
+    def _draw(self, frame: VideoFrame, mask: NDArray[np.uint8], pictures: Behind[None]) -> None:
+        """Draw a frame of the formats that are videos."""
+        for form, video in self.drawn:
+            pictures.submit(_draw, form, video, frame, mask, self.context.segmenter.classes)
 
     def _stored_mask(self, frame: VideoFrame, regions: list[Region]) -> NDArray[np.uint8]:
         path = self.context.writer.locate("masks", self._frame_stem(frame), ".png")
@@ -196,5 +205,11 @@ class _StoredFrames:
         return [Region.from_json(r) for r in next(self._rows)["regions"]]
 
 
-def _draw(overlay: OverlayWriter, segmentation: Segmentation, frame: VideoFrame) -> None:
-    overlay.write(segmentation.overlay(), frame.clock)
+def _draw(
+    form: Format,
+    video: OverlayWriter,
+    frame: VideoFrame,
+    mask: NDArray[np.uint8],
+    classes: ClassTable,
+) -> None:
+    video.write(form.picture(frame.image, mask, classes), frame.clock)

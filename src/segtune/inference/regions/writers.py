@@ -1,4 +1,4 @@
-"""Write regions for other programs: COCO, GeoJSON, YOLO-seg, and the shape of Clarifai's API.
+"""Regions in the forms of other programs: COCO, GeoJSON, YOLO-seg, and Clarifai's API.
 
 They need regions alone, so that a stored prediction can be written in another format later.
 """
@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,26 +25,20 @@ from segtune.inference.regions.regions import Region
 
 @dataclass(frozen=True)
 class WrittenImage:
-    """The image, or the first frame of a video, whose regions are written.
+    """The image or the frame whose regions are written.
 
     Attributes:
-        name: as in `regions.json`.
+        name: as in `regions.json`; of a frame that of its video.
+        stem: its path below the folder of a format, without suffix.
         place: the georeference of a map, else None.
+        is_frame: it is a frame of a video.
     """
 
     name: str
+    stem: Path
     classes: ClassTable
     place: Georeference | None = None
-
-
-def geojson_text(image: WrittenImage, regions: Sequence[Region]) -> str:
-    """Return the text of a GeoJSON file."""
-    return json.dumps(to_geojson(regions, image.place), ensure_ascii=False)
-
-
-def yolo_text(image: WrittenImage, regions: Sequence[Region]) -> str:
-    """Return the text of a YOLO-seg file."""
-    return to_yolo(regions)
+    is_frame: bool = False
 
 
 def to_coco(images: Iterable[Mapping[str, Any]], classes: ClassTable) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -138,10 +139,10 @@ class Workflow(FolderModel):
         self._check_names()
         self.options({})
 
-    def using(self, runtime: str) -> "Workflow":
+    def using(self, runtime: str, options: Mapping[str, Any] = MappingProxyType({})) -> "Workflow":
         """Return the workflow with another engine in its segmenter; see `Segmenter.using`."""
         other = copy.copy(self)
-        other.segmenter = self.segmenter.using(runtime)
+        other.segmenter = self.segmenter.using(runtime, options=options)
         return other
 
     def _check_labelers(self) -> None:
@@ -206,6 +207,10 @@ class Workflow(FolderModel):
             if key not in names:
                 raise ConfigError(f"workflow {self.name}: look.{key}: {nearest(key, names)}")
         values["formats"] = tuple(values.get("formats", Options.formats))
+        if "formats" in overrides:  # the options of writers that are not used now
+            own = dict(self.config.look.get("format_options", {}))
+            own = {name: own[name] for name in own if name in values["formats"]}
+            values["format_options"] = {**own, **overrides.get("format_options", {})}
         return Options(**values)
 
     def segment(self, image: Any) -> Worked:
