@@ -13,9 +13,9 @@ from fastapi import Response
 from starlette.background import BackgroundTask
 
 from segtune.config.schema import TrackingConfig
+from segtune.serving.listening import listen
 from segtune.serving.ui.app import create_app
 from segtune.tracking.store import open_for_reading
-from tests.conftest import free_port
 from tests.pages.browser import BROWSER, needs_browser
 from tests.serving.ui_store import make_store
 
@@ -79,9 +79,9 @@ def test_every_page_fits_and_is_labelled_and_a_sweep_is_followed(tmp_path):
     app.get("/probe")(lambda: Response(frame, media_type="text/html"))
     app.get("/wait")(lambda: Response(status_code=204 if done.wait(60) else 408))
     app.get("/done")(lambda: Response(status_code=204, background=BackgroundTask(done.set)))
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
+    listening, url = listen("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+    thread = threading.Thread(target=server.run, args=[[listening]], daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.05)
@@ -90,7 +90,7 @@ def test_every_page_fits_and_is_labelled_and_a_sweep_is_followed(tmp_path):
     try:
         words = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
         words += ["--window-size=1500,1000", "--enable-logging=stderr"]
-        words += [f"--user-data-dir={tmp_path / 'profile'}", f"http://127.0.0.1:{port}/probe"]
+        words += [f"--user-data-dir={tmp_path / 'profile'}", f"{url}/probe"]
         process = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
     finally:
         server.should_exit = server.force_exit = True
