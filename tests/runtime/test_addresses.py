@@ -1,12 +1,15 @@
 """A password in the tracking server's address reaches the server, and nothing that is recorded."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from segtune.config.compose import compose
 from segtune.config.schema import TrackingConfig
 from segtune.runtime.addresses import PASSWORD, move_passwords, with_password
+from segtune.tracking.run_table import table_command
+from segtune.tracking.store import Store
 from tests.sweeping.test_study import make_spec
 
 MASKED = "http://me@host:5000/a?b=c"
@@ -56,3 +59,10 @@ def test_neither_a_config_nor_a_study_holds_a_password():
     recorded = [composed.overrides, composed.config.model_dump(), spec.shareable(), spec.base]
     assert "hush" not in str(recorded) and str(recorded).count("http://me@host") == 4
     assert with_password(composed.config.tracking.uri) == "http://me:hush@host"
+
+
+@pytest.mark.parametrize("scheme", ["http", "postgresql"])
+def test_the_address_of_the_table_of_runs_holds_no_password(scheme):
+    store = Store(Path("mlruns"), f"{scheme}://me:hush@host/a", None, "1", "e")
+    shown = " ".join(table_command(store))
+    assert "hush" not in shown and "me@host" in shown

@@ -43,10 +43,10 @@ def table_command(store: Store, port: int = 5000) -> tuple[str, str]:
         f"#/experiments/{store.experiment_id}/runs"
         f"?viewStateShareKey={_VIEW_KEY}&workflowType=machine_learning"
     )
-    if store.uri.startswith(("http://", "https://")):
-        return "", f"{store.uri.rstrip('/')}/{page}"
+    if store.address.startswith(("http://", "https://")):
+        return "", f"{store.address.rstrip('/')}/{page}"
     mlflow = ["mlflow"] if shutil.which("mlflow") else [sys.executable, "-m", "mlflow"]
-    serve = shlex.join([*mlflow, "ui", "--backend-store-uri", store.uri, "--port", str(port)])
+    serve = shlex.join([*mlflow, "ui", "--backend-store-uri", store.address, "--port", str(port)])
     return serve, f"http://127.0.0.1:{port}/{page}"
 
 
