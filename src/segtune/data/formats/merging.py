@@ -83,9 +83,10 @@ def _agree(rows: Sequence[LabelledImage], size: tuple[int, int] | None) -> bool:
     height, width = size or stored_size(rows[0].image, str(rows[0].image))[:2]
     pixels: dict[str | None, dict[str, Bits]] = {}  # class -> file -> its pixels
     for row in rows:
-        for area, bits in draw_areas(row.areas, (height, width), LeftOut()):
-            by_file = pixels.setdefault(area.concept, {})
-            by_file[row.file] = by_file[row.file] | bits if row.file in by_file else bits
+        for one in draw_areas(row.areas, (height, width), LeftOut()):
+            by_file = pixels.setdefault(one.area.concept, {})
+            shown = by_file.setdefault(row.file, np.zeros((height, width), bool))
+            shown[one.window] |= one.bits
     for by_file in pixels.values():
         for first, second in combinations(by_file.values(), 2):
             shared = np.count_nonzero(first & second)
