@@ -6,6 +6,7 @@ import pickle
 import signal
 import tempfile
 import threading
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -197,3 +198,10 @@ def test_an_error_while_a_checkpoint_is_restored_names_it(error, has_started, ex
     with pytest.raises(expected) as raised:
         _start(trainer, None, None, "runs/a/last.ckpt", progress)
     assert expected is not DataError or "runs/a/last.ckpt" in str(raised.value)
+
+
+def test_a_checkpoint_that_claims_more_than_its_file_holds_is_refused_unread(tmp_path):
+    with zipfile.ZipFile(tmp_path / "last.ckpt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(10**7))
+    with pytest.raises(DataError, match="claims to hold 10000000 bytes"):
+        read_checkpoint(tmp_path / "last.ckpt")
