@@ -34,6 +34,7 @@ STAND_INS = {
     "plan=POINTS": "plan=0.5",
 }
 FIRST_HOUR = ROOT / "docs/first_hour.md"
+SHORT_PAGES = ("datasets.md", "sweeps.md")  # the others repeat what `make demo` does, in minutes
 # after the words of a command: small data, one epoch
 SHORT = [
     "trainer=debug",
@@ -137,7 +138,7 @@ def workspace(tmp_path, monkeypatch):
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(p, id=p.name, marks=[pytest.mark.ci] * (p == FIRST_HOUR)) for p in RUN],
+    [pytest.param(p, id=p.name, marks=[pytest.mark.ci] * (p.name in SHORT_PAGES)) for p in RUN],
 )
 def test_each_command_in_a_block_of_a_page_works(page, workspace, monkeypatch, capsys):
     photo = Path("photo.jpg").read_bytes()
