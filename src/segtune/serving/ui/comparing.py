@@ -27,14 +27,19 @@ def routes(store: Store) -> APIRouter:
     @router.get("/compare")
     def choose(name: Names = None, baseline: str = "", split: str = "val") -> HTMLResponse:
         names = _split_names(name)
-        chosen = {"baseline": baseline.strip() or None, "split": split}
         page = render(
             "compare.html.j2",
             names=names,
             baseline=baseline.strip(),
             split=split,
             sweeps=[sweep.name for sweep in started_sweeps(str(store.root))],
-            command=command("compare", *names, tracking=store.tracking, **chosen),
+            command=command(
+                "compare",
+                *names,
+                tracking=store.tracking,
+                baseline=baseline.strip() or None,
+                split=split,
+            ),
         )
         return HTMLResponse(page)
 
