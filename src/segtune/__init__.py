@@ -52,19 +52,14 @@ if TYPE_CHECKING:
         confirm,
         evaluate,
         list_entries,
-        plan_sweep,
         promote,
-        retry,
         rollback,
-        status,
-        stop,
-        sweep,
         templates,
         train,
-        worker,
     )
     from segtune.api.importing import import_dataset
     from segtune.api.prediction import load, predict, promote_workflow, workflow
+    from segtune.api.sweeps import plan_sweep, retry, status, stop, sweep, worker
     from segtune.data.reading.images import read_image
     from segtune.plugins.loading import load_plugins
     from segtune.plugins.registry import register
@@ -73,6 +68,7 @@ _MODULES = {
     "segtune.api.datasets": ("check", "export", "rank_labels"),
     "segtune.api.importing": ("import_dataset",),
     "segtune.api.prediction": ("load", "predict", "promote_workflow", "workflow"),
+    "segtune.api.sweeps": ("plan_sweep", "retry", "status", "stop", "sweep", "worker"),
     "segtune.data.reading.images": ("read_image",),
     "segtune.plugins.loading": ("load_plugins",),
     "segtune.plugins.registry": ("register",),

@@ -7,7 +7,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import IntegrityError
 
 import segtune
-from segtune.api import experiments
+from segtune.api import experiments, sweeps
 from segtune.cli.main import main
 from segtune.config.schema import GateConfig, TrackingConfig
 from segtune.errors import ConfigError
@@ -100,7 +100,8 @@ def test_a_finished_training_is_printed_while_the_tracking_server_is_away(
         run.id, "finished", {"val/miou": 0.8}, store.root / "segmenter", store.root, 1.0
     )
     swept = SweepResult("s", Counts(finished=1), run, "parent", 1.0, store.tracking)
-    monkeypatch.setattr(experiments, verb, lambda *_, **__: trained if verb == "train" else swept)
+    room = experiments if verb == "train" else sweeps
+    monkeypatch.setattr(room, verb, lambda *_, **__: trained if verb == "train" else swept)
     monkeypatch.setattr(type(store.client), "get_experiment", away)
     words = [verb, *(["s"] if verb == "sweep" else []), f"tracking.root={store.root}"]
     assert main(words) == 0
@@ -112,7 +113,7 @@ def test_a_finished_training_is_printed_while_the_tracking_server_is_away(
 def test_a_sweep_with_failed_trials_names_the_command_that_retries_them(store, monkeypatch, capsys):
     run = get_run(store, fake_run(store, "a1"))
     swept = SweepResult("s", Counts(finished=1, failed=2), run, "parent", 1.0, store.tracking)
-    monkeypatch.setattr(experiments, "sweep", lambda *_: swept)
+    monkeypatch.setattr(sweeps, "sweep", lambda *_: swept)
     assert main(["sweep", "s", f"tracking.root={store.root}"]) == 0
     shown = capsys.readouterr().out
     assert "2 failed" in shown and "segtune retry s" in shown

@@ -21,15 +21,15 @@ _STOP_SECONDS = 60.0  # that `stop` waits for the workers
 
 
 def _sweep(call: Call) -> Outcome:
-    from segtune.api import experiments
+    from segtune.api import experiments, sweeps
 
     if not call.names and not call.overrides and not call.flag("dry-run"):
         return _list_files()
     name = call.one_name("sweep")
     if call.flag("dry-run") or "sweep.dry_run=true" in call.overrides:
-        plan = experiments.plan_sweep(name, *call.overrides)
+        plan = sweeps.plan_sweep(name, *call.overrides)
         return Outcome(plan.to_json(), plan.lines())
-    result = experiments.sweep(name, *call.overrides)
+    result = sweeps.sweep(name, *call.overrides)
     counts, best = result.counts, result.best
     values = {name: v for name, v in result.values.items() if name != "val/miou"}
     others = "".join(f", {name} {value:.4g}" for name, value in values.items())
@@ -73,7 +73,7 @@ def _list_started(root: str) -> Outcome:
 
 
 def _status(call: Call) -> Outcome:
-    from segtune.api import experiments
+    from segtune.api import sweeps
 
     if not call.names:
         return _list_started(call.options.get("tracking.root", ROOT))
@@ -82,12 +82,12 @@ def _status(call: Call) -> Outcome:
 
         found = sweeping.status(call.names[0], call.options.get("sweep.storage"))
         return Outcome(found.to_json(), found.lines())
-    state = experiments.status(call.one_name("sweep"), **_study_options(call))
+    state = sweeps.status(call.one_name("sweep"), **_study_options(call))
     return Outcome(state.to_json(), state.lines())
 
 
 def _stop(call: Call) -> Outcome:
-    from segtune.api import experiments
+    from segtune.api import sweeps
 
     name = call.one_name("sweep")
     if _is_search(call):
@@ -96,25 +96,25 @@ def _stop(call: Call) -> Outcome:
         found = sweeping.stop(name, call.options.get("sweep.storage"), _STOP_SECONDS)
         lines = [*found.lines(), "asked to stop. The command that started it continues it."]
         return Outcome(found.to_json(), lines)
-    state = experiments.stop(name, wait=_STOP_SECONDS, **_study_options(call))
+    state = sweeps.stop(name, wait=_STOP_SECONDS, **_study_options(call))
     lines = [*state.lines(), f"asked to stop. Continue with: {state.command}"]
     return Outcome(state.to_json(), lines)
 
 
 def _retry(call: Call) -> Outcome:
-    from segtune.api import experiments
+    from segtune.api import sweeps
 
     name, study = call.one_name("sweep"), _study_options(call)
-    count = experiments.retry(name, **study)
-    following = experiments.status(name, **study).command
+    count = sweeps.retry(name, **study)
+    following = sweeps.status(name, **study).command
     line = f"{count} failed trials returned to the queue. Next: {following}"
     return Outcome({"sweep": name, "retried": count}, [line])
 
 
 def _worker(call: Call) -> Outcome:
-    from segtune.api import experiments
+    from segtune.api import sweeps
 
-    state = experiments.worker(call.one_name("sweep"), **_study_options(call))
+    state = sweeps.worker(call.one_name("sweep"), **_study_options(call))
     return Outcome(state.to_json(), state.lines())
 
 
