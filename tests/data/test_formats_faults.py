@@ -252,11 +252,9 @@ def test_damaged_files_and_other_formats_beside_annotations_are_told(tmp_path):
     lines: list[str] = []
     import_dataset(root, tmp_path / "out", say=lines.append)
     notes = [line for line in lines if "passed over" in line or "besides" in line]
-    assert [note.partition(": ")[0] for note in notes] == [
-        "1 JSON files cannot be read and were passed over",
-        "1 formats besides coco are here and were not read (format=NAME)",
-    ]
-    assert "'cut.json'" in notes[0]
+    assert len(notes) == 2
+    assert notes[0].startswith("1 JSON files") and "'cut.json'" in notes[0]
+    assert notes[1].startswith("1 formats besides coco") and "format=NAME" in notes[1]
     assert notes[1].endswith("labelme")
 
 
