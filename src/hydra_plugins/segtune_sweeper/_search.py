@@ -89,7 +89,8 @@ def search(app: Application, given: Mapping[str, Any], arguments: list[str]) -> 
     if counts.failed > max_failure_rate * counts.done:
         raise PartialError(
             f"{counts.failed} of {counts.done} trials failed, and "
-            f"hydra.sweeper.max_failure_rate={max_failure_rate:g}. The lines above give the reasons."
+            f"hydra.sweeper.max_failure_rate={max_failure_rate:g}. The lines above give the "
+            "reasons."
         )
     return result
 

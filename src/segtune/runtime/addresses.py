@@ -48,6 +48,13 @@ def with_password(url: str) -> str:
 
 
 def move_passwords(words: Sequence[str]) -> list[str]:
-    """Move a password in the words that name the tracking server, see `move_password`."""
+    """Move a password in the words that name the tracking server, see `move_password`.
+
+    Anything that is not text stays, for the check of the words.
+    """
+    return [move_password(w) if _names_server(w) else w for w in words]
+
+
+def _names_server(word: object) -> bool:
     keys = ("tracking", "mlflow")  # the second one is a wrong name, which a message repeats
-    return [move_password(w) if w.lstrip("+~").startswith(keys) else w for w in words]
+    return isinstance(word, str) and word.lstrip("+~").startswith(keys)

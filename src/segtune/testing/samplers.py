@@ -16,7 +16,8 @@ def check_sampler(factory: Callable[..., BaseSampler], **options: Any) -> None:
     """Check a sampler as a sweep uses it: a new one for each trial, from a seed of its own.
 
     Proposals lie in their ranges, also of a key that only some trials have, and while other
-    trials run, failed or were pruned. The same seeds give the same proposals, other seeds give others.
+    trials run, failed or were pruned. The same seeds give the same proposals, other seeds give
+    others.
 
     Args:
         factory: as it is registered: (seed, **options) -> sampler.

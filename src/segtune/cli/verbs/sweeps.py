@@ -119,7 +119,7 @@ def _worker(call: Call) -> Outcome:
 
 
 def _is_search(call: Call) -> bool:
-    """Whether the name is the folder of a search of any application, such as `multirun/studies/a`."""
+    """Whether the name is the folder of an application's search, such as `multirun/studies/a`."""
     name = call.one_name("sweep, or folder of a search")
     return os.sep in name or os.path.isfile(os.path.join(name, "journal.log"))
 
