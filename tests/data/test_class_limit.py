@@ -36,5 +36,5 @@ def test_an_id_beyond_the_limit_is_not_offered_as_a_class(tmp_path):
     Image.fromarray(np.full((4, 4), 400, np.uint16)).save(tmp_path / "a.png")
     config = DatasetConfig(name="folder", source="folder", classes=NAMES)
     reader = MaskReader(config, ClassTable.parse(NAMES))
-    with pytest.raises(DataError, match=r"label 400 .* at most 180 .* Map it: .*400: 255"):
+    with pytest.raises(DataError, match=r"label 400 .* at most 180 .* To ignore it: .*\{400:255\}"):
         reader.read((tmp_path / "a.png").read_bytes(), "a.png")

@@ -49,10 +49,10 @@ def test_an_image_without_a_mask_is_named(tmp_path):
 
 def test_an_unknown_id_is_reported_with_file_value_and_pixel_count(tmp_path):
     mask = np.zeros((4, 6), np.uint8)
-    mask[:2, :3] = 7
+    mask[:2, :3], mask[3] = 7, 1
     write_pairs(tmp_path, "train", [(IMAGE, mask)])
     with pytest.raises(
-        DataError, match=r"0\.png' holds label 7 \(6 px\).*names 0\.\.1.*label_map=\{7: 255\}"
+        DataError, match=r"0\.png' holds label 7 \(6 px\).*names 0\.\.1.*label_map=\{7:255\}"
     ):
         load_split(open_source(folder(tmp_path)), "train", [64])
 

@@ -77,8 +77,8 @@ class FailingFiles:
     def __init__(self, repository, injector):
         self._repository, self._injector = repository, injector
 
-    def download_artifacts(self, name):
-        return self._injector.request(lambda: self._repository.download_artifacts(name))
+    def download_artifacts(self, name, folder=None):
+        return self._injector.request(lambda: self._repository.download_artifacts(name, folder))
 
     def list_artifacts(self, name):
         return self._injector.request(lambda: self._repository.list_artifacts(name))
