@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import io
 import json
+import shutil
 from urllib.parse import quote
 
 import numpy as np
@@ -11,13 +12,17 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from segtune.config.conf_files import load_gate
 from segtune.config.schema import TrackingConfig
 from segtune.errors import ConfigError
 from segtune.serving.ui.app import create_app
 from segtune.serving.ui.events import Feed, changes
 from segtune.serving.ui.settings import UiSettings
 from segtune.sweeping.live import LiveSweep
-from segtune.tracking.store import open_for_reading
+from segtune.tracking.promotion import promote
+from segtune.tracking.runs import get_run
+from segtune.tracking.store import open_for_reading, open_store
+from tests.conftest import OPEN_GATE
 from tests.report.fakes import EVIL
 from tests.serving.ui_store import make_store, make_study
 
@@ -128,6 +133,22 @@ def test_a_comparison_is_the_report_and_its_faults_stay_in_the_frame(made, pages
     assert "points of mIoU" in report.text and EVIL not in report.text.replace("\\u003c", "<!")
     wrong = pages.get("/compare/report?name=nothing")
     assert wrong.status_code == 422 and "nothing" in wrong.text
+
+
+def test_the_registry_states_decisions_and_the_rollback(store_root, tiny_run, tmp_path):
+    shutil.copytree(store_root, tmp_path / "copy")
+    store = open_store(TrackingConfig(root=str(tmp_path / "copy")))
+    promote(store, get_run(store, tiny_run.run_id), "fast roads", load_gate(OPEN_GATE))
+    with TestClient(create_app(store), **LOCAL) as client:
+        text = client.get("/registry").text
+        assert "version 1 is the first champion" in text
+        assert "passed: <code>provenance</code>" in text
+        assert "rollback &#39;model=fast roads&#39;" in text
+        run = client.get(f"/runs/{tiny_run.run_id}").text
+        assert "predict" in run and "evaluate" in run
+        overlay = client.get(f"/runs/{tiny_run.run_id}/overlays/0")
+        assert overlay.headers["content-type"] == "image/png"
+        assert client.get(f"/runs/{tiny_run.run_id}/overlays/99").status_code == 404
 
 
 def test_samples_filter_by_class_and_sort_by_iou(made, pages):

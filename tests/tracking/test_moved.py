@@ -56,6 +56,8 @@ def test_a_store_reads_and_writes_its_own_files_after_a_move_and_a_copy(
     new = RunWriter.create(store, "new", {}, {})
     new.text("note.txt", "here")
     assert artifact(store, new.run_id, "note.txt").is_relative_to(place)
+    store.client.log_text(run.id, "first champion", "promotions/late.json")  # of a known run
+    assert artifact(store, run.id, "promotions/late.json").is_relative_to(place)
     old_place = str(root).replace(" ", "%20")
     assert not [text for text in locations(place) if old_place in text or str(root) in text]
     if way == "move":

@@ -13,6 +13,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.tracking._tracking_service import utils as mlflow_cache
 
 from segtune.errors import StorageError
 from segtune.runtime.addresses import without_password
@@ -65,6 +66,7 @@ class StoreClient(MlflowClient):
         @functools.wraps(method)
         def call(*args: Any, **options: Any) -> Any:
             self._check_database()
+            _forget_other_stores(self._uri)
             try:
                 return method(*args, **options)
             except Exception as error:
@@ -89,6 +91,20 @@ class StoreClient(MlflowClient):
                 "from a copy and run the command again: messages that it did not receive wait in "
                 f"'{self._database.parent / 'runs'}'."
             )
+
+
+_last_uri = [""]  # of the store that the process used last
+
+
+def _forget_other_stores(uri: str) -> None:
+    """Forget where another store keeps the files of its runs.
+
+    MLflow remembers the folder of a run by the run's id for the whole process. The copy of a store
+    holds the same ids, so its files would be written into the original.
+    """
+    if _last_uri[0] != uri:
+        mlflow_cache._artifact_repos_cache.clear()
+        _last_uri[0] = uri
 
 
 def store_error(uri: str, error: Exception) -> Exception:
