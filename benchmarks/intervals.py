@@ -2,7 +2,7 @@
 
     python benchmarks/intervals.py --root intervals --experiments 2000
 
-1. Trains two configurations with many seeds each on the built-in scenes and keeps the confusion
+1. Trains six and eight epochs with many seeds each on the built-in scenes and keeps the confusion
    matrix of each val image. A second call reuses the runs of `--root`.
 2. These runs and images are the population. An experiment draws some seeds of each configuration
    and some images from it, with replacement, and compares. The truth is the population's
@@ -26,14 +26,13 @@ from segtune.tracking.evidence import load_evidence
 from segtune.tracking.runs import search_runs
 from segtune.tracking.store import open_store
 
-CONFIGURATIONS = {"ce_dice": "loss=ce_dice", "ce": "loss=ce"}
+CONFIGURATIONS = {"six": "hp.num_epochs=6", "eight": "hp.num_epochs=8"}
 COMMON = (
     "dataset=street",
     "dataset.street={width:96,height:64,train:48,val:150,test:1,clips:1,clip_frames:2,seed:3}",
     "template=swift",
     "hp.width=16",
     "hp.image_size=[64]",
-    "hp.num_epochs=6",
     "trainer=cpu",
     "trainer.threads=1",
 )
