@@ -4,7 +4,6 @@ A child that dies (killed, out of memory, a crash in native code) costs the tria
 The libraries and whatever the parent has loaded stay in the children's memory between trials.
 """
 
-import gc
 import multiprocessing
 import os
 import signal
@@ -146,7 +145,6 @@ def _run_child(work: Work, has_claimed: Event, parent: int, stop: StopRequest) -
         stop: the parent's. The fork inherits its handler, which hears a signal that comes before
             the child has its own handler.
     """
-    gc.freeze()  # the collection after each trial need not look at what the parent loaded
     threading.Thread(target=_stop_when_orphaned, args=(parent, stop), daemon=True).start()
     with stop.listening():
         try:
