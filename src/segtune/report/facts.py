@@ -26,6 +26,7 @@ from segtune.tracking.runs import RunRecord, artifact
 from segtune.tracking.store import Store
 
 _SHOWN_SEEDS = 12
+_MOST_NEEDS = 20  # comparisons; each costs 10 ms
 ESTIMATOR = (
     "mIoU of the whole split (one confusion matrix of all images), mean over seeds; "
     f"95 % interval of a paired bootstrap over {{units}} with {RESAMPLES:,} resamples, the same "
@@ -92,7 +93,8 @@ def _differences(
 ) -> dict[str, dict[str, Any]]:
     """Return the difference of each candidate to the baseline, by name.
 
-    `needed` holds the numbers of seeds or images that show `plan`, or the difference itself.
+    `needed` holds the numbers of seeds or images that show `plan`, or the difference itself; None
+    without a plan among many candidates.
     """
     if draws is None:
         return {}
@@ -107,14 +109,16 @@ def _differences(
     for (name, interval), p_value in zip(intervals.items(), corrected, strict=True):
         row = asdict(interval) | {"p_corrected": p_value, "distinguishable": p_value < SIGNIFICANCE}
         sought = abs(interval.value) if plan is None else plan
-        row["needed"] = asdict(needed(interval.parts, sought, SIGNIFICANCE / len(intervals)))
+        row["needed"] = None
+        if plan is not None or len(intervals) <= _MOST_NEEDS:
+            row["needed"] = asdict(needed(interval.parts, sought, SIGNIFICANCE / len(intervals)))
         rows[name] = row
     return rows
 
 
 def _varied(candidates: Sequence[Candidate]) -> dict[str, str]:
     """Return what varied between the runs of a candidate, and what was fixed, in words."""
-    seeds = sorted({run.params.get("seed", "?") for c in candidates for run in c.runs})
+    seeds = sorted({r.params.get("seed", "?") for c in candidates for r in c.runs}, key=_number)
     shown = ", ".join(seeds[:_SHOWN_SEEDS]) + (", …" if len(seeds) > _SHOWN_SEEDS else "")
     trained_on = {r.tags.get("segtune.dataset.train") for c in candidates for r in c.runs}
     devices = sorted({e.origin.device for c in candidates for e in c.evidence})
@@ -125,6 +129,10 @@ def _varied(candidates: Sequence[Candidate]) -> dict[str, str]:
         "measured images": "fixed; the interval is about other images of the same kind",
         "machine": f"{'fixed' if len(devices) == 1 else 'varied'} ({', '.join(devices)})",
     }
+
+
+def _number(text: str) -> tuple[bool, int]:
+    return (True, int(text)) if text.isdigit() else (False, 0)
 
 
 def _plugin_metrics(evidence: Sequence[Evidence]) -> dict[str, float]:
