@@ -159,3 +159,24 @@ def test_other_masks_in_jpeg_are_refused(values, quality, tmp_path):
     mask = np.array(values, np.uint8)[places(len(values))]
     with pytest.raises(DataError, match="JPEG"):
         coding_of(tmp_path, mask, quality=quality)
+
+
+@pytest.mark.parametrize(
+    ("stated", "classes"),
+    [
+        ({"lesion": 255, "skin": 0}, ["skin", "lesion"]),
+        ({"background": 0, "liver": 128, "tumor": 255}, ["background", "liver", "tumor"]),
+        ({"road": 0, "car": 1, "void": 255}, ["road", "car"]),
+    ],
+    ids=["two turned", "255 is a class", "255 is void"],
+)
+def test_values_that_a_table_states_name_the_classes(stated, classes, tmp_path):
+    values = list(stated.values())
+    mask = np.array(values, np.uint8)[places(len(values))]
+    entries = tuple(Entry(name, value) for name, value in stated.items())
+    settings = coding_of(tmp_path, mask, Table("classes.csv", entries)).settings
+    assert settings["classes"] == classes
+    expected = np.full_like(mask, 255)
+    for place, name in enumerate(classes):
+        expected[mask == stated[name]] = place
+    np.testing.assert_array_equal(read(mask, settings), expected)

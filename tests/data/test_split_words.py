@@ -82,7 +82,7 @@ def test_no_format_takes_a_split_from_an_images_own_name(word, tmp_path):
         (" validation ", "val"),
         ("VALID", "val"),
         ("dev", "val"),
-        ("Eval", "val"),
+        ("Eval", "Eval"),
         ("testing", "test"),
         ("fold1", "fold1"),
         ("", None),

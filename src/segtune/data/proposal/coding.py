@@ -18,7 +18,7 @@ from segtune.data.proposal.scan import BRIGHT, DARK, MaskFacts
 from segtune.data.proposal.tables import Table
 from segtune.data.proposal.two_values import Coding, of_two, with_remark
 from segtune.data.reading.blending import Interpolation
-from segtune.data.reading.class_words import is_no_object
+from segtune.data.reading.class_words import is_no_object, is_void
 from segtune.errors import DataError
 
 _FEWEST_STEP = 10  # grey levels, evenly spaced from 0, that stand for classes
@@ -220,7 +220,7 @@ def _by_stated_value(ids: set[int], table: Table, held: str, negative: dict[str,
     """
     entries = sorted(table.entries, key=lambda entry: entry.value or 0)
     unknown = sorted(ids - {entry.value for entry in entries})
-    entries = [entry for entry in entries if entry.value != IGNORE_INDEX]
+    entries = [e for e in entries if e.value != IGNORE_INDEX or not is_void(e.name)]
     names = [entry.name for entry in entries]
     label_map = dict(negative.get("label_map", {}))
     label_map.update({e.value: place for place, e in enumerate(entries) if e.value != place})

@@ -89,19 +89,26 @@ def _nearest_line(levels: Sequence[Color], table: Table | None) -> str:
             {"name": table.names[place], "color": list(known[place])} for place in sorted(known)
         ]
     else:
-        names = [_called(level) for level in levels]
-        if table is not None and len(table.names) == len(levels):
-            names = table.names
+        stated = {} if table is None else {e.value: e.name for e in table.entries}
+        # a grey level may be a value that the table states; a colour tells nothing of a name
+        names = [stated.get(_grey(level)) or _called(level) for level in levels]
+        is_ordered = table is not None and not table.has_values
+        if is_ordered and len(table.names) == len(levels) and all(_grey(v) >= 0 for v in levels):
+            names = table.names  # in the order of the values
         rows = [{"name": n, "color": list(c)} for n, c in zip(names, levels, strict=True)]
     words = ["dataset.mask_format=rgb_nearest", word("dataset.classes", rows)]
     caveat = "" if len(levels) == 2 else ", although some borders then show a thin line of a third"
     return f" Or take the nearest class{caveat}: {shlex.join(words)}"
 
 
+def _grey(level: Color) -> int:
+    """The value of a grey level; -1 for a colour."""
+    return level[0] if len(set(level)) == 1 else -1
+
+
 def _called(level: Color) -> str:
     red, green, blue = level
-    is_grey = red == green == blue
-    return f"class_{red}" if is_grey else f"color_{red:02x}{green:02x}{blue:02x}"
+    return f"class_{red}" if _grey(level) >= 0 else f"color_{red:02x}{green:02x}{blue:02x}"
 
 
 def _color(number: int) -> Color:

@@ -35,6 +35,8 @@ def of_two(form: str, meaning: str, table: Table | None, is_given: bool) -> Codi
         DataError: the table names more than two classes, or the user one.
     """
     names = table.names if table is not None else []
+    if table is not None and table.has_values:
+        names = [entry.name for entry in sorted(table.entries, key=lambda e: e.value or 0)]
     if len(names) > 2:
         raise DataError(
             f"the masks hold two values ({meaning}), but there are {len(names)} classes: "

@@ -5,7 +5,7 @@ SPLITS = ("train", "val", "test")
 
 _WORDS = {
     "train": "train training trn",
-    "val": "val valid validation dev devel development eval evaluation",
+    "val": "val valid validation dev",
     "test": "test testing tst",
 }
 
