@@ -155,16 +155,20 @@ def bootstrap(
     )
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float], tests: int | None = None) -> list[float]:
     """Correct p-values for their number (Holm, 1979).
 
     Claims whose corrected p-value is below 0.05 contain any false claim with probability <= 0.05.
+
+    Args:
+        tests: number of the comparisons among which the data chose these; by default all.
 
     >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
     """
     order = np.argsort(p_values)
-    scaled = np.asarray(p_values, np.float64)[order] * np.arange(len(order), 0, -1)
+    first = len(order) if tests is None else tests
+    scaled = np.asarray(p_values, np.float64)[order] * (first - np.arange(len(order)))
     corrected = np.empty(len(order))
     corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
     return [float(p) for p in corrected]
@@ -214,8 +218,11 @@ def _interval(
     degrees, expansion = parts.units - 1, np.sqrt(parts.units / (parts.units - 1))
     tail = 100 * stats.norm.cdf(expansion * stats.t.ppf((1 - level) / 2, degrees))
     low, high = np.percentile(draws, [tail, 100 - tail])
-    extreme = max(min((draws <= 0).mean(), (draws >= 0).mean()), 0.5 / (len(draws) + 1))
+    share = min((draws <= 0).mean(), (draws >= 0).mean())
+    extreme = max(share, 0.5 / (len(draws) + 1))
     p_value = min(1.0, 2 * stats.t.cdf(stats.norm.ppf(extreme) / expansion, degrees))
+    if share == 0:  # beyond what the resamples resolve, the tail is Student's
+        p_value = min(p_value, 2 * stats.t.sf(abs(value) / np.sqrt(parts.variance), degrees))
     return Interval(
         value, float(low), float(high), float(p_value), len(draws), parts.units, "images"
     )

@@ -135,7 +135,9 @@ def compared(
     base = _baseline(candidates, names, baseline)
     if plan is not None:
         _check_plan(comparison, plan)
-    facts = gather(store, comparison, names, base, None if plan is None else plan / 100)
+    is_named = baseline is not None or len(names) == len(candidates) == 2
+    share = None if plan is None else plan / 100
+    facts = gather(store, comparison, names, base if is_named else None, share)
     facts["next"] = _next_steps(store, comparison, facts)
     facts["differs"] = differing_settings(store, candidates[:_MOST_DIFFERING])
     history = sweep_history(store, comparison, storage)

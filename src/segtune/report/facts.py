@@ -32,7 +32,8 @@ ESTIMATOR = (
     f"95 % interval of a paired bootstrap over {{units}} with {RESAMPLES:,} resamples, the same "
     "for all candidates; where each candidate has several seeds, it covers seeds as well "
     "(Student's, with the variances of seeds, {units} and their interaction); two-sided p-values, "
-    "corrected for the number of comparisons (Holm, 1979)"
+    "corrected for the number of comparisons (Holm, 1979), which is that of all pairs where the "
+    "baseline is the best candidate"
 )
 
 
@@ -47,7 +48,8 @@ def gather(
 
     Args:
         names: as the user wrote them.
-        baseline: the candidate that the others are compared with; by default the best.
+        baseline: the candidate that the others are compared with; by default the best, which the
+            data choose: p-values are then corrected for all pairs.
         plan: a difference of mIoU, in [0, 1], to plan seeds and images for.
     """
     candidates = comparison.candidates
@@ -68,7 +70,9 @@ def gather(
     draws = None
     if len(set(groups or evidence.names)) > 1:
         draws = bootstrap([_matrices(candidate) for candidate in candidates], groups)
-    differences = _differences(candidates, base, draws, plan)
+    pairs = len(candidates) * (len(candidates) - 1) // 2
+    tests = len(candidates) - 1 if baseline else pairs
+    differences = _differences(candidates, base, draws, plan, tests)
     facts["split"] = _split(store, candidates[0].first, evidence, groups)
     facts["baseline"] = base.name
     facts["method"] = ESTIMATOR.format(units="groups" if groups else "images") if draws else None
@@ -89,12 +93,19 @@ def gather(
 
 
 def _differences(
-    candidates: Sequence[Candidate], base: Candidate, draws: Draws | None, plan: float | None
+    candidates: Sequence[Candidate],
+    base: Candidate,
+    draws: Draws | None,
+    plan: float | None,
+    tests: int,
 ) -> dict[str, dict[str, Any]]:
     """Return the difference of each candidate to the baseline, by name.
 
     `needed` holds the numbers of seeds or images that show `plan`, or the difference itself; None
     without a plan among many candidates.
+
+    Args:
+        tests: number of comparisons to correct p-values for.
     """
     if draws is None:
         return {}
@@ -104,14 +115,14 @@ def _differences(
         for number, candidate in enumerate(candidates)
         if number != base_number
     }
-    corrected = holm([i.p_value for i in intervals.values()])
+    corrected = holm([i.p_value for i in intervals.values()], tests)
     rows = {}
     for (name, interval), p_value in zip(intervals.items(), corrected, strict=True):
         row = asdict(interval) | {"p_corrected": p_value, "distinguishable": p_value < SIGNIFICANCE}
         sought = abs(interval.value) if plan is None else plan
         row["needed"] = None
         if plan is not None or len(intervals) <= _MOST_NEEDS:
-            row["needed"] = asdict(needed(interval.parts, sought, SIGNIFICANCE / len(intervals)))
+            row["needed"] = asdict(needed(interval.parts, sought, SIGNIFICANCE / tests))
         rows[name] = row
     return rows
 
