@@ -53,16 +53,19 @@ def open_database(url: str, name: str) -> StudyStorage:
         raise ConfigError(f"storage='{without_password(url)}': {error}.") from None
     host = urlsplit(url).hostname or "the local socket"
     address = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": _CONNECT}
+    options: dict[str, Any] = {"connect_args": _CONNECT}
     try:
-        engine = sqlalchemy.create_engine(address, **options)
+        # the lock's connections are closed at once: one that came back to a pool after the study
+        # was given up would stay open
+        engine = sqlalchemy.create_engine(address, poolclass=sqlalchemy.NullPool, **options)
         _bound_silence(engine)
         lock = DatabaseLock(engine, name)
         with engine.connect():  # an address may be wrong: the lock would wait for its server
             pass
         # under a lock: two processes that create the tables at the same time would both fail
         with lock.held():
-            storage = RDBStorage(address, engine_kwargs=options, skip_compatibility_check=False)
+            pooled = options | {"pool_pre_ping": True}
+            storage = RDBStorage(address, engine_kwargs=pooled, skip_compatibility_check=False)
         _bound_silence(storage.engine)
     except ModuleNotFoundError:
         raise ConfigError(
@@ -81,8 +84,7 @@ def open_database(url: str, name: str) -> StudyStorage:
             return float(connection.execute(query).scalar_one())
 
     study = patient(get_storage(storage), lock.check)
-    for pool in (engine, storage.engine):  # close the connections with the last user of the study
-        weakref.finalize(study, pool.dispose)
+    weakref.finalize(study, storage.engine.dispose)  # with the last user of the study
     return StudyStorage(study, lock.held, lambda: with_backoff(now))
 
 
