@@ -6,8 +6,10 @@ import json
 import random
 import socket
 import threading
+import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import unquote
 
 import cv2
 import numpy as np
@@ -301,6 +303,40 @@ def test_hostile_bodies_are_answered_without_a_fault_of_the_server(client, path,
     for body, content_type in hostile_bodies(number):
         assert client("POST", path, body, content_type=content_type).status in (200, 207, 400, 422)
     assert client("POST", "/v1/segment", BODY).status == 200
+
+
+def form(head: bytes, fields: int = 0) -> bytes:
+    return b"--x\r\n\r\n\r\n" * fields + b"--x\r\n" + head + b"\r\n\r\n" + BODY + b"\r\n--x--"
+
+
+NESTED = b"Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("segment", form(b'Content-Disposition: form-data; filename="a.png"', 20), 200),
+        ("segment", form(b'Content-Disposition: form-data; filename="a.png"', 100_000), 400),
+        ("segment", form(b"Content-Disposition: form-data; filename*=idna''%ff"), 400),
+        ("segment", b"--x\r\n" + NESTED * 2000, 400),
+        ("segment", form(b"X: " + b"y" * 9000), 400),
+        ("segment", b'{"name": "\\ud800", "image": "aGk="}', 400),
+        ("outputs", b'{"inputs": [], "sample_ms": "\\ud800"}', 400),
+    ],
+    ids=["fields", "many fields", "name", "nested", "long head", "surrogate", "hosted surrogate"],
+)
+def test_a_form_or_json_that_is_made_to_hurt_is_answered_at_once(client, path, body, status):
+    path = "/v1/segment" if path == "segment" else "/v2/models/m/outputs"
+    content_type = "multipart/form-data; boundary=x" if body[:1] == b"-" else "application/json"
+    started = time.monotonic()
+    assert client("POST", path, body, content_type=content_type).status == status
+    assert time.monotonic() - started < 20
+
+
+def test_a_name_in_other_letters_is_percent_encoded_in_the_header(tmp_path):
+    with running(slot(served("models:/улица 3/1")), tmp_path) as client:
+        reply = client("POST", "/v1/segment", BODY)
+    assert unquote(reply.headers["x-segtune-model"]) == "models:/улица 3/1"
 
 
 HEAD = b"POST /v1/segment HTTP/1.1\r\nHost: 127.0.0.1\r\n"

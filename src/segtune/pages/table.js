@@ -47,13 +47,29 @@ function makeSortable(table) {
    with the heading's column. */
 function filterTable(table, text) {
   const headings = [...table.tHead.rows[0].cells].map(cell => cell.textContent.trim());
-  const tests = text.toLowerCase().split(/\s+/).filter(Boolean).map(word => wordTest(word, headings));
+  const tests = splitWords(text.toLowerCase(), headings).map(word => wordTest(word, headings));
   let shown = 0;
   for (const row of table.tBodies[0].rows) {
     row.hidden = !tests.every(test => test(row));
     shown += !row.hidden;
   }
   return shown;
+}
+
+/* Split at blanks, but keep a heading that holds blanks together: "val miou>0.6" is one word. */
+function splitWords(text, headings) {
+  const words = [];
+  const names = headings.map(heading => heading.toLowerCase()).filter(name => name.includes(" "));
+  for (const name of names.sort((a, b) => b.length - a.length)) {
+    for (const sign of "=<>") {
+      for (let at = text.indexOf(name + sign); at >= 0; at = text.indexOf(name + sign)) {
+        const value = text.slice(at + name.length + 1).match(/^\S*/)[0];
+        words.push(name + sign + value);
+        text = text.slice(0, at) + " " + text.slice(at + name.length + 1 + value.length);
+      }
+    }
+  }
+  return [...words, ...text.split(/\s+/).filter(Boolean)];
 }
 
 function wordTest(word, headings) {

@@ -7,7 +7,6 @@ from ipaddress import ip_address
 from segtune.errors import ConfigError
 
 TOKEN_VARIABLE = "SEGTUNE_TOKEN"
-_LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]", "::1")
 
 
 def check_place(host: str, port: int, token: str | None) -> None:
@@ -43,9 +42,15 @@ def is_token(sent: str, token: str) -> bool:
 def is_from_elsewhere(headers: Mapping[str, str]) -> bool:
     """Whether a page of another host sends a request through the browser of the person here.
 
-    A server on loopback has no token, so it refuses such requests.
+    A server on loopback has no token, so it refuses such requests. A link to it may be followed.
     """
     host = headers.get("host", "").lower()
     name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    if not is_loopback(name.strip("[]")):
+        return True
     origin = headers.get("origin", "")
-    return name not in _LOCAL_NAMES or bool(origin and origin.partition("://")[2].lower() != host)
+    if origin and origin.partition("://")[2].lower() != host:
+        return True
+    is_foreign = headers.get("sec-fetch-site", "") in ("cross-site", "same-site")
+    is_link = headers.get("sec-fetch-dest", "") == "document"
+    return is_foreign and not is_link

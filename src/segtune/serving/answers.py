@@ -143,7 +143,7 @@ def chosen(formats: str, accept: str) -> list[str]:
     Raises:
         ConfigError: an unknown name, or no media type that is known.
     """
-    names = [name for name in formats.split(",") if name]
+    names = list(dict.fromkeys(name for name in formats.split(",") if name))
     forms = answer_formats()
     unknown = [name for name in names if name not in forms]
     if unknown:

@@ -1,12 +1,14 @@
 """The HTTP application: its routes, and what every request passes through."""
 
 import asyncio
+import string
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
@@ -218,7 +220,8 @@ def _add_segment(app: FastAPI, server: Server) -> None:
             options = parse_options(query)
             with server.counters.stage("read"):
                 body = await read_body(request, server.settings.max_body, server.settings.deadline)
-            upload = upload_of(body, request.headers.get("content-type", ""))
+            content_type = request.headers.get("content-type", "")
+            upload = await asyncio.to_thread(upload_of, body, content_type)
 
             def encode(image: SegmentedImage) -> Answer:
                 return answer(image, formats, upload.name)
@@ -226,7 +229,8 @@ def _add_segment(app: FastAPI, server: Server) -> None:
             served, encoded = await server.segment(request, upload.data, options, encode)
         except (ConfigError, DataError) as error:
             raise Problem(400 if isinstance(error, ConfigError) else 422, str(error)) from None
-        headers = {"X-Segtune-Model": served.version}
+        # a header holds ASCII alone
+        headers = {"X-Segtune-Model": quote(served.version, safe=string.punctuation + " ")}
         return Response(encoded.body, headers=headers, media_type=encoded.media_type)
 
 
@@ -258,7 +262,7 @@ def _add_hosted(app: FastAPI, server: Server) -> None:
         served = server.slot.current
         try:
             body = await read_body(request, server.settings.max_body, server.settings.deadline)
-            inputs = hosted.inputs_of(parse_json(body))
+            inputs = await asyncio.to_thread(lambda: hosted.inputs_of(parse_json(body)))
         except Problem as problem:
             return JSONResponse(hosted.refusal(problem), problem.status)
         data: list[dict[str, Any] | Problem] = []
@@ -285,10 +289,10 @@ def _add_jobs(app: FastAPI, server: Server) -> None:
         try:
             limit = _JOB_BODIES * server.settings.max_body
             await save_body(request, path, limit, _JOB_BODIES * server.settings.deadline)
-        except BaseException:  # refused, or the client is gone
+            server.jobs.start(job)
+        except BaseException:  # refused, a full disk, or the client is gone
             server.jobs.discard(job)
             raise
-        server.jobs.start(job)
         return JSONResponse(asdict(job), 202, {"Location": f"/v1/jobs/{job.id}"})
 
     @app.get("/v1/jobs", summary="All jobs, the newest first.")

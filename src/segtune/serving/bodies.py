@@ -5,14 +5,17 @@ import base64
 import binascii
 import json
 from collections.abc import Callable
-from email import message_from_bytes
-from email.policy import HTTP
+from email.message import Message
+from email.parser import BytesHeaderParser
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from starlette.requests import Request
 
 from segtune.serving.problems import Problem
+
+_MOST_PARTS = 100  # of a form
+_LONGEST_HEAD = 8192  # bytes of the headers of a part
 
 
 class Upload(NamedTuple):
@@ -79,12 +82,30 @@ def upload_of(body: bytes, content_type: str) -> Upload:
 
 
 def _of_multipart(body: bytes, content_type: str) -> Upload:
-    head = f"Content-Type: {content_type}\r\n\r\n".encode("latin-1", "replace")
-    for part in message_from_bytes(head + body, policy=HTTP).iter_parts():
-        data = part.get_payload(decode=True)
-        if part.get_filename() is not None and isinstance(data, bytes) and data:
-            return Upload(data, _safe_name(str(part.get_filename())))
+    """The first file of a form; parts within parts are not looked at."""
+    header = Message()
+    header["Content-Type"] = content_type
+    boundary = header.get_boundary()
+    if not boundary:
+        raise Problem(400, "the form names no boundary in its Content-Type.")
+    parts = body.split(b"--" + boundary.encode("latin-1", "replace"), _MOST_PARTS + 1)
+    if len(parts) > _MOST_PARTS + 1:
+        raise Problem(400, f"the form has more than {_MOST_PARTS} fields.")
+    for part in parts[1:]:
+        head, _, data = part.partition(b"\r\n\r\n")
+        data = data.removesuffix(b"\r\n")
+        name = _filename(head) if data and len(head) <= _LONGEST_HEAD else None
+        if name is not None:
+            return Upload(data, _safe_name(name))
     raise Problem(400, "the form holds no file; send one field with the bytes of an image.")
+
+
+def _filename(head: bytes) -> str | None:
+    """The name of a part's file; None if it has none, or one that cannot be read."""
+    try:
+        return BytesHeaderParser().parsebytes(head.lstrip(b"\r\n")).get_filename()
+    except (ValueError, LookupError):  # an encoding that does not exist, or other bytes
+        return None
 
 
 def _of_json(body: bytes) -> Upload:
@@ -105,9 +126,19 @@ def parse_json(body: bytes) -> dict[str, Any]:
         content = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise Problem(400, f"the body is no JSON ({error}).") from None
+    if b"\\ud" in body.lower() and not _is_text(content):
+        raise Problem(400, "the body holds half of a surrogate pair, which is no text.")
     if not isinstance(content, dict):
         raise Problem(400, f"the body is a {type(content).__name__}; a JSON object is expected.")
     return content
+
+
+def _is_text(content: Any) -> bool:
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def from_base64(text: str, where: str) -> bytes:
@@ -124,4 +155,5 @@ def from_base64(text: str, where: str) -> bytes:
 
 
 def _safe_name(name: str) -> str:
-    return name.replace("\\", "/").rpartition("/")[2][:200] or "image"
+    text = name.encode("utf-8", "replace").decode()
+    return text.replace("\\", "/").rpartition("/")[2][:200] or "image"

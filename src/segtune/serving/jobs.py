@@ -19,6 +19,7 @@ from typing import Any, Literal, Protocol
 
 from segtune.errors import Interrupted, SegtuneError, StorageError
 from segtune.runtime.atomic import atomic_file
+from segtune.runtime.log import to_stderr
 from segtune.serving.problems import Problem
 
 State = Literal["queued", "running", "done", "failed"]
@@ -85,6 +86,7 @@ class JobStore:
         self._waiting: queue.Queue[str | None] = queue.Queue()
         self._lock = threading.Lock()
         self._stopped: set[str] = set()
+        self._running: str | None = None
         self._closing = False
         for job in sorted(self.all(), key=lambda job: job.created):
             if job.state in ("queued", "running"):
@@ -155,7 +157,7 @@ class JobStore:
         job = self.get(job_id)
         with self._lock:
             self._stopped.add(job.id)
-            if self.get(job_id).state != "running":  # the worker removes a running one
+            if job.id != self._running:  # the worker removes the one that it works on
                 self.discard(job)
 
     def files(self, job_id: str) -> list[str]:
@@ -201,13 +203,20 @@ class JobStore:
 
     def _work(self) -> None:
         while (job_id := self._waiting.get()) is not None and not self._closing:
-            with suppress(Problem):  # deleted before its turn
+            try:
                 self._run(self.get(job_id))
+            except Problem:
+                pass  # deleted before its turn
+            except Exception as error:  # its state cannot be written: the next server tries again
+                to_stderr(f"job {job_id}: {type(error).__name__}: {error}")
+            finally:
+                self._running = None
 
     def _run(self, job: Job) -> None:
         with self._lock:
             if job.id in self._stopped:
                 return
+            self._running = job.id
             version, fresh = self._predictor.version, job.model != self._predictor.version
             job = replace(job, state="running", model=version)
             self._write(job)
@@ -225,8 +234,8 @@ class JobStore:
                 if shortage:
                     raise StorageError(shortage)
 
-        upload = next(folder.glob("upload*"))
         try:
+            upload = next(folder.glob("upload*"), folder / "upload")
             self._predictor.predict(upload, folder / _OUTPUT, job.options, fresh, progress)
             job = replace(job, state="done", done=job.total)
         except Interrupted:
@@ -236,6 +245,7 @@ class JobStore:
         except Exception as error:  # one job never ends the others
             job = replace(job, state="failed", fault=f"{type(error).__name__}: {error}")
         with self._lock:
+            self._running = None
             if job.id in self._stopped:
                 self.discard(job)
             else:

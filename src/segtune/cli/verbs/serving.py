@@ -32,7 +32,7 @@ def _serve(call: Call) -> Outcome:
     values = call.given(*(option.name for option in _LIMITS))
     if "jobs" in values:
         values["jobs"] = Path(values["jobs"])
-    settings = ServerSettings(**values, token=os.environ.get(TOKEN_VARIABLE))
+    settings = ServerSettings(**values, token=os.environ.get(TOKEN_VARIABLE) or None)
     engine = call.given("runtime", "runtime_options")
     serve(call.options["model"], settings, **engine, **store_options(call))
     return Outcome({}, ["the server has ended"])
@@ -44,7 +44,7 @@ def _ui(call: Call) -> Outcome:
     from segtune.serving.ui.settings import UiSettings
 
     values = call.given(*(option.name for option in _UI_PLACE))
-    settings = UiSettings(**values, token=os.environ.get(TOKEN_VARIABLE))
+    settings = UiSettings(**values, token=os.environ.get(TOKEN_VARIABLE) or None)
     ui(settings, **store_options(call))
     return Outcome({}, ["the pages have ended"])
 

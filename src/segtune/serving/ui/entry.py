@@ -54,7 +54,7 @@ class Entry:
 
     async def _answer(self, request: Request) -> Response | None:
         """Return the answer to a request that may not pass; None if it may."""
-        if self.token is None:
+        if not self.token:
             if is_from_elsewhere(request.headers):
                 text = "requests of other hosts' pages are refused; open the server by its address."
                 return Response(text, 403, media_type="text/plain")
