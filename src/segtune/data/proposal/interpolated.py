@@ -92,9 +92,9 @@ def _nearest_line(levels: Sequence[Color], table: Table | None) -> str:
         stated = {} if table is None else {e.value: e.name for e in table.entries}
         # a grey level may be a value that the table states; a colour tells nothing of a name
         names = [stated.get(_grey(level)) or _called(level) for level in levels]
-        is_ordered = table is not None and not table.has_values
-        if is_ordered and len(table.names) == len(levels) and all(_grey(v) >= 0 for v in levels):
-            names = table.names  # in the order of the values
+        are_grey = all(_grey(level) >= 0 for level in levels)
+        if table is not None and not table.has_values and are_grey:
+            names = table.names if len(table.names) == len(levels) else names  # in their order
         rows = [{"name": n, "color": list(c)} for n, c in zip(names, levels, strict=True)]
     words = ["dataset.mask_format=rgb_nearest", word("dataset.classes", rows)]
     caveat = "" if len(levels) == 2 else ", although some borders then show a thin line of a third"
