@@ -64,7 +64,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Content:
-    """What a report says, before it is written.
+    """The content of a report, before it is written.
 
     Attributes:
         html: the page.

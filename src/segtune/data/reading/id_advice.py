@@ -1,4 +1,4 @@
-"""What to do about ids in masks that no class has, as words of the command line that work."""
+"""Advice on ids in masks that no class has, as words of the command line."""
 
 import shlex
 from collections.abc import Collection, Sequence

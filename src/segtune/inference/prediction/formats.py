@@ -76,7 +76,7 @@ class Format:
 
     def picture(self, image: Picture, mask: Picture, classes: ClassTable) -> Picture:
         """Return a frame (H, W, 3) of the format's video."""
-        raise NotImplementedError
+        raise NotImplementedError  # a format with `has_video` has this method
 
     def video(self, files: OutputFiles, image: WrittenImage, frames: Path) -> None:
         """Write one file about a video from the file with a line for each frame."""
