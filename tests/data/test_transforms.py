@@ -5,9 +5,11 @@ import pytest
 
 from segtune.config.dataset_schema import SamplingConfig
 from segtune.config.schema import AugmentConfig
-from segtune.data.batches import transforms
+from segtune.data.batches import view
+from segtune.data.batches.photometric import jitter_color, jitter_sharpness
 from segtune.data.batches.sampling import Sampling
-from segtune.data.batches.transforms import Augment, View, jitter_color, jitter_sharpness
+from segtune.data.batches.transforms import Augment
+from segtune.data.batches.view import FILL, View
 
 RNG = np.random.default_rng(0)
 MASK = RNG.integers(0, 11, (60, 80)).astype(np.uint8)
@@ -81,7 +83,7 @@ def test_views_without_zoom_hold_the_images_own_pixels(config, sampling, flip):
         inside = mask != 255
         side = len(mask)
         assert inside.sum() == min(side, 60) * min(side, 80)  # no pixel of the image is lost
-        assert (image[~inside] == transforms._FILL).all()
+        assert (image[~inside] == FILL).all()
         y, x = image[..., 0][inside] // 3, image[..., 1][inside] // 3
         assert (image[..., :2][inside] % 3 == 0).all()
         row, column = np.nonzero(inside)
@@ -118,9 +120,9 @@ def test_no_labelled_pixel_is_mixed_with_the_colour_of_the_outside(scale):
 
 
 def test_no_image_is_warped_for_a_rejected_view(monkeypatch):
-    warped, plain = [], transforms.cv2.warpAffine
+    warped, plain = [], view.cv2.warpAffine
     monkeypatch.setattr(
-        transforms.cv2,
+        view.cv2,
         "warpAffine",
         lambda array, *a, **k: warped.append(array.ndim) or plain(array, *a, **k),
     )
@@ -203,3 +205,99 @@ def test_sharpness_changes_only_detail():
     assert min(spreads) < 0.6 and max(spreads) > 1.5
     means = [jitter_sharpness(detail, 1.0, rng).mean() for _ in range(5)]
     assert np.allclose(means, detail.mean(), atol=0.5)
+
+
+OPTIONS_IN_PLACE = [{"blur": 3.0}, {"noise": 20.0}, {"cutout": 0.5, "cutout_labels": "keep"}]
+
+
+def view_of(config: dict, seed: int = 0, size=(60, 80)) -> tuple[np.ndarray, np.ndarray]:
+    augment = Augment(AugmentConfig(**config), size, 10)
+    return augment(PLACES, MASK, 0, 0, np.random.default_rng(seed))
+
+
+def test_two_flips_top_to_bottom_are_none():
+    image, mask = view_of({"vflip": 1.0})
+    np.testing.assert_array_equal(image, PLACES[::-1])
+    np.testing.assert_array_equal(mask, MASK[::-1])
+    augment = Augment(AugmentConfig(vflip=1.0), (60, 80), 10)
+    again, mask_again = augment(image, mask, 0, 0, np.random.default_rng(1))
+    np.testing.assert_array_equal(again, PLACES)
+    np.testing.assert_array_equal(mask_again, MASK)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_quarter_turn_is_exact(turns):
+    """Counter-clockwise, as of NumPy; every pixel of the square has a place."""
+    square, ids = PLACES[:60, :60], MASK[:60, :60]
+    turned = View((60, 60), 1.0, 0.0, 0.0, False, degrees=90.0 * turns)
+    np.testing.assert_array_equal(turned.warp_mask(np.ascontiguousarray(ids)), np.rot90(ids, turns))
+    np.testing.assert_array_equal(
+        turned.warp_image(np.ascontiguousarray(square)), np.rot90(square, turns)
+    )
+
+
+@pytest.mark.parametrize(
+    "config", [{"rotate": 40.0}, {"rotate": 180.0, "vflip": 0.5, "hflip": 0.5}]
+)
+def test_a_turned_mask_agrees_with_its_image_and_ignores_what_it_uncovers(config):
+    white, ignored = np.full_like(IMAGE, 255), []
+    augment = Augment(AugmentConfig(scale=(0.7, 1.5), crop_size=64, **config), (60, 80), 1)
+    compared = 0
+    for seed in range(30):
+        image, mask = augment(PLACES, MASK, 0, 0, np.random.default_rng(seed))
+        y, x = image[..., 0] / 3, image[..., 1] / 3
+        clear = (mask != 255) & (abs(y % 1 - 0.5) > 0.2) & (abs(x % 1 - 0.5) > 0.2)
+        compared += clear.sum()
+        nearest = np.rint(y[clear]).astype(int), np.rint(x[clear]).astype(int)
+        np.testing.assert_array_equal(mask[clear], MASK[nearest])
+        plain, mask = augment(white, MASK, 0, 0, np.random.default_rng(seed))
+        assert (plain[mask != 255] == 255).all()  # no labelled pixel mixes with the outside
+        ignored.append((mask == 255).mean())
+    assert compared > 5_000 and max(ignored) > 0.1
+
+
+@pytest.mark.parametrize("config", OPTIONS_IN_PLACE)
+def test_changes_in_place_keep_the_mask_and_the_cached_image(config):
+    before = PLACES.copy()
+    image, mask = view_of(config, seed=3)
+    np.testing.assert_array_equal(mask, MASK)
+    np.testing.assert_array_equal(PLACES, before)
+    assert image.dtype == np.uint8 and (image != PLACES).any()
+    np.testing.assert_array_equal(image, view_of(config, seed=3)[0])
+
+
+def test_noise_has_the_deviation_that_was_asked_for():
+    grey = np.full((200, 200, 3), 128, np.uint8)
+    augment = Augment(AugmentConfig(noise=30.0), (200, 200), 1)
+    no_mask = np.zeros((200, 200), np.uint8)
+    deviations = [
+        augment(grey, no_mask, 0, 0, np.random.default_rng(s))[0].std() for s in range(40)
+    ]
+    assert max(deviations) < 31.0 and 10.0 < np.mean(deviations) < 20.0  # uniform over 0..30
+
+
+@pytest.mark.parametrize("labels", ["ignore", "keep"])
+def test_a_cut_out_is_one_grey_rectangle_of_the_asked_size(labels):
+    shares = []
+    for seed in range(40):
+        image, mask = view_of({"cutout": 0.3, "cutout_labels": labels}, seed)
+        covered = (image != PLACES).any(2)
+        rows, columns = np.flatnonzero(covered.any(1)), np.flatnonzero(covered.any(0))
+        if len(rows):
+            box = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            assert (box == FILL).all()
+        np.testing.assert_array_equal(mask[~covered], MASK[~covered])
+        expected = 255 if labels == "ignore" else MASK[covered]
+        assert (mask[covered] == expected).all()
+        shares.append(covered.mean())
+    assert max(shares) < 0.32 and np.mean(shares) > 0.08
+
+
+@pytest.mark.parametrize("name", [*OPTIONS_IN_PLACE, {"vflip": 0.5}, {"rotate": 30.0}])
+def test_what_is_off_draws_nothing_from_the_generator(name):
+    """A run that was recorded before these options existed resumes with the same views."""
+    off = {key: 0.0 for key in name if key != "cutout_labels"}
+    config = {"scale": (0.5, 2.0), "hflip": 0.5, "color_jitter": 0.4, "crop_size": 64}
+    for mine, other in zip(view_of(config, 5), view_of({**config, **off}, 5), strict=True):
+        np.testing.assert_array_equal(mine, other)
+    assert (view_of({**config, **name}, 5)[0] != view_of(config, 5)[0]).any()

@@ -167,19 +167,35 @@ class AugmentConfig(Settings):
 
     Attributes:
         scale: range of the random zoom.
-        hflip: probability of mirroring an image.
+        hflip: probability of mirroring an image left to right.
+        vflip: probability of mirroring an image top to bottom.
+        rotate: largest angle, in degrees, by which a view is turned either way about its centre.
+            Pixels that it uncovers are ignored.
         color_jitter: largest relative change of brightness, contrast and saturation.
         sharpness: largest relative change of fine detail; 1 ranges from blurred to twice as strong.
+        blur: largest standard deviation of a Gaussian blur, in pixels of the view.
+        noise: largest standard deviation of Gaussian noise, in grey levels of 0..255.
+        cutout: largest share of the view that one grey rectangle covers.
+        cutout_labels: `ignore` ignores the covered pixels; `keep` keeps their labels, so that they
+            are learned from the pixels around.
         crop_size: side of the square training crops, in pixels; null takes whole images.
         crop_start: side of the first crops; the crops grow to crop_size in steps of 32.
         crop_growth: share of the epochs during which the crops grow.
-        parts: augmentations of plugins in their order, after all others: name -> options.
+        parts: registered augmentations in their order, after all others: name -> options;
+            `torchvision` and `albumentations` take a list of those libraries' transforms, others
+            are of plugins.
     """
 
     scale: tuple[Positive, Positive] = (1.0, 1.0)
     hflip: Fraction = 0.0
+    vflip: Fraction = 0.0
+    rotate: Annotated[float, Field(ge=0.0, le=180.0)] = 0.0
     color_jitter: Fraction = 0.0
     sharpness: Annotated[float, Field(ge=0.0, le=4.0)] = 0.0
+    blur: Annotated[float, Field(ge=0.0, le=20.0)] = 0.0
+    noise: Annotated[float, Field(ge=0.0, le=128.0)] = 0.0
+    cutout: Annotated[float, Field(ge=0.0, le=0.9)] = 0.0
+    cutout_labels: Literal["ignore", "keep"] = "ignore"
     crop_size: Annotated[int, Field(ge=32, le=4096, multiple_of=32)] | None = None
     crop_start: Annotated[int, Field(ge=32, le=4096, multiple_of=32)] | None = None
     crop_growth: Fraction = 0.6

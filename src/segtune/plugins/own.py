@@ -30,6 +30,10 @@ register("scheduler", "constant", f"{_OPTIM}.schedule:constant")
 register("scheduler", "poly", f"{_OPTIM}.schedule:poly")
 register("scheduler", "cosine", f"{_OPTIM}.schedule:cosine")
 
+_LIBRARIES = "segtune.data.batches.libraries"
+register("augmentation", "torchvision", f"{_LIBRARIES}:Torchvision")
+register("augmentation", "albumentations", f"{_LIBRARIES}:Albumentations")
+
 _METRICS = "segtune.measure.table"
 register("metric", "miou", f"{_METRICS}:miou", each_epoch=True)
 register("metric", "pixel_accuracy", f"{_METRICS}:pixel_accuracy", each_epoch=True)
