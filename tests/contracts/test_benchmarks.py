@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-BENCHMARKS = [path for path in sorted(FOLDER.glob("*.py")) if "__main__" in path.read_text()]
+BENCHMARKS = [path for path in sorted(FOLDER.rglob("*.py")) if "__main__" in path.read_text()]
 
 
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda p: p.stem)
