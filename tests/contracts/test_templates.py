@@ -40,6 +40,7 @@ RECIPES = {
         "++hp.per_item_lrate=1e-3",
         "++hp.num_epochs=50",
     ],  # Muon's rate
+    "lite": _FALLING,
     "segformer": _AVERAGED,
     "upernet": _AVERAGED,
     "unet": _AVERAGED,
@@ -64,10 +65,10 @@ RECIPES = {
 REQUIRED = {"image_size", "batch_size", "num_epochs", "per_item_lrate", "pretrained_weights"}
 
 
-def test_there_are_eleven_templates():
+def test_there_are_twelve_templates():
     named = {
         *("segformer", "unet", "unetplusplus", "fpn", "deeplabv3plus", "upernet", "pspnet"),
-        *("linknet", "dpt", "swift", "eomt"),
+        *("linknet", "dpt", "swift", "lite", "eomt"),
     }
     assert named <= set(TEMPLATES)
 

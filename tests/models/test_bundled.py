@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file
 from sklearn.datasets import load_sample_images
 
 from segtune.config.compose import compose
@@ -31,19 +32,33 @@ def test_a_known_photo_is_a_palace(encoder):
     assert timm.data.ImageNetInfo().index_to_description(label).startswith("palace")
 
 
+def test_the_converted_weights_are_kept_and_made_again_where_they_are_damaged(tmp_path):
+    first = bundled_weights(ENCODER, tmp_path)
+    (kept,) = tmp_path.iterdir()
+    kept.write_bytes(kept.read_bytes()[:1000])
+    for state in (bundled_weights(ENCODER, tmp_path), load_file(kept)):
+        assert state.keys() == first.keys()
+        assert all(torch.equal(tensor, first[name]) for name, tensor in state.items())
+
+
 def config_of(*words: str):
-    return compose(["template=fpn", f"hp.encoder={ENCODER}", *words]).config
+    return compose([f"hp.encoder={ENCODER}", *words]).config
 
 
-@pytest.mark.parametrize("weights", ["bundled", "imagenet"])
-def test_an_encoder_starts_from_its_packages_weights_where_the_hub_is_silent(weights, monkeypatch):
+@pytest.mark.parametrize(
+    ("weights", "template", "prefix"),
+    [("bundled", "fpn", "net.encoder.model."), ("imagenet", "lite", "net.encoder.")],
+)
+def test_an_encoder_starts_from_its_packages_weights_where_the_hub_is_silent(
+    weights, template, prefix, monkeypatch
+):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    config = config_of(f"hp.pretrained_weights={weights}")
+    config = config_of(f"template={template}", f"hp.pretrained_weights={weights}")
     lines: list[str] = []
     model = initial_model(config, task_of(config), ["a", "b"], None, lines.append)
     state = bundled_weights(ENCODER)
     copied = {
-        name.removeprefix("net.encoder.model."): tensor
+        name.removeprefix(prefix): tensor
         for name, tensor in model.state_dict().items()
         if name.startswith("net.encoder.") and not name.endswith("num_batches_tracked")
     }
@@ -63,6 +78,6 @@ def test_weights_that_cannot_be_had_are_named_with_the_way_to_them(monkeypatch, 
         bundled_weights(ENCODER)
     monkeypatch.setitem(bundled.BUNDLES, ENCODER, wrong._replace(package="no-such-package"))
     assert not has_bundle(ENCODER)
-    config = config_of("hp.pretrained_weights=bundled")
+    config = config_of("template=lite", "hp.pretrained_weights=bundled")
     with pytest.raises(ConfigError, match=r"not installed.*pip install 'segtune\[weights\]'"):
         check_weights(config, task_of(config))

@@ -15,10 +15,18 @@ from torch import nn
 
 import segtune
 from segtune.config.compose import compose
+from segtune.config.schema import TuningConfig
 from segtune.errors import ConfigError
 from segtune.models.build import build
 from segtune.models.labeler import build_labeler
-from segtune.models.tuning import add_lora, encoder_of, layer_scales, merged_state
+from segtune.models.optim.optimizer import build_optimizer
+from segtune.models.tuning import (
+    add_lora,
+    encoder_of,
+    keep_statistics,
+    layer_scales,
+    merged_state,
+)
 from segtune.training.components import prepare
 from segtune.training.feature_cache import _levels_read, encoded_views
 from tests.conftest import TINY
@@ -73,6 +81,40 @@ def test_layer_scales_equal_timms_for_every_encoder_that_templates_name(encoder)
     highest = max(rates[id(p)] for p in theirs)
     assert [scale for scale, _ in own] == pytest.approx([rates[id(p)] / highest for p in theirs])
     assert {scale for name, scale in ours.items() if not name.startswith("net.encoder.")} == {1.0}
+
+
+def test_an_encoder_learns_at_its_share_of_the_heads_rate():
+    model = build({"architecture": "Lite", "encoder": "resnet10t"}, 3)
+    config = compose(["template=lite"]).config.optimizer
+    optimizer = build_optimizer(config, model, 0.1, TuningConfig(encoder_lr=0.25))
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        expected = 0.025 if name.startswith("net.encoder.") else 0.1
+        assert rates[id(parameter)] == pytest.approx(expected), name
+    both = layer_scales(model, 0.5, 0.25)
+    layers = layer_scales(model, 0.5)
+    for name, scale in both.items():
+        share = 0.25 if name.startswith("net.encoder.") else 1.0
+        assert scale == pytest.approx(share * layers[name])
+
+
+def test_frozen_norms_keep_their_statistics_while_their_weights_learn():
+    model = build({"architecture": "Lite", "encoder": "resnet10t"}, 3).train()
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    keep_statistics(TuningConfig(norms="frozen"), model)
+    model(IMAGE).square().mean().backward()
+    for name, buffer in model.named_buffers():
+        is_kept = torch.equal(buffer, before[name])
+        assert is_kept == (".encoder." in name or "normalize" in name), name
+    assert all(p.grad is not None for p in encoder_of(model).parameters())
+
+
+def test_an_encoder_of_random_numbers_learns_from_the_start():
+    words = [*TINY, "template=lite", "hp.encoder=resnet10t", "hp.pretrained_weights=none"]
+    lines: list[str] = []
+    components = prepare(compose(words).config, lines.append)
+    assert components.config.tuning == TuningConfig()
+    assert any("learns from the start" in line for line in lines)
 
 
 def test_layer_scales_of_mix_transformers_follow_their_stages():

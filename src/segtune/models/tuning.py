@@ -9,6 +9,7 @@ import torch
 from segmentation_models_pytorch.encoders.mix_transformer import MixVisionTransformerEncoder
 from timm.models._manipulate import group_with_matcher
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
 from segtune.config.schema import TuningConfig
@@ -52,11 +53,33 @@ def apply_tuning(config: TuningConfig, model: nn.Module, weights: str) -> None:
         )
 
 
+def without_pretraining(config: TuningConfig) -> TuningConfig:
+    """The config for an encoder of random numbers, which must learn as fast as the head."""
+    if config.encoder != "train":
+        return config
+    return TuningConfig()
+
+
 def encoder_of(model: nn.Module) -> nn.Module:
     """The part of a model that pretrained weights fill."""
     encoder = getattr(getattr(model, "net", model), "encoder", None)
     assert isinstance(encoder, nn.Module), "every architecture has an encoder"
     return encoder
+
+
+def keep_statistics(config: TuningConfig, model: nn.Module) -> None:
+    """Put the parts of a model that keep their running statistics back into evaluation.
+
+    Call it after `model.train()`.
+    """
+    if config == TuningConfig():
+        return
+    if is_frozen(model):
+        encoder_of(model).eval()
+    elif config.norms == "frozen":
+        for module in encoder_of(model).modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
 
 
 def freeze_encoder(model: nn.Module, frozen: bool) -> None:
@@ -108,10 +131,11 @@ def merged_state(model: nn.Module) -> Mapping[str, Tensor]:
     return state
 
 
-def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
-    """Factor on the learning rate of each parameter: decay ** (number of encoder layers above it).
+def layer_scales(model: nn.Module, decay: float, last: float = 1.0) -> dict[str, float]:
+    """Factor on the learning rate of each parameter.
 
-    It is 1 in the encoder's last layer and in the head. The layers are those of timm's
+    It is 1 in the head and last * decay ** (number of encoder layers above it) in the encoder. The
+    layers are those of timm's
     `param_groups_layer_decay` (Clark et al., 2020; Bao et al., 2022): the stem, then each block.
     A downsampling layer belongs to the block after it, a norm to the block before it.
 
@@ -120,10 +144,14 @@ def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
     """
     encoder = encoder_of(model)
     prefix = next(n for n, m in model.named_modules() if m is encoder)
-    layers = _layers(encoder)
-    last = max(layers.values())
     scales = {n: 1.0 for n, _ in model.named_parameters()}
-    return scales | {f"{prefix}.{name}": decay ** (last - layer) for name, layer in layers.items()}
+    if decay == 1.0:
+        return scales | {f"{prefix}.{name}": last for name, _ in encoder.named_parameters()}
+    layers = _layers(encoder)
+    above = max(layers.values())
+    for name, layer in layers.items():
+        scales[f"{prefix}.{name}"] = last * decay ** (above - layer)
+    return scales
 
 
 _MIX_TRANSFORMER = {

@@ -4,6 +4,7 @@ from segtune.plugins.registry import register
 
 _NETWORKS = "segtune.models.networks"
 register("architecture", "Swift", f"{_NETWORKS}.swift:build_swift")
+register("architecture", "Lite", f"{_NETWORKS}.lite:build_lite")
 register("architecture", "Eomt", f"{_NETWORKS}.eomt:build_eomt")
 register("architecture", "Unet", f"{_NETWORKS}.smp:unet")
 register("architecture", "UnetPlusPlus", f"{_NETWORKS}.smp:unet_plus_plus")

@@ -28,7 +28,12 @@ from segtune.errors import ConfigError
 from segtune.models.fitting import check_image_size, fitting_parts
 from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.models.probe import StepFormat
-from segtune.models.tuning import apply_tuning, trainable
+from segtune.models.tuning import (
+    apply_tuning,
+    keep_statistics,
+    trainable,
+    without_pretraining,
+)
 from segtune.runtime.log import Log
 from segtune.runtime.processors import available_processors
 from segtune.tasks.step_format import step_format
@@ -131,7 +136,9 @@ class RunComponents:
     def training_copy(self) -> nn.Module:
         """A copy of the model as a step uses it: on the device, in the step's memory format."""
         model = copy.deepcopy(self.model).to(self.device)
-        return model.to(memory_format=self.step_format.memory_format).train()
+        model = model.to(memory_format=self.step_format.memory_format).train()
+        keep_statistics(self.config.tuning, model)
+        return model
 
 
 def prepare(config: RunConfig, say: Log) -> RunComponents:
@@ -151,6 +158,7 @@ def prepare(config: RunConfig, say: Log) -> RunComponents:
     config = _self_contained(config, source)
     classes = task.classes(source)
     model = initial_model(config, task, classes.names, weights, say)
+    config = _with_tuning(config, say)
     apply_tuning(config.tuning, model, str(config.hp.get("pretrained_weights", "none")))
     train = task.load(source, "train", size, cache=config.cache, say=say)
     val = task.load(source, "val", size, stored_masks=True, cache=config.cache, say=say)
@@ -178,6 +186,16 @@ def _self_contained(config: RunConfig, source: Source) -> RunConfig:
     if isinstance(weights, str) and weights not in WORDS and Path(weights).exists():
         hp["pretrained_weights"] = str(Path(weights).absolute())
     return config.model_copy(update={"dataset": resolved(config.dataset, source), "hp": hp})
+
+
+def _with_tuning(config: RunConfig, say: Log) -> RunConfig:
+    """The config with the tuning that its weights allow: random weights all learn from the start."""
+    if config.hp.get("pretrained_weights", "none") != "none":
+        return config
+    tuning = without_pretraining(config.tuning)
+    if tuning != config.tuning:
+        say("hp.pretrained_weights=none: the encoder learns from the start, at the head's rate")
+    return config.model_copy(update={"tuning": tuning})
 
 
 def _say_data(source: Source, classes: ClassTable, train: Decoded, val: Decoded, say: Log) -> None:

@@ -234,7 +234,8 @@ def _trainer(
 def _strategy(components: RunComponents) -> str:
     """The name of Lightning's strategy: frozen weights get no gradients, and DDP must know it."""
     strategy = components.config.trainer.strategy
-    if strategy == "ddp" and components.config.tuning.frozen_epochs:
+    tuning = components.config.tuning
+    if strategy == "ddp" and tuning.first_trained_epoch(components.num_epochs):
         return "ddp_find_unused_parameters_true"
     return strategy
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from segtune.config.schema import RunConfig
+from segtune.data.source.files import cache_dir
 from segtune.errors import ConfigError
 from segtune.models.bundled import bundled_weights, has_bundle
 from segtune.models.pretrained import copy_matching, copy_weights
@@ -92,7 +93,7 @@ def _encoder_pretrained(
             if not has_bundle(encoder):
                 raise
         say(f"the model hub does not answer: {encoder} starts from the weights of its package")
-    tensors = bundled_weights(encoder)
+    tensors = bundled_weights(encoder, cache_dir() / "weights")
     model = task.build(template, num_classes)
     copy_matching(model, tensors, class_names)
     return model

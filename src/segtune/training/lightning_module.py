@@ -22,7 +22,7 @@ from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.models.optim.optimizer import build_optimizer
 from segtune.models.optim.schedule import build_scheduler
 from segtune.models.segmentation_model import SegmentationModel
-from segtune.models.tuning import encoder_of, freeze_encoder, is_frozen
+from segtune.models.tuning import freeze_encoder, keep_statistics
 from segtune.tasks.task import Task
 from segtune.training.accumulation import loss_in_parts
 
@@ -75,8 +75,8 @@ class FineTuning(pl.LightningModule):
     def train(self, mode: bool = True) -> "FineTuning":
         """Set the mode of all modules; a frozen encoder keeps its running statistics."""
         super().train(mode)
-        if self.settings.tuning != TuningConfig() and is_frozen(self.model):
-            encoder_of(self.model).eval()
+        if mode:
+            keep_statistics(self.settings.tuning, self.model)
         return self
 
     @property
@@ -121,8 +121,9 @@ class FineTuning(pl.LightningModule):
         """Start a new mean loss; unfreeze the encoder after its frozen epochs."""
         self._losses = _EpochLosses()
         tuning = self.settings.tuning
-        if tuning.frozen_epochs and tuning.encoder == "train":
-            freeze_encoder(self.model, self.current_epoch < tuning.frozen_epochs)
+        first_trained = tuning.first_trained_epoch(self.trainer.max_epochs or 0)
+        if first_trained and tuning.encoder == "train":
+            freeze_encoder(self.model, self.current_epoch < first_trained)
         self.train()
 
     @property
@@ -166,7 +167,7 @@ class FineTuning(pl.LightningModule):
         bf16 = "bf16" in str(self.trainer.precision)
         settings = self.settings
         optimizer = build_optimizer(
-            settings.optimizer, self.model, settings.lr, settings.tuning.layer_decay, bf16
+            settings.optimizer, self.model, settings.lr, settings.tuning, bf16
         )
         self.total_steps = int(self.trainer.estimated_stepping_batches)
         scheduler = build_scheduler(settings.scheduler, optimizer, self.total_steps)

@@ -81,7 +81,7 @@ class _StepTimer:
             config.optimizer,
             self.model,
             components.lr,
-            config.tuning.layer_decay,
+            config.tuning,
             components.step_format.bf16,
         )
         self.views = TrainViews(components.train, components.augment, config.seed)

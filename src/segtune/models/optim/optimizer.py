@@ -8,7 +8,7 @@ from timm.optim import param_groups_weight_decay
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from segtune.config.schema import OptimizerConfig
+from segtune.config.schema import OptimizerConfig, TuningConfig
 from segtune.errors import ConfigError
 from segtune.models.optim.muon import BatchedMuon
 from segtune.models.tuning import layer_scales
@@ -31,20 +31,19 @@ def build_optimizer(
     config: OptimizerConfig,
     model: nn.Module,
     lr: float,
-    layer_decay: float = 1.0,
+    tuning: TuningConfig | None = None,
     bf16: bool = True,
 ) -> Optimizer:
     """The optimizer of the model's trainable parameters; biases and norms have no weight decay.
 
     Args:
-        layer_decay: factor on lr from each layer of the encoder to the layer before it; see
-            `tuning.layer_scales`.
+        tuning: gives the encoder's layers lower learning rates; see `tuning.layer_scales`.
         bf16: whether the steps compute in bf16; muon then orthogonalises in bf16, too.
 
     Raises:
         ConfigError: no such optimizer, or a plugin's factory that returns something else.
     """
-    groups = _parameter_groups(model, config.weight_decay, lr, layer_decay)
+    groups = _parameter_groups(model, config.weight_decay, lr, tuning or TuningConfig())
     part = find("optimizer", config.name, "optimizer.name")
     context = OptimizerContext(config, bf16)
     optimizer = built(part, groups, lr, context=context, **config.options)
@@ -101,11 +100,11 @@ def _clippable(optimizer: Optimizer) -> Optimizer:
 
 
 def _parameter_groups(
-    model: nn.Module, weight_decay: float, lr: float, layer_decay: float
+    model: nn.Module, weight_decay: float, lr: float, tuning: TuningConfig
 ) -> list[dict[str, Any]]:
-    if layer_decay == 1.0:
+    if tuning.layer_decay == tuning.encoder_lr == 1.0:
         return list(param_groups_weight_decay(model, weight_decay))
-    scales = layer_scales(model, layer_decay)
+    scales = layer_scales(model, tuning.layer_decay, tuning.encoder_lr)
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
