@@ -197,7 +197,7 @@ def test_files_within_tolerance_are_left_out_and_told(tmp_path):
     assert len(from_cache) == 39
     for number in (8, 9):
         (root / "images" / "train" / f"{number}.png").write_bytes(b"broken")
-    message = r"more than 5% of the 40 pairs of split 'train' cannot be read"
+    message = r"more than 5 % of the 40 pairs of split 'train' cannot be read"
     with pytest.raises(DataError, match=message):
         load_split(opened(root), "train", [16])
 

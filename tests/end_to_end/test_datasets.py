@@ -145,7 +145,7 @@ def test_training_skips_unreadable_images_and_reports_them(root, tmp_path):
     )
     assert result.state == "finished" and any(line.startswith("left out: 005: ") for line in lines)
     image_path(root, 6).write_bytes(b"broken")
-    with pytest.raises(DataError, match="more than 5% of the 24 pairs"):
+    with pytest.raises(DataError, match="more than 5 % of the 24 pairs"):
         segtune.train("dataset=folder", f"dataset.root='{root}'", classes, *SHORT, say=lines.append)
 
 

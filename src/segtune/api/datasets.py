@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from segtune.config.commands import command, dataset_words, word
 from segtune.runtime.log import Log, silent
+from segtune.runtime.percent import percent
 
 if TYPE_CHECKING:
     from segtune.config.schema import RunConfig
@@ -78,7 +79,7 @@ class Check:
     def _verdict(self) -> str:
         audit = self.audit
         limit = f"dataset.tolerance={audit.source.config.tolerance:g}"
-        share = f"{100 * audit.bad:.2g} % of a split's images are bad"
+        share = f"{percent(audit.bad)} of a split's images are bad"
         if audit.concerns_all:
             return f"refused: the whole dataset has the fault: {'; '.join(audit.concerns_all)}"
         if audit.refused:

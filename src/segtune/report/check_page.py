@@ -24,6 +24,7 @@ from segtune.pages.rendering import write_files
 from segtune.report.figures import Figure, finished, plotly_script
 from segtune.report.pictures import as_jpeg
 from segtune.report.rendering import render
+from segtune.runtime.percent import percent
 
 _SAMPLES, _SUSPECTS = 12, 3  # pictures of a dataset, and of each finding
 _DISPUTED = 24
@@ -110,7 +111,7 @@ def _class_shares(audit: Audit) -> Figure:
     caption = (
         "Share of the counted pixels by class and split, on a logarithmic scale. In "
         f"{first}, {names[high]} has the most pixels ({shares[high]:.1f} %) and {names[low]} the "
-        f"fewest ({shares[low]:.3g} %)."
+        f"fewest ({percent(shares[low] / 100)})."
     )
     title = "Class shares (% of the pixels)"
     return finished("shares", title, caption, figure, y="share, logarithmic axis")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from segtune.measure.evidence import Evidence
 from segtune.report.candidates import Candidate
 from segtune.report.image_table import number_or_nan, read_image_table
+from segtune.runtime.percent import percent
 from segtune.tracking.datasets import pictures
 from segtune.tracking.store import Store
 
@@ -108,7 +109,7 @@ def _groups(evidence: Evidence) -> Parts:
 def _class_shares(evidence: Evidence) -> dict[str, Parts]:
     """Divide the images by the share of each class: without it, and with little or much of it."""
     pixels = evidence.matrices.sum(2)
-    shares = 100 * pixels / np.maximum(pixels.sum(1, keepdims=True), 1)
+    shares = pixels / np.maximum(pixels.sum(1, keepdims=True), 1)
     properties: dict[str, Parts] = {}
     for number, name in enumerate(evidence.classes[:_MOST_CLASSES]):
         has_class = shares[:, number] > 0
@@ -118,8 +119,8 @@ def _class_shares(evidence: Evidence) -> dict[str, Parts]:
         is_much = shares[:, number] > middle
         parts = {
             "none": ~has_class,
-            f"up to {middle:.2g} %": has_class & ~is_much,
-            f"over {middle:.2g} %": is_much,
+            f"up to {percent(middle)}": has_class & ~is_much,
+            f"over {percent(middle)}": is_much,
         }
         properties[f"share of {name}"] = {k: v for k, v in parts.items() if v.any()}
     return properties

@@ -27,6 +27,7 @@ from segtune.data.source.pairs import Pair
 from segtune.errors import DataError
 from segtune.runtime.cache_store import CacheStore, StaleEntry
 from segtune.runtime.log import Log, silent
+from segtune.runtime.percent import percent
 from segtune.runtime.processors import available_processors
 from segtune.runtime.progress import ProgressReporter
 
@@ -178,7 +179,7 @@ class _Decoding:
         if total * tolerance < 1:
             raise last
         raise DataError(
-            f"dataset '{self.source.name}': more than {tolerance:.0%} of the {total} pairs of "
+            f"dataset '{self.source.name}': more than {percent(tolerance)} of the {total} pairs of "
             f"split '{self.split}' cannot be read (dataset.tolerance). The first: "
             f"{next(iter(left_out.values()))} "
             f"To see all: {command('check', dataset=self.source.config)}"
