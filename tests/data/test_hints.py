@@ -175,3 +175,26 @@ def test_objects_in_the_opacity_of_some_masks_alone_are_refused_with_the_line(tm
     Image.merge("LA", (white, opacity)).save(root / "masks/0.png")
     with pytest.raises((DataError, ConfigError), match=r"opacity.*dataset\.mask_format=alpha"):
         masks_after(root)
+
+
+@pytest.mark.parametrize(
+    ("values", "ids"),
+    [
+        ([1, 2, 3], [[1, 2, 255], [0, 1, 255], [1, 255, 255]]),
+        ([0, 1, 2, 3], [[0, 1, 2, 255], [255, 0, 1, 255], [0, 1, 255, 255]]),
+        ([0, 1, 2, 7], [[0, 1, 2, 255], [255, 0, 1, 255], [0, 1, 255, 255]]),
+    ],
+)
+def test_ids_from_one_and_from_zero_each_have_their_line(values, ids, tmp_path):
+    root = write_set(tmp_path / "set", values)
+    words = ["dataset.images=images", "dataset.masks=masks", "dataset.splits.val=0.5"]
+    with pytest.raises(DataError) as caught:
+        masks_after(root, *words, "dataset.mask_format=index", "dataset.classes=[road,car]")
+    lines = str(caught.value).partition("To see all of it")[0].split(" If ")[1:]
+    assert len(lines) == 3
+    for line, expected in zip(lines, ids, strict=True):
+        found = hints(line)
+        classes = [] if "classes" in line else ["dataset.classes=[road,car]"]
+        assert_ids(
+            masks_after(root, *words, "dataset.mask_format=index", *classes, *found), expected
+        )

@@ -13,9 +13,10 @@ from segtune.data.audit.examine import PairFacts
 from segtune.data.audit.findings import Finding, merge
 from segtune.data.audit.palettes import check_palettes
 from segtune.data.reading.blending import MIXED, Crossings
-from segtune.data.reading.id_advice import background_advice, is_moved
+from segtune.data.reading.id_advice import is_moved, moved_advice
 from segtune.data.reading.questions import NARROW, narrow_range
 from segtune.data.source.layout import Source
+from segtune.runtime.percent import percent
 
 BLENDED = 0.12
 """Blend above which a mask counts as resized with interpolation.
@@ -45,18 +46,21 @@ def check_files(source: Source, pairs: Sequence[PairFacts]) -> list[Finding]:
         details = [detail for _, detail in rows]
         files = [source.short(_faulty_file(pair, kind)) for pair in faulty]
         repair = _repair(fixes)
-        if kind == "unknown_ids" and _are_moved(source, faulty):
+        moved = _advice_on_moved(source, faulty) if kind == "unknown_ids" else ""
+        if moved:
             # ignoring the last id would leave all others one class too high
-            fixes, repair = {}, background_advice(source.config, source.classes)
+            fixes, repair = {}, moved
         findings.append(Finding(kind, files, details, repair, fixes))
     return [*findings, *_values_and_bands(source, pairs), *check_palettes(source, pairs)]
 
 
-def _are_moved(source: Source, faulty: Sequence[PairFacts]) -> bool:
-    """Whether the only unknown id is one more than the last class has."""
+def _advice_on_moved(source: Source, faulty: Sequence[PairFacts]) -> str:
+    """How ids are read that may count from 1; empty where they cannot."""
     values = set[int]().union(*(pair.values for pair in faulty))
     unknown = sorted(values - _known_ids(source, values))
-    return is_moved(unknown, source.config, source.classes)
+    if not is_moved(unknown, source.config, source.classes):
+        return ""
+    return moved_advice(unknown, source.config, source.classes)
 
 
 def _values_and_bands(source: Source, pairs: Sequence[PairFacts]) -> list[Finding]:
@@ -163,7 +167,7 @@ def _index_fault(source: Source, pair: PairFacts, stored: _StoredIds) -> tuple[s
     is_mixed = mixed > (0.0 if stored.is_mixed else BLENDED)
     if len(pair.values) > 2 and (_is_blended(pair) or is_mixed):
         share = max(pair.blend, mixed)
-        return "mask_antialiased", f"{share:.0%} of its borders pass through values in between"
+        return "mask_antialiased", f"{percent(share)} of its borders pass through values in between"
     values = set(pair.values)
     unknown = values - _known_ids(source, values)
     if _is_one_object(source, values, unknown, stored):

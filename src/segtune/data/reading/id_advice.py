@@ -24,7 +24,7 @@ def advice(
         values: all that the masks hold.
     """
     if is_moved(unknown, config, classes):
-        return background_advice(config, classes)
+        return moved_advice(unknown, config, classes)
     others = set(values) - {0}
     if 0 in values and len(others) == 1 and len(classes) <= 2:
         (value,) = others
@@ -40,22 +40,34 @@ def advice(
     if len(unknown) > _SHOWN:
         return name
     ids = "it" if len(unknown) == 1 else "them"
-    return f"{name} To ignore {ids}: {ignoring(unknown, config)}"
+    return f"{name} '{classes.names[0]}' is id 0. To ignore {ids}: {ignoring(unknown, config)}"
 
 
 def is_moved(unknown: Sequence[int], config: DatasetConfig, classes: ClassTable) -> bool:
-    """Whether ids exceed the classes by one, as where 0 is a background without a name."""
+    """Whether ids may count from 1, as where 0 is a background without a name.
+
+    Then the last class has an id that none has where they count from 0.
+    """
     is_plain = not config.label_map and not config.reduce_zero_label
-    return is_plain and list(unknown) == [len(classes)] and not is_no_object(classes.names[0])
+    is_next = len(classes) in unknown and len(unknown) <= _SHOWN
+    return is_plain and is_next and not is_no_object(classes.names[0])
 
 
-def background_advice(config: DatasetConfig, classes: ClassTable) -> str:
-    """The lines for ids that exceed the classes by one."""
-    last = len(classes)
+def moved_advice(unknown: Sequence[int], config: DatasetConfig, classes: ClassTable) -> str:
+    """The lines for ids that may count from 1, and for those that count from 0.
+
+    Args:
+        unknown: ids that no class has, ascending; one is that of the last class plus one.
+    """
+    last, first = len(classes), f"'{classes.names[0]}'"
+    others = [value for value in unknown if value != last]
+    also = f" {ignoring(others, config)}" if others else ""
+    from_0 = f"ignore the rest: {ignoring(unknown, config)}" if others else f"name {last} too"
     return (
-        f"The ids are one more than the classes. If 0 is the background, name it: "
-        f"{_named_first(config, classes)}. If 0 is nothing and '{classes.names[0]}' is 1: "
-        f"dataset.reduce_zero_label=true. If '{classes.names[0]}' is 0, name {last} too."
+        f"'{classes.names[-1]}' is id {last - 1} here, and no class is id {last}. "
+        f"If 0 is the background, name it: {_named_first(config, classes)}{also}. "
+        f"If 0 is nothing and {first} is 1: dataset.reduce_zero_label=true{also}. "
+        f"If {first} is 0, {from_0}."
     )
 
 
