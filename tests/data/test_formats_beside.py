@@ -107,8 +107,18 @@ def leave_out_trees(rows: list[dict]) -> None:
     rows[:] = [row for row in rows if row["category_id"] == 7]
 
 
+def keep_a_car_as_a_tree(rows: list[dict]) -> None:
+    rows[:] = [{**rows[0], "category_id": rows[1]["category_id"]}, *rows[2:]]
+
+
 @pytest.mark.parametrize(
-    ("change", "differs"), [(shorten, True), (nothing, False), (leave_out_trees, False)]
+    ("change", "differs"),
+    [
+        (shorten, "other areas of the same classes"),
+        (keep_a_car_as_a_tree, "different classes"),
+        (nothing, ""),
+        (leave_out_trees, ""),
+    ],
 )
 def test_two_files_that_label_images_otherwise_are_named(change, differs, tmp_path):
     write_two_coco(tmp_path / "set", change)
@@ -116,7 +126,7 @@ def test_two_files_that_label_images_otherwise_are_named(change, differs, tmp_pa
     told = [line for line in lines if "'anna.json' and 'bert.json'" in line]
     assert len(told) == (1 if differs else 0)
     if differs:
-        assert told[0].startswith("1 images") and "photo_0" in told[0] and "joined" in told[0]
+        assert told[0].startswith("1 images") and "photo_0" in told[0] and differs in told[0]
     joined = [line for line in lines if "named more than once" in line]
     assert joined[0].startswith("3 " if differs else "4 ")
 

@@ -122,12 +122,15 @@ class Annotations:
         classes: rows of a class table; images with areas need a background for unlabelled pixels.
         notes: messages for the user, such as shapes that were skipped.
         bad_shapes: the message on each shape that cannot be read, and is left out.
+        one_class_each: the annotations state one class for each pixel: areas that overlap
+            contradict each other.
     """
 
     classes: Sequence[ClassRow]
     images: Sequence[LabelledImage]
     notes: Sequence[str] = ()
     bad_shapes: Sequence[str] = ()
+    one_class_each: bool = False
 
     @property
     def num_shapes(self) -> int:

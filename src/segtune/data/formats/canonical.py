@@ -31,7 +31,7 @@ from segtune.data.formats.areas import (
 )
 from segtune.data.formats.faults import bad_shapes_note, refuse_bad_shapes, specks_note
 from segtune.data.formats.image_writer import UNDIVIDED, ImageWriter, save_mask
-from segtune.data.formats.overlaps import no_pixels, overlap_note
+from segtune.data.formats.overlaps import contradiction_note, no_pixels, overlap_note
 from segtune.data.reading.images import read_mask
 from segtune.data.source.archives import is_archive, unpack
 from segtune.data.source.download import build_folder
@@ -44,7 +44,7 @@ from segtune.runtime.log import Log
 from segtune.runtime.processors import available_processors
 from segtune.runtime.progress import ProgressReporter
 
-_VERSION = 4  # raise it whenever the same annotations give other masks
+_VERSION = 5  # raise it whenever the same annotations give other masks
 _KINDS = ("images", "masks", "finer")
 _REPORT_EVERY = 20  # images
 _OVERLAP_SAMPLE = 500  # images whose hidden pixels are counted
@@ -185,6 +185,8 @@ def _write_images(
     order = annotation_options(writer.config).order
     notes = [*annotations.notes, *bad_shapes_note(bad_shapes, total, tolerance)]
     notes += specks_note(specks, total)
+    if annotations.one_class_each:
+        return presence, [*notes, *contradiction_note(hidden, annotations.classes, order)]
     return presence, [*notes, *overlap_note(hidden, annotations.classes, order)]
 
 

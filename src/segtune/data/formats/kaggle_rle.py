@@ -118,17 +118,17 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     finder = FileFinder(root, options.relocate)
     by_stem = _ImagesByStem(root)
     left_out = LeftOut()
-    listed: list[tuple[Path, _TableImage]] = []
+    listed: list[tuple[Path, _TableImage, str]] = []  # image, its row, file of the table
     for path in find_files(root):
         for file_name, item in _read_table(path, left_out, options.runs).items():
             image = by_stem.find(file_name) or finder.find(file_name, item.where, path.parent)
-            listed.append((image, item))
+            listed.append((image, item, path.relative_to(root).as_posix()))
     images = []
-    for image, item in listed:
+    for image, item, table in listed:
         inside = image.relative_to(root).as_posix() if image.is_relative_to(root) else ""
         split = folder_split(inside)
         name = image_name(image, root)
-        images.append(LabelledImage(name, image, split, item.areas, item.size))
+        images.append(LabelledImage(name, image, split, item.areas, item.size, file=table))
     if {image.split for image in images} == {"train"}:
         images = [_without_split(image) for image in images]
     all_areas = areas_of(images)

@@ -11,6 +11,7 @@ from segtune.data.formats.areas import ClassRow, DrawnArea, paint
 _ORDERS = ("largest_first", "file", "file_reversed")
 _TOLD_SHARE = 0.05  # of a class's pixels: less is what overlapping outlines hide in any order
 _LOST_SHARE = 0.5  # of a class's pixels, from which a class is nearly lost
+_CONTRADICTED_SHARE = 0.01  # of a class's pixels: less may be soft edges of masks
 _NAMED = 5  # classes in a note
 
 Counts = NDArray[np.int64]
@@ -76,11 +77,33 @@ def overlap_note(counts: Counts, classes: Sequence[ClassRow], order: str) -> lis
     worst, least = float(shares[0].max()), float(shares[1 + best].max())
     if worst - least < _TOLD_SHARE and worst < _LOST_SHARE:
         return []
-    hidden = [int(c) for c in np.argsort(-shares[0]) if shares[0, c] >= _TOLD_SHARE]
-    names = [f"{shares[0, c]:.0%} of '{classes[c]['name']}'" for c in hidden[:_NAMED]]
-    more = f" and parts of {len(hidden) - _NAMED} classes more" if len(hidden) > _NAMED else ""
+    hidden = _hidden_words(shares[0], classes, _TOLD_SHARE)
     text = f"areas overlap: with dataset.annotations.order={order}, those on top cover "
-    text += f"{', '.join(names)}{more}"
+    text += hidden
     if worst - least >= _TOLD_SHARE:
         text += f"; with dataset.annotations.order={_ORDERS[best]} at most {least:.0%} of a class"
     return [text]
+
+
+def contradiction_note(counts: Counts, classes: Sequence[ClassRow], order: str) -> list[str]:
+    """The note on pixels that two masks give different classes, where each pixel has just one.
+
+    Args:
+        counts, order: see `overlap_note`.
+    """
+    shares = counts[1] / np.maximum(counts[0], 1)
+    if shares.max() < _CONTRADICTED_SHARE:
+        return []
+    hidden = _hidden_words(shares, classes, _CONTRADICTED_SHARE)
+    return [
+        f"masks of different classes hold the same pixels: of {hidden}, the mask on top counts "
+        f"(dataset.annotations.order={order})"
+    ]
+
+
+def _hidden_words(shares: NDArray[np.float64], classes: Sequence[ClassRow], least: float) -> str:
+    """The shares of the classes of which at least a share is hidden, the largest first."""
+    hidden = [int(c) for c in np.argsort(-shares) if shares[c] >= least]
+    names = [f"{shares[c]:.0%} of '{classes[c]['name']}'" for c in hidden[:_NAMED]]
+    more = f" and parts of {len(hidden) - _NAMED} classes more" if len(hidden) > _NAMED else ""
+    return ", ".join(names) + more
