@@ -100,6 +100,75 @@ def test_other_folders_are_not_taken_for_classes(tmp_path, files):
     assert detect(tmp_path) in (None, "instances")
 
 
+SPLIT_WORDS = ["dev", "test", "val", "train", "valid"]
+
+
+@pytest.mark.parametrize("masks", ["masks/{name}/{i}.png", "masks/{i}_{name}.png"])
+@pytest.mark.parametrize("images", ["images/{i}.png", "images/{split}/{i}.png"])
+@pytest.mark.parametrize("word", SPLIT_WORDS)
+def test_a_class_may_be_called_as_a_split(word, images, masks, tmp_path):
+    for i in range(2):
+        split = "training" if i else "testing"
+        save(tmp_path / images.format(i=i, split=split), photo(i), 1)
+        for name in (word, "water"):
+            save(tmp_path / masks.format(i=i, name=name), truth(i) == 1)
+    found = formats()["class_masks"].find_files(tmp_path)
+    assert {mask.label for mask in found} == {word, "water"} and len(found) == 4
+
+
+@pytest.mark.parametrize("word", SPLIT_WORDS)
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        ("images/{split}/{i}.png", "masks/{name}/{split}/{i}.png"),
+        ("images/{i}{split}.png", "masks/{name}/{split}/{i}{split}.png"),
+        ("images_{split}/{i}.png", "masks/{name}/{split}/{i}.png"),
+    ],
+)
+def test_a_folder_of_a_split_is_no_class(word, images, masks, tmp_path):
+    other = "training" if word != "train" else "test"
+    for split in (word, other):
+        for i in range(2):
+            save(tmp_path / images.format(i=i, split=split), photo(i), 1)
+            for name in ("road", "water"):
+                save(tmp_path / masks.format(i=i, name=name, split=split), truth(i) == 1)
+    found = formats()["class_masks"].find_files(tmp_path)
+    assert {mask.label for mask in found} == {"road", "water"} and len(found) == 8
+
+
+def test_a_folder_that_may_be_a_class_or_a_split_is_refused(tmp_path):
+    for i in range(2):
+        save(tmp_path / f"set/images/dev/{i}.png", photo(i), 1)
+        for name in ("dev", "water", "road"):
+            save(tmp_path / f"set/masks/{name}/{i}.png", truth(i) == 1)
+    with pytest.raises(DataError, match="may show the class 'dev'.*rename its folder"):
+        import_dataset(tmp_path / "set", tmp_path / "out")
+
+
+def test_images_may_lie_beside_the_folders_of_classes(tmp_path):
+    for i in range(2):
+        save(tmp_path / f"images/{i}.png", photo(i), 1)
+        for name in ("road", "water"):
+            save(tmp_path / f"{name}/{i}.png", truth(i) == 1)
+    found = formats()["class_masks"].find_files(tmp_path)
+    assert {(mask.label, mask.image) for mask in found} == {
+        (name, f"images/{i}.png") for name in ("road", "water") for i in range(2)
+    }
+
+
+def test_pixels_of_two_classes_are_told(tmp_path):
+    for i in range(2):
+        save(tmp_path / f"set/images/{i}.png", photo(i), 1)
+        save(tmp_path / f"set/masks/road/{i}.png", truth(i) == 1)
+        water = truth(i) == 2
+        water[36:38, 30:50] = True  # of the road too
+        save(tmp_path / f"set/masks/water/{i}.png", water)
+    notes: list[str] = []
+    import_dataset(tmp_path / "set", tmp_path / "out", say=notes.append)
+    (note,) = [line for line in notes if "masks of different classes hold the same pixels" in line]
+    assert "of 'road'" in note or "of 'water'" in note
+
+
 @pytest.mark.parametrize("pixels", [truth(0), photo(0)])
 def test_masks_of_several_values_are_not_taken_for_classes(tmp_path, pixels):
     for file in ("images/a.png", "masks/a_car.png", "masks/a_tree.png"):

@@ -270,3 +270,64 @@ def test_two_images_of_one_name_are_refused_and_named(tmp_path):
     write_photo(tmp_path / "set/Kvasir-SEG/images/cju0.png")
     with pytest.raises(DataError, match=r"two images for one mask.*cju0"):
         import_words(tmp_path / "set")
+
+
+def write_splits(root: Path, splits: dict[str, int], form: str) -> None:
+    for split, count in splits.items():
+        names = [f"{split}{index}" for index in range(count)]
+        for name in names:
+            write_photo(root / "images" / (split if form == "folders" else "") / f"{name}.jpg")
+            write_mask(
+                root / "masks" / (split if form == "folders" else "") / f"{name}.png", [0, 1]
+            )
+        if form == "lists":
+            (root / f"{split}.txt").write_text("\n".join(names))
+
+
+@pytest.mark.parametrize("form", ["folders", "lists"])
+@pytest.mark.parametrize("words", [("val", "dev"), ("validation", "valid")])
+def test_two_names_of_one_split_are_asked_for_and_lose_no_image(words, form, tmp_path):
+    sizes = {"train": 4, words[0]: 2, words[1]: 3}
+    write_splits(tmp_path / "set", sizes, form)
+    with pytest.raises(ConfigError, match="2 ways") as caught:
+        import_words(tmp_path / "set")
+    for line in str(caught.value).split("\n")[1:]:
+        stated, _, evidence = line.partition("   (")
+        imported = import_dataset(
+            tmp_path / "set", tmp_path / "out", *shlex.split(stated), overwrite=True
+        )
+        assert sum(imported.counts.values()) == 9 and imported.counts["train"] == 4
+        chosen = next(word for word in words if f",val:{word}" in stated)
+        assert imported.counts["val"] == sizes[chosen]
+        for split, count in imported.counts.items():
+            assert f"{count} {split}" in evidence
+
+
+def test_two_equal_lists_of_one_split_are_one(tmp_path):
+    write_splits(tmp_path / "set", {"train": 4, "val": 2}, "lists")
+    (tmp_path / "set/dev.txt").write_text((tmp_path / "set/val.txt").read_text())
+    lines: list[str] = []
+    imported = import_dataset(tmp_path / "set", tmp_path / "out", say=lines.append)
+    assert imported.counts == {"train": 4, "val": 2}
+    assert any("names the same images as" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("folder", "places", "counts"),
+    [
+        ("{}_{}", ("north_dev", "old"), None),  # two sets: asked
+        ("{}/{}", ("north_dev", "old"), {"train": 5, "val": 1}),
+        ("{}/{}", ("city_train", "city_val"), {"train": 3, "val": 3}),
+    ],
+)
+def test_a_places_name_is_no_split_of_folders_of_masks(folder, places, counts, tmp_path):
+    for place in places:
+        for number in range(3):
+            name = f"{place}_{number}.png"
+            write_photo(tmp_path / "set" / folder.format(place, "images") / name)
+            write_mask(tmp_path / "set" / folder.format(place, "masks") / name, [0, 1])
+    if counts is None:
+        with pytest.raises(ConfigError, match="2 ways"):
+            import_words(tmp_path / "set")
+    else:
+        assert import_words(tmp_path / "set").counts == counts

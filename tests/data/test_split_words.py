@@ -9,9 +9,13 @@ from PIL import Image
 from segtune.api.importing import import_dataset
 from segtune.config.compose import compose
 from segtune.data import formats
+from segtune.data.formats.areas import LabelledImage
+from segtune.data.formats.faults import LeftOut
 from segtune.data.formats.finding import folder_split, split_called
 from segtune.data.formats.manifest import find_files
+from segtune.data.formats.split_names import settled
 from segtune.data.source.files import walk
+from segtune.data.source.split_words import NamedSplit
 from segtune.errors import DataError
 from tests.data.published_sets import write_mask, write_photo
 
@@ -33,8 +37,6 @@ def save(path: Path) -> str:
     [
         ("test_drive.jpg", None),
         ("images/train_000.jpg", None),
-        ("test_drive/a.jpg", None),
-        ("train_station/a.jpg", None),
         ("train/a.jpg", "train"),
         ("Train/test_a.jpg", "train"),
         ("valid/images/a.jpg", "val"),
@@ -42,7 +44,6 @@ def save(path: Path) -> str:
         ("train2017/a.jpg", "train"),
         ("trainImages/a.jpg", "train"),
         ("test-set/a.jpg", "test"),
-        ("roads_testing\\a.jpg", "test"),
         ("dev/a.jpg", "val"),
         ("device_images/a.jpg", None),
         ("train_val/a.jpg", None),
@@ -51,6 +52,70 @@ def save(path: Path) -> str:
 )
 def test_folders_name_a_split_and_file_names_do_not(path, split):
     assert folder_split(path) == split
+
+
+@pytest.mark.parametrize(
+    ("folders", "splits"),
+    [
+        (["north_dev", "old_town"], [None, None]),
+        (["east_test_site", "west"], [None, None]),
+        (["test_drive", "train_station"], [None, None]),
+        (["roads_testing"], [None]),
+        (["roads_val", "roads_testing"], [None, None]),
+        (["north_dev", "south_train"], [None, None]),
+        (["roads_training", "roads_testing"], ["train", "test"]),
+        (["train/north_dev", "test/north_dev", "val"], ["train", "test", "val"]),
+        (["stage1_train/x", "stage1_test/x"], ["train", "test"]),
+        (["train_2017", "valid_images", "TestSet_v2"], ["train", "val", "test"]),
+    ],
+)
+def test_a_places_name_is_a_split_only_beside_others_of_its_form(folders, splits, tmp_path):
+    images = []
+    for folder in folders:
+        path = tmp_path / folder / "a.jpg"
+        images.append(LabelledImage("a", path, folder_split(f"{folder}/a.jpg")))
+    left_out = LeftOut()
+    assert [image.split for image in settled(images, left_out)] == splits
+    unsure = [image for image in images if isinstance(image.split, NamedSplit) and image.split.form]
+    assert len(left_out.notes()) == len(unsure)  # each folder is told
+
+
+@pytest.mark.parametrize(
+    ("words", "note"),
+    [
+        (["train", "val", "dev", "dev"], "'val' with 1 images, 'dev' with 2 images"),
+        (["train", "valid", "validation"], "'valid' with 1 images, 'validation' with 1 images"),
+        (["train", "val", "test"], None),
+    ],
+)
+def test_words_for_one_split_are_joined_with_the_images_of_each(words, note, tmp_path):
+    table = "image,mask,split\n"
+    for index, word in enumerate(words):
+        save(tmp_path / "img" / f"{index}.png")
+        save(tmp_path / "msk" / f"{index}.png")
+        table += f"img/{index}.png,msk/{index}.png,{word}\n"
+    (tmp_path / "pairs.csv").write_text(table)
+    (tmp_path / "classes.yaml").write_text("classes: [background, car]")
+    words = ["dataset=coco", f"dataset.root={tmp_path}", "dataset.annotations.format=manifest"]
+    annotations = formats.read(tmp_path, compose(words).config.dataset)
+    assert len(annotations.images) == len(table.split()) - 1
+    found = [line for line in annotations.notes if "are joined" in line]
+    assert (found == []) if note is None else (note in found[0])
+
+
+def test_names_of_one_split_in_yolos_table_are_joined(tmp_path):
+    for split, count in {"train": 3, "val": 1, "dev": 2}.items():
+        for index in range(count):
+            save(tmp_path / "images" / split / f"{split}{index}.png")
+            label = tmp_path / "labels" / split / f"{split}{index}.txt"
+            label.parent.mkdir(parents=True, exist_ok=True)
+            label.write_text("0 0.1 0.1 0.6 0.1 0.6 0.6\n")
+    places = "".join(f"{split}: images/{split}\n" for split in ("train", "val", "dev"))
+    (tmp_path / "data.yaml").write_text(f"{places}names: [roof]\n")
+    words = ["dataset=coco", f"dataset.root={tmp_path}", "dataset.annotations.format=yolo"]
+    annotations = formats.read(tmp_path, compose(words).config.dataset)
+    assert sorted(str(image.split) for image in annotations.images) == ["train"] * 3 + ["val"] * 3
+    assert any("'val' with 1 images, 'dev' with 2 images" in note for note in annotations.notes)
 
 
 @pytest.mark.parametrize("word", ["train", "test", "val"])
@@ -160,9 +225,9 @@ def test_a_list_without_a_list_of_train_is_named(name, tmp_path):
     (tmp_path / "set" / f"{name}.txt").write_text("0\n1\n")
     notes: list[str] = []
     import_dataset(tmp_path / "set", tmp_path / "out", say=notes.append)
-    assert any(
-        f"'{name}.txt' names 2 of 4 images, but there is no list of train" in n for n in notes
-    )
+    (note,) = [n for n in notes if f"'{name}.txt' names 2 of 4 images" in n]
+    assert "there is no list of train" in note and "divided as all others" in note
+    assert not any("no folder or list names a split" in n for n in notes)
 
 
 def test_a_classifiers_table_is_no_table_of_pairs(tmp_path):

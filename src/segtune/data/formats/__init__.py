@@ -10,7 +10,7 @@ To add a format, write such a file and add a line to `segtune.plugins.own`.
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segtune.classes import CLASS_LIMIT, MAX_CLASSES
@@ -27,6 +27,7 @@ from segtune.data.formats.declaration import Declaration, declared
 from segtune.data.formats.faults import LeftOut, refuse_bad_shapes
 from segtune.data.formats.finding import in_mask_folder, json_files
 from segtune.data.formats.merging import merged
+from segtune.data.formats.split_names import settled
 from segtune.data.formats.unused_keys import refuse_unused_options
 from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.source.files import json_parsed_once, read_json, walk
@@ -101,16 +102,16 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         )
     _refuse_too_many(annotations, root)
     _note_alike(annotations.classes, left_out)
-    images = merged(annotations.images, left_out)
+    images = merged(settled(annotations.images, left_out), left_out)
     _note_empty(images, root, left_out)
     if not has_mask_files:
         _note_unnamed(images, root, left_out)
     classes, old_ids = configured_classes(annotations.classes, config)
-    return Annotations(
-        classes,
-        reordered(images, old_ids),
-        [*annotations.notes, *left_out.notes()],
-        annotations.bad_shapes,
+    return replace(
+        annotations,
+        classes=classes,
+        images=reordered(images, old_ids),
+        notes=[*annotations.notes, *left_out.notes()],
     )
 
 

@@ -2,12 +2,12 @@
 
 The class is the end of the file's name (`00000_hair.png` for the image `0.jpg`), or its folder
 (`masks/road/a.png` for `images/a.jpg`, also `masks/road/train/a.png`). A file is 0 and any other
-value.
+value. A class may be called as a split, as `dev`: see `_folders_of_splits`.
 """
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -25,11 +25,12 @@ from segtune.data.formats.declaration import PAINTING, Declaration
 from segtune.data.formats.faults import LeftOut
 from segtune.data.formats.finding import folder_split, image_name
 from segtune.data.formats.shapes import object_mask
+from segtune.data.proposal.words import IMAGE_WORDS
 from segtune.data.reading.images import IMAGE_SUFFIXES, MASK_SUFFIXES, stored_size
 from segtune.data.reading.mask_values import mask_values
 from segtune.data.source.files import walk
 from segtune.data.source.names import composed, normal_name
-from segtune.data.source.split_words import SPLIT_OF_WORD
+from segtune.data.source.split_words import SPLIT_OF_WORD, NamedSplit, split_of_name
 from segtune.errors import DataError
 
 _CELEBA = (
@@ -43,8 +44,7 @@ _NO_CLASS = set(
     "ah vk annotator expert manual observer rater reader "  # who drew the masks
     "annotation annotations color colors colour data depth gt image images img imgs instance "
     "instanceids instances label labelids labels labeltrainids left mask masks overlay pred "
-    "prediction rgb right sat seg segmentation semantic test train trainids val valid vis "
-    "viz".split()
+    "prediction rgb right sat seg segmentation semantic trainids vis viz".split()
 )
 _TESTED = 20  # masks that are looked at before a folder counts as of this format
 
@@ -84,10 +84,11 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
     """Read every image that has a mask file; overlaps are painted as in CelebAMask-HQ.
 
     Raises:
-        DataError: two files hold one class of one image.
+        DataError: two files hold one class of one image, or a folder may be a class or a split.
     """
     options = annotation_options(config)
     masks = find_files(root)
+    _refuse_class_or_split(masks)
     names = sorted({mask.label for mask in masks})
     is_celeba = set(names) <= set(_CELEBA)
     if is_celeba:
@@ -111,7 +112,21 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         images.append(LabelledImage(image_name(image, root), image, split, list(shown.values())))
     notes = [f"classes from the names of the mask files or their folders: {', '.join(names)}"]
     notes += _size_note(root, masks[0]) + _without_mask(root, masks)
-    return Annotations(class_rows(names, [], options), images, notes)
+    rows = class_rows(names, [], options)
+    return Annotations(rows, images, notes, one_class_each=not is_celeba)
+
+
+def _refuse_class_or_split(masks: Sequence[ClassMask]) -> None:
+    """Raise DataError where the class of a mask is called as the split of its image."""
+    for mask in masks:
+        split = folder_split(mask.image)
+        if split is not None and split.word == mask.label.lower():
+            raise DataError(
+                f"'{mask.mask}' may show the class '{mask.label}' of '{mask.image}', or be its "
+                f"mask in the split {split}. For the class, rename its folder, as "
+                f"'class_{mask.label}'; for the split, give each class a folder that holds those "
+                f"of the splits, as 'CLASS/{mask.label}'."
+            )
 
 
 def _size_note(root: Path, first: ClassMask) -> list[str]:
@@ -136,7 +151,10 @@ def _without_mask(root: Path, masks: Sequence[ClassMask]) -> list[str]:
 
 
 def _by_end_of_name(files: Sequence[str]) -> list[ClassMask]:
-    """Files that are called as an image and a class."""
+    """Files that are called as an image and a class.
+
+    The word of a split is a class where another class of the same image has a file.
+    """
     images: dict[str, list[str]] = defaultdict(list)
     for file in files:
         if file.lower().endswith(IMAGE_SUFFIXES):
@@ -149,7 +167,8 @@ def _by_end_of_name(files: Sequence[str]) -> list[ClassMask]:
                 if _is_class(label):
                     masks.append(ClassMask(file, label, image))
                 break
-    return _without_chains(masks)
+    labelled = {mask.image for mask in masks if mask.label.lower() not in SPLIT_OF_WORD}
+    return _without_chains([mask for mask in masks if mask.image in labelled])
 
 
 def _divisions(stem: str) -> Iterator[tuple[str, str]]:
@@ -169,30 +188,50 @@ def _by_folder(files: Sequence[str]) -> list[ClassMask]:
     by_stem: dict[str, list[str]] = defaultdict(list)
     for file in files:
         by_stem[composed(PurePosixPath(file).stem)].append(file)
+    of_splits = _folders_of_splits(by_stem)
     masks = []
     for same in by_stem.values():
-        parents: dict[PurePosixPath, list[str]] = defaultdict(list)
+        parents: dict[PurePosixPath, list[tuple[str, str]]] = defaultdict(list)
         for file in same:
-            if _is_class(_class_folder(file).name):
-                parents[_class_folder(file).parent].append(file)
+            folder = PurePosixPath(file).parent
+            folder = folder.parent if folder in of_splits else folder
+            if _is_class(folder.name):
+                parents[folder.parent].append((file, folder.name))
         for parent, inside in parents.items():
-            outside = [f for f in same if f.lower().endswith(IMAGE_SUFFIXES)]
-            outside = [f for f in outside if not PurePosixPath(f).is_relative_to(parent)]
-            for file in inside:
+            outside = [file for file in same if _is_image_of(file, parent)]
+            for file, label in inside:
                 image = _one_of(outside, file)
                 if image is not None:
-                    masks.append(ClassMask(file, _class_folder(file).name, image))
+                    masks.append(ClassMask(file, label, image))
     return masks
 
 
-def _class_folder(file: str) -> PurePosixPath:
-    """The folder of a mask, without that of a split inside it.
+def _is_image_of(file: str, parent: PurePosixPath) -> bool:
+    """Whether a file may be the image of masks in the folders below a parent."""
+    path = PurePosixPath(file)
+    is_beside = path.parent.name.lower() in IMAGE_WORDS & _NO_CLASS
+    return file.lower().endswith(IMAGE_SUFFIXES) and (is_beside or not path.is_relative_to(parent))
 
-    >>> str(_class_folder("masks/road/train/a.png")), str(_class_folder("masks/road/a.png"))
-    ('masks/road', 'masks/road')
+
+def _folders_of_splits(by_stem: Mapping[str, Sequence[str]]) -> set[PurePosixPath]:
+    """The folders, called after a split, that hold the masks of one and are no class.
+
+    A split has images of its own: none of its names is in a folder beside it, unless the images
+    lie in folders of the same word. The folder of a class shares names with those of the others.
     """
-    folder = PurePosixPath(file).parent
-    return folder.parent if folder.name.lower() in SPLIT_OF_WORD else folder
+    folders = {PurePosixPath(file).parent for same in by_stem.values() for file in same}
+    named = {folder for folder in folders if folder.name.lower() in SPLIT_OF_WORD}
+    shared: set[PurePosixPath] = set()
+    for same in by_stem.values():
+        places = {PurePosixPath(file).parent for file in same}
+        for folder in named & places:
+            beside = {p for p in places if p.parent == folder.parent and _is_class(p.name)}
+            others = {p for p in places if p.parent != folder.parent}
+            own = NamedSplit(folder.name)
+            has_own_images = any(own in map(split_of_name, other.parts) for other in others)
+            if len(beside) > 1 and (beside - named or not has_own_images):
+                shared.add(folder)
+    return named - shared
 
 
 def _one_of(images: Sequence[str], mask: str) -> str | None:
@@ -209,7 +248,10 @@ def _key(stem: str) -> str:
 
 
 def _is_class(label: str) -> bool:
-    return bool(_CLASS.fullmatch(label)) and label.lower() not in _NO_CLASS
+    if not _CLASS.fullmatch(label) or label.lower() in _NO_CLASS:
+        return False
+    split = split_of_name(label)
+    return split is None or bool(split.form) or label.lower() == split.word
 
 
 def _is_binary(path: Path) -> bool:

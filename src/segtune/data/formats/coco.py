@@ -22,7 +22,6 @@ from segtune.data.formats.faults import LeftOut, reading
 from segtune.data.formats.finding import (
     FileFinder,
     annotation_split,
-    folder_split,
     image_name,
     json_files,
 )
@@ -225,7 +224,7 @@ def _labelled_images(
         has_size = row.get("height") and row.get("width")
         with reading(where):
             size = (int(row["height"]), int(row["width"])) if has_size else None
-        split = file_split or folder_split(inside)
+        split = annotation_split(file_name, inside)
         named = image_name(image, root)
         own = areas.get(key, [])
         images.append(LabelledImage(named, image, split, own, size, file=file_name))

@@ -29,10 +29,10 @@ from segtune.data.formats.finding import (
     annotation_split,
     folder_split,
     image_name,
-    split_in,
 )
 from segtune.data.formats.shapes import Draw, PolygonRule
 from segtune.data.source.files import walk
+from segtune.data.source.split_words import NamedSplit, first_stated, split_of_name
 from segtune.data.source.text import read_xml, xml_tag
 
 _PARTS = 10  # of a video that is alone
@@ -87,14 +87,13 @@ def _images(
         where = f"'{path}' image '{node.get('name')}'"
         areas = _areas(node, where, options, left_out)
         file_name = str(node.get("name"))
-        split = split_in(node.get("subset") or "")
-        split = split or folder_split(file_name)
-        split = split or annotation_split(path.relative_to(finder.root).as_posix())
+        file = path.relative_to(finder.root).as_posix()
+        subset = split_of_name(node.get("subset") or "")
+        split = first_stated(subset, folder_split(file_name), annotation_split(file))
         image = finder.find(file_name, f"{where} name", path.parent, split)
         with reading(where):
             size = (int(node.get("height") or 0), int(node.get("width") or 0))
         name = image_name(image, finder.root)
-        file = path.relative_to(finder.root).as_posix()
         known_size = size if all(size) else None
         images.append(LabelledImage(name, image, split, areas, known_size, file=file))
     return images
@@ -129,7 +128,8 @@ def _in_parts(images: list[LabelledImage]) -> list[LabelledImage]:
 
     Frames beside each other look alike: divided one by one, val would show images of train.
     """
-    if images[0].group is None or images[0].split is not None:
+    split = images[0].split
+    if images[0].group is None or (isinstance(split, NamedSplit) and not split.form):
         return images
     parts = []
     for index, image in enumerate(images):

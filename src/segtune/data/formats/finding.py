@@ -15,16 +15,15 @@ from segtune.data.proposal.words import MASK_WORDS, says
 from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.source.files import json_sketch, read_json, walk
 from segtune.data.source.names import normal_name
-from segtune.data.source.split_words import SPLIT_OF_WORD
+from segtune.data.source.split_words import (
+    SPLIT_OF_WORD,
+    NamedSplit,
+    first_stated,
+    split_of_name,
+)
 from segtune.data.source.splits import is_absolute
 from segtune.errors import DataError
 
-_SPLIT_WORD = re.compile(rf"(?<![a-z])({'|'.join(SPLIT_OF_WORD)})(?![a-z])", re.IGNORECASE)
-_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")  # of a folder's name, as trainImages
-_WORDS_BESIDE_A_SPLIT = set(
-    "a annotation annotations b c data dataset frames gt images image img imgs jpegimages jpg "
-    "label labels mask masks part photos png set split subset x y".split()
-)
 _GENERIC_FOLDERS = {
     "images",
     "image",
@@ -38,42 +37,32 @@ _GENERIC_FOLDERS = {
 }
 
 
-def split_in(path: str) -> str | None:
-    """The split that a path names, the last of several; None if it names none.
-
-    >>> split_in("annotations/instances_train2017.json"), split_in("valid/a.json"), split_in("a")
-    ('train', 'val', None)
-    """
-    words = _SPLIT_WORD.findall(path)
-    return SPLIT_OF_WORD[words[-1].lower()] if words else None
-
-
-def folder_split(path: str) -> str | None:
+def folder_split(path: str) -> NamedSplit | None:
     """The split that a file's folders name, the innermost first; None if they name none.
 
-    The file's own name does not count: `test_drive.jpg` may well be learned. Neither does a folder
-    like `test_drive`, which is called after what it shows.
+    The file's own name does not count: `test_drive.jpg` may well be learned. Where no folder is
+    called after a split alone, one that holds the word counts, as `roads_train`: see
+    `segtune.data.formats.split_names.settled`.
 
-    >>> folder_split("train_images/test_drive.jpg"), folder_split("test_drive/a.jpg")
+    >>> folder_split("train_images/test_drive.jpg"), folder_split("images/test_drive.jpg")
     ('train', None)
     """
-    for folder in reversed(path.replace("\\", "/").split("/")[:-1]):
-        words = [word.lower() for word in _WORDS.findall(folder)]
-        splits = {SPLIT_OF_WORD[word] for word in words if word in SPLIT_OF_WORD}
-        others = set(words) - set(SPLIT_OF_WORD) - _WORDS_BESIDE_A_SPLIT
-        if len(splits) == 1 and (not others or words[-1] in SPLIT_OF_WORD):
-            return splits.pop()
-    return None
+    folders = path.replace("\\", "/").split("/")[:-1]
+    return first_stated(*map(split_of_name, reversed(folders)))
 
 
-def annotation_split(path: str) -> str | None:
-    """The split that a file of annotations names, by its own name or by its folders.
+def annotation_split(path: str, image: str = "") -> NamedSplit | None:
+    """The split of an image, by the name of its file of annotations, or by the folders of both.
 
-    >>> annotation_split("test_drive/instances_val2017.json"), annotation_split("test_drive/a.json")
-    ('val', None)
+    Args:
+        path: of the file of annotations, below the root.
+        image: of the image, below the root.
+
+    >>> annotation_split("images/instances_val2017.json"), annotation_split("a.json", "test/a.jpg")
+    ('val', 'test')
     """
-    path = path.replace("\\", "/")
-    return split_in(path.rpartition("/")[2]) or folder_split(path)
+    own_name = split_of_name(path.replace("\\", "/").rpartition("/")[2])
+    return first_stated(own_name, folder_split(path), folder_split(image))
 
 
 def split_called(text: str, where: str) -> str | None:
@@ -87,7 +76,7 @@ def split_called(text: str, where: str) -> str | None:
         raise DataError(
             f"{where} is '{text}', which cannot be a folder's name; train, val and test are usual."
         )
-    return SPLIT_OF_WORD.get(name.lower(), name) or None
+    return NamedSplit(name) if name.lower() in SPLIT_OF_WORD else name or None
 
 
 class FileFinder:
@@ -274,6 +263,6 @@ def image_name(path: Path, root: Path) -> str:
         part
         for part in inside.parts[:-1]
         if part.lower() not in _GENERIC_FOLDERS
-        and not re.fullmatch(_SPLIT_WORD.pattern + r"\d*", part, re.IGNORECASE)
+        and part.rstrip("0123456789").lower() not in SPLIT_OF_WORD
     ]
     return "/".join([*folders, inside.stem])

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from segtune.config.dataset_schema import DatasetConfig
 from segtune.data.formats.areas import Annotations, LabelledImage, annotation_options
 from segtune.data.formats.declaration import STORED_MASKS, Declaration
-from segtune.data.formats.finding import FileFinder, image_name, split_called, split_in
+from segtune.data.formats.finding import FileFinder, image_name, split_called
 from segtune.data.formats.stated_classes import stated_classes
 from segtune.data.reading.images import MASK_SUFFIXES
 from segtune.data.reading.masks import MaskReader
 from segtune.data.source.files import walk
+from segtune.data.source.split_words import split_of_name
 from segtune.data.source.text import read_text
 from segtune.errors import DataError
 
@@ -92,7 +93,7 @@ def _pairs_of(path: Path, config: DatasetConfig, reader: MaskReader) -> list[Lab
     relocate = annotation_options(config).relocate
     image_finder = FileFinder(path.parent, relocate)
     mask_finder = FileFinder(path.parent, relocate, MASK_SUFFIXES)
-    named_split = split_in(path.name)
+    named_split = split_of_name(path.name)
     images = []
     for number, row in enumerate(_read_rows(path), 1):
         where = f"'{path}' row {number}"

@@ -31,7 +31,6 @@ from segtune.data.formats.faults import LeftOut, reading
 from segtune.data.formats.finding import (
     FileFinder,
     annotation_split,
-    folder_split,
     image_name,
     json_files,
 )
@@ -115,7 +114,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         inside = image.relative_to(root).as_posix() if image.is_relative_to(root) else ""
         areas = _areas(item.regions, label, options, left_out)
         file = item.path.relative_to(root).as_posix()
-        split = split or folder_split(inside)
+        split = annotation_split(file, inside)
         images.append(LabelledImage(image_name(image, root), image, split, areas, file=file))
     all_areas = areas_of(images)
     names = sorted({str(area.concept) for area in all_areas})

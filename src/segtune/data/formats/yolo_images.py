@@ -12,7 +12,7 @@ from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.source.files import walk
 from segtune.data.source.lists import divide_by_lists, read_list
 from segtune.data.source.names import in_any_form
-from segtune.data.source.split_words import SPLIT_OF_WORD
+from segtune.data.source.split_words import SPLIT_OF_WORD, NamedSplit
 from segtune.data.source.splits import is_absolute
 from segtune.data.source.text import read_text
 from segtune.errors import DataError
@@ -47,17 +47,17 @@ def find_images(table: Path, content: Mapping[str, Any]) -> YoloImages:
     """
     top = _top(table, content)
     files = [file for file in walk(top, IMAGE_SUFFIXES) if "/labels/" not in f"/{file}"]
-    lists: dict[str, tuple[Path, list[str]]] = {}
+    lists: dict[str, tuple[Path, list[str]]] = {}  # word of the table -> place and its images
     missing = []
-    for key, split in SPLIT_OF_WORD.items():
+    for key in SPLIT_OF_WORD:
         for entry in _entries(content.get(key)):
             place = _place(entry, table, content)
             if place is None:
                 missing.append(f"{key}: {entry}")
                 continue
             lines = _lines(place, top, files)
-            old = lists.get(split, (place, []))[1]
-            lists[split] = (place, [*old, *lines])
+            old = lists.get(key, (place, []))[1]
+            lists[key] = (place, [*old, *lines])
     if not any(lines for _, lines in lists.values()):
         return _by_folders(top, files, missing, table)
     sets = [set(lines) for _, lines in lists.values()]
@@ -65,7 +65,8 @@ def find_images(table: Path, content: Mapping[str, Any]) -> YoloImages:
         note = f"'{table}': {', '.join(lists)} name the same images, which are divided anew"
         chosen, _ = divide_by_lists({"all": next(iter(lists.values()))}, _names(files))
         return YoloImages(top, dict.fromkeys(chosen), [note])
-    splits, notes = divide_by_lists(lists, _names(files))
+    words, notes = divide_by_lists(lists, _names(files))
+    splits = {file: NamedSplit(word) for file, word in words.items()}
     notes = [note for note in notes if not note.endswith("in no list")]
     unnamed = {file: _unnamed_split(file, lists) for file in files if file not in splits}
     left_out = [file for file, split in unnamed.items() if split is None]
@@ -94,7 +95,7 @@ def has_labels(folder: Path) -> bool:
 def _unnamed_split(file: str, lists: Mapping[str, object]) -> str | None:
     """The split of an image that no place names: its folder's, if the table has none of it."""
     split = folder_split(file)
-    return None if split in lists else split
+    return None if split in set(map(NamedSplit, lists)) else split
 
 
 def label_file(top: Path, file: str) -> Path | None:

@@ -2,7 +2,9 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,6 +19,7 @@ from segtune.errors import DataError
 
 _MOST_BYTES = 50_000_000
 _LISTED_SHARE = 0.8  # share of the lines of a list that must name an image
+_WHOLE = ("trainval", "train_val")  # lists of train and val together
 _FEWEST_GROUPS = 5
 _GROUPS = {
     "copies of one photo": r"^.+?(?=(?:_(?:jpg|jpeg|png))?\.rf\.)",
@@ -30,65 +33,111 @@ _GROUPS = {
 _PREFIX = r"^[^_]+"  # of a group that names only suggest
 
 
-def split_settings(root: Path, pairing: Pairing) -> tuple[dict[str, Any], list[str]]:
-    """The keys that say how the images are split, and notes on it."""
+@dataclass(frozen=True)
+class Division:
+    """One way to split the images.
+
+    Attributes:
+        settings: the keys of the dataset's config that say it.
+        notes: what was seen; the first one is the reason.
+    """
+
+    settings: dict[str, Any]
+    notes: list[str]
+
+
+def divisions(root: Path, pairing: Pairing) -> list[Division]:
+    """The ways to split the images; several where two folders or lists have names of one split."""
     if SPLIT in pairing.images:
         return _by_folders(pairing)
     by_pattern = _lists(root, pairing)
-    for pattern, counts in by_pattern.items():
-        chosen = _chosen_lists(counts)
-        if chosen is not None:
-            return _list_settings(pattern, chosen, counts)
-    settings, notes = _divided("no folder or list names a split", pairing)
-    return settings, notes + _unused_lists(by_pattern, pairing)
+    for pattern, lists in by_pattern.items():
+        found = _by_lists(pattern, lists, pairing)
+        if found:
+            return found
+    reason = "no folder or list names a split"
+    if by_pattern:
+        reason = "there are no lists of both train and val or test"
+    divided = _divided(reason, pairing)
+    return [Division(divided.settings, divided.notes + _unused_lists(by_pattern, pairing))]
 
 
-def _divided(reason: str, pairing: Pairing) -> tuple[dict[str, Any], list[str]]:
+def _divided(reason: str, pairing: Pairing) -> Division:
     if len(pairing.pairs) < 2:
-        return {}, [f"{reason}; one image cannot be divided"]
-    return {"splits": {"val": 0.2}}, [f"{reason}: a fifth of the images become val"]
+        return Division({}, [f"{reason}; one image cannot be divided"])
+    note = f"{reason}: a fifth of the images become val"
+    return Division({"splits": {"val": 0.2}}, [note])
 
 
-def _by_folders(pairing: Pairing) -> tuple[dict[str, Any], list[str]]:
-    texts = {image.split: split_of(image.split) for image, _ in pairing.pairs}
-    counts = Counter(texts[image.split] for image, _ in pairing.pairs)
-    settings: dict[str, Any] = {}
-    if any(text != split for text, split in texts.items()):
-        settings["folder_names"] = {split: text for text, split in sorted(texts.items())}
-    notes = [f"splits by folder: {_counted(counts)}"]
-    unlabelled = Counter(f.split for f in pairing.lonely if f.split not in texts)
-    notes += [f"{text}: {n} images without masks" for text, n in sorted(unlabelled.items())]
-    if "val" not in counts:
-        more, words = _divided("there is no folder of val", pairing)
-        return {**settings, **more}, notes + words
-    return settings, notes
+def _choices(names: Collection[str]) -> list[dict[str, str]]:
+    """Split -> the folder or list that is called after it, for each choice among several of one.
+
+    One that is not chosen is a split of its own.
+
+    >>> _choices(["train", "val", "dev"])[1]
+    {'train': 'train', 'val': 'dev', 'other_val': 'val'}
+    """
+    by_split: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for name in names:
+        by_split.setdefault(split_of(name), []).append(name)
+    by_split = {split: members for split, members in by_split.items() if members}
+    choices = []
+    for chosen in product(*by_split.values()):
+        choice = dict(zip(by_split, chosen, strict=True))
+        for name in names:
+            if name not in chosen:
+                choice[f"other_{name}" if name in choice else name] = name
+        choices.append(choice)
+    return choices
 
 
-def _lists(root: Path, pairing: Pairing) -> dict[str, dict[str, int]]:
+def _by_folders(pairing: Pairing) -> list[Division]:
+    counts = Counter(image.split for image, _ in pairing.pairs)
+    unlabelled = Counter(f.split for f in pairing.lonely if f.split not in counts)
+    notes = [f"{text}: {n} images without masks" for text, n in sorted(unlabelled.items())]
+    choices, found = _choices(sorted(counts)), []
+    for choice in choices:
+        rows = {split: counts[text] for split, text in choice.items()}
+        settings: dict[str, Any] = {}
+        if len(choices) > 1 or any(text != split for split, text in choice.items()):
+            settings["folder_names"] = choice
+        said = [f"splits by folder: {_counted(rows)}", *notes]
+        if "val" not in choice:
+            divided = _divided("there is no folder of val", pairing)
+            settings, said = {**settings, **divided.settings}, [*said, *divided.notes]
+        found.append(Division(settings, said))
+    return found
+
+
+def _lists(root: Path, pairing: Pairing) -> dict[str, dict[str, frozenset[str]]]:
     """Pattern of lists -> stem of a list -> images that it names; most lists first."""
     names = {_inside(image.path, pairing): image.path for image, _ in pairing.pairs}
     finder = NameFinder({name: PurePosixPath(path).name for name, path in names.items()})
-    by_pattern: dict[str, dict[str, int]] = {}
+    by_pattern: dict[str, dict[str, frozenset[str]]] = {}
     for file in walk(root, (".txt", ".lst", ".csv")):
         stem = PurePosixPath(file).stem
-        if split_of(stem) not in SPLITS and stem not in ("trainval", "train_val"):
+        if split_of(stem) not in SPLITS and stem not in _WHOLE:
             continue
-        count = _named_images(root / file, finder)
-        if count:
+        named = _named_images(root / file, finder)
+        if named:
             pattern = f"{file[: file.rindex(stem)]}{SPLIT}{PurePosixPath(file).suffix}"
-            by_pattern.setdefault(pattern, {})[stem] = count
+            by_pattern.setdefault(pattern, {})[stem] = named
     return dict(sorted(by_pattern.items(), key=lambda row: -len(row[1])))
 
 
-def _unused_lists(by_pattern: Mapping[str, Mapping[str, int]], pairing: Pairing) -> list[str]:
+def _unused_lists(
+    by_pattern: Mapping[str, Mapping[str, frozenset[str]]], pairing: Pairing
+) -> list[str]:
     """Notes on lists of a split that have no list of train or of a held-out split beside them."""
     notes = []
-    for pattern, counts in by_pattern.items():
-        for stem, count in counts.items():
-            missing = "val or test" if split_of(stem) not in ("val", "test") else "train"
+    for pattern, lists in by_pattern.items():
+        for stem, named in lists.items():
+            missing = "val" if split_of(stem) not in ("val", "test") else "train"
             notes.append(
-                f"'{pattern.replace(SPLIT, stem)}' names {count} of {len(pairing.pairs)} images, "
-                f"but there is no list of {missing} beside it: it is not used. Write that list"
+                f"'{pattern.replace(SPLIT, stem)}' names {len(named)} of {len(pairing.pairs)} "
+                f"images, but there is no list of {missing} beside it: it is not used, and its "
+                f"images are divided as all others. To use it, write the names of the others into "
+                f"'{pattern.replace(SPLIT, missing)}'"
             )
     return notes
 
@@ -98,41 +147,70 @@ def _inside(path: str, pairing: Pairing) -> str:
     return path[len(folder) :].lstrip("/").rpartition(".")[0] if folder else path.rpartition(".")[0]
 
 
-def _named_images(path: Path, finder: NameFinder) -> int:
-    """How many images a list names; 0 where too few of its lines name one."""
+def _named_images(path: Path, finder: NameFinder) -> frozenset[str]:
+    """The images that a list names; none where too few of its lines name one."""
     try:
         if path.stat().st_size > _MOST_BYTES:
-            return 0
+            return frozenset()
         lines = read_list(path)
     except DataError:
-        return 0
-    named = sum(len(finder.find(line)) == 1 for line in lines)
-    return named if named >= _LISTED_SHARE * max(1, len(lines)) else 0
+        return frozenset()
+    found = [matches[0] for matches in map(finder.find, lines) if len(matches) == 1]
+    return frozenset(found) if len(found) >= _LISTED_SHARE * max(1, len(lines)) else frozenset()
 
 
-def _chosen_lists(counts: Mapping[str, int]) -> dict[str, str] | None:
-    """Split -> stem of its list; without a list of val, that of test is val."""
-    by_split = {split_of(stem): stem for stem in counts if split_of(stem) in SPLITS}
-    whole = next((s for s in ("trainval", "train_val") if s in counts), None)
-    if "train" in by_split and "val" in by_split:
-        return {split: by_split[split] for split in SPLITS if split in by_split}
-    train = by_split.get("train") or whole
-    held_out = by_split.get("val") or by_split.get("test")
-    return {"train": train, "val": held_out} if train and held_out else None
+def _by_lists(
+    pattern: str, lists: Mapping[str, frozenset[str]], pairing: Pairing
+) -> list[Division]:
+    """The ways to split the images by lists of one pattern; none without train and a held-out one.
+
+    Without a list of val, that of test is val.
+    """
+    kept: dict[str, frozenset[str]] = {}
+    repeated = []
+    for stem, named in lists.items():
+        twin = next((s for s in kept if split_of(s) == split_of(stem) and kept[s] == named), None)
+        if twin is None:
+            kept[stem] = named
+        else:
+            repeated.append(f"the list '{stem}' names the same images as '{twin}'")
+    whole = next((stem for stem in _WHOLE if stem in kept), None)
+    choices = [
+        chosen
+        for names in _choices([stem for stem in kept if stem not in _WHOLE])
+        if (chosen := _with_train_and_val(names, whole)) is not None
+    ]
+    found = []
+    for choice in choices:
+        settings: dict[str, Any] = {"splits": {"lists": pattern}}
+        is_plain = all(split == stem for split, stem in choice.items())
+        if not is_plain or len(lists) > len(choice) or len(choices) > 1:
+            settings["folder_names"] = choice
+        rows = {split: len(kept[stem]) for split, stem in choice.items()}
+        notes = [f"splits by the lists {pattern}: {_counted(rows)}", *repeated]
+        if split_of(choice["val"]) == "test":
+            notes.append(f"there is no list of val: '{choice['val']}' is taken for it")
+        unlisted = len(pairing.pairs) - len(frozenset().union(*map(kept.get, choice.values())))
+        if unlisted:
+            notes.append(f"{unlisted} images are in no list, and left out")
+        found.append(Division(settings, notes))
+    return found
 
 
-def _list_settings(
-    pattern: str, chosen: Mapping[str, str], counts: Mapping[str, int]
-) -> tuple[dict[str, Any], list[str]]:
-    settings: dict[str, Any] = {"splits": {"lists": pattern}}
-    are_plain = all(split == stem for split, stem in chosen.items())
-    if not are_plain or len(counts) > len(chosen):
-        settings["folder_names"] = dict(chosen)
-    rows = Counter({split: counts[stem] for split, stem in chosen.items()})
-    notes = [f"splits by the lists {pattern}: {_counted(rows)}"]
-    if split_of(chosen["val"]) == "test":
-        notes.append(f"there is no list of val: '{chosen['val']}' is taken for it")
-    return settings, notes
+def _with_train_and_val(names: Mapping[str, str], whole: str | None) -> dict[str, str] | None:
+    """Split -> stem of its list, with a list of all but test for train; None without train or val.
+
+    Args:
+        whole: the list of train and val together, if there is one.
+    """
+    chosen = dict(names)
+    if "train" not in chosen or "val" not in chosen:
+        train = chosen.pop("train", whole)
+        held_out = chosen.pop("val", None) or chosen.pop("test", None)
+        if train is None or held_out is None:
+            return None
+        chosen = {"train": train, "val": held_out, **chosen}
+    return chosen
 
 
 def _counted(counts: Mapping[str, int]) -> str:

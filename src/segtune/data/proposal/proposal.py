@@ -12,7 +12,7 @@ from segtune.config.commands import word
 from segtune.config.dataset_schema import DatasetConfig
 from segtune.data.proposal.choice import Answer, Ask, choose
 from segtune.data.proposal.coding import codings
-from segtune.data.proposal.dividing import group_settings, split_settings
+from segtune.data.proposal.dividing import Division, divisions, group_settings
 from segtune.data.proposal.given import refuse_given
 from segtune.data.proposal.pairing import Pairing, pairings, refuse_shifted
 from segtune.data.proposal.scan import MaskFacts, scan
@@ -95,15 +95,27 @@ def propose(
     pairing, coding = readings[choose(str(root), answers, ask)]
     if not {"images", "masks"} & set(given):
         refuse_shifted(root, pairing)
-    split, split_notes = split_settings(root, pairing)
+    division = _division(root, pairing, given, ask)
     group, group_notes = group_settings(pairing)
-    settings = {**_layout(pairing), **coding.settings, **split, **group}
-    if {"splits", "folder_names"} & set(given):
-        settings.pop("splits", None)
+    settings = {**_layout(pairing), **coding.settings, **division.settings, **group}
     kept = {key: value for key, value in settings.items() if key not in given}
-    evidence = [*_pair_notes(root, pairing), coding.evidence, *split_notes, *group_notes]
+    evidence = [*_pair_notes(root, pairing), coding.evidence, *division.notes, *group_notes]
     left_out = tuple(file.path for file in pairing.lonely)
     return Proposal(root, kept, tuple(evidence), left_out)
+
+
+def _division(root: Path, pairing: Pairing, given: Collection[str], ask: Ask | None) -> Division:
+    """How the images are split, as the given keys say, else as the files do.
+
+    Raises:
+        ConfigError: two folders or lists have names of one split, and nobody can be asked.
+    """
+    found = divisions(root, pairing)
+    if {"splits", "folder_names"} & set(given):
+        settings = {key: v for key, v in found[0].settings.items() if key != "splits"}
+        return Division(settings, ["splits as the given keys say"])
+    answers = [Answer(setting_words(way.settings), way.notes[0]) for way in found]
+    return found[choose(str(root), answers, ask)]
 
 
 def _layout(pairing: Pairing) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from segtune.data.proposal.words import IMAGE_WORDS, MASK_WORDS, says, with_split
+from segtune.data.proposal.words import IMAGE_WORDS, MASK_WORDS, says, stated_splits
 from segtune.data.reading.images import MASK_SUFFIXES
 from segtune.data.source.files import walk
 from segtune.data.source.names import composed
@@ -100,11 +100,12 @@ def _by_suffix(folder: str, files: Sequence[File]) -> list[Stack]:
 def _by_role(files: Sequence[str], merges_folders: bool) -> list[tuple[str, File]]:
     """Pattern and file; the pattern ends at the last folder that states a split or a role."""
     rows: list[tuple[tuple[str, ...], str, str, str]] = []
+    splits = _splits_of_folders(files)
     for path in files:
         *folders, name = path.split("/")
         stated_parts, split, last = list[str](), "", -1
         for index, folder in enumerate(folders):
-            stated = with_split(folder)
+            stated = splits.get(folder)
             if stated is not None and split in ("", stated[1]):
                 folder, split = stated
                 last = index
@@ -123,6 +124,11 @@ def _by_role(files: Sequence[str], merges_folders: bool) -> list[tuple[str, File
             free += [part] if is_free else []
         result.append(("/".join(pattern), File.of(path, split, free, below)))
     return result
+
+
+def _splits_of_folders(files: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """See `stated_splits`, for all folders of some files."""
+    return stated_splits({folder for file in files for folder in file.split("/")[:-1]})
 
 
 def _is_fixed(part: str) -> bool:
@@ -146,12 +152,12 @@ def _varied(folders: Sequence[tuple[str, ...]]) -> set[tuple[int, tuple[str, ...
 
 def _by_folder(files: Sequence[str]) -> list[tuple[str, File]]:
     """Pattern and file; each folder is a pattern of its own, but for its split."""
-    rows = []
+    rows, splits = [], _splits_of_folders(files)
     for path in files:
         *folders, name = path.split("/")
         parts, split = [], ""
         for folder in folders:
-            stated = with_split(folder)
+            stated = splits.get(folder)
             if stated is not None and split in ("", stated[1]):
                 folder, split = stated
             parts.append(folder)

@@ -1,9 +1,10 @@
 """The words in names of folders and files that say what they hold: images, masks, a split."""
 
 import re
+from collections.abc import Iterable
 from itertools import pairwise
 
-from segtune.data.source.split_words import SPLIT_OF_WORD
+from segtune.data.source.split_words import SPLIT_OF_WORD, WORD_IN_NAME, NamedSplit, split_of_name
 
 IMAGE_WORDS = frozenset(
     "image images img imgs jpegimages jpg jpeg photo photos picture pictures pic pics rgb sat "
@@ -27,7 +28,6 @@ SECOND_WORDS = frozenset(
 _LONGEST_FIRST = sorted(SPLIT_OF_WORD, key=len, reverse=True)
 _SHORT_SPLITS = {"Tr": "train", "Ts": "test"}  # of nnU-Net: imagesTr
 _BESIDE_A_SPLIT = IMAGE_WORDS | MASK_WORDS | set("a b c dataset part set split subset x y".split())
-_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
 def words_in(text: str) -> list[str]:
@@ -36,7 +36,7 @@ def words_in(text: str) -> list[str]:
     >>> words_in("trainImages/a0_labelIds")
     ['train', 'images', 'a', 'label', 'ids']
     """
-    return [word.lower() for word in _WORDS.findall(text)]
+    return [word.lower() for word in WORD_IN_NAME.findall(text)]
 
 
 def says(text: str, vocabulary: frozenset[str]) -> bool:
@@ -50,10 +50,35 @@ def says(text: str, vocabulary: frozenset[str]) -> bool:
     return not vocabulary.isdisjoint({*words, *pairs})
 
 
+def stated_splits(folders: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Name of a folder -> see `with_split`, for those that state a split.
+
+    One with other words states it where others of its form state train and another split.
+
+    >>> stated_splits(["roads_train", "roads_val", "north_dev", "test"])["roads_val"]
+    ('roads_{split}', 'val')
+    """
+    stated, likely = dict[str, tuple[str, str]](), dict[str, NamedSplit]()
+    for folder in sorted(folders):
+        usual, named = with_split(folder), split_of_name(folder)
+        if usual is not None:
+            stated[folder] = usual
+        elif named is not None and named.form:
+            likely[folder] = named
+    splits_of_form: dict[str, set[str]] = {}
+    for named in likely.values():
+        splits_of_form.setdefault(named.form, set()).add(named)
+    for folder, named in likely.items():
+        if {"train"} < splits_of_form[named.form]:
+            start, _, end = named.form.partition("{split}")
+            stated[folder] = named.form, folder[len(start) : len(folder) - len(end)]
+    return stated
+
+
 def with_split(folder: str) -> tuple[str, str] | None:
     """A folder's name with `{split}` in place of the split that it states, and the stated text.
 
-    A folder that shows what happens in it, as `test_drive`, states no split.
+    A folder that shows what happens in it, as `test_drive`, states no split of its own.
 
     >>> with_split("train_labels"), with_split("TrainAnnot"), with_split("test_drive")
     (('{split}_labels', 'train'), ('{split}Annot', 'Train'), None)
@@ -84,9 +109,7 @@ def _stand_beside(before: str, after: str) -> bool:
     is_run_on = after[:1].islower() and not _are_roles(after)
     if is_cut or is_run_on:
         return False
-    others = set(words_in(before)) | set(words_in(after))
-    names_role = says(before, IMAGE_WORDS | MASK_WORDS) or says(after, IMAGE_WORDS | MASK_WORDS)
-    return others <= _BESIDE_A_SPLIT or names_role
+    return set(words_in(before)) | set(words_in(after)) <= _BESIDE_A_SPLIT
 
 
 def _are_roles(text: str) -> bool:
