@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 __all__ = [
     "__version__",
+    "auto",
     "check",
     "compare",
     "confirm",
@@ -46,6 +47,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from segtune.api.auto import auto
     from segtune.api.datasets import check, export, rank_labels
     from segtune.api.experiments import (
         compare,
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
     from segtune.plugins.registry import register
 
 _MODULES = {
+    "segtune.api.auto": ("auto",),
     "segtune.api.datasets": ("check", "export", "rank_labels"),
     "segtune.api.importing": ("import_dataset",),
     "segtune.api.prediction": ("load", "predict", "promote_workflow", "workflow"),

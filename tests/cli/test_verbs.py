@@ -31,7 +31,7 @@ def ids(rows):
 
 def needed(name: str, but: str) -> list[str]:
     """Words for the required options of a verb, without one option."""
-    return [f"{o.name}=x" for o in VERBS[name].options if o.required and o.name != but]
+    return [f"{o.name}=1" for o in VERBS[name].options if o.required and o.name != but]
 
 
 def good(option: Option) -> str:

@@ -12,8 +12,8 @@ import segtune
 ROOT = Path(segtune.__file__).parent
 # from top to bottom: a room imports only rooms further down
 ROOMS = (
-    "__main__ cli api __init__ serving testing report sweeping training evaluation tracking tasks "
-    "inference data models measure config plugins pages runtime classes errors"
+    "__main__ cli api __init__ serving testing automatic report sweeping training evaluation "
+    "tracking tasks inference data models measure config plugins pages runtime classes errors"
 ).split()
 HEAVY = {
     "mlflow": {"tracking"},

@@ -52,6 +52,13 @@ def forecast_seconds(config: RunConfig, patience: float = PATIENCE) -> float:
     return timing.seconds(epochs, lambda _: 1.0, validations(epochs, config.trainer.val_every))
 
 
+@only_training()
+@kept_memory()
+def run_timing(config: RunConfig, patience: float = PATIENCE) -> RunTiming:
+    """Time the parts of a run by a few steps; args and errors as `forecast_seconds`."""
+    return measure_timing(prepare(config, silent), patience)
+
+
 def within_minutes(components: RunComponents, started: float, say: Log) -> RunComponents:
     """Choose the number of epochs that fit into `trainer.minutes`, if it is set.
 

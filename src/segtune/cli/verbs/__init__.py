@@ -2,6 +2,7 @@
 
 from segtune.cli.declaration import Verb
 from segtune.cli.verbs import (
+    auto,
     comparing,
     configuring,
     data,
@@ -17,6 +18,7 @@ VERBS: dict[str, Verb] = {
     **finding.VERBS,
     **configuring.VERBS,
     **data.VERBS,
+    **auto.VERBS,
     **training.VERBS,
     **sweeps.VERBS,
     **comparing.VERBS,

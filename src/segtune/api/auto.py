@@ -1,0 +1,111 @@
+"""`auto`: from a folder to a promoted segmenter, in a given time."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segtune.api.proposing import completed
+from segtune.config.commands import absolute_words, command, word
+from segtune.errors import ConfigError
+from segtune.plugins.loading import load_plugins
+from segtune.runtime.log import Log, to_stderr
+
+if TYPE_CHECKING:
+    from segtune.automatic.job import AutoResult
+    from segtune.data.proposal.choice import Ask
+
+
+def auto(
+    *overrides: str,
+    minutes: float,
+    source: str | Path | None = None,
+    name: str | None = None,
+    model: str | None = None,
+    plugins: Sequence[str] = (),
+    say: Log = to_stderr,
+    ask: "Ask | None" = None,
+) -> "AutoResult":
+    """Find, train, evaluate and promote a segmenter for a dataset in a given time.
+
+    `auto("dataset=street", minutes=5)` looks at the data and at this machine, decides on image
+    size, batch, augmentation and starting configurations, and says why. It writes a sweep file,
+    runs it, trains the best configuration for longer with a fresh seed, and promotes the better
+    model. The same call goes on after an interruption.
+
+    Args:
+        overrides: the dataset, and any keys of a run; nothing is decided about these.
+        minutes: for everything.
+        source: annotations or folders in any layout, which are imported first; in place of
+            `dataset=`.
+        name: of the sweep; by default `auto-DATASET`.
+        model: registered name; by default the dataset's name.
+        plugins: files or modules that register parts of your own.
+        ask: chooses between several ways to read a folder; see `segtune.data.proposal.choice`.
+
+    Raises:
+        ConfigError: too few minutes, or `name` belongs to another call.
+        DataError: fewer than two images, one class alone, or files that cannot be repaired.
+        Interrupted: stopped by the user; the same call goes on.
+    """
+    from segtune.config.compose import compose
+    from segtune.config.conf_files import load_gate
+    from segtune.data.source.places import check_place
+
+    load_plugins(plugins)
+    if minutes <= 0:
+        raise ConfigError(f"minutes={minutes:g}: a number above 0 is needed.")
+    gate_words = [text for text in overrides if text.startswith("gate")]
+    words = [text for text in overrides if text not in gate_words]
+    gate = load_gate(gate_words)
+    if source is not None:
+        words = [*words, *_imported(Path(os.path.expanduser(source)), words, say, ask)]
+    words, _ = completed(words, say, ask)
+    dataset = compose(words).config.dataset
+    check_place(dataset)
+    title = _title(dataset.name, dataset.root)
+    from segtune.automatic.job import AutoRequest, run_auto
+
+    name = name or f"auto-{title}"
+    options = {"name": name, "model": model, "minutes": f"{minutes:g}"}
+    again = command("auto", *([str(source)] if source else []), *overrides, **options)
+    request = AutoRequest(absolute_words(words), minutes, name, model or title, again, gate)
+    return run_auto(request, say)
+
+
+def _imported(source: Path, words: Sequence[str], say: Log, ask: "Ask | None") -> list[str]:
+    """The words of the imported dataset; an earlier import of the same source is used again.
+
+    Raises:
+        ConfigError: the words name a dataset as well.
+    """
+    from segtune.api.importing import import_dataset
+    from segtune.config.compose import compose
+    from segtune.config.dataset_schema import CLASSES_FILE
+
+    if any(text.partition("=")[0] == "dataset" for text in words):
+        raise ConfigError(f"give '{source}', or dataset=NAME, not both.")
+    if (source / CLASSES_FILE).is_file():
+        return ["dataset=folder", word("dataset.root", str(source.absolute()))]
+    others = [text for text in words if not text.startswith("dataset.")]
+    root = Path(compose(others).config.tracking.root)
+    target = (root / "auto" / "data" / _title("folder", str(source.absolute()))).absolute()
+    if not target.is_dir():
+        given = [text for text in words if text.startswith("dataset.")]
+        imported = import_dataset(source, target, *given, say=say, ask=ask)
+        say(imported.lines()[0])
+    return ["dataset=folder", word("dataset.root", str(target))]
+
+
+def _title(name: str, root: str | None) -> str:
+    """A name for sweep and model: the dataset's, or its folder's for datasets without a name.
+
+    >>> _title("street", None), _title("folder", "/data/my roads")
+    ('street', 'my_roads')
+    """
+    from segtune.data.formats import formats
+
+    if root and (name == "folder" or name in formats()):
+        name = Path(root).expanduser().name
+    return re.sub(r"[^\w.-]", "_", name).lstrip("._-") or "data"

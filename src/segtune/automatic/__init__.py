@@ -1,0 +1,1 @@
+"""From a folder to a promoted segmenter in a given time: `segtune auto`."""
