@@ -41,6 +41,7 @@ def evidence(
         calibration=Calibration.count(confidence, ids, truth),
         disputed=rng.random(number),
         masks={names[1]: ids[0].reshape(8, 10)},
+        disputes={names[1]: is_right[0].reshape(8, 10).astype(np.uint8)},
     )
 
 
@@ -54,8 +55,11 @@ def test_a_round_trip_keeps_everything(tmp_path):
     assert (
         read.metrics() == made.metrics() and read.calibration.points() == made.calibration.points()
     )
-    assert list(read.masks) == ["b/ü"]
-    np.testing.assert_array_equal(read.masks["b/ü"], made.masks["b/ü"])
+    for field in ("masks", "disputes"):
+        assert list(getattr(read, field)) == ["b/ü"]
+        np.testing.assert_array_equal(getattr(read, field)["b/ü"], getattr(made, field)["b/ü"])
+    (tmp_path / "e" / "disputes.npz").unlink()  # earlier versions wrote none
+    assert Evidence.load(tmp_path / "e").disputes == {}
 
 
 def test_images_are_ranked_by_the_miou_of_each():

@@ -161,7 +161,10 @@ def test_samples_filter_by_class_and_sort_by_iou(made, pages):
     assert scores["best"] == scores["worst"][::-1]
     picture = Image.open(io.BytesIO(pages.get(f"{path}/1/truth").content))
     assert np.array(picture).shape[2] == 3
-    for wrong in ("?of=nothing", "?sort=up", "?page=0", "/1/nothing", "/99/truth"):
+    assert text.count("disputed of img1") == 1 and "disputed of img2" not in text
+    red = np.array(Image.open(io.BytesIO(pages.get(f"{path}/1/disputed").content))) == (214, 39, 40)
+    assert 0 < red.all(2).sum() < red[..., 0].size
+    for wrong in ("/2/disputed", "?of=nothing", "?sort=up", "?page=0", "/1/nothing", "/99/truth"):
         assert pages.get(path + wrong).status_code == 404
 
 

@@ -1,13 +1,13 @@
 """Evidence: the results of a segmenter on a split, image by image.
 
 Every figure of a report, a gate or a card comes from it. On disk it is `evidence.json` (origin,
-names, metrics), `numbers.npz` (sparse confusion matrices, outlines, calibration) and `masks.npz`
-(small predictions of the images that reports show).
+names, metrics), `numbers.npz` (sparse confusion matrices, outlines, calibration), and, small and
+of the images that reports show, `masks.npz` (predictions) and `disputes.npz` (disputed pixels).
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ from segtune.runtime.archives import check_size
 from segtune.runtime.strict_json import to_json
 
 SCHEMA_VERSION = 1
-_DESCRIPTION, _NUMBERS, _MASKS = "evidence.json", "numbers.npz", "masks.npz"
+_DESCRIPTION, _NUMBERS = "evidence.json", "numbers.npz"
+_MASKS, _DISPUTES = "masks.npz", "disputes.npz"
 _MAX_BYTES = 2**30  # of the unpacked numbers
 
 
@@ -75,6 +76,8 @@ class Evidence:
         disputed: (N,) share of the counted pixels where the segmenter predicts another class than
             the mask with a confidence of at least 0.9.
         masks: small predictions, (h, w) uint8 ids, of the images that reports show.
+        disputes: small masks, (h, w) uint8, 1 on a disputed pixel, of the images among them that
+            have some; earlier versions kept none.
     """
 
     origin: Origin
@@ -86,6 +89,7 @@ class Evidence:
     calibration: Calibration
     disputed: NDArray[np.float64]
     masks: Mapping[str, NDArray[np.uint8]]
+    disputes: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -174,9 +178,8 @@ class Evidence:
             disputed=self.disputed,
             bins=np.stack([calibration.pixels, calibration.confidence, calibration.right]),
         )
-        # by number: an image's name may hold characters that a name in an archive must not
-        masks: dict[str, Any] = {str(self.names.index(n)): m for n, m in self.masks.items()}
-        np.savez_compressed(folder / _MASKS, **masks)
+        self._save_pictures(folder / _MASKS, self.masks)
+        self._save_pictures(folder / _DISPUTES, self.disputes)
         description = {
             "schema_version": SCHEMA_VERSION,
             **asdict(self.origin),
@@ -186,6 +189,12 @@ class Evidence:
         }
         text = to_json(description, indent=1, ensure_ascii=False)
         (folder / _DESCRIPTION).write_text(text, encoding="utf-8")
+
+    def _save_pictures(self, path: Path, pictures: Mapping[str, NDArray[np.uint8]]) -> None:
+        # by number: an image's name may hold characters that a name in an archive must not
+        numbers = {name: str(number) for number, name in enumerate(self.names)}
+        arrays: dict[str, Any] = {numbers[name]: pixels for name, pixels in pictures.items()}
+        np.savez_compressed(path, **arrays)
 
     @classmethod
     def load(cls, folder: Path) -> "Evidence":
@@ -208,7 +217,7 @@ class Evidence:
                 check_size(archive, _MAX_BYTES)
             with np.load(folder / _NUMBERS) as file:
                 numbers = dict(file)
-            return _assembled(description, numbers, folder / _MASKS)
+            return _assembled(description, numbers, folder)
         except DataError:
             raise
         except Exception as error:  # a damaged file may raise anything
@@ -219,7 +228,7 @@ class Evidence:
 
 
 def _assembled(
-    description: Mapping[str, Any], numbers: Mapping[str, NDArray[Any]], masks: Path
+    description: Mapping[str, Any], numbers: Mapping[str, NDArray[Any]], folder: Path
 ) -> Evidence:
     names, classes = tuple(description["names"]), tuple(description["classes"])
     groups, duplicates = description["groups"], description["duplicates"]
@@ -242,7 +251,8 @@ def _assembled(
         numbers["outlines"],
         Calibration(pixels.astype(np.int64), confidence, right.astype(np.int64)),
         numbers["disputed"],
-        _Masks(masks, names),
+        _Pictures(folder / _MASKS, names),
+        _Pictures(folder / _DISPUTES, names) if (folder / _DISPUTES).exists() else {},
     )
 
 
@@ -250,7 +260,7 @@ def _figure(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.4f}"
 
 
-class _Masks(Mapping[str, NDArray[np.uint8]]):
+class _Pictures(Mapping[str, NDArray[np.uint8]]):
     """Masks by image name, read one by one."""
 
     def __init__(self, path: Path, names: tuple[str, ...]) -> None:

@@ -78,6 +78,7 @@ def collect_evidence(
     outlines = np.zeros((number, 2, num_classes), np.int64)
     disputed = np.zeros(number)
     masks: dict[str, NDArray[np.uint8]] = {}
+    disputes: dict[str, NDArray[np.uint8]] = {}
     no_ids = np.zeros(0, np.uint8)
     calibration = Calibration.count(np.zeros(0, np.float32), no_ids, no_ids)
     shown = set(shown_images(number))
@@ -94,6 +95,8 @@ def collect_evidence(
         disputed[index] = np.count_nonzero(is_sure_error) / counted if counted else 0.0
         if index in shown:
             masks[split.names[index]] = shrink(comparison.painted)
+            if unit == "pixel" and is_sure_error.any():
+                disputes[split.names[index]] = shrink(is_sure_error.astype(np.uint8))
     return Evidence(
         origin=_origin(classes, split, facts, unit),
         names=split.names,
@@ -104,6 +107,7 @@ def collect_evidence(
         calibration=calibration,
         disputed=disputed,
         masks=masks,
+        disputes=disputes,
     )
 
 

@@ -1,10 +1,12 @@
-"""Masks as pictures: class colours over the image, and four views of a validation image."""
+"""Masks as pictures: class colours over the image, and views of a validation image."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from segtune.classes import IGNORE_INDEX, ClassTable
+
+_RED = (214, 39, 40)
 
 
 def colorize(mask: NDArray[np.uint8], classes: ClassTable) -> NDArray[np.uint8]:
@@ -41,10 +43,18 @@ def four_views(
     wrong = (truth != prediction) & (truth != IGNORE_INDEX)
     error = np.full_like(image, 245)
     error[truth == IGNORE_INDEX] = 190
-    error[wrong] = (214, 39, 40)
+    error[wrong] = _RED
     return np.concatenate(
         [image, colorize(truth, classes), colorize(prediction, classes), error], axis=1
     )
+
+
+def draw_disputed(image: NDArray[np.uint8], disputed: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the image (H, W, 3) in pale grey, and its disputed pixels (H, W) in red."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    drawn = np.repeat((128 + grey // 2)[..., None], 3, axis=2)
+    drawn[disputed > 0] = _RED
+    return np.asarray(drawn, np.uint8)
 
 
 def on_white(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from segtune.config.dataset_schema import DatasetConfig
 from segtune.errors import ConfigError, SegtuneError, nearest
 from segtune.serving.ui.pages import render
 from segtune.serving.ui.runs import splits_of
-from segtune.serving.ui.samples import VIEWS, Choice, Samples
+from segtune.serving.ui.samples import Choice, Samples
 from segtune.tracking.datasets import entries, reads_in
 from segtune.tracking.listing import list_datasets
 from segtune.tracking.recorded import recorded_config
@@ -65,8 +65,9 @@ def routes(store: Store) -> APIRouter:
     ) -> HTMLResponse:
         viewer, choice = Samples(store, get_run(store, run_id), split), Choice(of, sort, page)
         rows, pages = viewer.rows(choice)
-        values: dict[str, Any] = {"viewer": viewer, "choice": choice, "views": VIEWS}
-        return HTMLResponse(render("samples.html.j2", **values, samples=rows, pages=pages))
+        values: dict[str, Any] = {"viewer": viewer, "choice": choice, "samples": rows}
+        values["rank_labels"] = command("check", "--labels", run=run_id, tracking=store.tracking)
+        return HTMLResponse(render("samples.html.j2", **values, pages=pages))
 
     @router.get("/runs/{run_id}/samples/{split}/{number}/{view}")
     def picture(run_id: str, split: str, number: int, view: str) -> Response:

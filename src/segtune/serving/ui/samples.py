@@ -1,4 +1,4 @@
-"""Samples of a split as a run saw them: image, truth, prediction and error, worst or best first."""
+"""Samples of a split as a run saw them: image, truth, prediction, errors and disputed labels."""
 
 import io
 import json
@@ -11,14 +11,15 @@ from PIL import Image
 
 from segtune.classes import ClassTable
 from segtune.errors import ConfigError, nearest
-from segtune.inference.regions.overlay import four_views
+from segtune.inference.regions.overlay import draw_disputed, four_views
 from segtune.measure.evidence import Evidence
 from segtune.tracking.datasets import pictures
 from segtune.tracking.evidence import load_evidence
 from segtune.tracking.runs import RunRecord, artifact
 from segtune.tracking.store import Store
 
-VIEWS = ("image", "truth", "prediction", "error")
+_VIEWS = ("image", "truth", "prediction", "error")
+_DISPUTED = "disputed"  # a fifth view, of images with labels that the model contradicts
 _PER_PAGE = 24
 _SORTS = ("worst", "best", "disputed", "name")
 
@@ -104,8 +105,14 @@ class Samples:
             "score": score,
             "disputed": float(evidence.disputed[number]),
             "confusion": pair if is_wrong else None,
-            "has_pictures": name in evidence.masks,
+            "views": self._views(name),
         }
+
+    def _views(self, name: str) -> list[str]:
+        """Return the views of an image; none where the run kept no small prediction."""
+        if name not in self.evidence.masks:
+            return []
+        return [*_VIEWS, _DISPUTED] if name in self.evidence.disputes else [*_VIEWS]
 
     def _scores(self, of: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Return the score of each image, and whether it is shown."""
@@ -127,16 +134,22 @@ class Samples:
             ConfigError: no such view, or the store keeps no picture of the image.
         """
         evidence = self.evidence
-        if view not in VIEWS or not 0 <= number < len(evidence.names):
-            raise ConfigError(f"there is no view '{view}' of image {number}.")
+        if not 0 <= number < len(evidence.names):
+            raise ConfigError(f"there is no image {number} in the {self.split} split.")
         name = evidence.names[number]
+        views = self._views(name)
+        if view not in views:
+            known = ", ".join(views) or "none"
+            raise ConfigError(f"'{name}' has no view '{view}'; it has: {known}.")
         saved = pictures(self.store, evidence.origin.fingerprint, [name])
-        if name not in saved or name not in evidence.masks:
+        if name not in saved:
             raise ConfigError(f"the store keeps no picture of '{name}'.")
         image, truth = saved[name]
-        strip = four_views(image, truth, evidence.masks[name], self.classes)
-        width = image.shape[1]
-        first = VIEWS.index(view) * width
+        if view == _DISPUTED:
+            drawn = draw_disputed(image, evidence.disputes[name])
+        else:
+            strip = four_views(image, truth, evidence.masks[name], self.classes)
+            drawn = np.split(strip, len(_VIEWS), axis=1)[_VIEWS.index(view)]
         buffer = io.BytesIO()
-        Image.fromarray(strip[:, first : first + width]).save(buffer, "PNG")
+        Image.fromarray(drawn).save(buffer, "PNG")
         return buffer.getvalue()
