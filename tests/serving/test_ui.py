@@ -15,9 +15,12 @@ from PIL import Image
 from segtune.config.conf_files import load_gate
 from segtune.config.schema import TrackingConfig
 from segtune.errors import ConfigError
+from segtune.serving.ui import events
 from segtune.serving.ui.app import create_app
 from segtune.serving.ui.events import Feed, changes
 from segtune.serving.ui.settings import UiSettings
+from segtune.sweeping.engine import lease as lease_module
+from segtune.sweeping.engine.records import LEASE
 from segtune.sweeping.live import LiveSweep
 from segtune.tracking.promotion import promote
 from segtune.tracking.runs import get_run
@@ -115,6 +118,62 @@ def test_a_follower_hears_of_an_epoch_within_two_seconds(tmp_path):
     change = json.loads(asyncio.run(follow()).partition("data: ")[2])
     assert change["curves"] == [{"number": 1, "state": "running", "curve": [[0, 0.2], [1, 0.75]]}]
     assert "0.7500" in change["parts"]["trial-1"]
+
+
+def test_a_follower_hears_that_the_last_worker_died(tmp_path, monkeypatch):
+    monkeypatch.setattr(events, "_UNTOUCHED", 0.1)
+    study = make_study(tmp_path / "s", ["run"])
+    lease = study.get_trials()[1].user_attrs[LEASE]
+
+    async def follow():
+        stream = Feed(LiveSweep(tmp_path / "s")).follow()
+        before = await anext(stream)
+        monkeypatch.setattr(lease_module, "_born", lambda pid: "another time")
+        async with asyncio.timeout(5):  # nobody writes to the study
+            return before, await anext(stream)
+
+    before, after = (json.loads(event.partition("data: ")[2]) for event in asyncio.run(follow()))
+    assert lease["worker"] in before["parts"]["workers"] and "alive" in before["parts"]["workers"]
+    assert "interrupted" in after["parts"]["trial-1"] and "ended" in after["parts"]["workers"]
+    assert "No worker is left" in after["parts"]["summary"]
+    assert "segtune sweep s" in after["parts"]["summary"]
+
+
+def test_a_slow_page_gets_the_newest_state_alone(made):
+    states = [LiveSweep(made[0].root / "sweeps" / "s").read()]
+    for epoch in range(1, 1000):
+        row = {**states[0]["trials"][3], "epoch": epoch}
+        states.append({**states[0], "trials": [*states[0]["trials"][:3], row]})
+
+    async def follow():
+        feed = Feed(None)
+        feed._watch = lambda: asyncio.sleep(0)
+        stream = feed.follow()
+        first = asyncio.create_task(anext(stream))
+        await asyncio.sleep(0)
+        for state in states[:1]:
+            await feed._take(state)
+        await first
+        for state in states[1:]:
+            await feed._take(state)
+        return await anext(stream)
+
+    change = json.loads(asyncio.run(follow()).partition("data: ")[2])
+    assert set(change["parts"]) == {"trial-3", "summary", "workers"}
+    assert "<td>999/2</td>" in change["parts"]["trial-3"]
+
+
+def test_a_sweep_that_was_started_anew_replaces_the_old_one_of_its_name(tmp_path):
+    make_study(tmp_path / "s", ["a", "b"])
+    sweep = LiveSweep(tmp_path / "s")
+    before = sweep.read()
+    shutil.rmtree(tmp_path / "s")
+    with pytest.raises(ConfigError, match="never started"):
+        sweep.read()
+    make_study(tmp_path / "s", ["c", "d", "e"])
+    after = sweep.read()
+    assert [row["run"] for row in after["trials"]] == ["c", "d", "e", None]
+    assert changes(before, after)["is_whole"]
 
 
 def test_a_run_shows_config_curves_classes_and_links(made, pages):

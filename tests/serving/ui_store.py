@@ -8,6 +8,7 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
 from segtune.config.schema import TrackingConfig
+from segtune.sweeping.engine.identity import study_id
 from segtune.sweeping.engine.lease import identify, new_lease
 from segtune.sweeping.engine.records import LEASE, RUN, SPEC
 from segtune.sweeping.engine.storage import open_storage
@@ -29,6 +30,7 @@ def make_study(folder: Path, runs: Sequence[str]) -> optuna.Study:
     """Return a study with a finished trial for each run, and a running one."""
     storage = open_storage(folder, None, folder.name).optuna
     study = optuna.create_study(study_name=folder.name, direction="maximize", storage=storage)
+    study_id(study, folder)
     study.set_user_attr(SPEC, {"n_trials": 5, "workers": 2})
     for number, run in enumerate(runs):
         study.add_trial(finished_trial(number, run))

@@ -7,8 +7,10 @@ import pytest
 from rich.console import Console
 
 from segtune.config.compose import compose
+from segtune.sweeping.engine import lease
 from segtune.sweeping.engine.records import Counts
 from segtune.sweeping.engine.study import SweepStudy
+from segtune.sweeping.listing import state_of
 from segtune.sweeping.panel import Panel, live_panel
 from segtune.sweeping.progress import Progress, RunningTrial, progress
 from segtune.sweeping.pulse import Pulse
@@ -38,6 +40,15 @@ def test_progress_counts_and_compares_with_the_best_at_the_same_epoch(tmp_path):
     assert state.eta is not None and state.eta[0] >= 0
     first_line = "sweep t: 3 of 8 done (3 finished, 0 pruned, 0 failed), 1 running"
     assert state.lines()[0].startswith(first_line)
+
+
+def test_a_sweep_whose_last_worker_died_is_open_and_says_so(tmp_path, monkeypatch):
+    study = halfway(tmp_path).study
+    assert state_of(progress(study, 8, workers=2)) == "running"
+    monkeypatch.setattr(lease, "_born", lambda pid: "another time")
+    state = progress(study, 8, workers=2)
+    assert state_of(state) == "open" and state.to_json()["running"][0]["gone"]
+    assert state.lines()[2].endswith("its worker has ended; the next worker continues it")
 
 
 def rendered(renderable, width):

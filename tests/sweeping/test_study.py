@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
@@ -218,6 +219,19 @@ def test_a_resumed_sweep_must_ask_the_same_question_of_the_same_data(tmp_path):
     drifted = SweepStudy(tmp_path, make_spec(allow_drift=True))
     drifted.check_identity({"dataset": "b"})
     assert drifted.study.user_attrs["drift"] == [{"after_trial": 0, "changed": ["dataset: a -> b"]}]
+
+
+@pytest.mark.parametrize("objective", ["val/miou", ["-val/ece", "val/miou"]])
+def test_optuna_knows_the_names_of_the_objectives(objective, tmp_path):
+    study = SweepStudy(tmp_path, make_spec(objective=objective))
+    study.begin()
+    names = [name.removeprefix("-") for name in np.atleast_1d(objective)]
+    assert study.study.metric_names == names
+    written = (tmp_path / "journal.log").read_text()
+    study.begin()
+    assert (tmp_path / "journal.log").read_text().count("metric_names") == written.count(
+        "metric_names"
+    )
 
 
 def test_a_worker_that_lost_its_lease_cannot_finish_the_trial(tmp_path):

@@ -109,7 +109,7 @@ def current_progress(study: Study) -> Progress:
 
 def state_of(state: Progress) -> str:
     """Return one of running, complete and open (it can be continued)."""
-    if state.counts.running:
+    if any(not trial.gone for trial in state.running):
         return "running"
     return "complete" if state.total is not None and state.counts.done >= state.total else "open"
 

@@ -11,8 +11,10 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from segtune.config.commands import command, in_folder
+from segtune.sweeping.engine.lease import is_gone
 from segtune.sweeping.engine.records import (
     FOLDER,
+    LEASE,
     WORDS,
     Counts,
     count,
@@ -41,6 +43,7 @@ class RunningTrial:
         phase: preparing, training or measuring.
         seconds: since its worker began or resumed it.
         left: estimated seconds to go; None if it is too early for an estimate.
+        gone: its worker was on this machine and has ended; the next worker continues the trial.
     """
 
     number: int
@@ -53,6 +56,7 @@ class RunningTrial:
     seconds: float | None = None
     left: float | None = None
     objective: str = DEFAULT
+    gone: bool = False
 
     def short_params(self) -> str:
         """Return the parameters in one line.
@@ -67,6 +71,8 @@ class RunningTrial:
     def line(self) -> str:
         """Return one line for people."""
         parts = [f"trial {self.number} ({self.short_params()})", _epoch(self), _miou(self)]
+        if self.gone:
+            return ", ".join([*parts, "its worker has ended; the next worker continues it"])
         if self.phase and self.phase != "training":
             parts.append(self.phase)
         if self.seconds is not None:
@@ -175,6 +181,7 @@ def _running_trial(
     usual = _usual_seconds(trial, trials)
     if remaining is None and seconds is not None and usual is not None:
         remaining = max(0.0, usual - seconds)
+    lease = trial.user_attrs.get(LEASE)
     return RunningTrial(
         number=trial.number,
         epoch=last_epoch + 1,
@@ -186,6 +193,7 @@ def _running_trial(
         phase=phase,
         seconds=seconds,
         left=remaining,
+        gone=lease is not None and is_gone(lease),
     )
 
 

@@ -157,6 +157,11 @@ class SweepSpec(Settings):
         return tuple(objective.direction for objective in self.objectives)
 
     @property
+    def objective_names(self) -> tuple[str, ...]:
+        """The names of the objectives, as `val/miou`."""
+        return tuple(objective.name for objective in self.objectives)
+
+    @property
     def objectives(self) -> tuple[Objective, ...]:
         """The metrics that the sweep improves.
 

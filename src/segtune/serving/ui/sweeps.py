@@ -14,7 +14,7 @@ from segtune.report.figures import Figure, pareto
 from segtune.report.sweep_figures import SweepFacts, sweep_figures
 from segtune.runtime.addresses import without_password
 from segtune.serving.ui.events import Feed, changes, param_keys
-from segtune.serving.ui.pages import render
+from segtune.serving.ui.pages import macro, render
 from segtune.sweeping.listing import started_sweeps
 from segtune.sweeping.live import LiveSweep
 from segtune.sweeping.location import address, sweep_folder
@@ -24,7 +24,7 @@ from segtune.tracking.store import Store
 
 
 class Sweeps:
-    """The sweeps of a store; each that somebody looked at stays open."""
+    """The sweeps of a store; one that somebody has looked at stays open."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -76,6 +76,11 @@ def routes(store: Store) -> APIRouter:
     def figures(name: str) -> JSONResponse:
         drawn = _figures(sweeps.feed(name).sweep)
         return JSONResponse([vars(figure) for figure in drawn])
+
+    @router.get("/sweeps/{name}/front")
+    def front_part(name: str) -> HTMLResponse:
+        rows = front(sweeps.feed(name).sweep.study)
+        return HTMLResponse(macro("sweep_parts.html.j2", "front")(rows))
 
     @router.get("/sweeps/{name}/events")
     async def events(name: str) -> StreamingResponse:

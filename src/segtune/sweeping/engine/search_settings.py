@@ -83,6 +83,11 @@ class SearchSettings:
         return tuple(self.direction)
 
     @property
+    def objective_names(self) -> tuple[str, ...]:
+        """No names: a function returns values alone."""
+        return ()
+
+    @property
     def budget_seconds(self) -> None:
         """No budget: `n_trials` is the end."""
         return None

@@ -8,6 +8,7 @@ only once (compare-and-set).
 
 import os
 import time
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,10 +118,19 @@ class SweepStudy(Generic[SettingsT]):
         self.study.set_user_attr(SPEC, self.spec.shareable())
         self.study.set_user_attr(WORDS, list(words) or [self.spec.name])
         self.study.set_user_attr(FOLDER, os.getcwd())  # the words may name paths relative to it
+        self._name_objectives()
         if self.spec.budget_seconds is not None:
             with self.storage.exclusive():
                 self._recover()
                 self.budget.begin(self.storage.now())
+
+    def _name_objectives(self) -> None:
+        """Name the values of the trials for optuna-dashboard and Optuna's own figures."""
+        names = list(self.spec.objective_names)
+        if names and self.study.metric_names != names:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                self.study.set_metric_names(names)
 
     def claim(self, space: SpaceT) -> Claim[SpaceT] | None:
         """Return the next trial to run, or None if no trial is left to start.

@@ -75,12 +75,15 @@ function colorRows() {
   }
 }
 
+// The figures and the front hold the trials that have ended.
 async function drawOthers() {
-  const answer = await fetch(figures.dataset.figures);
-  if (answer.ok) drawFigures(figures, await answer.json());
+  const [drawn, front] = await Promise.all([fetch(figures.dataset.figures), fetch(figures.dataset.front)]);
+  if (front.ok) place("front", await front.text());
+  if (drawn.ok) drawFigures(figures, await drawn.json());
 }
 
 function take(change) {
+  if (change.is_whole) curves.clear();
   for (const [id, text] of Object.entries(change.parts)) place(id, text);
   for (const line of change.curves) curves.set(line.number, line);
   best = change.best;
@@ -106,10 +109,18 @@ for (const [event, isOn] of [["mouseover", true], ["mouseout", false], ["focusin
   });
 }
 
+function follow() {
+  const source = new EventSource(figures.dataset.events);
+  const connection = document.getElementById("connection");
+  source.addEventListener("change", ({ data }) => take(JSON.parse(data)));
+  source.addEventListener("open", () => { connection.textContent = "This page follows the sweep."; });
+  source.addEventListener("error", () => {
+    connection.textContent = "The server does not answer; this page tries again.";
+    // a browser gives up after an answer that is an error
+    if (source.readyState === EventSource.CLOSED) setTimeout(follow, 5000);
+  });
+}
+
 take(JSON.parse(document.getElementById("start").textContent));
 new ResizeObserver(drawCurves).observe(svg);
-const source = new EventSource(figures.dataset.events);
-const connection = document.getElementById("connection");
-source.addEventListener("change", ({ data }) => take(JSON.parse(data)));
-source.addEventListener("open", () => { connection.textContent = "This page follows the sweep."; });
-source.addEventListener("error", () => { connection.textContent = "The server does not answer; this page tries again."; });
+follow();
