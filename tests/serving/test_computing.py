@@ -90,6 +90,66 @@ def test_masks_that_are_computed_side_by_side_are_those_of_the_segmenter(monkeyp
         np.testing.assert_array_equal(result.segmentation.mask, model.segmenter.segment(image).mask)
 
 
+def test_an_image_that_nobody_waits_for_leaves_the_queue():
+    segmenter = Recorder(2)
+    threads = ComputeThreads(segmenter)
+    model = SimpleNamespace(segmenter=segmenter, workflow=None)
+
+    async def give_up() -> None:
+        with threads._changed:  # no lane takes a task
+            waiting = [
+                asyncio.ensure_future(threads.segment(model, PIXELS, Options())) for _ in range(3)
+            ]
+            await asyncio.sleep(0)
+            assert len(threads._waiting) == 3
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            assert not threads._waiting
+
+    try:
+        asyncio.run(give_up())
+    finally:
+        threads.close()
+
+
+@pytest.mark.parametrize(("tile", "batches"), [(None, [3]), (32, [1, 1, 1])])
+def test_images_of_one_size_form_a_batch_on_a_gpu_unless_they_are_tiled(tile, batches):
+    sizes = []
+
+    class Gpu(Recorder):
+        device = torch.device("cuda")
+        classes = None
+
+        def fits_in_one_piece(self, size):
+            return True
+
+        def segment_batch(self, images, tta):
+            sizes.append(len(images))
+            return [(image[..., 0], image[..., 0]) for image in images]
+
+        def segment(self, pixels, tiling, tta):
+            sizes.append(1)
+
+    threads = ComputeThreads(Gpu(1))
+    model = SimpleNamespace(segmenter=Gpu(1), workflow=None)
+
+    async def all_images() -> None:
+        with threads._changed:
+            tasks = [
+                asyncio.ensure_future(threads.segment(model, PIXELS, Options(tile=tile)))
+                for _ in range(3)
+            ]
+            await asyncio.sleep(0)
+        await asyncio.gather(*tasks)
+
+    try:
+        asyncio.run(all_images())
+    finally:
+        threads.close()
+    assert sizes == batches
+
+
 def test_models_are_opened_in_threads_that_have_ended():
     """The OpenMP team of a living thread would slow down the threads that compute."""
     threads = []

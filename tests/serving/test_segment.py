@@ -18,12 +18,11 @@ from PIL import Image
 
 from segtune.errors import ConfigError
 from segtune.inference.regions.regions import Region, find_regions
-from segtune.serving import app as serving_app
-from segtune.serving import listening
+from segtune.serving import job_routes, listening
 from segtune.serving.access import is_loopback
 from segtune.serving.served import ModelSlot
 from segtune.serving.settings import ServerSettings
-from tests.serving.server import picture, png, running, served, slot
+from tests.serving.server import CLASSES, picture, png, running, served, slot
 
 PIXELS = picture()
 BODY = png(PIXELS)
@@ -43,6 +42,13 @@ def model():
 @pytest.fixture(scope="module")
 def client(model, tmp_path_factory):
     with running(model, tmp_path_factory.mktemp("server")) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def small(model, tmp_path_factory):
+    """A server that takes small bodies alone."""
+    with running(model, tmp_path_factory.mktemp("small"), max_body_mb=0.5) as client:
         yield client
 
 
@@ -124,13 +130,23 @@ def test_several_forms_come_as_an_archive(client, expected):
         ("/v1/segment?min_area=0", BODY, 400, "at least 1"),
         ("/v1/segment?source=/etc/passwd", BODY, 400, "source: unknown"),
         ("/v1/segment?tile=-3", BODY, 400, "tile"),
+        ("/v1/segment?sample_ms=500", BODY, 400, "POST /v1/jobs takes it"),
+        ("/v1/segment?smooth=flow", BODY, 400, "POST /v1/jobs takes it"),
+        ("/v1/segment?overlap=0.5", BODY, 400, "add tile=N"),
+        ("/v1/segment?tile=64&overlap=nan", BODY, 400, "a number up to 1e+09"),
+        ("/v1/segment?min_area=9999999999999999999999", BODY, 400, "a number up to 1e+09"),
+        ("/v1/segment?min_area=3&min_area=4", BODY, 400, "given twice"),
+        ("/v1/jobs?sample_ms=nan", BODY, 400, "a number up to 1e+09"),
+        ("/v1/jobs?sample_ms=inf", BODY, 400, "a number up to 1e+09"),
+        ("/v1/jobs?sample_ms=-1", BODY, 400, "0.001 or more"),
+        ("/v1/nothing", BODY, 404, "POST /v1/nothing: Not Found"),
+        ("/v1/models", BODY, 405, "Method Not Allowed"),
     ],
 )
-def test_what_cannot_be_answered_is_refused_with_its_reason(tmp_path, path, body, status, words):
-    with running(slot(), tmp_path, max_body_mb=0.5) as client:
-        reply = client("POST", path, body)
-        assert (reply.status, words in reply.json["error"]) == (status, True), reply
-        assert client("GET", "/healthz").status == 200
+def test_what_cannot_be_answered_is_refused_with_its_reason(small, path, body, status, words):
+    reply = small("POST", path, body)
+    assert (reply.status, words in reply.json["error"]) == (status, True), reply
+    assert small("GET", "/healthz").status == 200
 
 
 def test_an_image_of_too_many_pixels_is_not_decoded(tmp_path):
@@ -260,20 +276,97 @@ def test_the_hosted_segmenters_clients_get_regions(client, expected):
         answer = client("POST", path, json.dumps({"inputs": [image]}).encode()).json
         assert answer["status"]["code"] == 10000
         output = answer["outputs"][0]
-        covered = np.zeros(expected.mask.shape, int)
-        for region in output["data"]["regions"]:
-            encoded = base64.b64decode(region["region_info"]["mask"]["image"]["base64"])
-            bits = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE) > 0
-            name = region["data"]["concepts"][0]["name"]
-            np.testing.assert_array_equal(
-                bits, expected.mask == ["background", "road", "car"].index(name)
-            )
-            covered += bits
-        assert (covered == 1).all()
+        np.testing.assert_array_equal(_mask_of(output), expected.mask)
     mixed = client("POST", "/v2/models/m/outputs", json.dumps({"inputs": [image, url]}).encode())
     assert (mixed.status, mixed.json["status"]["code"]) == (207, 10010)
     assert "never a URL" in mixed.json["outputs"][1]["status"]["details"]
     assert client("POST", "/v2/models/m/outputs", b"[]").status == 400
+
+
+HOSTED = "/v2/models/m/outputs"
+
+
+def hosted(*inputs: bytes, kind: str = "image") -> bytes:
+    """The body of a hosted request."""
+    encoded = [base64.b64encode(data).decode() for data in inputs]
+    return json.dumps({"inputs": [{"data": {kind: {"base64": t}}} for t in encoded]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "code"),
+    [
+        (b"[]", {}, 400, 11100),
+        (b"x" * 600_000, {}, 413, 40033),
+        (hosted(BODY), {"host": "evil.example"}, 403, 11007),
+    ],
+)
+def test_a_hosted_request_that_is_refused_gets_the_hosted_shape(small, body, headers, status, code):
+    reply = small("POST", HOSTED, body, **headers)
+    assert (reply.status, reply.json["status"]["code"], reply.json["outputs"]) == (status, code, [])
+    assert reply.json["status"]["description"] and reply.json["status"]["details"]
+    assert small("GET", HOSTED).json["status"]["code"] == 11103
+
+
+def test_a_hosted_request_has_one_deadline_token_and_queue(tmp_path, monkeypatch):
+    go, model = threading.Event(), slot()
+    monkeypatch.setattr(model.current.segmenter, "segment", lambda *a, **k: go.wait(20))
+    words = {"authorization": "Key s"}
+    with (
+        running(model, tmp_path, token="s", queue=1, deadline=0.5) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        refused = client("POST", HOSTED, hosted(BODY))
+        assert (refused.status, refused.json["status"]["code"]) == (401, 11008)
+        slow = pool.submit(client, "POST", HOSTED, hosted(BODY, BODY, BODY), **words)
+        started = time.monotonic()
+        while (full := client("POST", HOSTED, hosted(BODY), **words)).status == 504:
+            assert time.monotonic() - started < 20
+        late = slow.result()
+        go.set()
+    assert {full.status, late.status} <= {429, 504}
+    for reply in (full, late):
+        code = {429: 11005, 504: 40032}[reply.status]
+        assert (reply.json["status"]["code"], "retry-after" in reply.headers) == (code, True)
+
+
+def test_one_version_answers_all_inputs_of_a_hosted_request(tmp_path, monkeypatch):
+    versions = [served("v1", seed=1), served("v2", seed=2)]
+    masks = {v.version: v.segmenter.segment(PIXELS).mask for v in versions}
+    chosen = [versions[0]]
+    model = ModelSlot(
+        lambda: chosen[0], lambda: (chosen[0].version, chosen[0].manifest), lambda line: None
+    )
+    begun, go = threading.Event(), threading.Event()
+    segment = versions[0].segmenter.segment
+
+    def waits(*words, **options):
+        begun.set()
+        go.wait(20)
+        return segment(*words, **options)
+
+    monkeypatch.setattr(versions[0].segmenter, "segment", waits)
+    with running(model, tmp_path) as client, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client, "POST", HOSTED, hosted(*[BODY] * 9))
+        assert begun.wait(20)
+        chosen[0] = versions[1]
+        assert client("POST", "/v1/reload", b"").json["replaced"]
+        go.set()
+        replies = {"v1": first.result(), "v2": client("POST", HOSTED, hosted(BODY))}
+    for version, reply in replies.items():
+        assert reply.headers["x-segtune-model"] == version
+        for output in reply.json["outputs"]:
+            assert output["model"]["model_version"]["id"] == version
+            np.testing.assert_array_equal(_mask_of(output), masks[version])
+
+
+def _mask_of(output) -> np.ndarray:
+    """Class ids of a hosted answer."""
+    mask = np.zeros(PIXELS.shape[:2], np.uint8)
+    for region in output["data"]["regions"]:
+        encoded = base64.b64decode(region["region_info"]["mask"]["image"]["base64"])
+        bits = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE) > 0
+        mask[bits] = CLASSES.index(region["data"]["concepts"][0]["name"])
+    return mask
 
 
 def hostile_bodies(number: int) -> list[tuple[bytes, str]]:
@@ -359,7 +452,7 @@ def test_slow_and_huge_senders_are_given_up_and_the_next_request_is_answered(
     tmp_path, monkeypatch, sent, answer
 ):
     monkeypatch.setattr(listening, "_IDLE_SECONDS", 0.3)
-    monkeypatch.setattr(serving_app, "_JOB_BODIES", 1)
+    monkeypatch.setattr(job_routes, "_BODIES", 1)
     with running(slot(), tmp_path, deadline=0.3) as client:
         with socket.create_connection(("127.0.0.1", client.port), timeout=20) as connection:
             connection.sendall(sent)

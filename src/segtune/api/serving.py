@@ -127,4 +127,6 @@ def _opened(
         workflow,
         located.manifest_hash,
         _quality(store, located),
+        runtime,
+        options,
     )

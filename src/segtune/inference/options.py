@@ -1,5 +1,6 @@
 """Options of `predict`: how to segment the inputs, and what to write."""
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,9 @@ from segtune.plugins.registry import find
 
 if TYPE_CHECKING:
     from segtune.inference.tiling import Tiling
+
+
+_LEAST_SAMPLE_MS = 0.001
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,11 @@ class Options:
         for key, number in (("min_area", self.min_area), ("max_pixels", self.max_pixels)):
             if number < 1:
                 raise ConfigError(f"{key}={number}: at least 1 is expected.")
-        if self.sample_ms is not None and self.sample_ms <= 0:
-            raise ConfigError(f"sample_ms={self.sample_ms}: milliseconds above 0 are expected.")
+        if self.sample_ms is not None and not _LEAST_SAMPLE_MS <= self.sample_ms < math.inf:
+            raise ConfigError(
+                f"sample_ms={self.sample_ms}: milliseconds, {_LEAST_SAMPLE_MS} or more, "
+                "are expected."
+            )
         if self.tiling and self.smooth != "none":
             raise ConfigError(
                 f"smooth={self.smooth} needs whole frames; leave out tile={self.tile}."

@@ -1,4 +1,4 @@
-"""Who may ask a server: this machine, or a client that sends the server's token."""
+"""Access to a server: from this machine, or with the server's token."""
 
 import secrets
 from collections.abc import Mapping

@@ -1,36 +1,28 @@
-"""The HTTP application: its routes, and what every request passes through."""
+"""The HTTP application: its page, its routes, and the answers to faults."""
 
 import asyncio
-import string
-import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import quote
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
+from starlette.exceptions import HTTPException
 
 import segtune
-from segtune.data.reading.images import read_image
 from segtune.errors import ConfigError, DataError
-from segtune.inference.regions.writers import to_clarifai
 from segtune.pages.rendering import FOLDER as SHARED_PAGE
-from segtune.serving import hosted
 from segtune.serving.answers import Answer, answer, chosen
-from segtune.serving.bodies import parse_json, read_body, save_body, upload_of
-from segtune.serving.computing import ComputeThreads, SegmentedImage
-from segtune.serving.counters import Counters
-from segtune.serving.gate import Gate, GateMiddleware
-from segtune.serving.jobs import Job, JobStore
-from segtune.serving.predictor import SlotPredictor, options_for, parse_options
+from segtune.serving.bodies import read_body, upload_of
+from segtune.serving.computing import SegmentedImage
+from segtune.serving.gate import GateMiddleware
+from segtune.serving.hosted_routes import add_hosted
+from segtune.serving.job_routes import add_jobs
+from segtune.serving.predictor import IMAGE_OPTIONS, parse_options
 from segtune.serving.problems import Problem
-from segtune.serving.served import ModelSlot, ServedModel
+from segtune.serving.refusals import refusal_of
+from segtune.serving.served import ModelSlot
 from segtune.serving.settings import ServerSettings
-
-T = TypeVar("T")
+from segtune.serving.shared import Server, model_header
 
 _PAGE = Path(__file__).with_name("page")
 _PAGE_PARTS = {
@@ -43,12 +35,6 @@ _PAGE_HEADERS = {  # the browser itself refuses what is not this server's
     "frame-ancestors 'none'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
 }
-_HOSTED_PATHS = (
-    "/v2/models/{model_id}/outputs",
-    "/v2/models/{model_id}/versions/{version_id}/outputs",
-    "/v2/users/{user_id}/apps/{app_id}/models/{model_id}/outputs",
-    "/v2/users/{user_id}/apps/{app_id}/models/{model_id}/versions/{version_id}/outputs",
-)
 _BINARY = {
     "requestBody": {
         "required": True,
@@ -60,84 +46,6 @@ _BINARY = {
         },
     }
 }
-_JOB_BODIES = 10  # a job's upload may be so many times as large, and as slow, as a request's body
-
-
-class Server:
-    """The parts that the routes share: model, threads, jobs, limits and counters."""
-
-    def __init__(self, slot: ModelSlot, settings: ServerSettings) -> None:
-        self.slot, self.settings = slot, settings
-        self.counters = Counters()
-        self.predictor = SlotPredictor(slot, settings.max_pixels)
-        self.gate = Gate(settings, self.counters)
-        self.is_ready = False
-
-    @asynccontextmanager
-    async def running(self, _: FastAPI) -> AsyncIterator[None]:
-        """Start the threads and the jobs, and end them after the last request."""
-        settings = self.settings
-        self.threads = ComputeThreads(self.slot.current.segmenter)
-        self.jobs = JobStore(settings.jobs, settings.jobs_gb * 1e9, self.predictor)
-        polling = asyncio.create_task(self._poll()) if settings.poll else None
-        self.is_ready = True
-        try:
-            yield
-        finally:
-            self.is_ready = False
-            if polling:
-                polling.cancel()
-            await asyncio.to_thread(self.jobs.close)
-            await asyncio.to_thread(self.threads.close)
-
-    async def reload(self) -> bool:
-        """Take a new champion; return whether there was one."""
-        is_new = await asyncio.to_thread(self.slot.refresh)
-        if is_new:
-            self.counters.replaced.inc()
-        return is_new
-
-    async def _poll(self) -> None:
-        while True:
-            await asyncio.sleep(self.settings.poll)
-            await self.reload()
-
-    async def segment(
-        self,
-        request: Request,
-        data: bytes,
-        options: dict[str, Any],
-        encode: Callable[[SegmentedImage], T],
-    ) -> tuple[ServedModel, T]:
-        """Decode, segment and encode an image, within the deadline and while the client waits.
-
-        Returns:
-            the version that answered, and what `encode` returned.
-
-        Raises:
-            Problem: see `Gate.while_connected`.
-            DataError: no image.
-        """
-        served, counters = self.slot.current, self.counters
-        settings = options_for(served, options, self.settings.max_pixels)
-
-        def decode() -> Any:
-            with counters.stage("decode"):
-                limit, reading = settings.max_pixels, served.segmenter.reading
-                return read_image(data, limit, name="the image", reading=reading)
-
-        def encoded(image: SegmentedImage) -> T:
-            with counters.stage("encode"):
-                return encode(image)
-
-        async def work() -> T:
-            async with self.gate.decoded:
-                pixels = await self.threads.run(decode)
-                with counters.stage("segment"):
-                    image = await self.threads.segment(served, pixels, settings)
-                return await self.threads.run(encoded, image)
-
-        return served, await self.gate.while_connected(request, work())
 
 
 def create_app(slot: ModelSlot, settings: ServerSettings) -> FastAPI:
@@ -152,18 +60,23 @@ def create_app(slot: ModelSlot, settings: ServerSettings) -> FastAPI:
         redoc_url=None,
     )
     app.add_middleware(GateMiddleware, gate=server.gate)
-    app.exception_handler(Problem)(_on_problem)
+    for fault in (Problem, HTTPException, Exception):
+        app.exception_handler(fault)(_on_fault)
     _add_operation(app, server)
     _add_segment(app, server)
-    _add_hosted(app, server)
-    _add_jobs(app, server)
+    add_hosted(app, server)
+    add_jobs(app, server)
     return app
 
 
-async def _on_problem(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, Problem)
-    headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
-    return JSONResponse({"error": str(error)}, error.status, headers)
+async def _on_fault(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, Problem):
+        problem = error
+    elif isinstance(error, HTTPException):
+        problem = Problem(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
+    else:
+        problem = Problem(500, "the server failed; its log has the reason.")
+    return refusal_of(problem, request.url.path)
 
 
 def _add_operation(app: FastAPI, server: Server) -> None:
@@ -214,102 +127,25 @@ def _add_segment(app: FastAPI, server: Server) -> None:
         openapi_extra=_BINARY,
     )
     async def segment(request: Request) -> Response:
-        query = dict(request.query_params)
+        deadline, served = server.deadline(), server.slot.current
+        query = request.query_params.multi_items()
+        names = [text for name, text in query if name == "formats"]
+        rest = [item for item in query if item[0] != "formats"]
         try:
-            formats = chosen(query.pop("formats", ""), request.headers.get("accept", ""))
-            options = parse_options(query)
+            formats = chosen(",".join(names), request.headers.get("accept", ""))
+            options = server.options(served, parse_options(rest, IMAGE_OPTIONS))
             with server.counters.stage("read"):
-                body = await read_body(request, server.settings.max_body, server.settings.deadline)
+                body = await read_body(request, server.settings.max_body, deadline)
             content_type = request.headers.get("content-type", "")
             upload = await asyncio.to_thread(upload_of, body, content_type)
 
             def encode(image: SegmentedImage) -> Answer:
                 return answer(image, formats, upload.name)
 
-            served, encoded = await server.segment(request, upload.data, options, encode)
+            work = server.segment(upload.data, served, options, encode)
+            encoded = await server.gate.while_connected(request, deadline, work)
         except (ConfigError, DataError) as error:
             raise Problem(400 if isinstance(error, ConfigError) else 422, str(error)) from None
-        # a header holds ASCII alone
-        headers = {"X-Segtune-Model": quote(served.version, safe=string.punctuation + " ")}
-        return Response(encoded.body, headers=headers, media_type=encoded.media_type)
-
-
-def _hosted_regions(image: SegmentedImage) -> dict[str, Any]:
-    return {"regions": to_clarifai(image.regions)}
-
-
-def _add_hosted(app: FastAPI, server: Server) -> None:
-    async def frames_of(request: Request, item: hosted.HostedInput) -> dict[str, Any]:
-        given_up = threading.Event()
-        work = asyncio.to_thread(
-            server.predictor.video_frames, item.data, item.sample_ms, given_up.is_set
+        return Response(
+            encoded.body, headers=model_header(served.version), media_type=encoded.media_type
         )
-        try:
-            return await server.gate.while_connected(request, work)
-        finally:
-            given_up.set()  # the thread ends after its current frame
-
-    async def output_of(request: Request, item: hosted.HostedInput) -> dict[str, Any] | Problem:
-        try:
-            if item.kind == "video":
-                return await frames_of(request, item)
-            _, data = await server.segment(request, item.data, {}, _hosted_regions)
-            return data
-        except (ConfigError, DataError) as error:
-            return Problem(422, str(error))
-
-    async def outputs(request: Request, model_id: str) -> JSONResponse:
-        served = server.slot.current
-        try:
-            body = await read_body(request, server.settings.max_body, server.settings.deadline)
-            inputs = await asyncio.to_thread(lambda: hosted.inputs_of(parse_json(body)))
-        except Problem as problem:
-            return JSONResponse(hosted.refusal(problem), problem.status)
-        data: list[dict[str, Any] | Problem] = []
-        for item in inputs:
-            data.append(item if isinstance(item, Problem) else await output_of(request, item))
-        status, content = hosted.response(served, model_id, data)
-        return JSONResponse(content, status)
-
-    for path in _HOSTED_PATHS:
-        app.post(path, summary="Segment images or videos, as the hosted segmenter does.")(outputs)
-
-
-def _add_jobs(app: FastAPI, server: Server) -> None:
-    @app.post("/v1/jobs", status_code=202, summary="Send a video or a large image.")
-    async def create(request: Request) -> JSONResponse:
-        query = dict(request.query_params)
-        name = query.pop("name", "upload.mp4").replace("\\", "/").rpartition("/")[2][:200]
-        try:
-            options = parse_options(query)
-            options_for(server.slot.current, options, server.settings.max_pixels)
-        except ConfigError as error:
-            raise Problem(400, str(error)) from None
-        job, path = await asyncio.to_thread(server.jobs.reserve, name, options)
-        try:
-            limit = _JOB_BODIES * server.settings.max_body
-            await save_body(request, path, limit, _JOB_BODIES * server.settings.deadline)
-            server.jobs.start(job)
-        except BaseException:  # refused, a full disk, or the client is gone
-            server.jobs.discard(job)
-            raise
-        return JSONResponse(asdict(job), 202, {"Location": f"/v1/jobs/{job.id}"})
-
-    @app.get("/v1/jobs", summary="All jobs, the newest first.")
-    def list_jobs() -> dict[str, Any]:
-        return {"jobs": [asdict(job) for job in server.jobs.all()]}
-
-    @app.get("/v1/jobs/{job_id}", summary="State and progress of a job; its files when it is done.")
-    def show(job_id: str) -> dict[str, Any]:
-        job: Job = server.jobs.get(job_id)
-        files = server.jobs.files(job_id) if job.state == "done" else []
-        return {**asdict(job), "files": files}
-
-    @app.get("/v1/jobs/{job_id}/files/{name:path}", summary="One file of a finished job.")
-    def file(job_id: str, name: str) -> FileResponse:
-        return FileResponse(server.jobs.file(job_id, name))
-
-    @app.delete("/v1/jobs/{job_id}", status_code=204, summary="Stop a job and remove its files.")
-    def delete(job_id: str) -> Response:
-        server.jobs.delete(job_id)
-        return Response(status_code=204)

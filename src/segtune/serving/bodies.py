@@ -5,15 +5,18 @@ import base64
 import binascii
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from email.message import Message
 from email.parser import BytesHeaderParser
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
+from segtune.serving.deadline import Deadline
 from segtune.serving.problems import Problem
 
+_DISCARDED = 10  # times the limit: so much of a body that is too large is read and dropped
 _MOST_PARTS = 100  # of a form
 _LONGEST_HEAD = 8192  # bytes of the headers of a part
 
@@ -25,40 +28,82 @@ class Upload(NamedTuple):
     name: str
 
 
-async def read_body(request: Request, limit: int, seconds: float) -> bytes:
+async def read_body(request: Request, limit: int, deadline: Deadline) -> bytes:
     """Read a request's body.
 
     Raises:
-        Problem: it is larger than `limit` bytes (413), or takes longer than `seconds` (408).
+        Problem: it is larger than `limit` bytes (413), arrives after the deadline (408), or the
+            client disconnects (499).
     """
+    await stated_size(request, limit, deadline)
     chunks: list[bytes] = []
-    await _receive(request, limit, seconds, chunks.append)
+    await _receive(request, limit, deadline, chunks.append)
     return b"".join(chunks)
 
 
-async def save_body(request: Request, path: Path, limit: int, seconds: float) -> None:
-    """Write a request's body to a file as it arrives.
+async def save_body(request: Request, path: Path, limit: int, deadline: Deadline) -> None:
+    """Write a request's body into an existing file as it arrives.
 
     Raises:
         Problem: see `read_body`.
     """
-    with path.open("wb") as file:
-        await _receive(request, limit, seconds, file.write)
+    with path.open("r+b") as file:
+        await _receive(request, limit, deadline, file.write)
+        file.truncate()
+
+
+async def stated_size(request: Request, limit: int, deadline: Deadline) -> int:
+    """The bytes of a body that its header states; `limit` where it states none.
+
+    Raises:
+        Problem: they are more than `limit` (413).
+    """
+    text = request.headers.get("content-length", "")
+    size = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else limit
+    if size > limit:
+        await discard_body(request, limit, deadline)
+        raise _too_large(limit)
+    return size
+
+
+async def discard_body(request: Request, limit: int, deadline: Deadline) -> None:
+    """Read what a client still sends, so that it reads the answer; far above `limit` it ends.
+
+    A client that waits for a word before it sends (`Expect`) gets the answer at once.
+    """
+    if request.headers.get("expect"):
+        return
+    size = 0
+    with suppress(TimeoutError, ClientDisconnect):
+        async with asyncio.timeout_at(deadline.ends_at):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > _DISCARDED * limit:
+                    return
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(413, f"the body is larger than {limit / 1e6:g} MB.")
 
 
 async def _receive(
-    request: Request, limit: int, seconds: float, take: Callable[[bytes], object]
+    request: Request, limit: int, deadline: Deadline, take: Callable[[bytes], object]
 ) -> None:
     size = 0
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout_at(deadline.ends_at):
             async for chunk in request.stream():
                 size += len(chunk)
-                if size > limit:
-                    raise Problem(413, f"the body is larger than {limit / 1e6:g} MB.")
-                take(chunk)
+                if size <= limit:
+                    take(chunk)
+                elif size > _DISCARDED * limit:
+                    break
     except TimeoutError:
-        raise Problem(408, f"the body did not arrive within {seconds:g} s.") from None
+        raise Problem(408, f"the body did not arrive within {deadline.seconds:g} s.") from None
+    except ClientDisconnect:
+        raise Problem(499, "the client is gone.") from None
+    if size > limit:
+        raise _too_large(limit)
 
 
 def upload_of(body: bytes, content_type: str) -> Upload:

@@ -1,4 +1,4 @@
-"""The way of an image through the server: decoded, segmented, encoded, each in threads of its own.
+"""Threads of a server: codecs decode and encode images, lanes compute them.
 
 On a CPU, an image that comes alone gets all of torch's threads; images that come together are
 computed side by side, with one thread each, which needs no waiting between the threads of a layer.
@@ -10,9 +10,10 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,17 +61,50 @@ class SegmentedImage:
         return None if workflow is None else workflow.edit(self.segmentation, self.regions)
 
 
-@dataclass
-class _Task:
+class _Image(NamedTuple):
     served: ServedModel
     pixels: NDArray[np.uint8]
     options: Options
-    result: "Future[SegmentedImage]" = field(default_factory=Future)
 
     @property
-    def key(self) -> tuple[int, tuple[int, ...], str, bool]:
-        """Tasks with one key can be computed in one batch."""
-        return id(self.served), self.pixels.shape, self.options.tta, self.options.tile is None
+    def batch_key(self) -> tuple[int, tuple[int, ...], str] | None:
+        """Images with one key can be computed in one batch; None for an image alone."""
+        segmenter = self.served.segmenter
+        if segmenter.device.type == "cpu" or self.options.tile is not None:
+            return None
+        if not segmenter.fits_in_one_piece((self.pixels.shape[0], self.pixels.shape[1])):
+            return None
+        return id(self.served), self.pixels.shape, self.options.tta
+
+    def segment(self) -> SegmentedImage:
+        """Compute this image alone."""
+        segmenter, options = self.served.segmenter, self.options
+        return self.finish(segmenter.segment(self.pixels, tiling=options.tiling, tta=options.tta))
+
+    def finish(self, found: Segmentation) -> SegmentedImage:
+        """Let the workflow compute its part, since labelers need a lane, too."""
+        image = SegmentedImage(self.served, found, self.options)
+        if self.served.workflow is not None:
+            _ = image.edited
+        return image
+
+
+@dataclass(eq=False)
+class _Task:
+    """Work for a lane.
+
+    Attributes:
+        image: that `work` segments; on a GPU it may be computed in a batch instead.
+    """
+
+    work: Callable[[], Any]
+    image: _Image | None = None
+    result: "Future[Any]" = field(default_factory=Future)
+
+    @property
+    def batch_key(self) -> tuple[int, tuple[int, ...], str] | None:
+        """See `_Image.batch_key`."""
+        return None if self.image is None else self.image.batch_key
 
 
 class ComputeThreads:
@@ -107,12 +141,25 @@ class ComputeThreads:
     async def segment(
         self, served: ServedModel, pixels: NDArray[np.uint8], options: Options
     ) -> SegmentedImage:
-        """Segment an image (H, W, 3); a request that is cancelled before its turn costs nothing."""
-        task = _Task(served, pixels, options)
+        """Segment an image (H, W, 3)."""
+        image = _Image(served, pixels, options)
+        return await self._result_of(_Task(image.segment, image))
+
+    async def compute(self, work: Callable[[], T]) -> T:
+        """Run other work of the model, when a lane is free."""
+        return cast(T, await self._result_of(_Task(work)))
+
+    async def _result_of(self, task: _Task) -> Any:
+        """Wait for a task; one that is cancelled before its turn costs neither time nor memory."""
         with self._changed:
             self._waiting.append(task)
             self._changed.notify_all()
-        return await asyncio.wrap_future(task.result)
+        try:
+            return await asyncio.wrap_future(task.result)
+        except asyncio.CancelledError:
+            with self._changed, suppress(ValueError):  # its turn has come
+                self._waiting.remove(task)
+            raise
 
     def close(self) -> None:
         """End the threads; images that wait are given up."""
@@ -155,11 +202,10 @@ class ComputeThreads:
     def _batch_of_first(self) -> list[_Task]:
         """The first task that waits and, on a GPU, those behind it that fit into its batch."""
         batch = [self._waiting.popleft()]
-        first, segmenter = batch[0], batch[0].served.segmenter
-        size = first.pixels.shape[0], first.pixels.shape[1]
-        if segmenter.device.type == "cpu" or not segmenter.fits_in_one_piece(size):
+        key = batch[0].batch_key
+        if key is None:
             return batch
-        while self._waiting and len(batch) < _LARGEST_BATCH and self._waiting[0].key == first.key:
+        while self._waiting and len(batch) < _LARGEST_BATCH and self._waiting[0].batch_key == key:
             batch.append(self._waiting.popleft())
         return batch
 
@@ -169,27 +215,24 @@ def _finish(tasks: list[_Task]) -> None:
     if not tasks:
         return
     try:
-        images = _segmented(tasks)
+        if len(tasks) == 1:
+            results = [tasks[0].work()]
+        else:
+            results = _segmented([task.image for task in tasks if task.image is not None])
     except Exception as error:
         for task in tasks:
             task.result.set_exception(error)
     else:
-        for task, image in zip(tasks, images, strict=True):
-            task.result.set_result(image)
+        for task, result in zip(tasks, results, strict=True):
+            task.result.set_result(result)
 
 
-def _segmented(tasks: list[_Task]) -> list[SegmentedImage]:
-    first = tasks[0]
-    segmenter, options = first.served.segmenter, first.options
-    if len(tasks) == 1:
-        result = segmenter.segment(first.pixels, tiling=options.tiling, tta=options.tta)
-        image = SegmentedImage(first.served, result, options)
-        if first.served.workflow is not None:
-            _ = image.edited  # here, since labelers compute, too
-        return [image]
-    decided = segmenter.segment_batch([task.pixels for task in tasks], options.tta)
-    images = []
-    for task, (mask, confidence) in zip(tasks, decided, strict=True):
-        segmentation = Segmentation(task.pixels, mask, confidence, segmenter.classes)
-        images.append(SegmentedImage(task.served, segmentation, task.options))
-    return images
+def _segmented(images: list[_Image]) -> list[SegmentedImage]:
+    """Compute images of one key in a batch."""
+    served, options = images[0].served, images[0].options
+    decided = served.segmenter.segment_batch([image.pixels for image in images], options.tta)
+    results = []
+    for image, (mask, confidence) in zip(images, decided, strict=True):
+        found = Segmentation(image.pixels, mask, confidence, served.segmenter.classes)
+        results.append(image.finish(found))
+    return results

@@ -1,4 +1,4 @@
-"""What a server counts, as Prometheus reads it at `/metrics`."""
+"""Counters of a server, in the text format of Prometheus (`/metrics`)."""
 
 import time
 from collections.abc import Iterator

@@ -1,23 +1,26 @@
-"""What every request passes: who may ask, how many at a time, how long, and for how long."""
+"""Admission of requests: token, number in progress, deadline, and clients that disconnect."""
 
 import asyncio
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
-from fastapi import Request, Response
-from fastapi.responses import JSONResponse
+from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from segtune.serving.access import is_from_elsewhere, is_token
+from segtune.serving.bodies import discard_body
 from segtune.serving.counters import Counters
+from segtune.serving.deadline import Deadline
 from segtune.serving.problems import Problem
+from segtune.serving.refusals import refusal_of
 from segtune.serving.settings import ServerSettings
 
 T = TypeVar("T")
 
 _OPEN_PATHS = ("/", "/healthz", "/readyz")  # and the parts of the page
 _DECODED = 6  # images in memory at a time: some are computed, others decoded or encoded
+_VIDEOS = 2  # hosted videos that are read at a time; a decoder keeps many frames
 
 
 class GateMiddleware:
@@ -38,12 +41,13 @@ class Gate:
     """Admits requests, and gives up those that nobody waits for.
 
     Attributes:
-        decoded: to hold while an image is in memory.
+        decoded: to hold while an image or a frame is in memory.
+        videos: to hold while a hosted video is open.
     """
 
     def __init__(self, settings: ServerSettings, counters: Counters) -> None:
         self.settings, self.counters = settings, counters
-        self.decoded = asyncio.Semaphore(_DECODED)
+        self.decoded, self.videos = asyncio.Semaphore(_DECODED), asyncio.Semaphore(_VIDEOS)
         self._in_progress = 0
 
     async def admit(self, proceed: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,15 +60,16 @@ class Gate:
                 status = message["status"]
             await send(message)
 
-        refusal = self._refusal(request)
+        problem = self._refusal(request)
         is_costly = request.method == "POST"
-        if refusal is None and is_costly and self._in_progress >= self.settings.queue:
-            await self._discard_body(request)
+        if problem is None and is_costly and self._in_progress >= self.settings.queue:
+            deadline = Deadline.after(self.settings.deadline)
+            await discard_body(request, self.settings.max_body, deadline)
             message = f"{self._in_progress} requests are in progress; come again."
-            refusal = JSONResponse({"error": message}, 429, {"Retry-After": "1"})
+            problem = Problem(429, message, 1)
         try:
-            if refusal is not None:
-                await refusal(scope, receive, send_counted)
+            if problem is not None:
+                await refusal_of(problem, request.url.path)(scope, receive, send_counted)
             else:
                 with self._counted() if is_costly else nullcontext():
                     await proceed(scope, receive, send_counted)
@@ -72,7 +77,7 @@ class Gate:
             route = getattr(scope.get("route"), "path", "other")
             self.counters.requests.labels(route, status).inc()
 
-    def _refusal(self, request: Request) -> Response | None:
+    def _refusal(self, request: Request) -> Problem | None:
         settings, headers = self.settings, request.headers
         if settings.token:
             _, _, sent = headers.get("authorization", "").partition(" ")
@@ -80,12 +85,12 @@ class Gate:
             is_public = path in _OPEN_PATHS or path.startswith("/page/")
             is_open = request.method == "GET" and is_public
             if not is_open and not is_token(sent, settings.token):
-                message = "send the server's token: Authorization: Bearer TOKEN."
-                return JSONResponse({"error": message}, 401, {"WWW-Authenticate": "Bearer"})
+                return Problem(401, "send the server's token: Authorization: Bearer TOKEN.")
             return None
         if is_from_elsewhere(headers):
-            message = "requests of other hosts' pages are refused; open the server by its address."
-            return JSONResponse({"error": message}, 403)
+            return Problem(
+                403, "requests of other hosts' pages are refused; open the server by its address."
+            )
         return None
 
     @contextmanager
@@ -98,35 +103,24 @@ class Gate:
             self._in_progress -= 1
             self.counters.in_progress.set(self._in_progress)
 
-    async def _discard_body(self, request: Request) -> None:
-        """Read what the client still sends, so that it reads the answer."""
-        size = 0
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.settings.deadline):
-                async for chunk in request.stream():
-                    size += len(chunk)
-                    if size > self.settings.max_body:
-                        return
-
-    async def while_connected(self, request: Request, work: Coroutine[Any, Any, T]) -> T:
-        """Await work until the deadline, or until the client goes.
+    async def while_connected(
+        self, request: Request, deadline: Deadline, work: Coroutine[Any, Any, T]
+    ) -> T:
+        """Await work until the deadline, or until the client disconnects.
 
         Raises:
             Problem: the deadline passed (504), or nobody waits any more (499).
         """
         task = asyncio.ensure_future(work)
         gone = asyncio.ensure_future(_disconnected(request))
+        left = deadline.ends_at - asyncio.get_running_loop().time()
         try:
-            await asyncio.wait(
-                {task, gone},
-                timeout=self.settings.deadline,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            await asyncio.wait({task, gone}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
             if gone.done():
                 raise Problem(499, "the client is gone.")
-            raise Problem(504, f"no answer within {self.settings.deadline:g} s.", 5)
+            raise Problem(504, f"no answer within {deadline.seconds:g} s.", 5)
         finally:
             gone.cancel()
             task.cancel()

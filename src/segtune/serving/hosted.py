@@ -16,7 +16,19 @@ from segtune.serving.served import ServedModel
 OK = {"code": 10000, "description": "Ok"}
 _MIXED = {"code": 10010, "description": "Mixed Success"}
 _FAILED = {"code": 10020, "description": "Failure"}
-_BAD_INPUT = 30104
+_BAD_INPUT = {"code": 30104, "description": "Input has an invalid argument"}
+_REFUSALS = {  # HTTP status -> the service's own code, of its public status_code.proto
+    400: {"code": 11100, "description": "Bad request format"},
+    401: {"code": 11008, "description": "Invalid API key"},
+    403: {"code": 11007, "description": "Insufficient permissions"},
+    404: {"code": 11101, "description": "Resource does not exist"},
+    405: {"code": 11103, "description": "Method not allowed"},
+    408: {"code": 40032, "description": "Request timeout"},
+    413: {"code": 40033, "description": "Maximum message size exceeded"},
+    429: {"code": 11005, "description": "Too many requests"},
+    499: {"code": 40035, "description": "Request canceled"},
+    504: {"code": 40032, "description": "Request timeout"},
+}
 MAX_INPUTS = 32
 
 
@@ -25,6 +37,7 @@ class HostedInput(NamedTuple):
 
     Attributes:
         kind: `image` or `video`.
+        data: the bytes of the file.
         sample_ms: of a video, one frame per so many milliseconds.
     """
 
@@ -96,8 +109,9 @@ def response(
 
 
 def refusal(problem: Problem) -> dict[str, Any]:
-    """The answer to a request that has no readable inputs at all."""
-    return {"status": {**_FAILED, "details": str(problem)}, "outputs": []}
+    """The answer to a request that is refused as a whole."""
+    status = _REFUSALS.get(problem.status, _FAILED)
+    return {"status": {**status, "details": str(problem)}, "outputs": []}
 
 
 def _output(
@@ -119,11 +133,7 @@ def _output(
         "data": {},
     }
     if isinstance(output, Problem):
-        row["status"] = {
-            "code": _BAD_INPUT,
-            "description": "Input could not be decoded",
-            "details": str(output),
-        }
+        row["status"] = {**_BAD_INPUT, "details": str(output)}
     else:
         row["data"] = dict(output)
     return row

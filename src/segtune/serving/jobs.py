@@ -1,33 +1,35 @@
 """Jobs: videos and large images that a client sends now and asks for later.
 
 A job is a folder `ID/` with `job.json`, the upload and, when it ends, `output/` as `predict` writes
-it. Jobs that a killed server left unfinished go on when the next one starts: `predict` resumes.
+it. The folder is the queue: several servers may share it. A server holds `ID.lock` while it
+receives or computes a job, so that no other one touches it; a killed server holds no lock.
 """
 
 import json
-import queue
 import re
 import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-from segtune.errors import Interrupted, SegtuneError, StorageError
+from filelock import FileLock, Timeout
+
+from segtune.errors import StorageError
 from segtune.runtime.atomic import atomic_file
-from segtune.runtime.log import to_stderr
 from segtune.serving.problems import Problem
 
 State = Literal["queued", "running", "done", "failed"]
 
 _ID = re.compile(r"[0-9a-f]{16}")
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,5}")
-_STATE_FILE, _OUTPUT = "job.json", "output"
-_WRITE_EVERY = 1.0  # seconds between two writes of a running job's progress
+_STATE_FILE, _DELETED, OUTPUT = "job.json", "deleted", "output"
+_PATIENCE = 30.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Job:
         options: of `predict`.
         done, total: frames or files, while it runs.
         fault: why it failed.
+        uri: the served name that it was sent to; only servers of this name compute it.
         model: the version that computed it.
     """
 
@@ -49,59 +52,50 @@ class Job:
     done: int = 0
     total: int = 0
     fault: str = ""
+    uri: str = ""
     model: str = ""
     created: float = 0.0
 
 
-Progress = Callable[[int, int], None]
-"""(frames or files that are done, all); raises Interrupted when the job is to stop."""
-
-
-class Predictor(Protocol):
-    """The model that works on the jobs."""
-
-    @property
-    def version(self) -> str:
-        """The version that a job which begins now gets."""
-
-    def predict(
-        self, upload: Path, output: Path, options: dict[str, Any], fresh: bool, progress: Progress
-    ) -> None:
-        """Write the outputs of an upload; `fresh` removes those of another version."""
-
-
 class JobStore:
-    """The jobs in a folder, and the thread that works on them, one after the other.
+    """The jobs in a folder.
 
     Args:
         max_bytes: size of the folder from which on new jobs are refused.
+        uri: the served name; the jobs of others stay for their own server.
+
+    Raises:
+        StorageError: the folder cannot be written.
     """
 
-    def __init__(self, root: Path, max_bytes: float, predictor: Predictor) -> None:
-        self.root, self.max_bytes, self._predictor = root, max_bytes, predictor
-        root.mkdir(parents=True, exist_ok=True)
-        for folder in root.iterdir():
-            if _ID.fullmatch(folder.name) and not (folder / _STATE_FILE).exists():
-                shutil.rmtree(folder, ignore_errors=True)  # an upload that a kill has cut
-        self._waiting: queue.Queue[str | None] = queue.Queue()
-        self._lock = threading.Lock()
-        self._stopped: set[str] = set()
-        self._running: str | None = None
-        self._closing = False
-        for job in sorted(self.all(), key=lambda job: job.created):
-            if job.state in ("queued", "running"):
-                self.start(replace(job, state="queued"))
-        self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
-        self._thread.start()
+    def __init__(self, root: Path, max_bytes: float, uri: str = "") -> None:
+        self.root, self.max_bytes, self.uri = root, max_bytes, uri
+        self.changed = threading.Condition()  # told when a job was added
+        self._held: dict[str, FileLock] = {}
+        self._ended: set[str] = set()
+        # held for moments: while room is looked for and taken
+        self._room = FileLock(root / ".room.lock", timeout=_PATIENCE)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            with self._room:
+                pass
+        except OSError as error:
+            raise StorageError(
+                f"jobs={root}: {error.strerror or error}; name a folder that can be written."
+            ) from None
 
     def all(self) -> list[Job]:
         """Every job, the newest first."""
         jobs = []
-        for folder in self.root.iterdir():
-            if _ID.fullmatch(folder.name):
-                with suppress(Problem):
-                    jobs.append(self.get(folder.name))
+        for job_id in self._ids():
+            with suppress(Problem):
+                jobs.append(self.get(job_id))
         return sorted(jobs, key=lambda job: -job.created)
+
+    def of_others(self) -> dict[str, int]:
+        """Served name -> number of its unfinished jobs, for the names that are not served here."""
+        jobs = [job for job in self.all() if job.state in ("queued", "running")]
+        return Counter(job.uri for job in jobs if job.uri not in ("", self.uri))
 
     def get(self, job_id: str) -> Job:
         """One job.
@@ -109,44 +103,60 @@ class JobStore:
         Raises:
             Problem: there is none of this id (404).
         """
+        folder = self.folder(job_id)
         try:
-            return Job(**json.loads((self._folder(job_id) / _STATE_FILE).read_text("utf-8")))
+            if not (folder / _DELETED).exists():
+                return Job(**json.loads((folder / _STATE_FILE).read_text("utf-8")))
         except (OSError, ValueError, TypeError):
-            raise Problem(404, f"there is no job '{job_id[:40]}'.") from None
+            pass
+        raise Problem(404, f"there is no job '{job_id[:40]}'.")
 
-    def reserve(self, name: str, options: dict[str, Any]) -> tuple[Job, Path]:
-        """A new job and the file that its upload goes to; `start` puts it into the queue.
+    def reserve(self, name: str, options: dict[str, Any], size: int) -> tuple[Job, Path]:
+        """A new job and an empty file of `size` bytes for its upload; `start` begins it.
 
         Raises:
-            Problem: the folder of jobs is full (429).
+            Problem: the folder of jobs has no room for it (429).
         """
-        shortage = self._shortage()
-        if shortage:
-            raise Problem(429, shortage, 60)
-        job = Job(secrets.token_hex(8), name, options, created=time.time())
-        self._folder(job.id).mkdir(parents=True)
-        suffix = Path(name).suffix.lower()
-        return job, self._folder(job.id) / f"upload{suffix if _SUFFIX.fullmatch(suffix) else ''}"
+        job = Job(secrets.token_hex(8), name, options, uri=self.uri, created=time.time())
+        folder, suffix = self.folder(job.id), Path(name).suffix.lower()
+        upload = folder / f"upload{suffix if _SUFFIX.fullmatch(suffix) else ''}"
+        try:
+            with self._room:
+                shortage = self.shortage(size)
+                if shortage:
+                    raise Problem(429, shortage, 60)
+                self._hold(job.id)
+                folder.mkdir()
+                with upload.open("wb") as file:
+                    file.truncate(size)  # other uploads see how much room is taken
+        except Timeout:
+            raise Problem(429, "other uploads begin just now; come again.", 5) from None
+        return job, upload
 
-    def _shortage(self) -> str:
-        """Why the folder of jobs takes no more; empty while it has room."""
+    def shortage(self, more: int = 0) -> str:
+        """Why the folder of jobs has no room for `more` bytes; empty while it has."""
         used = 0
         for file in self.root.rglob("*"):
             with suppress(OSError):  # removed meanwhile
                 used += file.stat().st_size if file.is_file() else 0
-        if used < self.max_bytes:
+        if used + more <= self.max_bytes:
             return ""
-        limit = f"{used / 1e9:.1f} of {self.max_bytes / 1e9:g} GB"
-        return f"jobs use {limit}: delete finished ones (DELETE /v1/jobs/ID)."
+        upload = f", and the upload may take {more / 1e9:.2g} GB" if more else ""
+        used_share = f"{used / 1e9:.2g} of {self.max_bytes / 1e9:g} GB"
+        return f"jobs use {used_share}{upload}: delete finished ones (DELETE /v1/jobs/ID)."
 
     def start(self, job: Job) -> None:
         """Put a job whose upload is complete into the queue."""
-        self._write(job)
-        self._waiting.put(job.id)
+        self.write(job)
+        self.release(job.id)
+        with self.changed:
+            self.changed.notify_all()
 
-    def discard(self, job: Job) -> None:
-        """Remove a job that was not started."""
-        shutil.rmtree(self._folder(job.id), ignore_errors=True)
+    def discard(self, job_id: str) -> None:
+        """Remove a job that this server holds."""
+        shutil.rmtree(self.folder(job_id), ignore_errors=True)
+        self._lock_path(job_id).unlink(missing_ok=True)
+        self.release(job_id)
 
     def delete(self, job_id: str) -> None:
         """Stop a job and remove its files.
@@ -155,10 +165,53 @@ class JobStore:
             Problem: there is none of this id (404).
         """
         job = self.get(job_id)
-        with self._lock:
-            self._stopped.add(job.id)
-            if job.id != self._running:  # the worker removes the one that it works on
-                self.discard(job)
+        with suppress(FileNotFoundError):  # another request has deleted it
+            (self.folder(job.id) / _DELETED).touch()
+        self._taken(job.id)  # a server that computes it removes it itself
+
+    def is_deleted(self, job_id: str) -> bool:
+        """Whether a client has deleted a job that a server still holds."""
+        return (self.folder(job_id) / _DELETED).exists()
+
+    def take(self) -> Job | None:
+        """The oldest unfinished job that no server holds; hold it until `release` or `discard`.
+
+        Uploads that a kill has cut, and deleted jobs, are removed.
+        """
+        waiting = []
+        for job_id in self._ids():
+            if job_id in self._ended:
+                continue
+            created, is_ours = self._look(job_id)
+            if is_ours:
+                waiting.append((created, job_id))
+        for _, job_id in sorted(waiting):
+            job = self._taken(job_id)
+            if job is not None and job.uri in ("", self.uri):
+                return job
+            if job is not None:
+                self.release(job_id)
+        return None
+
+    def _look(self, job_id: str) -> tuple[float, bool]:
+        """When a job was made, and whether this server may compute, or remove, it."""
+        try:
+            job = self.get(job_id)
+        except Problem:  # an upload that still arrives, or one that a kill has cut
+            return 0.0, True
+        if job.state in ("done", "failed"):
+            self._ended.add(job_id)
+            return job.created, False
+        return job.created, job.uri in ("", self.uri)
+
+    def release(self, job_id: str) -> None:
+        """Hold a job no longer."""
+        self._held.pop(job_id).release()
+
+    def write(self, job: Job) -> None:
+        """Store the state of a job that this server holds."""
+        with atomic_file(self.folder(job.id) / _STATE_FILE) as unfinished:
+            unfinished.write_text(json.dumps(asdict(job)), encoding="utf-8")
 
     def files(self, job_id: str) -> list[str]:
         """The files of a finished job, relative to its output.
@@ -167,8 +220,8 @@ class JobStore:
             Problem: there is no such job (404), or it is not finished (409).
         """
         output = self._output(job_id)
-        files = [path for path in output.rglob("*") if path.is_file()]
-        return sorted(path.relative_to(output).as_posix() for path in files)
+        names = [p.relative_to(output).as_posix() for p in output.rglob("*") if p.is_file()]
+        return sorted(name for name in names if not name.startswith("."))
 
     def file(self, job_id: str, name: str) -> Path:
         """One file of a finished job.
@@ -180,73 +233,54 @@ class JobStore:
             raise Problem(404, f"job {job_id} has no file '{name[:200]}'.")
         return self._output(job_id) / name
 
-    def close(self) -> None:
-        """Stop the running job after its current frame; the next server resumes it."""
-        self._closing = True
-        self._waiting.put(None)
-        self._thread.join()
+    def folder(self, job_id: str) -> Path:
+        """The folder of a job.
+
+        Raises:
+            Problem: this is no id (404).
+        """
+        if not _ID.fullmatch(job_id):
+            raise Problem(404, f"there is no job '{job_id[:40]}'.")
+        return self.root / job_id
+
+    def _ids(self) -> Iterator[str]:
+        return (path.name for path in list(self.root.iterdir()) if _ID.fullmatch(path.name))
 
     def _output(self, job_id: str) -> Path:
         job = self.get(job_id)
         if job.state != "done":
             raise Problem(409, f"job {job_id} is {job.state}. {job.fault}".rstrip())
-        return self._folder(job_id) / _OUTPUT
+        return self.folder(job_id) / OUTPUT
 
-    def _folder(self, job_id: str) -> Path:
-        if not _ID.fullmatch(job_id):
-            raise Problem(404, f"there is no job '{job_id[:40]}'.")
-        return self.root / job_id
+    def _lock_path(self, job_id: str) -> Path:
+        return self.root / f"{job_id}.lock"
 
-    def _write(self, job: Job) -> None:
-        with atomic_file(self._folder(job.id) / _STATE_FILE) as unfinished:
-            unfinished.write_text(json.dumps(asdict(job)), encoding="utf-8")
+    def _hold(self, job_id: str) -> None:
+        """Hold a job.
 
-    def _work(self) -> None:
-        while (job_id := self._waiting.get()) is not None and not self._closing:
-            try:
-                self._run(self.get(job_id))
-            except Problem:
-                pass  # deleted before its turn
-            except Exception as error:  # its state cannot be written: the next server tries again
-                to_stderr(f"job {job_id}: {type(error).__name__}: {error}")
-            finally:
-                self._running = None
+        Raises:
+            Timeout: another server, or another thread of this one, holds it.
+        """
+        # an upload is begun in one thread and ended in another
+        lock = FileLock(self._lock_path(job_id), timeout=0, thread_local=False)
+        lock.acquire()
+        self._held[job_id] = lock
 
-    def _run(self, job: Job) -> None:
-        with self._lock:
-            if job.id in self._stopped:
-                return
-            self._running = job.id
-            version, fresh = self._predictor.version, job.model != self._predictor.version
-            job = replace(job, state="running", model=version)
-            self._write(job)
-        folder, written = self._folder(job.id), 0.0
+    def _taken(self, job_id: str) -> Job | None:
+        """Hold a job and return it as it is now; None if another server has it or ended it.
 
-        def progress(done: int, total: int) -> None:
-            nonlocal job, written
-            if self._closing or job.id in self._stopped:
-                raise Interrupted("the job was stopped.")
-            job = replace(job, done=done, total=total)
-            if time.monotonic() - written > _WRITE_EVERY:
-                written = time.monotonic()
-                self._write(job)
-                shortage = self._shortage()
-                if shortage:
-                    raise StorageError(shortage)
-
+        A folder without a job is removed: an upload that a kill has cut, or a deleted job.
+        """
         try:
-            upload = next(folder.glob("upload*"), folder / "upload")
-            self._predictor.predict(upload, folder / _OUTPUT, job.options, fresh, progress)
-            job = replace(job, state="done", done=job.total)
-        except Interrupted:
-            pass  # goes on in the next server, unless it was deleted
-        except (SegtuneError, OSError) as error:
-            job = replace(job, state="failed", fault=str(error).replace(str(upload), job.name))
-        except Exception as error:  # one job never ends the others
-            job = replace(job, state="failed", fault=f"{type(error).__name__}: {error}")
-        with self._lock:
-            self._running = None
-            if job.id in self._stopped:
-                self.discard(job)
-            else:
-                self._write(job)
+            self._hold(job_id)
+        except Timeout:
+            return None
+        try:
+            job = self.get(job_id)
+        except Problem:
+            self.discard(job_id)
+            return None
+        if job.state in ("done", "failed"):
+            self.release(job_id)
+            return None
+        return job

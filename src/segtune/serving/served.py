@@ -1,4 +1,4 @@
-"""The model that is served, and its replacement by a new champion without losing a request."""
+"""The served model, and its replacement by a new champion without losing a request."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -23,6 +23,8 @@ class ServedModel:
         workflow: None for a bare segmenter.
         manifest: sha256 of the model folder's manifest, if it is known.
         quality: split, mIoU, and the ends of its 95 % interval; empty if no run has them.
+        runtime: the engine that the server was asked for; jobs use it, too.
+        runtime_options: of that engine.
     """
 
     uri: str
@@ -31,6 +33,8 @@ class ServedModel:
     workflow: Workflow | None = None
     manifest: str | None = None
     quality: Mapping[str, Any] = field(default_factory=dict)
+    runtime: str = "auto"
+    runtime_options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def model(self) -> Segmenter | Workflow:

@@ -12,6 +12,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
+from segtune.config.defaults import MAX_PIXELS
 from segtune.data.reading.video_frames import upright_frame
 from segtune.errors import DataError
 from segtune.runtime.atomic import atomic_file
@@ -51,13 +52,17 @@ class Video:
 
     Args:
         sample_ms: take one frame per so many milliseconds; None takes every frame.
+        max_pixels: videos with larger frames are refused.
 
     Raises:
-        DataError: no such file, not a video, or a file without a video stream.
+        DataError: no such file, not a video, a file without a video stream, or frames of more
+            than `max_pixels`.
     """
 
-    def __init__(self, path: Path, sample_ms: float | None = None) -> None:
-        self.path, self.sample_ms = path, sample_ms
+    def __init__(
+        self, path: Path, sample_ms: float | None = None, max_pixels: int = MAX_PIXELS
+    ) -> None:
+        self.path, self.sample_ms, self.max_pixels = path, sample_ms, max_pixels
         self.partial: str | None = None
         if not path.is_file():
             raise DataError(f"'{path}': no such file.")
@@ -69,6 +74,7 @@ class Video:
                     kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
                     raise DataError(f"'{path}' has no video stream; it holds {kinds}.")
                 stream = container.streams.video[0]
+                self._check_size(stream.width, stream.height)
                 self.rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
                 self.promised = _stated_duration(container, stream)
                 self.expected = stream.frames or round((self.promised or 0) * self.rate)
@@ -91,6 +97,7 @@ class Video:
                 stream = container.streams.video[0]
                 stream.thread_type = "AUTO"
                 for frame in container.decode(stream):
+                    self._check_size(frame.width, frame.height)
                     clock = self._clock(frame, number)
                     if first_clock is None:
                         first_clock = clock
@@ -112,6 +119,13 @@ class Video:
             duration = f" of {self.promised:.2f}" if self.promised else ""
             self.partial = (
                 f"decoded {number}{frames} frames, {decoded_seconds:.2f}{duration} s{fault}"
+            )
+
+    def _check_size(self, width: int, height: int) -> None:
+        if width * height > self.max_pixels:
+            raise DataError(
+                f"'{self.path}' has frames of {width} x {height} pixels; at most "
+                f"{self.max_pixels:,} are allowed. Raise max_pixels=N if the video can be trusted."
             )
 
     def _clock(self, frame: Any, number: int) -> Fraction:

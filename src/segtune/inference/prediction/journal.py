@@ -10,13 +10,17 @@ from segtune.errors import ConfigError
 NAME = ".progress.jsonl"
 
 
+class OtherSettings(ConfigError):
+    """An unfinished prediction that other settings began."""
+
+
 class Journal:
     """A file of JSON lines: the settings, then one line per finished item.
 
     Each line is on disk before the next item begins.
 
     Raises:
-        ConfigError: the file exists and holds other settings.
+        OtherSettings: the file exists and holds other settings.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
@@ -26,7 +30,7 @@ class Journal:
         if head is not None and head != plain:
             changed = sorted(k for k in {*head, *plain} if head.get(k) != plain.get(k))
             changes = "; ".join(f"{k}: {head.get(k)} -> {plain.get(k)}" for k in changed)
-            raise ConfigError(
+            raise OtherSettings(
                 f"'{path.parent}' holds an unfinished prediction with other settings ({changes}). "
                 "Finish that one, choose another output=DIR, or add overwrite=true."
             )

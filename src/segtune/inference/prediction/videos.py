@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from segtune.classes import ClassTable
-from segtune.data.reading.images import read_mask, resize_image, target_size
-from segtune.inference.decisions import decide
+from segtune.data.reading.images import read_mask
+from segtune.inference.frames import FrameSegmenter
 from segtune.inference.media.inputs import Input
 from segtune.inference.media.video import OverlayWriter, Video, VideoFrame, overlay_video
 from segtune.inference.prediction.context import PredictionContext
@@ -26,7 +25,7 @@ from segtune.inference.regions.overlay import on_white
 from segtune.inference.regions.regions import SCHEMA_VERSION, Region, paint
 from segtune.inference.regions.writers import WrittenImage
 from segtune.inference.segmenter import Segmentation
-from segtune.inference.smoothing import WARM_UP, Smoother, Tracker
+from segtune.inference.smoothing import WARM_UP, Tracker
 
 
 def segment_video(context: PredictionContext, item: Input) -> dict[str, Any]:
@@ -45,9 +44,9 @@ def segment_video(context: PredictionContext, item: Input) -> dict[str, Any]:
 class _VideoPrediction:
     def __init__(self, context: PredictionContext, item: Input) -> None:
         self.context, self.item = context, item
-        self.video = Video(item.path, context.options.sample_ms)
-        method = context.options.smooth
-        self.smoother = None if method == "none" else Smoother(method)
+        options = context.options
+        self.video = Video(item.path, options.sample_ms, options.max_pixels)
+        self.frames = FrameSegmenter(context.segmenter, options)
         self.tracker = Tracker()
         self.drawn: list[tuple[Format, OverlayWriter]] = []
         self.edited: OverlayWriter | None = None
@@ -69,7 +68,7 @@ class _VideoPrediction:
                 if frame.number <= stored.last:
                     self._redraw(frame, stored, pictures)
                 else:
-                    segmentation = self._segment(frame.image)
+                    segmentation = self.frames.segment(frame.image)
                     rows.submit(self._write, frame, segmentation)
                     self._draw(frame, segmentation.mask, pictures)
                 count, size, seconds = count + 1, frame.image.shape[:2], frame.time
@@ -88,8 +87,8 @@ class _VideoPrediction:
             "promised_seconds": video.promised,
             "partial": video.partial,
         }
-        if self.smoother and stored.last < 0:
-            before, after = self.smoother.before, self.smoother.after
+        if self.frames.smoother and stored.last < 0:
+            before, after = self.frames.smoother.before, self.frames.smoother.after
             row["flicker"] = {"before": before.share, "after": after.share}
         if video.partial:
             context.say(f"{item.name}: partial, {video.partial}")
@@ -127,18 +126,6 @@ class _VideoPrediction:
             path = writer.path("edited", self.item.output_stem, ".mp4")
             self.edited = stack.enter_context(overlay_video(path, self.video))
 
-    def _segment(self, image: NDArray[np.uint8]) -> Segmentation:
-        segmenter, options = self.context.segmenter, self.context.options
-        if self.smoother is None:
-            return segmenter.segment(image, tiling=options.tiling, tta=options.tta)
-        size = target_size(image.shape[0], image.shape[1], segmenter.image_size)
-        small = resize_image(image, *size)
-        logits = segmenter.logits(torch.from_numpy(small).permute(2, 0, 1)[None], size, options.tta)
-        with torch.inference_mode():
-            logits = self.smoother.step(logits, small)
-            mask, confidence = decide(logits, image.shape[:2])[0]
-        return Segmentation(image, mask, confidence, segmenter.classes)
-
     def _write(self, frame: VideoFrame, segmentation: Segmentation) -> dict[str, Any]:
         """Write the outputs of a frame; return its line."""
         writer = self.context.writer
@@ -169,8 +156,8 @@ class _VideoPrediction:
         """Write a frame that an earlier call has segmented into the videos, which start anew."""
         regions = stored.next_regions()
         self.tracker.resume(regions)
-        if self.smoother and frame.number > stored.last - WARM_UP:
-            self._segment(frame.image)
+        if self.frames.smoother and frame.number > stored.last - WARM_UP:
+            self.frames.segment(frame.image)
         if not self.drawn and not self.edited:
             return
         mask = self._stored_mask(frame, regions)
