@@ -178,6 +178,13 @@ def test_an_address_beyond_loopback_needs_a_token():
     assert is_loopback("::1") and ServerSettings(host="::1").token is None
 
 
+@pytest.mark.parametrize("name", ["max_body_mb", "deadline", "poll", "jobs_gb", "queue"])
+@pytest.mark.parametrize("number", [-1, float("nan"), float("inf")])
+def test_a_limit_that_is_no_limit_is_refused(name, number):
+    with pytest.raises(ConfigError, match=f"{name}={number}"):
+        ServerSettings(**{name: number})
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [

@@ -1,5 +1,6 @@
-"""The limits of a server, and the place that it listens at."""
+"""Limits and address of a server."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +20,9 @@ class ServerSettings:
         max_body_mb: larger request bodies are refused (413). Jobs take ten times as much.
         max_pixels: images whose header claims more are refused (422).
         queue: requests that wait or are computed at a time; more are refused (429).
-        deadline: seconds until an answer; then the request is given up (504).
+        deadline: seconds from a request's head to its answer; then it is given up (504).
         poll: seconds between two looks at the registry for a new champion; 0 never looks.
-        jobs: folder of the jobs.
+        jobs: folder of the jobs; servers may share it.
         jobs_gb: size of that folder; more jobs are refused (429) until old ones are deleted.
 
     Raises:
@@ -42,9 +43,9 @@ class ServerSettings:
     def __post_init__(self) -> None:
         """Check the numbers and the token."""
         for name in ("max_body_mb", "max_pixels", "queue", "deadline", "jobs_gb"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"{name}={getattr(self, name)}: more than 0 is expected.")
-        if self.poll < 0:
+        if not 0 <= self.poll < math.inf:
             raise ConfigError(f"poll={self.poll}: seconds, 0 or more, are expected.")
         check_place(self.host, self.port, self.token)
 
