@@ -1,7 +1,6 @@
 """Import: convert annotations of any known format into the canonical layout."""
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from segtune.config.commands import command, word
 from segtune.errors import ConfigError, DataError, SegtuneError, nearest
 from segtune.runtime.atomic import atomic_folder
 from segtune.runtime.log import Log, silent
+from segtune.runtime.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from segtune.data.proposal.choice import Ask
@@ -133,12 +133,12 @@ def import_dataset(
 
     refuse_unread_archive(root)
     with (
-        tempfile.TemporaryDirectory(prefix="segtune-import-") as unpacked,
-        _named_in_messages(root, unpacked, say) as say,
+        temporary_folder() as unpacked,
+        _named_in_messages(root, str(unpacked), say) as say,
     ):
         if is_archive(root):
-            unpack(root, Path(unpacked))
-            root = Path(unpacked)
+            unpack(root, unpacked)
+            root = unpacked
         job = _find_job(root, format, overrides, say, ask)
         picture = job.write_picture(target)
         if dry_run:

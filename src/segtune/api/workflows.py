@@ -1,9 +1,7 @@
 """Workflows by name: assembled from `conf/workflow/` and the registry, registered as one model."""
 
 import json
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TypeVar
 
 from segtune import __version__
@@ -15,6 +13,7 @@ from segtune.inference.loading import open_model
 from segtune.inference.segmenter import Segmenter
 from segtune.inference.workflow.workflow import Workflow, WorkflowConfig
 from segtune.models.folder import MANIFEST, file_hash
+from segtune.runtime.temporary import temporary_folder
 from segtune.tracking.promotion import Promotion, promote_unjudged
 from segtune.tracking.registry import locate
 from segtune.tracking.run_writer import RunWriter
@@ -80,8 +79,8 @@ def register_workflow(workflow: Workflow, model: str, store: Store) -> Promotion
     """
     if not all(m.info for m in workflow.models):
         raise DataError(f"workflow {workflow.name}: a part has no description and cannot be saved.")
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "segmenter"
+    with temporary_folder() as temporary:
+        folder = temporary / "segmenter"
         digest = workflow.save(folder)
         earlier = search_runs(store, {MANIFEST_HASH: digest, "segtune.kind": "workflow"})
         if earlier:

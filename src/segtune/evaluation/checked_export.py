@@ -2,7 +2,6 @@
 
 import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -36,6 +35,7 @@ from segtune.measure.metrics import count_pairs, score
 from segtune.models.folder import MANIFEST, WEIGHTS, file_hash
 from segtune.runtime.log import Log, silent
 from segtune.runtime.strict_json import to_json
+from segtune.runtime.temporary import temporary_folder
 from segtune.tracking.recorded import dataset_of
 from segtune.tracking.registry import is_active, locate
 from segtune.tracking.run_writer import RunWriter
@@ -152,8 +152,8 @@ def export_model(composed: Composed, request: ExportRequest, say: Log = silent) 
     calibration: Sequence[NDArray[np.uint8]] = []
     if request.format == "int8":
         calibration = _calibration(source, segmenter, composed.config, request.images, say)
-    with tempfile.TemporaryDirectory(prefix="segtune-export-") as temporary:
-        folder = Path(temporary) / request.format
+    with temporary_folder() as temporary:
+        folder = temporary / request.format
         folder.mkdir()
         say(f"tracing {request.model} (opset {OPSET})")
         height, width = shapes_of(val.images)[0][:2]

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from segtune.runtime.temporary import locked_folder
+
 
 @contextmanager
 def atomic_file(target: Path, shared: bool = False) -> Iterator[Path]:
@@ -50,17 +52,19 @@ def atomic_folder(target: Path, overwrite: bool) -> Iterator[Path]:
     After an error the unfinished folder is removed, and an earlier `target` stays as it was.
 
     Args:
-        overwrite: replace an earlier folder, and an unfinished one that a crash has left.
-            Otherwise several processes may build the same folder, and the first one stays.
+        overwrite: replace an earlier folder. Otherwise several processes may build the same
+            folder, and the first one stays. An unfinished one that a crash has left is removed.
 
     Raises:
         OSError: the folder cannot be written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.part" if overwrite else f".{uuid4().hex}.part")
     if overwrite:
+        unfinished, lock = target.with_name(f".{target.name}.part"), None
         shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
+        unfinished.mkdir()
+    else:
+        unfinished, lock = locked_folder(target.parent, f".{target.name}.", ".part")
     try:
         yield unfinished
         if overwrite:
@@ -72,3 +76,5 @@ def atomic_folder(target: Path, overwrite: bool) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)

@@ -1,7 +1,6 @@
 """Videos of the hosted segmenter's clients: each frame waits for its turn like an image."""
 
 import asyncio
-import tempfile
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -15,6 +14,7 @@ from segtune.inference.options import Options
 from segtune.inference.regions.regions import Region, find_regions
 from segtune.inference.regions.writers import clarifai_frame
 from segtune.inference.smoothing import Tracker
+from segtune.runtime.temporary import temporary_folder
 from segtune.serving.computing import ComputeThreads
 from segtune.serving.served import ServedModel
 
@@ -37,8 +37,8 @@ async def hosted_frames(
     Raises:
         DataError: not a video.
     """
-    with tempfile.TemporaryDirectory(prefix="segtune-") as folder:
-        path = Path(folder) / "video.mp4"
+    with temporary_folder() as folder:
+        path = folder / "video.mp4"
         await asyncio.to_thread(path.write_bytes, data)
         frames = _Frames(path, options)
         segmenter, tracker = FrameSegmenter(served.segmenter, options), Tracker()

@@ -6,7 +6,6 @@ recorded with its time, run and purpose, and reports and the gate state the numb
 
 import io
 import json
-import tempfile
 import uuid
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from PIL import Image
 
 from segtune.errors import StorageError
 from segtune.runtime.retry import with_backoff
+from segtune.runtime.temporary import temporary_folder
 from segtune.tracking.runs import RunRecord, artifact, search_runs
 from segtune.tracking.store import Store, bookkeeping_experiment
 
@@ -106,8 +106,8 @@ def keep_pictures(
     entry = _entry_id(store, dataset, split, fingerprint)
     if any(f.path == _PICTURES for f in store.client.list_artifacts(entry)):
         return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / _PICTURES
+    with temporary_folder() as folder:
+        path = folder / _PICTURES
         with zipfile.ZipFile(path, "w") as archive:
             index = {}
             for number, (name, (image, truth)) in enumerate(draw().items()):

@@ -1,7 +1,6 @@
 """Write a run to the store: parameters, metrics, tags, artifacts and its final state."""
 
 import base64
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from segtune.errors import ConfigError, DataError
 from segtune.runtime.retry import is_passing, with_backoff
 from segtune.runtime.strict_json import to_json
+from segtune.runtime.temporary import temporary_folder
 from segtune.tracking.client import without_secrets
 from segtune.tracking.inputs import log_inputs
 from segtune.tracking.names import key_name
@@ -207,9 +207,9 @@ class RunWriter:
         elif "folder" in message:
             self._send_folder(self.folder / message["folder"], message["name"])
         elif "text" in message:
-            client.log_text(run_id, message["text"], message["name"])
+            self._send_file(message["text"].encode(), message["name"])
         else:
-            self._send_png(message["png"], message["name"])
+            self._send_file(base64.b64decode(message["png"]), message["name"])
 
     def _send_state(self, state: State, end_time: int | None) -> None:
         client, run_id = self.store.client, self.run_id
@@ -225,11 +225,12 @@ class RunWriter:
             raise DataError(f"the folder '{folder}' is gone, so its files cannot be saved.")
         self.store.client.log_artifacts(self.run_id, str(folder), name)
 
-    def _send_png(self, encoded: str, name: str) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / Path(name).name
-            path.write_bytes(base64.b64decode(encoded))
-            self.store.client.log_artifact(self.run_id, str(path), str(Path(name).parent))
+    def _send_file(self, content: bytes, name: str) -> None:
+        with temporary_folder() as folder:  # MLflow's own would stay after a kill
+            path = folder / Path(name).name
+            path.write_bytes(content)
+            parent = str(Path(name).parent)
+            self.store.client.log_artifact(self.run_id, str(path), "" if parent == "." else parent)
 
 
 def deliver_outboxes(store: Store) -> int:

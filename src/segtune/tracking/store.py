@@ -5,7 +5,6 @@ import os
 import shlex
 import shutil
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -22,8 +21,10 @@ from segtune.config.schema import TrackingConfig
 from segtune.data.source.files import cache_dir
 from segtune.errors import ConfigError, StorageError, nearest
 from segtune.runtime.addresses import with_password, without_password
+from segtune.runtime.atomic import atomic_file
 from segtune.runtime.log import to_stderr
 from segtune.runtime.retry import reason_of
+from segtune.runtime.temporary import temporary_folder
 from segtune.tracking.client import StoreClient, without_secrets
 from segtune.tracking.relocation import ARTIFACTS, follow, has_moved
 
@@ -271,15 +272,16 @@ def _empty_database() -> Path | None:
 
 
 def _create_empty_database(path: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        migrated, empty = Path(folder) / "migrated.db", Path(folder) / "empty.db"
+    with temporary_folder() as folder:
+        migrated, empty = folder / "migrated.db", folder / "empty.db"
         MlflowClient(tracking_uri=f"sqlite:///{migrated}").search_experiments(max_results=1)
         with closing(sqlite3.connect(migrated)) as database:
             # MLflow's default experiment holds the path of this temporary database
             database.execute("DELETE FROM experiments")
             database.commit()
             database.execute("VACUUM INTO ?", [str(empty)])
-        empty.replace(path)
+        with atomic_file(path) as unfinished:
+            shutil.copyfile(empty, unfinished)
 
 
 def _get_or_create_experiment(

@@ -7,7 +7,6 @@ model, which lies beside the runs: the folder that `mlflow models serve` reads, 
 
 import json
 import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -24,6 +23,7 @@ from mlflow.types import ColSpec, DataType, Schema
 
 from segtune.errors import ConfigError
 from segtune.measure.evidence import Evidence
+from segtune.runtime.temporary import temporary_folder
 from segtune.tracking.files import fetch
 from segtune.tracking.names import file_name, key_name
 from segtune.tracking.runs import RunRecord, artifact, find_run, record_of
@@ -64,8 +64,8 @@ def add_version(
         tags={MANIFEST_HASH: digest, "segtune.model": model},
         model_type="segmenter",
     )
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "model"
+    with temporary_folder() as temporary:
+        folder = temporary / "model"
         _save_pyfunc(folder, segmenter)
         _copy_record(store, run, folder)
         client.log_model_artifacts(logged.model_id, str(folder))
@@ -97,9 +97,9 @@ def refresh_copy(store: Store, version: ModelVersion) -> None:
     model_id = version.tags.get(_LOGGED_MODEL_TAG)
     if run is None or run.info.lifecycle_stage != "active" or not model_id:
         return
-    with tempfile.TemporaryDirectory() as temporary:
-        _copy_record(store, record_of(run), Path(temporary))
-        store.client.log_model_artifacts(model_id, temporary)
+    with temporary_folder() as temporary:
+        _copy_record(store, record_of(run), temporary)
+        store.client.log_model_artifacts(model_id, str(temporary))
 
 
 def add_evidence(store: Store, version: ModelVersion, evidence: Evidence) -> bool:
@@ -110,11 +110,11 @@ def add_evidence(store: Store, version: ModelVersion, evidence: Evidence) -> boo
         return False
     split = evidence.origin.split
     name = file_name(f"{split.replace('/', '_')}-{evidence.origin.fingerprint[:12]}")
-    with tempfile.TemporaryDirectory() as temporary:
-        evidence.save(Path(temporary) / EVIDENCE / name)
+    with temporary_folder() as temporary:
+        evidence.save(temporary / EVIDENCE / name)
         tags = {**record.tags, key_name(f"{_EVIDENCE_TAG}{split}"): name}
-        _write_record(replace(record, tags=tags), Path(temporary))
-        store.client.log_model_artifacts(model_id, temporary)
+        _write_record(replace(record, tags=tags), temporary)
+        store.client.log_model_artifacts(model_id, str(temporary))
     return True
 
 
