@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from segtune.config.compose import compose
+from segtune.config.conf_files import read_yaml
 from segtune.config.conf_folders import shipped
 from segtune.config.keys import validate
 from segtune.errors import ConfigError
@@ -221,6 +222,19 @@ def test_a_conf_folder_reads_no_secret_of_the_environment(group, value, tmp_path
     with pytest.raises(ConfigError, match=f"{group}.{key} .* environment variable") as error:
         compose([f"{group}=mine"])
     assert "hidden" not in str(error.value)
+
+
+BOMB = "".join(f"k{n}: &k{n} [{', '.join([f'*k{n - 1}' if n else 'x'] * 9)}]\n" for n in range(9))
+
+
+@pytest.mark.parametrize("text", [BOMB, "name: &a [*a]\n", "name: &a {b: *a}\n", "[" * 5000])
+def test_yaml_that_stands_for_billions_of_values_is_refused(text, tmp_path):
+    path = tmp_path / "conf" / "dataset" / "mine.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    for read in (lambda: read_yaml(path), lambda: compose(["dataset=mine"])):
+        with pytest.raises(ConfigError, match=r"more than a million values|recursion"):
+            read()
 
 
 def test_a_conf_folder_adds_no_package_to_the_search_path(tmp_path):

@@ -25,6 +25,7 @@ from segtune.config.renamed import (
 )
 from segtune.errors import ConfigError
 
+_FAULTS = (UnicodeDecodeError, RecursionError, yaml.YAMLError)
 ConfState = tuple[tuple[str, int], ...]
 
 
@@ -74,7 +75,7 @@ def _hydra_compose(
             composed = loader.load_configuration("config", list(overrides), RunMode.RUN)
         choices = {g: str(c) for g, c in composed.hydra.runtime.choices.items() if g in GROUPS}
         values = OmegaConf.to_container(composed, resolve=False)
-    except (HydraException, OmegaConfBaseException, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (*_FAULTS, HydraException, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split("Config search path")[0].split())
         folders = " and ".join(str(folder) for folder in conf_dirs())
         raise ConfigError(f"{reason} (in {folders})") from None

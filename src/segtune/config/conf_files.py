@@ -15,6 +15,7 @@ from segtune.config.renamed import announce, current_tree, old_keys
 from segtune.config.schema import GateConfig, RunConfig
 from segtune.config.template import Template, parse_template
 from segtune.config.words import assign, assignments
+from segtune.config.yaml_size import check_yaml_size
 from segtune.errors import ConfigError, nearest
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -31,11 +32,12 @@ def check_user_conf() -> None:
         paths = [root_file] if root_file.is_file() else []
         for group in GROUPS:
             paths += (folder / group).glob("*.yaml")
-        for path in paths:
-            if path.is_file() and _first_bytes(path) == _BYTE_ORDER_MARK:
+        for path in filter(Path.is_file, paths):
+            if _first_bytes(path) == _BYTE_ORDER_MARK:
                 raise ConfigError(
                     f"{path} begins with a byte order mark: save it as UTF-8 without one."
                 )
+            check_yaml_size(path)
         if root_file.is_file():
             _check_root_file(root_file)
 
@@ -193,6 +195,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
+        check_yaml_size(path)
         loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
