@@ -139,6 +139,14 @@ def test_a_download_of_the_expected_content_is_unpacked_inside_its_root(tmp_path
     assert len(open_source(folder(tmp_path / "again", download=verified)).pairs("train")) == 1
 
 
+@pytest.mark.parametrize("name", ["evil.pth", "evil.desktop", ".evil.png", "evil", "evil.py"])
+def test_a_download_keeps_data_and_no_programs(name, tmp_path, server):
+    download = archive(tmp_path / "set.zip", server, f"repo-main/Set/train/{name}")
+    source = open_source(folder(tmp_path / "root", download=download))
+    files = [path for path in source.root.rglob("*") if path.is_file()]
+    assert {path.name for path in files} == {"a.png"}
+
+
 def test_a_download_with_a_member_that_leaves_its_folder_is_refused(tmp_path, server):
     download = archive(tmp_path / "set.zip", server, "repo-main/Set/train/../../../evil.png")
     with pytest.raises(DataError, match=r"member .*evil\.png' would leave"):

@@ -10,16 +10,20 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from segtune.config.dataset_schema import DownloadConfig
+from segtune.data.reading.images import MASK_SUFFIXES
 from segtune.data.source.archives import unpack
 from segtune.errors import DataError
 from segtune.runtime.atomic import atomic_folder
 from segtune.runtime.log import Log
 
+_DATA_SUFFIXES = (*MASK_SUFFIXES, ".json", ".xml", ".txt", ".csv", ".yaml", ".parquet")
+
 
 def download(name: str, config: DownloadConfig, root: Path, say: Log) -> None:
     """Download the archive, keep the folders named in `paths`, and verify their content.
 
-    The config may come from somebody else: it can only write new files inside the root.
+    The config may come from somebody else: it can only write new files inside the root, and only
+    images, masks and texts.
 
     Raises:
         DataError: the config or the archive is not safe, the archive cannot be downloaded, or has
@@ -114,7 +118,10 @@ def _fetch(url: str, target: Path, limit: int) -> str:
 
 
 def _is_wanted(member: str, config: DownloadConfig) -> bool:
-    return any(f"/{path}/" in f"/{member}" for path in config.paths)
+    """Whether a member is data of a wanted folder; a program could start where the root lies."""
+    path = PurePosixPath(member)
+    is_data = path.suffix.lower() in _DATA_SUFFIXES and not path.name.startswith(".")
+    return is_data and any(f"/{folder}/" in f"/{member}" for folder in config.paths)
 
 
 def _move_files(source: Path, target: Path) -> None:
