@@ -2,11 +2,13 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 
 import pytest
 
+import segtune
 from segtune.cli.main import _json, main
 from segtune.config.schema import TrackingConfig
 from segtune.data.source.files import cache_dir
@@ -87,3 +89,12 @@ def test_a_full_disk_is_a_storage_error_and_no_fault_of_ours(monkeypatch, capsys
     assert main(["list", "--json"]) == 5
     output = capsys.readouterr()
     assert "Traceback" not in output.err and json.loads(output.out)["exit_code"] == 5
+
+
+def test_python_m_segtune_imports_nothing_from_the_working_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])  # as `python -m` does
+    monkeypatch.setattr(sys, "argv", ["segtune", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("segtune", run_name="__main__")
+    assert ended.value.code == 0 and segtune.__version__ in capsys.readouterr().out
+    assert str(tmp_path) not in sys.path
