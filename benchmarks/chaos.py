@@ -50,6 +50,7 @@ OVERRIDES = [
 ]
 # metrics of time and load differ from run to run
 _VARYING = ("system/", "cost/", "seconds")
+_TEMPORARY = ("segtune-*/*", "tmp*", "pymp-*")  # of segtune, of Python's libraries
 
 
 class Sweep:
@@ -58,6 +59,8 @@ class Sweep:
     def __init__(self, folder: Path, around: Surroundings, trials: int, workers: int) -> None:
         self.folder, self.around = folder, around
         (folder / "sweeps").mkdir()
+        (folder / "temporary").mkdir()
+        around.environment["TMPDIR"] = str(folder / "temporary")
         content = {
             "n_trials": trials,
             "workers": workers,
@@ -161,7 +164,8 @@ def check(sweep: Sweep, trials: int) -> dict[str, object]:
         "runs that are not finished": sorted(states - {"FINISHED"}),
         **compare(sweep.folder, store, finished),
         "processes left": [process.pid for process in sweep.processes("all")],
-        "unfinished files": [str(path) for path in around.root.rglob(".*.part")],
+        "unfinished files": unfinished_files(around.root),
+        "temporary files": temporary_files(sweep.folder / "temporary"),
     }
 
 
@@ -214,6 +218,18 @@ def file_names(folder: Path) -> set[str]:
     """Return the names of the files below a folder; a lock is an empty file that stays."""
     paths = [path for path in folder.rglob("*") if path.suffix != ".lock"]
     return {str(path.relative_to(folder)) for path in paths}
+
+
+def unfinished_files(root: Path) -> list[str]:
+    """Return the files of a store that were to get another name when they are complete."""
+    patterns = (".*.part", ".artifact.uploading.*")
+    return [str(path) for pattern in patterns for path in root.rglob(pattern)]
+
+
+def temporary_files(folder: Path) -> list[str]:
+    """Return what was left among the temporary files."""
+    paths = [path for pattern in _TEMPORARY for path in folder.glob(pattern)]
+    return [str(path.relative_to(folder)) for path in paths]
 
 
 def settle(condition: Callable[[], bool], seconds: float) -> None:

@@ -1,5 +1,6 @@
 """A killed process leaves a temporary folder, which the next one removes; living ones keep theirs."""
 
+import errno
 import os
 import signal
 import tempfile
@@ -88,3 +89,15 @@ def test_a_place_that_somebody_else_made_is_not_used(place, tmp_path):
     with temporary_folder() as folder:
         assert not os.listdir(elsewhere) and folder.stat().st_mode & 0o777 == 0o700
     assert sorted(os.listdir(tmp_path)) == ["elsewhere", place.name]
+
+
+def test_without_locks_for_folders_nothing_is_removed(place, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr("fcntl.flock", refuse)  # as on NFS
+    child = forked(WAYS["for a block"])
+    with temporary_folder() as folder:
+        assert folder.exists() and len(os.listdir(place)) == 2
+    end(child)
+    assert len(os.listdir(place)) == 1

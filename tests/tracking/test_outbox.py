@@ -2,7 +2,11 @@
 
 import errno
 import json
+import os
 import resource
+import shutil
+import signal
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +19,7 @@ from segtune.runtime import lines
 from segtune.tracking import outbox
 from segtune.tracking.outbox import Outbox
 from segtune.tracking.run_writer import RunWriter, deliver_outboxes
-from segtune.tracking.runs import curve, get_run
+from segtune.tracking.runs import artifact, curve, get_run
 from segtune.tracking.store import open_store
 
 
@@ -260,3 +264,25 @@ def test_an_epoch_that_is_trained_again_is_recorded_once(tmp_path, monkeypatch):
         assert sorted((m.step, m.value) for m in rows) == list(enumerate(values))
     again.metrics({"val/miou": 0.5}, 1)  # on another machine the values may differ: the last counts
     assert curve(store, first.run_id, "val/miou")[1] == (1, 0.5)
+
+
+def test_a_kill_while_an_artifact_is_copied_leaves_nothing(tmp_path, monkeypatch):
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    store = open_store(TrackingConfig(root=str(tmp_path / "mlruns")))
+    run = RunWriter.create(store, "r", {}, {})
+    child = os.fork()
+    if not child:
+        shutil.copyfileobj = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+        run.text("a.txt", "whole")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+    def left():
+        return [*place.glob("*/*"), *store.root.rglob(".artifact*")]
+
+    assert len(left()) == 2
+    RunWriter.reopen(store, run.run_id).text("a.txt", "whole")
+    assert left() == []
+    assert artifact(store, run.run_id, "a.txt").read_text() == "whole"

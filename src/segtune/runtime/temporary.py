@@ -73,7 +73,8 @@ def locked_folder(
         folder.mkdir(mode)
         with suppress(FileNotFoundError):  # removed by another process before it was locked
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            with suppress(OSError):  # NFS locks no folders: there, nobody removes what is left
+                fcntl.flock(lock, fcntl.LOCK_EX)
             if folder.exists():
                 return folder, lock
             os.close(lock)

@@ -22,6 +22,7 @@ from segtune.tracking.client import without_secrets
 from segtune.tracking.inputs import log_inputs
 from segtune.tracking.names import key_name
 from segtune.tracking.outbox import Message, Outbox
+from segtune.tracking.relocation import ARTIFACTS
 from segtune.tracking.runs import State, active_run
 from segtune.tracking.store import Store, refuse_deleted
 
@@ -36,6 +37,7 @@ _MLFLOW_STATUS = {
     "failed": "FAILED",
     "interrupted": "KILLED",
 }
+_UNFINISHED_ARTIFACT = ".artifact.uploading.*"  # left by MLflow when its process is killed
 _PARENT_TAG = "mlflow.parentRunId"
 _VERB_OF_KIND = {"run": "train", "trial": "sweep", "workflow": "promote"}
 _LONGEST_PARAM = 6000  # characters, MLflow's limit
@@ -93,6 +95,8 @@ class RunWriter:
     def reopen(cls, store: Store, run_id: str) -> "RunWriter":
         """Mark an interrupted run as running again; wait until the server can be reached."""
         with_backoff(lambda: active_run(store, run_id))
+        for path in (store.root / ARTIFACTS / run_id).rglob(_UNFINISHED_ARTIFACT):
+            path.unlink(missing_ok=True)
         writer = cls(store, run_id)
         writer._lock_folder()
         writer._recorded = writer._waiting_points() | with_backoff(writer._stored_points)
