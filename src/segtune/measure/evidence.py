@@ -204,6 +204,9 @@ class Evidence:
             DataError: the folder is damaged, or has another schema version.
         """
         try:
+            for name in (_DESCRIPTION, _NUMBERS, _MASKS):
+                if not (folder / name).is_file():  # a pipe would wait forever
+                    raise ValueError(f"it has no file {name}")
             description: dict[str, Any] = json.loads(
                 (folder / _DESCRIPTION).read_text(encoding="utf-8")
             )

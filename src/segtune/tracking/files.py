@@ -1,17 +1,15 @@
 """Fetch files from the store: artifacts of runs, and files of registered versions."""
 
-import functools
-import os
 import posixpath
-import shutil
 import tempfile
-from multiprocessing.util import Finalize
 from pathlib import Path
 
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
+from segtune.errors import DataError
+from segtune.runtime.temporary import folder_of_process
 from segtune.tracking.client import store_error
 from segtune.tracking.store import Store
 
@@ -28,6 +26,7 @@ def fetch(store: Store, uri: str, name: str = "") -> Path | None:
 
     Raises:
         StorageError: it exists, or may exist, and cannot be fetched.
+        DataError: it is a pipe or a device, which may never end.
     """
     try:
         # MLflow's own function for artifacts of runs hides every error
@@ -35,16 +34,22 @@ def fetch(store: Store, uri: str, name: str = "") -> Path | None:
         try:
             # MLflow declares no types here
             path = repository.download_artifacts(name, _folder(repository))  # type: ignore[no-untyped-call]  # MLflow's
-            return Path(path)
         except Exception:
             if _is_listed(repository, name):
                 raise
             return None
+        return _readable(Path(path))
     except Exception as error:
         typed = store_error(store.uri, error)
         if typed is error:
             raise
         raise typed from error
+
+
+def _readable(path: Path) -> Path:
+    if not path.is_file() and not path.is_dir():
+        raise DataError(f"'{path}' is neither a file nor a folder. Restore it from a copy.")
+    return path
 
 
 def _is_listed(repository: ArtifactRepository, name: str) -> bool:
@@ -57,12 +62,4 @@ def _folder(repository: ArtifactRepository) -> str | None:
     """Return a new folder to copy to; None for files on this machine, which MLflow copies not."""
     if isinstance(repository, LocalArtifactRepository):
         return None
-    return tempfile.mkdtemp(dir=_folder_of_process(os.getpid()))
-
-
-@functools.cache
-def _folder_of_process(process: int) -> str:
-    """Create the folder of a process; a forked child has one of its own, and removes it, too."""
-    folder = tempfile.mkdtemp(prefix="segtune-")
-    Finalize(None, shutil.rmtree, (folder, True), exitpriority=0)
-    return folder
+    return tempfile.mkdtemp(dir=folder_of_process())

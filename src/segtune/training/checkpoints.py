@@ -161,6 +161,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         DataError: the checkpoint, or the best weights beside it, cannot be read.
     """
     try:
+        if not path.is_file():  # a pipe would wait forever
+            raise ValueError("it is no file")
         with zipfile.ZipFile(path) as archive:  # torch itself compares no checksums
             check_size(archive, path.stat().st_size)  # torch compresses nothing
             damaged = archive.testzip()

@@ -11,6 +11,7 @@ from segtune.config.defaults import MAX_PIXELS
 from segtune.data.reading.decoding import check_size
 from segtune.data.reading.matlab import is_matlab, read_matlab
 from segtune.errors import DataError
+from segtune.runtime.regular import read_regular
 
 _MAGIC = b"\x93NUMPY"
 
@@ -38,7 +39,7 @@ def read_array(
         DataError: the file cannot be read, is cut off, or is no such array.
     """
     try:
-        data = source if isinstance(source, bytes | bytearray) else Path(source).read_bytes()
+        data = source if isinstance(source, bytes | bytearray) else read_regular(source)
     except OSError as error:
         raise DataError(f"mask '{name}' cannot be read: {error.strerror or error}") from None
     if is_matlab(data) or name.lower().endswith(".mat"):

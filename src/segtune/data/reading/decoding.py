@@ -12,6 +12,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from segtune.config.defaults import MAX_PIXELS
 from segtune.data.reading.jpeg import decode_jpeg
 from segtune.errors import DataError
+from segtune.runtime.regular import check_regular
 
 PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM")
 """The formats that are decoded. Others are not tried: EPS, for example, starts an interpreter."""
@@ -52,6 +53,8 @@ def open_image(
     """
     file = io.BytesIO(source) if isinstance(source, bytes | bytearray) else source
     try:
+        if isinstance(source, str | Path):
+            check_regular(source)
         image = Image.open(file, formats=PILLOW_FORMATS)
     except FileNotFoundError:
         raise DataError(f"'{name}': no such file.") from None

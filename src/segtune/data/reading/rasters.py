@@ -19,6 +19,7 @@ from rasterio.windows import Window
 
 from segtune.data.reading.values import Reading, check_bands, on_white, padded_bands, to_bytes
 from segtune.errors import DataError
+from segtune.runtime.regular import check_regular
 
 # most images have no place on a map; at import, since catch_warnings is not safe in threads
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
@@ -263,6 +264,7 @@ def _tags(source: str | Path | bytes | bytearray) -> dict[int, Any] | None:
 def _opened(source: str | Path | bytes | bytearray) -> BinaryIO:
     if isinstance(source, bytes | bytearray):
         return io.BytesIO(source)
+    check_regular(source)
     return open(source, "rb")
 
 

@@ -19,6 +19,7 @@ import yaml
 from segtune.data.source.text import read_text
 from segtune.errors import DataError
 from segtune.runtime.processors import available_processors
+from segtune.runtime.regular import check_regular, read_regular
 
 _BATCH = 20_000  # files that are looked up, hashed and stored together
 _QUERY_ROWS = 500  # paths in one query
@@ -47,25 +48,58 @@ def walk(folder: Path, suffixes: Sequence[str] | None = None) -> Iterator[str]:
     again through a link to a folder above, or to one that was read.
 
     Args:
-        suffixes: None for all files.
+        suffixes: None for all files, without pipes and devices.
+
+    Raises:
+        DataError: a pipe or a device has one of the suffixes; to read it may never end.
     """
-    top = str(folder)
-    files = []
+    files: list[str] = []
     read_folders: set[tuple[int, int]] = set()
-    for here, folders, names in os.walk(top, followlinks=True):
+    pending = [""]  # folders relative to the first, each with a `/` at its end
+    while pending:
+        inside = pending.pop()
+        here = os.path.join(folder, inside)
         if not _is_new(here, read_folders):
-            folders.clear()
             continue
-        visible = [f for f in folders if not f.startswith(".") and not _leads_up(here, f)]
-        # a folder itself comes before a link to it
-        folders[:] = sorted(visible, key=lambda f: (os.path.islink(os.path.join(here, f)), f))
-        inside = os.path.relpath(here, top).replace(os.sep, "/")
-        prefix = "" if inside == "." else inside + "/"
-        for name in names:
-            is_wanted = suffixes is None or os.path.splitext(name)[1].lower() in suffixes
-            if is_wanted and not name.startswith("."):
-                files.append(prefix + name)
+        folders: list[tuple[bool, str]] = []
+        for entry in _visible(here):
+            if _is_folder(entry):
+                folders.append((entry.is_symlink(), entry.name))
+            elif suffixes is None:
+                files += [] if _is_special(entry) else [inside + entry.name]
+            elif os.path.splitext(entry.name)[1].lower() in suffixes:
+                if _is_special(entry):
+                    raise DataError(f"'{entry.path}' is a pipe or a device, no file. Remove it.")
+                files.append(inside + entry.name)
+        # the last is read first: a folder itself comes before a link to it
+        for _, name in sorted(folders, reverse=True):
+            if not _leads_up(here, name):
+                pending.append(f"{inside}{name}/")
     return iter(sorted(files))
+
+
+def _visible(folder: str) -> list[os.DirEntry[str]]:
+    """The entries of a folder that are not hidden; none of a folder that cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError:
+        return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _is_special(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry that is no folder is neither a file nor a link that leads nowhere."""
+    try:
+        return not entry.is_file() and os.path.exists(entry.path)
+    except OSError:
+        return False
 
 
 def _is_new(folder: str, read_folders: set[tuple[int, int]]) -> bool:
@@ -96,7 +130,7 @@ def read_bytes(path: Path) -> bytes:
         DataError: it cannot be read.
     """
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as error:
         raise _unreadable(path, error) from None
 
@@ -231,6 +265,7 @@ def _batch_digests(paths: Sequence[Path], pool: ThreadPoolExecutor) -> list[byte
 
 def _hash(path: Path) -> bytes:
     try:
+        check_regular(path)
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError as error:

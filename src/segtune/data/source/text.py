@@ -6,6 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from segtune.errors import DataError
+from segtune.runtime.regular import read_regular
 
 _MARKS = (
     # the mark of UTF-32 begins with that of UTF-16
@@ -128,6 +129,6 @@ def _encoding_of(data: bytes) -> str:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as error:
         raise DataError(f"'{path}' cannot be read: {error.strerror or error}") from None

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from PIL import Image, UnidentifiedImageError
 
 from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.reading.video_frames import VIDEO_SUFFIXES
 from segtune.errors import DataError
+from segtune.runtime.temporary import temporary_folder
 
 STANDARD_INPUT = "-"
 
@@ -47,8 +47,8 @@ def opened(sources: Sequence[str]) -> Iterator[list[Input]]:
     if STANDARD_INPUT not in sources:
         yield find_inputs(sources)
         return
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "stdin"
+    with temporary_folder() as folder:
+        path = folder / "stdin"
         with path.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
         if not path.stat().st_size:
@@ -71,8 +71,13 @@ def find_inputs(sources: Sequence[str]) -> list[Input]:
         path = Path(os.path.expanduser(source))
         if path.is_dir():
             inputs += _inputs_in(path)
-        elif path.exists():
+        elif path.is_file():
             inputs.append(_input(path, Path(path.name)))
+        elif path.exists():
+            raise DataError(
+                f"source '{source}' is a pipe or a device. Give a file, or pipe its bytes into "
+                "source=-"
+            )
         else:
             matches = [m for m in glob.glob(str(path), recursive=True) if os.path.isfile(m)]
             if not matches:
