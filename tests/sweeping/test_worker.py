@@ -16,7 +16,7 @@ from segtune.runtime.signals import StopRequest
 from segtune.sweeping import worker
 from segtune.sweeping.engine import children
 from segtune.sweeping.engine.children import supervise
-from segtune.sweeping.worker import WorkerTask, start
+from segtune.sweeping.worker import WorkerTask, command, start
 from tests.sweeping.test_study import make_spec
 
 
@@ -24,6 +24,16 @@ def test_a_worker_gets_the_process_id_of_its_launcher_and_its_task():
     words = [sys.executable, "-c", "import sys; print(sys.argv[1], sys.stdin.read())"]
     with start(words, "a task", stdout=subprocess.PIPE) as process:
         assert process.stdout.read().decode().split(maxsplit=1) == [str(os.getpid()), "a task\n"]
+
+
+def test_a_worker_and_what_it_starts_import_nothing_from_the_working_folder(tmp_path):
+    (tmp_path / "tenacity.py").write_text("raise SystemExit('a data file ran')")
+    task = WorkerTask(make_spec(), tmp_path, parent="", threads=1)
+    assert command(task, "worker")[:2] == [sys.executable, "-P"]
+    inner = "import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-c', '{}']))"
+    for code in ("import tenacity", inner.format("import tenacity")):
+        with start([sys.executable, "-c", code], "a task") as process:
+            assert process.wait() == 0
 
 
 def test_a_worker_ends_if_its_launcher_is_gone():
