@@ -1,8 +1,10 @@
 """A worker in a Slurm job: preemption, and jobs that end before their sweep."""
 
 import os
+import shlex
 import signal
 import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -10,7 +12,7 @@ import pytest
 
 from segtune.errors import Interrupted
 from segtune.sweeping.engine.study import SweepStudy
-from segtune.sweeping.launchers import _is_lost
+from segtune.sweeping.launchers import _is_lost, _slurm_executor
 from segtune.sweeping.worker import WorkerTask
 from tests.sweeping.test_study import make_spec
 
@@ -20,6 +22,12 @@ from submitit.core.job_environment import SignalHandler
 from submitit.core.utils import DelayedSubmission
 
 from segtune.sweeping import slurm_worker
+
+
+def test_a_job_imports_nothing_from_the_working_folder(tmp_path):
+    task = WorkerTask(make_spec(slurm={"cluster": "local"}), tmp_path, parent="", threads=1)
+    words = shlex.split(_slurm_executor(task)._executor._submitit_command_str)
+    assert words[:2] == [sys.executable, "-P"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])

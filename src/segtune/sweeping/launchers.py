@@ -6,6 +6,7 @@ A worker is the same command everywhere.
 import contextlib
 import logging
 import math
+import shlex
 import subprocess
 import sys
 import time
@@ -186,7 +187,11 @@ def _slurm_executor(task: WorkerTask) -> Any:
         parameters["gpus_per_node"] = math.ceil(spec.gpus)
     try:
         cluster = user_parameters.pop("cluster", "slurm")
-        executor = submitit.AutoExecutor(folder=task.folder / "slurm", cluster=cluster)
+        # -P: see `worker.command`
+        python = f"{shlex.quote(sys.executable)} -P"
+        executor = submitit.AutoExecutor(
+            task.folder / "slurm", cluster, slurm_python=python, local_python=python
+        )
         executor.update_parameters(**parameters | user_parameters)
     except (RuntimeError, NameError) as error:
         raise ConfigError(
