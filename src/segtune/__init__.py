@@ -28,6 +28,7 @@ __all__ = [
     "list_entries",
     "load",
     "load_plugins",
+    "merge",
     "plan_sweep",
     "predict",
     "promote",
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
         train,
     )
     from segtune.api.importing import import_dataset
+    from segtune.api.merging import merge
     from segtune.api.prediction import load, predict, promote_workflow, workflow
     from segtune.api.sweeps import plan_sweep, retry, status, stop, sweep, worker
     from segtune.data.reading.images import read_image
@@ -70,6 +72,7 @@ _MODULES = {
     "segtune.api.auto": ("auto",),
     "segtune.api.datasets": ("check", "export", "rank_labels"),
     "segtune.api.importing": ("import_dataset",),
+    "segtune.api.merging": ("merge",),
     "segtune.api.prediction": ("load", "predict", "promote_workflow", "workflow"),
     "segtune.api.sweeps": ("plan_sweep", "retry", "status", "stop", "sweep", "worker"),
     "segtune.data.reading.images": ("read_image",),

@@ -7,9 +7,12 @@ import pytest
 
 from segtune.automatic.decisions import base_side, decide
 from segtune.automatic.facts import DataFacts, area_widths
-from segtune.automatic.portfolio import Candidate, items, larger_side, share_time
+from segtune.automatic.portfolio import Candidate, TimePlan, items, larger_side, share_time
+from segtune.automatic.sweep_file import sweep_content, write_sweep_file
 from segtune.config.compose import compose
 from segtune.errors import ConfigError
+from segtune.sweeping.space_building import build_space
+from segtune.sweeping.spec import load_spec
 
 FACTS = DataFacts(
     images={"train": 200, "val": 50},
@@ -44,7 +47,7 @@ def test_the_width_of_a_strip_is_its_width():
         ({"size": (400, 400), "widths": {"crack": 3.0}}, "hp.image_size=[400]"),
         ({"size": (150, 200)}, "hp.image_size=[150]"),
         ({"size": (150, 200)}, "augment.crop_size=128"),
-        ({"size": (40, 40)}, "augment.crop_size=32"),
+        ({"size": (40, 40)}, "augment.crop_size=64"),
         ({"images": {"train": 20}}, "hp.batch_size=4"),
         ({"images": {"train": 2}}, "hp.batch_size=1"),
         ({"halves": 0.01}, "augment.vflip=0.5"),
@@ -78,7 +81,7 @@ def test_a_larger_image_is_tried_only_where_there_are_more_pixels():
 def candidates(*least: float) -> list[Candidate]:
     names = ["lite", "swift", "other"]
     return [
-        Candidate({"template": names[i], "hp.image_size": [360]}, 0.2, seconds)
+        Candidate({"template": names[i], "hp.image_size": [360]}, 0.2, seconds, 3 * seconds)
         for i, seconds in enumerate(least)
     ]
 
@@ -92,7 +95,7 @@ def test_the_search_takes_its_share_and_leaves_the_rest(minutes, processors):
     assert plan.trials >= len(kept) and plan.workers * plan.threads <= processors
     assert search <= 0.62 * minutes  # a last round may be incomplete
     if len(kept) > 1:
-        assert plan.trial_minutes * 60 * 0.85 >= 5.0
+        assert plan.trial_minutes * 60 * 0.85 >= 15.0
 
 
 def test_a_candidate_that_is_too_slow_is_left_out_and_the_only_one_gets_all_the_time():
@@ -101,8 +104,35 @@ def test_a_candidate_that_is_too_slow_is_left_out_and_the_only_one_gets_all_the_
     assert plan.trials == 1 and plan.trial_minutes > 0.6
 
 
+def test_trials_that_tell_nothing_are_not_run_and_the_pretrained_one_gets_the_time():
+    kept, plan = share_time(candidates(10.0, 9.0), 2.0, 10.0, 1)
+    assert [c.item["template"] for c in kept] == ["lite"] and plan.trials == 1
+    kept, _ = share_time(candidates(100.0, 9.0), 2.0, 10.0, 1)
+    assert [c.item["template"] for c in kept] == ["swift"]  # no epoch of lite fits
+
+
 def test_minutes_too_few_for_one_epoch_are_refused_with_minutes_that_would_do():
     with pytest.raises(ConfigError, match="too few for one epoch") as refusal:
         share_time(candidates(100.0), 1.0, 5.0, 2)
     enough = float(str(refusal.value).partition("minutes=")[2].partition("minutes=")[2].split()[0])
     assert share_time(candidates(100.0), enough, 5.0, 2)
+
+
+@pytest.mark.parametrize(("trials", "words"), [(2, []), (6, []), (6, ["hp.per_item_lrate=2e-4"])])
+def test_the_sweep_file_holds_the_portfolio_and_a_space_that_can_be_searched(
+    trials, words, tmp_path
+):
+    names = ["fpn", "swift"]
+    portfolio = [Candidate({"template": n, "hp.image_size": [96]}, 0.1, 1.0, 3.0) for n in names]
+    plan = TimePlan(trials, 2, 1, 1.0, 5.0)
+    content = sweep_content("auto-street", ["dataset=street", "hp=fast", *words], portfolio, plan)
+    path = tmp_path / "auto-street.yaml"
+    write_sweep_file(path, content, decide(FACTS, ()), 5.0)
+    spec = load_spec(str(path))
+    space = build_space(spec)
+    assert spec.name == "auto-street" and space.templates == tuple(names)
+    first = [space.overrides_of(values) for values in space.enqueued]
+    assert ["template=fpn" in first[0], "template=swift" in first[1]] == [True, True]
+    assert spec.n_trials == (2 if words else trials) and "trainer.minutes=1.0" in first[0]
+    text = path.read_text()
+    assert text.startswith("# Question: ") and "#   image size: shorter side 360 px (" in text

@@ -49,6 +49,7 @@ SHORTENED = {
     "sweep": [*SHORT, "sweep.n_trials=2", "sweep.workers=1"],
     "confirm": ["top=1", "seeds=1"],
     "promote": OPEN_GATE,
+    "auto": [*OPEN_GATE, "template=swift", "hp.width=16", "minutes=1"],
 }
 
 # commands that give a page the models and sweeps that it starts from

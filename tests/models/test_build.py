@@ -123,7 +123,11 @@ def test_resized_logits_keep_their_place_at_every_stride(architecture):
     """Places replace the logits of the network; each resized logit must name its own centre."""
     for encoder in ENCODERS.get(architecture, ["resnet18", "mobilenetv3_large_100"]):
         more = {"num_queries": 2, "num_blocks": 1} if architecture == "Eomt" else {}
-        model = build({"architecture": architecture, "encoder": encoder, **more}, 2)
+        section = {"architecture": architecture, "encoder": encoder, **more}
+        if architecture == "Ensemble":
+            member = {"architecture": "FPN", "encoder": encoder}
+            section = {"architecture": architecture, "member": member, "count": 2}
+        model = build(section, 2)
         model = model.to("meta").eval()
         for size in ((64, 96), (61, 83), (100, 130)):
             for stride in (1, 4):

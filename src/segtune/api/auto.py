@@ -62,7 +62,10 @@ def auto(
     if source is not None:
         words = [*words, *_imported(Path(os.path.expanduser(source)), words, say, ask)]
     words, _ = completed(words, say, ask)
-    dataset = compose(words).config.dataset
+    config = compose(words).config
+    if config.kind != "segmenter":
+        raise ConfigError(f"kind={config.kind}: auto makes segmenters; train it: segtune train.")
+    dataset = config.dataset
     check_place(dataset)
     title = _title(dataset.name, dataset.root)
     from segtune.automatic.job import AutoRequest, run_auto

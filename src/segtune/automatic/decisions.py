@@ -13,6 +13,7 @@ _THIN = 6.0  # px; narrower areas get lost at stride 4
 _DETAIL_FACTOR = 1.5  # of the larger image size for thin classes
 _RARE = 0.02  # share of the pixels; crops are placed around rarer classes
 _SAME_HALVES = 0.05  # largest difference of the upper and lower half without an up and a down
+_LEAST_CROP = 64  # px: at stride 32, batch norms need more than one value for each channel
 _FEW_IMAGES = 64  # fewer train images make smaller batches
 
 
@@ -90,8 +91,8 @@ def _crops(facts: DataFacts) -> Iterator[Decision]:
     side = base_side(facts)
     if side >= 256:
         return
-    crop = max(32, side // 32 * 32)
-    start = max(32, crop // 64 * 32)
+    crop = max(_LEAST_CROP, side // 32 * 32)
+    start = max(_LEAST_CROP, crop // 64 * 32)
     yield Decision(
         "crops",
         f"{start} growing to {crop} px",

@@ -73,6 +73,25 @@ def examine_dataset(source: Source, image_size: Sequence[int], say: Log) -> Audi
     return Audit(source, splits, chosen, findings, image_size)
 
 
+def refuse_too_few(source: Source) -> None:
+    """Refuse a dataset of fewer than two images.
+
+    Raises:
+        DataError: it has none, or one.
+    """
+    count = sum(len(source.all_images(split)) for split in source.splits())
+    if count < 2:
+        raise _too_few(source, count)
+
+
+def _too_few(source: Source, count: int) -> DataError:
+    return DataError(
+        f"dataset '{source.name}' has {count} train images with a readable mask in "
+        f"'{source.root}'. One image teaches and another one measures: two are the least, and "
+        "twenty are a start. Add images with masks, or name their folder with dataset.root."
+    )
+
+
 def facts_of(found: Audit) -> DataFacts:
     """The facts of a checked dataset.
 
@@ -82,19 +101,15 @@ def facts_of(found: Audit) -> DataFacts:
     source = found.source
     images = {split: len(source.all_images(split)) for split in found.splits}
     train = [p for p in found.facts if p.split == "train" and p.counts is not None and p.size]
-    if sum(images.values()) < 2 or not train:
-        raise DataError(
-            f"dataset '{source.name}' has {sum(images.values())} images with a mask in "
-            f"'{source.root}'. One image teaches and another one measures: two are the least, and "
-            "twenty are a start. Add images with masks, or name their folder with dataset.root."
-        )
+    if not train:
+        raise _too_few(source, 0)
     totals = found.counts("train")
     shares = dict(zip(source.classes.names, (totals / max(1, totals.sum())).tolist(), strict=True))
     if np.count_nonzero(totals) < 2:
         shown = [name for name, share in shares.items() if share] or ["no class"]
         raise DataError(
             f"dataset '{source.name}': the train masks show {shown[0]} alone, so that there is "
-            f"nothing to tell apart. Label a second class (also the background counts), or map "
+            "nothing to tell apart. Label a second class (also the background counts), or map "
             f"ids with dataset.label_map; see: {source.check_command()}"
         )
     heights, widths = zip(*(p.size for p in train if p.size), strict=True)

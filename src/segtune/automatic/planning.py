@@ -9,6 +9,7 @@ from segtune.automatic.portfolio import (
     described,
     items,
     larger_side,
+    left_out,
     measured,
     share_time,
     templates,
@@ -55,7 +56,7 @@ def plan_sweep(
     say("timing a few steps of each starting configuration")
     candidates = measured(trial_words, items(names, sizes), max(1, processors // 2), say)
     kept, plan = share_time(candidates, minutes, state.spent, processors)
-    decisions += described(kept, plan, minutes)
+    decisions += left_out(candidates, kept) + described(kept, plan, minutes)
     for decision in decisions:
         say(decision.line)
     content = sweep_content(sweep_file.stem, absolute_words(trial_words), kept, plan)

@@ -1,5 +1,6 @@
 """The starting configurations, what they cost on this machine, and how the minutes are shared."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ _RESERVED_SHARE = 0.06  # of all time, for evaluation, promotion and report
 _LEAST_RESERVED, _MOST_RESERVED = 4.0, 120.0  # seconds
 _STARTING_SECONDS = 10.0  # until the sweep's workers have loaded their libraries
 _TRIALS = 6  # configurations that the search should see, if there is time
+_TELLING_UPDATES = 40  # of the weights; after fewer, all scores are near chance
 _SHORT_TRIAL = 60.0  # seconds; shorter trials only where the portfolio itself needs them
 _USABLE_SHARE = 0.85  # of a trial's minutes, as in `training.time_budget`
 _MOST_TRIALS = 40
@@ -39,11 +41,13 @@ class Candidate:
         item: searched key -> value.
         step_seconds: of one update with the largest crops, with one trial's threads.
         least_seconds: of a run of one epoch, with its measurement.
+        telling_seconds: of a run after which configurations can be told apart.
     """
 
     item: dict[str, Any]
     step_seconds: float
     least_seconds: float
+    telling_seconds: float
 
     @property
     def name(self) -> str:
@@ -116,8 +120,11 @@ def measured(
             faults.append(error)
             say(f"left out: {item['template']} ({error})")
             continue
-        least = timing.seconds(1, lambda _: 1.0, 1)
-        candidates.append(Candidate(item, timing.largest, least))
+        least, telling = (
+            timing.seconds(epochs, lambda _: 1.0, 1)
+            for epochs in (1, math.ceil(_TELLING_UPDATES / timing.steps))
+        )
+        candidates.append(Candidate(item, timing.largest, least, telling))
     if not candidates:
         raise faults[0]
     return candidates
@@ -152,16 +159,17 @@ def share_time(
     kept = list(candidates)
     seconds = _trial_seconds(total, workers, len(kept))
     while len(kept) > 1:
-        slowest = max(kept, key=lambda candidate: candidate.least_seconds)
-        if slowest.least_seconds > seconds * _USABLE_SHARE:
-            kept.remove(slowest)
-        elif len(kept) * seconds > total + 1.0:
+        too_slow = [c for c in kept if c.telling_seconds > seconds * _USABLE_SHARE]
+        if 0 < len(too_slow) < len(kept):
+            kept.remove(max(too_slow, key=lambda candidate: candidate.telling_seconds))
+        elif too_slow or len(kept) * seconds > total + 1.0:
             kept.pop()
         else:
             break
         seconds = _trial_seconds(total, workers, len(kept))
     trials = min(_MOST_TRIALS, int(total / seconds + 0.01))
     if len(kept) == 1 and trials < _WORTH_SEARCHING:
+        kept = kept if kept[0].least_seconds <= left * _USABLE_SHARE else [fastest]
         return kept, TimePlan(1, 1, processors, left / 60.0, reserved)
     workers = min(workers, trials)
     return kept, TimePlan(trials, workers, processors // workers, seconds / 60.0, reserved)
@@ -179,6 +187,17 @@ def _trial_seconds(total: float, workers: int, count: int) -> float:
 def _rounded_up(minutes: float) -> float:
     """Minutes that are surely enough, in steps of a tenth."""
     return (int(minutes * 1.2 * 10) + 1) / 10
+
+
+def left_out(candidates: Sequence[Candidate], kept: Sequence[Candidate]) -> list[Decision]:
+    """The configurations for which there is no time, as decisions."""
+    decisions = []
+    for candidate in candidates:
+        if candidate not in kept:
+            reason = f"{candidate.telling_seconds:.0f} s show how good it is"
+            choice = f"{candidate.name}, as the time allows {len(kept)} of {len(candidates)}"
+            decisions.append(Decision("left out", choice, reason))
+    return decisions
 
 
 def described(candidates: Sequence[Candidate], plan: TimePlan, minutes: float) -> list[Decision]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segtune.automatic.decisions import Decision
-from segtune.automatic.facts import examine_dataset
+from segtune.automatic.facts import examine_dataset, refuse_too_few
 from segtune.config.commands import word
 from segtune.config.compose import compose
 from segtune.data.audit import Audit, write_fixes
@@ -46,6 +46,7 @@ def usable(words: Sequence[str], folder: Path, say: Log) -> UsableDataset:
     composed = compose(words)
     image_size = composed.config.hp["image_size"]
     source = open_source(composed.config.dataset, say)
+    refuse_too_few(source)
     decisions = _division(source)
     found = examine_dataset(_divided(source, words, decisions), image_size, say)
     for finding in found.findings:

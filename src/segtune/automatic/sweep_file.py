@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from segtune.automatic.decisions import Decision
+from segtune.automatic.decisions import Decision, given_keys
 from segtune.automatic.portfolio import Candidate, TimePlan, learning_rates
 from segtune.runtime.atomic import atomic_file
 
@@ -26,14 +26,17 @@ def sweep_content(
     for key in _distinct([key for c in candidates for key in c.item if key != "template"]):
         search[key] = _distinct([c.item[key] for c in candidates])
     enqueued = [dict(candidate.item) for candidate in candidates]
-    if plan.trials > len(candidates):
+    trials = plan.trials
+    if trials > len(candidates) and _RATE in given_keys(words):
+        trials = len(candidates)  # nothing is left to search
+    elif trials > len(candidates):
         search[_RATE] = {}
         rates = learning_rates(templates)
         enqueued = [item | {_RATE: rates[item["template"]]} for item in enqueued]
     minutes = round(plan.trial_minutes, 3)
     return {
         "name": name,
-        "n_trials": plan.trials,
+        "n_trials": trials,
         "workers": plan.workers,
         # templates need unlike numbers of epochs: curves over epochs cannot be compared
         "pruner": "median" if len(templates) == 1 else "none",

@@ -93,9 +93,10 @@ def check_description(
         return  # the sizes of a plugin's network may mean anything
     sides = chain.from_iterable(tensor.shape for tensor in tensors.values())
     largest = max([_SMALL_SIZE, len(tensors), *sides])
-    for key, value in model.items():
-        if isinstance(value, int) and value > largest:
-            raise DataError(
-                f"{kind} '{name}': its description says model.{key}={value}, but its weights hold "
-                f"nothing larger than {largest}. Take an unchanged copy."
-            )
+    for section in (model, dict(model.get("member", {}))):  # an ensemble's networks have their own
+        for key, value in section.items():
+            if isinstance(value, int) and value > largest:
+                raise DataError(
+                    f"{kind} '{name}': its description says model.{key}={value}, but its weights "
+                    f"hold nothing larger than {largest}. Take an unchanged copy."
+                )

@@ -15,6 +15,7 @@ register("architecture", "PSPNet", f"{_NETWORKS}.smp:pspnet")
 register("architecture", "Linknet", f"{_NETWORKS}.smp:linknet")
 register("architecture", "Segformer", f"{_NETWORKS}.smp:segformer")
 register("architecture", "DPT", f"{_NETWORKS}.smp:dpt")
+register("architecture", "Ensemble", "segtune.models.ensemble:build_ensemble")
 
 _LOSSES = "segtune.models.losses"
 register("loss", "cross_entropy", f"{_LOSSES}.cross_entropy:CrossEntropy")

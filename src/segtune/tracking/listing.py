@@ -14,7 +14,7 @@ from segtune.tracking.runs import STUDY_TAG, RunRecord, search_runs
 from segtune.tracking.store import Store
 
 Row = dict[str, Any]
-_TRAINED_KINDS = ("run", "trial", "confirm")
+_TRAINED_KINDS = ("run", "trial", "confirm", "merge")
 _TIME_COLUMNS = ("started", "registered", "first_seen")
 
 

@@ -30,8 +30,6 @@ def _tracking(call: Call) -> list[str]:
     return [text for text in call.overrides if text.startswith("tracking")]
 
 
-_API = "segtune.api.auto:auto"
-
 VERBS = {
     "auto": Verb(
         _auto,
@@ -40,7 +38,7 @@ VERBS = {
         "segtune auto dataset=street minutes=5",
         names="[FOLDER]",
         options=(
-            Option("minutes", "time for everything", "number", _API, required=True, above=0),
+            Option("minutes", "time for everything", "number", required=True, above=0),
             Option("name", "name of the sweep", default_text="auto-DATASET"),
             Option("model", "name to register the segmenter under", default_text="the dataset's"),
         ),

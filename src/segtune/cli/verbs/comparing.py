@@ -1,4 +1,4 @@
-"""compare, confirm, evaluate, promote and rollback: measure models, and choose the champion."""
+"""compare, confirm, merge, evaluate, promote, rollback: measure models, choose the champion."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -62,7 +62,7 @@ def _promote(call: Call) -> Outcome:
     promotion = experiments.promote(name, model, *gate_words, **store_options(call))
     lines = promotion.lines()
     if promotion.moved:
-        lines += _use_of_champion(call, f"models:/{promotion.model}@champion")
+        lines += _use_of(call, f"models:/{promotion.model}@champion")
     exit_code = 0 if promotion.moved else PartialError.exit_code
     return Outcome(promotion.to_json(), lines, exit_code)
 
@@ -75,13 +75,26 @@ def _promote_workflow(call: Call, words: list[str]) -> Outcome:
     return Outcome(promotion.to_json(), [f"{promotion.uri} {promotion.reason}"])
 
 
-def _use_of_champion(call: Call, uri: str) -> list[str]:
+def _use_of(call: Call, uri: str) -> list[str]:
     from segtune.tracking.store import open_store
     from segtune.tracking.suggesting import predict_command
 
     tracking = tracking_config(call)
     export = command("export", model=uri, format="onnx", tracking=tracking)
     return [f"next: {predict_command(open_store(tracking), uri)}", f"next: {export}"]
+
+
+def _merge(call: Call) -> Outcome:
+    """Exit code 4 if no merge was better than the best run."""
+    from segtune.api import merging
+
+    merged = merging.merge(*call.names, **call.given("how"), **store_options(call))
+    lines = merged.lines()
+    if not merged.run_id:
+        return Outcome(merged.to_json(), lines, PartialError.exit_code)
+    tracking = tracking_config(call)
+    lines.append(f"next: {command('compare', merged.run_id, *call.names, tracking=tracking)}")
+    return Outcome(merged.to_json(), [*lines, *_use_of(call, f"runs:/{merged.run_id}")])
 
 
 def _rollback(call: Call) -> Outcome:
@@ -136,6 +149,7 @@ def _after_evaluation(model: str, evidence: "Evidence", composed: "Composed") ->
     )
 
 
+_MERGE = "segtune.api.merging:merge"
 _COMPARE = "segtune.api.experiments:compare"
 _CONFIRM = "segtune.api.experiments:confirm"
 _EVALUATE = "segtune.api.experiments:evaluate"
@@ -202,6 +216,25 @@ VERBS = {
         ),
         passes=("gate", "workflow"),
         completes=("study", "run"),
+    ),
+    "merge": Verb(
+        _merge,
+        "Merge runs of one configuration and several seeds into one segmenter, if it measures "
+        "better on val than the best of them.",
+        "segtune merge RUN RUN how=weights",
+        names="RUN RUN …",
+        options=(
+            Option(
+                "how",
+                "average the weights (the cost of one model) or the logits (the cost of all); auto "
+                "takes the weights if they are better, else the logits",
+                "text",
+                _MERGE,
+            ),
+            *STORE,
+            EXPERIMENT,
+        ),
+        completes=("run", "model"),
     ),
     "rollback": Verb(
         _rollback,
