@@ -222,6 +222,16 @@ def antialiased_colors(root: Path, number: int = 5) -> str:
     return change_mask(root, number, lambda mask: resized(colored(mask)))
 
 
+def thin_lines(root: Path) -> str:
+    """A class of lines of one pixel around the others, as interpolation between 0 and 2 leaves."""
+
+    def change(mask: np.ndarray) -> np.ndarray:
+        inside = cv2.erode((mask > 0).astype(np.uint8), np.ones((3, 3), np.uint8))
+        return np.where(mask > 0, 1, 0).astype(np.uint8) + inside
+
+    return change_all_masks(root, change)
+
+
 def jpeg(root: Path, number: int = 5) -> str:
     pixels = colored(read_pixels(mask_path(root, number)))
     mask_path(root, number).unlink()

@@ -13,6 +13,7 @@ from segtune.config.dataset_schema import DatasetConfig, SplitsConfig
 from segtune.data.audit import Audit, audit, palettes, write_fixes
 from segtune.data.audit.findings import KINDS
 from segtune.data.batches.cache import load_split
+from segtune.data.reading.blending import RESIZE_AGAIN
 from segtune.data.reading.images import IMAGE_SUFFIXES
 from segtune.data.source.layout import Source
 from segtune.data.sources import open_source
@@ -51,6 +52,7 @@ def stored_masks(source: Source) -> dict[str, np.ndarray]:
     return dict(zip(data.names, data.masks, strict=True))
 
 
+THIN_LINE = " If these are classes of thin lines or layers: 'dataset.thin_classes=[car]'"
 BY_LIST = {"images": "images", "masks": "masks", "splits": SplitsConfig(lists="{split}.txt")}
 TWO_CLASSES = {"classes": CLASSES[:2]}
 FAULTS: list[tuple[str, Callable[[Path], str], dict]] = [
@@ -113,6 +115,7 @@ def test_a_fault_is_found_in_its_file_and_its_fix_works(root, tmp_path, kind, se
     ("kind", "seed", "repair"),
     [
         ("mask_palettes_differ", seeds.own_palettes, palettes._REPAIR),
+        ("mask_thin_lines", seeds.thin_lines, f"{RESIZE_AGAIN}{THIN_LINE}"),
         ("rare_class", seeds.rare, "sampling=rare_crops loss.class_weights=effective"),
         ("too_small", seeds.tiny, "'hp.image_size=[64]'"),
         ("missing_image", seeds.no_image, "add the images, or remove the masks"),
@@ -134,10 +137,15 @@ def test_a_weakness_is_reported_with_the_line_that_helps(root, kind, seed, repai
     assert not result.refused
 
 
+def test_stated_thin_classes_are_not_taken_for_interpolation(root):
+    seeds.thin_lines(root)
+    assert check(root, thin_classes=["car"]).findings == []
+
+
 def test_every_kind_of_fault_is_tried():
     tried = {kind for kind, _, _ in FAULTS}
     tried |= {"rare_class", "too_small", "missing_image", "unknown_colors", "mask_preview", "bands"}
-    tried |= {"passed_over", "mask_palettes_differ", "divided_group"}
+    tried |= {"mask_thin_lines", "passed_over", "mask_palettes_differ", "divided_group"}
     assert set(KINDS) == tried
 
 

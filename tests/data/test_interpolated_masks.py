@@ -13,7 +13,6 @@ from segtune.data.proposal.coding import codings
 from segtune.data.proposal.scan import scan
 from segtune.data.proposal.tables import Entry, Table
 from segtune.data.proposal.two_values import Coding
-from segtune.data.reading.blending import MIXED, crossings, find_interpolation, value_places
 from segtune.data.reading.masks import MaskReader
 from segtune.errors import DataError
 from segtune.runtime.log import silent
@@ -104,33 +103,9 @@ def test_a_few_colours_in_between_those_of_a_table_are_read_by_the_nearest_and_t
 
 @pytest.mark.parametrize("resampling", ["bilinear", "bicubic", "lanczos"])
 def test_ids_that_are_all_known_are_refused_where_borders_pass_through_others(resampling, tmp_path):
-    grid = places(6)
-    mask, _ = resized(grid, list(range(6)), resampling)
+    mask, _ = resized(places(6), list(range(6)), resampling)
     with pytest.raises(DataError, match="borders .* ids of other classes.*interpolation"):
         coding_of(tmp_path, mask)
-    assert crossings(mask).mixed > MIXED > 2 * crossings(grid).mixed
-
-
-def outlined(grid: np.ndarray) -> np.ndarray:
-    """Values moved up by one, with outlines of 1 between areas."""
-    outline = np.zeros(grid.shape, bool)
-    outline[1:] |= grid[1:] != grid[:-1]
-    outline[:, 1:] |= grid[:, 1:] != grid[:, :-1]
-    return np.where(outline, 1, np.where(grid > 0, grid + 1, 0)).astype(np.uint8)
-
-
-LAYERS = np.repeat(np.arange(9, dtype=np.uint8), [9, 1, 1, 2, 1, 3, 1, 1, 9])[:, None].repeat(40, 1)
-
-
-@pytest.mark.parametrize(
-    "mask",
-    [places(12), outlined(places(5)), LAYERS, places(4)[::3, ::3], places(3) * np.uint8(90)],
-    ids=["areas", "outlines", "thin layers", "nearest", "levels"],
-)
-def test_masks_without_interpolation_are_not_taken_for_it(mask):
-    ids = set(range(12))
-    assert find_interpolation(value_places(mask), ids) is None
-    assert crossings(mask).mixed < MIXED
 
 
 @pytest.mark.parametrize("classes", [["a", "b", "c"], ["a", "b"]])

@@ -11,12 +11,11 @@ from PIL import Image
 
 from segtune.classes import ClassTable
 from segtune.config.dataset_schema import DatasetConfig
-from segtune.data.audit.examine import blend_of
 from segtune.data.formats.instances import _named_classes
 from segtune.data.reading.images import read_colors, read_mask
 from segtune.data.reading.mask_values import mask_values, object_pixels
 from segtune.data.reading.masks import MaskReader
-from segtune.errors import DataError
+from segtune.errors import ConfigError, DataError
 
 OBJECT = np.zeros((6, 8), bool)
 OBJECT[1:4, 2:7] = True
@@ -72,7 +71,7 @@ def test_a_mask_of_several_ids_is_no_binary_mask(values):
         binary(stored(np.array([values], np.uint8)))
 
 
-@pytest.mark.parametrize("value", [100, 128, 200])
+@pytest.mark.parametrize("value", [1, 5, 100, 128, 200, 250, 254])
 def test_areas_of_a_third_value_are_no_soft_border(value):
     pixels = np.zeros((60, 80), np.uint8)
     pixels[10:30, 10:40] = 255
@@ -84,6 +83,27 @@ def test_areas_of_a_third_value_are_no_soft_border(value):
     pixels[40:50, 10:20] = value
     with pytest.raises(DataError, match=rf"areas of {value} beside 0 and 255 \(100 px\)"):
         binary(stored(pixels))
+
+
+def test_areas_of_a_colour_far_from_all_classes_are_no_changed_colours():
+    classes = [{"name": "sky", "color": [0, 0, 250]}, {"name": "road", "color": [90, 90, 90]}]
+    config = DatasetConfig(name="x", source="folder", classes=classes, mask_format="rgb_nearest")
+    pixels = np.full((40, 60, 3), 90, np.uint8)
+    pixels[:20] = 0, 0, 250
+    expected = np.repeat([0, 1], 20)[:, None].repeat(60, 1)
+    soft = cv2.GaussianBlur(pixels, (5, 5), 0)
+    assert (MaskReader(config, ClassTable.parse(classes)).read(stored(soft), "a") == expected).all()
+    soft[5:15, 5:15] = 250, 0, 0
+    with pytest.raises(DataError, match=r"\[250, 0, 0\] \(100 px\).*ignore_colors=") as caught:
+        MaskReader(config, ClassTable.parse(classes)).read(stored(soft), "a")
+    assert "'dataset.ignore_colors=[[250,0,0]]'" in str(caught.value)
+
+
+@pytest.mark.parametrize("mask_format", ["rgb", "rgb_nearest"])
+@pytest.mark.parametrize("options", [{"label_map": {1: 255}}, {"reduce_zero_label": True}])
+def test_a_map_of_ids_is_refused_where_masks_hold_colours(mask_format, options):
+    with pytest.raises(ConfigError, match=r"no effect on dataset\.mask_format=rgb.*ignore_colors"):
+        reader(["a", "b"], mask_format=mask_format, **options).read(stored(OBJECT), "a")
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
@@ -155,14 +175,6 @@ def test_a_number_that_is_no_id_is_refused_by_its_value(value, word, mask_format
 def test_a_binary_mask_needs_two_classes():
     with pytest.raises(DataError, match=r"dataset\.classes=\[background,road\]"):
         reader(["road"], mask_format="binary").read(stored(OBJECT * np.uint8(255)), "a")
-
-
-def test_outlines_of_a_known_class_are_no_blend_of_both_sides():
-    mask = np.repeat(np.array([[0, 0, 1, 2, 2, 2]], np.uint8), 4, 0)
-    blend, strange = blend_of(mask, np.zeros(mask.shape, bool))
-    assert blend > 0.4
-    assert strange == 0.0
-    assert blend_of(mask, mask == 1) == (blend, blend)
 
 
 @pytest.mark.parametrize(

@@ -219,12 +219,14 @@ class TableConfig(Settings):
         ignore: mask ids that neither the loss nor any metric counts.
         finer: folder of finer masks under root.
         groups: regular expression; its first match in an image's name is the group of the image.
+        thin_classes: classes that are thin lines or layers between others.
     """
 
     classes: list[Any]
     ignore: list[MaskId]
     finer: str | None
     groups: str | None
+    thin_classes: list[str] = []
 
 
 class DatasetConfig(Settings):
@@ -251,6 +253,8 @@ class DatasetConfig(Settings):
             values is 0 and any other value. `alpha` masks are class 1 where they are opaque.
         classes: names, or mappings with name, color and finer; null reads `classes.yaml` in root.
         ignore: mask ids that neither the loss nor any metric counts.
+        thin_classes: names of classes that are thin lines or layers between others. Masks are not
+            taken for interpolated where a border passes through one of them.
         ignore_colors: colours of a mask that neither the loss nor any metric counts.
         finer: folder of finer masks under root. Each pixel holds the index of its finer label in
             the list of its class; 255 is none.
@@ -290,6 +294,7 @@ class DatasetConfig(Settings):
     finer: str | None = None
     classes: list[Any] | None = None
     ignore: list[MaskId] = [255]
+    thin_classes: list[str] = []
     ignore_colors: list[Annotated[list[MaskId], Field(min_length=3, max_length=3)]] = []
     label_map: dict[StoredId, MaskId] = {}
     reduce_zero_label: bool = False

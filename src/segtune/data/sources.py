@@ -26,7 +26,7 @@ from segtune.errors import ConfigError, DataError
 from segtune.runtime.cache_store import CacheStore
 from segtune.runtime.log import Log, silent
 
-_TABLE_KEYS = {"classes", "ignore", "finer", "groups"}  # of classes.yaml
+_TABLE_KEYS = {"classes", "ignore", "finer", "groups", "thin_classes"}  # of classes.yaml
 _KEYS_OF_010 = {"annotations", "download", "fixes", "street", "tolerance"}
 """A user never gives all of these; a config that version 0.1.0 recorded has every key."""
 

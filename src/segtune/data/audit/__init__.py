@@ -116,10 +116,10 @@ def audit(source: Source, image_size: Sequence[int], say: Log = silent) -> Audit
         raise no_image(source, splits)
     name_findings += passed_over(source, splits)
     with ProgressReporter(say) as progress:
-        examine_all(
+        borders = examine_all(
             source, pairs, image_size, lambda done, total: progress("pairs examined", done, total)
         )
-    findings = check_files(source, pairs) + name_findings
+    findings = check_files(source, pairs, borders) + name_findings
     findings += check_duplicates(source, splits, pairs)
     bad = _bad_images(findings, pairs, source)
     good = [p for p in pairs if p.counts is not None and (p.split, p.name) not in bad]

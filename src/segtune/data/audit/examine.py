@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segtune.data.reading.blending import Crossings, crossings, packed
+from segtune.data.reading.blending import Interpolation, find_interpolation, is_in_order
+from segtune.data.reading.borders import Borders, borders_of, packed
 from segtune.data.reading.images import read_image, resize_mask, stored_size, target_size
 from segtune.data.reading.mask_values import mask_values
 from segtune.data.reading.questions import NARROW, Question, open_question, value_bits
@@ -48,9 +49,8 @@ class PairFacts:
         colors: RGB -> pixels, of a mask of colours.
         palette: index -> RGB, of a palette mask.
         num_colors: of a mask of colours.
-        blend: share of the borders that pass through a value between both sides; see `blend_of`.
-        strange_blend: the same share, of values that are no known id or colour.
-        crossings: how the borders between its ids run, of a mask of bytes.
+        interpolation: what shows that the mask was interpolated, or may have been.
+        is_in_order: whether borders of its ids pass through values in between.
         counts: pixels of each class as training reads them, (C,); `small_counts` at the check's
             image size.
         digest: sha256 of the image's bytes.
@@ -78,9 +78,8 @@ class PairFacts:
     colors: dict[Color, int] = field(default_factory=dict)
     palette: dict[int, Color] = field(default_factory=dict)
     num_colors: int = 0
-    blend: float = 0.0
-    strange_blend: float = 0.0
-    crossings: Crossings | None = None
+    interpolation: Interpolation | None = None
+    is_in_order: bool = False
     counts: NDArray[np.int64] | None = None
     small_counts: NDArray[np.int64] | None = None
     digest: bytes = b""
@@ -92,20 +91,26 @@ def examine_all(
     pairs: Sequence[PairFacts],
     image_size: Sequence[int],
     progress: Callable[[int, int], None],
-) -> None:
+) -> Borders:
     """Examine every pair, with as many threads as there are cores.
 
     Args:
         progress: called with the number of examined pairs and of all.
+
+    Returns:
+        how the borders of all masks of ids run.
     """
+    together = Borders()
     with ThreadPoolExecutor(available_processors()) as pool:
         examined = pool.map(lambda facts: examine(facts, source, image_size), pairs)
-        for index, _ in enumerate(examined):
+        for index, borders in enumerate(examined):
+            together.add(borders)
             progress(index + 1, len(pairs))
+    return together
 
 
-def examine(facts: PairFacts, source: Source, image_size: Sequence[int]) -> None:
-    """Read both files of a pair and fill in its facts."""
+def examine(facts: PairFacts, source: Source, image_size: Sequence[int]) -> Borders:
+    """Read both files of a pair and fill in its facts; return the borders of a mask of ids."""
     try:
         _examine_image(
             facts, source, upright=source.short(facts.image) not in source.fixes.unrotated
@@ -113,18 +118,24 @@ def examine(facts: PairFacts, source: Source, image_size: Sequence[int]) -> None
     except DataError as error:
         facts.image_fault = str(error)
     if facts.mask is None:
-        return
+        return Borders()
     try:
         data = read_bytes(facts.mask)
-        _examine_mask(facts, data, source)
+        borders = _examine_mask(facts, data, source)
     except DataError as error:
         facts.mask_fault = str(error)
-        return
+        return Borders()
     try:
-        ids = source.masks.read(data, str(facts.mask), source.mask_format(facts.image))
+        _count_classes(facts, data, source, image_size)
     except DataError as error:
         facts.class_fault = str(error)
-        return
+    return borders
+
+
+def _count_classes(
+    facts: PairFacts, data: bytes, source: Source, image_size: Sequence[int]
+) -> None:
+    ids = source.masks.read(data, str(facts.mask), source.mask_format(facts.image))
     height, width = target_size(ids.shape[0], ids.shape[1], image_size)
     num_classes = len(source.classes)
     facts.counts = np.bincount(ids.ravel(), minlength=256)[:num_classes]
@@ -169,25 +180,32 @@ def _signs(terms: NDArray[Any]) -> NDArray[np.uint8]:
     return np.packbits((terms > np.median(terms)).ravel())
 
 
-def _examine_mask(facts: PairFacts, data: bytes, source: Source) -> None:
+def _examine_mask(facts: PairFacts, data: bytes, source: Source) -> Borders:
+    """Note what a mask holds; return its borders, or none where it is no mask of ids."""
     config = source.config
     mask = mask_values(data, str(facts.mask), config.page, config.mask_variable)
     pixels = mask.pixels
     facts.encoding = mask.encoding
     facts.mask_size = (pixels.shape[0], pixels.shape[1])
     if pixels.ndim == 3:
-        known = source.classes.palette + [tuple(c) for c in source.config.ignore_colors]
+        known = source.classes.palette + [tuple(c) for c in config.ignore_colors]
         _note_colors(facts, pixels, known)
-        return
-    facts.blend, facts.strange_blend = blend_of(pixels, source.masks.ids_of(pixels) < 0)
-    facts.crossings = crossings(pixels) if pixels.dtype == np.uint8 else None
+        return Borders()
+    borders = borders_of(pixels)
+    facts.interpolation = source.masks.interpolation_in(borders)
+    facts.is_in_order = is_in_order(borders)
     values, counts = np.unique(pixels, return_counts=True)
     for value, count in zip(values[:_VALUES_NOTED], counts, strict=False):
         facts.values[int(value)] = int(count)
-    if mask.palette is None:
-        return
+    if mask.palette is not None:
+        _note_palette(facts, mask.palette)
+    form = source.mask_format(facts.image) or config.mask_format
+    return borders if form == "index" else Borders()
+
+
+def _note_palette(facts: PairFacts, palette: Sequence[int]) -> None:
     for value in facts.values:
-        color = mask.palette[3 * value : 3 * value + 3]
+        color = palette[3 * value : 3 * value + 3]
         if len(color) == 3:
             facts.palette[value] = (color[0], color[1], color[2])
 
@@ -195,33 +213,10 @@ def _examine_mask(facts: PairFacts, data: bytes, source: Source) -> None:
 def _note_colors(
     facts: PairFacts, pixels: NDArray[np.uint8], known: Sequence[tuple[int, ...]]
 ) -> None:
-    numbers = packed(pixels)
-    is_strange = ~np.isin(numbers, packed(np.array(known, np.uint32).reshape(-1, 1, 3)))
-    facts.blend, facts.strange_blend = blend_of(pixels.sum(2, dtype=np.int64), is_strange)
-    values, counts = np.unique(numbers, return_counts=True)
+    numbers = packed(np.array(known, np.uint32).reshape(-1, 1, 3)).ravel().tolist()
+    facts.interpolation = find_interpolation(borders_of(pixels), known=numbers)
+    values, counts = np.unique(packed(pixels), return_counts=True)
     facts.num_colors = len(values)
     for index in np.argsort(-counts)[:_COLORS_NOTED]:
         value = int(values[index])
         facts.colors[value >> 16, value >> 8 & 255, value & 255] = int(counts[index])
-
-
-def blend_of(values: NDArray[np.generic], is_strange: NDArray[np.bool_]) -> tuple[float, float]:
-    """Shares of the borders, 0..1, that pass through a value, and a strange value, in between.
-
-    The first is 0.03 at most in CamVid's masks, and 0.25 or more in a mask resized with
-    interpolation. A class of thin outlines is in between as well, but its value is no strange one.
-
-    Args:
-        is_strange: pixels whose value is no known id or colour, (H, W).
-    """
-    grid = values.astype(np.int64)
-    rows = (grid[:, :-2], grid[:, 1:-1], grid[:, 2:], is_strange[:, 1:-1])
-    columns = (grid[:-2], grid[1:-1], grid[2:], is_strange[1:-1])
-    between, strange, borders = 0, 0, 0
-    for first, middle, last, is_middle_strange in (rows, columns):
-        rises = (first < middle) & (middle < last)
-        falls = (first > middle) & (middle > last)
-        between += int((rises | falls).sum())
-        strange += int(((rises | falls) & is_middle_strange).sum())
-        borders += int((first != middle).sum())
-    return between / max(1, borders), strange / max(1, borders)

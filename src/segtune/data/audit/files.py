@@ -12,28 +12,25 @@ from segtune.data.audit.colors import are_near, color_distances
 from segtune.data.audit.examine import PairFacts
 from segtune.data.audit.findings import Finding, merge
 from segtune.data.audit.palettes import check_palettes
-from segtune.data.reading.blending import MIXED, Crossings
+from segtune.data.audit.thin_lines import lines_between, thin_line
+from segtune.data.reading.blending import Interpolation
+from segtune.data.reading.borders import Borders
 from segtune.data.reading.id_advice import is_moved, moved_advice
 from segtune.data.reading.questions import NARROW, narrow_range
 from segtune.data.source.layout import Source
 from segtune.runtime.percent import percent
 
-BLENDED = 0.12
-"""Blend above which a mask counts as resized with interpolation.
-
-Masks that were never resized have at most 0.03, resized ones 0.25 or more.
-"""
-
-_STRANGE = 0.02  # a resized mask also has values in between that no class has
-
-
 Fixes = dict[str, Any]
 
 
-def check_files(source: Source, pairs: Sequence[PairFacts]) -> list[Finding]:
-    """Findings on images and masks one by one; each pair counts with its first fault."""
+def check_files(source: Source, pairs: Sequence[PairFacts], borders: Borders) -> list[Finding]:
+    """Findings on images and masks one by one; each pair counts with its first fault.
+
+    Args:
+        borders: of all masks of ids.
+    """
     by_kind: dict[str, list[tuple[PairFacts, str]]] = {}
-    stored = _StoredIds.of(pairs)
+    stored = _StoredIds.of(pairs, source.masks.interpolation_in(borders))
     for pair in pairs:
         fault = _fault_of(source, pair, stored)
         if fault is not None:
@@ -50,7 +47,10 @@ def check_files(source: Source, pairs: Sequence[PairFacts]) -> list[Finding]:
         if moved:
             # ignoring the last id would leave all others one class too high
             fixes, repair = {}, moved
+        if kind == "mask_antialiased":
+            repair += thin_line(source, faulty, stored.interpolation)
         findings.append(Finding(kind, files, details, repair, fixes))
+    findings += lines_between(source, pairs, stored.interpolation)
     return [*findings, *_values_and_bands(source, pairs), *check_palettes(source, pairs)]
 
 
@@ -93,22 +93,25 @@ class _StoredIds:
 
     Attributes:
         has_void: whether 255 marks ignored pixels: a mask holds it beside another id than 0.
-        is_mixed: whether borders pass through ids of other classes, as interpolation leaves them.
+        interpolation: what shows that the masks were interpolated, or may have been.
     """
 
     values: set[int]
     has_void: bool
-    is_mixed: bool
+    interpolation: Interpolation | None
 
     @classmethod
-    def of(cls, pairs: Sequence[PairFacts]) -> "_StoredIds":
+    def of(cls, pairs: Sequence[PairFacts], interpolation: Interpolation | None) -> "_StoredIds":
         has_void = any(255 in pair.values and set(pair.values) - {0, 255} for pair in pairs)
-        borders = Crossings()
-        for pair in pairs:
-            if pair.crossings is not None:
-                borders.add(pair.crossings)
         values = set().union(*(pair.values for pair in pairs))
-        return cls(values, has_void, borders.mixed > MIXED)
+        return cls(values, has_void, interpolation)
+
+    def is_interpolated(self, pair: PairFacts) -> bool:
+        """Whether nothing but interpolation explains a mask, by itself or among all."""
+        own, together = pair.interpolation, self.interpolation
+        if own is not None and own.is_certain:
+            return True
+        return pair.is_in_order and together is not None and together.is_certain
 
 
 def _fault_of(source: Source, pair: PairFacts, stored: _StoredIds) -> tuple[str, str] | None:
@@ -157,19 +160,17 @@ def _index_fault(source: Source, pair: PairFacts, stored: _StoredIds) -> tuple[s
     if pair.encoding in ("JPEG", "MPO"):
         return "mask_jpeg", f"{len(pair.values) or pair.num_colors} values"
     if pair.colors:
-        is_blended = _is_blended(pair) and pair.num_colors > 2 * num_classes
-        kind = "mask_antialiased" if is_blended else "mask_rgb"
+        kind = "mask_antialiased" if stored.is_interpolated(pair) else "mask_rgb"
         return kind, f"{pair.num_colors} colours, most often {next(iter(pair.colors))}"
     if _is_by_palette(source, pair):
         entries = [f"index {value} is {color}" for value, color in pair.palette.items()]
         return "mask_palette", ", ".join(entries[:4])
-    mixed = pair.crossings.mixed if pair.crossings is not None else 0.0
-    is_mixed = mixed > (0.0 if stored.is_mixed else BLENDED)
-    if len(pair.values) > 2 and (_is_blended(pair) or is_mixed):
-        share = max(pair.blend, mixed)
-        return "mask_antialiased", f"{percent(share)} of its borders pass through values in between"
     values = set(pair.values)
     unknown = values - _known_ids(source, values)
+    between = pair.interpolation.between if pair.interpolation else ()
+    if stored.is_interpolated(pair) or not unknown.isdisjoint(between):
+        share = percent(pair.interpolation.share) if pair.interpolation else "a part"
+        return "mask_antialiased", f"{share} of its borders pass through values in between"
     if _is_one_object(source, values, unknown, stored):
         return "mask_0_255", ", ".join(f"{v} ({count:,} px)" for v, count in pair.values.items())
     if unknown == {num_classes} and 0 not in values and not source.config.reduce_zero_label:
@@ -179,10 +180,6 @@ def _index_fault(source: Source, pair: PairFacts, stored: _StoredIds) -> tuple[s
         counts = [f"{v} ({count:,} px)" for v, count in pair.values.items() if v in unknown]
         return "unknown_ids", ", ".join(counts[:6])
     return None
-
-
-def _is_blended(pair: PairFacts) -> bool:
-    return pair.blend > BLENDED and pair.strange_blend > _STRANGE
 
 
 def _is_one_object(source: Source, values: set[int], unknown: set[int], stored: _StoredIds) -> bool:

@@ -86,6 +86,12 @@ KINDS = {
         "masks resized with interpolation: borders pass through values in between",
         "borders would be labelled as classes that are not there",
     ),
+    "mask_thin_lines": FaultKind(
+        "warning",
+        "masks whose borders pass through ids in between: thin classes, or interpolation",
+        "if they were resized with interpolation, borders are labelled as classes that are not "
+        "there",
+    ),
     "mask_jpeg": FaultKind(
         "error",
         "masks stored as JPEG, which changes values",

@@ -19,6 +19,8 @@ import numpy as np
 from segtune.config.commands import command
 from segtune.config.dataset_schema import CacheConfig
 from segtune.data.batches.decoded import Array, Decoded, Packed, PairReader, Streamed
+from segtune.data.batches.split_borders import MaskLook, SplitBorders
+from segtune.data.reading.borders import Borders
 from segtune.data.reading.images import read_image, resize_image, resize_mask, target_size
 from segtune.data.reading.questions import NARROW, narrow_range, open_question, value_bits
 from segtune.data.source.files import cache_dir, digests, read_bytes
@@ -31,7 +33,7 @@ from segtune.runtime.percent import percent
 from segtune.runtime.processors import available_processors
 from segtune.runtime.progress import ProgressReporter
 
-_VERSION = 2  # raise it if the same files decode to other arrays
+_VERSION = 3  # raise it if the same files decode to other arrays
 _INDEX, _COUNTS = "index.json", "counts.npy"
 _IMAGES, _MASKS = "images.bin", "masks.bin"
 _WINDOW = 64  # pairs that are decoded ahead of the pair that is written
@@ -67,6 +69,8 @@ def load_split(
     )
     for name, reason in (decoded.left_out or {}).items():
         say(f"left out: {name}: {reason}")
+    if decoded.note:
+        say(f"! {decoded.note}")
     return decoded
 
 
@@ -91,8 +95,12 @@ def duplicates_in_train(source: Source, split: str) -> tuple[str, ...] | None:
     return tuple(p.name for p, digest in zip(pairs, hashes, strict=True) if digest in train)
 
 
-def _read_mask(source: Source, pair: Pair) -> Array:
-    return source.masks.read(read_bytes(pair.mask), str(pair.mask), pair.form)
+def _read_mask(source: Source, pair: Pair, look: MaskLook | None = None) -> Array:
+    return source.masks.read(read_bytes(pair.mask), str(pair.mask), pair.form, look)
+
+
+_Read = tuple[tuple[Array, Array], Borders]
+"""An image, its mask, and how the borders of the mask run."""
 
 
 @dataclass(frozen=True)
@@ -114,11 +122,15 @@ class _Decoding:
             self.stored_masks,
             len(self.source.classes),
             self.source.config.tolerance,
+            self.source.config.thin_classes,
         ]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
 
-    def read(self, pair: Pair) -> tuple[Array, Array]:
+    def read(self, pair: Pair, look: MaskLook | None = None) -> tuple[Array, Array]:
         """Decode and check image and mask.
+
+        Args:
+            look: receives the stored ids of the mask.
 
         Raises:
             DataError: one does not decode, or their sizes differ.
@@ -128,7 +140,7 @@ class _Decoding:
         if question is not None:
             raise DataError(question.message)
         image = read_image(data, upright=pair.upright, name=name, reading=reading)
-        mask = _read_mask(self.source, pair)
+        mask = _read_mask(self.source, pair, look)
         if image.shape[:2] != mask.shape:
             raise DataError(
                 f"mask '{pair.mask}' is {mask.shape[1]} x {mask.shape[0]}, its image "
@@ -141,12 +153,15 @@ class _Decoding:
             mask = resize_mask(mask, height, width)
         return resize_image(image, height, width), mask
 
-    def try_read(self, pair: Pair) -> tuple[Array, Array] | DataError:
-        """Decode a pair, or return the error."""
+    def try_read(self, pair: Pair) -> _Read | DataError:
+        """Decode a pair and look at the borders of its mask, or return the error."""
+        look = MaskLook()
         try:
-            return self.read(pair)
+            arrays = self.read(pair, look)
+            look.refuse(self.source, str(pair.mask))
         except DataError as error:
             return error
+        return arrays, look.borders
 
     def check_range(self, brightest: int) -> None:
         """Check that images of more than 8 bits are not all nearly black.
@@ -254,7 +269,7 @@ def _decode_all(
     total, num_classes = len(decoding.pairs), len(decoding.source.classes)
     index: dict[str, Any] = {"kept": [], "images": [], "masks": [], "left_out": {}}
     counts: list[list[int]] = []
-    brightest = 0
+    brightest, borders = 0, SplitBorders()
     started = time.monotonic()
     with ProgressReporter(say) as report:
         for number, result in enumerate(_decoded_ahead(decoding)):
@@ -265,21 +280,23 @@ def _decode_all(
                 index["left_out"][decoding.pairs[number].name] = str(result)
                 decoding.check_tolerance(index["left_out"], result)
                 continue
-            image, mask = result
+            (image, mask), borders_of_mask = result
+            borders.add(borders_of_mask)
             brightest = max(brightest, int(image.max()))
             index["kept"].append(number)
             index["images"].append(list(image.shape))
             index["masks"].append(list(mask.shape))
             counts.append(np.bincount(mask.ravel(), minlength=256)[:num_classes].tolist())
-            writer.add(result)
+            writer.add((image, mask))
     decoding.check_range(brightest)
+    index["note"] = borders.note(decoding.source, decoding.split)
     return index, counts
 
 
-def _decoded_ahead(decoding: _Decoding) -> Iterator[tuple[Array, Array] | DataError]:
+def _decoded_ahead(decoding: _Decoding) -> Iterator[_Read | DataError]:
     """Decoded pairs in order, some ahead of time: decoders release the interpreter's lock."""
     with ThreadPoolExecutor(max(2, available_processors())) as pool:
-        pending: list[Future[tuple[Array, Array] | DataError]] = []
+        pending: list[Future[_Read | DataError]] = []
         try:
             for pair in decoding.pairs:
                 pending.append(pool.submit(decoding.try_read, pair))
@@ -313,7 +330,8 @@ def _open(decoding: _Decoding, folder: Path, fingerprint: str, max_bytes: float)
         reader = PairReader(_IndexedPairs(decoding, pairs))
         images, masks = Streamed(reader, 0, image_shapes), Streamed(reader, 1, mask_shapes)
     names, counts = tuple(p.name for p in pairs), np.load(folder / _COUNTS)
-    return Decoded(names, images, masks, fingerprint, counts, index["left_out"])
+    left_out, note = index["left_out"], index["note"]
+    return Decoded(names, images, masks, fingerprint, counts, left_out, note)
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,7 @@ class Decoded:
         counts: (N, C) pixels of each class in each mask.
         left_out: name -> reason for the pairs that cannot be read; at most `dataset.tolerance` of
             the split.
+        note: on what all masks together hold; empty where there is nothing to say.
     """
 
     names: tuple[str, ...]
@@ -92,6 +93,7 @@ class Decoded:
     fingerprint: str
     counts: NDArray[np.int64] | None = None
     left_out: dict[str, str] | None = None
+    note: str = ""
 
     def __len__(self) -> int:
         return len(self.images)

@@ -33,6 +33,7 @@ from segtune.data.formats.faults import bad_shapes_note, refuse_bad_shapes, spec
 from segtune.data.formats.image_writer import UNDIVIDED, ImageWriter, save_mask
 from segtune.data.formats.overlaps import contradiction_note, no_pixels, overlap_note
 from segtune.data.reading.images import read_mask
+from segtune.data.reading.masks import thin_ids
 from segtune.data.source.archives import is_archive, unpack
 from segtune.data.source.download import build_folder
 from segtune.data.source.files import cache_dir, walk
@@ -126,6 +127,7 @@ def write_canonical(
     images = _with_unique_names(annotations.images)
     classes = annotations.classes
     table = ClassTable.parse([_declared(row) for row in classes], config.ignore)
+    thin_ids(config, table)
     writer = ImageWriter(folder, _as_annotated(classes), config, link)
     presence, notes = _write_images(writer, images, annotations, say)
     for note in notes:
@@ -147,6 +149,8 @@ def write_canonical(
         facts["ignore"] = list(table.ignore)
     if writer.has_finer:
         facts["finer"] = "finer/{split}"
+    if config.thin_classes:
+        facts["thin_classes"] = list(config.thin_classes)
     if any(image.group for image in images):
         facts["groups"] = "^[^/]+"
     head = "# Class table of an imported dataset: dataset=folder dataset.root=THIS_FOLDER\n"

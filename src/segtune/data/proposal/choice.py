@@ -2,8 +2,9 @@
 
 import shlex
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from segtune.config.commands import word
 from segtune.errors import ConfigError
 
 Ask = Callable[[str, Sequence[str]], int]
@@ -24,6 +25,21 @@ class Answer(NamedTuple):
     def line(self) -> str:
         """The words as a shell takes them, and the evidence."""
         return f"{shlex.join(self.words)}   ({self.evidence})"
+
+
+def setting_words(settings: dict[str, Any]) -> list[str]:
+    """Settings of a dataset as words of the command line.
+
+    >>> setting_words({"mask_suffix": "_gt", "splits": {"val": 0.2}})
+    ['dataset.mask_suffix=_gt', 'dataset.splits.val=0.2']
+    """
+    words = []
+    for key, value in settings.items():
+        if key == "splits":
+            words += [word(f"dataset.splits.{name}", v) for name, v in value.items()]
+        else:
+            words.append(word(f"dataset.{key}", value))
+    return words
 
 
 def choose(root: str, answers: Sequence[Answer], ask: Ask | None) -> int:

@@ -11,8 +11,8 @@ from segtune.data.proposal.color_coding import by_color
 from segtune.data.proposal.interpolated import (
     INTERPOLATED,
     interpolation_in,
-    refuse_mixed_ids,
     refuse_values,
+    with_thin_classes,
 )
 from segtune.data.proposal.scan import BRIGHT, DARK, MaskFacts
 from segtune.data.proposal.tables import Table
@@ -77,9 +77,20 @@ def _by_value(facts: Sequence[MaskFacts], table: Table | None, is_given: bool) -
             "JPEG, which mixes class ids. Export the masks again as PNG."
         )
     blend = interpolation_in(facts, _possible_ids(values, table))
-    if blend is not None:
-        return [_interpolated(blend, table, is_given)]
-    refuse_mixed_ids(facts)
+    if blend is not None and blend.is_certain:
+        return [_interpolated(blend, facts, table, is_given)]
+    ways = _as_ids(facts, values, table, is_given)
+    return ways if blend is None else [with_thin_classes(way, blend, table) for way in ways]
+
+
+def _as_ids(
+    facts: Sequence[MaskFacts], values: set[int], table: Table | None, is_given: bool
+) -> list[Coding]:
+    """Masks of numbers that are ids, or one object.
+
+    Raises:
+        DataError: no way to read them fits.
+    """
     if len(values) == 1:
         raise DataError(f"all masks hold {min(values)} alone: nothing is labelled.")
     if len(values) > MAX_CLASSES + 2:
@@ -100,24 +111,34 @@ def _by_value(facts: Sequence[MaskFacts], table: Table | None, is_given: bool) -
     return _with_table(values, table, is_given)
 
 
-def _interpolated(blend: Interpolation, table: Table | None, is_given: bool) -> Coding:
+def _interpolated(
+    blend: Interpolation, facts: Sequence[MaskFacts], table: Table | None, is_given: bool
+) -> Coding:
     """Masks of two values, of which each pixel takes the nearer one.
 
     Raises:
         DataError: there are more values, so that borders would be labelled wrongly.
     """
     low, high = blend.levels[0], blend.levels[-1]
-    if len(blend.levels) > 2 or high > 255:
-        refuse_values(blend, table)
+    is_dark_and_bright = low <= DARK and high >= BRIGHT
+    if len(blend.levels) > 2 or high > 255 or (is_given and not is_dark_and_bright):
+        refuse_values(blend, table, _ways_as_ids(facts, table, is_given))
     held = f"{low} and {high}, {INTERPOLATED}"
-    if low <= DARK and high >= BRIGHT:
+    if is_dark_and_bright:
         return of_two("binary", held, table, is_given)
-    if is_given:
-        refuse_values(blend, table)
     coding = of_two("rgb_nearest", held, table, is_given)
     names, colors = coding.settings["classes"], [[low] * 3, [high] * 3]
     rows = [{"name": n, "color": c} for n, c in zip(names, colors, strict=True)]
     return Coding({**coding.settings, "classes": rows}, f"{coding.evidence}; the nearer one counts")
+
+
+def _ways_as_ids(facts: Sequence[MaskFacts], table: Table | None, is_given: bool) -> list[Coding]:
+    """The ways to read masks as ids; none where these do not fit."""
+    try:
+        values = set[int]().union(*(fact.values for fact in facts))
+        return _as_ids(facts, values, table, is_given)
+    except DataError:
+        return []
 
 
 def _possible_ids(values: set[int], table: Table | None) -> set[int]:

@@ -33,6 +33,7 @@ def by_color(facts: Sequence[MaskFacts], table: Table | None, is_given: bool) ->
     known = table.colors if table is not None else {}
     has_unknown = bool(colors.keys() - known.keys())
     blend = interpolation_in([f for f in facts if f.is_colored], ()) if has_unknown else None
+    blend = blend if blend is not None and blend.is_certain else None
     if known:
         return _of_known_colors(colors, known, table, is_given, blend)
     if blend is not None:

@@ -2,59 +2,49 @@
 
 import shlex
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
+from segtune.classes import IGNORE_INDEX
 from segtune.config.commands import word
+from segtune.data.proposal.choice import setting_words
 from segtune.data.proposal.scan import MaskFacts
 from segtune.data.proposal.tables import Table
+from segtune.data.proposal.two_values import Coding
 from segtune.data.reading.blending import (
-    MIXED,
     RESIZE_AGAIN,
-    Crossings,
     Interpolation,
-    ValuePlaces,
+    between_words,
     find_interpolation,
     interpolation_words,
 )
+from segtune.data.reading.borders import Borders
 from segtune.errors import DataError
 
 _LEAST_GAP = 10  # between levels, so that most values in between have one nearest level
+_MOST_CLASSES = 24  # without an area of their own, that masks may hold
 INTERPOLATED = "with values in between at the borders, as interpolation leaves them"
 Color = tuple[int, int, int]
 
 
 def interpolation_in(facts: Sequence[MaskFacts], known: Collection[int]) -> Interpolation | None:
-    """What shows that masks were resized with interpolation, by all of them together.
+    """What shows that masks were resized with interpolation, or may have been, by all together.
 
     Args:
         known: values that may be ids of classes.
     """
-    places = ValuePlaces()
+    borders = Borders()
     for fact in facts:
-        if fact.places is not None:
-            places.add(fact.places)
-    return find_interpolation(places, known)
+        if fact.borders is not None:
+            borders.add(fact.borders)
+    return find_interpolation(borders, known, harmless=[IGNORE_INDEX])
 
 
-def refuse_mixed_ids(facts: Sequence[MaskFacts]) -> None:
-    """Refuse ids that are all known, but whose borders pass through other ids.
-
-    Raises:
-        DataError: that is so in the masks together.
-    """
-    borders = Crossings()
-    for fact in facts:
-        if fact.crossings is not None:
-            borders.add(fact.crossings)
-    if borders.mixed > MIXED:
-        raise DataError(
-            f"{borders.mixed:.0%} of the borders in the masks pass through ids of other classes: "
-            f"they come from resizing or turning with interpolation. {RESIZE_AGAIN}"
-        )
-
-
-def refuse_values(found: Interpolation, table: Table | None) -> None:
+def refuse_values(found: Interpolation, table: Table | None, ways: Sequence[Coding]) -> None:
     """Refuse masks of numbers with others in between.
+
+    Args:
+        ways: to read the masks as ids, if they were not interpolated.
 
     Raises:
         DataError: always.
@@ -63,7 +53,30 @@ def refuse_values(found: Interpolation, table: Table | None) -> None:
     gaps = [b - a for a, b in zip(found.levels, found.levels[1:], strict=False)]
     if min(gaps) >= _LEAST_GAP and max(found.levels) <= 255:
         text += _nearest_line([(v, v, v) for v in found.levels], table)
+    for way in ways[:1] if len(found.strays) <= _MOST_CLASSES else ():
+        words = setting_words({"mask_format": "index", **way.settings, **_thin(found, way, table)})
+        text += f" If all of them are ids, of thin classes too: {shlex.join(words)}"
     raise DataError(text)
+
+
+def with_thin_classes(way: Coding, found: Interpolation, table: Table | None) -> Coding:
+    """A way to read masks as ids, with a remark on ids that lie as thin lines between others."""
+    line = shlex.join(setting_words(_thin(found, way, table)))
+    return replace(
+        way,
+        evidence=f"{way.evidence}. They hold {between_words(found)}: if they were resized so, "
+        f"export them again with nearest neighbour; if these are thin classes, say so: {line}",
+    )
+
+
+def _thin(found: Interpolation, way: Coding, table: Table | None) -> dict[str, list[str]]:
+    """The setting that names the classes of ids that lie between others."""
+    settings = way.settings
+    names = list(settings.get("classes", table.names if table is not None else []))
+    moved = settings.get("label_map", {})
+    shift = 1 if settings.get("reduce_zero_label") else 0
+    places = sorted({moved.get(value, value - shift) for value in found.between})
+    return {"thin_classes": [names[place] for place in places if 0 <= place < len(names)]}
 
 
 def refuse_colors(found: Interpolation, table: Table | None) -> None:

@@ -8,9 +8,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from segtune.classes import ClassTable
-from segtune.config.commands import word
 from segtune.config.dataset_schema import DatasetConfig
-from segtune.data.proposal.choice import Answer, Ask, choose
+from segtune.data.proposal.choice import Answer, Ask, choose, setting_words
 from segtune.data.proposal.coding import codings
 from segtune.data.proposal.dividing import Division, divisions, group_settings
 from segtune.data.proposal.given import refuse_given
@@ -26,7 +25,7 @@ from segtune.errors import DataError
 from segtune.runtime.log import Log, silent
 
 _LAYOUT = ("images", "masks", "image_suffix", "mask_suffix", "folder_names")
-_CODING = ("mask_format", "label_map", "reduce_zero_label", "ignore_colors")
+_CODING = ("mask_format", "label_map", "reduce_zero_label", "ignore_colors", "thin_classes")
 _SHOWN = 3
 
 
@@ -53,21 +52,6 @@ class Proposal:
         """What was understood and why, for people."""
         said = shlex.join(self.words()) or "nothing but the defaults"
         return [f"understood as: {said}", *(f"  {line}" for line in self.evidence)]
-
-
-def setting_words(settings: dict[str, Any]) -> list[str]:
-    """Settings of a dataset as words of the command line.
-
-    >>> setting_words({"mask_suffix": "_gt", "splits": {"val": 0.2}})
-    ['dataset.mask_suffix=_gt', 'dataset.splits.val=0.2']
-    """
-    words = []
-    for key, value in settings.items():
-        if key == "splits":
-            words += [word(f"dataset.splits.{name}", v) for name, v in value.items()]
-        else:
-            words.append(word(f"dataset.{key}", value))
-    return words
 
 
 def propose(

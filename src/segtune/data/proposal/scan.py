@@ -10,13 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segtune.data.reading.blending import (
-    Crossings,
-    ValuePlaces,
-    crossings,
-    packed,
-    value_places,
-)
+from segtune.data.reading.borders import Borders, borders_of, packed
 from segtune.data.reading.mask_values import mask_values
 from segtune.errors import DataError
 from segtune.runtime.log import Log
@@ -46,8 +40,7 @@ class MaskFacts:
         is_lossy: stored as JPEG.
         is_soft: stored as JPEG, and of one dark and one bright value.
         bright_share: share of the pixels that are opaque, or in the brighter half of its values.
-        places: where its values lie, of a mask of more than two that is no JPEG.
-        crossings: how the borders of its ids run.
+        borders: how the borders of its values run, of a mask that is no JPEG.
         fault: why it cannot be read.
     """
 
@@ -60,8 +53,7 @@ class MaskFacts:
     is_lossy: bool = False
     is_soft: bool = False
     bright_share: float = 0.0
-    places: ValuePlaces | None = None
-    crossings: Crossings | None = None
+    borders: Borders | None = None
     fault: str = ""
 
     @property
@@ -92,8 +84,7 @@ def _facts(root: Path, path: str) -> MaskFacts:
     numbers = packed(mask.pixels)
     _note_opacity(facts, mask.opacity, numbers)
     if not facts.is_lossy:
-        facts.places = value_places(numbers)
-        facts.crossings = crossings(numbers) if numbers.dtype == np.uint8 else None
+        facts.borders = borders_of(mask.pixels)
     levels = mask.pixels if mask.pixels.ndim == 2 else mask.pixels.max(2)
     if not facts.is_hidden:
         facts.bright_share = float((levels > levels.max() / 2).mean())

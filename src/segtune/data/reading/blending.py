@@ -1,191 +1,273 @@
-"""Values that interpolation leaves on the borders between the areas of a mask.
+"""Tell masks that were resized, turned or smoothed with interpolation from masks of thin classes.
 
-Resizing or turning a mask with interpolation gives border pixels values between those of both
-sides. They look like ids, but no area holds them.
+Interpolation gives border pixels values between those of both sides: they look like ids of other
+classes. Lines, outlines and noise lie between areas as well. Four shares tell them apart; all are
+counted along rows and columns, where a line passes from one area to the next (`passages`).
+
+- `order`: of the passages between areas whose values differ by two or more, those through values
+  that rise or fall from one side to the other. Interpolation leaves few areas that touch; in masks
+  that were never interpolated it is 0.13 at most, unless a class is a line.
+- `beyond_chance`: how much more often the value in the middle lies between both sides than a value
+  drawn from all such middles does, as Cohen's kappa: 1 is always, 0 as by chance. An outline has
+  one value, whatever the sides are, and so 0; noise too. Layers of ascending ids have 1. It is not
+  known where nearly all values lie between both sides, as between 0 and 255.
+- `specks`: of the connected pieces of one value on such borders, those of four pixels at most. A
+  class of lines has long pieces; interpolated values change along a border.
+- `full`: of the passages in order, those through every whole number in between, as between 0 and 2:
+  these may be layers of classes as well.
 """
 
+import math
 from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Collection
+from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_SQUARE = np.ones((3, 3), np.uint8)
-_LEAST_INSIDE = 0.25  # of the pixels of a value that fills areas, with 3 x 3 neighbours of it
-_NEAR = np.ones((13, 13), np.uint8)  # how far a kernel of Lanczos reaches, at twice the size
-_MOST_VALUES = 2**15  # of a mask that is looked at
-_FEWEST = 3  # values in between; one or two may be thin classes
-_FEWEST_SHARE = 0.75  # of as many values in between as areas have
-_MOST_THIN = 4  # times as many thin classes as areas have, such as layers
-_BORDER_SHARE = 0.7  # of the pixels of values in between, that must lie at borders
-_LEAST_GAP = 3  # between two ids; between 0 and 2 a border may be a class of its own
-_SECOND_SHARE = 0.1  # of the pixels between two ids, that must have another value than most
+from segtune.data.reading.borders import Borders, Passage, unpacked
+from segtune.data.reading.passages import Kind
+from segtune.runtime.percent import percent
+
+_LEAST_ORDER = 0.06  # below, too few pixels are wrong to matter
+_MOST_BORDERS = 0.4  # share in order from which a value lies along most borders
+_BEYOND_CHANCE = 0.18  # masks that were not interpolated have 0.02 at most, but for layers
+_KNOWN_CHANCE = 0.9  # above it, chance explains everything
+_RAGGED = 0.5  # share of specks
+_SORTED = 0.8  # of the passages through other values, that are in order
+_SKIPPED = 0.2  # of the passages in order, that leave out a whole number
+_FEWEST_PASSAGES, _FEWEST_PIECES = 20, 8
+_MANY_STRAYS, _MANY_PER_LEVEL = 8, 4  # values that no area holds, as JPEG and Lanczos leave
+_BORDER_SHARE = 0.5  # of the pixels of such values, that must lie at borders
+_MOST_PAIRS, _MOST_MIDDLES = 300, 3000  # that are compared
+_ASIDE = 0.15  # of the distance of two colours, by which one in between may lie aside
 _SHOWN = 6
 RESIZE_AGAIN = "Export the masks again, and resize them with nearest neighbour alone."
-MIXED = 0.06
-"""Share of the borders, see `Crossings.mixed`, above which masks were interpolated."""
-
-
-@dataclass
-class ValuePlaces:
-    """Where the values of one or several masks lie; a colour is its number `R << 16 | G << 8 | B`.
-
-    Attributes:
-        pixels: value -> pixels.
-        inside: value -> pixels whose 3 x 3 neighbours hold it too.
-        at_borders: value -> pixels that lie near two values of areas.
-    """
-
-    pixels: Counter[int] = field(default_factory=Counter)
-    inside: Counter[int] = field(default_factory=Counter)
-    at_borders: Counter[int] = field(default_factory=Counter)
-
-    def add(self, other: "ValuePlaces") -> None:
-        """Count the pixels of other masks too."""
-        self.pixels.update(other.pixels)
-        self.inside.update(other.inside)
-        self.at_borders.update(other.at_borders)
 
 
 @dataclass(frozen=True)
 class Interpolation:
-    """What shows that masks were resized with interpolation.
+    """What shows that masks were, or may have been, interpolated.
 
     Attributes:
+        is_certain: whether no other explanation is about as likely; else thin classes are.
         levels: values of areas, ascending.
-        strays: values that lie on borders alone, ascending.
+        strays: values of no area, ascending.
         pixels: how many hold a stray value.
+        share: of the passages between areas, 0..1, that lead through values in between.
+        between: values that lie so, the most frequent first.
     """
 
+    is_certain: bool
     levels: tuple[int, ...]
     strays: tuple[int, ...]
     pixels: int
+    share: float
+    between: tuple[int, ...]
 
 
-def packed(pixels: NDArray[Any]) -> NDArray[Any]:
-    """One number for each pixel: its value (H, W), or that of its colour (H, W, 3)."""
-    if pixels.ndim == 2:
-        return pixels
-    return np.asarray(pixels.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32))
+@dataclass(frozen=True)
+class Shares:
+    """The shares of the module's text, each 0..1; `beyond_chance` may be negative, or unknown.
+
+    Attributes:
+        passages: in order, from area to area.
+        pieces: of one value, on the way.
+        sorted: of the passages through other values, those in order.
+    """
+
+    passages: int
+    pieces: int
+    order: float
+    beyond_chance: float | None
+    specks: float
+    full: float
+    sorted: float
+
+    @property
+    def is_interpolated(self) -> bool:
+        """Whether nothing but interpolation explains them."""
+        if min(self.passages - _FEWEST_PASSAGES, self.pieces - _FEWEST_PIECES) < 0:
+            return False
+        if self.specks < _RAGGED:
+            return False
+        if self.beyond_chance is None:
+            is_skipping = 1 - self.full >= _SKIPPED
+            return self.order >= _MOST_BORDERS and self.sorted >= _SORTED and is_skipping
+        skipping = self.order * (1 - self.full)
+        has_order = skipping >= _LEAST_ORDER or self.order >= _MOST_BORDERS
+        return has_order and self._is_beyond_chance(self.beyond_chance)
+
+    @property
+    def may_be_interpolated(self) -> bool:
+        """Whether interpolation explains them about as well as classes of lines or layers."""
+        if self.passages < _FEWEST_PASSAGES or self.order < _MOST_BORDERS:
+            return False
+        if self.beyond_chance is not None:
+            return self._is_beyond_chance(self.beyond_chance)
+        return self.full >= 0.5 and self.sorted >= _SORTED
+
+    def _is_beyond_chance(self, kappa: float) -> bool:
+        """Whether kappa is high, also given that few passages make it uncertain."""
+        return kappa >= _BEYOND_CHANCE + 1 / math.sqrt(self.passages)
 
 
-def value_places(pixels: NDArray[Any]) -> ValuePlaces:
-    """Where the values of a mask lie; empty where it holds thousands of them.
+def find_interpolation(
+    borders: Borders, known: Collection[int] = (), harmless: Collection[int] = ()
+) -> Interpolation | None:
+    """Tell whether masks were interpolated; None where nothing speaks for it.
 
     Args:
-        pixels: whole numbers, (H, W).
+        borders: of one mask, or of all together.
+        known: values that may be ids of classes, though no area holds them.
+        harmless: values that are ignored, or are classes of thin lines.
+
+    >>> from segtune.data.reading.borders import borders_of
+    >>> disc = 90 * (np.hypot(*np.mgrid[-30:30, -30:30]) < 20)
+    >>> find_interpolation(borders_of(disc)) is None
+    True
+    >>> mixed = (disc + np.roll(disc, 1, 0) + np.roll(disc, 1, 1)) // 3
+    >>> find_interpolation(borders_of(mixed)).between
+    (30, 60)
     """
-    values, ranks = np.unique(pixels, return_inverse=True)
-    places = ValuePlaces()
-    if len(values) > _MOST_VALUES:
-        return places
-    grid = ranks.reshape(pixels.shape).astype(np.float32)
-    counts = np.bincount(ranks.ravel(), minlength=len(values))
-    is_even = cv2.erode(grid, _SQUARE) == cv2.dilate(grid, _SQUARE)
-    inside = np.bincount(ranks.ravel()[is_even.ravel()], minlength=len(values))
-    is_level = (inside >= _LEAST_INSIDE * counts)[ranks.reshape(pixels.shape)]
-    highest = cv2.dilate(np.where(is_level, grid, -1).astype(np.float32), _NEAR)
-    lowest = cv2.erode(np.where(is_level, grid, len(values)).astype(np.float32), _NEAR)
-    at_borders = np.bincount(ranks.ravel()[(highest > lowest).ravel()], minlength=len(values))
-    for rank, value in enumerate(values.tolist()):
-        places.pixels[value] = int(counts[rank])
-        places.inside[value] = int(inside[rank])
-        places.at_borders[value] = int(at_borders[rank])
-    return places
-
-
-def find_interpolation(places: ValuePlaces, known: Collection[int] = ()) -> Interpolation | None:
-    """Tell interpolation by its many values that no area holds; None where there are few.
-
-    Args:
-        places: of all masks together.
-        known: values that may be ids of classes, though they are thin.
-
-    >>> mask = np.repeat(np.array([[0] * 5 + [25, 50, 75] + [100] * 5]), 5, axis=0)
-    >>> find_interpolation(value_places(mask))
-    Interpolation(levels=(0, 100), strays=(25, 50, 75), pixels=15)
-    """
-    shares = {value: places.inside[value] / count for value, count in places.pixels.items()}
-    levels = sorted(value for value, share in shares.items() if share >= _LEAST_INSIDE)
-    strays = sorted(value for value, share in shares.items() if share < _LEAST_INSIDE)
-    unknown = set(strays) - set(known)
-    fewest = max(_FEWEST, _FEWEST_SHARE * len(levels))
-    is_many = len(unknown) >= fewest or len(strays) > _MOST_THIN * len(levels)
-    pixels = sum(places.pixels[value] for value in strays)
-    at_borders = sum(places.at_borders[value] for value in strays)
-    if len(levels) < 2 or not is_many or at_borders < _BORDER_SHARE * pixels:
+    levels = borders.levels()
+    strays = sorted(v for v in borders.pixels if v not in set(levels) and v not in set(harmless))
+    shares = shares_of(borders, harmless)
+    is_certain = shares.is_interpolated or _are_scattered(borders, levels, strays, known)
+    if len(levels) < 2 or not (is_certain or shares.may_be_interpolated):
         return None
-    return Interpolation(tuple(levels), tuple(strays), pixels)
+    middles = Counter[int]()
+    for (_, _, middle, kind), count in _without(borders, harmless).items():
+        if kind in (Kind.LINE, Kind.RAMP, Kind.FULL):
+            middles[middle] += count
+    return Interpolation(
+        is_certain,
+        tuple(levels),
+        tuple(strays),
+        sum(borders.pixels[value] for value in strays),
+        shares.order,
+        tuple(value for value, _ in middles.most_common()),
+    )
+
+
+def shares_of(borders: Borders, harmless: Collection[int] = ()) -> Shares:
+    """What the borders of masks show, without passages through harmless values."""
+    passages = _without(borders, harmless)
+    count = Counter[int]()
+    for (*_, kind), number in passages.items():
+        count[kind] += number
+    ordered = count[Kind.LINE] + count[Kind.RAMP] + count[Kind.FULL]
+    total = ordered + count[Kind.DIRECT] + count[Kind.OTHER] + count[Kind.WIDE]
+    hidden = set(harmless)
+    pieces = sum(number for value, number in borders.rim_pieces.items() if value not in hidden)
+    specks = sum(number for value, number in borders.rim_specks.items() if value not in hidden)
+    return Shares(
+        ordered,
+        pieces,
+        ordered / max(1, total),
+        _beyond_chance(passages, borders.is_colored),
+        specks / max(1, pieces),
+        count[Kind.FULL] / max(1, ordered),
+        ordered / max(1, ordered + count[Kind.OTHER]),
+    )
+
+
+def _without(borders: Borders, harmless: Collection[int]) -> dict[Passage, int]:
+    """The passages whose middle is not harmless."""
+    hidden = set(harmless)
+    return {
+        passage: count
+        for passage, count in borders.passages.items()
+        if passage[3] == Kind.DIRECT or passage[2] not in hidden
+    }
+
+
+def _beyond_chance(passages: dict[Passage, int], is_colored: bool) -> float | None:
+    """How much more often middles lie between both sides than by chance; None where unknown."""
+    pairs, middles = Counter[tuple[int, int]](), Counter[int]()
+    rims = Counter[tuple[int, int, int]]()
+    for (low, high, middle, kind), count in passages.items():
+        if kind not in (Kind.DIRECT, Kind.WIDE):
+            pairs[low, high] += count
+            middles[middle] += count
+            rims[low, high, middle] += count
+    if not rims:
+        return None
+    ends = [pair for pair, _ in pairs.most_common(_MOST_PAIRS)]
+    values = [value for value, _ in middles.most_common(_MOST_MIDDLES)]
+    is_between = _between(np.array(ends, np.int64), np.array(values, np.int64), is_colored)
+    is_other = np.array(values) != np.array(ends)[:, :1]
+    is_other &= np.array(values) != np.array(ends)[:, 1:]
+    weights = np.array([middles[value] for value in values], float)
+    chance = (is_between @ weights) / np.maximum(1, is_other @ weights)
+    row = {pair: place for place, pair in enumerate(ends)}
+    column = {value: place for place, value in enumerate(values)}
+    seen = total = expected = 0.0
+    for (low, high, middle), count in rims.items():
+        if (low, high) in row and middle in column:
+            total += count
+            expected += count * float(chance[row[low, high]])
+            seen += count * float(is_between[row[low, high], column[middle]])
+    if expected >= _KNOWN_CHANCE * total:
+        return None
+    return float((seen - expected) / (total - expected))
+
+
+def _between(
+    ends: NDArray[np.int64], values: NDArray[np.int64], is_colored: bool
+) -> NDArray[np.bool_]:
+    """Whether each value lies between both ends of each pair, (pairs, values)."""
+    origin = unpacked(ends[:, 0], is_colored)[:, None]
+    way = unpacked(ends[:, 1], is_colored)[:, None] - origin
+    offset = unpacked(values, is_colored)[None] - origin
+    place = (offset * way).sum(2) / (way**2).sum(2)
+    aside = np.abs(offset - place[..., None] * way).max(2)
+    is_near = aside <= np.maximum(1, _ASIDE * np.abs(way).max(2))
+    return np.asarray((place > 0) & (place < 1) & is_near)
+
+
+def _are_scattered(
+    borders: Borders, levels: list[int], strays: list[int], known: Collection[int]
+) -> bool:
+    """Whether many values without an area lie as specks around the borders of a few areas."""
+    unknown = [value for value in strays if value not in set(known)]
+    if len(unknown) < max(_MANY_STRAYS, _MANY_PER_LEVEL * len(levels)):
+        return False
+    pixels = sum(borders.pixels[value] for value in strays)
+    at_borders = sum(borders.at_borders[value] for value in strays)
+    pieces = sum(borders.pieces[value] for value in strays)
+    specks = sum(borders.specks[value] for value in strays)
+    return at_borders >= _BORDER_SHARE * pixels and specks >= _RAGGED * pieces
 
 
 def interpolation_words(found: Interpolation) -> str:
     """What masks hold, for a message that begins with them."""
-    shown = ", ".join(map(str, found.strays[:_SHOWN])) + (
-        ", …" if len(found.strays) > _SHOWN else ""
-    )
-    levels = ", ".join(map(str, found.levels[:_SHOWN]))
-    levels += ", …" if len(found.levels) > _SHOWN else ""
+    cause = "they come from resizing or turning with interpolation, which mixes class ids"
+    levels = _listed(found.levels)
+    if len(set(found.strays) & set(found.between)) > len(found.between) / 2:
+        return (
+            f"{len(found.strays)} values ({_listed(found.strays)}; {found.pixels:,} px) that lie "
+            f"on borders between areas of {levels} alone: {cause}"
+        )
     return (
-        f"{len(found.strays)} values ({shown}; {found.pixels:,} px) that lie on borders between "
-        f"areas of {levels} alone: they come from resizing or turning with interpolation, which "
-        "mixes class ids"
+        f"areas of {levels}, and {percent(found.share)} of the borders between them pass through ids "
+        f"of other classes ({_listed(found.between)}): {cause}"
     )
 
 
-@dataclass
-class Crossings:
-    """How the borders of masks pass from one id to another.
-
-    Attributes:
-        codes: number of (lower id, higher id, id in between) -> places.
-        borders: pixels at a border.
-    """
-
-    codes: Counter[int] = field(default_factory=Counter)
-    borders: int = 0
-
-    def add(self, other: "Crossings") -> None:
-        """Count the borders of other masks too."""
-        self.codes.update(other.codes)
-        self.borders += other.borders
-
-    @property
-    def mixed(self) -> float:
-        """Share of the borders, 0..1, that pass through different ids between those of both sides.
-
-        A border between 0 and 5 that passes now through 2 and now through 3 was interpolated,
-        though both are classes; thin layers and outlines have one id in between. It is 0.02 at most
-        in CamVid's masks, also in small ones, and 0.12 or more after resizing with interpolation.
-
-        >>> mask = np.array([[0, 0, 5, 5], [0, 2, 5, 5], [0, 3, 5, 5]], np.uint8).repeat(4, axis=0)
-        >>> crossings(mask).mixed > MIXED, crossings(np.where(mask == 3, 2, mask)).mixed
-        (True, 0.0)
-        """
-        by_pair: dict[int, list[int]] = {}
-        for code, count in self.codes.items():
-            by_pair.setdefault(code >> 8, []).append(count)
-        mixed = sum(sum(counts) for counts in by_pair.values() if _are_several(counts))
-        return mixed / max(1, self.borders)
+def between_words(found: Interpolation) -> str:
+    """What masks hold that may be classes of lines, for a message that begins with them."""
+    return (
+        f"{_listed(found.between)} as thin lines along {percent(found.share)} of the borders between "
+        "lower and higher ids, as resizing with interpolation leaves them"
+    )
 
 
-def crossings(ids: NDArray[np.uint8]) -> Crossings:
-    """How the borders of a mask, (H, W), pass from one id to another."""
-    result = Crossings()
-    grid = ids.astype(np.int64)
-    for lines in (grid, grid.T):
-        first, middle, last = lines[:, :-2], lines[:, 1:-1], lines[:, 2:]
-        low, high = np.minimum(first, last), np.maximum(first, last)
-        is_between = (low < middle) & (middle < high) & (high - low >= _LEAST_GAP)
-        found = (low << 16 | high << 8 | middle)[is_between]
-        values, counts = np.unique(found, return_counts=True)
-        result.codes.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
-        result.borders += int((first != middle).sum())
-    return result
+def is_in_order(borders: Borders) -> bool:
+    """Whether borders pass through values in between, as in interpolated masks."""
+    return shares_of(borders).order >= _LEAST_ORDER
 
 
-def _are_several(counts: Sequence[int]) -> bool:
-    """Whether not nearly all places have one id."""
-    return sum(counts) - max(counts) >= _SECOND_SHARE * sum(counts)
+def _listed(values: tuple[int, ...]) -> str:
+    shown = ", ".join(map(str, values[:_SHOWN]))
+    return f"{shown}, …" if len(values) > _SHOWN else shown

@@ -13,8 +13,9 @@ from segtune.data.reading.decoding import decode, open_image, turn_to_page
 from segtune.errors import DataError
 
 _TIFF_BITS = 258
-_FLAT_SHARE = 1e-3  # of a mask's pixels, whose 3 x 3 neighbours hold one value in between
+FLAT_SHARE = 1e-3  # of a mask's pixels, whose 3 x 3 neighbours hold one value in between
 _SQUARE = np.ones((3, 3), np.uint8)
+_FEW_VALUES = 3  # that JPEG does not leave: a mask of 0, 1 and 255 is no soft one
 _HALF = 128  # from here on a value of a byte is bright
 _ALPHA_LINE = "dataset.mask_format=alpha reads what is opaque as class 1"
 
@@ -126,19 +127,25 @@ def object_pixels(mask: MaskValues, name: str) -> NDArray[np.bool_]:
     return np.asarray(values >= half, bool)
 
 
+def flat_pixels(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """The pixels whose 3 x 3 neighbours hold the same number, (H, W)."""
+    wide = values.astype(np.float32)
+    return np.asarray(cv2.erode(wide, _SQUARE) == cv2.dilate(wide, _SQUARE), bool)
+
+
 def _refuse_third_value(values: NDArray[Any], ends: tuple[int, int], name: str) -> None:
     """Refuse areas of a value in between, which are no soft border: another object, or unclear.
 
     Args:
         ends: the lowest and the highest value. JPEG moves values by some levels around them.
     """
-    margin = (ends[1] - ends[0]) // 16
+    is_noisy = len(np.unique(values)) > _FEW_VALUES
+    margin = (ends[1] - ends[0]) // 16 if is_noisy else 0
     is_between = (values > ends[0] + margin) & (values < ends[1] - margin)
     if not is_between.any():
         return
-    wide = values.astype(np.float32)
-    is_flat = is_between & (cv2.erode(wide, _SQUARE) == cv2.dilate(wide, _SQUARE))
-    if is_flat.sum() <= _FLAT_SHARE * values.size:
+    is_flat = is_between & flat_pixels(values)
+    if is_flat.sum() <= FLAT_SHARE * values.size:
         return
     found, counts = np.unique(values[is_flat], return_counts=True)
     value = int(found[counts.argmax()])

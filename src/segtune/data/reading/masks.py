@@ -1,5 +1,7 @@
 """Read masks of any format as class ids and 255, or raise one clear error."""
 
+import shlex
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -8,25 +10,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segtune.classes import IGNORE_INDEX, ClassTable
-from segtune.config.commands import command
+from segtune.config.commands import command, word
 from segtune.config.dataset_schema import DatasetConfig, MaskFormat
 from segtune.data.reading.blending import (
     RESIZE_AGAIN,
+    Interpolation,
     find_interpolation,
     interpolation_words,
-    value_places,
 )
+from segtune.data.reading.borders import Borders, borders_of
 from segtune.data.reading.id_advice import advice
 from segtune.data.reading.images import read_colors
 from segtune.data.reading.mask_values import (
+    FLAT_SHARE,
+    flat_pixels,
     mask_values,
     object_pixels,
     opaque,
     refuse_hidden_object,
 )
-from segtune.errors import DataError
+from segtune.errors import ConfigError, DataError, nearest
 
 NEAR_COLOR = 60  # distance in RGB of a colour that JPEG or resizing has changed
+
+
+def thin_ids(config: DatasetConfig, classes: ClassTable) -> frozenset[int]:
+    """Ids of the classes that `dataset.thin_classes` names.
+
+    Raises:
+        ConfigError: it names no class.
+    """
+    names = classes.names
+    for name in config.thin_classes:
+        if name not in names:
+            raise ConfigError(f"dataset.thin_classes names '{name}': {nearest(name, names)}")
+    return frozenset(names.index(name) for name in config.thin_classes)
 
 
 @dataclass(frozen=True)
@@ -40,20 +58,29 @@ class MaskReader:
     config: DatasetConfig
     classes: ClassTable
 
-    def read(self, data: bytes, name: str, form: MaskFormat | None = None) -> NDArray[np.uint8]:
+    def read(
+        self,
+        data: bytes,
+        name: str,
+        form: MaskFormat | None = None,
+        look: Callable[[NDArray[Any]], None] | None = None,
+    ) -> NDArray[np.uint8]:
         """Read class ids and 255, (H, W) uint8.
 
         Args:
             data: bytes of the mask's file.
             name: of the file, for messages.
             form: format of this mask; None for `dataset.mask_format`.
+            look: called with the stored ids, (H, W), of a mask of ids.
 
         Raises:
             DataError: the file cannot be read, or holds ids or colours that the class table does
                 not know.
+            ConfigError: ids are mapped, but masks hold colours.
         """
         form = form or self.config.mask_format
         if form.startswith("rgb"):
+            self._refuse_unused_map()
             colors = read_colors(data, name, self.config.mask_variable)
             return self._by_color(colors, name, exact=form == "rgb")
         mask = mask_values(data, name, self.config.page, self.config.mask_variable)
@@ -70,6 +97,8 @@ class MaskReader:
         ids = self.ids_of(mask.pixels)
         if (ids < 0).any():
             raise DataError(self._unknown_ids(name, mask.pixels, ids))
+        if look is not None:
+            look(mask.pixels)
         return np.asarray(ids, np.uint8)
 
     def ids_of(self, stored: NDArray[Any]) -> NDArray[np.int16]:
@@ -84,6 +113,39 @@ class MaskReader:
             elif value in self.config.label_map:
                 ids[place] = self._target(self.config.label_map[value])
         return np.asarray(ids[inverse].reshape(stored.shape))
+
+    def interpolation_in(self, borders: Borders) -> Interpolation | None:
+        """What shows that masks of ids were interpolated; borders of ignored ids do not count."""
+        values = list(borders.pixels)
+        known = self.ids_of(np.array(values, np.int64))
+        stored = dict(zip(values, known.tolist(), strict=True))
+        return find_interpolation(
+            borders,
+            known=[value for value, class_id in stored.items() if class_id >= 0],
+            harmless=self.harmless(values),
+        )
+
+    def harmless(self, stored: Iterable[int]) -> list[int]:
+        """Those of some stored ids that are ignored, or become a class of `thin_classes`."""
+        values = list(stored)
+        ids = self.ids_of(np.array(values, np.int64)).tolist()
+        thin = {IGNORE_INDEX, *self.thin}
+        return [value for value, class_id in zip(values, ids, strict=True) if class_id in thin]
+
+    def thin_line(self, found: Interpolation) -> str:
+        """The end of a message: the words that say that ids in between are classes of lines."""
+        ids = self.ids_of(np.array(found.between, np.int64)).tolist()
+        places = sorted(i for i in {*ids, *self.thin} if i < len(self.classes))
+        if not places or places[0] < 0:
+            return ""
+        classes = [self.classes.names[place] for place in places]
+        words = shlex.quote(word("dataset.thin_classes", classes))
+        return f" If these are classes of thin lines or layers: {words}"
+
+    @cached_property
+    def thin(self) -> frozenset[int]:
+        """Ids of the classes of thin lines; see `thin_ids`."""
+        return thin_ids(self.config, self.classes)
 
     def _of_two_classes(self, is_object: NDArray[np.bool_], name: str) -> NDArray[np.uint8]:
         """Class 1 for the object, class 0 for the rest, as mapped by `label_map`."""
@@ -120,6 +182,16 @@ class MaskReader:
             table[0] = IGNORE_INDEX
         return table
 
+    def _refuse_unused_map(self) -> None:
+        config = self.config
+        keys = [key for key in ("label_map", "reduce_zero_label") if getattr(config, key)]
+        if keys and config.mask_format.startswith("rgb"):
+            raise ConfigError(
+                f"dataset.{keys[0]} has no effect on dataset.mask_format={config.mask_format}, "
+                "which finds classes by their colours. Leave it out. To ignore a colour: "
+                "'dataset.ignore_colors=[[224,224,192]]'."
+            )
+
     def _by_color(self, pixels: NDArray[np.uint8], name: str, exact: bool) -> NDArray[np.uint8]:
         """Ids by the nearest colour; each distinct colour is looked up once."""
         packed = pixels.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
@@ -142,7 +214,32 @@ class MaskReader:
                 "dataset.classes and dataset.ignore_colors are allowed. Add each to one of "
                 f"them.{more}"
             )
+        if not exact:
+            far = (distance.min(1) > NEAR_COLOR**2)[inverse].reshape(packed.shape)
+            self._refuse_areas(packed, far, name)
         return np.asarray(ids[distance.argmin(1)][inverse].reshape(pixels.shape[:2]), np.uint8)
+
+    def _refuse_areas(self, colors: NDArray[Any], is_far: NDArray[np.bool_], name: str) -> None:
+        """Refuse areas of a colour that no class is near: it may be a class of its own.
+
+        Args:
+            colors: the number of each pixel's colour, (H, W).
+            is_far: pixels whose colour is far from all known ones, (H, W).
+        """
+        if is_far.sum() <= FLAT_SHARE * colors.size:
+            return
+        ranks = np.unique(colors, return_inverse=True)[1].reshape(colors.shape)
+        values, counts = np.unique(colors[is_far & flat_pixels(ranks)], return_counts=True)
+        if counts.sum() <= FLAT_SHARE * colors.size:
+            return
+        number = int(values[counts.argmax()])
+        color = [number >> 16, number >> 8 & 255, number & 255]
+        ignored = word("dataset.ignore_colors", [*self.config.ignore_colors, color])
+        raise DataError(
+            f"mask '{name}' holds areas of the colour {color} "
+            f"({int((colors == number).sum()):,} px), which is far from those of all classes. "
+            f"Add it to dataset.classes, or ignore it: {shlex.quote(ignored)}"
+        )
 
     def _unknown_ids(self, name: str, mask: NDArray[Any], ids: NDArray[np.int16]) -> str:
         values, counts = np.unique(mask[ids < 0], return_counts=True)
@@ -152,8 +249,8 @@ class MaskReader:
             labels += f" and {len(values) - 8} more"
         stored = np.unique(mask).tolist()
         help_text = advice(values.tolist(), stored, self.config, self.classes)
-        blend = find_interpolation(value_places(mask), [v for v in stored if v not in values])
-        if blend is not None:
+        blend = find_interpolation(borders_of(mask), [v for v in stored if v not in values])
+        if blend is not None and blend.is_certain:
             help_text = f"It holds {interpolation_words(blend)}. {RESIZE_AGAIN}"
         known = [int(i) for i in np.flatnonzero(self.lookup >= 0) if i not in self.classes.ignore]
         is_range = known == list(range(known[0], known[-1] + 1))
