@@ -20,6 +20,7 @@ from segtune.errors import ConfigError
 from segtune.inference.regions.regions import Region, find_regions
 from segtune.serving import job_routes, listening
 from segtune.serving.access import is_loopback
+from segtune.serving.predictor import IMAGE_OPTIONS, JOB_OPTIONS
 from segtune.serving.served import ModelSlot
 from segtune.serving.settings import ServerSettings
 from tests.serving.server import CLASSES, picture, png, running, served, slot
@@ -103,6 +104,15 @@ def test_the_regions_are_those_of_the_segmenter(client, expected, model):
 def test_accept_chooses_the_form(client, accept, media_type):
     reply = client("POST", "/v1/segment", BODY, accept=accept)
     assert (reply.status, reply.headers["content-type"].split(";")[0]) == (200, media_type)
+
+
+@pytest.mark.parametrize(
+    ("route", "options"), [("/v1/segment", IMAGE_OPTIONS), ("/v1/jobs", ("name", *JOB_OPTIONS))]
+)
+def test_the_description_of_the_api_names_each_option(client, route, options):
+    described = client("GET", "/openapi.json").json["paths"][route]["post"]
+    assert set(options) | {"formats"} == {row["name"] for row in described["parameters"]}
+    assert "application/octet-stream" in described["requestBody"]["content"]
 
 
 def test_several_forms_come_as_an_archive(client, expected):

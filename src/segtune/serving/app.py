@@ -14,6 +14,7 @@ from segtune.pages.rendering import FOLDER as SHARED_PAGE
 from segtune.serving.answers import Answer, answer, chosen
 from segtune.serving.bodies import read_body, upload_of
 from segtune.serving.computing import SegmentedImage
+from segtune.serving.description import described
 from segtune.serving.gate import GateMiddleware
 from segtune.serving.hosted_routes import add_hosted
 from segtune.serving.job_routes import add_jobs
@@ -34,17 +35,6 @@ _PAGE_HEADERS = {  # the browser itself refuses what is not this server's
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; media-src blob:; "
     "frame-ancestors 'none'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
-}
-_BINARY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-            "application/json": {
-                "schema": {"type": "object", "properties": {"image": {"type": "string"}}}
-            },
-        },
-    }
 }
 
 
@@ -124,7 +114,7 @@ def _add_segment(app: FastAPI, server: Server) -> None:
         "/v1/segment",
         summary="Segment one image.",
         description="The form of the answer follows `formats` (several give a ZIP), else `Accept`.",
-        openapi_extra=_BINARY,
+        openapi_extra=described(("formats", *IMAGE_OPTIONS), as_json=True),
     )
     async def segment(request: Request) -> Response:
         deadline, served = server.deadline(), server.slot.current

@@ -10,6 +10,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from segtune.errors import ConfigError
 from segtune.serving.bodies import save_body, stated_size
 from segtune.serving.deadline import Deadline
+from segtune.serving.description import described
 from segtune.serving.predictor import JOB_OPTIONS, parse_options
 from segtune.serving.problems import Problem
 from segtune.serving.shared import Server, model_header
@@ -20,7 +21,12 @@ _BODIES = 10  # a job's upload may be so many times as large, and as slow, as a 
 def add_jobs(app: FastAPI, server: Server) -> None:
     """Add the routes."""
 
-    @app.post("/v1/jobs", status_code=202, summary="Send a video or a large image.")
+    @app.post(
+        "/v1/jobs",
+        status_code=202,
+        summary="Send a video or a large image.",
+        openapi_extra=described(("name", *JOB_OPTIONS)),
+    )
     async def create(request: Request) -> JSONResponse:
         settings = server.settings
         query = request.query_params.multi_items()
