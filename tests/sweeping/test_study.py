@@ -126,7 +126,7 @@ def test_an_attempt_that_is_killed_at_its_start_keeps_parameters_and_curve(tmp_p
     let_run_out(first)
     for _ in range(2):
         study.recover()
-        dead = study._start_trial()  # killed before it restores anything
+        dead = study._start_trial(LINE)  # killed before it restores anything
         let_run_out(Claim(dead, [], "run", LINE))
     again = study.claim(LINE).trial
     assert again.params == first.trial.params and len(again.params) == 1

@@ -57,6 +57,21 @@ def test_a_trial_may_be_pruned_after_each_epoch_but_its_last(tmp_path, monkeypat
     assert sweep.run().value == 0.5 and prune_answers == [True, True, False]
 
 
+@pytest.mark.slow
+@pytest.mark.ci
+def test_a_paused_trial_goes_on_exactly_where_it_stopped(tmp_path):
+    whole = Sweep(tmp_path / "whole").run()
+    sweep = Sweep(tmp_path / "paused", fidelity=1)
+    paused = sweep.run()
+    folder = open_store(TrackingConfig()).root / "runs" / paused.user_attrs[RUN]
+    assert paused.state == TrialState.PRUNED and (folder / "last.ckpt").exists()
+    ended = sweep.run()
+    assert ended.user_attrs[RUN] == paused.user_attrs[RUN]
+    assert len(paused.intermediate_values) == 1 and len(ended.intermediate_values) == 2
+    assert (ended.value, ended.intermediate_values) == (whole.value, whole.intermediate_values)
+    assert sweep.study.counts() == Counts(finished=1) and not (folder / "last.ckpt").exists()
+
+
 def test_the_command_of_a_trial_means_the_same_from_any_folder(tmp_path, monkeypatch):
     recorded = {}
 

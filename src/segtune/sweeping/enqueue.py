@@ -7,6 +7,7 @@ from segtune.config.compose import Composed, compose
 from segtune.errors import ConfigError, nearest
 from segtune.sweeping.dimensions import SweepDimension, value_in
 from segtune.sweeping.engine.dimensions import literal
+from segtune.sweeping.engine.prior import Prior
 from segtune.sweeping.space import Space
 from segtune.sweeping.spec import SweepSpec
 
@@ -40,7 +41,41 @@ def resolve_enqueued(
             f"sweep.n_trials={spec.n_trials}. They count as trials: set sweep.n_trials={count} or "
             "more."
         )
-    return tuple(configurations)
+    return (*_centre_first(spec, space, base, earlier), *configurations)
+
+
+def _centre_first(
+    spec: SweepSpec, space: Space, base: Composed, enqueued: list[list[str]]
+) -> list[Mapping[str, Any]]:
+    """Return the prior's centre, unless it is enqueued anyway."""
+    if spec.prior is None:
+        return []
+    item = {} if spec.prior == "defaults" else spec.prior
+    centre = _values_of(f"sweep '{spec.name}': prior", spec, space, base, item)
+    return [] if space.overrides_of(centre) in enqueued else [centre]
+
+
+def resolve_prior(spec: SweepSpec, space: Space, base: Composed) -> Prior | None:
+    """Return the prior of a sweep; None if it has none.
+
+    A key whose range differs between templates has a centre for each of them.
+
+    Raises:
+        ConfigError: its centre is not in the space.
+    """
+    if spec.prior is None:
+        return None
+    item = {} if spec.prior == "defaults" else spec.prior
+    where = f"sweep '{spec.name}': prior"
+    centre = _values_of(where, spec, space, base, item)
+    for template in space.templates:
+        if "template" in spec.search:
+            known = {dimension.key for dimension in space.dimensions_of(template)}
+            values = {key: value for key, value in item.items() if key in known}
+            values["template"] = template
+            centre = _values_of(where, spec, space, base, values) | centre
+    recorded = {d.param: d.as_param(centre[d.param]) for d in space.dimensions}
+    return Prior(recorded, spec.prior_confidence)
 
 
 def _values_of(

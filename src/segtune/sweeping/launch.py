@@ -22,8 +22,9 @@ from segtune.runtime.log import Log, silent, to_stderr
 from segtune.runtime.processors import available_processors
 from segtune.runtime.retry import is_passing, reason_of
 from segtune.runtime.signals import StopRequest
+from segtune.sweeping.engine.fidelity import is_paused
 from segtune.sweeping.engine.locks import ProcessLock
-from segtune.sweeping.engine.records import FOLDER, Counts
+from segtune.sweeping.engine.records import FOLDER, RUN, Counts
 from segtune.sweeping.engine.study import SweepStudy
 from segtune.sweeping.identity import facts_of
 from segtune.sweeping.launchers import Launcher, SweepStopped
@@ -35,6 +36,7 @@ from segtune.sweeping.run_sync import adopt_runs, sync_runs
 from segtune.sweeping.space import Space
 from segtune.sweeping.space_building import build_space, compose_trial
 from segtune.sweeping.spec import SweepSpec, load_spec, steering_command
+from segtune.sweeping.start_from import with_earlier_best
 from segtune.sweeping.worker import WorkerTask
 from segtune.tracking.run_writer import RunWriter
 from segtune.tracking.runs import (
@@ -46,6 +48,7 @@ from segtune.tracking.runs import (
     sweep_runs,
 )
 from segtune.tracking.store import Store, open_store
+from segtune.training.checkpoints import remove_checkpoints
 from segtune.training.components import check_start
 from segtune.training.time_budget import best_workers
 
@@ -101,6 +104,9 @@ def run_sweep(name: str, overrides: list[str], say: Log = silent) -> SweepResult
     source = open_source(config.dataset, say)  # here, before several workers prepare it at once
     folder = sweep_folder(store.root, spec.name)
     spec = located(spec, folder)
+    if spec.start_from:
+        spec = with_earlier_best(spec, space, store.root, say)
+        space = build_space(spec)
     study = SweepStudy(folder, spec)
     remember(folder, spec.storage)
     study.check_identity(facts_of(source.fingerprint(), space, config))
@@ -120,6 +126,9 @@ def run_sweep(name: str, overrides: list[str], say: Log = silent) -> SweepResult
     if not study.is_complete():
         task = WorkerTask(spec, folder, parent, threads_of(spec), plugins)
         _run_workers(task, store, study, start_command)
+    reason = study.stopped_because()
+    if reason is not None:
+        say(f"sweep {spec.name} ended early: {reason}")
     return _result(store, study, parent, time.monotonic() - started)
 
 
@@ -293,6 +302,13 @@ def _settle(store: Store, study: SweepStudy[SweepSpec], stop: StopRequest) -> No
         to_stderr(f"{reason_of(error)}. The next start of the sweep puts its runs in order.")
 
 
+def _remove_paused(store: Store, study: SweepStudy[SweepSpec]) -> None:
+    """Remove the checkpoints of paused trials that did not go on; there may be hundreds of them."""
+    for trial in study.counted():
+        if is_paused(trial) and RUN in trial.user_attrs:
+            remove_checkpoints(store.root / "runs" / trial.user_attrs[RUN], all_of_them=True)
+
+
 def _result(store: Store, study: SweepStudy[SweepSpec], parent: str, seconds: float) -> SweepResult:
     spec, counts = study.spec, study.counts()
     writer = RunWriter(store, parent)
@@ -314,5 +330,6 @@ def _result(store: Store, study: SweepStudy[SweepSpec], parent: str, seconds: fl
             f"sweep {spec.name} ended with {counts.done} trials of {spec.n_trials}: its workers "
             "died too often."
         )
+    _remove_paused(store, study)
     writer.finish("finished")
     return SweepResult(spec.name, counts, best, parent, seconds, store.tracking, values)

@@ -13,6 +13,7 @@ from segtune.sweeping.records import load_study
 from segtune.sweeping.space import Space
 from segtune.sweeping.space_building import build_space, compose_trial
 from segtune.sweeping.spec import SweepSpec, load_spec
+from segtune.sweeping.start_from import with_earlier_best
 from segtune.sweeping.timing import Timing, format_range, time_choices
 
 
@@ -99,6 +100,9 @@ def plan_sweep(name: str, overrides: list[str], say: Log = silent) -> SweepPlan:
     config = compose_trial(spec.base, threads_of(spec))
     folder = sweep_folder(config.tracking.root, spec.name)
     spec = located(spec, folder)
+    if spec.start_from:
+        spec = with_earlier_best(spec, space, config.tracking.root, silent)
+        space = build_space(spec)
     study = SweepStudy(folder, spec) if load_study(folder, spec.name, spec.storage) else None
     done = study.counts().done if study else 0
     left = None if spec.n_trials is None else max(0, spec.n_trials - done)

@@ -18,6 +18,8 @@ def with_current_keys(data: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(data.get("enqueue"), list):
         items = data["enqueue"]
         current["enqueue"] = [_rename_keys(i) if isinstance(i, Mapping) else i for i in items]
+    if isinstance(data.get("prior"), Mapping):
+        current["prior"] = _rename_keys(data["prior"])
     return current
 
 

@@ -11,6 +11,7 @@ from optuna.distributions import BaseDistribution
 from segtune.config.renamed import current_word
 from segtune.sweeping.dimensions import SweepDimension
 from segtune.sweeping.engine.dimensions import literal
+from segtune.sweeping.engine.prior import Prior
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,14 @@ class Space:
         fixed: the shared overrides.
         templates: names of the searched templates, or the only one.
         enqueued: configurations that are tried first, each as {param: value}.
+        prior: the configuration around which a share of the trials is drawn.
     """
 
     fixed: tuple[str, ...]
     templates: tuple[str, ...]
     dimensions: tuple[SweepDimension, ...]
     enqueued: tuple[Mapping[str, Any], ...] = ()
+    prior: Prior | None = None
 
     def propose(self, trial: Trial) -> list[str]:
         """Return the overrides of a trial.
@@ -90,7 +93,8 @@ class Space:
         enqueued = []
         for values in self.enqueued:
             enqueued.append({new_names[param]: value for param, value in values.items()})
-        return replace(self, dimensions=dimensions, enqueued=tuple(enqueued))
+        prior = None if self.prior is None else self.prior.renamed(new_names)
+        return replace(self, dimensions=dimensions, enqueued=tuple(enqueued), prior=prior)
 
     def _first_untried(
         self, configurations: Iterable[Mapping[str, Any]], tried: Collection[tuple[str, ...]]

@@ -14,7 +14,7 @@ from segtune.config.template import Template
 from segtune.errors import ConfigError, nearest
 from segtune.sweeping.choices import DEVICE_KEYS, SHARED_SECTIONS, compose_choices
 from segtune.sweeping.dimensions import SweepDimension
-from segtune.sweeping.enqueue import resolve_enqueued
+from segtune.sweeping.enqueue import resolve_enqueued, resolve_prior
 from segtune.sweeping.search_keys import (
     group_dimension,
     hyperparameter_dimensions,
@@ -55,7 +55,8 @@ def build_space(spec: SweepSpec) -> Space:
     space = Space(tuple(spec.overrides), tuple(names), tuple(dimensions))
     compose_choices(spec, space, base.config)
     _check_size(spec, space)
-    return replace(space, enqueued=resolve_enqueued(spec, space, base))
+    prior = resolve_prior(spec, space, base)
+    return replace(space, enqueued=resolve_enqueued(spec, space, base), prior=prior)
 
 
 def compose_trial(overrides: list[str], threads: int) -> RunConfig:

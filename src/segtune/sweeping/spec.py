@@ -19,6 +19,7 @@ from segtune.config.words import assign, assignments, split_word
 from segtune.errors import ConfigError, nearest
 from segtune.plugins.registry import find
 from segtune.runtime.addresses import move_passwords
+from segtune.sweeping.engine.prior import Confidence
 from segtune.sweeping.engine.settings import Direction
 from segtune.sweeping.engine.study_storage import shared
 from segtune.sweeping.objectives import DEFAULT, Objective, parse_objectives
@@ -42,6 +43,17 @@ class Constraints(Settings):
     def limits(self) -> dict[str, float]:
         """Return the limits that are set."""
         return {key: limit for key, limit in self.model_dump().items() if limit is not None}
+
+
+class StopWhen(Settings):
+    """The end of a sweep before its total.
+
+    Attributes:
+        gain_below: points (hundredths) of the first objective. The sweep ends when half as many
+            trials again are expected to gain less.
+    """
+
+    gain_below: Positive
 
 
 class SweepSpec(Settings):
@@ -69,6 +81,18 @@ class SweepSpec(Settings):
         sampler_options: arguments of the sampler, as of Optuna's class, or of a plugin's sampler.
         pruner_options: arguments of the pruner of a plugin.
         pruner_warmup: validations before a trial may be pruned.
+        fidelity: pause every trial after so many epochs. The best of them go on from their
+            checkpoints, see `promote_each`. `auto` trains five trials to their end, and takes the
+            first epoch from which on their ranks agree with those at the end.
+        promote_each: of so many paused trials one goes on to its last epoch.
+        prior: `defaults`, or {key: value} over keys of `search`: it is tried first, and a share of
+            the trials is drawn around it. A key that is left out has its default, as in `enqueue`.
+        prior_confidence: `low`, `medium` or `high`: 25, 50 or 75 % of the trials are drawn around
+            the prior, with a standard deviation of 30, 20 or 10 % of a key's range.
+        start_from: names of sweeps in this store; the three best configurations of each are tried
+            first, as far as this sweep's space holds their values.
+        stop_when: {gain_below: 0.2} ends the sweep when half as many trials again are expected to
+            gain less than 0.2 points.
         max_retries: how many times in a row a trial may lose its worker at the same epoch.
         lease: seconds without a sign of life after which another worker takes a trial over.
         allow_drift: resume although the space, the dataset or the version changed; the study
@@ -103,6 +127,12 @@ class SweepSpec(Settings):
     pruner: str = "median"
     pruner_options: dict[str, Any] = {}
     pruner_warmup: Count = 3
+    fidelity: Count | Literal["auto"] | None = None
+    promote_each: Count = 9
+    prior: Literal["defaults"] | dict[str, Any] | None = None
+    prior_confidence: Confidence = "medium"
+    start_from: list[str] = []
+    stop_when: StopWhen | None = None
     max_retries: Annotated[int, Field(ge=0)] = 3
     lease: Annotated[float, Field(ge=1)] = 60.0
     allow_drift: bool = False
@@ -123,6 +153,8 @@ class SweepSpec(Settings):
         "workers",
         "seed",
         "pruner_warmup",
+        "fidelity",
+        "promote_each",
         "max_retries",
         "lease",
         "cpus",
@@ -140,6 +172,13 @@ class SweepSpec(Settings):
     def _use_current_keys(cls, data: Any) -> Any:
         return with_current_keys(data) if isinstance(data, Mapping) else data
 
+    @model_validator(mode="before")
+    @classmethod
+    def _pause_in_place_of_pruning(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("fidelity") is not None:
+            return {"pruner": "none", **data}
+        return data
+
     @field_validator("overrides")
     @classmethod
     def _keep_no_password(cls, value: list[str]) -> list[str]:
@@ -150,6 +189,34 @@ class SweepSpec(Settings):
         if self.n_trials is None and self.budget is None:
             raise ValueError("give n_trials, or a budget as 45m")
         return self
+
+    @model_validator(mode="after")
+    def _has_one_way_to_stop_trials(self) -> "SweepSpec":
+        if self.fidelity is None:
+            return self
+        if self.pruner != "none":
+            raise ValueError(
+                f"fidelity={self.fidelity} pauses trials, and pruner={self.pruner} ends them; "
+                "leave one of the two out"
+            )
+        if len(self.objectives) > 1:
+            raise ValueError("fidelity ranks trials by one objective; name one")
+        if self.sampler in ("gp", "cmaes"):
+            raise ValueError(
+                f"fidelity leaves most trials unfinished, and sampler={self.sampler} learns only "
+                "from finished ones; take tpe, random, qmc, nsgaii or grid"
+            )
+        if "hp.num_epochs" in self.search:
+            raise ValueError(
+                "fidelity compares trials of one length, and search.hp.num_epochs varies it; "
+                "leave one of the two out"
+            )
+        return self
+
+    @property
+    def gain_below(self) -> float | None:
+        """The expected gain, in points, below which the sweep ends."""
+        return None if self.stop_when is None else self.stop_when.gain_below
 
     @property
     def directions(self) -> tuple[Direction, ...]:
@@ -199,6 +266,7 @@ class SweepSpec(Settings):
         """Return the values that must stay the same when a sweep is resumed."""
         keys = {"objective", "search", "overrides", "seed", "constraints", "sampler", "pruner"}
         keys |= {"sampler_options", "pruner_options", "pruner_warmup"}
+        keys |= {"fidelity", "promote_each", "prior", "prior_confidence"}
         return self.model_dump(include=keys)
 
     def comparable(self, identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -244,7 +312,7 @@ def load_spec(name: str, overrides: Sequence[str] = ()) -> SweepSpec:
 def _keys_in(data: Mapping[str, Any]) -> list[str]:
     """Return the config keys that a sweep file names."""
     keys: list[str] = []
-    for item in [data.get("search"), *(data.get("enqueue") or [])]:
+    for item in [data.get("search"), data.get("prior"), *(data.get("enqueue") or [])]:
         if isinstance(item, Mapping):
             keys += [str(key) for key in item]
     return [*keys, *keys_of(data.get("overrides") or [])]
@@ -262,6 +330,16 @@ def steering_command(verb: str, name: str, folder: Path) -> str:
 def _check_objectives(spec: SweepSpec) -> None:
     """Check that the pruner and the sampler fit the objectives."""
     first = spec.objectives[0]
+    if spec.fidelity is not None and not first.each_epoch:
+        raise ConfigError(
+            f"sweep '{spec.name}': sweep.fidelity={spec.fidelity} needs an objective that is known "
+            f"after each epoch, and {first.name} is measured at the end. Leave fidelity out."
+        )
+    if spec.stop_when is not None and first.name.startswith("cost/"):
+        raise ConfigError(
+            f"sweep '{spec.name}': sweep.stop_when counts points of a val metric, and {first.name} "
+            "is none. Leave stop_when out, or name a val metric first."
+        )
     if spec.pruner != "none" and not first.each_epoch:
         raise ConfigError(
             f"sweep '{spec.name}': sweep.pruner={spec.pruner} needs an objective that is known "

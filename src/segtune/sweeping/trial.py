@@ -16,7 +16,7 @@ from segtune.runtime.log import Log
 from segtune.runtime.signals import StopRequest
 from segtune.sweeping.engine.lease import Lease
 from segtune.sweeping.engine.pulling import report, run_leased
-from segtune.sweeping.engine.records import DIVERGED, ERROR, RUN
+from segtune.sweeping.engine.records import DIVERGED, ERROR, PAUSED, RUN
 from segtune.sweeping.engine.study import Claim, SweepStudy
 from segtune.sweeping.identity import dataset_fingerprint
 from segtune.sweeping.objectives import CURVE, should_prune
@@ -104,8 +104,28 @@ class _LeasedTrial:
         if self.pulse:
             self.pulse.validated(epoch)
         self._follow_stop_request()
-        is_last = epoch + 1 >= self.num_epochs
-        return not is_last and self._should_prune()  # after the last epoch nothing is saved
+        if epoch + 1 >= self.num_epochs:  # after the last epoch nothing is saved
+            return False
+        if self.study.fidelity.is_reached(self.trial, epoch):
+            self.trial.set_user_attr(PAUSED, True)
+            return True
+        return self._should_prune()
+
+    def pauses_at_once(self) -> bool:
+        """End the trial if the attempt before was killed just after it had paused."""
+        curve = self.study.study.get_trials(deepcopy=False)[self.trial.number].intermediate_values
+        if not curve or max(curve) + 1 >= self.num_epochs:
+            return False
+        if not self.study.fidelity.is_reached(self.trial, max(curve)):
+            return False
+        self.trial.set_user_attr(PAUSED, True)
+        self.study.finish(self.trial, state=TrialState.PRUNED)
+        return True
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the trial has reached the fidelity of its sweep, and may go on later."""
+        return bool(self.trial.user_attrs.get(PAUSED))
 
     def _report(self, metrics: Mapping[str, float], epoch: int) -> None:
         """Report the first objective, if this validation has it."""
@@ -157,6 +177,9 @@ def _fit(leased: _LeasedTrial, parent: str, threads: int, say: Log) -> None:
     study, claim, trial = leased.study, leased.claim, leased.trial
     config = compose_trial(claim.overrides, threads)
     leased.begin(config)
+    if leased.pauses_at_once():
+        say("paused")
+        return
     params = plain_params(trial)
     values = ", ".join(f"{name}={short(value)}" for name, value in params.items())
     say(f"resumes run {claim.run}: {values}" if claim.run else values)
@@ -172,6 +195,7 @@ def _fit(leased: _LeasedTrial, parent: str, threads: int, say: Log) -> None:
         on_start=lambda run: trial.set_user_attr(RUN, run),
         on_epoch=leased.on_epoch,
         check_lease=leased.before_step,
+        may_go_on=lambda: leased.is_paused,
         commit=leased.commit,
     )
     fit(config, request, hooks, stop=leased.stop, say=say)

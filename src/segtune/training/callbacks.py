@@ -36,6 +36,7 @@ class BestAndLastCheckpoint(pl.Callback):
         check_lease: called before each write.
         share: fraction of the training time that checkpoints may take. An epoch without a
             checkpoint is trained again after an interruption.
+        may_go_on: whether a training that stopped before its last epoch may be resumed.
 
     Attributes:
         has_started: the first step is due; until then a checkpoint is restored.
@@ -48,7 +49,9 @@ class BestAndLastCheckpoint(pl.Callback):
         checkpoints: CheckpointWriter,
         check_lease: LeaseCheck = lambda: None,
         share: float = 0.05,
+        may_go_on: Callable[[], bool] = lambda: False,
     ) -> None:
+        self.may_go_on = may_go_on
         self.stop, self.checkpoints, self.check_lease = stop, checkpoints, check_lease
         self.share = share
         self.best, self.last = folder / BEST, folder / LAST
@@ -120,6 +123,7 @@ class BestAndLastCheckpoint(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write a checkpoint after the last epoch, and before it when one is due."""
         is_last = trainer.current_epoch + 1 == trainer.max_epochs
+        is_last = is_last or (trainer.should_stop and self.may_go_on())
         allowed_seconds = self.share * (time.monotonic() - self._saved_at)
         is_due = is_last or self.checkpoints.seconds <= allowed_seconds
         if decided_by_first(trainer, is_due):  # a save ends when all processes have come to it

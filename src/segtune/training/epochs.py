@@ -80,7 +80,11 @@ def train_epochs(run: ActiveRun, request: RunRequest) -> TrainedEpochs:
         views = encoded_views(components, run.say)
     module = _module(components)
     best_and_last = BestAndLastCheckpoint(
-        run.folder, run.stop, CheckpointWriter(), run.hooks.check_lease
+        run.folder,
+        run.stop,
+        CheckpointWriter(),
+        run.hooks.check_lease,
+        may_go_on=run.hooks.may_go_on,
     )
     epoch_logger = _epoch_logger(run, views is not None)
     trainer = _trainer(run, _callbacks(run, epoch_logger, best_and_last), best_and_last)

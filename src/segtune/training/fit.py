@@ -130,7 +130,8 @@ def _finish(run: ActiveRun, request: RunRequest, result: RunResult) -> None:
     run.loggers.finish(result.state)
     run.writer.finish(result.state)
     # the trials of a sweep are never extended, and there may be hundreds of them
-    remove_checkpoints(run.folder, request.parent is not None or result.state != "finished")
+    if not (result.state == "pruned" and run.hooks.may_go_on()):
+        remove_checkpoints(run.folder, request.parent is not None or result.state != "finished")
     run.say(result.summary)
 
 

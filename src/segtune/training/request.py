@@ -46,10 +46,13 @@ class RunHooks:
         on_start: called with the run's id before the first step.
         on_epoch: called after each validation; True prunes the run.
         check_lease: called before each write.
+        may_go_on: called after `on_epoch` ended the training: whether the run may be resumed, and
+            keeps its checkpoint.
         commit: called with the result just before the run is marked finished.
     """
 
     on_start: Callable[[str], None] = lambda run_id: None
     on_epoch: OnEpoch = lambda epoch, metrics: False
     check_lease: LeaseCheck = lambda: None
+    may_go_on: Callable[[], bool] = lambda: False
     commit: Callable[[RunResult], None] = lambda result: None

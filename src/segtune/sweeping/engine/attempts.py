@@ -1,13 +1,14 @@
 """Attempts at a trial: an interrupted or failed one is enqueued again with its run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from segtune.sweeping.engine.dimensions import draw
-from segtune.sweeping.engine.records import ERROR, OVERRIDES, RETRIED, RETRY_OF, RUN
+from segtune.sweeping.engine.records import ERROR, OVERRIDES, RETRIED, RETRY_OF, RUN, TO_THE_END
 
 # user attributes of an attempt: deaths in a row at one epoch, and the last epoch of the one before
 _ATTEMPT, _REACHED = "attempt", "reached"
@@ -34,17 +35,22 @@ def requeue(study: optuna.Study, trial: FrozenTrial, max_retries: int, worker_di
     study.tell(trial.number, state=TrialState.FAIL)
 
 
-def enqueue_again(study: optuna.Study, trial: FrozenTrial, attempt: int) -> None:
+def enqueue_again(
+    study: optuna.Study, trial: FrozenTrial, attempt: int, more: Mapping[str, Any] | None = None
+) -> None:
     """Enqueue the next attempt at a trial, unless it is enqueued already.
 
     Args:
         attempt: deaths of a worker in a row so far, at the epoch that the trial reached.
+        more: further user attributes of the next attempt.
     """
     trials = study.get_trials(deepcopy=False)
     if any(other.user_attrs.get(RETRY_OF) == trial.number for other in trials):
         return
-    attrs = {key: trial.user_attrs[key] for key in (RUN, OVERRIDES) if key in trial.user_attrs}
+    kept = (RUN, OVERRIDES, TO_THE_END)
+    attrs = {key: trial.user_attrs[key] for key in kept if key in trial.user_attrs}
     attrs |= {_ATTEMPT: attempt, RETRY_OF: trial.number, _REACHED: _last_epoch(trial)}
+    attrs |= dict(more or {})
     # an attempt that died at its start has drawn none of its parameters, or some
     params = trial.system_attrs.get("fixed_params", {}) | trial.params
     study.enqueue_trial(params, user_attrs=attrs)

@@ -66,7 +66,8 @@ def check_identity(study: optuna.Study, spec: StudySettings, facts: Mapping[str,
             f"sweep '{spec.name}' was started with another configuration: {'; '.join(changes)}. "
             "Change it back, give the new question a name of its own with "
             f"{spec.key('name')}=…, or continue with {spec.key('allow_drift')}=true, which the "
-            "study records. (n_trials, budget, workers and enqueue may change.)"
+            "study records. (n_trials, budget, stop_when, workers, enqueue and start_from may "
+            "change.)"
         )
     if changes:
         drift = {"after_trial": len(study.get_trials(deepcopy=False)), "changed": changes}

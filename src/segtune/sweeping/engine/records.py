@@ -18,10 +18,13 @@ LEASE = "lease"
 RETRIED = "retried"  # another attempt replaced the trial; a study lists such trials
 RETRY_OF = "retry_of"  # number of the attempt before
 SECONDS = "seconds"
+PAUSED = "paused"  # it ended at the fidelity of its sweep, and may go on
+TO_THE_END = "to_the_end"  # why it is not paused
 
 # user attributes of a study
 SPEC = "spec"
 WORDS = "words"  # arguments of `segtune sweep`
+GAINS_TOO_LITTLE = "gains_too_little"  # why the sweep ended before its total
 STOP = "stop"  # whether the workers were asked to end
 FOLDER = "folder"  # the working folder in which the sweep was started
 

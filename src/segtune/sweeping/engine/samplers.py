@@ -9,15 +9,17 @@ from optuna.samplers import BaseSampler
 
 from segtune.errors import ConfigError
 from segtune.plugins.registry import built, find
+from segtune.sweeping.engine.prior import Prior, PriorSampler
 from segtune.sweeping.engine.settings import StudySettings
 
 
-def build_sampler(spec: StudySettings, asked: int) -> BaseSampler:
+def build_sampler(spec: StudySettings, asked: int, prior: Prior | None = None) -> BaseSampler:
     """Return the sweep's sampler.
 
     Args:
         asked: number of trials in the study; a part of the seed, so that a resumed sweep does not
             propose its first configurations again.
+        prior: a share of the trials is drawn around it.
 
     Raises:
         ConfigError: no such sampler, or an option that it does not take.
@@ -33,7 +35,7 @@ def build_sampler(spec: StudySettings, asked: int) -> BaseSampler:
             raise ConfigError(f"{spec.key('sampler')}={spec.sampler}: {_reason(error)}") from None
     if not isinstance(sampler, BaseSampler):
         raise ConfigError(f"sampler '{spec.sampler}' returns a {type(sampler).__name__}.")
-    return sampler
+    return sampler if prior is None else PriorSampler(sampler, prior, seed)
 
 
 def _defaults(spec: StudySettings, seed: int) -> dict[str, Any]:

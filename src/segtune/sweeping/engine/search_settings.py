@@ -92,6 +92,21 @@ class SearchSettings:
         """No budget: `n_trials` is the end."""
         return None
 
+    @property
+    def fidelity(self) -> None:
+        """Functions have no epochs at which all trials could be paused."""
+        return None
+
+    @property
+    def promote_each(self) -> int:
+        """Without effect, because no trial is paused."""
+        return 1
+
+    @property
+    def gain_below(self) -> None:
+        """No limit: `n_trials` is the end."""
+        return None
+
     def shareable(self) -> dict[str, Any]:
         """Return plain data without the storage's address, which may hold a password."""
         return {"n_trials": self.n_trials, "workers": self.workers} | self.identity()

@@ -9,10 +9,15 @@ from optuna import Trial
 from optuna.distributions import BaseDistribution
 
 from segtune.sweeping.engine.dimensions import Dimension, literal
+from segtune.sweeping.engine.prior import Prior
 
 
 class SearchSpace(Protocol):
     """A search space, whose configurations are lists of overrides."""
+
+    @property
+    def prior(self) -> Prior | None:
+        """The configuration around which a share of the trials is drawn."""
 
     def propose(self, trial: Trial) -> list[str]:
         """Return the overrides of a trial, with values that the sampler chooses."""
@@ -46,6 +51,11 @@ class FlatSpace:
 
     fixed: tuple[str, ...]
     dimensions: tuple[Dimension, ...]
+
+    @property
+    def prior(self) -> None:
+        """No prior: keys of a function have no defaults."""
+        return None
 
     def propose(self, trial: Trial) -> list[str]:
         """Return the overrides of a trial, with values that the sampler chooses."""

@@ -23,11 +23,13 @@ from segtune.errors import LeaseLost
 from segtune.sweeping.engine.attempts import enqueue_again, requeue, restore
 from segtune.sweeping.engine.budget import Budget, trial_seconds
 from segtune.sweeping.engine.failures import check_repeated_error
+from segtune.sweeping.engine.fidelity import Fidelity
 from segtune.sweeping.engine.identity import check_identity, study_id
 from segtune.sweeping.engine.lease import LeaseWatch, identify, new_lease
 from segtune.sweeping.engine.records import (
     ERROR,
     FOLDER,
+    GAINS_TOO_LITTLE,
     LEASE,
     OVERRIDES,
     RETRIED,
@@ -44,6 +46,7 @@ from segtune.sweeping.engine.records import (
 from segtune.sweeping.engine.samplers import build_pruner, build_sampler
 from segtune.sweeping.engine.settings import StudySettings
 from segtune.sweeping.engine.space import SearchSpace, SpaceT
+from segtune.sweeping.engine.stopping import reason_to_stop
 from segtune.sweeping.engine.storage import open_storage
 
 SettingsT = TypeVar("SettingsT", bound=StudySettings)
@@ -100,6 +103,7 @@ class SweepStudy(Generic[SettingsT]):
             )
             self.id = study_id(self.study, folder)
         self.budget = Budget(self.study, spec.lease)
+        self.fidelity = Fidelity(self.study, spec)
         self._watch = LeaseWatch(spec.lease)
 
     def check_identity(self, facts: Mapping[str, Any]) -> None:
@@ -115,6 +119,7 @@ class SweepStudy(Generic[SettingsT]):
         """
         self.request_stop(False)
         self.study.set_user_attr(_EXHAUSTED, False)
+        self.study.set_user_attr(GAINS_TOO_LITTLE, None)
         self.study.set_user_attr(SPEC, self.spec.shareable())
         self.study.set_user_attr(WORDS, list(words) or [self.spec.name])
         self.study.set_user_attr(FOLDER, os.getcwd())  # the words may name paths relative to it
@@ -148,10 +153,7 @@ class SweepStudy(Generic[SettingsT]):
             counts = self.counts()
             if self.stop_requested():
                 return None
-            if not counts.waiting and self._is_total(counts):
-                return None
-            if not counts.waiting and self._is_spent():
-                self._mark_exhausted()
+            if not counts.waiting and not self._promote(counts) and self._is_at_end(counts):
                 return None
             return self._claim_next(space.recordable(self._recorded_distributions()))
 
@@ -162,7 +164,7 @@ class SweepStudy(Generic[SettingsT]):
             if not self._has_waiting() and not self._enqueue_next(space, tried, use_sampler):
                 self._mark_exhausted()
                 return None
-            trial = self._start_trial()
+            trial = self._start_trial(space)
             if OVERRIDES in trial.user_attrs:  # an earlier attempt recorded them
                 restore(self.study, trial)
                 overrides = space.current(trial.user_attrs[OVERRIDES])
@@ -192,12 +194,37 @@ class SweepStudy(Generic[SettingsT]):
             self.study.enqueue_trial(params)
         return True
 
-    def _start_trial(self) -> optuna.Trial:
+    def _promote(self, counts: Counts) -> bool:
+        """Enqueue a paused trial that is to go on; return whether there is one."""
+        self.fidelity.measure()
+        is_exhausted = bool(self.study.user_attrs.get(_EXHAUSTED, False))
+        is_last = not counts.running and (is_exhausted or self._is_at_end(counts))
+        return self.fidelity.promote(is_last, self._is_spent())
+
+    def _is_at_end(self, counts: Counts) -> bool:
+        """Return whether no further trial begins; record why, unless the total is reached."""
+        if self._is_total(counts):
+            return True
+        reason = reason_to_stop(self.study, self.spec, self.fidelity.epochs())
+        if reason is not None and self.stopped_because() is None:
+            self.study.set_user_attr(GAINS_TOO_LITTLE, reason)
+        if reason is None and not self._is_spent():
+            return False
+        self._mark_exhausted()
+        return True
+
+    def stopped_because(self) -> str | None:
+        """Return why the sweep ended before its total, if `stop_when` ended it."""
+        reason = self.study.user_attrs.get(GAINS_TOO_LITTLE)
+        return None if reason is None else str(reason)
+
+    def _start_trial(self, space: SearchSpace) -> optuna.Trial:
         """Take the next trial from Optuna, and put it under a lease of this process."""
-        self.study.sampler = build_sampler(self.spec, len(self._trials()))
+        self.study.sampler = build_sampler(self.spec, len(self._trials()), space.prior)
         trial = self.study.ask()
         self._claimed_at[trial.number] = time.monotonic()
         trial.set_user_attr(LEASE, new_lease(self.holder))
+        self.fidelity.mark(trial)
         return trial
 
     def finish(
@@ -270,6 +297,7 @@ class SweepStudy(Generic[SettingsT]):
             self._recover()
 
     def _recover(self) -> None:
+        self.fidelity.list_promoted()
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if self._watch.is_over(trial.number, trial.user_attrs.get(LEASE)):
                 requeue(self.study, trial, self.spec.max_retries, worker_died=True)
@@ -290,7 +318,8 @@ class SweepStudy(Generic[SettingsT]):
             or self._is_spent()
             or self.study.user_attrs.get(_EXHAUSTED, False)
         )
-        return bool(at_end) and counts.claimed == counts.done
+        is_done = bool(at_end) and counts.claimed == counts.done
+        return is_done and not self.fidelity.is_pending(self._is_spent())
 
     def spent(self) -> float:
         """Return the seconds of the budget in which a worker was alive."""
