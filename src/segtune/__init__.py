@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 __all__ = [
     "__version__",
     "auto",
+    "autolabel",
     "check",
     "compare",
     "confirm",
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
         train,
     )
     from segtune.api.importing import import_dataset
+    from segtune.api.labelling import autolabel
     from segtune.api.merging import merge
     from segtune.api.prediction import load, predict, promote_workflow, workflow
     from segtune.api.sweeps import plan_sweep, retry, status, stop, sweep, worker
@@ -72,6 +74,7 @@ _MODULES = {
     "segtune.api.auto": ("auto",),
     "segtune.api.datasets": ("check", "export", "rank_labels"),
     "segtune.api.importing": ("import_dataset",),
+    "segtune.api.labelling": ("autolabel",),
     "segtune.api.merging": ("merge",),
     "segtune.api.prediction": ("load", "predict", "promote_workflow", "workflow"),
     "segtune.api.sweeps": ("plan_sweep", "retry", "status", "stop", "sweep", "worker"),

@@ -55,6 +55,7 @@ SHORTENED = {
 # commands that give a page the models and sweeps that it starts from
 BEFORE = {
     "predicting.md": ["train dataset=street", "promote RUN model=street"],
+    "training.md": ["train dataset=street", "promote RUN model=street"],
     "sweeps.md": ["sweep quickstart"],
 }
 

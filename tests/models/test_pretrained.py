@@ -106,6 +106,22 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
         copy_weights(build(SWIFT, 3), tmp_path / "x.safetensors", ["a", "b", "c"])
 
 
+@pytest.mark.parametrize(
+    ("other", "own", "message"),
+    [
+        ("resnet50", "resnet18", "only .* of the 100 tensors"),
+        ("resnet10t", "resnet18", "only .* of the 100 tensors"),
+        ("tf_efficientnet_lite1", "tf_efficientnet_lite0", "hold .* more tensors"),
+    ],
+)
+def test_weights_of_a_related_encoder_are_refused(tmp_path, other, own, message):
+    weights = timm.create_model(other, num_classes=0).state_dict()
+    save_file(weights, tmp_path / "x.safetensors")
+    model = build({"architecture": "Lite", "encoder": own}, 3)
+    with pytest.raises(ConfigError, match=f"{message}.*another architecture"):
+        copy_weights(model, tmp_path / "x.safetensors", ["a", "b", "c"])
+
+
 def test_a_file_that_is_no_safetensors_is_refused(tmp_path):
     (tmp_path / "w.safetensors").write_bytes(b"PK not safetensors")
     with pytest.raises(ConfigError, match="not a safetensors file"):

@@ -32,9 +32,16 @@ _SECTIONS = ("splits", "annotations", "street", "download")
 _OTHER_TYPES = ("true", "false", "null", "nan", "inf")
 _NEEDS_QUOTES = re.compile(r"null|['\"{\[].*|")  # Hydra reads such a word as no text
 
-_PATH_KEYS = ("dataset.root", "dataset.fixes", "tracking.root", "hp.pretrained_weights")
-_NO_PATH = re.compile(r"null|none|imagenet|bundled|[{\[].*|.*(:/|\$\{).*|")
-"""Names, mappings, addresses and interpolations that stand in place of a path."""
+_PATH_KEYS = (
+    "dataset.root",
+    "dataset.fixes",
+    "dataset.unlabelled",
+    "tracking.root",
+    "hp.pretrained_weights",
+    "loss.teacher",
+)
+_NO_PATH = re.compile(r"null|none|imagenet|bundled|[0-9a-f]{32}|[{\[].*|.*(:/|\$\{).*|")
+"""Names, ids of runs, mappings, addresses and interpolations that stand in place of a path."""
 
 
 def command(

@@ -267,6 +267,9 @@ class DatasetConfig(Settings):
         splits: how the images are split; null follows the folders.
         annotations: for the source `annotations`, how areas become masks.
         fixes: file that `segtune check --fix` wrote.
+        unlabelled: folder of further train images without masks, also in its subfolders; they
+            learn the soft labels of `loss.teacher` alone. Each epoch shows at most as many of them
+            as labelled ones.
         table: only in a recorded config: classes, ignore, finer and groups, as the run used them.
         street: for the source `street`, the scenes.
         download: where segtune downloads the dataset from.
@@ -302,6 +305,7 @@ class DatasetConfig(Settings):
     splits: SplitsConfig | None = None
     annotations: AnnotationsConfig | None = None
     fixes: FilePath | FixesConfig | None = None
+    unlabelled: FilePath | None = None
     table: TableConfig | None = None
     value_range: ValueRange | None = None
     bands: Bands | None = None

@@ -3,7 +3,6 @@
 `segtune config KEY` prints the meanings from the `Attributes` sections.
 """
 
-import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -57,6 +56,11 @@ class LossConfig(Settings):
             2019). The mean weight is 1. The largest weight of `inverse` and `effective` is at most
             10 times the smallest.
         options: loss of a plugin -> its options, as {tversky: {alpha: 0.7}}.
+        teacher: a segmenter (models:/NAME@champion, runs:/ID or a folder) whose soft labels are
+            learnt, too, at every fourth pixel. It has the dataset's classes, in any order.
+        teacher_weight: weight of the teacher's term.
+        temperature: by which the logits of both are divided before they are compared.
+        teacher_hash: sha256 of the teacher's manifest. segtune records it.
     """
 
     terms: Annotated[dict[str, Positive], Field(min_length=1)]
@@ -68,6 +72,19 @@ class LossConfig(Settings):
     points: Count = 12544
     lovasz_stride: Count = 1
     options: PartOptions = {}
+    teacher: Annotated[str, Field(min_length=1)] | None = None
+    teacher_weight: Positive = 1.0
+    temperature: Positive = 2.0
+    teacher_hash: str | None = None
+
+    @model_validator(mode="after")
+    def _teaches(self) -> "LossConfig":
+        if self.teacher is not None and "masks" in self.terms:
+            raise ValueError(
+                "teacher compares logits, and masks compares queries: take another template than "
+                "eomt, or leave the teacher out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _stands_alone(self) -> "LossConfig":
@@ -150,14 +167,6 @@ class TuningConfig(Settings):
                 "encoder change while it learns"
             )
         return self
-
-    def first_trained_epoch(self, num_epochs: int) -> int:
-        """The epoch, from 0, at which the encoder begins to learn.
-
-        >>> TuningConfig(frozen_share=0.1).first_trained_epoch(25)
-        3
-        """
-        return max(self.frozen_epochs, math.ceil(self.frozen_share * num_epochs))
 
 
 class SchedulerConfig(Settings):
@@ -379,3 +388,13 @@ class RunConfig(Settings):
     tracking: TrackingConfig
     resume: str | None = None
     plugins: dict[str, dict[str, str | None]] = {}
+
+    @model_validator(mode="after")
+    def _labels_all(self) -> "RunConfig":
+        if self.dataset.unlabelled is not None and self.loss.teacher is None:
+            raise ValueError(
+                f"dataset.unlabelled={self.dataset.unlabelled} has images without labels, and only "
+                "a teacher can label them: add loss.teacher=models:/NAME@champion, a run or a "
+                "folder of a segmenter"
+            )
+        return self

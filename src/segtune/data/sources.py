@@ -58,8 +58,10 @@ def resolved(config: DatasetConfig, source: Source) -> DatasetConfig:
     """The config of an opened dataset as a run records it, independent of any other file."""
     root = None if config.root is None else str(Path(config.root).expanduser().absolute())
     table = {key: getattr(source.config, key) for key in TableConfig.model_fields}
+    unlabelled = None if config.unlabelled is None else str(Path(config.unlabelled).absolute())
     update = {
         "root": root,
+        "unlabelled": unlabelled,
         "fixes": source.config.fixes,
         "table": TableConfig.model_validate(table),
     }

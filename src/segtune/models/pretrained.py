@@ -1,6 +1,6 @@
 """Weights to start from: timm's, a safetensors file, or the folder of a segmenter."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from segtune.errors import ConfigError
 from segtune.models.folder import is_segmenter, read_folder
 
 _PREFIXES = ("", "net.", "encoder.", "net.encoder.", "net.encoder.model.", "net.module.")
+_MIN_SHARE = 0.8  # of an encoder's tensors: a table of positions may have another size
 _ENCODER_PREFIXES = ("encoder.", "net.encoder.", "net.module.")  # the last: a plugin's network
 
 
@@ -79,10 +80,10 @@ def copy_matching(
         source_names: the classes of the source; without them, layers of classes are copied whole.
 
     Raises:
-        ConfigError: no tensor fits the model's encoder.
+        ConfigError: no tensor fits the model's encoder, or they are another architecture's.
     """
     state, class_tensors = model.state_dict(), _class_tensors(model)
-    copied, fits_encoder = 0, False
+    copied, in_encoder = 0, set[str]()
     with torch.no_grad():
         for name, tensor in tensors.items():
             target = next((p + name for p in _PREFIXES if p + name in state), None)
@@ -93,14 +94,57 @@ def copy_matching(
             elif state[target].shape == tensor.shape:
                 state[target].copy_(tensor)
                 copied += 1
-                fits_encoder |= target.startswith(_ENCODER_PREFIXES)
-    if not fits_encoder:
+                if target.startswith(_ENCODER_PREFIXES):
+                    in_encoder.add(target)
+    _check_encoder(state, tensors, in_encoder)
+    return copied
+
+
+def _check_encoder(
+    state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], copied: Collection[str]
+) -> None:
+    """Check that weights are those of a model's encoder, and not of a relative of it.
+
+    Raises:
+        ConfigError: no tensor was copied into the encoder, or a part of it alone; or the weights
+            are those of a deeper one.
+    """
+    own = {_in_encoder(name): name for name in state if _in_encoder(name)}
+    wanted = [name for name in own.values() if not name.endswith("num_batches_tracked")]
+    filled = [name for name in wanted if name in copied]
+    modules = {name.partition(".")[0] for name in own}
+    unused = [n for n in tensors if _bare(n) not in own and _bare(n).partition(".")[0] in modules]
+    if copied and wanted and len(filled) < _MIN_SHARE * len(wanted):
+        lacking = next(name for name in wanted if name not in copied)
+        fault = f"only {len(filled)} of the {len(wanted)} tensors of this model's encoder are in "
+        fault += f"the weights with their shape; the first that is not is '{lacking}'"
+    elif copied and len(unused) > (1 - _MIN_SHARE) * len(filled):
+        fault = f"the weights hold {len(unused)} more tensors than this model's encoder, as "
+        fault += f"'{unused[0]}'"
+    else:
+        fault = ""
+    if fault:
+        raise ConfigError(
+            f"hp.pretrained_weights: {fault}. They belong to another architecture. Choose the "
+            "template, encoder and width that they were trained with."
+        )
+    if not copied:
         raise ConfigError(
             f"hp.pretrained_weights: none of the {len(tensors)} tensors fits this model's encoder "
             "by name and shape. Choose the template, encoder and width that these weights were "
             "trained with."
         )
-    return copied
+
+
+def _bare(name: str) -> str:
+    """A tensor's name inside of the encoder, for weights of a whole model, too."""
+    prefixes = sorted(_PREFIXES, key=len, reverse=True)
+    return next(name.removeprefix(p) for p in prefixes if name.startswith(p))
+
+
+def _in_encoder(name: str) -> str:
+    """The bare name of a tensor of the encoder; empty for other tensors, and in plugins' nets."""
+    return _bare(name) if name.startswith(("encoder.", "net.encoder.")) else ""
 
 
 def _class_tensors(model: nn.Module) -> set[str]:

@@ -1,5 +1,6 @@
 """How to train pretrained weights: slower in early layers, frozen, or by low-rank updates alone."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, cast
@@ -58,6 +59,15 @@ def without_pretraining(config: TuningConfig) -> TuningConfig:
     if config.encoder != "train":
         return config
     return TuningConfig()
+
+
+def first_trained_epoch(config: TuningConfig, num_epochs: int) -> int:
+    """The epoch, from 0, at which the encoder begins to learn.
+
+    >>> first_trained_epoch(TuningConfig(frozen_share=0.1), 25)
+    3
+    """
+    return max(config.frozen_epochs, math.ceil(config.frozen_share * num_epochs))
 
 
 def encoder_of(model: nn.Module) -> nn.Module:

@@ -19,6 +19,7 @@ from segtune.inference.decisions import class_ids
 from segtune.inference.segmenter import Segmenter
 from segtune.measure.evidence import Evidence
 from segtune.models.build import build
+from segtune.models.losses.distillation import STRIDE
 from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.models.offsets import MAX_IMAGES, offset_classes
 from segtune.models.segmentation_model import SegmentationModel
@@ -84,7 +85,7 @@ class Segmentation:
             mask = _strided(part["mask"], loss, shift)
             norm = None if norm_mask is None else _strided(norm_mask, loss, shift)
             value: Tensor = loss(logits[..., : mask.shape[1], : mask.shape[2]], mask, norm)
-            return value
+            return value + _taught(loss, logits, part, batch)
         assert isinstance(model, SegmentationModel)
         predictions, (height, width) = model.predictions(part["image"])
         below, right = height - part["mask"].shape[1], width - part["mask"].shape[2]
@@ -104,7 +105,7 @@ class Segmentation:
         """The loss of a batch's `outputs`."""
         mask = _strided(batch["mask"], loss, loss.draw_shift())
         value: Tensor = loss(outputs[0][..., : mask.shape[1], : mask.shape[2]], mask)
-        return value
+        return value + _taught(loss, outputs[0], batch, batch)
 
     def take_rows(self, batch: Batch, rows: slice) -> Batch:
         """Some images of a batch."""
@@ -150,6 +151,31 @@ class Segmentation:
         """Draw image, truth, prediction and error of some images, by name."""
         comparisons = compare_pixels(model, split, [[index] for index in indices])
         return draw_overlays(comparisons, split, model.classes)
+
+
+def _taught(loss: SegmentationLoss, logits: Tensor, part: Batch, batch: Batch) -> Tensor | float:
+    """The teacher's term for a part of a batch; 0 without a teacher.
+
+    Args:
+        logits: of the part, at the loss's stride.
+    """
+    if loss.distillation is None:
+        return 0.0
+    if loss.config.stride == 1:
+        logits = F.avg_pool2d(logits, STRIDE, ceil_mode=True, count_include_pad=False)
+    number = None if part is batch else _counted(batch).sum()
+    counted = _counted(part)
+    logits = logits[..., : counted.shape[1], : counted.shape[2]]
+    return loss.distillation(logits, part["image"], counted, number)
+
+
+def _counted(batch: Batch) -> Tensor:
+    """Where the teacher's labels count, (B, h, w) at stride 4: at labelled or unlabelled pixels.
+
+    They do not count where a mask says that a pixel is ignored, nor outside of an image.
+    """
+    counted = batch["taught"] if "taught" in batch else batch["mask"] != IGNORE_INDEX
+    return counted[:, STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]
 
 
 def _strided(mask: Tensor, loss: SegmentationLoss, shift: tuple[int, int]) -> Tensor:

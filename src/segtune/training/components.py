@@ -16,16 +16,18 @@ from segtune.config.dataset_schema import SamplingConfig
 from segtune.config.schema import RunConfig
 from segtune.data.audit.classes import training_warnings
 from segtune.data.batches.cache import duplicates_in_train
-from segtune.data.batches.datamodule import val_batch_size
+from segtune.data.batches.datamodule import epoch_images, val_batch_size
 from segtune.data.batches.decoded import Decoded, shapes_of
 from segtune.data.batches.learnable import check_countable, check_learnable
 from segtune.data.batches.sampling import Sampling
 from segtune.data.batches.shared_memory import fitting_processes
 from segtune.data.batches.transforms import Augment
+from segtune.data.batches.unlabelled import Unlabelled, load_unlabelled
 from segtune.data.source.layout import Source
 from segtune.data.sources import open_source, resolved
 from segtune.errors import ConfigError
 from segtune.models.fitting import check_image_size, fitting_parts
+from segtune.models.losses.distillation import Distillation
 from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.models.probe import StepFormat
 from segtune.models.tuning import (
@@ -34,12 +36,13 @@ from segtune.models.tuning import (
     trainable,
     without_pretraining,
 )
-from segtune.runtime.log import Log
+from segtune.runtime.log import Log, silent
 from segtune.runtime.processors import available_processors
 from segtune.tasks.step_format import step_format
 from segtune.tasks.task import Task, task_of
 from segtune.training.accumulation import loss_in_parts
 from segtune.training.initial_weights import WORDS, check_weights, find_weights, initial_model
+from segtune.training.teacher import distillation_of, with_teacher
 
 _BYTES_OF_PIXEL = 4  # three bands and a mask
 _CHECKED_VAL_SIZES = 4  # at most: each size costs a forward pass, of shapes alone
@@ -52,6 +55,8 @@ class RunComponents:
     Attributes:
         model: the initial model. Training, probes and measurements work on copies of it.
         parts: number of equal parts into which a step splits its device's images.
+        unlabelled: further train images without masks.
+        distillation: the comparison with a teacher.
     """
 
     config: RunConfig
@@ -64,6 +69,8 @@ class RunComponents:
     step_format: StepFormat
     device: torch.device
     parts: int = 1
+    unlabelled: Unlabelled | None = None
+    distillation: Distillation | None = None
 
     @property
     def num_epochs(self) -> int:
@@ -133,6 +140,15 @@ class RunComponents:
         """Share of each class among the counted train pixels, (num_classes,)."""
         return self.train.class_shares(len(self.classes))
 
+    @property
+    def epoch_images(self) -> int:
+        """Images that an epoch shows."""
+        return epoch_images(len(self.train), len(self.unlabelled or ()))
+
+    def loss(self) -> SegmentationLoss:
+        """The loss of the run."""
+        return SegmentationLoss(self.config.loss, self.class_shares, self.distillation)
+
     def training_copy(self) -> nn.Module:
         """A copy of the model as a step uses it: on the device, in the step's memory format."""
         model = copy.deepcopy(self.model).to(self.device)
@@ -155,13 +171,15 @@ def prepare(config: RunConfig, say: Log) -> RunComponents:
     torch.set_num_threads(config.trainer.threads or own_choice)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     source = open_source(config.dataset, say)
-    config = _self_contained(config, source)
+    config = with_teacher(_self_contained(config, source), say)
     classes = task.classes(source)
     model = initial_model(config, task, classes.names, weights, say)
+    distillation = distillation_of(config, classes)
     config = _with_tuning(config, say)
     apply_tuning(config.tuning, model, str(config.hp.get("pretrained_weights", "none")))
     train = task.load(source, "train", size, cache=config.cache, say=say)
     val = task.load(source, "val", size, stored_masks=True, cache=config.cache, say=say)
+    unlabelled = load_unlabelled(source, size, config.cache, say)
     check_learnable(source, train, classes.names)
     check_countable(source, "val", val, classes.names)
     _check_devices(config, len(train), len(val))
@@ -175,7 +193,17 @@ def prepare(config: RunConfig, say: Log) -> RunComponents:
         f"images, {_parameters(model)}, {device.type}, {chosen_format}"
     )
     components = RunComponents(
-        config, task, source, classes, train, val, model, chosen_format, device
+        config,
+        task,
+        source,
+        classes,
+        train,
+        val,
+        model,
+        chosen_format,
+        device,
+        unlabelled=unlabelled,
+        distillation=distillation,
     )
     return replace(components, parts=choose_parts(components, say))
 
@@ -268,7 +296,7 @@ def try_step(components: RunComponents) -> None:
     """Run the largest batch forward and backward on a copy of the model; its errors propagate."""
     device, batch_size = components.device, components.device_batch
     model = components.training_copy()
-    loss = SegmentationLoss(components.config.loss, components.class_shares).to(device)
+    loss = components.loss().to(device)
     size = components.batch_shape[2:]
     images = {
         "image": torch.zeros((batch_size, 3, *size), dtype=torch.uint8),
@@ -281,14 +309,16 @@ def try_step(components: RunComponents) -> None:
 
 
 def check_start(config: RunConfig, with_weights: bool = True) -> None:
-    """Check what every run of a config needs: its device and its initial weights.
+    """Check what every run of a config needs: its device, its teacher and its initial weights.
 
     Weights of the model hub are downloaded, as each run would do.
 
     Raises:
-        ConfigError: the device is missing, or the weights cannot be loaded.
+        ConfigError: the device is missing, there is no such teacher, or the weights cannot be
+            loaded.
     """
     _device(config)
+    with_teacher(config, silent)
     if with_weights:
         check_weights(config, task_of(config))
 

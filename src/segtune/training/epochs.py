@@ -19,7 +19,7 @@ from segtune.data.batches.shared_memory import shared_memory_mb
 from segtune.errors import ConfigError, DataError, OutOfMemory, SegtuneError
 from segtune.models.cost import device_name
 from segtune.models.fitting import fitting_parts, is_out_of_memory
-from segtune.models.losses.segmentation import SegmentationLoss
+from segtune.models.tuning import first_trained_epoch
 from segtune.plugins.registry import find
 from segtune.runtime.retry import reason_of
 from segtune.tracking.recording import system_monitor
@@ -116,7 +116,7 @@ def _choices(run: ActiveRun, module: FineTuning, request: RunRequest) -> Decisio
 
 def _module(components: RunComponents) -> FineTuning:
     config = components.config
-    loss = SegmentationLoss(config.loss, components.class_shares)
+    loss = components.loss()
     model = copy.deepcopy(components.model)
     model.to(memory_format=components.step_format.memory_format)
     settings = UpdateSettings(
@@ -144,7 +144,14 @@ def _data(
         components.step_size,
         components.task.collate,
     )
-    return SegmentationData(components.train, components.val, components.augment, options, views)
+    return SegmentationData(
+        components.train,
+        components.val,
+        components.augment,
+        options,
+        views,
+        components.unlabelled,
+    )
 
 
 def _epoch_logger(run: ActiveRun, trains_features: bool) -> EpochLogger:
@@ -239,7 +246,7 @@ def _strategy(components: RunComponents) -> str:
     """The name of Lightning's strategy: frozen weights get no gradients, and DDP must know it."""
     strategy = components.config.trainer.strategy
     tuning = components.config.tuning
-    if strategy == "ddp" and tuning.first_trained_epoch(components.num_epochs):
+    if strategy == "ddp" and first_trained_epoch(tuning, components.num_epochs):
         return "ddp_find_unused_parameters_true"
     return strategy
 

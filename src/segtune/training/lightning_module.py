@@ -22,7 +22,7 @@ from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.models.optim.optimizer import build_optimizer
 from segtune.models.optim.schedule import build_scheduler
 from segtune.models.segmentation_model import SegmentationModel
-from segtune.models.tuning import freeze_encoder, keep_statistics
+from segtune.models.tuning import first_trained_epoch, freeze_encoder, keep_statistics
 from segtune.tasks.task import Task
 from segtune.training.accumulation import loss_in_parts
 
@@ -121,7 +121,7 @@ class FineTuning(pl.LightningModule):
         """Start a new mean loss; unfreeze the encoder after its frozen epochs."""
         self._losses = _EpochLosses()
         tuning = self.settings.tuning
-        first_trained = tuning.first_trained_epoch(self.trainer.max_epochs or 0)
+        first_trained = first_trained_epoch(tuning, self.trainer.max_epochs or 0)
         if first_trained and tuning.encoder == "train":
             freeze_encoder(self.model, self.current_epoch < first_trained)
         self.train()

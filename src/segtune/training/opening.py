@@ -58,14 +58,18 @@ def check_data(components: RunComponents, run: RunRecord) -> None:
     Raises:
         DataError: the train or val split has changed.
     """
-    for split, tag, fingerprint in (
-        ("train", "segtune.dataset.train", components.train.fingerprint),
-        ("val", "segtune.dataset", components.val.fingerprint),
-    ):
+    splits = [
+        ("train split", "segtune.dataset.train", components.train.fingerprint),
+        ("val split", "segtune.dataset", components.val.fingerprint),
+    ]
+    if components.unlabelled is not None:
+        fingerprint = components.unlabelled.fingerprint
+        splits.append(("folder of unlabelled images", "segtune.dataset.unlabelled", fingerprint))
+    for part, tag, fingerprint in splits:
         recorded = run.tags.get(tag, fingerprint)
         if recorded != fingerprint:
             raise DataError(
-                f"the {split} split of '{components.source.name}' has changed since run {run.id} "
+                f"the {part} of '{components.source.name}' has changed since run {run.id} "
                 f"began (fingerprint {recorded[:12]}, now {fingerprint[:12]}). Restore the data, "
                 "or train anew."
             )
@@ -133,6 +137,10 @@ def _tags(components: RunComponents, git: Mapping[str, str] | None) -> dict[str,
         "segtune.format": str(components.step_format),
         "segtune.version": __version__,
     }
+    if components.unlabelled is not None:
+        tags["segtune.dataset.unlabelled"] = components.unlabelled.fingerprint
+    if components.config.loss.teacher_hash is not None:
+        tags["segtune.teacher"] = components.config.loss.teacher_hash
     if git:
         tags["mlflow.source.git.commit"] = git["commit"]
     if git and "diff" in git:

@@ -69,7 +69,7 @@ def resumable(
 def with_recorded_epochs(
     store: Store, config: RunConfig, resume: str | None, parent: str | None
 ) -> RunConfig:
-    """Give the config of a resumed run the number of epochs with which the run began.
+    """Give the config of a resumed run the number of epochs and the teacher with which it began.
 
     Each measurement of how many epochs fit into `trainer.minutes` gives another number, so the
     first one counts. The config of a trial still holds minutes: it is composed for each attempt.
@@ -87,7 +87,9 @@ def with_recorded_epochs(
         update={"minutes": None, "val_every": begun.trainer.val_every}
     )
     hp = {**config.hp, "num_epochs": begun.hp["num_epochs"]}
-    return config.model_copy(update={"hp": hp, "trainer": trainer})
+    teacher = {"teacher": begun.loss.teacher, "teacher_hash": begun.loss.teacher_hash}
+    loss = config.loss.model_copy(update=teacher)
+    return config.model_copy(update={"hp": hp, "trainer": trainer, "loss": loss})
 
 
 def _newest(store: Store) -> str:

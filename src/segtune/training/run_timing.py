@@ -12,7 +12,6 @@ from segtune.data.batches.datamodule import Batch, TrainViews, val_batch_size
 from segtune.data.batches.decoded import Decoded
 from segtune.inference.labeler import RegionLabeler
 from segtune.inference.segmenter import Segmenter
-from segtune.models.losses.segmentation import SegmentationLoss
 from segtune.models.offsets import MAX_IMAGES, MAX_LOGITS, class_bias
 from segtune.models.optim.optimizer import build_optimizer
 from segtune.models.timing import call_seconds, fastest
@@ -65,7 +64,7 @@ def measure_timing(components: RunComponents, patience: float = PATIENCE) -> Run
     smallest = fastest(lambda: timer.step_seconds(0), _MIN_STEPS, patience)
     last_epoch = components.augment.num_epochs
     largest = fastest(lambda: timer.step_seconds(last_epoch), _MIN_STEPS, patience)
-    steps = trainer.limit_train_batches or max(1, len(components.train) // components.batch_size)
+    steps = trainer.limit_train_batches or max(1, components.epoch_images // components.batch_size)
     ending = ending_seconds(components)
     return RunTiming(smallest, largest, timer.validation_seconds(), ending, steps)
 
@@ -76,7 +75,7 @@ class _StepTimer:
     def __init__(self, components: RunComponents) -> None:
         config, self.components = components.config, components
         self.model = components.training_copy()
-        self.loss = SegmentationLoss(config.loss, components.class_shares).to(components.device)
+        self.loss = components.loss().to(components.device)
         self.optimizer = build_optimizer(
             config.optimizer,
             self.model,

@@ -8,6 +8,7 @@ from segtune.cli.verbs import (
     data,
     diagnosing,
     finding,
+    labelling,
     predicting,
     serving,
     sweeps,
@@ -23,6 +24,7 @@ VERBS: dict[str, Verb] = {
     **sweeps.VERBS,
     **comparing.VERBS,
     **predicting.VERBS,
+    **labelling.VERBS,
     **serving.VERBS,
     **diagnosing.VERBS,
 }

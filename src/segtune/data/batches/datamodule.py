@@ -1,7 +1,7 @@
 """Batches in memory: `{"image": (B, 3, H, W) uint8, "mask": (B, H, W) uint8}`."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -11,11 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from segtune.classes import IGNORE_INDEX
 from segtune.config.dataset_schema import SamplingConfig
 from segtune.data.batches.decoded import Decoded, batches_of_one_size
 from segtune.data.batches.prefetch import Prefetched
 from segtune.data.batches.sampling import Sampling, repeats
 from segtune.data.batches.transforms import Augment
+from segtune.data.batches.unlabelled import Unlabelled
 
 Batch = dict[str, torch.Tensor]
 
@@ -25,11 +27,32 @@ Draw = tuple[int, int, int]
 """Epoch, index of an image, and how often the epoch has drawn that image before."""
 
 
-class EpochSampler(Sampler[Draw]):
-    """The draws of an epoch; they depend on seed and epoch alone, so a resumed run repeats them."""
+def epoch_images(labelled: int, unlabelled: int) -> int:
+    """Number of images of an epoch: at most as many without a mask as with one.
 
-    def __init__(self, sampling: Sampling, seed: int, rank: int = 0, world_size: int = 1) -> None:
-        self.sampling, self.length = sampling, len(sampling.counts)
+    >>> epoch_images(20, 0), epoch_images(20, 5), epoch_images(20, 1000)
+    (20, 25, 40)
+    """
+    return labelled + min(labelled, unlabelled)
+
+
+class EpochSampler(Sampler[Draw]):
+    """The draws of an epoch; they depend on seed and epoch alone, so a resumed run repeats them.
+
+    Args:
+        unlabelled: number of images without masks, whose indices follow those of the others.
+    """
+
+    def __init__(
+        self,
+        sampling: Sampling,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        unlabelled: int = 0,
+    ) -> None:
+        self.sampling, self.unlabelled = sampling, unlabelled
+        self.length = epoch_images(len(sampling.counts), unlabelled)
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self.epoch = 0
 
@@ -42,6 +65,10 @@ class EpochSampler(Sampler[Draw]):
 
     def __iter__(self) -> Iterator[Draw]:
         order = self.sampling.order(self.seed, self.epoch)
+        if self.unlabelled:
+            rng = np.random.default_rng([self.seed, self.epoch, self.unlabelled])
+            drawn = rng.permutation(self.unlabelled)[: self.length - len(order)]
+            order = rng.permutation(np.concatenate([order, len(order) + drawn]))
         draws = [(self.epoch, int(i), int(n)) for i, n in zip(order, repeats(order), strict=True)]
         share = draws[self.rank :: self.world_size]
         return iter(share[: len(self)])  # a rank with one more draw would wait forever
@@ -54,6 +81,7 @@ class TrainViews(Dataset[Batch]):
     split: Decoded
     augment: Augment
     seed: int
+    unlabelled: Unlabelled | None = None
 
     def __len__(self) -> int:
         return len(self.split)
@@ -65,9 +93,26 @@ class TrainViews(Dataset[Batch]):
         masks = np.empty((len(items), height, width), np.uint8)
         for row, (_, index, repeat) in enumerate(items):
             rng = np.random.default_rng([self.seed, epoch, index, repeat])
+            if index >= len(self.split):
+                images[row], masks[row] = self._without_mask(index - len(self.split), epoch, rng)
+                continue
             image, mask = self.split.images[index], self.split.masks[index]
             images[row], masks[row] = self.augment(image, mask, index, epoch, rng)
-        return _batch(images, masks)
+        batch = _batch(images, masks)
+        if self.unlabelled is not None:
+            batch["taught"] = batch["mask"] != IGNORE_INDEX
+            is_unlabelled = [index >= len(self.split) for _, index, _ in items]
+            batch["mask"][is_unlabelled] = IGNORE_INDEX
+        return batch
+
+    def _without_mask(
+        self, index: int, epoch: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """A view of an image without a mask; the view's mask is 0 inside of the image."""
+        assert self.unlabelled is not None
+        image = self.unlabelled.images[index]
+        augment = replace(self.augment, sampling=None)  # which reads the classes of masks
+        return augment(image, np.zeros(image.shape[:2], np.uint8), index, epoch, rng)
 
 
 @dataclass
@@ -115,6 +160,7 @@ class SegmentationData(pl.LightningDataModule):
 
     Args:
         views: sets of train and val batches that replace those of images.
+        unlabelled: further train images without masks.
     """
 
     def __init__(
@@ -124,17 +170,24 @@ class SegmentationData(pl.LightningDataModule):
         augment: Augment,
         options: LoaderOptions,
         views: tuple[Dataset[Any], Dataset[Any]] | None = None,
+        unlabelled: Unlabelled | None = None,
     ) -> None:
         super().__init__()
-        self.val, self.options = val, options
+        self.val, self.options, self.unlabelled = val, options, unlabelled
         self.sampling = augment.sampling or Sampling(
             SamplingConfig(), np.zeros((len(train), 0), np.int64)
         )
-        self.views = views or (TrainViews(train, augment, options.seed), WholeImages(val))
+        self.views = views or (
+            TrainViews(train, augment, options.seed, unlabelled),
+            WholeImages(val),
+        )
 
     def train_dataloader(self) -> DataLoader[Batch] | Prefetched:
         """Shuffled, augmented batches; an incomplete last one is dropped unless it is the only."""
-        sampler = EpochSampler(self.sampling, self.options.seed, *self._rank_and_size())
+        unlabelled = 0 if self.unlabelled is None else len(self.unlabelled)
+        sampler = EpochSampler(
+            self.sampling, self.options.seed, *self._rank_and_size(), unlabelled=unlabelled
+        )
         return self._loader(
             self.views[0],
             batch_size=self.options.batch_size,

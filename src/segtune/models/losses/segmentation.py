@@ -13,6 +13,7 @@ from segtune.config.part_options import checked_options
 from segtune.config.schema import LossConfig
 from segtune.errors import ConfigError
 from segtune.models.losses.context import LossContext
+from segtune.models.losses.distillation import Distillation
 from segtune.models.losses.masks import MaskClassificationLoss
 from segtune.plugins.registry import find
 
@@ -24,14 +25,20 @@ class SegmentationLoss(nn.Module):
         mask_loss: the loss of a query-based model's predictions; None if it is not configured.
         is_additive: whether the losses of the parts of a batch sum to the loss of the batch. Dice
             and Lovasz, for example, are ratios over all pixels.
+        distillation: the comparison with a teacher; None without one.
 
     Args:
         shares: share of each class among the counted pixels of the train masks, for class weights.
     """
 
-    def __init__(self, config: LossConfig, shares: Sequence[float] | NDArray[np.float64]) -> None:
+    def __init__(
+        self,
+        config: LossConfig,
+        shares: Sequence[float] | NDArray[np.float64],
+        distillation: Distillation | None = None,
+    ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.distillation = config, distillation
         self.mask_loss: MaskClassificationLoss | None = None
         if "masks" in config.terms:  # it stands alone
             self.mask_loss = MaskClassificationLoss(len(shares), config.points)
