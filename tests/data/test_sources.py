@@ -167,6 +167,7 @@ def test_a_download_with_a_member_that_leaves_its_folder_is_refused(tmp_path, se
         ("url", "file:///etc/passwd", "no address of a web server"),
         ("url", "ftp://host/set.zip", "no address of a web server"),
         ("url", "data:text/plain,x", "no address of a web server"),
+        ("url", "http://me:hush@host/set.zip", "url='http://me@host/set.zip' holds a .* password"),
         ("sha256", None, "neither sha256 nor fingerprints"),
         ("sha256", "0" * 64, "sha256 .*, expected 0000"),
         ("fingerprints", {"train": "0" * 64}, "fingerprint"),
@@ -177,8 +178,9 @@ def test_a_strangers_config_writes_nothing_outside_its_root(key, value, message,
     place = tmp_path / "place"
     place.mkdir()
     download = archive(tmp_path / "set.zip", server).model_copy(update={key: value})
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=message) as refused:
         open_source(folder(place / "root", download=download))
+    assert "hush" not in str(refused.value)
     assert not list(place.iterdir()) and not list(tmp_path.rglob("evil*"))
     assert not Path("/tmp/evil").exists()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from segtune.data.reading.images import read_image, read_mask
 from segtune.data.source.files import digests, read_bytes, walk
@@ -13,6 +14,7 @@ from segtune.data.source.text import read_text, read_xml
 from segtune.errors import DataError
 from segtune.inference.media.inputs import find_inputs
 from segtune.measure.evidence import Evidence
+from segtune.tracking.health import broken_checkpoints
 from segtune.training.checkpoints import read_checkpoint
 
 READERS = {
@@ -26,8 +28,20 @@ READERS = {
     "files of a folder": lambda path: list(walk(path.parent, (".png",))),
     "source of predict": lambda path: find_inputs([str(path)]),
     "checkpoint": lambda path: read_checkpoint(path),
+    "best weights": lambda path: read_best_weights(path),
     "evidence": lambda path: Evidence.load(link(path, "evidence.json").parent),
 }
+
+
+def read_best_weights(path: Path) -> None:
+    folder = path.parent / "run"
+    folder.mkdir()
+    best = {"Keeper": {"best_epoch": 0}}
+    parts = dict.fromkeys(["optimizer_states", "lr_schedulers", "loops", "global_step"])
+    state = {"state_dict": {}, "epoch": 0, "callbacks": best, **parts}
+    torch.save(state, folder / "last.ckpt")
+    (folder / "best.safetensors").symlink_to(path)
+    read_checkpoint(folder / "last.ckpt")
 
 
 def link(path: Path, name: str) -> Path:
@@ -55,6 +69,14 @@ def path(request, tmp_path):
 def test_what_is_no_file_is_refused_at_once(name, path):
     with pytest.raises(DataError):
         READERS[name](path)
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_is_a_broken_checkpoint(path, tmp_path):
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    last = tmp_path / "runs" / "a" / "last.ckpt"
+    last.symlink_to(path)
+    assert broken_checkpoints(tmp_path) == [last]
 
 
 def test_a_listing_of_all_files_leaves_out_what_is_no_file(path):

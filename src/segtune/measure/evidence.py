@@ -25,6 +25,7 @@ from segtune.measure.metrics import Scores, mean_of, score
 from segtune.measure.statistics import Interval, bootstrap
 from segtune.measure.table import metrics_of, plugin_metrics
 from segtune.runtime.archives import check_size
+from segtune.runtime.regular import check_regular
 from segtune.runtime.strict_json import to_json
 
 SCHEMA_VERSION = 1
@@ -205,8 +206,7 @@ class Evidence:
         """
         try:
             for name in (_DESCRIPTION, _NUMBERS, _MASKS):
-                if not (folder / name).is_file():  # a pipe would wait forever
-                    raise ValueError(f"it has no file {name}")
+                check_regular(folder / name)
             description: dict[str, Any] = json.loads(
                 (folder / _DESCRIPTION).read_text(encoding="utf-8")
             )

@@ -60,7 +60,7 @@ def end_stray(store: Store, run: RunRecord) -> None:
 def broken_checkpoints(root: Path) -> list[Path]:
     """Return truncated checkpoints: a complete one is a zip archive with its index at the end."""
     checkpoints = sorted((root / "runs").glob("*/last.ckpt"))
-    return [path for path in checkpoints if not zipfile.is_zipfile(path)]
+    return [path for path in checkpoints if not (path.is_file() and zipfile.is_zipfile(path))]
 
 
 def _has_writer(folder: Path) -> bool:

@@ -21,6 +21,7 @@ from segtune.errors import DataError
 from segtune.runtime.archives import check_size
 from segtune.runtime.atomic import atomic_file, to_disk
 from segtune.runtime.log import Log
+from segtune.runtime.regular import check_regular
 from segtune.runtime.retry import reason_of, with_backoff
 
 LAST = "last.ckpt"
@@ -161,8 +162,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         DataError: the checkpoint, or the best weights beside it, cannot be read.
     """
     try:
-        if not path.is_file():  # a pipe would wait forever
-            raise ValueError("it is no file")
+        check_regular(path)
         with zipfile.ZipFile(path) as archive:  # torch itself compares no checksums
             check_size(archive, path.stat().st_size)  # torch compresses nothing
             damaged = archive.testzip()
@@ -177,6 +177,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise DataError(unusable(path, "its epoch is no number, or its weights have no names"))
     if checkpoint["epoch"] >= 0 and _follows_validation(checkpoint):
         try:
+            check_regular(path.with_name(BEST))
             with safe_open(path.with_name(BEST), "pt"):
                 pass
         except (OSError, SafetensorError) as error:

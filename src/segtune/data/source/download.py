@@ -13,6 +13,7 @@ from segtune.config.dataset_schema import DownloadConfig
 from segtune.data.reading.images import MASK_SUFFIXES
 from segtune.data.source.archives import unpack
 from segtune.errors import DataError
+from segtune.runtime.addresses import without_password
 from segtune.runtime.atomic import atomic_folder
 from segtune.runtime.log import Log
 
@@ -30,25 +31,25 @@ def download(name: str, config: DownloadConfig, root: Path, say: Log) -> None:
             unexpected content.
     """
     _check(name, config)
-    limit = int(config.max_gb * 1e9)
+    limit, address = int(config.max_gb * 1e9), without_password(config.url)
 
     def build(folder: Path) -> None:
         archive, unpacked = folder / "archive.zip", folder / ".unpacked"
-        say(f"downloading {config.url}")
+        say(f"downloading {address}")
         try:
             digest = _fetch(config.url, archive, limit)
         except (urllib.error.URLError, OSError) as error:
             raise DataError(
-                f"dataset '{name}': dataset.root '{root}' does not exist, and {config.url} cannot "
+                f"dataset '{name}': dataset.root '{root}' does not exist, and {address} cannot "
                 f"be fetched ({error}). Put the data there by hand, or set dataset.root (or "
                 "SEGTUNE_DATA) to where it is."
             ) from None
         if config.sha256 is not None and digest != config.sha256:
             raise DataError(
-                f"dataset '{name}': {config.url} has the sha256 {digest}, expected "
+                f"dataset '{name}': {address} has the sha256 {digest}, expected "
                 f"{config.sha256}: the source has changed. Nothing was kept."
             )
-        unpack(archive, unpacked, config.url, lambda member: _is_wanted(member, config), limit)
+        unpack(archive, unpacked, address, lambda member: _is_wanted(member, config), limit)
         archive.unlink()
         for inside, target in config.paths.items():
             for top in unpacked.rglob(inside):
@@ -66,8 +67,11 @@ def _check(name: str, config: DownloadConfig) -> None:
         DataError: names the key and the value.
     """
     fault = ""
-    if urlsplit(config.url).scheme not in ("http", "https"):
-        fault = f"url='{config.url}' is no address of a web server; http:// and https:// are"
+    parts, address = urlsplit(config.url), without_password(config.url)
+    if "@" in parts.netloc:
+        fault = f"url='{address}' holds a name or a password, which runs would record; none is"
+    if parts.scheme not in ("http", "https"):
+        fault = f"url='{address}' is no address of a web server; http:// and https:// are"
     for inside, target in config.paths.items():
         for path in (inside, target):
             if not _is_inside(path):
@@ -132,12 +136,13 @@ def _move_files(source: Path, target: Path) -> None:
 
 
 def _verify(name: str, config: DownloadConfig, folder: Path) -> None:
+    address = without_password(config.url)
     for split, expected in config.fingerprints.items():
         folders = [folder / path for path in config.paths.values() if Path(path).name == split]
         fingerprint = files_fingerprint(folders)
         if fingerprint != expected:
             raise DataError(
-                f"dataset '{name}': split '{split}' of {config.url} has the fingerprint "
+                f"dataset '{name}': split '{split}' of {address} has the fingerprint "
                 f"{fingerprint[:16]}…, expected {expected[:16]}…: the source has changed or the "
                 "transfer was damaged. Nothing was kept."
             )
