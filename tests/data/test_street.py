@@ -1,16 +1,20 @@
 """The built-in scenes: exact, varied, and the same for the same seed."""
 
+import errno
 from itertools import product
+from pathlib import Path
 
 import numpy as np
+import pytest
 import yaml
 
 from segtune.config.compose import compose
 from segtune.config.conf_folders import shipped
 from segtune.data.sources import open_source
 from segtune.data.street.canvas import CLASSES, FINER, NO_FINER
-from segtune.data.street.files import scene_seed
+from segtune.data.street.files import _write_png, scene_seed
 from segtune.data.street.scenes import Scene
+from segtune.runtime.retry import is_passing
 from tests.conftest import SCENES
 
 
@@ -60,3 +64,9 @@ def test_the_files_are_a_folder_dataset_with_a_clip():
     assert [len(source.pairs(s)) for s in ("train", "val", "test")] == [6, 3, 2]
     assert (source.root / "clips" / "clip_00.mp4").is_file()
     assert len(list((source.root / "clip_masks" / "clip_00").glob("*.png"))) == 5
+
+
+def test_a_full_disk_is_named_so_that_the_cache_waits_for_space():
+    with pytest.raises(OSError) as full:  # noqa: PT011 - the number of the error is checked
+        _write_png(Path("/dev/full"), np.zeros((4, 4, 3), np.uint8))
+    assert full.value.errno == errno.ENOSPC and is_passing(full.value)

@@ -49,8 +49,8 @@ def _write_frame(root: Path, split: str, name: str, frame: Frame) -> None:
 
 
 def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    if not cv2.imwrite(str(path), pixels):
-        raise OSError(f"cannot write {path}")
+    _, encoded = cv2.imencode(".png", pixels)
+    path.write_bytes(encoded.tobytes())  # cv2.imwrite does not say why a disk refuses
 
 
 def _write_clip(root: Path, index: int, settings: StreetConfig) -> None:
