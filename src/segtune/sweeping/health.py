@@ -29,7 +29,8 @@ def damaged_journals(root: Path) -> list[Damage]:
     An incomplete last line is no damage: the next writer removes it.
     """
     damages = []
-    for path in sorted((root / "sweeps").glob("*/journal.log")):
+    paths = sorted((root / "sweeps").glob("*/journal.log"))
+    for path in filter(Path.is_file, paths):  # a pipe would wait forever
         lines = path.read_bytes().split(b"\n")[:-1]
         for index, line in enumerate(lines):
             if not _is_entry(line):
@@ -56,5 +57,5 @@ def repair_journal(damage: Damage) -> Path:
 def _is_entry(line: bytes) -> bool:
     try:
         return isinstance(json.loads(line), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False

@@ -4,13 +4,15 @@ import posixpath
 import tempfile
 from pathlib import Path
 
+from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from segtune.errors import DataError
+from segtune.runtime.retry import reason_of
 from segtune.runtime.temporary import folder_of_process
-from segtune.tracking.client import store_error
+from segtune.tracking.client import is_absent, store_error
 from segtune.tracking.store import Store
 
 
@@ -26,7 +28,7 @@ def fetch(store: Store, uri: str, name: str = "") -> Path | None:
 
     Raises:
         StorageError: it exists, or may exist, and cannot be fetched.
-        DataError: it is a pipe or a device, which may never end.
+        DataError: it is a pipe or a device, which may never end, or a link out of the folder.
     """
     try:
         # MLflow's own function for artifacts of runs hides every error
@@ -34,10 +36,12 @@ def fetch(store: Store, uri: str, name: str = "") -> Path | None:
         try:
             # MLflow declares no types here
             path = repository.download_artifacts(name, _folder(repository))  # type: ignore[no-untyped-call]  # MLflow's
-        except Exception:
-            if _is_listed(repository, name):
-                raise
-            return None
+        except Exception as error:
+            if not _is_listed(repository, name):
+                return None
+            if isinstance(error, MlflowException) and is_absent(error):  # a link that leads out
+                raise DataError(f"'{name}' in '{uri}' is refused: {reason_of(error)}") from None
+            raise
         return _readable(Path(path))
     except Exception as error:
         typed = store_error(store.uri, error)
