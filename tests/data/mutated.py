@@ -4,6 +4,7 @@ Prints one JSON object: the samples that were read and refused for each set, the
 peak of memory. Sample N is the same in every run.
 """
 
+import copy
 import json
 import re
 import signal
@@ -29,7 +30,7 @@ from tests.data.shape_sets import SHAPE_SETS, write_cvat_video
 
 SECONDS_EACH = 5
 _TEXT_SUFFIXES = (".json", ".xml", ".txt", ".yaml", ".csv")
-_NUMBER = re.compile(r"(?<![\w.+/=-])-?\d+(?:\.\d+)?(?![\w.+/=])")
+NUMBER = re.compile(r"(?<![\w.+/=-])-?\d+(?:\.\d+)?(?![\w.+/=])")
 _NUMBERS = (
     *("-1", "0", "1", "2", "3", "7", "8", "47", "48", "63", "64", "65", "100", "0.5", "-0.001"),
     *("1e9", "-1e9", "1e308", "1e999", "NaN", "Infinity", "-Infinity", "99999999999999999999"),
@@ -123,7 +124,7 @@ def changes_one_shape(before: Labels, after: Labels) -> bool:
 
 def mutated_number(text: str, rng: np.random.Generator) -> str:
     """A text with another value for one of its numbers."""
-    numbers = list(_NUMBER.finditer(text))
+    numbers = list(NUMBER.finditer(text))
     chosen = numbers[rng.integers(len(numbers))]
     value = _NUMBERS[rng.integers(len(_NUMBERS))]
     return text[: chosen.start()] + value + text[chosen.end() :]
@@ -154,7 +155,7 @@ def mutated_json(text: str, rng: np.random.Generator) -> str:
             container.append(container[key])
         else:
             values: tuple[Any, ...] = _VALUES if kind < 3 else _CONTAINERS
-            container[key] = values[rng.integers(len(values))]
+            container[key] = copy.deepcopy(values[rng.integers(len(values))])
     return json.dumps(content)
 
 
@@ -230,7 +231,7 @@ class MutatedSet:
         kind = str(rng.choice(["number", "json", "text", "bytes"], p=[0.5, 0.25, 0.15, 0.1]))
         if path.suffix not in _TEXT_SUFFIXES:
             return "bytes"
-        has_number = _NUMBER.search(self.originals[path].decode()) is not None
+        has_number = NUMBER.search(self.originals[path].decode()) is not None
         fits = {"number": has_number, "json": path.suffix == ".json"}
         return kind if fits.get(kind, True) else "text"
 

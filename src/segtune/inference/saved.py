@@ -19,6 +19,7 @@ from segtune.plugins.recorded import require_plugins
 Device = str | torch.device | None
 Model = TypeVar("Model", bound="FolderModel")
 
+_REASON_LENGTH = 500  # characters; torch names every tensor that is missing
 _LIBRARIES = ("segtune", "torch", "timm", "segmentation-models-pytorch")
 
 
@@ -100,9 +101,10 @@ class FolderModel(ABC):
         except (SegtuneError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # a wrong description raises errors of any type
+            reason = " ".join(str(error).split())[:_REASON_LENGTH]
             raise DataError(
                 f"{cls.KIND} '{saved.name}': the description does not fit the weights "
-                f"({type(error).__name__}: {error})."
+                f"({type(error).__name__}: {reason})."
             ) from None
 
     def save(self, folder: Path) -> str:
