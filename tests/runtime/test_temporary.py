@@ -82,10 +82,14 @@ def test_an_unfinished_folder_of_a_killed_process_is_removed_by_the_next_builder
     assert sorted(os.listdir(target.parent)) == sorted([other.name, target.name])
 
 
-def test_a_place_that_somebody_else_made_is_not_used(place, tmp_path):
+@pytest.mark.parametrize("is_link", [True, False])
+def test_a_place_that_somebody_else_made_is_not_used(is_link, place, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    place.symlink_to(elsewhere)
+    if is_link:
+        place.symlink_to(elsewhere)
+    else:
+        place.write_text("a file")
     with temporary_folder() as folder:
         assert not os.listdir(elsewhere) and folder.stat().st_mode & 0o777 == 0o700
     assert sorted(os.listdir(tmp_path)) == ["elsewhere", place.name]

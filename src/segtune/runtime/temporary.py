@@ -97,7 +97,8 @@ def _place() -> tuple[Path, str]:
     """
     system = Path(tempfile.gettempdir())
     place = system / f"segtune-{os.getuid()}"
-    place.mkdir(mode=0o700, exist_ok=True)
+    with suppress(FileExistsError):  # also of a file
+        place.mkdir(mode=0o700)
     facts = place.lstat()
     is_own = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid()
     return (place, "") if is_own else (system, "segtune-")
