@@ -2,6 +2,7 @@
 
     python -m benchmarks.curves.replay [--sets street camvid] [--policies tpe-median fidelity-3 ...]
         [--seeds 200] [--workers 1 4 8] [--share 0.5]
+        [--configurations 25]
 
 A trial gets the curve of the recorded configuration that is nearest to its own, and a simulated
 clock adds the recorded seconds of its epochs. Random search with 27 trials of 27 epochs is the
@@ -27,6 +28,7 @@ import optuna
 from numpy.typing import NDArray
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
+from scipy.stats import spearmanr
 
 from benchmarks.curves.curve_table import EPOCHS, FOLDER, Curve, CurveTable
 from segtune.config.compose import compose
@@ -285,13 +287,14 @@ def _best_elsewhere(others: Sequence[CurveTable]) -> list[dict[str, Any]]:
 
 def judge(name: str, options: argparse.Namespace) -> None:
     """Print the table of one set."""
-    table = CurveTable.load(name)
-    others = [CurveTable.load(other) for other in options.sets if other != name]
+    table = _table(name, options.configurations)
+    others = [_table(o, options.configurations) for o in options.sets if o != name]
     cells = len({number for number, _ in table.curves})
     print(f"\n{name}: {cells} configurations, {len(table.curves)} curves, {options.seeds} seeds")
     axes = ["epochs", *(f"time with {workers}" for workers in options.workers)]
-    print(f"| policy | {' | '.join(axes)} | regret at 0.15 of the epochs |")
-    print("| --- " * (len(axes) + 2) + "|")
+    print(f"rank correlation with the best val mIoU: {_rank_correlations(table)}")
+    print(f"| policy | {' | '.join(axes)} | regret at 0.15 | at the end |")
+    print("| --- " * (len(axes) + 3) + "|")
     baselines: dict[int, tuple[float, float]] = {}
     for policy in ["random", *(p for p in options.policies if p != "random")]:
         spec, space = specs_of(name, policy, others)
@@ -310,16 +313,34 @@ def judge(name: str, options: argparse.Namespace) -> None:
             shares = np.arange(0.0, share + 1e-9, 0.005)
             if workers == options.workers[0]:
                 by_epochs = regrets_at(runs, 0, shares * TRIALS * EPOCHS)
-                row.append(_cell(share_to_reach(by_epochs, target, shares)))
-                regret = 100 * by_epochs[:, 30].mean()
+                row.append(_cell(share_to_reach(by_epochs, target, shares), share))
+                early, late = 100 * by_epochs[:, 30].mean(), 100 * by_epochs[:, -1].mean()
             by_time = regrets_at(runs, 1, shares * seconds)
-            row.append(_cell(share_to_reach(by_time, target, shares)))
-        print(f"| {policy} | {' | '.join(row)} | {regret:.1f} |", flush=True)
+            row.append(_cell(share_to_reach(by_time, target, shares), share))
+        print(f"| {policy} | {' | '.join(row)} | {early:.1f} | {late:.1f} |", flush=True)
 
 
-def _cell(shares: tuple[float, float, float]) -> str:
-    middle, low, high = ("> 1" if math.isinf(share) else f"{share:.2f}" for share in shares)
-    return f"{middle} ({low} to {high})"
+def _table(name: str, configurations: int | None) -> CurveTable:
+    """Return the table of a set, or its first configurations alone."""
+    table = CurveTable.load(name)
+    limit = math.inf if configurations is None else configurations
+    table.curves = {row: curve for row, curve in table.curves.items() if row[0] < limit}
+    return table
+
+
+def _rank_correlations(table: CurveTable) -> str:
+    """Return how well the val mIoU after a few epochs ranks the configurations."""
+    curves = np.nan_to_num(np.stack([curve.miou for curve in table.curves.values()]))
+    best = curves.max(1)
+    texts = []
+    for epoch in (1, 3, 9, 18):
+        texts.append(f"{spearmanr(curves[:, epoch - 1], best).statistic:.2f} at epoch {epoch}")
+    return ", ".join(texts)
+
+
+def _cell(shares: tuple[float, float, float], limit: float) -> str:
+    texts = [f"> {limit:g}" if math.isinf(share) else f"{share:.2f}" for share in shares]
+    return texts[0] if math.isinf(shares[1]) else f"{texts[0]} ({texts[1]} to {texts[2]})"
 
 
 def main() -> None:
@@ -330,6 +351,9 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["street", "camvid"])
     parser.add_argument("--policies", nargs="+", default=list(POLICIES), choices=list(POLICIES))
     parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument(
+        "--configurations", type=int, help="take so many of each table alone; by default all"
+    )
     parser.add_argument(
         "--share", type=float, default=0.5, help="of random search's epochs that a policy may spend"
     )
