@@ -60,6 +60,14 @@ def test_minutes_must_be_positive(minutes):
         segtune.auto("dataset=street", minutes=minutes, say=silent)
 
 
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "x" * 101])
+def test_a_name_that_is_no_folder_is_refused_before_anything_is_written(name, tmp_path):
+    words = folder_of(tmp_path / "d", 2)
+    with pytest.raises(ConfigError, match="name="):
+        segtune.auto(*words, minutes=5, name=name or "-", say=silent)
+    assert not list(tmp_path.glob("mlruns*"))
+
+
 def test_a_dataset_of_one_split_gets_val_and_faulty_files_are_repaired(tmp_path):
     words = folder_of(tmp_path / "d", 10)
     (tmp_path / "d/images/train/3.png").write_bytes(b"no image")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from segtune.automatic.job import AutoResult
     from segtune.data.proposal.choice import Ask
 
+_NAME = re.compile(r"\w[\w.-]{0,99}")  # of a sweep; it names a folder
+
 
 def auto(
     *overrides: str,
@@ -68,11 +70,13 @@ def auto(
     dataset = config.dataset
     check_place(dataset)
     title = _title(dataset.name, dataset.root)
+    name = name or f"auto-{title}"
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"name={name}: letters, digits, _, . and - make a name, at most 100.")
     from segtune.automatic.job import AutoRequest, run_auto
 
-    name = name or f"auto-{title}"
-    options = {"name": name, "model": model, "minutes": f"{minutes:g}"}
-    again = command("auto", *([str(source)] if source else []), *overrides, **options)
+    start = [str(source)] if source else []
+    again = command("auto", *start, *overrides, name=name, model=model, minutes=f"{minutes:g}")
     request = AutoRequest(absolute_words(words), minutes, name, model or title, again, gate)
     return run_auto(request, say)
 

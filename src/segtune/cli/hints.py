@@ -15,6 +15,8 @@ _VERBS = {
     "predict": "infer inference detect segment label run_inference demo apply",
     "compare": "report leaderboard summary results analyze analyse plot",
     "confirm": "reproduce retrain replicate",
+    "auto": "automl autotrain autopilot quickstart magic",
+    "merge": "soup ensemble swa average blend",
     "promote": "register deploy publish champion",
     "rollback": "revert undo demote",
     "export": "convert onnx openvino trace compile",

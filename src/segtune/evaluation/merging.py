@@ -130,7 +130,7 @@ def _images(train: Decoded) -> list[Tensor]:
     """Batches (B, 3, H, W) of train images, at the size of the model."""
     chosen = spread_evenly(len(train), _STATISTICS_IMAGES)
     split = Decoded(
-        [train.names[i] for i in chosen],
+        tuple(train.names[i] for i in chosen),
         [train.images[i] for i in chosen],
         [train.masks[i] for i in chosen],
         train.fingerprint,

@@ -28,15 +28,19 @@ class Ensemble(Network):
         self.preprocessing = members[0].preprocessing
 
     @property
+    def networks(self) -> list[Network]:
+        """The members with their type."""
+        return [member for member in self.members if isinstance(member, Network)]
+
+    @property
     def encoder(self) -> nn.Module:  # type: ignore[override]  # a part of a member, not a second one
         """The first member's encoder."""
-        encoder: nn.Module = self.members[0].encoder
-        return encoder
+        return self.networks[0].encoder
 
     @property
     def class_layers(self) -> list[nn.Module]:
         """The layers of classes of all members."""
-        return list(chain.from_iterable(member.class_layers for member in self.members))
+        return list(chain.from_iterable(network.class_layers for network in self.networks))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.stack([member(x) for member in self.members]).mean(0)
