@@ -136,6 +136,15 @@ def test_a_sweep_continues_in_its_database_and_does_not_restart_elsewhere(tmp_pa
         plan_sweep(str(tmp_path / "s.yaml"), ["sweep.name=t", f"sweep.storage={URL}"])
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"storage": null}', '{"storage": 5}', "[" * 9999])
+def test_a_damaged_address_is_refused_until_it_is_given_again(text, tmp_path):
+    (tmp_path / "storage.json").write_text(text)
+    with pytest.raises(ConfigError, match="Give the study's address again"):
+        remembered(tmp_path)
+    remember(tmp_path, "postgresql://me@host/studies")
+    assert remembered(tmp_path) == "postgresql://me@host/studies"
+
+
 @pytest.mark.services
 def test_a_sweep_on_servers_ends_in_a_complete_report_and_leaks_no_password(
     tmp_path, postgresql, mlflow_server, capfd, monkeypatch

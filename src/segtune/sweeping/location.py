@@ -6,12 +6,14 @@ process list.
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from segtune.errors import ConfigError, StorageError
 from segtune.runtime.atomic import atomic_file
 
 _FILE = "storage.json"
+_DAMAGE = (ValueError, KeyError, TypeError, RecursionError)
 
 
 def sweep_folder(root: str | Path, name: str) -> Path:
@@ -25,8 +27,11 @@ def remember(folder: Path, url: str | None) -> None:
     Raises:
         StorageError: the folder cannot be written.
     """
-    if url is None or _read(folder) == url:
+    if url is None:
         return
+    with suppress(OSError, *_DAMAGE):  # then it is written anew
+        if _read(folder) == url:
+            return
     try:
         with atomic_file(folder / _FILE, shared=True) as unfinished:
             unfinished.touch(mode=0o600)
@@ -52,7 +57,7 @@ def remembered(folder: Path) -> str | None:
             f"{owner}) may read the address in '{folder / _FILE}'. Give it: "
             "sweep.storage=postgresql://USER@HOST/DATABASE"
         ) from None
-    except (ValueError, KeyError, TypeError):
+    except _DAMAGE:
         raise ConfigError(
             f"'{folder / _FILE}' cannot be read. Give the study's address again: "
             "sweep.storage=postgresql://USER@HOST/DATABASE"
@@ -77,4 +82,7 @@ def _read(folder: Path) -> str | None:
     path = folder / _FILE
     if not path.is_file():
         return None
-    return str(json.loads(path.read_text(encoding="utf-8"))["storage"])
+    url = json.loads(path.read_text(encoding="utf-8"))["storage"]
+    if not isinstance(url, str):
+        raise TypeError(f"no address: {url}")
+    return url
