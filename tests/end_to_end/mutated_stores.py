@@ -44,7 +44,7 @@ from segtune.tracking.health import broken_checkpoints, stray_runs, undeliverabl
 from segtune.tracking.recorded import recorded_config
 from segtune.tracking.run_writer import RunWriter, deliver_outboxes
 from segtune.tracking.runs import curve, get_run, sweep_runs
-from segtune.tracking.store import _OPEN_STORES, open_store
+from segtune.tracking.store import _OPEN_STORES, Store, open_store
 from segtune.training.checkpoints import CheckpointWriter, usable_checkpoint
 from segtune.training.resuming import resumable
 from tests.conftest import SCENES
@@ -185,7 +185,6 @@ class MutatedStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.root = folder, folder / "mlruns"
-        self.store = open_store(TrackingConfig(root=str(self.root)))
         self.run = fake_run(self.store, "r", state="interrupted", split=None, number=3)
         self.finished = fake_run(self.store, "f", number=3)
         writer = RunWriter(self.store, self.run)
@@ -201,7 +200,6 @@ class MutatedStore:
             trial.report(value, 0)
             study.finish(trial, value)
         study.claim(LINE)
-        (self.sweep / "storage.json").write_text('{"storage": null}')
         message = {"metrics": {"val/miou": 0.4}, "step": 0, "time": 1}
         rows = [message, {"tags": {"a": "b"}}, {"text": "x", "name": "n.txt"}]
         self.outbox = writer.folder / "outbox.jsonl"
@@ -213,14 +211,16 @@ class MutatedStore:
             "checkpoint": ([writer.folder / "last.ckpt"], self._read_checkpoint),
             "run": (sorted(artifacts.glob(f"{self.run}/**/config.yaml")), self._read_run),
             "evidence": (sorted(artifacts.glob(f"{self.finished}/**/*.*")), self._read_evidence),
-            "journal": (
-                [self.sweep / "journal.log", self.sweep / "storage.json"],
-                self._read_study,
-            ),
+            "journal": ([self.sweep / "journal.log"], self._read_study),
             "outbox": ([self.outbox], self._deliver),
             "segmenter": (sorted(self.model_folder.iterdir()), self._read_model),
             "database": ([self.root / "mlflow.db"], self._read_database),
         }
+        for paths, read in self.kinds.values():
+            originals = {path: path.read_bytes() for path in paths}
+            read()  # a store that is refused unchanged would test nothing
+            for path, original in originals.items():
+                path.write_bytes(original)
 
     def _write_checkpoint(self, folder: Path) -> None:
         parts = {"optimizer_states": [{"state": {0: torch.ones(2)}}], "lr_schedulers": [{"a": 1}]}
@@ -232,6 +232,11 @@ class MutatedStore:
             {**state, **parts, "loops": loops, "callbacks": callbacks}, folder / "last.ckpt"
         )
         writer.teardown()
+
+    @property
+    def store(self) -> Store:
+        """The store; it is opened again when its database was another file for a while."""
+        return open_store(TrackingConfig(root=str(self.root)))
 
     def _write_model(self) -> Path:
         segmenter = Segmenter(build(SPEC, 3), ClassTable.parse(["a", "b", "c"]), [64], {})
@@ -311,8 +316,9 @@ class MutatedStore:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             outcome.slowest = max(outcome.slowest, time.monotonic() - started)
-            replace(path, "nothing")
-            path.write_bytes(original)
+            if path.is_symlink() or not path.is_file():
+                replace(path, "nothing")
+            path.write_bytes(original)  # in place: an open store knows its database's file
         if (self.folder / "executed").exists():
             outcome.faults.append(f"{kind} sample {number} ({path.name}): its code was executed")
             (self.folder / "executed").rmdir()
