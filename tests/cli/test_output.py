@@ -5,16 +5,21 @@ import os
 import runpy
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 import segtune
 from segtune.cli.main import _json, main
+from segtune.cli.verbs.comparing import _after_evaluation
+from segtune.config.compose import compose
 from segtune.config.schema import TrackingConfig
 from segtune.data.source.files import cache_dir
 from segtune.errors import ConfigError, StorageError
 from segtune.models.encoders import timm_name
 from segtune.tracking.store import open_store
+from tests.measure.test_evidence import evidence
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
@@ -98,3 +103,9 @@ def test_python_m_segtune_imports_nothing_from_the_working_folder(tmp_path, monk
         runpy.run_module("segtune", run_name="__main__")
     assert ended.value.code == 0 and segtune.__version__ in capsys.readouterr().out
     assert str(tmp_path) not in sys.path
+
+
+def test_a_data_folder_named_like_the_sweep_is_not_taken_for_a_model():
+    Path("roads").mkdir()
+    line = _after_evaluation("roads", evidence(np.random.default_rng(0)), compose([]))
+    assert line.endswith("promote roads model=d")

@@ -151,10 +151,8 @@ def rollback(store: Store, model: str) -> tuple[int, int]:
 
 def _reason(champion: ModelVersion | None, champion_lost: bool, failed: Sequence[str]) -> str:
     if failed:
-        present = "there is no champion"
-        if champion:
-            present = f"version {champion.version} stays champion"
-        return f"{present}: {', '.join(failed)} failed"
+        stays = f", version {champion.version} stays" if champion else ""
+        return f"does not become champion{stays}: {', '.join(failed)} failed"
     if champion is None:
         return "is the first champion"
     reason = f"takes over from version {champion.version}"

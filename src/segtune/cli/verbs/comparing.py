@@ -136,8 +136,10 @@ def _evaluate(call: Call) -> Outcome:
 
 def _after_evaluation(model: str, evidence: "Evidence", composed: "Composed") -> str:
     """Return the next command: predict with a registered model or a folder, promote a run."""
+    from segtune.models.folder import MANIFEST
+
     config = composed.config
-    is_folder = Path(model).exists()
+    is_folder = (Path(model) / MANIFEST).is_file()  # a sweep and its data may have one name
     if not model.startswith("models:/") and not is_folder:
         dataset = evidence.origin.dataset
         return command("promote", model, tracking=config.tracking, model=dataset)
