@@ -184,6 +184,18 @@ def test_a_run_shows_config_curves_classes_and_links(made, pages):
     assert "0.5667" in figures[0]["alternative"]
 
 
+def test_a_dataset_leads_to_the_samples_of_its_runs_and_to_its_check(made, pages):
+    page = made[0].root / "checks" / "d" / "index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("<h1>checked</h1>")
+    text = pages.get("/datasets/d").text
+    for run in made[1]:
+        assert f'href="/runs/{run}/samples/val"' in text
+    assert "Page of the last check" in text
+    assert "checked" in pages.get("/datasets/d/pages/check").text
+    shutil.rmtree(page.parent)
+
+
 def test_a_comparison_is_the_report_and_its_faults_stay_in_the_frame(made, pages):
     names = "&".join(f"name={run}" for run in made[1][:2])
     page = pages.get(f"/compare?{names}").text

@@ -45,6 +45,7 @@ def routes(store: Store) -> APIRouter:
             splits=rows,
             reads=reads_in(entries(store, tags)),
             pages={kind: path for kind, path in _pages(store, name).items() if path.is_file()},
+            place=config.root if config else "",
             check=command("check", dataset=config, tracking=store.tracking) if config else "",
             runs=_measured_runs(store, name),
         )
@@ -100,8 +101,8 @@ def _pages(store: Store, name: str) -> dict[str, Path]:
 
 def _measured_runs(store: Store, name: str) -> list[tuple[RunRecord, list[str]]]:
     """Return the newest runs of a dataset that were measured, each with its splits."""
-    runs = reversed(search_runs(store, {"segtune.dataset.name": name}))
-    measured = [(run, splits_of(run)) for run in runs]
+    runs = [run for run in search_runs(store, {}) if run.params.get("dataset.name") == name]
+    measured = [(run, splits_of(run)) for run in reversed(runs)]
     return [(run, splits) for run, splits in measured if splits][:_MOST_RUNS]
 
 
