@@ -40,22 +40,64 @@ class Shown:
 
 def shown_commands(page: Path) -> Iterator[Shown]:
     """Yield the commands of a page in their order."""
-    reason, language = "", None  # None: outside of blocks
-    joined = ""
-    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+    for line in _lines(page):
+        if line.language is None:
+            for text in _INLINE.findall(line.text):
+                yield Shown(line.place, text, in_block=False)
+        elif line.is_shell and (found := _COMMAND.search(line.text)):
+            yield Shown(line.place, found[1], in_block=True, reason=line.reason)
+
+
+def other_commands(page: Path) -> Iterator[Shown]:
+    """Yield the commands of other programs in blocks of code; `text` is the whole line."""
+    for line in _lines(page):
+        if line.is_shell and line.text.strip() and not _COMMAND.search(line.text):
+            yield Shown(line.place, line.text, in_block=True, reason=line.reason)
+
+
+def python_blocks(page: Path) -> list[str]:
+    """Return the blocks of Python of a page that no mark excepts."""
+    blocks: dict[str, list[str]] = {}
+    for line in _lines(page):
+        if line.language == "python" and not line.reason:
+            blocks.setdefault(line.block, []).append(line.text)
+    return ["\n".join(lines) for lines in blocks.values()]
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line of a page; of a command over several lines, all of them.
+
+    Attributes:
+        language: of the block of code; None outside of blocks.
+        block: place of the block.
+        reason: of the mark above the block.
+    """
+
+    place: str
+    text: str
+    language: str | None
+    block: str
+    reason: str
+
+    @property
+    def is_shell(self) -> bool:
+        return self.language in ("", "bash", "sh", "console")
+
+
+def _lines(page: Path) -> Iterator[_Line]:
+    language, block, reason, joined = None, "", "", ""
+    for number, text in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
         place = f"{page.name}:{number}"
-        if line.startswith("```"):
-            language = line[3:].strip() if language is None else None
+        if text.startswith("```"):
+            language = text[3:].strip() if language is None else None
+            block = place
             reason = reason if language is not None else ""
-        elif language is None:
-            marked = MARK.match(line)
+            continue
+        if language is None:
+            marked = MARK.match(text)
             reason = marked[1] if marked else ""
-            for text in _INLINE.findall(line):
-                yield Shown(place, text, in_block=False)
-        elif language in ("", "bash", "sh", "console"):
-            joined += line.removesuffix("\\")
-            if line.endswith("\\"):
-                continue
-            if found := _COMMAND.search(joined):
-                yield Shown(place, found[1], in_block=True, reason=reason)
-            joined = ""
+        line = _Line(place, joined + text, language, block, reason)
+        joined = line.text.removesuffix("\\") if line.is_shell and text.endswith("\\") else ""
+        if not joined:
+            yield line

@@ -1,16 +1,19 @@
 """Each command of README and docs/ has a verb, options and keys that exist, and works.
 
 Commands within a sentence are checked; those in a block of code are also run, in the order of the
-pages, unless the line above the block says why not: `<!-- not run: REASON -->`.
+pages, unless the line above the block says why not: `<!-- not run: REASON -->`. The same holds for
+the Python of a page that shows commands.
 """
 
 import io
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+import segtune
 from segtune.api.workflows import read_workflow
 from segtune.cli.main import main
 from segtune.cli.parsing import parse
@@ -24,7 +27,14 @@ from segtune.sweeping.spec import load_spec, sweep_names
 from segtune.tracking.runs import search_runs
 from segtune.tracking.store import open_store
 from tests.conftest import OPEN_GATE, SCENES
-from tests.contracts.shown_commands import PAGES, ROOT, Shown, shown_commands
+from tests.contracts.shown_commands import (
+    PAGES,
+    ROOT,
+    Shown,
+    other_commands,
+    python_blocks,
+    shown_commands,
+)
 
 SHOWN = [shown for page in PAGES for shown in shown_commands(page)]
 # words that stand for something of the reader's
@@ -66,7 +76,12 @@ def is_run(shown: Shown) -> bool:
     return shown.in_block and not shown.reason and not runs_elsewhere
 
 
-RUN = [page for page in PAGES if any(map(is_run, shown_commands(page)))]
+EXTENDING = ROOT / "docs/extending.md"  # tests/plugins/test_extending.py runs its examples
+RUN = [
+    page
+    for page in PAGES
+    if any(map(is_run, shown_commands(page))) or (python_blocks(page) and page != EXTENDING)
+]
 
 
 def test_the_pages_show_commands_of_most_verbs():
@@ -116,6 +131,18 @@ def names_part(verb: str, word: str) -> bool:
     return word.startswith("plugins=") or bool(option and option.group)
 
 
+# the beginning of a line -> the file that runs it
+RUN_BY = {"make ": ".ci/run", "curl ": "tests/serving/test_shown.py"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_each_line_of_another_program_is_run_or_says_why_not(page):
+    for shown in other_commands(page):
+        runner = next((path for start, path in RUN_BY.items() if shown.text.startswith(start)), "")
+        what = shown.text.partition("  #")[0] if runner == ".ci/run" else page.name
+        assert shown.reason or (runner and what in (ROOT / runner).read_text()), shown.place
+
+
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
     """The folder of a reader with labels, photos, clips and a sweep file."""
@@ -157,6 +184,21 @@ def test_each_command_in_a_block_of_a_page_works(page, workspace, monkeypatch, c
         code = main(words)
         printed = capsys.readouterr()
         assert code == 0, f"{shown.place}: segtune {' '.join(words)}\n{printed.err}"
+    if page != EXTENDING:
+        run_python(page, monkeypatch)
+
+
+def run_python(page, monkeypatch):
+    """Run the Python of a page, on small data as its commands."""
+    for verb in ("sweep", "promote"):
+        words = [*SHORTENED[verb], *([SCENES[1]] if verb == "sweep" else [])]
+        monkeypatch.setattr(segtune, verb, partial(with_words, getattr(segtune, verb), words))
+    for text in python_blocks(page):
+        exec(compile(text, page.name, "exec"), {"__name__": page.stem})
+
+
+def with_words(function, words, *arguments):
+    return function(*arguments, *words)
 
 
 def replaced(word: str) -> str:
