@@ -33,6 +33,7 @@ class Page:
         self._selector = selectors.DefaultSelector()
         self._selector.register(answers, selectors.EVENT_READ)
         self._session: str | None = None
+        self._is_loaded = False
         self.requests: list[str] = []
         self.messages: list[str] = []
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
@@ -43,6 +44,16 @@ class Page:
 
     def open(self, address: str, width: int = 1440, height: int = 900, dark: bool = False) -> None:
         """Load a page in a window of this size."""
+        self.resize(width, height)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.send("Emulation.setEmulatedMedia", features=[scheme])
+        self._is_loaded = False
+        self.send("Page.navigate", url=address)
+        while not self._is_loaded:
+            self._note(self._message())
+
+    def resize(self, width: int, height: int = 900) -> None:
+        """Change the size of the window."""
         self.send(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -50,10 +61,6 @@ class Page:
             deviceScaleFactor=1,
             mobile=False,
         )
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.send("Emulation.setEmulatedMedia", features=[scheme])
-        self.send("Page.navigate", url=address)
-        self.until("document.readyState === 'complete' && location.href !== 'about:blank'")
 
     def run(self, script: str) -> Any:
         """The value of a JavaScript expression; a promise is awaited."""
@@ -120,7 +127,9 @@ class Page:
     def _note(self, event: dict[str, Any]) -> None:
         """Remember a request or a message of the page."""
         kind, params = event.get("method"), event.get("params", {})
-        if kind == "Network.requestWillBeSent":
+        if kind == "Page.loadEventFired":
+            self._is_loaded = True
+        elif kind == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
         elif kind == "Runtime.consoleAPICalled":
             self.messages.append(str([part.get("value") for part in params["args"]]))

@@ -1,18 +1,22 @@
 """The page in a real browser, as a person uses it: files, keys, mouse, phone, dark mode."""
 
 import json
-import shutil
-import subprocess
 
 import pytest
 
 from tests.inference.test_video import clip
 from tests.pages.browser import needs_browser
 from tests.pages.chromium import chromium
+from tests.pages.reading import (
+    WINDOWS,
+    assert_keys_reach_everything,
+    assert_no_serious_fault,
+    assert_silent,
+    focus_on,
+)
 from tests.serving.server import picture, png, running, slot
 
 SIZE = (120, 160)
-SIZES = [(1440, False), (400, True)]
 # a file that a person drops or pastes
 TRANSFER = """(async () => {
   const transfer = new DataTransfer();
@@ -30,18 +34,6 @@ EVENTS = {
 
 
 @pytest.fixture(scope="module")
-def axe(tmp_path_factory):
-    """The text of axe-core; None where npm cannot install it."""
-    folder = tmp_path_factory.mktemp("axe")
-    if shutil.which("npm") is None:
-        return None
-    words = ["npm", "install", "--silent", "--no-audit", "--no-fund", "axe-core@4"]
-    done = subprocess.run(words, cwd=folder, capture_output=True, timeout=200, check=False)
-    source = folder / "node_modules" / "axe-core" / "axe.min.js"
-    return source.read_text() if done.returncode == 0 and source.exists() else None
-
-
-@pytest.fixture(scope="module")
 def model():
     return slot()
 
@@ -52,9 +44,7 @@ def visit(model, tmp_path):
     with running(model, tmp_path) as client, chromium(tmp_path) as page:
         address = f"http://127.0.0.1:{client.port}"
         yield lambda *window: page.open(address, *window), page, client
-        assert page.messages == []
-        foreign = [r for r in page.requests if not r.startswith((address, "data:", "blob:"))]
-        assert foreign == []
+        assert_silent(page, address)
 
 
 def choose_image(page, tmp_path):
@@ -68,7 +58,7 @@ pytestmark = [needs_browser, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.mark.ci
-@pytest.mark.parametrize(("width", "is_dark"), SIZES)
+@pytest.mark.parametrize(("width", "is_dark"), WINDOWS)
 def test_an_image_becomes_regions_that_keys_and_mouse_explore(
     visit, tmp_path, model, width, is_dark
 ):
@@ -130,28 +120,14 @@ def explore_by_mouse(page, number, concept):
     page.until(f"state.chosen === {number}")
 
 
-def focus_on(page, selector):
-    """Press Tab until an element has the focus, and its ring can be seen."""
-    for _ in range(60):
-        if page.run(f"document.activeElement === document.querySelector({json.dumps(selector)})"):
-            assert page.run("getComputedStyle(document.activeElement).outlineStyle") != "none"
-            return
-        page.press("Tab")
-    raise AssertionError(f"Tab never reaches {selector}")
-
-
-@pytest.mark.parametrize(("width", "is_dark"), SIZES)
-def test_axe_finds_nothing_serious(visit, tmp_path, axe, width, is_dark):
-    if axe is None:
-        pytest.skip("npm cannot install axe-core here")
+@pytest.mark.ci
+@pytest.mark.parametrize(("width", "is_dark"), WINDOWS)
+def test_axe_finds_nothing_serious(visit, tmp_path, width, is_dark):
     opened, page, _ = visit
     opened(width, 900, is_dark)
     choose_image(page, tmp_path)
-    page.run(axe + "; 0")
-    found = page.run(
-        "axe.run().then((r) => r.violations.map((v) => [v.impact, v.id, v.nodes[0].html]))"
-    )
-    assert [row for row in found if row[0] in ("serious", "critical")] == []
+    assert_keys_reach_everything(page)
+    assert_no_serious_fault(page)
 
 
 def test_a_clip_becomes_an_overlay_and_leaves_nothing_on_the_server(visit, tmp_path):

@@ -1,113 +1,120 @@
-"""The pages in a real browser: narrow and wide, without a message or a foreign request; live."""
+"""The pages in a real browser: narrow and wide, light and dark, by keyboard, live, silent."""
 
-import html
-import json
-import re
-import subprocess
 import threading
 import time
 
 import pytest
-import uvicorn
-from fastapi import Response
-from starlette.background import BackgroundTask
 
 from segtune.config.schema import TrackingConfig
-from segtune.serving.listening import listen
+from segtune.serving.listening import listen, server_of
 from segtune.serving.ui.app import create_app
+from segtune.sweeping.records import load_study
 from segtune.tracking.store import open_for_reading
-from tests.pages.browser import BROWSER, needs_browser
-from tests.serving.ui_store import make_store
+from tests.pages.browser import needs_browser
+from tests.pages.chromium import chromium
+from tests.pages.reading import (
+    WINDOWS,
+    assert_fits_and_is_labelled,
+    assert_keys_reach_everything,
+    assert_no_serious_fault,
+    assert_silent,
+    focus_on,
+)
+from tests.serving.ui_store import finished_trial, make_store
 
-PATHS = ["/sweeps/s", "/sweeps", "/runs", "/runs/RUN", "/compare", "/datasets/d", "/registry"]
-PATHS.append("/runs/RUN/samples/val")
-# opens each page in a frame of the given width; the result becomes the title
-PROBE = """
-const pause = ms => new Promise(done => setTimeout(done, ms));
-async function facts(path, width) {
-  const frame = document.createElement('iframe');
-  frame.style = `width: ${width}px; height: 900px`;
-  document.body.append(frame);
-  await new Promise(done => { frame.onload = done; frame.src = path; });
-  const page = frame.contentDocument, find = words => [...page.querySelectorAll(words)];
-  if (path === '/sweeps/s') {
-    const isShown = () => find('#trial-3')[0].textContent.includes('0.7500');
-    for (let n = 0; n < 60 && !isShown(); n++) await pause(100);
-    for (let n = 0; n < 60 && find('.js-plotly-plot').length < 4; n++) await pause(100);
-  }
-  const result = {
-    wide: page.documentElement.scrollWidth - page.documentElement.clientWidth,
-    unlabelled: find('input, select').filter(i => !i.labels.length && !i.ariaLabel).length,
-    nameless: find('img').filter(i => !i.alt).length,
-    headings: find('h1').length,
-    unreachable: find('.scroll').filter(i => i.tabIndex !== 0).length,
-    foreign: frame.contentWindow.performance.getEntriesByType('resource').map(e => e.name)
-      .filter(name => !name.startsWith(location.origin) && !name.startsWith('data:')),
-  };
-  if (path === '/sweeps/s') {
-    result.epoch = find('#trial-3 td')[3].textContent;
-    result.lines = find('#curves polyline').length;
-    result.plots = find('.js-plotly-plot').length;
-  }
-  frame.remove();
-  return result;
-}
-(async () => {
-  const results = {};
-  for (const path of PATHS) for (const width of [400, 1440]) {
-    results[`${path} ${width}`] = await facts(path, width);
-  }
-  document.title = JSON.stringify(results);
-  fetch('/done');
-})();
-"""
+PATHS = ["/sweeps/s", "/sweeps", "/runs", "/runs/RUN", "/compare", "/compare?name=s"]
+PATHS += ["/datasets", "/datasets/d", "/runs/RUN/samples/val", "/registry", "/nothing"]
+DRAWN = {"/sweeps/s": 4, "/runs/RUN": 2}  # figures that a script draws
+pytestmark = [needs_browser, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-@needs_browser
-@pytest.mark.slow
-@pytest.mark.ci
-def test_every_page_fits_and_is_labelled_and_a_sweep_is_followed(tmp_path):
-    store, runs = make_store(tmp_path / "store")
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The store, its runs, and the address at which its pages are served."""
+    store, runs = make_store(tmp_path_factory.mktemp("ui") / "store")
     app = create_app(open_for_reading(TrackingConfig(root=str(store.root))))
-    paths = json.dumps([path.replace("RUN", runs[0]) for path in PATHS])
-    # chromium writes the page when all of it has come: the picture comes when the probe is done
-    frame = "<!doctype html><title>-</title><link rel=icon href=data:,><body><img src=/wait>"
-    frame += "<script src=/probe.js></script>"
-    done = threading.Event()
-    script = f"const PATHS = {paths};{PROBE}"
-    app.get("/probe.js")(lambda: Response(script, media_type="text/javascript"))
-    app.get("/probe")(lambda: Response(frame, media_type="text/html"))
-    app.get("/wait")(lambda: Response(status_code=204 if done.wait(60) else 408))
-    app.get("/done")(lambda: Response(status_code=204, background=BackgroundTask(done.set)))
-    listening, url = listen("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+    listening, address = listen("127.0.0.1", 0)
+    server = server_of(app, 1)
     thread = threading.Thread(target=server.run, args=[[listening]], daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.05)
-    epoch = threading.Timer(3, report_epoch, [store.root / "sweeps" / "s"])
-    epoch.start()
-    try:
-        words = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-        words += ["--window-size=1500,1000", "--enable-logging=stderr"]
-        words += [f"--user-data-dir={tmp_path / 'profile'}", f"{url}/probe"]
-        process = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
-    finally:
-        server.should_exit = server.force_exit = True
-        thread.join()
-    assert [line for line in process.stderr.splitlines() if "CONSOLE" in line] == []
-    results = json.loads(html.unescape(re.search(r"<title>(.*?)</title>", process.stdout)[1]))
-    assert len(results) == 2 * len(PATHS)
-    for place, facts in results.items():
-        shown = {key: facts.pop(key) for key in ("epoch", "lines", "plots") if key in facts}
-        assert shown in ({}, {"epoch": "2/2", "lines": 4, "plots": 4}), place
-        assert facts.pop("headings") == 1 and facts.pop("foreign") == [], place
-        assert not any(facts.values()), (place, facts)
+    yield store, runs, address
+    server.should_exit = True
+    thread.join()
 
 
-def report_epoch(folder):
+@pytest.fixture
+def page(site, tmp_path):
+    with chromium(tmp_path) as opened:
+        yield opened
+        assert_silent(opened, site[2])
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize(("width", "is_dark"), WINDOWS)
+def test_every_page_fits_and_is_labelled_and_reached_by_keys(page, site, width, is_dark):
+    _, runs, address = site
+    for path in PATHS:
+        page.open(address + path.replace("RUN", runs[0]), width, 900, is_dark)
+        if path.startswith("/compare?"):
+            page.until("document.querySelector('iframe').contentDocument.querySelector('h1')")
+        figures = "document.querySelectorAll('.js-plotly-plot').length"
+        page.until(f"{figures} === {DRAWN.get(path, 0)}")
+        assert_fits_and_is_labelled(page)
+        assert_keys_reach_everything(page)
+        if path == "/nothing":  # the browser notes the status 404
+            page.messages.clear()
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize(("width", "is_dark"), WINDOWS)
+def test_axe_finds_nothing_serious(page, site, width, is_dark):
+    _, runs, address = site
+    for path in PATHS[:-1]:
+        page.open(address + path.replace("RUN", runs[0]), width, 900, is_dark)
+        figures = "document.querySelectorAll('.js-plotly-plot').length"
+        page.until(f"{figures} === {DRAWN.get(path, 0)}")
+        assert_no_serious_fault(page)
+
+
+@pytest.mark.ci
+def test_a_sweep_is_followed(page, site):
+    store, runs, address = site
+    page.open(f"{address}/sweeps/s")
+    page.until("document.querySelectorAll('.js-plotly-plot').length === 4")
+    report_epoch(store.root / "sweeps" / "s", 0.75)
+    started = time.monotonic()
+    page.until("document.querySelector('#trial-3').textContent.includes('0.7500')")
+    assert time.monotonic() - started < 2.5  # the page polls in a busy test: the aim is 2 s
+    assert page.run("document.querySelectorAll('#trial-3 td')[3].textContent") == "2/2"
+    assert page.run("document.querySelectorAll('#curves polyline').length") == 4
+    add_trial(store.root / "sweeps" / "s", runs[0])
+    page.until("document.querySelector('#summary').textContent.includes('4 finished')")
+    page.resize(900)
+    page.until("new Promise((done) => setTimeout(() => done(true), 500))")  # it is redrawn
+    assert_fits_and_is_labelled(page)
+
+
+def test_runs_are_chosen_and_compared_by_keys_alone(page, site):
+    _, runs, address = site
+    page.open(f"{address}/runs")
+    for run in runs[:2]:
+        focus_on(page, f"input[value='{run}']")
+        page.press(" ", " ")
+    focus_on(page, "form button")
+    page.press("Enter", "\r")
+    page.until("location.pathname === '/compare' && document.querySelector('iframe')")
+    assert page.run("document.querySelector('input[name=name]').value.split(' ')") == runs[:2]
+    page.until("document.querySelector('iframe').contentDocument.querySelector('#candidates')")
+
+
+def report_epoch(folder, value):
     """Report an epoch of the running trial, as a worker in another process does."""
-    from segtune.sweeping.records import load_study
-
     study = load_study(folder, "s")
-    study._storage.set_trial_intermediate_value(study.get_trials()[3]._trial_id, 1, 0.75)
+    study._storage.set_trial_intermediate_value(study.get_trials()[3]._trial_id, 1, value)
+
+
+def add_trial(folder, run):
+    """Add a finished trial."""
+    load_study(folder, "s").add_trial(finished_trial(4, run))

@@ -49,7 +49,7 @@ function drawCurves() {
     yaxis: {...plot.layout.yaxis, title: {text: metric}, autorange: true},
     xaxis: {...plot.layout.xaxis, dtick: isShort ? 1 : undefined, autorange: true},
   };
-  Plotly.react(plot, traces, layout, {responsive: true, displaylogo: false});
+  drawPlot(plot, traces, layout);
 }
 
 document.addEventListener("groups", event => {

@@ -114,12 +114,12 @@ function drawGroups(groups) {
     error_x: {array: figures.map(figure => figure[spread] ?? 0), color: "#8593a5"},
   };
   const layout = {
-    height: 120 + 26 * shown.length, margin: {l: 60, r: 20, t: 20, b: 50}, autosize: true,
+    height: 120 + 26 * shown.length, margin: {l: 60, r: 20, t: 20, b: 50},
     xaxis: {title: {text: "mean mIoU (points)"}, automargin: true}, yaxis: {automargin: true, dtick: 1},
     font: {family: "system-ui, sans-serif", size: 13}, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     modebar: {bgcolor: "rgba(0,0,0,0)", color: "#8593a5", activecolor: "#2266aa"},
   };
-  Plotly.react("groups-plot", [trace], layout, {responsive: true, displaylogo: false});
+  drawPlot(document.getElementById("groups-plot"), [trace], layout);
 }
 
 /* Plotly reads markup in labels. */

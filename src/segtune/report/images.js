@@ -125,8 +125,10 @@ function figureOf(image) {
   const caption = document.createElement("figcaption");
   views.type = "button";
   views.className = "views";
-  views.setAttribute("aria-label", `Enlarge ${image.name}`);
-  views.append(...viewElements(image));
+  const purpose = document.createElement("span");
+  purpose.className = "hidden-text";
+  purpose.textContent = `Enlarge ${image.name}: `;
+  views.append(purpose, ...viewElements(image));
   views.addEventListener("click", () => openViewer(image));
   caption.textContent = `${image.name}: ${Object.values(image.words).join("; ")}`;
   figure.append(views, caption);

@@ -3,11 +3,16 @@
 
 const waiting = new Set(document.querySelectorAll(".plot[data-figure]"));
 
+/* The element is as high as its figure: when the window changes, Plotly takes the element's height. */
+function drawPlot(plot, data, layout) {
+  if (layout.height) plot.style.height = `${layout.height}px`;
+  Plotly.react(plot, data, {...layout, autosize: true}, {responsive: true, displaylogo: false});
+}
+
 function draw(plot) {
   if (!waiting.delete(plot)) return;
   const figure = JSON.parse(document.getElementById(`${plot.id}-data`).textContent);
-  const options = {responsive: true, displaylogo: false};
-  Plotly.newPlot(plot, figure.data, {...figure.layout, autosize: true}, options);
+  drawPlot(plot, figure.data, figure.layout);
   plot.dispatchEvent(new CustomEvent("drawn", {bubbles: true}));
 }
 

@@ -17,18 +17,22 @@ function loadPlotly() {
 async function drawFigures(element, figures) {
   if (!figures.length) return;
   await loadPlotly();
-  for (const figure of figures) {
+  let next = null;
+  for (const figure of [...figures].reverse()) { // a new one comes to its place among the old ones
     const id = `figure-${figure.id}`;
     if (!document.getElementById(id)) {
       const box = document.createElement("template");
-      box.innerHTML = `<h2 id="${id}-title"></h2><figure role="img" id="${id}" aria-labelledby="${id}-title"
+      box.innerHTML = `<h2 id="${id}-title"></h2><figure id="${id}" aria-labelledby="${id}-title"
         aria-describedby="${id}-words"><div class="plot"></div><figcaption id="${id}-words"></figcaption></figure>`;
-      element.append(box.content);
+      element.insertBefore(box.content, next);
     }
-    document.getElementById(`${id}-title`).textContent = figure.title;
+    next = document.getElementById(`${id}-title`);
+    next.textContent = figure.title;
     document.getElementById(`${id}-words`).textContent = figure.alternative;
     const { data, layout } = JSON.parse(figure.data);
     const plot = document.querySelector(`#${id} .plot`);
+    // as high as its figure: when the window changes, Plotly takes the element's height
+    if (layout.height) plot.style.height = `${layout.height}px`;
     Plotly.react(plot, data, { ...layout, autosize: true }, { responsive: true, displaylogo: false });
   }
 }
