@@ -143,8 +143,9 @@ def report(shown: Shown, times: Shown, started: float, cost: tuple[float, float,
     delays = [shown[key] - at for key, at in times.items() if at > started and key in shown]
     missed = sum(at > started and key not in shown for key, at in times.items())
     print(f"{len(delays)} epochs shown, {missed} missed")
-    if delays:
-        print(f"delay: median {statistics.median(delays):.2f} s, largest {max(delays):.2f} s")
+    if not delays:
+        sys.exit("the sweep ended before the page was open: give more --trials or --epochs")
+    print(f"delay: median {statistics.median(delays):.2f} s, largest {max(delays):.2f} s")
     share = 100 * used / sweep_seconds
     print(f"pages: {used:.2f} s of processor time in {wall:.0f} s, {share:.2f} % of the sweep's")
 

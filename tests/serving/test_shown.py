@@ -31,7 +31,7 @@ def test_each_request_of_the_page_is_answered(tmp_path):
         ]
         job = client.finished(json.loads(answers[3])["id"])
     assert [len(answer) > 0 for answer in answers] == [True, False, False, True]
-    assert json.loads(answers[0])["regions"]
+    assert json.loads(answers[0])["images"][0]["regions"]
     assert Path("mask.png").read_bytes()[1:4] == b"PNG"
     names = {re.sub(r"[/.].*", "", name) for name in zipfile.ZipFile("all.zip").namelist()}
     assert {"masks", "overlays", "coco"} <= names

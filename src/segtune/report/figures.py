@@ -184,8 +184,8 @@ def reliability(curves: Mapping[str, Sequence[tuple[float, float, int]]]) -> Fig
 def pareto(facts: Facts) -> Figure:
     """Draw mIoU against latency and against parameters, each with its Pareto front."""
     panels = {
-        "Latency": ("latency, median (ms)", [r["latency"] for r in facts["candidates"]]),
-        "Parameters": ("parameters (millions)", [_parameters(r) for r in facts["candidates"]]),
+        "Latency": ("latency (ms)", [r["latency"] for r in facts["candidates"]]),
+        "Parameters": ("parameters (M)", [_parameters(r) for r in facts["candidates"]]),
     }
     figure = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.04)
     fronts = []
