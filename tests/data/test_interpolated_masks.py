@@ -136,6 +136,15 @@ def test_other_masks_in_jpeg_are_refused(values, quality, tmp_path):
         coding_of(tmp_path, mask, quality=quality)
 
 
+@pytest.mark.parametrize("values", [[0, 1, 2, 65535], [1, 2, 3, 65535], [0, 1000, 2000, 65535]])
+def test_the_highest_value_of_16_bits_is_ignored_and_told(values, tmp_path):
+    mask = np.array(values, np.uint16)[places(4)]
+    coding = coding_of(tmp_path, mask)
+    assert coding.settings["classes"] == [f"class_{value}" for value in values[:3]]
+    assert "65535 ignored" in coding.evidence
+    np.testing.assert_array_equal(read(mask, coding.settings) == 255, mask == 65535)
+
+
 @pytest.mark.parametrize(
     ("stated", "classes"),
     [

@@ -22,6 +22,7 @@ from segtune.data.reading.class_words import is_no_object, is_void
 from segtune.errors import DataError
 
 _FEWEST_STEP = 10  # grey levels, evenly spaced from 0, that stand for classes
+_VOID_OF_16_BITS = 65535  # marks pixels without data, unless it is the last of even steps
 _SHOWN = 8
 
 
@@ -162,8 +163,10 @@ def _of_two_values(value: int, table: Table | None, is_given: bool) -> list[Codi
 
 def _without_table(values: set[int]) -> list[Coding]:
     """Ids whose classes no file names: classes are called after their ids."""
-    label_map = {value: IGNORE_INDEX for value in values if value < 0}
-    ids = sorted(value for value in values if 0 <= value != IGNORE_INDEX)
+    is_void = _VOID_OF_16_BITS in values and not _are_even(sorted(values))
+    no_class = {value for value in values if value < 0 or (is_void and value == _VOID_OF_16_BITS)}
+    label_map = dict.fromkeys(sorted(no_class), IGNORE_INDEX)
+    ids = sorted(values - no_class - {IGNORE_INDEX})
     names = [f"class_{value}" for value in ids]
     held = f"ids {_listed(ids)}, named nowhere: classes are called after them"
     void = "; 255 is ignored" if IGNORE_INDEX in values else ""
