@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segtune.classes import ClassTable
 from segtune.config.dataset_schema import DatasetConfig
 from segtune.data.batches.cache import load_split
+from segtune.data.formats.stored_masks import interpolation_note
 from segtune.data.proposal.coding import codings
 from segtune.data.proposal.scan import scan
 from segtune.data.reading.blending import find_interpolation
@@ -96,6 +98,7 @@ GRIDS = {
     "0 255": stored(discs(2) * 255),
     "0 100": stored(discs(2) * 100),
     "boxes of 0 255": stored(boxes(2) * 255),
+    "boxes of 0 100": stored(boxes(2) * 100),
     "ids of 16 bits": stored(areas(10), kind=np.uint16),
     "levels of 16 bits": stored(areas(4), [0, 300, 700, 1000], np.uint16),
     "ids of 32 bits": stored(areas(10), kind=np.int32),
@@ -183,6 +186,15 @@ def test_training_tells_of_ids_that_may_be_interpolated(tmp_path):
     assert len(told) == 2
     load_split(folder(tmp_path, mask, thin_classes=["c1"]), "train", [64], say=lines.append)
     assert told == [line for line in lines if "thin" in line]
+
+
+@pytest.mark.parametrize("mask", [UNCLEAR["boundary"], resized(GRIDS["ids 0..9"], "box x0.5")])
+def test_an_import_notes_masks_that_may_be_interpolated(mask):
+    table = ClassTable.parse([f"c{value}" for value in range(int(mask.max()) + 1)])
+    (note,) = interpolation_note(borders_of(mask), table, [])
+    assert "interpolation" in note
+    names = note.partition("thin_classes=[")[2].partition("]")[0].split(",")
+    assert interpolation_note(borders_of(mask), table, names) == []
 
 
 def test_an_unknown_thin_class_is_refused(tmp_path):

@@ -32,6 +32,8 @@ from segtune.data.formats.areas import (
 from segtune.data.formats.faults import bad_shapes_note, refuse_bad_shapes, specks_note
 from segtune.data.formats.image_writer import UNDIVIDED, ImageWriter, save_mask
 from segtune.data.formats.overlaps import contradiction_note, no_pixels, overlap_note
+from segtune.data.formats.stored_masks import interpolation_note
+from segtune.data.reading.borders import Borders
 from segtune.data.reading.images import read_mask
 from segtune.data.reading.masks import thin_ids
 from segtune.data.source.archives import is_archive, unpack
@@ -167,7 +169,7 @@ def _write_images(
     presence = np.zeros((len(images), len(writer.classes)), bool)
     hidden = no_pixels(len(writer.classes))
     bad_shapes, specks = list(annotations.bad_shapes), list[str]()
-    num_of_one_class = 0
+    num_of_one_class, borders = 0, Borders()
     looked_at = set(range(0, len(images), 1 + len(images) // _OVERLAP_SAMPLE))
     jobs = [(image, index in looked_at) for index, image in enumerate(images)]
     with ProgressReporter(say) as progress, ThreadPoolExecutor(available_processors()) as pool:
@@ -177,6 +179,7 @@ def _write_images(
             bad_shapes += image.bad_shapes
             specks += image.specks
             num_of_one_class += image.is_one_class
+            borders.add(image.borders or Borders())
             refuse_bad_shapes(bad_shapes, total, tolerance)
             if (index + 1) % _REPORT_EVERY == 0:
                 progress("images converted", index + 1, len(images))
@@ -189,6 +192,8 @@ def _write_images(
     order = annotation_options(writer.config).order
     notes = [*annotations.notes, *bad_shapes_note(bad_shapes, total, tolerance)]
     notes += specks_note(specks, total)
+    table = ClassTable.parse([_declared(row) for row in annotations.classes], writer.config.ignore)
+    notes += interpolation_note(borders, table, writer.config.thin_classes)
     if annotations.one_class_each:
         return presence, [*notes, *contradiction_note(hidden, annotations.classes, order)]
     return presence, [*notes, *overlap_note(hidden, annotations.classes, order)]

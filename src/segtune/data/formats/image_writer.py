@@ -22,6 +22,7 @@ from segtune.data.formats.areas import (
 from segtune.data.formats.faults import LeftOut
 from segtune.data.formats.overlaps import Counts, hidden_pixels, no_pixels
 from segtune.data.formats.shapes import oriented
+from segtune.data.reading.borders import Borders, borders_of
 from segtune.data.reading.images import stored_size
 from segtune.errors import DataError
 
@@ -39,6 +40,7 @@ class Written:
         bad_shapes: the message on each shape that was left out.
         specks: the place of each shape that covers one pixel or none.
         is_one_class: whether a mask file holds the first class and ignored pixels alone.
+        borders: how the borders of a mask file's classes run; None for drawn areas.
     """
 
     shown: NDArray[np.bool_]
@@ -46,6 +48,7 @@ class Written:
     bad_shapes: Sequence[str]
     specks: Sequence[str]
     is_one_class: bool = False
+    borders: Borders | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,8 @@ class ImageWriter:
         is_one_class = image.mask is not None and bool(counts[IGNORE_INDEX] and counts[0])
         is_one_class &= not counts[1:IGNORE_INDEX].any()
         shown = counts[: len(self.classes)] > 0
-        return Written(shown, hidden, left_out.bad_shapes, left_out.specks, is_one_class)
+        borders = borders_of(mask) if image.mask is not None else None
+        return Written(shown, hidden, left_out.bad_shapes, left_out.specks, is_one_class, borders)
 
     def _masks(
         self, image: LabelledImage, data: bytes | None, with_overlaps: bool, left_out: LeftOut

@@ -34,6 +34,7 @@ _MOST_BORDERS = 0.4  # share in order from which a value lies along most borders
 _BEYOND_CHANCE = 0.18  # masks that were not interpolated have 0.02 at most, but for layers
 _KNOWN_CHANCE = 0.9  # above it, chance explains everything
 _RAGGED = 0.5  # share of specks
+_RAGGED_LITTLE = 0.25  # the same, around upright boxes; single outlines have none
 _SORTED = 0.8  # of the passages through other values, that are in order
 _SKIPPED = 0.2  # of the passages in order, that leave out a whole number
 _FEWEST_PASSAGES, _FEWEST_PIECES = 20, 8
@@ -89,11 +90,11 @@ class Shares:
         """Whether nothing but interpolation explains them."""
         if min(self.passages - _FEWEST_PASSAGES, self.pieces - _FEWEST_PIECES) < 0:
             return False
+        if self.beyond_chance is None:
+            is_ragged = self.specks >= _RAGGED_LITTLE and 1 - self.full >= _SKIPPED
+            return is_ragged and self.order >= _MOST_BORDERS and self.sorted >= _SORTED
         if self.specks < _RAGGED:
             return False
-        if self.beyond_chance is None:
-            is_skipping = 1 - self.full >= _SKIPPED
-            return self.order >= _MOST_BORDERS and self.sorted >= _SORTED and is_skipping
         skipping = self.order * (1 - self.full)
         has_order = skipping >= _LEAST_ORDER or self.order >= _MOST_BORDERS
         return has_order and self._is_beyond_chance(self.beyond_chance)
@@ -250,16 +251,16 @@ def interpolation_words(found: Interpolation) -> str:
             f"on borders between areas of {levels} alone: {cause}"
         )
     return (
-        f"areas of {levels}, and {percent(found.share)} of the borders between them pass through ids "
-        f"of other classes ({_listed(found.between)}): {cause}"
+        f"areas of {levels}, and {percent(found.share)} of the borders between them pass through "
+        f"ids of other classes ({_listed(found.between)}): {cause}"
     )
 
 
 def between_words(found: Interpolation) -> str:
     """What masks hold that may be classes of lines, for a message that begins with them."""
     return (
-        f"{_listed(found.between)} as thin lines along {percent(found.share)} of the borders between "
-        "lower and higher ids, as resizing with interpolation leaves them"
+        f"{_listed(found.between)} as thin lines along {percent(found.share)} of the borders "
+        "between lower and higher ids, as resizing with interpolation leaves them"
     )
 
 
