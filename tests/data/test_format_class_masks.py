@@ -18,6 +18,12 @@ LAYOUTS = {
     "img/train/photo_{i}.png": "masks/{name}/train/photo_{i}.png",
     "train/images/photo_{i}.png": "train/masks/{name}/photo_{i}.png",
 }
+NUMBERED = [
+    ("masks/class_{label}/{i}.png", 2),
+    ("masks/{i}_c{label}.png", 2),
+    ("masks/{i}_rater{label}.png", 0),
+    ("masks/{i}_R{label}.png", 0),
+]
 
 
 def save(path, pixels, scale=255):
@@ -167,6 +173,14 @@ def test_pixels_of_two_classes_are_told(tmp_path):
     import_dataset(tmp_path / "set", tmp_path / "out", say=notes.append)
     (note,) = [line for line in notes if "masks of different classes hold the same pixels" in line]
     assert "of 'road'" in note or "of 'water'" in note
+
+
+@pytest.mark.parametrize(("masks", "count"), NUMBERED)
+def test_classes_may_be_numbers_and_raters_are_none(masks, count, tmp_path):
+    save(tmp_path / "images/0.png", photo(0), 1)
+    for label in (1, 2):
+        save(tmp_path / masks.format(i=0, label=label), truth(0) == label)
+    assert len(formats()["class_masks"].find_files(tmp_path)) == count
 
 
 @pytest.mark.parametrize("pixels", [truth(0), photo(0)])

@@ -1,6 +1,7 @@
 """The split of an image: as annotations or folders name it, never as its own name looks."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,47 @@ def test_no_format_takes_a_split_from_an_images_own_name(word, tmp_path):
 )
 def test_a_table_states_splits_in_any_usual_word(text, split):
     assert split_called(text, "row 1") == split
+
+
+def write_coco(root: Path, folder: str = "images") -> None:
+    """Five labelled images in one file that names no split."""
+    names = [save(root / folder / f"{index}.png") for index in range(5)]
+    rows = [{"id": index, "file_name": name} for index, name in enumerate(names)]
+    area = {"category_id": 1, "segmentation": [[1, 1, 6, 1, 6, 6]]}
+    areas = [{"id": index, "image_id": index, **area} for index in range(5)]
+    coco = {"images": rows, "annotations": areas, "categories": [{"id": 1, "name": "car"}]}
+    (root / "a.json").write_text(json.dumps(coco))
+
+
+@pytest.mark.parametrize("line", ["{}", "images/{}.png", "{}.PNG masks/{}.png", "./images\\{}.png"])
+@pytest.mark.parametrize(
+    ("lists", "counts", "note"),
+    [
+        ({"train": "012", "val": "34"}, {"train": 3, "val": 2}, "splits by the lists"),
+        ({"train_list": "01", "Test": "34"}, {"train": 2, "test": 2, None: 1}, "in no list"),
+        ({"train": "01", "val": "2", "dev": "34"}, {"train": 2, "val": 3}, "are joined"),
+        ({"train": "0156789", "val": "234"}, {"train": 2, "val": 3}, "lines name no labelled"),
+        ({"val": "34"}, {None: 5}, "it is not used"),
+        ({"train": "", "val": "xyz"}, {None: 5}, ""),
+    ],
+)
+def test_lists_beside_annotations_name_the_splits(lists, counts, note, line, tmp_path):
+    write_coco(tmp_path)
+    (tmp_path / "sets").mkdir()
+    for name, members in lists.items():
+        text = "\n".join(line.replace("{}", member) for member in members)
+        (tmp_path / "sets" / f"{name}.txt").write_text(text)
+    words = ["dataset=coco", f"dataset.root={tmp_path}"]
+    annotations = formats.read(tmp_path, compose(words).config.dataset)
+    assert Counter(image.split for image in annotations.images) == counts
+    assert any(note in line for line in [*annotations.notes, ""])
+
+
+def test_a_split_that_annotations_name_comes_before_lists(tmp_path):
+    write_coco(tmp_path, "test")
+    (tmp_path / "train.txt").write_text("0\n1\n")
+    (tmp_path / "val.txt").write_text("2\n")
+    assert set(splits_of(tmp_path, "coco").values()) == {"test"}
 
 
 @pytest.mark.parametrize("text", ["../x", "a/b", "a\\b", ".hidden", "c:"])

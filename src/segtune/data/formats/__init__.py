@@ -27,6 +27,7 @@ from segtune.data.formats.declaration import Declaration, declared
 from segtune.data.formats.faults import LeftOut, refuse_bad_shapes
 from segtune.data.formats.finding import in_mask_folder, json_files
 from segtune.data.formats.merging import merged
+from segtune.data.formats.split_lists import split_by_lists
 from segtune.data.formats.split_names import settled
 from segtune.data.formats.unused_keys import refuse_unused_options
 from segtune.data.reading.images import IMAGE_SUFFIXES
@@ -102,7 +103,8 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         )
     _refuse_too_many(annotations, root)
     _note_alike(annotations.classes, left_out)
-    images = merged(settled(annotations.images, left_out), left_out)
+    images, list_notes = split_by_lists(annotations.images, root)
+    images = merged(settled(images, left_out), left_out)
     _note_empty(images, root, left_out)
     if not has_mask_files:
         _note_unnamed(images, root, left_out)
@@ -111,7 +113,7 @@ def read(root: Path, config: DatasetConfig) -> Annotations:
         annotations,
         classes=classes,
         images=reordered(images, old_ids),
-        notes=[*annotations.notes, *left_out.notes()],
+        notes=[*annotations.notes, *list_notes, *left_out.notes()],
     )
 
 

@@ -39,7 +39,7 @@ _CELEBA = (
 ).split()
 """The classes of CelebAMask-HQ; its own conversion paints later ones on top."""
 
-_CLASS = re.compile(r"[^\W\d_]+([ _-][^\W\d_]+)*")
+_CLASS = re.compile(r"[^\W\d_]+([ _-][^\W\d_]+)*|(c|cat|category|class|cls|type)[ _-]?\d+")
 _NO_CLASS = set(
     "ah vk annotator expert manual observer rater reader "  # who drew the masks
     "annotation annotations color colors colour data depth gt image images img imgs instance "

@@ -30,6 +30,7 @@ from segtune.data.formats.finding import FileFinder, folder_split, image_name, j
 from segtune.data.formats.shapes import Draw, PolygonRule
 from segtune.data.reading.images import read_mask
 from segtune.data.source.files import read_json
+from segtune.data.source.split_words import first_stated
 from segtune.data.source.text import read_lines
 from segtune.errors import DataError
 
@@ -110,9 +111,8 @@ def _labelled_image(
     has_size = content.get("imageHeight") and content.get("imageWidth")
     with reading(f"'{path}' imageHeight, imageWidth"):
         size = (int(content["imageHeight"]), int(content["imageWidth"])) if has_size else None
-    split = folder_split(path.relative_to(root).as_posix())
-    if split is None and image.is_relative_to(root):
-        split = folder_split(image.relative_to(root).as_posix())
+    places = [place for place in (path, image) if place.is_relative_to(root)]
+    split = first_stated(*(folder_split(place.relative_to(root).as_posix()) for place in places))
     return LabelledImage(
         image_name(path.with_suffix(image.suffix), root),
         image,

@@ -50,5 +50,7 @@ def _note_synonyms(images: Sequence[LabelledImage], left_out: LeftOut) -> None:
         if isinstance(image.split, NamedSplit):
             words.setdefault(str(image.split), Counter())[image.split.word] += 1
     for split, counts in words.items():
-        for word, count in counts.items() if len(counts) > 1 else ():
-            left_out.add(f"names of the split {split} are joined", f"'{word}' with {count} images")
+        if len(counts) > 1:
+            for word, count in counts.items():
+                place = f"'{word}' with {count} images"
+                left_out.add(f"names of the split {split} are joined", place)

@@ -190,7 +190,8 @@ def _by_lists(
         notes = [f"splits by the lists {pattern}: {_counted(rows)}", *repeated]
         if split_of(choice["val"]) == "test":
             notes.append(f"there is no list of val: '{choice['val']}' is taken for it")
-        unlisted = len(pairing.pairs) - len(frozenset().union(*map(kept.get, choice.values())))
+        listed = frozenset[str]().union(*(kept[stem] for stem in choice.values()))
+        unlisted = len(pairing.pairs) - len(listed)
         if unlisted:
             notes.append(f"{unlisted} images are in no list, and left out")
         found.append(Division(settings, notes))

@@ -20,7 +20,7 @@ WORD_IN_NAME = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _BESIDE_A_SPLIT = set(
     "a annotated annotation annotations b c caption captions coco csv data dataset export files "
     "frames gt image images img imgs index info instance instances jpegimages jpg json jsonl "
-    "final keypoints label labels list lists mask masks meta metadata ndjson new pairs panoptic "
+    "keypoints label labels list lists mask masks meta metadata ndjson pairs panoptic "
     "parquet part person photos png project region regions result results semantic set split stuff "
     "subset table tsv txt v via x xml y".split()
 )
