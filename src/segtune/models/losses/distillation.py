@@ -64,4 +64,5 @@ class Distillation:
         logits = self.teacher(image, stride=STRIDE).float()
         if tuple(logits.shape[-2:]) != grid:
             logits = F.interpolate(logits, size=grid, mode="bilinear")
-        return (logits[:, list(self.channels)] / self.temperature).softmax(1)
+        labels: Tensor = (logits[:, list(self.channels)] / self.temperature).softmax(1)
+        return labels
