@@ -119,7 +119,7 @@ def test_auto_makes_a_champion_and_goes_on_after_an_interruption(tmp_path, monke
     words = [*SCENES, "template=swift", "hp.width=16", "trainer=cpu", "tracking.root=store"]
 
     def auto():
-        return segtune.auto(*words, *OPEN_GATE[1:], minutes=0.5, say=said.append)
+        return segtune.auto(*words, *OPEN_GATE[1:], minutes=0.8, say=said.append)
 
     plain = job._finish
 
