@@ -71,7 +71,7 @@ class Page:
         return answer["result"].get("value")
 
     def until(self, condition: str) -> None:
-        """Wait until a JavaScript expression is true."""
+        """Wait until a JavaScript expression is true; an element counts as false."""
         end = time.monotonic() + _SECONDS
         while not self.run(condition):
             assert time.monotonic() < end, f"never true: {condition}"

@@ -25,6 +25,7 @@ from tests.serving.ui_store import finished_trial, make_store
 PATHS = ["/sweeps/s", "/sweeps", "/runs", "/runs/RUN", "/compare", "/compare?name=s"]
 PATHS += ["/datasets", "/datasets/d", "/runs/RUN/samples/val", "/registry", "/nothing"]
 DRAWN = {"/sweeps/s": 4, "/runs/RUN": 2}  # figures that a script draws
+IN_REPORT = "document.querySelector('iframe')?.contentDocument?.querySelector('%s') != null"
 pytestmark = [needs_browser, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
@@ -58,7 +59,7 @@ def test_every_page_fits_and_is_labelled_and_reached_by_keys(page, site, width, 
     for path in PATHS:
         page.open(address + path.replace("RUN", runs[0]), width, 900, is_dark)
         if path.startswith("/compare?"):
-            page.until("document.querySelector('iframe').contentDocument.querySelector('h1')")
+            page.until(IN_REPORT % "h1")
         figures = "document.querySelectorAll('.js-plotly-plot').length"
         page.until(f"{figures} === {DRAWN.get(path, 0)}")
         assert_fits_and_is_labelled(page)
@@ -104,9 +105,9 @@ def test_runs_are_chosen_and_compared_by_keys_alone(page, site):
         page.press(" ", " ")
     focus_on(page, "form button")
     page.press("Enter", "\r")
-    page.until("location.pathname === '/compare' && document.querySelector('iframe')")
+    page.until("location.pathname === '/compare'")
+    page.until(IN_REPORT % "#candidates")
     assert page.run("document.querySelector('input[name=name]').value.split(' ')") == runs[:2]
-    page.until("document.querySelector('iframe').contentDocument.querySelector('#candidates')")
 
 
 def report_epoch(folder, value):
