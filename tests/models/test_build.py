@@ -1,11 +1,14 @@
 """Models by name: sizes of logits, normalisation, and messages for unknown names."""
 
 import pytest
+import timm
 import torch
+from timm.layers import Conv2dSame
 from timm.models.resnet import BasicBlock
 
 from segtune.errors import ConfigError
 from segtune.models.build import build
+from segtune.models.networks.lite import StridedSame
 from segtune.models.networks.swift import Swift
 from segtune.plugins.registry import parts
 
@@ -21,6 +24,19 @@ def test_logits_have_the_size_of_the_image(model, size):
     image = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
     assert net(image).shape == (2, 5, *size)
     assert net(image, stride=4).shape == (2, 5, -(-size[0] // 4), -(-size[1] // 4))
+
+
+def test_lites_encoder_gives_timms_features_without_reading_sizes():
+    name = "tf_efficientnet_lite0"
+    theirs = timm.create_model(name, features_only=True).eval()
+    ours = build({"architecture": "Lite", "encoder": name}, 3).net.encoder.eval()
+    ours.load_state_dict(theirs.state_dict())
+    assert sum(isinstance(module, StridedSame) for module in ours.modules()) == 5
+    assert not any(isinstance(module, Conv2dSame) for module in ours.modules())
+    image = torch.randn(1, 3, 64, 96)
+    with torch.inference_mode():
+        for mine, other in zip(ours(image), theirs(image), strict=True):
+            torch.testing.assert_close(mine, other)
 
 
 def test_normalisation_is_inside_and_equals_the_textbook_form():
