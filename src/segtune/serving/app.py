@@ -114,16 +114,15 @@ def _add_segment(app: FastAPI, server: Server) -> None:
         "/v1/segment",
         summary="Segment one image.",
         description="The form of the answer follows `formats` (several give a ZIP), else `Accept`.",
-        openapi_extra=described(("formats", *IMAGE_OPTIONS), as_json=True),
+        openapi_extra=described(IMAGE_OPTIONS, as_json=True),
     )
     async def segment(request: Request) -> Response:
         deadline, served = server.deadline(), server.slot.current
-        query = request.query_params.multi_items()
-        names = [text for name, text in query if name == "formats"]
-        rest = [item for item in query if item[0] != "formats"]
         try:
+            values = parse_options(request.query_params.multi_items(), IMAGE_OPTIONS)
+            names = values.pop("formats", ())  # of answers, which are more than `predict` writes
             formats = chosen(",".join(names), request.headers.get("accept", ""))
-            options = server.options(served, parse_options(rest, IMAGE_OPTIONS))
+            options = server.options(served, values)
             with server.counters.stage("read"):
                 body = await read_body(request, server.settings.max_body, deadline)
             content_type = request.headers.get("content-type", "")

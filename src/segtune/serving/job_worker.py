@@ -47,14 +47,14 @@ class JobWorker:
 
     def close(self) -> None:
         """Stop the running job after its current frame; the next server resumes it."""
-        with self._store.changed:
-            self._is_closing = True
-            self._store.changed.notify_all()
+        self._is_closing = True
+        self._store.changed.set()
         self._thread.join()
 
     def _work(self) -> None:
         store = self._store
         while not self._is_closing:
+            store.changed.clear()
             try:
                 job = store.take()
                 if job is not None:
@@ -62,9 +62,8 @@ class JobWorker:
                     continue
             except Exception as error:  # a full disk, say: the next look tries again
                 to_stderr(f"jobs in '{store.root}': {type(error).__name__}: {error}")
-            with store.changed:
-                if not self._is_closing:
-                    store.changed.wait(_LOOK_EVERY)
+            if not self._is_closing:
+                store.changed.wait(_LOOK_EVERY)
 
     def _run(self, job: Job) -> None:
         """Compute a job that this server holds, and let it go."""

@@ -70,7 +70,7 @@ class JobStore:
 
     def __init__(self, root: Path, max_bytes: float, uri: str = "") -> None:
         self.root, self.max_bytes, self.uri = root, max_bytes, uri
-        self.changed = threading.Condition()  # told when a job was added
+        self.changed = threading.Event()  # set when a job was added
         self._held: dict[str, FileLock] = {}
         self._ended: set[str] = set()
         # held for moments: while room is looked for and taken
@@ -149,8 +149,7 @@ class JobStore:
         """Put a job whose upload is complete into the queue."""
         self.write(job)
         self.release(job.id)
-        with self.changed:
-            self.changed.notify_all()
+        self.changed.set()
 
     def discard(self, job_id: str) -> None:
         """Remove a job that this server holds."""

@@ -17,10 +17,10 @@ from segtune.serving.job_worker import Progress
 from segtune.serving.served import ServedModel
 from segtune.serving.threads import in_own_thread
 
-IMAGE_OPTIONS = ("min_area", "regions", "tta", "tile", "overlap")
+IMAGE_OPTIONS = ("formats", "min_area", "regions", "tta", "tile", "overlap")
 """Options of `predict` that a client may set for an image; `regions` is its `split`."""
 
-JOB_OPTIONS = (*IMAGE_OPTIONS, "formats", "sample_ms", "smooth")
+JOB_OPTIONS = (*IMAGE_OPTIONS, "sample_ms", "smooth")
 """Options of `predict` that a client may set for a job."""
 
 _NUMBERS = {"min_area": int, "tile": int, "overlap": float, "sample_ms": float}
@@ -71,7 +71,7 @@ def options_for(served: ServedModel, given: dict[str, Any], max_pixels: int) -> 
         **given,
         "max_pixels": max_pixels,
         "runtime": served.runtime,
-        "runtime_options": served.runtime_options,
+        "runtime_options": dict(served.runtime_options),  # a recorded value
     }
     if isinstance(served.model, Workflow):
         options = served.model.options(values)
