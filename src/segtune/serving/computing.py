@@ -143,7 +143,7 @@ class ComputeThreads:
     ) -> SegmentedImage:
         """Segment an image (H, W, 3)."""
         image = _Image(served, pixels, options)
-        return await self._result_of(_Task(image.segment, image))
+        return cast(SegmentedImage, await self._result_of(_Task(image.segment, image)))
 
     async def compute(self, work: Callable[[], T]) -> T:
         """Run other work of the model, when a lane is free."""

@@ -42,7 +42,7 @@ async def hosted_frames(
         await asyncio.to_thread(path.write_bytes, data)
         frames = _Frames(path, options)
         segmenter, tracker = FrameSegmenter(served.segmenter, options), Tracker()
-        rows = []
+        rows: list[dict[str, Any]] = []
 
         def encode(frame: VideoFrame, regions: list[Region]) -> dict[str, Any]:
             return clarifai_frame(frame.number, frame.time, tracker.update(regions))

@@ -53,7 +53,7 @@ def parse_options(texts: Iterable[tuple[str, str]], names: Collection[str]) -> d
 
 def _number(name: str, text: str) -> float:
     try:
-        number = _NUMBERS[name](text)
+        number: float = _NUMBERS[name](text)
     except ValueError:
         number = math.nan
     if not abs(number) <= _LARGEST_NUMBER:
