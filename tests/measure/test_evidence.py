@@ -84,3 +84,15 @@ def test_damaged_evidence_and_another_version_are_refused(tmp_path):
     path.write_text("{")
     with pytest.raises(DataError, match="Measure again"):
         Evidence.load(tmp_path / "e")
+
+
+@pytest.mark.parametrize("key", ["names", "classes", "groups", "dataset", "segmenter"])
+def test_a_name_that_is_no_text_is_refused(key, tmp_path):
+    made = evidence(np.random.default_rng(0), groups=("v", "v", "w"))
+    made.save(tmp_path)
+    path = tmp_path / "evidence.json"
+    content = json.loads(path.read_text())
+    content[key] = [[1], *content[key][1:]] if isinstance(content[key], list) else 3
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="a name in it is no text"):
+        Evidence.load(tmp_path)

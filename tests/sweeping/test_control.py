@@ -47,6 +47,13 @@ def test_a_damaged_record_of_a_study_is_one_message(key, value, study, capsys):
     assert f"is damaged (trial 2: {key}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("objective", [3, "miou", [None], {"a": "val/miou"}])
+def test_a_damaged_objective_of_a_study_is_one_message(objective, study, capsys):
+    study.study.set_user_attr("spec", {"objective": objective})
+    assert main(["status", "t"]) == 5
+    assert "is damaged (the study: spec.objective" in capsys.readouterr().err
+
+
 def test_status_writes_nothing(study, tmp_path):
     def state():
         return {path: path.stat().st_mtime_ns for path in (tmp_path / "mlruns").rglob("*")}

@@ -220,6 +220,8 @@ class Evidence:
                 check_size(archive, _MAX_BYTES)
             with np.load(folder / _NUMBERS) as file:
                 numbers = dict(file)
+            if not all(isinstance(array, np.ndarray) for array in numbers.values()):
+                raise TypeError(f"{_NUMBERS} holds something else than arrays")
             return _assembled(description, numbers, folder)
         except DataError:
             raise
@@ -236,6 +238,10 @@ def _assembled(
     names, classes = tuple(description["names"]), tuple(description["classes"])
     groups, duplicates = description["groups"], description["duplicates"]
     keys = ("dataset", "split", "fingerprint", "segmenter", "cost", "device", "made")
+    texts = [description[key] for key in keys if key != "cost"]
+    texts += [*names, *classes, *(groups or ()), *(duplicates or ())]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("a name in it is no text")
     origin = Origin(
         **{key: description[key] for key in keys},
         classes=classes,

@@ -1,9 +1,9 @@
 """Check the records of a study in a file: a damaged one gives a message, not a false figure."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import optuna
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from segtune.errors import StorageError
 
@@ -23,6 +23,7 @@ class _Trial(_Record):
     """The values of a trial that commands read, each absent until it is recorded."""
 
     values: list[float] | None
+    params: dict[str, Any]
     intermediate_values: dict[int, float]
     run: str | None = None
     overrides: list[str] | None = None
@@ -37,8 +38,20 @@ class _Trial(_Record):
     cost: dict[str, float] | None = None
 
 
+_Objective = Annotated[str, Field(pattern="/")]
+
+
+def _as_list(objective: Any) -> Any:
+    return [objective] if isinstance(objective, str) else objective
+
+
+class _Spec(_Record):
+    objective: Annotated[list[_Objective], BeforeValidator(_as_list)] = []
+    n_trials: int | None = None
+
+
 class _Study(_Record):
-    spec: dict[str, Any] | None = None
+    spec: _Spec | None = None
     words: list[str] | None = None
     folder: str | None = None
     retried: list[int] | None = None
@@ -55,10 +68,13 @@ def check_records(study: optuna.Study, place: str) -> None:
     """
     where = "the study"
     try:
-        _Study.model_validate(study.user_attrs)
+        spec = _Study.model_validate(study.user_attrs).spec
+        if spec and spec.objective and len(spec.objective) != len(study.directions):
+            raise ValueError(f"it has {len(study.directions)} directions for {spec.objective}")
         for trial in study.get_trials(deepcopy=False):
             where = f"trial {trial.number}"
-            own = {"values": trial.values, "intermediate_values": trial.intermediate_values}
+            own: dict[str, Any] = {"values": trial.values, "params": trial.params}
+            own["intermediate_values"] = trial.intermediate_values
             _Trial.model_validate({**trial.user_attrs, **own})
     except ValidationError as error:
         fault = error.errors()[0]

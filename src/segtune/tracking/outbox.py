@@ -53,7 +53,7 @@ class Outbox:
         Raises:
             StorageError: the store will not work again by itself; the message is kept.
         """
-        if self.path.exists() and (time.monotonic() < self._next_attempt or not self.flush()):
+        if self.path.is_file() and (time.monotonic() < self._next_attempt or not self.flush()):
             self._keep(message)
             return
         try:
@@ -72,7 +72,7 @@ class Outbox:
             StorageError: the store will not work again by itself.
             ConfigError: the run was deleted; its messages wait until it is restored.
         """
-        if not self.path.exists():
+        if not self.path.is_file():
             return True
         with self._lock(), self.path.open("r+b", buffering=0) as file:
             for start, line in _waiting(file.read()):
@@ -85,7 +85,7 @@ class Outbox:
 
     def waiting(self) -> list[Message]:
         """Return the messages that wait, without damaged ones."""
-        if not self.path.exists():
+        if not self.path.is_file():
             return []
         messages = []
         for _, line in _waiting(self.path.read_bytes()):
