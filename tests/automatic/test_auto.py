@@ -8,6 +8,7 @@ import yaml
 
 import segtune
 from segtune.api.auto import _title
+from segtune.api.experiments import open_root
 from segtune.automatic import job
 from segtune.automatic.facts import examine_dataset, facts_of
 from segtune.automatic.repair import usable
@@ -130,7 +131,7 @@ def test_auto_makes_a_champion_and_goes_on_after_an_interruption(tmp_path, monke
     with pytest.raises(Interrupted, match="segtune auto"):
         auto()
     monkeypatch.setattr(job, "_finish", plain)
-    store = segtune.api.experiments.open_root("store")
+    store = open_root("store")
     trials = [run.id for run in sweep_runs(store, "auto-street")]
     assert trials
     result = auto()

@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 import segtune
+from segtune.api.experiments import open_root
 from segtune.errors import ConfigError
 from segtune.evaluation import merged_run
 from segtune.measure.evidence import Evidence
@@ -46,7 +47,7 @@ def test_a_merge_is_kept_only_if_it_beats_the_best_run_on_val(runs, monkeypatch)
 
 def test_an_ensemble_is_a_run_that_predicts_evaluates_and_is_promoted(runs, monkeypatch, tmp_path):
     root, ids, _ = runs
-    store = segtune.api.experiments.open_root(root)
+    store = open_root(root)
     for run_id in ids:  # so that it is better, whatever two epochs of two seeds give
         RunWriter(store, run_id).metrics({"best/val/miou": 0.0}, 99)
     merged = merge(root, *ids, how="logits")
