@@ -175,14 +175,14 @@ def test_the_default_store_is_not_named_from_its_own_folder_and_is_from_another(
     assert tracking_words(TrackingConfig(root=root)) == [f"tracking.root={root}"]
 
 
-STORELESS = ("templates", "import", "rollback", "predict", "config", "completion")
+STORELESS = ("templates", "import", "rollback", "predict", "autolabel", "config", "completion")
+NEEDED = {"promote": ["model=m"], "auto": ["minutes=5"]}
 
 
 @pytest.mark.parametrize("verb", [v for v in VERBS if v not in STORELESS])
 def test_every_verb_takes_the_words_that_lead_to_a_store(verb):
     tracking = TrackingConfig(root="/elsewhere", uri="http://127.0.0.1:5000", experiment="mine")
-    needed = ["model=m"] if verb == "promote" else []
-    printed = words_of(command(verb, *needed, tracking=tracking))
+    printed = words_of(command(verb, *NEEDED.get(verb, []), tracking=tracking))
     parse(verb, VERBS[verb], printed[1:])
     assert ("tracking.experiment=mine" in printed) == (verb not in ("status", "stop", "retry"))
 
