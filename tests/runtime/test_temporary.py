@@ -1,4 +1,4 @@
-"""A killed process leaves a temporary folder, which the next one removes; living ones keep theirs."""
+"""A killed process leaves a temporary folder that the next one removes; living ones keep theirs."""
 
 import errno
 import os

@@ -217,7 +217,7 @@ def _self_contained(config: RunConfig, source: Source) -> RunConfig:
 
 
 def _with_tuning(config: RunConfig, say: Log) -> RunConfig:
-    """The config with the tuning that its weights allow: random weights all learn from the start."""
+    """The config with the tuning that its weights allow: all of random weights learn at once."""
     if config.hp.get("pretrained_weights", "none") != "none":
         return config
     tuning = without_pretraining(config.tuning)
