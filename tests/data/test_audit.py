@@ -137,9 +137,17 @@ def test_a_weakness_is_reported_with_the_line_that_helps(root, kind, seed, repai
     assert not result.refused
 
 
-def test_stated_thin_classes_are_not_taken_for_interpolation(root):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"thin_classes": ["car"]},
+        {"classes": [{"name": n} for n in ("road", "Road_Boundary", "tree")]},
+    ],
+    ids=["stated", "named"],
+)
+def test_classes_of_lines_are_not_taken_for_interpolation(root, options):
     seeds.thin_lines(root)
-    assert check(root, thin_classes=["car"]).findings == []
+    assert check(root, **options).findings == []
 
 
 def test_every_kind_of_fault_is_tried():

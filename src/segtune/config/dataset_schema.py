@@ -254,7 +254,8 @@ class DatasetConfig(Settings):
         classes: names, or mappings with name, color and finer; null reads `classes.yaml` in root.
         ignore: mask ids that neither the loss nor any metric counts.
         thin_classes: names of classes that are thin lines or layers between others. Masks are not
-            taken for interpolated where a border passes through one of them.
+            taken for interpolated where a border passes through one of them, or through a class
+            whose name says a line, as `boundary`.
         ignore_colors: colours of a mask that neither the loss nor any metric counts.
         finer: folder of finer masks under root. Each pixel holds the index of its finer label in
             the list of its class; 255 is none.

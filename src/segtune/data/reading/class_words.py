@@ -1,4 +1,6 @@
-"""The names of classes that mean that nothing is there."""
+"""The names of classes that say what kind of thing they show: nothing, or thin lines."""
+
+import re
 
 BACKGROUND = frozenset("background _background_ __background__ bg unlabeled unlabelled".split())
 """Names of the class of unlabelled pixels, in lower case."""
@@ -10,6 +12,21 @@ VOID = frozenset(
     "void ignore ignored unlabeled unlabelled border boundary unknown dontcare".split()
 )
 """Names that make 255 the id of ignored pixels."""
+
+LINES = frozenset(
+    "border borders boundary boundaries contour contours edge edges line lines membrane membranes "
+    "outline outlines rim rims".split()
+)
+"""Words in the names of classes that are thin lines between others."""
+
+
+def is_line(name: str) -> bool:
+    """Whether a name says that a class is a thin line.
+
+    >>> is_line("cell_boundary"), is_line("Edges"), is_line("hedge")
+    (True, True, False)
+    """
+    return bool(LINES & set(re.split(r"[^a-z]+", name.lower())))
 
 
 def is_background(name: str) -> bool:

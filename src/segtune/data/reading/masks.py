@@ -19,6 +19,7 @@ from segtune.data.reading.blending import (
     interpolation_words,
 )
 from segtune.data.reading.borders import Borders, borders_of
+from segtune.data.reading.class_words import is_line
 from segtune.data.reading.id_advice import advice
 from segtune.data.reading.images import read_colors
 from segtune.data.reading.mask_values import (
@@ -35,7 +36,7 @@ NEAR_COLOR = 60  # distance in RGB of a colour that JPEG or resizing has changed
 
 
 def thin_ids(config: DatasetConfig, classes: ClassTable) -> frozenset[int]:
-    """Ids of the classes that `dataset.thin_classes` names.
+    """Ids of the classes that `dataset.thin_classes` names, or whose own name says a line.
 
     Raises:
         ConfigError: it names no class.
@@ -44,7 +45,8 @@ def thin_ids(config: DatasetConfig, classes: ClassTable) -> frozenset[int]:
     for name in config.thin_classes:
         if name not in names:
             raise ConfigError(f"dataset.thin_classes names '{name}': {nearest(name, names)}")
-    return frozenset(names.index(name) for name in config.thin_classes)
+    thin = {*config.thin_classes, *filter(is_line, names)}
+    return frozenset(names.index(name) for name in thin)
 
 
 @dataclass(frozen=True)
