@@ -101,7 +101,6 @@ class Current:
     recorder = ValRecorder()
 
 
-@segtune.register("callback", "val_recorder")
 def val_recorder() -> ValRecorder:
     """Return the recorder of the curve that is being trained."""
     return Current.recorder
@@ -131,6 +130,7 @@ def train(overrides: list[str], seed: int) -> Curve:
         ends.append(time.process_time())
         return epoch + 1 == EPOCHS  # ends before the segmenter is measured and saved
 
+    segtune.register("callback", "val_recorder")(val_recorder)
     with TemporaryDirectory() as root:
         words = [f"seed={seed}", "trainer.callbacks={val_recorder:{}}", f"tracking.root={root}"]
         config = compose_trial([*overrides, *words], 1)

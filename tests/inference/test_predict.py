@@ -377,7 +377,7 @@ def test_a_large_tiff_is_read_in_windows_and_refuses_some_formats(segmenter, tmp
         ({"formats": ("cocoo",)}, "did you mean 'coco'"),
         ({"tta": "flips"}, "did you mean 'flip'"),
         ({"smooth": "flw"}, "did you mean 'flow'"),
-        ({"sample_ms": 0.0}, "above 0"),
+        ({"sample_ms": 0.0}, "0.001 or more"),
         ({"min_area": 0}, "at least 1"),
         ({"tile": 64, "smooth": "flow"}, "leave out tile"),
     ],
