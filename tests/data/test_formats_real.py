@@ -73,6 +73,8 @@ def test_the_nuclei_become_one_class_and_no_pixel_is_lost(data_root, tmp_path, s
     assert iou(masks, expected) == {0: 1.0, 1: 1.0}
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_the_potholes_equal_cocos_own_decoder_and_are_near_pillows(data_root, tmp_path):
     root = set_folder(data_root, "pothole_yoloseg")
     masks, by_coco, by_pillow = import_masks(root, tmp_path / "out"), {}, {}

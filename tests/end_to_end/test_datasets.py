@@ -209,6 +209,8 @@ def test_a_sweep_whose_data_changes_stops(tmp_path):
     )  # the trial waits for the data to come back
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_wrong_masks_rank_first_among_label_issues(tmp_path):
     """Three of 24 val masks are upside down; a model that did not see them ranks them first."""
     scenes = "{width:96,height:64,train:24,val:24,test:2,clips:0,seed:3}"

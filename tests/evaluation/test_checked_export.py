@@ -74,6 +74,7 @@ def traced(small, tmp_path_factory):
 SHAPES = ((2, 3, 50, 70), (1, 3, 64, 96), (3, 3, 97, 33))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", EXPORT_FORMATS)
 def test_a_graph_agrees_with_its_model_at_sizes_other_than_the_traced_one(
     format, small, traced, tmp_path

@@ -265,6 +265,7 @@ def survive(folder: Path, kills: int, n_trials: int, epochs: int) -> None:
     assert "resumed" in (folder / "out").read_text()
 
 
+@pytest.mark.slow
 def test_four_trials_with_four_kills_end_as_four(tmp_path):
     survive(tmp_path, kills=4, n_trials=4, epochs=6)
 
