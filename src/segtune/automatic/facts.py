@@ -150,7 +150,7 @@ def _measured(
                 widths.setdefault(names[class_id], []).append(width)
         middle = small.shape[0] // 2
         for half, rows in enumerate((small[:middle], small[-middle:])):
-            halves[half] += np.bincount(rows.ravel(), minlength=256)[: len(names)]
+            halves[half] += np.bincount(rows.ravel(), minlength=len(names))[: len(names)]
     shares = halves / np.maximum(1.0, halves.sum(1, keepdims=True))
     medians = {name: float(np.median(values)) for name, values in widths.items()}
     return medians, float(np.abs(shares[0] - shares[1]).sum() / 2)
@@ -166,7 +166,7 @@ def area_widths(ids: NDArray[np.uint8]) -> dict[int, float]:
     >>> area_widths(mask)[1]
     2.0
     """
-    areas = np.bincount(ids.ravel(), minlength=256)
+    areas = np.bincount(ids.ravel())
     outlines: Counter[int] = Counter()
     for first, second in ((ids[:, :-1], ids[:, 1:]), (ids[:-1], ids[1:])):
         is_border = first != second
