@@ -51,6 +51,10 @@ OVERRIDES = [
 # metrics of time and load differ from run to run
 _VARYING = ("system/", "cost/", "seconds")
 _TEMPORARY = ("segtune-*/*", "tmp*", "pymp-*")  # of segtune, of Python's libraries
+_FOREIGN = (
+    "wandb-media",
+    "wandb-artifacts",
+)  # ends of folders that wandb makes when it is imported
 
 
 class Sweep:
@@ -229,7 +233,7 @@ def unfinished_files(root: Path) -> list[str]:
 def temporary_files(folder: Path) -> list[str]:
     """Return what was left among the temporary files."""
     paths = [path for pattern in _TEMPORARY for path in folder.glob(pattern)]
-    return [str(path.relative_to(folder)) for path in paths]
+    return [str(path.relative_to(folder)) for path in paths if not path.name.endswith(_FOREIGN)]
 
 
 def settle(condition: Callable[[], bool], seconds: float) -> None:

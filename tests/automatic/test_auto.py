@@ -1,13 +1,14 @@
 """`segtune auto`: from images to a champion, interrupted and continued; refusals of bad input."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
 
 import segtune
-from segtune.api.auto import _title
+from segtune.api.auto import _title, _with_imported
 from segtune.api.experiments import open_root
 from segtune.automatic import job
 from segtune.automatic.facts import examine_dataset, facts_of
@@ -59,6 +60,36 @@ def test_data_that_teach_nothing_are_refused(tmp_path, count, values, found):
 def test_minutes_must_be_positive(minutes):
     with pytest.raises(ConfigError, match="above 0"):
         segtune.auto("dataset=street", minutes=minutes, say=silent)
+
+
+@pytest.mark.parametrize("key", ["hp.num_epochs=20", "trainer.minutes=3"])
+def test_the_length_of_a_run_is_not_to_be_given(key):
+    with pytest.raises(ConfigError, match="leave it out"):
+        segtune.auto("dataset=street", key, minutes=5, say=silent)
+
+
+def test_an_import_is_used_again_for_the_same_files_and_words_alone(tmp_path, monkeypatch):
+    def imported(source, target, *words, **options):
+        target.mkdir(parents=True)
+        return SimpleNamespace(lines=lambda: [f"imported {source}"])
+
+    monkeypatch.setattr("segtune.api.importing.import_dataset", imported)
+    for place in ("a", "b"):
+        (tmp_path / place / "roads").mkdir(parents=True)
+        (tmp_path / place / "roads" / "1.png").write_bytes(b"1")
+    store = f"tracking.root={tmp_path / 'a' / 'roads' / 'mlruns'}"
+    said: list[str] = []
+
+    def words(place, *more):
+        return _with_imported(tmp_path / place / "roads", [store, *more], said.append, None)
+
+    first = words("a")
+    assert first == words("a") and "using the import" in said[-1]
+    assert first[-1].endswith("/roads")
+    changed = words("a", "dataset.reduce_zero_label=true")
+    assert not any("reduce_zero_label" in text for text in changed)
+    (tmp_path / "a" / "roads" / "2.png").write_bytes(b"2")
+    assert len({text[-1] for text in (first, changed, words("b"), words("a"))}) == 4
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "x" * 101])

@@ -111,6 +111,16 @@ def test_trials_that_tell_nothing_are_not_run_and_the_pretrained_one_gets_the_ti
     assert [c.item["template"] for c in kept] == ["swift"]  # no epoch of lite fits
 
 
+@pytest.mark.parametrize("minutes", [10.0, 60.0])
+def test_epochs_that_are_longer_than_a_trial_make_one_run(minutes):
+    slow = [
+        Candidate({"template": "lite"}, 1.0, 25 * minutes, 75 * minutes),
+        Candidate({"template": "swift"}, 1.0, 10 * minutes, 30 * minutes),
+    ]
+    _, plan = share_time(slow, minutes, 5.0, 2)
+    assert plan.trials == 1 and plan.trial_minutes < minutes
+
+
 def test_minutes_too_few_for_one_epoch_are_refused_with_minutes_that_would_do():
     with pytest.raises(ConfigError, match="too few for one epoch") as refusal:
         share_time(candidates(100.0), 1.0, 5.0, 2)

@@ -12,7 +12,7 @@ from segtune.config.compose import compose
 from segtune.data import formats
 from segtune.data.formats.areas import LabelledImage
 from segtune.data.formats.faults import LeftOut
-from segtune.data.formats.finding import folder_split, split_called
+from segtune.data.formats.finding import annotation_split, folder_split, split_called
 from segtune.data.formats.manifest import find_files
 from segtune.data.formats.split_names import settled
 from segtune.data.source.files import walk
@@ -77,7 +77,9 @@ def test_a_places_name_is_a_split_only_beside_others_of_its_form(folders, splits
         images.append(LabelledImage("a", path, folder_split(f"{folder}/a.jpg")))
     left_out = LeftOut()
     assert [image.split for image in settled(images, left_out)] == splits
-    unsure = [image for image in images if isinstance(image.split, NamedSplit) and image.split.form]
+    unsure = [
+        image for image in images if isinstance(image.split, NamedSplit) and not image.split.is_sure
+    ]
     assert len(left_out.notes()) == len(unsure)  # each folder is told
 
 
@@ -302,3 +304,15 @@ def test_a_link_to_a_folder_elsewhere_is_followed(tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "train").symlink_to(tmp_path / "store")
     assert list(walk(tmp_path / "set", (".png",))) == ["train/a.png"]
+
+
+def test_the_name_of_the_annotations_goes_before_the_folder_of_the_images():
+    """LVIS: a part of its val images lies in the folder `train2017`."""
+    left_out = LeftOut()
+    images = []
+    for file, folder in (("train", "train2017"), ("val", "train2017"), ("val", "val2017")):
+        split = annotation_split(f"lvis_v1_{file}.json", f"{folder}/a.jpg")
+        images.append(LabelledImage("a", Path(folder) / "a.jpg", split))
+    assert [image.split for image in settled(images, left_out)] == ["train", "val", "val"]
+    alone = [LabelledImage("a", Path("a.jpg"), annotation_split("north_val.json", "train/a.jpg"))]
+    assert [image.split for image in settled(alone, LeftOut())] == ["train"]

@@ -1,13 +1,18 @@
 """Merged runs: kept only where they are better, refused where they are not alike."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
+import torch
+from torch import nn
 
 import segtune
 from segtune.api.experiments import open_root
-from segtune.errors import ConfigError
+from segtune.config.schema import TuningConfig
+from segtune.errors import ConfigError, DataError
 from segtune.evaluation import merged_run
+from segtune.evaluation.merging import _renew_statistics
 from segtune.measure.evidence import Evidence
 from segtune.tracking.run_writer import RunWriter
 from segtune.tracking.runs import get_run
@@ -79,3 +84,31 @@ def test_runs_that_are_not_alike_are_refused(runs, names, found):
     root, ids, wide = runs
     with pytest.raises(ConfigError, match=found):
         merge(root, *names(ids, wide))
+
+
+@pytest.mark.parametrize(
+    ("tuning", "kept"),
+    [({}, False), ({"norms": "frozen"}, True), ({"encoder": "frozen"}, True)],
+)
+def test_batch_norms_that_were_frozen_keep_their_statistics(tuning, kept):
+    net = nn.Sequential()
+    net.encoder, net.head = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), nn.BatchNorm2d(4)
+    net.forward = lambda images: net.head(net.encoder(images))
+    model = nn.Module()
+    model.net, model.forward = net, net.forward
+    before = net.encoder[1].running_mean.clone()
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    _renew_statistics(model, TuningConfig(**tuning), [images, images])
+    assert torch.equal(net.encoder[1].running_mean, before) == kept
+    assert net.head.running_mean.abs().sum() > 0 and net.head.momentum == 0.1
+    if not kept:
+        expected = net.encoder[0](images).mean((0, 2, 3))
+        torch.testing.assert_close(net.encoder[1].running_mean, expected)
+
+
+def test_images_that_have_changed_since_the_runs_are_refused():
+    info = {"dataset": {"val": "a" * 64}}
+    member = SimpleNamespace(segmenter=SimpleNamespace(info=info), run=SimpleNamespace(id="r"))
+    merged_run._refuse_changed(member, "val", SimpleNamespace(fingerprint="a" * 64))
+    with pytest.raises(DataError, match="val images or masks have changed since run r"):
+        merged_run._refuse_changed(member, "val", SimpleNamespace(fingerprint="b" * 64))

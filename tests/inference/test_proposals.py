@@ -92,6 +92,8 @@ def test_autolabel_writes_both_files_and_resumes(tiny_run, tmp_path):
         segtune.autolabel(**call, output=tmp_path / "out", say=lambda _: None)
     (tmp_path / "out" / "coco.json").unlink()  # as if it had been stopped before it was written
     (tmp_path / "out" / "label_studio.json").unlink()
+    with pytest.raises(ConfigError, match="holds regions of another model"):
+        segtune.autolabel(**call | {"min_area": 5}, output=tmp_path / "out", say=lambda _: None)
     lines: list[str] = []
     again = segtune.autolabel(**call, output=tmp_path / "out", say=lines.append)
     assert again.images == done.images and not lines

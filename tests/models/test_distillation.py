@@ -1,5 +1,7 @@
 """A student learns its teacher's soft labels: the term, what it counts, and who may teach."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from segtune.classes import ClassTable
 from segtune.config.compose import compose
 from segtune.data.batches.datamodule import EpochSampler, TrainViews
 from segtune.data.batches.sampling import Sampling
+from segtune.data.sources import open_source
 from segtune.errors import ConfigError, DataError
 from segtune.models.losses.distillation import Distillation
 from segtune.models.losses.segmentation import SegmentationLoss
@@ -106,6 +109,8 @@ def test_a_run_learns_from_its_teacher_on_images_without_masks(tiny_run, tmp_pat
         pixels = np.full((48, 64, 3), 40 * number, np.uint8)
         Image.fromarray(pixels).save(images / f"{number}.png")
     words = words_with(tiny_run.segmenter, f"dataset.unlabelled='{images}'")
+    of_val = open_source(compose(words).config.dataset).images("val")[0]
+    shutil.copy(of_val, images / f"other{of_val.suffix}")  # is left out
     components = prepare(compose(words).config, lambda _: None)
     assert components.epoch_images == len(components.train) + 2
     views = TrainViews(components.train, components.augment, 0, components.unlabelled)

@@ -102,9 +102,10 @@ def test_a_kill_while_a_trial_is_sent_on_neither_loses_nor_repeats_it(tmp_path):
 def test_auto_measures_the_epoch_on_five_whole_trials(tmp_path):
     spec = make_spec(n_trials=12, fidelity="auto", promote_each=99)
     ends = run_sweep(tmp_path, spec)  # curves never cross: the first epoch tells
-    assert [paused for paused, _ in ends] == [False] * 5 + [True] * 7
+    # the best paused one led the best whole one at the epoch: it goes on at the end
+    assert [paused for paused, _ in ends] == [False] * 5 + [True] * 7 + [False]
     study = SweepStudy(tmp_path, spec)
-    assert study.fidelity.epochs() == 1 and study.counts() == Counts(finished=5, pruned=7)
+    assert study.fidelity.epochs() == 1 and study.counts() == Counts(finished=6, pruned=6)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +203,11 @@ def test_a_prior_outside_of_the_space_is_refused(prior, message):
         ({"fidelity": 0}, "greater than or equal to 1"),
         ({"fidelity": True}, "a number is expected"),
         ({"fidelity": 3, "pruner": "median"}, "pauses trials, and pruner=median ends them"),
-        ({"fidelity": 3, "sampler": "gp"}, "learns only from finished ones"),
+        ({"fidelity": 3, "sampler": "gp"}, "learns from finished trials alone"),
+        ({"fidelity": 3, "sampler": "nsgaii"}, "learns from finished trials alone"),
+        ({"promote_each": 2}, "says nothing without fidelity"),
+        ({"prior_confidence": "high"}, "says nothing without prior"),
+        ({"prior": "defaults", "sampler": "grid"}, "leave prior out"),
         ({"fidelity": 3, "search": {"hp.num_epochs": [3, 9]}}, "trials of one length"),
         ({"fidelity": 3, "objective": ["val/miou", "cost/latency_ms"]}, "one objective"),
         ({"prior": "best"}, "defaults"),

@@ -1,7 +1,9 @@
 """`auto`: from a folder to a promoted segmenter, in a given time."""
 
+import hashlib
 import os
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,21 +57,20 @@ def auto(
     from segtune.config.conf_files import load_gate
     from segtune.data.source.places import check_place
 
+    started = time.monotonic()
     load_plugins(plugins)
-    if minutes <= 0:
-        raise ConfigError(f"minutes={minutes:g}: a number above 0 is needed.")
+    _check_minutes(minutes, overrides)
     gate_words = [text for text in overrides if text.startswith("gate")]
     words = [text for text in overrides if text not in gate_words]
     gate = load_gate(gate_words)
     if source is not None:
-        words = [*words, *_imported(Path(os.path.expanduser(source)), words, say, ask)]
+        words = _with_imported(Path(os.path.expanduser(source)), words, say, ask)
     words, _ = completed(words, say, ask)
     config = compose(words).config
     if config.kind != "segmenter":
         raise ConfigError(f"kind={config.kind}: auto makes segmenters; train it: segtune train.")
-    dataset = config.dataset
-    check_place(dataset)
-    title = _title(dataset.name, dataset.root)
+    check_place(config.dataset)
+    title = _title(config.dataset.name, config.dataset.root)
     name = name or f"auto-{title}"
     if not _NAME.fullmatch(name):
         raise ConfigError(f"name={name}: letters, digits, _, . and - make a name, at most 100.")
@@ -77,12 +78,28 @@ def auto(
 
     start = [str(source)] if source else []
     again = command("auto", *start, *overrides, name=name, model=model, minutes=f"{minutes:g}")
-    request = AutoRequest(absolute_words(words), minutes, name, model or title, again, gate)
+    words = absolute_words(words)
+    request = AutoRequest(words, minutes, name, model or title, again, gate, started)
     return run_auto(request, say)
 
 
-def _imported(source: Path, words: Sequence[str], say: Log, ask: "Ask | None") -> list[str]:
-    """The words of the imported dataset; an earlier import of the same source is used again.
+def _check_minutes(minutes: float, overrides: Sequence[str]) -> None:
+    """Refuse minutes that are no time, and words that set the length of a run.
+
+    Raises:
+        ConfigError: names the word.
+    """
+    if minutes <= 0:
+        raise ConfigError(f"minutes={minutes:g}: a number above 0 is needed.")
+    for key in ("hp.num_epochs", "trainer.minutes"):
+        if any(text.lstrip("+").partition("=")[0] == key for text in overrides):
+            raise ConfigError(f"{key}: auto divides minutes={minutes:g} itself; leave it out.")
+
+
+def _with_imported(source: Path, words: Sequence[str], say: Log, ask: "Ask | None") -> list[str]:
+    """The words, with those of the imported dataset in place of those that say how to import it.
+
+    An earlier import of the same files with the same words is used again.
 
     Raises:
         ConfigError: the words name a dataset as well.
@@ -94,15 +111,35 @@ def _imported(source: Path, words: Sequence[str], say: Log, ask: "Ask | None") -
     if any(text.partition("=")[0] == "dataset" for text in words):
         raise ConfigError(f"give '{source}', or dataset=NAME, not both.")
     if (source / CLASSES_FILE).is_file():
-        return ["dataset=folder", word("dataset.root", str(source.absolute()))]
+        return [*words, "dataset=folder", word("dataset.root", str(source.absolute()))]
     others = [text for text in words if not text.startswith("dataset.")]
-    root = Path(compose(others).config.tracking.root)
-    target = (root / "auto" / "data" / _title("folder", str(source.absolute()))).absolute()
-    if not target.is_dir():
-        given = [text for text in words if text.startswith("dataset.")]
+    given = [text for text in words if text.startswith("dataset.")]
+    root = Path(compose(others).config.tracking.root).absolute()
+    state = _state_of(source.absolute(), given, root)
+    target = root / "auto" / "data" / state / _title("folder", str(source.absolute()))
+    if target.is_dir():
+        say(f"using the import of '{source}' in '{target}'")
+    else:
         imported = import_dataset(source, target, *given, say=say, ask=ask)
         say(imported.lines()[0])
-    return ["dataset=folder", word("dataset.root", str(target))]
+    return [*others, "dataset=folder", word("dataset.root", str(target))]
+
+
+def _state_of(source: Path, words: Sequence[str], store: Path) -> str:
+    """A short hash over the names, sizes and times of all files of a source, and over the words.
+
+    Args:
+        store: a folder that is left out, as it changes with each run.
+    """
+    from segtune.data.source.files import walk
+
+    files = [source] if source.is_file() else [source / name for name in walk(source)]
+    facts = [str(source), *sorted(words)]
+    for file in files:
+        if not file.is_relative_to(store):
+            state = file.stat()
+            facts.append(f"{file} {state.st_size} {state.st_mtime_ns}")
+    return hashlib.sha256("\n".join(facts).encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
 def _title(name: str, root: str | None) -> str:

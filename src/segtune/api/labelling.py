@@ -1,5 +1,6 @@
 """Label images for a labelling tool: what a segmenter proposes, the least certain first."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ ProposalFormat = Literal["coco", "label_studio"]
 
 _FILES: Mapping[str, str] = {"coco": "coco.json", "label_studio": "label_studio.json"}
 _CONFIG = "label_studio.xml"
+_REQUEST = "request.json"  # what regions.json was asked for
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,12 @@ def autolabel(  # 9 parameters: keyword arguments of the public API
             f"output '{folder}' holds {', '.join(taken)} already. Choose another output=DIR, or "
             "add overwrite=true."
         )
-    failed: dict[str, str] = {}
-    if overwrite or not (folder / "regions.json").exists():
-        predicted = predict(
+    sources = [source] if isinstance(source, (str, Path)) else list(source)
+    request = {"model": str(model), "source": [str(s) for s in sources], "min_area": min_area}
+    if overwrite or not _is_predicted(folder, request):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _REQUEST).write_text(json.dumps(request), encoding="utf-8")
+        predict(
             model,
             source,
             folder,
@@ -89,12 +94,31 @@ def autolabel(  # 9 parameters: keyword arguments of the public API
             formats=("regions",),
             min_area=min_area,
         )
-        failed = predicted.failed
-    images = _write(folder, formats, str(model))
+    images, failed = _write(folder, formats, str(model))
     return Proposals(folder, [path.name for path in written], images, failed)
 
 
-def _write(folder: Path, formats: Sequence[str], model: str) -> dict[str, float]:
+def _is_predicted(folder: Path, request: Mapping[str, Any]) -> bool:
+    """Whether a folder holds the regions of these images by this model.
+
+    Raises:
+        ConfigError: it holds others.
+    """
+    if not (folder / "regions.json").exists():
+        return False
+    path = folder / _REQUEST
+    if not path.is_file() or json.loads(path.read_text(encoding="utf-8")) != request:
+        raise ConfigError(
+            f"output '{folder}' holds regions of another model, of other images or areas. Choose "
+            "another output=DIR, or add overwrite=true."
+        )
+    return True
+
+
+def _write(
+    folder: Path, formats: Sequence[str], model: str
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Write the files; return the certainty of each image, and the reasons of those left out."""
     from segtune.classes import ClassTable
     from segtune.inference.prediction.files import write_json, write_text
     from segtune.inference.regions.proposals import (
@@ -119,4 +143,4 @@ def _write(folder: Path, formats: Sequence[str], model: str) -> dict[str, float]
     if "label_studio" in formats:
         write_text(folder / _CONFIG, label_config(classes))
         write_json(folder / _FILES["label_studio"], to_label_studio(rows, model))
-    return {row["file"]: certainty(row) for row in rows}
+    return {row["file"]: certainty(row) for row in rows}, dict(document.get("failed", {}))

@@ -39,15 +39,16 @@ class Decision:
         return f"{self.what}: {self.choice} ({self.reason})"
 
 
-def decide(facts: DataFacts, given: Collection[str]) -> list[Decision]:
+def decide(facts: DataFacts, given: Collection[str], side: int | None = None) -> list[Decision]:
     """The decisions on a dataset.
 
     Args:
+        side: the shorter side of the images in training, in pixels; by default `base_side`.
         given: config keys that the user set; nothing is decided about them.
     """
     decisions = [
         _image_size(facts),
-        *_crops(facts),
+        *_crops(side or base_side(facts)),
         _batch(facts),
         _augmentation(facts),
         _sampling(facts),
@@ -87,8 +88,7 @@ def _image_size(facts: DataFacts) -> Decision:
     return Decision("image size", f"shorter side {side} px", reason, (f"hp.image_size=[{side}]",))
 
 
-def _crops(facts: DataFacts) -> Iterator[Decision]:
-    side = base_side(facts)
+def _crops(side: int) -> Iterator[Decision]:
     if side >= 256:
         return
     crop = max(_LEAST_CROP, side // 32 * 32)

@@ -37,6 +37,7 @@ class AutoRequest:
         name: of the sweep.
         model: registered name.
         command: that goes on after an interruption.
+        started: when the call began, as `time.monotonic()`.
     """
 
     words: Sequence[str]
@@ -45,6 +46,7 @@ class AutoRequest:
     model: str
     command: str
     gate: GateConfig
+    started: float
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def run_auto(request: AutoRequest, say: Log) -> AutoResult:
 
 
 def _locked(store: Store, folder: Path, request: AutoRequest, say: Log) -> AutoResult:
-    state = AutoState(folder, request.words, request.minutes)
+    state = AutoState(folder, request.words, request.minutes, request.started)
     sweep_file = folder / f"{request.name}.yaml"
     try:
         if not sweep_file.is_file():

@@ -13,6 +13,7 @@ from segtune.automatic.portfolio import (
     measured,
     share_time,
     templates,
+    trial_threads,
 )
 from segtune.automatic.repair import usable
 from segtune.automatic.state import AutoState
@@ -42,23 +43,26 @@ def plan_sweep(
     given = given_keys(words)
     dataset = usable(words, sweep_file.parent, say)
     facts = facts_of(dataset.audit)
-    decisions = [*dataset.decisions, *decide(facts, given)]
-    trial_words = [*dataset.words, *([] if "hp" in given else [_RECIPE])]
-    for decision in decisions:
-        trial_words += [text for text in decision.words if text not in trial_words]
-    trial_words = [text for text in trial_words if text.partition("=")[0] not in _SEARCHED]
     composed = compose(words)
-    names = [composed.template.name] if "template" in given else templates()
     sizes = [[base_side(facts)], larger_side(facts)]
     if "hp.image_size" in given:
         sizes = [list(composed.config.hp["image_size"])]
+    decisions = [*dataset.decisions, *decide(facts, given, min(sizes[0]))]
+    trial_words = [*dataset.words, *([] if "hp" in given else [_RECIPE])]
+    for decision in decisions:
+        trial_words += [text for text in decision.words if text not in trial_words]
+    shared = (*_SEARCHED, "trainer.threads")
+    trial_words = [text for text in trial_words if text.partition("=")[0] not in shared]
+    names = [composed.template.name] if "template" in given else templates()
     processors = _processors(composed.config)
     say("timing a few steps of each starting configuration")
-    candidates = measured(trial_words, items(names, sizes), max(1, processors // 2), say)
+    candidates = measured(trial_words, items(names, sizes), trial_threads(processors), say)
     kept, plan = share_time(candidates, minutes, state.spent, processors)
     decisions += left_out(candidates, kept) + described(kept, plan, minutes)
     for decision in decisions:
         say(decision.line)
+    if "trainer.threads" in given:
+        trial_words.append(f"trainer.threads={plan.threads}")
     content = sweep_content(sweep_file.stem, absolute_words(trial_words), kept, plan)
     state.reserved = plan.reserved
     write_sweep_file(sweep_file, content, decisions, minutes)

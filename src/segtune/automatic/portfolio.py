@@ -78,6 +78,11 @@ def templates() -> list[str]:
     return [name for name in _TEMPLATES if name in members("template")]
 
 
+def trial_threads(processors: int) -> int:
+    """CPU threads of a trial where as many run at a time as may."""
+    return max(1, processors // min(processors, _MOST_WORKERS))
+
+
 def larger_side(facts: DataFacts) -> list[int]:
     """A larger image size for details, as `hp.image_size`; empty where the images have no more."""
     side = base_side(facts)
@@ -168,7 +173,8 @@ def share_time(
             break
         seconds = _trial_seconds(total, workers, len(kept))
     trials = min(_MOST_TRIALS, int(total / seconds + 0.01))
-    if len(kept) == 1 and trials < _WORTH_SEARCHING:
+    tells_nothing = kept[0].telling_seconds > seconds * _USABLE_SHARE
+    if len(kept) == 1 and (tells_nothing or trials < _WORTH_SEARCHING):
         kept = kept if kept[0].least_seconds <= left * _USABLE_SHARE else [fastest]
         return kept, TimePlan(1, 1, processors, left / 60.0, reserved)
     workers = min(workers, trials)

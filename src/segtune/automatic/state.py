@@ -13,15 +13,20 @@ from segtune.runtime.atomic import atomic_file
 class AutoState:
     """The words and the minutes of the first call, and the seconds that all calls have spent."""
 
-    def __init__(self, folder: Path, words: Sequence[str], minutes: float) -> None:
+    def __init__(
+        self, folder: Path, words: Sequence[str], minutes: float, started: float | None = None
+    ) -> None:
         """Open the state of a folder, or begin one.
+
+        Args:
+            started: when the call began, as `time.monotonic()`; by default now.
 
         Raises:
             ConfigError: the folder was begun with other words or minutes.
             DataError: its file is damaged.
         """
         self.path = folder / "state.json"
-        self._started = time.monotonic()
+        self._started = time.monotonic() if started is None else started
         self._asked: dict[str, Any] = {"words": list(words), "minutes": minutes}
         self._before = 0.0
         self.reserved = 0.0

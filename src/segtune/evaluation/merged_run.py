@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from segtune import __version__
+from segtune.config.schema import RunConfig
 from segtune.data.batches.decoded import Decoded
 from segtune.data.source.layout import Source
 from segtune.data.sources import open_source
+from segtune.errors import DataError
 from segtune.evaluation.evaluate import measure_split, save_evidence, with_segmenter_hash
 from segtune.evaluation.merging import (
     Member,
@@ -108,6 +110,7 @@ def merge(store: Store, names: Sequence[str], how: How, say: Log) -> Merged:
     source = open_source(first.config.dataset, say)
     size, cache = first.segmenter.image_size, first.config.cache
     val = task.load(source, "val", size, stored_masks=True, cache=cache, say=say)
+    _refuse_changed(first, "val", val)
     singles = [Measured(m.run.name, m.run.miou or 0.0, _recorded_cost(m)) for m in members]
     singles.sort(key=lambda single: -single.miou)
     tried = []
@@ -123,6 +126,20 @@ def merge(store: Store, names: Sequence[str], how: How, say: Log) -> Merged:
     return Merged(singles, tried, None, "")
 
 
+def _refuse_changed(member: Member, split: str, data: Decoded) -> None:
+    """Refuse data that are not those of the runs: scores of unlike images cannot be compared.
+
+    Raises:
+        DataError: the split has changed since the run.
+    """
+    recorded = member.segmenter.info.get("dataset", {}).get(split)
+    if recorded and recorded != data.fingerprint:
+        raise DataError(
+            f"the {split} images or masks have changed since run {member.run.id} (fingerprint "
+            f"{recorded[:12]}, now {data.fingerprint[:12]}). Restore them, or train the runs anew."
+        )
+
+
 def _recorded_cost(member: Member) -> dict[str, float]:
     metrics = member.run.metrics
     return {key: metrics[f"cost/{key}"] for key in _COSTS if f"cost/{key}" in metrics}
@@ -133,6 +150,7 @@ def _merged(members: Sequence[Member], how: str, source: Source, say: Log) -> Se
         return ensemble(members)
     config, task = members[0].config, Segmentation()
     train = task.load(source, "train", members[0].segmenter.image_size, cache=config.cache, say=say)
+    _refuse_changed(members[0], "train", train)
     segmenter = averaged(members, train)
     if config.trainer.class_offsets:
         task.offset_classes(segmenter, source, train)
@@ -166,6 +184,19 @@ def _record(
     params = logged_params(config) | {"merge": measured.how, "members": len(ids)}
     name = f"{first.config.template['name']}-{config.dataset.name}-{measured.how}-of-{len(ids)}"
     writer = RunWriter.create(store, name, params, tags)
+    try:
+        _write(writer, config, segmenter, evidence, val)
+    except BaseException:
+        writer.finish("failed")
+        raise
+    writer.finish("finished")
+    return writer.run_id
+
+
+def _write(
+    writer: RunWriter, config: RunConfig, segmenter: Segmenter, evidence: Evidence, val: Decoded
+) -> None:
+    """Write config, segmenter, evidence and figures of a merged run."""
     writer.folder.mkdir(parents=True, exist_ok=True)
     writer.data("config.yaml", config.model_dump(mode="json"))
     writer.data("classes.json", segmenter.classes.to_json())
@@ -178,5 +209,3 @@ def _record(
     figures |= {f"cost/{key}": value for key, value in evidence.origin.cost.items()}
     writer.metrics(figures, 0)
     writer.tags({MANIFEST_HASH: digest})
-    writer.finish("finished")
-    return writer.run_id

@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import update_bn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from segtune.config.schema import RunConfig
+from segtune.config.schema import RunConfig, TuningConfig
 from segtune.data.batches.decoded import Decoded, batches_of_one_size, spread_evenly
 from segtune.errors import ConfigError
 from segtune.inference.loading import open_model
 from segtune.inference.segmenter import Segmenter
 from segtune.models.ensemble import Ensemble
 from segtune.models.segmentation_model import SegmentationModel
+from segtune.models.tuning import freeze_encoder, keep_statistics
 from segtune.tracking.recorded import recorded_config
 from segtune.tracking.registry import locate
 from segtune.tracking.runs import RunRecord, get_run
@@ -90,6 +91,7 @@ def _facts(member: Member) -> Iterator[tuple[str, Any]]:
     for key in sorted(model):
         yield f"model.{key}", model[key]
     yield "preprocessing", info["preprocessing"]
+    yield "tuning", member.config.tuning.model_dump()
     for split in ("train", "val"):
         yield f"{split} images", str(dataset.get(split))[:12]
 
@@ -108,8 +110,29 @@ def averaged(members: Sequence[Member], train: Decoded) -> Segmenter:
         if tensor.is_floating_point():
             mean[key] = torch.stack([state[key].float() for state in states]).mean(0).to(tensor)
     model.load_state_dict(mean)
-    update_bn(_images(train), model, first.device)
+    _renew_statistics(model.to(first.device), members[0].config.tuning, _images(train))
     return Segmenter(model.eval(), first.classes, first.image_size, {}, first.device)
+
+
+def _renew_statistics(
+    model: SegmentationModel, tuning: TuningConfig, batches: Sequence[Tensor]
+) -> None:
+    """Take new statistics in the batch norms that learned theirs; frozen ones keep them."""
+    freeze_encoder(model, tuning.encoder != "train")
+    model.train()
+    keep_statistics(tuning, model)
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over all batches
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        for images in batches if norms else ():
+            model(images.to(device))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    freeze_encoder(model, False)
 
 
 def ensemble(members: Sequence[Member]) -> Segmenter:
@@ -137,6 +160,8 @@ def _images(train: Decoded) -> list[Tensor]:
     )
     batches = []
     for rows in batches_of_one_size(split, _BATCH):
+        if len(rows) == 1:
+            rows = [*rows, *rows]  # one image of 1 x 1 pixels in depth has no statistics
         stack = np.stack([split.images[row] for row in rows])
         batches.append(torch.from_numpy(stack).permute(0, 3, 1, 2))
     return batches

@@ -66,8 +66,11 @@ def first_trained_epoch(config: TuningConfig, num_epochs: int) -> int:
 
     >>> first_trained_epoch(TuningConfig(frozen_share=0.1), 25)
     3
+    >>> first_trained_epoch(TuningConfig(frozen_share=0.1), 1)
+    0
     """
-    return max(config.frozen_epochs, math.ceil(config.frozen_share * num_epochs))
+    share = min(math.ceil(config.frozen_share * num_epochs), num_epochs - 1)
+    return max(config.frozen_epochs, share)
 
 
 def encoder_of(model: nn.Module) -> nn.Module:

@@ -6,6 +6,7 @@ receives or computes a job, so that no other one touches it; a killed server hol
 """
 
 import json
+import os
 import re
 import secrets
 import shutil
@@ -106,7 +107,8 @@ class JobStore:
         folder = self.folder(job_id)
         try:
             if not (folder / _DELETED).exists():
-                return Job(**json.loads((folder / _STATE_FILE).read_text("utf-8")))
+                state = json.loads((folder / _STATE_FILE).read_text("utf-8"))
+                return Job(**{key: state[key] for key in state if key in Job.__dataclass_fields__})
         except (OSError, ValueError, TypeError):
             pass
         raise Problem(404, f"there is no job '{job_id[:40]}'.")
@@ -126,9 +128,13 @@ class JobStore:
                 if shortage:
                     raise Problem(429, shortage, 60)
                 self._hold(job.id)
-                folder.mkdir()
-                with upload.open("wb") as file:
-                    file.truncate(size)  # other uploads see how much room is taken
+                try:
+                    folder.mkdir()
+                    with upload.open("wb") as file:
+                        file.truncate(size)  # other uploads see how much room is taken
+                except BaseException:
+                    self.discard(job.id)
+                    raise
         except Timeout:
             raise Problem(429, "other uploads begin just now; come again.", 5) from None
         return job, upload
@@ -136,9 +142,10 @@ class JobStore:
     def shortage(self, more: int = 0) -> str:
         """Why the folder of jobs has no room for `more` bytes; empty while it has."""
         used = 0
-        for file in self.root.rglob("*"):
-            with suppress(OSError):  # removed meanwhile
-                used += file.stat().st_size if file.is_file() else 0
+        for folder, _, names in os.walk(self.root):  # passes over folders that vanish
+            for file in names:
+                with suppress(OSError):  # removed meanwhile
+                    used += os.lstat(os.path.join(folder, file)).st_size
         if used + more <= self.max_bytes:
             return ""
         upload = f", and the upload may take {more / 1e9:.2g} GB" if more else ""
@@ -219,7 +226,10 @@ class JobStore:
             Problem: there is no such job (404), or it is not finished (409).
         """
         output = self._output(job_id)
-        names = [p.relative_to(output).as_posix() for p in output.rglob("*") if p.is_file()]
+        names = []
+        for folder, _, files in os.walk(output):
+            inside = Path(folder).relative_to(output)
+            names += [(inside / file).as_posix() for file in files]
         return sorted(name for name in names if not name.startswith("."))
 
     def file(self, job_id: str, name: str) -> Path:
@@ -274,10 +284,14 @@ class JobStore:
             self._hold(job_id)
         except Timeout:
             return None
+        folder = self.folder(job_id)
+        if (folder / _DELETED).exists() or not (folder / _STATE_FILE).exists():
+            self.discard(job_id)
+            return None
         try:
             job = self.get(job_id)
-        except Problem:
-            self.discard(job_id)
+        except Problem:  # its state cannot be read now
+            self.release(job_id)
             return None
         if job.state in ("done", "failed"):
             self.release(job_id)

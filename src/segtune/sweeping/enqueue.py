@@ -34,14 +34,16 @@ def resolve_enqueued(
         compose(overrides)
         configurations.append(values)
         earlier.append(overrides)
-    count = len(configurations)
+    centre = _centre_first(spec, space, base, earlier)
+    count = len(centre) + len(configurations)
+    with_centre = " with the prior's centre" if centre else ""
     if spec.n_trials is not None and count > spec.n_trials:
         raise ConfigError(
-            f"sweep '{spec.name}': enqueue lists {count} configurations, and "
+            f"sweep '{spec.name}': enqueue lists {count} configurations{with_centre}, and "
             f"sweep.n_trials={spec.n_trials}. They count as trials: set sweep.n_trials={count} or "
             "more."
         )
-    return (*_centre_first(spec, space, base, earlier), *configurations)
+    return (*centre, *configurations)
 
 
 def _centre_first(

@@ -74,7 +74,7 @@ class LiveSweep:
         """Return a value that differs after a write to the study; None if only a read can tell."""
         try:
             facts = os.stat(self._journal)
-        except FileNotFoundError:  # a database
+        except OSError:  # a database, or a file that cannot be looked at now
             return None
         return facts.st_ino, facts.st_size, facts.st_mtime_ns
 

@@ -192,20 +192,21 @@ class SweepSpec(Settings):
 
     @model_validator(mode="after")
     def _has_one_way_to_stop_trials(self) -> "SweepSpec":
+        for key, needed in (("prior_confidence", "prior"), ("promote_each", "fidelity")):
+            default = type(self).model_fields[key].default
+            if getattr(self, needed) is None and getattr(self, key) != default:
+                raise ValueError(f"{key} says nothing without {needed}; give that too")
+        if self.prior is not None and self.sampler == "grid":
+            raise ValueError("sampler=grid tries every configuration once; leave prior out")
         if self.fidelity is None:
             return self
         if self.pruner != "none":
-            raise ValueError(
-                f"fidelity={self.fidelity} pauses trials, and pruner={self.pruner} ends them; "
-                "leave one of the two out"
-            )
+            raise ValueError(f"fidelity pauses trials, and pruner={self.pruner} ends them")
         if len(self.objectives) > 1:
             raise ValueError("fidelity ranks trials by one objective; name one")
-        if self.sampler in ("gp", "cmaes"):
-            raise ValueError(
-                f"fidelity leaves most trials unfinished, and sampler={self.sampler} learns only "
-                "from finished ones; take tpe, random, qmc, nsgaii or grid"
-            )
+        if self.sampler in ("gp", "cmaes", "nsgaii"):
+            learns = f"sampler={self.sampler} learns from finished trials alone"
+            raise ValueError(f"fidelity leaves few, and {learns}; take tpe, random, qmc or grid")
         if "hp.num_epochs" in self.search:
             raise ValueError(
                 "fidelity compares trials of one length, and search.hp.num_epochs varies it; "

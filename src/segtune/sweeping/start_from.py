@@ -46,7 +46,7 @@ def with_earlier_best(spec: SweepSpec, space: Space, root: str | Path, say: Log)
     for place in range(BEST_OF_EACH):
         for trials in ranked:
             item = _as_item(trials[place], space) if place < len(trials) else None
-            if item is None or len(items) == limit:
+            if item is None or (limit is not None and len(items) >= limit):
                 continue
             overrides = tuple(space.overrides_of(item))
             if overrides not in known:

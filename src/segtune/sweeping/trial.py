@@ -106,7 +106,8 @@ class _LeasedTrial:
         self._follow_stop_request()
         if epoch + 1 >= self.num_epochs:  # after the last epoch nothing is saved
             return False
-        if self.study.fidelity.is_reached(self.trial, epoch):
+        has_value = self.study.spec.objective_names[0] in metrics
+        if has_value and self.study.fidelity.is_reached(self.trial, epoch):
             self.trial.set_user_attr(PAUSED, True)
             return True
         return self._should_prune()

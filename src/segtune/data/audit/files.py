@@ -43,7 +43,9 @@ def check_files(source: Source, pairs: Sequence[PairFacts], borders: Borders) ->
         details = [detail for _, detail in rows]
         files = [source.short(_faulty_file(pair, kind)) for pair in faulty]
         repair = _repair(fixes)
-        moved = _advice_on_moved(source, faulty) if kind == "unknown_ids" else ""
+        has_first = any(0 in pair.values for pair in pairs)
+        may_be_moved = kind == "unknown_ids" or (kind == "mask_off_by_one" and has_first)
+        moved = _advice_on_moved(source, faulty) if may_be_moved else ""
         if moved:
             # ignoring the last id would leave all others one class too high
             fixes, repair = {}, moved

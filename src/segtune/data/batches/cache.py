@@ -122,7 +122,7 @@ class _Decoding:
             self.stored_masks,
             len(self.source.classes),
             self.source.config.tolerance,
-            self.source.config.thin_classes,
+            sorted(self.source.masks.thin),
         ]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
 

@@ -54,7 +54,8 @@ def load_unlabelled(
         None where the dataset names no such folder.
 
     Raises:
-        DataError: the folder has no image, or more than `dataset.tolerance` of them do not decode.
+        DataError: the folder has no image beside those of the dataset, or more than
+            `dataset.tolerance` of them do not decode.
     """
     if source.config.unlabelled is None:
         return None
@@ -65,8 +66,15 @@ def load_unlabelled(
             f"dataset.unlabelled={folder}: no such folder, or no image in it "
             f"({', '.join(IMAGE_SUFFIXES)})."
         )
-    files = [folder / name for name in names]
-    digest = hashlib.sha256(json.dumps(names).encode() + b"".join(digests(files)))
+    hashes = dict(zip(names, digests([folder / name for name in names]), strict=True))
+    known = {h for split in source.splits() for h in digests(source.images(split))}
+    kept = [name for name in names if hashes[name] not in known]
+    if len(kept) < len(names):
+        say(f"dataset.unlabelled: {len(names) - len(kept)} images of the dataset are left out")
+    if not kept:
+        raise DataError(f"dataset.unlabelled={folder} holds images of the dataset alone.")
+    files = [folder / name for name in kept]
+    digest = hashlib.sha256(json.dumps(kept).encode() + b"".join(hashes[name] for name in kept))
     facts = [_VERSION, digest.hexdigest(), list(image_size), source.reading.to_json()]
     facts.append(source.config.tolerance)
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]

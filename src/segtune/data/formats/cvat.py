@@ -129,7 +129,7 @@ def _in_parts(images: list[LabelledImage]) -> list[LabelledImage]:
     Frames beside each other look alike: divided one by one, val would show images of train.
     """
     split = images[0].split
-    if images[0].group is None or (isinstance(split, NamedSplit) and not split.form):
+    if images[0].group is None or (isinstance(split, NamedSplit) and split.is_sure):
         return images
     parts = []
     for index, image in enumerate(images):

@@ -128,10 +128,10 @@ def _share_an_area(first: Sequence[DrawnArea], second: Sequence[DrawnArea]) -> b
         overlaps &= np.minimum(totals, one.num_pixels) >= _SAME_AREA * np.maximum(
             totals, one.num_pixels
         )
-        for index in np.flatnonzero(overlaps):
-            other = second[index]
-            if other.area.concept != one.area.concept and _are_same(one, other):
-                return True
+        others = [second[index] for index in np.flatnonzero(overlaps)]
+        classes = {other.area.concept for other in others if _are_same(one, other)}
+        if classes and one.area.concept not in classes:
+            return True
     return False
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from segtune.data.formats.areas import LabelledImage
 from segtune.data.source.files import walk
 from segtune.data.source.lists import NameFinder, divide_by_lists, read_list
-from segtune.data.source.split_words import NamedSplit, split_of_name
+from segtune.data.source.split_words import SPLIT_OF_WORD, NamedSplit, split_of_name
 from segtune.errors import DataError
 
 _MOST_BYTES = 50_000_000
@@ -25,13 +25,13 @@ def split_by_lists(
     Lists of one folder count where they name train and another split.
     """
     splits = [image.split for image in images]
-    if root.is_file() or any(s and not (isinstance(s, NamedSplit) and s.form) for s in splits):
+    if root.is_file() or any(map(_is_sure, splits)):
         return list(images), []
     names = [_name(image, root) for image in images]
     files = {name: f"{name}{image.image.suffix}" for name, image in zip(names, images, strict=True)}
     notes: list[str] = []
-    for lists in _lists(root, NameFinder(files)):
-        shown = " and ".join(f"'{path.relative_to(root)}'" for path, _ in lists.values())
+    for lists, paths in _lists(root, NameFinder(files)):
+        shown = " and ".join(f"'{path.relative_to(root)}'" for path in paths)
         if {"train"} < set(map(NamedSplit, lists)):
             words, faults = divide_by_lists(lists, files)
             found = []
@@ -46,15 +46,24 @@ def split_by_lists(
     return list(images), notes
 
 
+def _is_sure(split: str | None) -> bool:
+    return split.is_sure if isinstance(split, NamedSplit) else bool(split)
+
+
 def _name(image: LabelledImage, root: Path) -> str:
     """The path of an image below root without its suffix, with `/`."""
     path = image.image.with_suffix("")
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
-def _lists(root: Path, finder: NameFinder) -> list[Lists]:
-    """The lists of each folder, those of most lists first."""
+def _lists(root: Path, finder: NameFinder) -> list[tuple[Lists, list[Path]]]:
+    """The lists of each folder, those of most lists first, and their files.
+
+    Several lists of one word are that list together. Of two splits that name one image, the later
+    one of train, val and test counts.
+    """
     by_folder: dict[Path, dict[str, tuple[Path, Sequence[str]]]] = {}
+    paths: dict[Path, list[Path]] = {}
     for file in walk(root, (".txt", ".lst")):
         path = root / file
         split = split_of_name(path.stem)
@@ -66,5 +75,13 @@ def _lists(root: Path, finder: NameFinder) -> list[Lists]:
             continue  # a text that is no list
         named = sum(len(finder.find(line)) == 1 for line in lines)
         if named and named >= _LISTED_SHARE * len(lines):
-            by_folder.setdefault(path.parent, {}).setdefault(split.word, (path, lines))
-    return sorted(by_folder.values(), key=len, reverse=True)
+            lists = by_folder.setdefault(path.parent, {})
+            first, earlier = lists.get(split.word, (path, []))
+            lists[split.word] = (first, [*earlier, *lines])
+            paths.setdefault(path.parent, []).append(path)
+    words = list(SPLIT_OF_WORD)
+    found = []
+    for folder, lists in by_folder.items():
+        ordered = sorted(lists.items(), key=lambda item: words.index(item[0]))
+        found.append((dict(ordered), paths[folder]))
+    return sorted(found, key=lambda item: len(item[0]), reverse=True)

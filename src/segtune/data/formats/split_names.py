@@ -14,7 +14,8 @@ def settled(images: Sequence[LabelledImage], left_out: LeftOut) -> list[Labelled
     """Images with the splits that names surely state.
 
     A name that also holds other words, as `north_dev`, is a split only where names of the same
-    form name train and another split, as `north_train`. Several words for one split, as `val` and
+    form name train and another split, as `north_train`; else the usual name of a folder further
+    out counts. Several words for one split, as `val` and
     `dev`, are that split together. Both are noted.
     """
     splits_of_form: dict[str, set[str]] = {}
@@ -26,8 +27,10 @@ def settled(images: Sequence[LabelledImage], left_out: LeftOut) -> list[Labelled
     for image in images:
         split = image.split
         if isinstance(split, NamedSplit) and split.form:
-            left_out.add(_meaning(split, split.form in sure), f"'{image.name}'")
-            split = split if split.form in sure else None
+            is_sure = split.form in sure
+            if is_sure or split.otherwise is None:
+                left_out.add(_meaning(split, is_sure), f"'{image.name}'")
+            split = split if is_sure else split.otherwise
         result.append(replace(image, split=split))
     _note_synonyms(result, left_out)
     return result

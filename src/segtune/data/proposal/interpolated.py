@@ -19,6 +19,7 @@ from segtune.data.reading.blending import (
     interpolation_words,
 )
 from segtune.data.reading.borders import Borders
+from segtune.data.reading.class_words import is_line
 from segtune.errors import DataError
 
 _LEAST_GAP = 10  # between levels, so that most values in between have one nearest level
@@ -61,7 +62,11 @@ def refuse_values(found: Interpolation, table: Table | None, ways: Sequence[Codi
 
 def with_thin_classes(way: Coding, found: Interpolation, table: Table | None) -> Coding:
     """A way to read masks as ids, with a remark on ids that lie as thin lines between others."""
-    line = shlex.join(setting_words(_thin(found, way, table)))
+    thin = _thin(found, way, table)
+    names = thin.get("thin_classes", [])
+    if names and all(map(is_line, names)):
+        return way
+    line = shlex.join(setting_words(thin))
     return replace(
         way,
         evidence=f"{way.evidence}. They hold {between_words(found)}: if they were resized so, "

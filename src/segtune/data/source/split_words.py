@@ -34,10 +34,17 @@ class NamedSplit(str):
         word: the word for it, in lower case, as `dev`.
         form: the whole name with `{split}` in place of the word, as `north_{split}`, where more
             than the usual words stand beside it: it may be the name of a place. Else empty.
+        otherwise: with a form, the split that a usual name further out states; else None.
     """
 
     word: str
     form: str
+    otherwise: "NamedSplit | None" = None
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether a usual name states a split."""
+        return not self.form or self.otherwise is not None
 
     def __new__(cls, word: str, form: str = "") -> "NamedSplit":
         """The split of a word of `SPLIT_OF_WORD`, in any case."""
@@ -67,6 +74,12 @@ def split_of_name(name: str) -> NamedSplit | None:
 
 
 def first_stated(*splits: NamedSplit | None) -> NamedSplit | None:
-    """The first split that a usual name states, else the first of all; None if there is none."""
+    """The first split; where its name is not usual, with the first of a usual name beside it."""
     known = [split for split in splits if split is not None]
-    return next((split for split in known if not split.form), known[0] if known else None)
+    candidates = [split.otherwise if split.form else split for split in known]
+    usual = next((split for split in candidates if split is not None), None)
+    if not known or not known[0].form:
+        return usual
+    first = NamedSplit(known[0].word, known[0].form)
+    first.otherwise = usual
+    return first

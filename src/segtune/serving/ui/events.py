@@ -90,13 +90,16 @@ def changes(before: State | None, after: State) -> dict[str, Any]:
     Args:
         before: the state that the page shows; None for all parts.
     """
-    if before is not None and before["study"] != after["study"]:  # started anew under its name
-        before = None
+    kept = {row["number"] for row in after["trials"]}
+    if before is not None:
+        is_other = before["study"] != after["study"]  # started anew under its name
+        if is_other or any(row["number"] not in kept for row in before["trials"]):
+            before = None
     parts: dict[str, str] = {}
     keys = param_keys(after)
     rows = {row["number"]: row for row in before["trials"]} if before else {}
     changed = [row for row in after["trials"] if rows.get(row["number"]) != row]
-    if before is None or keys != param_keys(before) or len(rows) > len(after["trials"]):
+    if before is None or keys != param_keys(before):
         parts["trials"] = macro(_PARTS, "trials")(after, keys)
     else:
         for row in changed:

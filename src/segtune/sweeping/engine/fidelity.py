@@ -4,6 +4,7 @@ To stop all trials at one early epoch and to train only the best ones to the end
 (Egele et al., arXiv 2404.04111). The epoch is given, or measured on the first trials of the sweep.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import optuna
@@ -58,7 +59,8 @@ class Fidelity:
         """Let a trial that begins train to its end if `auto` needs it for its measurement."""
         if self.spec.fidelity != "auto" or TO_THE_END in trial.user_attrs:
             return
-        marked = [t for t in counted_trials(self.study) if t.state != TrialState.FAIL]
+        no_curve = (TrialState.FAIL, TrialState.PRUNED)
+        marked = [t for t in counted_trials(self.study) if t.state not in no_curve]
         reasons = [t.user_attrs.get(TO_THE_END) for t in marked if t.number != trial.number]
         if reasons.count(CALIBRATION) < CALIBRATION_TRIALS:
             trial.set_user_attr(TO_THE_END, CALIBRATION)
@@ -113,14 +115,21 @@ class Fidelity:
         followed = self.list_promoted()
         trials = counted_trials(self.study)
         paused = [t for t in trials if is_paused(t) and t.number not in followed]
-        allowed = (len(paused) + len(followed)) // self.spec.promote_each
-        has_result = any(t.state == TrialState.COMPLETE for t in trials)
-        if at_end and not has_result:
-            allowed = max(allowed, len(followed) + 1)
-        if not paused or len(followed) >= allowed or (is_spent and has_result):
+        paused = [t for t in paused if t.intermediate_values]
+        finished = [t for t in trials if t.state == TrialState.COMPLETE]
+        if not paused or (is_spent and finished):
             return None
         sign = 1 if self.spec.directions[0] == "maximize" else -1
-        return max(paused, key=lambda t: (sign * value_at(t, epochs), -t.number))
+
+        def rank(trial: FrozenTrial) -> float:
+            return sign * value_at(trial, epochs)
+
+        best = max(paused, key=lambda t: (rank(t), -t.number))
+        allowed = (len(paused) + len(followed)) // self.spec.promote_each
+        known = [rank(t) for t in finished if t.intermediate_values]
+        if at_end and rank(best) > max(known, default=-math.inf):  # it may be the best of all
+            allowed = max(allowed, len(followed) + 1)
+        return best if len(followed) < allowed else None
 
 
 def is_paused(trial: FrozenTrial) -> bool:

@@ -205,7 +205,8 @@ class SweepStudy(Generic[SettingsT]):
         """Return whether no further trial begins; record why, unless the total is reached."""
         if self._is_total(counts):
             return True
-        reason = reason_to_stop(self.study, self.spec, self.fidelity.epochs())
+        reason = None if self.spec.gain_below is None else self.stopped_because()
+        reason = reason or reason_to_stop(self.study, self.spec, self.fidelity.epochs())
         if reason is not None and self.stopped_because() is None:
             self.study.set_user_attr(GAINS_TOO_LITTLE, reason)
         if reason is None and not self._is_spent():
