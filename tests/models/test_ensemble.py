@@ -2,6 +2,8 @@
 
 import copy
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 from torch import nn
 
 from segtune.classes import ClassTable
+from segtune.config.schema import TuningConfig
 from segtune.data.batches.decoded import Decoded
 from segtune.errors import DataError
 from segtune.evaluation.merging import Member, averaged, ensemble, ensemble_section
@@ -33,7 +36,8 @@ def member(seed: int) -> Member:
     model = build(SWIFT, 3).eval()
     segmenter = Segmenter(model, CLASSES, [40], {})
     segmenter.describe(TEMPLATE, {"name": "d"}, {})
-    return Member(None, None, segmenter)  # type: ignore[arg-type]  # only the segmenter counts here
+    config = SimpleNamespace(tuning=TuningConfig())
+    return Member(None, config, segmenter)  # type: ignore[arg-type]  # no run is needed here
 
 
 @torch.inference_mode()
@@ -53,7 +57,7 @@ def test_an_ensemble_gives_the_mean_logits_and_survives_saving(tmp_path):
 @torch.inference_mode()
 def test_the_mean_of_equal_weights_is_the_model_itself_with_statistics_of_the_images():
     first = member(1)
-    twin = Member(None, None, copy.deepcopy(first.segmenter))  # type: ignore[arg-type]
+    twin = replace(first, segmenter=copy.deepcopy(first.segmenter))
     merged = averaged([first, twin], TRAIN)
     for (name, mine), other in zip(
         merged.model.named_parameters(), first.segmenter.model.parameters(), strict=True

@@ -335,9 +335,9 @@ def test_a_hosted_request_has_one_deadline_token_and_queue(tmp_path, monkeypatch
         refused = client("POST", HOSTED, hosted(BODY))
         assert (refused.status, refused.json["status"]["code"]) == (401, 11008)
         slow = pool.submit(client, "POST", HOSTED, hosted(BODY, BODY, BODY), **words)
-        started = time.monotonic()
-        while (full := client("POST", HOSTED, hosted(BODY), **words)).status == 504:
-            assert time.monotonic() - started < 20
+        full = client("POST", HOSTED, hosted(BODY), **words)
+        while full.status == 504 and not slow.done():
+            full = client("POST", HOSTED, hosted(BODY), **words)
         late = slow.result()
         go.set()
     assert {full.status, late.status} <= {429, 504}
